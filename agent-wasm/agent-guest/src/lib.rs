@@ -1,0 +1,2 @@
+//! placeholder
+#![cfg(target_family = "wasm")]
