@@ -3,5 +3,6 @@
 //! It knows the WIT contract and nothing else: no MQTT, no AWS topic, no agent state. See `README.md` of this crate
 //! for the map.
 
+pub mod engine;
 pub mod ports;
 pub mod types;

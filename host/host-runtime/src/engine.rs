@@ -1,0 +1,428 @@
+//! The one wasmtime engine of the process: how guests are compiled, stored, called and stopped.
+//!
+//! Every guest call goes through [`Engine::call`], which gives it fuel (the limit that decides, the same on every
+//! machine), a wall-clock deadline (the net under it) and a number of host calls, and turns whatever ends it into a
+//! [`GuestFault`]. After a fault the instance is poisoned: the caller drops the store and starts another one.
+//! Everything is synchronous. Not here: what a guest means (`agent/`, `plugin/`), strikes, restarts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, ResourceLimiter, Store, Trap};
+
+pub use self::check::{AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World};
+
+mod cache;
+mod check;
+mod ticker;
+
+use cache::Cache;
+use ticker::Ticker;
+
+/// Stack of a guest call in bytes. The shipped guests have a shadow stack of 64 KiB; four times that leaves room for a
+/// deep parser of somebody else's and is small beside the 2 MiB of a worker thread that calls it.
+const STACK_MAX_BYTES: usize = 256 * 1024;
+
+/// How the engine is made.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// Where compiled code is kept between starts; `None` compiles every time. Made with mode 0700 if it does not
+    /// exist; a directory that somebody else owns or may write to is refused.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// wasmtime does not run on this machine, or not with these settings.
+    #[error("the component engine cannot run here: {0}")]
+    Unsupported(String),
+    /// The epoch thread could not be started.
+    #[error("the epoch thread cannot be started")]
+    Ticker(#[source] std::io::Error),
+    /// The cache directory cannot be used.
+    #[error(
+        "compiled-code cache {}: {reason}; give otad a directory of its own (mode 0700) or none",
+        path.display()
+    )]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What one guest instance may use. All limits are per instance; fuel, time and host calls per call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Instructions a call may run, by wasmtime's count.
+    pub fuel: u64,
+    /// Epoch ticks of [`Budget::TICK_MS`] a call may take: a net under the fuel for a machine that stalls.
+    pub ticks: u64,
+    /// Linear memory of all modules of the component together, in bytes.
+    pub memory_bytes: usize,
+    /// Elements of all tables together.
+    pub table_elements: usize,
+    /// Core instances (a component made by wit-component has three: main, shim, fixup).
+    pub instances: usize,
+    /// Tables.
+    pub tables: usize,
+    /// Linear memories.
+    pub memories: usize,
+    /// Resource handles alive at once.
+    pub handles: usize,
+    /// Bytes that one host call may hand to the host.
+    pub hostcall_bytes: usize,
+    /// Host calls in one guest call.
+    pub host_calls: u32,
+}
+
+impl Budget {
+    /// One epoch tick in milliseconds: fine enough to stop a guest before an operator notices, and 100 wake-ups a
+    /// second, only while a guest runs.
+    pub const TICK_MS: u64 = 10;
+
+    /// An agent. An event costs some thousand units, a full job document or a snapshot a few million; 200 million is
+    /// well under a second here and a few seconds on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
+    /// each are 2 MiB. Host call: a block or document of 128 KiB with its envelope. Handles: one image a file, twice.
+    pub const AGENT: Self = Self {
+        fuel: 200_000_000,
+        ticks: 500,
+        memory_bytes: 4 * 1024 * 1024,
+        table_elements: 4096,
+        instances: 8,
+        tables: 4,
+        memories: 2,
+        handles: 64,
+        hostcall_bytes: 256 * 1024,
+        host_calls: 4096,
+    };
+
+    /// A plugin: as an agent, with more host calls, as a step may read and write many small records.
+    pub const PLUGIN: Self = Self {
+        host_calls: 16_384,
+        ..Self::AGENT
+    };
+}
+
+/// How a guest call ended badly. The instance cannot be called again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuestFault {
+    /// It ran too long by the count of instructions.
+    #[error("the call did not end within {fuel} units of fuel")]
+    OutOfFuel {
+        /// The budget.
+        fuel: u64,
+    },
+    /// It ran too long by the clock.
+    #[error("the call did not end within {ms} ms")]
+    TooSlow {
+        /// The budget.
+        ms: u64,
+    },
+    /// It trapped after its memory or a table was refused to grow.
+    #[error("the guest wanted {asked} {what} and may have {max}")]
+    TooMuch {
+        /// What it wanted: `bytes of memory` or `table elements`.
+        what: &'static str,
+        /// How much in all.
+        asked: usize,
+        /// The budget.
+        max: usize,
+    },
+    /// It called the host more often than it may in one call.
+    #[error("the guest called the host more than {max} times in one call")]
+    TooManyHostCalls {
+        /// The budget.
+        max: u32,
+    },
+    /// Anything else: a panic, a wrong address, a value that is not allowed, too much data for a host call.
+    #[error("the guest trapped: {0}")]
+    Trapped(String),
+}
+
+/// Stops a guest that calls the host without end.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} host calls in one call")]
+struct HostCallLimit(u32);
+
+/// Counts what one instance uses, and refuses what is over its budget. Lives in the store's data.
+#[derive(Debug)]
+pub struct Meter {
+    budget: Budget,
+    memory_bytes: usize,
+    table_elements: usize,
+    refused: Option<GuestFault>,
+    host_calls: u32,
+}
+
+impl Meter {
+    /// A meter for one instance.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            memory_bytes: 0,
+            table_elements: 0,
+            refused: None,
+            host_calls: 0,
+        }
+    }
+
+    /// The budget it holds the instance to.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Linear memory that the instance has, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Count a host call; the first line of every import.
+    ///
+    /// # Errors
+    /// The guest has called too often in this call: trap with it.
+    pub fn host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.budget.host_calls {
+            return Err(HostCallLimit(self.budget.host_calls).into());
+        }
+        Ok(())
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_sub(current) + desired;
+        if total > self.budget.memory_bytes {
+            self.refused = Some(GuestFault::TooMuch {
+                what: "bytes of memory",
+                asked: total,
+                max: self.budget.memory_bytes,
+            });
+            return Ok(false);
+        }
+        // What exceeds the memory's own maximum is not going to be granted.
+        if maximum.is_none_or(|max| desired <= max) {
+            self.memory_bytes = total;
+        }
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.table_elements.saturating_sub(current) + desired;
+        if total > self.budget.table_elements {
+            self.refused = Some(GuestFault::TooMuch {
+                what: "table elements",
+                asked: total,
+                max: self.budget.table_elements,
+            });
+            return Ok(false);
+        }
+        if maximum.is_none_or(|max| desired <= max) {
+            self.table_elements = total;
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.budget.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.budget.tables
+    }
+
+    fn memories(&self) -> usize {
+        self.budget.memories
+    }
+}
+
+/// Data of a store whose instance is metered.
+pub trait Metered: 'static {
+    /// Its meter.
+    fn meter(&mut self) -> &mut Meter;
+}
+
+/// A checked and compiled component.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The code.
+    pub component: Component,
+    /// SHA-256 of the component's bytes.
+    pub digest: [u8; 32],
+    /// What it imports and exports.
+    pub shape: Shape,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The engine. One a process, shared by all devices.
+pub struct Engine {
+    inner: wasmtime::Engine,
+    ticker: Ticker,
+    cache: Option<Cache>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine with the settings that every guest runs under.
+    ///
+    /// # Errors
+    /// The machine is not supported, or the cache directory is not ours alone.
+    pub fn new(options: &EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let inner = wasmtime::Engine::new(&config())
+            .map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
+        let cache = match &options.cache_dir {
+            Some(path) => Some(Cache::open(path, &inner)?),
+            None => None,
+        };
+        let ticker = Ticker::start(&inner).map_err(EngineError::Ticker)?;
+        Ok(Arc::new(Self {
+            inner,
+            ticker,
+            cache,
+        }))
+    }
+
+    /// Check `bytes` against `world` and compile them, or take the compiled code from the cache.
+    ///
+    /// `lent` names the interfaces of the world that this host lends to this component; an import of another one is
+    /// refused as not granted. `types` interfaces need no grant.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what is wrong with the component; everything but `Compile` is said before it is compiled.
+    pub fn load(&self, bytes: &[u8], world: &World, lent: &[&str]) -> Result<Loaded, Refusal> {
+        let shape = check::check(bytes, world, lent)?;
+        let digest = check::digest(bytes);
+        let cached = self.cache.as_ref().and_then(|c| c.load(&self.inner, &digest));
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(&self.inner, bytes)
+                    .map_err(|e| Refusal::Compile(format!("{e:#}")))?;
+                if let Some(cache) = &self.cache {
+                    cache.store(&digest, &component);
+                }
+                component
+            }
+        };
+        Ok(Loaded {
+            component,
+            digest,
+            shape,
+        })
+    }
+
+    /// An empty linker: what it is not given, no guest has.
+    #[must_use]
+    pub fn linker<T: 'static>(&self) -> Linker<T> {
+        Linker::new(&self.inner)
+    }
+
+    /// A store whose instance is held to the budget of its meter.
+    pub fn store<T: Metered>(&self, mut data: T) -> Store<T> {
+        let budget = data.meter().budget.clone();
+        let mut store = Store::new(&self.inner, data);
+        store.limiter(|data| data.meter());
+        store.set_hostcall_fuel(budget.hostcall_bytes);
+        store.set_max_component_handles(budget.handles);
+        store
+    }
+
+    /// Run one guest call (instantiation is one too) under the store's budget.
+    ///
+    /// # Errors
+    /// The call did not return. Drop the store: its instance cannot be entered again.
+    pub fn call<T: Metered, R>(
+        &self,
+        store: &mut Store<T>,
+        call: impl FnOnce(&mut Store<T>) -> wasmtime::Result<R>,
+    ) -> Result<R, GuestFault> {
+        let meter = store.data_mut().meter();
+        meter.host_calls = 0;
+        meter.refused = None;
+        let (fuel, ticks) = (meter.budget.fuel, meter.budget.ticks);
+        store
+            .set_fuel(fuel)
+            .map_err(|e| GuestFault::Trapped(e.to_string()))?;
+        store.set_epoch_deadline(ticks);
+        let running = self.ticker.enter();
+        let result = call(store);
+        drop(running);
+        result.map_err(|error| fault(&error, store.data_mut().meter()))
+    }
+
+    /// The engine below, for `InstancePre` and the like.
+    #[must_use]
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+}
+
+/// What ended a call.
+fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
+    if let Some(HostCallLimit(max)) = error.downcast_ref() {
+        return GuestFault::TooManyHostCalls { max: *max };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => GuestFault::OutOfFuel {
+            fuel: meter.budget.fuel,
+        },
+        Some(Trap::Interrupt) => GuestFault::TooSlow {
+            ms: meter.budget.ticks * Budget::TICK_MS,
+        },
+        // A guest that got no memory panics next; the reason is worth more than the panic.
+        Some(_) | None => meter
+            .refused
+            .take()
+            .unwrap_or_else(|| GuestFault::Trapped(format!("{error:#}"))),
+    }
+}
+
+/// Deterministic, limited, and nothing that is not needed.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_MAX_BYTES)
+        // The same bits for the same inputs: a recorded run replays exactly.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        // Not needed, and less surface for a stranger's code.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        // Makes every call slower, and nothing here is async.
+        .concurrency_support(false);
+    config
+}
+
+#[cfg(test)]
+mod tests;
