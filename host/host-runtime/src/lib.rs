@@ -4,5 +4,7 @@
 //! for the map.
 
 pub mod engine;
+pub mod plugin;
 pub mod ports;
+pub mod target;
 pub mod types;

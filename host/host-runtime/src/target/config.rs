@@ -1,0 +1,189 @@
+//! What an operator configures for one target, and the limits of the engine. Plain data: read by `otad`, used here.
+
+use std::io;
+use std::sync::Arc;
+
+use host_crypto::TrustPolicy;
+
+use crate::plugin::PluginFactory;
+use crate::ports::clock::Clock;
+use crate::ports::commands::{Command, Commands};
+use crate::ports::state_dir::StateDir;
+use crate::ports::storage::Storage;
+use crate::ports::workers::{Wake, Workers};
+use crate::types::{FileId, Setting};
+
+/// Data and block map are made durable after so many bytes by default: what a power cut may cost at most.
+pub const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+
+/// One target of a device.
+pub struct TargetConfig {
+    /// Name from the configuration, unique within the device.
+    pub name: String,
+    /// The job document's `fileid` that selects it, unique within the device.
+    pub file_id: FileId,
+    /// The build that serves it.
+    pub plugin: Arc<dyn PluginFactory>,
+    /// Handed to the plugin at `open`.
+    pub plugin_settings: Vec<Setting>,
+    /// Handed to the agent with its start info; not read here.
+    pub agent_settings: Vec<Setting>,
+    /// Storage lent to the plugin, in the order of its region numbers.
+    pub regions: Vec<RegionConfig>,
+    /// Where the file of a staged target is put together; required for a staged plugin.
+    pub staging: Option<Arc<dyn StorageFactory>>,
+    /// How version and product are read from the image.
+    pub version_from: VersionReader,
+    /// Prints the version that runs; overrides what the plugin says runs.
+    pub version_command: Option<Command>,
+    /// The product that an image must name.
+    pub product: Option<String>,
+    /// The hardware that an image must name.
+    pub hardware: Option<String>,
+    /// Who restarts the target when the plugin cannot.
+    pub reset: ResetPolicy,
+    /// The operator's health check, part of the self-test. Environment: `OTAD_TARGET`, `OTAD_VERSION`, `OTAD_JOB`.
+    pub health: Option<Command>,
+    /// Whose signatures count.
+    pub trust: Arc<TrustPolicy>,
+    /// What `filepath` may say.
+    pub paths: PathRule,
+    /// Data and block map are made durable after so many bytes.
+    pub sync_bytes: u64,
+    /// Limits of the engine.
+    pub limits: Limits,
+}
+
+/// A region of storage that the operator grants to the plugin.
+pub struct RegionConfig {
+    /// Such as `slot-a`, `record`.
+    pub name: String,
+    /// What it is for, which decides when it may be written.
+    pub kind: RegionKind,
+    /// Smallest erase in bytes, a power of two; 1 = need not be erased.
+    pub erase_size: u32,
+    /// Smallest write in bytes, a power of two.
+    pub write_size: u32,
+    /// No writes at all, such as the launcher's record of tries.
+    pub read_only: bool,
+    /// The bytes; its capacity is the region's size.
+    pub storage: Arc<dyn Storage>,
+}
+
+/// What a region is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionKind {
+    /// One slot: holds one image.
+    Slot,
+    /// What the boot reader reads.
+    Record,
+}
+
+/// Opens the staging file of a target.
+pub trait StorageFactory: Send + Sync {
+    /// Open or create it, to hold at most `capacity` bytes; what it holds stays.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn open(&self, capacity: u64) -> io::Result<Arc<dyn Storage>>;
+    /// Delete it; what does not exist is not an error.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn remove(&self) -> io::Result<()>;
+}
+
+/// Where version and product of an image come from: always bytes under the signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum VersionReader {
+    /// The otad trailer at the end of the image ([`trailer`](super::trailer)); an image without one is refused.
+    #[default]
+    Trailer,
+    /// The MCUboot header at its start.
+    Mcuboot,
+    /// Eight bytes at a fixed offset: major, minor, revision (u16), build (u32), little-endian.
+    Offset(u64),
+    /// The plugin's `examine`.
+    Plugin,
+    /// Nothing is read: the version is known only after the restart.
+    None,
+}
+
+/// Who restarts a target when its plugin answers that the host must.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetPolicy {
+    /// Nobody: the plugin does it, or reset fails with 0xda.
+    Plugin,
+    /// The operator's command.
+    Command(Command),
+    /// The target is this process itself.
+    Process,
+}
+
+/// What the `filepath` of a job may say. It never opens anything by itself: regions and staging are the operator's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathRule {
+    /// Paths that are allowed to the letter, also absolute ones. Empty = any relative path without `..`.
+    pub allowed: Vec<String>,
+}
+
+/// Limits of the target engine, each with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that a plugin is told it may move in one step. 64 KiB is 6 ms of a 10 MB/s flash: the device's other work
+    /// does not notice.
+    pub step_budget_bytes: u32,
+    /// Bytes that a plugin may really read, write or erase through lent storage in one call, after which it gets 0xd1:
+    /// the budget twice over for each of reading and writing, and never less than a largest write with its read-back.
+    pub call_bytes_max: u64,
+    /// Steps in one poll of a target, so that the others of the device get their turn.
+    pub steps_per_poll: u32,
+    /// Steps without any progress in `done` after which a duty counts as hung, whatever the clock says.
+    pub idle_steps_max: u32,
+    /// Time without any progress in `done` after which a duty counts as hung. The longest silent thing a target does
+    /// is the swap of a secondary MCU, minutes at most.
+    pub duty_stall_ms: u64,
+    /// Broken calls in one transfer after which the plugin is not tried again for it.
+    pub strikes_max: u32,
+    /// `write_block` calls that may wait for plugin or sync at a time: a window of 128 KiB in blocks of 256 bytes.
+    pub pending_writes_max: usize,
+    /// Operations of kind `state` that may wait their turn.
+    pub waiting_states_max: usize,
+    /// Longest time that written blocks stay unsynced while others arrive slowly.
+    pub sync_after_ms: u64,
+    /// Digests of verified images kept for the launcher, beside the committed one.
+    pub verified_images_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            step_budget_bytes: 64 * 1024,
+            call_bytes_max: 512 * 1024,
+            steps_per_poll: 16,
+            idle_steps_max: 100_000,
+            duty_stall_ms: 10 * 60 * 1000,
+            strikes_max: 3,
+            pending_writes_max: 512,
+            waiting_states_max: 4,
+            sync_after_ms: 1000,
+            verified_images_max: 8,
+        }
+    }
+}
+
+/// What the targets of a device need from the world.
+#[derive(Clone)]
+pub struct TargetPorts {
+    /// Transfer records and block maps.
+    pub state: Arc<dyn StateDir>,
+    /// Reading back, hashing, syncing.
+    pub workers: Arc<dyn Workers>,
+    /// The operator's programs.
+    pub commands: Arc<dyn Commands>,
+    /// Lent to plugins, and the wall clock for certificate validity; nothing else hangs on it.
+    pub clock: Arc<dyn Clock>,
+    /// Called from any thread when [`Targets::poll`](super::Targets::poll) has something to do.
+    pub wake: Wake,
+}
