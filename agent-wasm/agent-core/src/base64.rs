@@ -1,0 +1,1 @@
+//! Base64 of job signatures.

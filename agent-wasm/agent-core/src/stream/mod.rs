@@ -1,0 +1,22 @@
+//! MQTT file streams: the CBOR messages, the grid and map of blocks, and the downloader that decides what to ask next.
+//!
+//! Bytes and the time come in, requests and verdicts go out. Nothing is written or published here: a block counts as
+//! held when the caller says that the storage has acknowledged it.
+
+mod bitmap;
+mod codec;
+mod downloader;
+mod grid;
+
+pub use bitmap::{Bitmap, BitmapError};
+pub use codec::{
+    DataMessage, DecodeError, GetRequest, Rejection, decode_data, decode_rejected, encode_get,
+};
+pub use downloader::{
+    BLOCKS_PER_REQUEST_MAX, Block, ConfigError, DownloadConfig, DownloadState, Downloader,
+    DropReason, Held, REQUEST_PAYLOAD_MAX_BYTES, RequestState, StateError, Statistics, Step,
+    Verdict,
+};
+pub use grid::{
+    BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, BLOCKS_MAX_COUNT, BlockGrid, BlockIndex, GridError,
+};

@@ -1,0 +1,97 @@
+//! Text building without the formatting machinery: decimal, hexadecimal and JSON strings pushed onto a `String`.
+//!
+//! Deliberately tiny: every `format!` with arguments costs the guest a kilobyte, and all that goes on the wire is made
+//! of these few pieces.
+
+use alloc::string::String;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Pushes a number in decimal.
+pub(crate) fn push_decimal(out: &mut String, mut value: u64) {
+    // 20 digits: 2^64 - 1 is 18446744073709551615.
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    for digit in &digits[at..] {
+        out.push(char::from(*digit));
+    }
+}
+
+/// Pushes a number as exactly eight lower-case hexadecimal digits, without a prefix.
+pub(crate) fn push_hex8(out: &mut String, value: u32) {
+    for shift in (0..8).rev() {
+        let nibble = (value >> (shift * 4)) & 0xf;
+        out.push(char::from(HEX[nibble as usize]));
+    }
+}
+
+/// Pushes a text as the inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
+pub(crate) fn push_json_escaped(out: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control if (control as u32) < 0x20 => {
+                let code = control as u32;
+                out.push_str("\\u00");
+                out.push(char::from(HEX[(code >> 4) as usize]));
+                out.push(char::from(HEX[(code & 0xf) as usize]));
+            }
+            other => out.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(value: u64) -> String {
+        let mut out = String::new();
+        push_decimal(&mut out, value);
+        out
+    }
+
+    #[test]
+    fn decimals_are_written_whole_at_both_ends() {
+        for (value, text) in [
+            (0, "0"),
+            (9, "9"),
+            (10, "10"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(decimal(value), text);
+        }
+    }
+
+    #[test]
+    fn hexadecimal_is_always_eight_digits() {
+        for (value, text) in [
+            (0, "00000000"),
+            (0x0102_0003, "01020003"),
+            (u32::MAX, "ffffffff"),
+        ] {
+            let mut out = String::new();
+            push_hex8(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn json_strings_escape_what_json_forbids_and_nothing_else() {
+        let mut out = String::new();
+        push_json_escaped(&mut out, "a\"b\\c\n\r\t\u{1}\u{1f}/é");
+        assert_eq!(out, "a\\\"b\\\\c\\n\\r\\t\\u0001\\u001f/é");
+    }
+}
