@@ -1,1 +1,35 @@
-//! placeholder
+//! The shipped guests as bytes: the agent and the built-in PAL plugins, components built from this workspace by the
+//! build script, so that `otad` is one self-contained file.
+//!
+//! It holds bytes and their digests and nothing else: what a component is and may do is the runtime's to judge.
+//!
+//! ```
+//! let plugin = guest_artifacts::guest("pal-flash-file").expect("it is shipped");
+//! assert_eq!(plugin.bytes, guest_artifacts::FLASH_FILE);
+//! ```
+
+/// One shipped component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Name under which it ships and a configuration names it, such as `pal-flash-file`.
+    pub name: &'static str,
+    /// The component.
+    pub bytes: &'static [u8],
+    /// SHA-256 of `bytes`.
+    pub sha256: [u8; 32],
+}
+
+include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+
+/// The guest of that name.
+#[must_use]
+pub fn guest(name: &str) -> Option<&'static Guest> {
+    GUESTS.iter().find(|guest| guest.name == name)
+}
+
+#[cfg(test)]
+#[path = "../build/dep_info.rs"]
+mod dep_info;
+
+#[cfg(test)]
+mod tests;

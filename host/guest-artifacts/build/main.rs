@@ -1,0 +1,266 @@
+//! Builds the guests for wasm32, wraps each as a component and writes the table that `src/lib.rs` includes.
+//!
+//! The guests are built by a cargo of their own, in a target directory of their own (`<target>/guests`), so that no
+//! lock of the outer build is waited for, debug and release builds of the host share them, and the host's flags do not
+//! reach them. The bytes do not depend on where the workspace, the toolchain or the registry lie.
+//! It does not decide what a guest may import: the world of the guest does, and the runtime checks it at load.
+
+mod dep_info;
+mod toolchain;
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+/// Where guests come from instead, for a machine that cannot build for wasm32: a directory with the files of a release.
+const PREBUILT: &str = "OTAD_GUESTS";
+
+/// Profile in the root manifest, whatever the profile of the host build.
+const PROFILE: &str = "guest";
+
+/// One guest.
+struct Guest {
+    /// Cargo package.
+    package: &'static str,
+    /// Name under which the component ships; the file is `<name>.wasm`.
+    name: &'static str,
+    /// Name of the constant in the table.
+    constant: &'static str,
+    /// Shadow stack. rustc's default of 1 MiB would be most of an instance's memory.
+    stack_bytes: u32,
+    /// Largest linear memory, a multiple of 64 KiB. The host's own limit may be lower.
+    memory_bytes: u32,
+}
+
+const GUESTS: &[Guest] = &[Guest {
+    package: "pal-flash-file",
+    name: "pal-flash-file",
+    constant: "FLASH_FILE",
+    stack_bytes: 64 << 10,
+    // A 128 KiB block comes in and goes out again; the rest is small.
+    memory_bytes: 1 << 20,
+}];
+
+fn main() {
+    if let Err(message) = run() {
+        for line in message.lines() {
+            tell("error", line);
+        }
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), String> {
+    tell("rerun-if-changed", "build");
+    tell("rerun-if-env-changed", PREBUILT);
+    let out_dir = path_from_env("OUT_DIR")?;
+    let prebuilt = env::var_os(PREBUILT).map(PathBuf::from);
+    let builder = match prebuilt {
+        Some(_) => None,
+        None => Some(Builder::new(&out_dir)?),
+    };
+    let mut table = String::new();
+    let mut list = String::new();
+    for guest in GUESTS {
+        let component = match (&prebuilt, &builder) {
+            (Some(dir), _) => read_prebuilt(dir, guest)?,
+            (None, Some(builder)) => builder.component(guest)?,
+            (None, None) => return Err("no way to get the guests".to_owned()),
+        };
+        let file = out_dir.join(format!("{}.wasm", guest.name));
+        write(&file, &component)?;
+        add_to_table(&mut table, &mut list, guest, &component);
+    }
+    let _ = writeln!(
+        table,
+        "/// All of them.\npub const GUESTS: &[Guest] = &[\n{list}];"
+    ); // writing to a String cannot fail
+    write(&out_dir.join("guests.rs"), table.as_bytes())
+}
+
+/// Runs cargo for the guests.
+struct Builder {
+    workspace: PathBuf,
+    target_dir: PathBuf,
+    rustflags: String,
+}
+
+impl Builder {
+    fn new(out_dir: &Path) -> Result<Self, String> {
+        let workspace = path_from_env("CARGO_MANIFEST_DIR")?
+            .join("../..")
+            .canonicalize()
+            .map_err(|e| format!("workspace root: {e}"))?;
+        // Everything a guest is made of that its dep-info does not name.
+        for path in [
+            "Cargo.toml",
+            "Cargo.lock",
+            "wit/agent",
+            "wit/pal",
+            ".cargo/config.toml",
+        ] {
+            rerun_if_changed(&workspace.join(path));
+        }
+        for room in ["agent-wasm", "pal-plugins"] {
+            for entry in fs::read_dir(workspace.join(room)).into_iter().flatten() {
+                rerun_if_changed(
+                    &entry
+                        .map_err(|e| format!("{room}: {e}"))?
+                        .path()
+                        .join("Cargo.toml"),
+                );
+            }
+        }
+        let rustc = path_from_env("RUSTC")?;
+        toolchain::require_target(&rustc)?;
+        // How deep OUT_DIR lies below the target directory is cargo's business.
+        let target_dir = out_dir
+            .ancestors()
+            .find(|dir| dir.join("CACHEDIR.TAG").is_file())
+            .unwrap_or(out_dir)
+            .join("guests");
+        let rustflags = toolchain::remap_flags(&rustc, &workspace, &target_dir)?;
+        Ok(Self {
+            workspace,
+            target_dir,
+            rustflags,
+        })
+    }
+
+    fn component(&self, guest: &Guest) -> Result<Vec<u8>, String> {
+        self.cargo(guest)?;
+        let dir = self.target_dir.join(toolchain::TARGET).join(PROFILE);
+        let file = guest.package.replace('-', "_");
+        let dep_info = read(&dir.join(format!("{file}.d")))?;
+        for source in dep_info::sources(&String::from_utf8_lossy(&dep_info)) {
+            tell("rerun-if-changed", &source);
+        }
+        let module = read(&dir.join(format!("{file}.wasm")))?;
+        let component = wit_component::ComponentEncoder::default()
+            .validate(true)
+            .module(&module)
+            .and_then(|mut encoder| encoder.encode())
+            .map_err(|e| format!("{} does not fit its world: {e:#}", guest.package))?;
+        // Also as a file, for those who want to look at it or to ship it by itself.
+        let shipped = self.target_dir.join("components");
+        fs::create_dir_all(&shipped).map_err(|e| format!("{}: {e}", shipped.display()))?;
+        write(&shipped.join(format!("{}.wasm", guest.name)), &component)?;
+        Ok(component)
+    }
+
+    fn cargo(&self, guest: &Guest) -> Result<(), String> {
+        let mut command = Command::new(path_from_env("CARGO")?);
+        command
+            .current_dir(&self.workspace)
+            .args(["rustc", "--package", guest.package, "--lib"])
+            // Alone, or an additional rlib turns link-time optimisation off.
+            .args(["--crate-type", "cdylib"])
+            .args(["--target", toolchain::TARGET, "--profile", PROFILE])
+            // The outer cargo has just resolved this workspace; its lock file is what both builds use. With the
+            // registry filled this needs no network.
+            .arg("--locked")
+            .arg("--target-dir")
+            .arg(&self.target_dir)
+            .env("CARGO_BUILD_BUILD_DIR", &self.target_dir)
+            .env("CARGO_ENCODED_RUSTFLAGS", &self.rustflags)
+            .env("CARGO_INCREMENTAL", "0")
+            .arg("--")
+            .arg(format!("-Clink-arg=-zstack-size={}", guest.stack_bytes))
+            .arg(format!("-Clink-arg=--max-memory={}", guest.memory_bytes));
+        // Flags, wrappers (clippy, coverage, sccache) and profile overrides of the host build are not for the guests.
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy();
+            let foreign = matches!(
+                &*name,
+                "RUSTFLAGS"
+                    | "RUSTC_WRAPPER"
+                    | "RUSTC_WORKSPACE_WRAPPER"
+                    | "CARGO_BUILD_RUSTFLAGS"
+                    | "CARGO_BUILD_RUSTC_WRAPPER"
+                    | "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"
+                    | "CARGO_BUILD_TARGET"
+                    | "CARGO_BUILD_TARGET_DIR"
+                    | "CARGO_TARGET_DIR"
+            ) || name.starts_with("CARGO_PROFILE_");
+            if foreign {
+                command.env_remove(&*name);
+            }
+        }
+        let status = command.status().map_err(|e| format!("run cargo: {e}"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!(
+            "the guest `{}` did not build ({status}); its errors are above, or run\n    cargo build -p {} --target {} --profile {PROFILE}",
+            guest.package,
+            guest.package,
+            toolchain::TARGET
+        ))
+    }
+}
+
+fn read_prebuilt(dir: &Path, guest: &Guest) -> Result<Vec<u8>, String> {
+    let path = dir.join(format!("{}.wasm", guest.name));
+    tell("rerun-if-changed", &path.to_string_lossy());
+    let bytes = read(&path).map_err(|e| format!("{PREBUILT}: {e}"))?;
+    // Magic, then version 13 and layer 1: a component, not a core module.
+    if bytes.get(..8) != Some(b"\0asm\x0d\0\x01\0") {
+        return Err(format!("{PREBUILT}: {} is not a component", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn add_to_table(table: &mut String, list: &mut String, guest: &Guest, component: &[u8]) {
+    let Guest { name, constant, .. } = guest;
+    let digest = Sha256::digest(component);
+    let digest: Vec<String> = digest.iter().map(|b| format!("0x{b:02x}")).collect();
+    let digest = digest.join(", ");
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        table,
+        "/// `{name}.wasm`, {} bytes.\npub const {constant}: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\"));",
+        component.len(),
+    );
+    let _ = writeln!(
+        list,
+        "    Guest {{ name: \"{name}\", bytes: {constant}, sha256: [{digest}] }},"
+    );
+}
+
+/// An instruction to the outer cargo.
+#[expect(
+    clippy::print_stdout,
+    reason = "this is how a build script speaks to cargo"
+)]
+fn tell(key: &str, value: &str) {
+    println!("cargo::{key}={value}");
+}
+
+/// A path that does not exist would count as changed every time.
+fn rerun_if_changed(path: &Path) {
+    if path.exists() {
+        tell("rerun-if-changed", &path.to_string_lossy());
+    }
+}
+
+fn path_from_env(name: &str) -> Result<PathBuf, String> {
+    env::var_os(name)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("{name} is not set; this is cargo's to run"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Leaves a file alone that is already right, so that its time stamp stays.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
+}

@@ -1,0 +1,1 @@
+//! Lent things for unit tests.
