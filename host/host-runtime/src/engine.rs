@@ -321,7 +321,10 @@ impl Engine {
     pub fn load(&self, bytes: &[u8], world: &World, lent: &[&str]) -> Result<Loaded, Refusal> {
         let shape = check::check(bytes, world, lent)?;
         let digest = check::digest(bytes);
-        let cached = self.cache.as_ref().and_then(|c| c.load(&self.inner, &digest));
+        let cached = self
+            .cache
+            .as_ref()
+            .and_then(|c| c.load(&self.inner, &digest));
         let component = match cached {
             Some(component) => component,
             None => {

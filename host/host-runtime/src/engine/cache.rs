@@ -27,7 +27,7 @@ const HEADER_BYTES: usize = 8 + 32;
 const ENTRY_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Entries kept; the oldest go. A gateway has a hand full of builds, two of each during a swap.
-const ENTRIES_MAX: usize = 32;
+pub(super) const ENTRIES_MAX: usize = 32;
 
 /// An open cache directory.
 #[derive(Debug)]
@@ -171,8 +171,7 @@ impl Cache {
             .filter(|entry| entry.file_name().to_bytes().ends_with(b".cwasm"))
             .filter_map(|entry| {
                 let name = entry.file_name().to_owned();
-                let stat =
-                    rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+                let stat = rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
                 Some((stat.st_mtime, stat.st_mtime_nsec, name))
             })
             .collect();

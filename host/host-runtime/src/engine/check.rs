@@ -235,7 +235,7 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
                 if unchecked_range.end > bytes.len() {
                     return Err(Refusal::Unreadable("a nested module is cut off".into()));
                 }
-                parser.skip_section();
+                // The parser has already counted the nested bytes; it only must not be given them.
                 at = unchecked_range.end;
             }
             Payload::End(_) => return Ok((imports, exports)),

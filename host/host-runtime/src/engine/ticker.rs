@@ -59,6 +59,12 @@ impl Ticker {
         }
         Running(&self.shared)
     }
+
+    /// Whether the thread waits for the next guest call.
+    #[cfg(test)]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.shared.asleep.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Running<'_> {
