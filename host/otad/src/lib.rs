@@ -1,1 +1,11 @@
-//! placeholder
+//! otad: the over-the-air update runtime for gateways, as a library for its one binary, its demo and applications that
+//! link it.
+//!
+//! The rooms behind it know nothing of each other: `host-runtime` runs agents and plugins, `host-mqtt` connects them,
+//! `host-cloud` is the service in a box, `host-crypto` judges signatures. Here they are wired together from one
+//! configuration file ([`config`], [`gateway`]), started, watched and commanded ([`control`], [`cli`]), and shown
+//! ([`demo`]). Not here: any decision about a job; those are the agent's.
+
+pub mod config;
+pub mod control;
+pub mod exit;

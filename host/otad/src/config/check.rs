@@ -1,0 +1,276 @@
+//! What only the machine can tell about a configuration: do the files exist, do they hold what they should, is there a
+//! program behind a command.
+//!
+//! `otad config check` prints all findings; `otad run` refuses to start on an error and logs the warnings. Nothing is
+//! created or changed here.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::diagnostic::{Diagnostic, Origin};
+use super::model::{Config, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
+use super::reader::Located;
+use crate::control::group;
+
+/// One thing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether `otad run` refuses to start.
+    pub is_error: bool,
+    /// What and where.
+    pub diagnostic: Diagnostic,
+}
+
+/// Largest PEM file read: a root store with every public authority has some 250 KiB.
+const PEM_MAX_BYTES: u64 = 1 << 20;
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, origin: &Origin, message: String, help: &str) {
+        self.push(true, origin, message, help);
+    }
+
+    fn warning(&mut self, origin: &Origin, message: String, help: &str) {
+        self.push(false, origin, message, help);
+    }
+
+    fn push(&mut self, is_error: bool, origin: &Origin, message: String, help: &str) {
+        let diagnostic = Diagnostic::new(origin.clone(), message).help(help);
+        self.0.push(Finding {
+            is_error,
+            diagnostic,
+        });
+    }
+}
+
+/// Look at the machine.
+#[must_use]
+pub fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    for text in config.development.warnings() {
+        findings.warning(
+            &Origin::File,
+            text.to_owned(),
+            "remove it before the device leaves the laboratory",
+        );
+    }
+    if let Some(name) = &config.daemon.control_group
+        && group::id(&name.value).is_none()
+    {
+        findings.error(
+            &name.origin,
+            format!("no group \"{}\" on this machine", name.value),
+            "create it with `groupadd`, or remove `control_group`",
+        );
+    }
+    trust(config, &mut findings);
+    for device in &config.devices {
+        mqtt(&device.mqtt, &mut findings);
+        for t in &device.targets {
+            target(t, &mut findings);
+        }
+    }
+    findings.0
+}
+
+fn trust(config: &Config, findings: &mut Findings) {
+    let Some(directory) = &config.trust.directory else {
+        return;
+    };
+    let names = match entry_names(&directory.value) {
+        Ok(names) => names,
+        Err(e) => {
+            findings.error(
+                &directory.origin,
+                format!("trust store {}: {e}", directory.value.display()),
+                "create the directory and put the signers' certificates (PEM) into it",
+            );
+            return;
+        }
+    };
+    if names.is_empty() && !config.development.allow_unsigned_images {
+        findings.error(
+            &directory.origin,
+            format!("trust store {} is empty", directory.value.display()),
+            "put the certificates (PEM) of those who may sign images into it",
+        );
+    }
+    let entries = config
+        .trust
+        .labels
+        .iter()
+        .map(|(_, entry)| entry)
+        .chain(&config.trust.default)
+        .chain(
+            config
+                .devices
+                .iter()
+                .flat_map(|d| d.targets.iter().filter_map(|t| t.certificate.as_ref())),
+        );
+    for entry in entries {
+        if !names.contains(&entry.value) {
+            findings.error(
+                &entry.origin,
+                format!("the trust store has no entry \"{}\"", entry.value),
+                &format!("entries: {}", names.join(", ")),
+            );
+        }
+    }
+}
+
+/// Names of the entries of a trust store: its PEM files without their extension.
+fn entry_names(directory: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_pem = path
+            .extension()
+            .is_some_and(|e| e == "pem" || e == "crt" || e == "cer");
+        if let (true, Some(stem)) = (is_pem, path.file_stem()) {
+            names.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The bytes of a PEM file, within the limit.
+///
+/// # Errors
+/// Worded: the file cannot be read, or is too large.
+pub(crate) fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    let name = path.display();
+    let file = File::open(path).map_err(|e| format!("{name}: {e}"))?;
+    let mut bytes = Vec::new();
+    file.take(PEM_MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("{name}: {e}"))?;
+    if bytes.len() as u64 > PEM_MAX_BYTES {
+        return Err(format!(
+            "{name}: more than {PEM_MAX_BYTES} bytes, no PEM file of ours"
+        ));
+    }
+    Ok(bytes)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = read_pem(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|e| format!("{}: {e}", path.display()))?;
+    if found.is_empty() {
+        return Err(format!("{}: holds no PEM certificate", path.display()));
+    }
+    Ok(found)
+}
+
+fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
+    const HELP: &str = "PEM files; `otad thing create` and the AWS console write them";
+    if let Some(root) = &mqtt.root_certificate
+        && let Err(message) = certificates(&root.value)
+    {
+        findings.error(&root.origin, message, HELP);
+    }
+    let (Some(certificate), Some(key)) = (&mqtt.certificate, &mqtt.private_key) else {
+        return;
+    };
+    let chain = certificates(&certificate.value);
+    let private = read_pem(&key.value).and_then(|bytes| {
+        PrivateKeyDer::from_pem_slice(&bytes)
+            .map_err(|_| format!("{}: holds no PEM private key", key.value.display()))
+    });
+    match (chain, private) {
+        (Ok(chain), Ok(private)) => {
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            if let Err(e) = rustls::sign::CertifiedKey::from_der(chain, private, &provider) {
+                findings.error(
+                    &key.origin,
+                    format!("certificate and private key do not go together: {e}"),
+                    HELP,
+                );
+            }
+        }
+        (chain, private) => {
+            if let Err(message) = chain {
+                findings.error(&certificate.origin, message, HELP);
+            }
+            if let Err(message) = private {
+                findings.error(&key.origin, message, HELP);
+            }
+        }
+    }
+    private_mode(key, findings);
+}
+
+fn private_mode(key: &Located<PathBuf>, findings: &mut Findings) {
+    let Ok(meta) = fs::metadata(&key.value) else {
+        return;
+    };
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        findings.warning(
+            &key.origin,
+            format!(
+                "{} has mode {mode:04o}, others may read it",
+                key.value.display()
+            ),
+            "chmod 0600",
+        );
+    }
+}
+
+fn target(target: &Target, findings: &mut Findings) {
+    if let PluginChoice::File(path) = &target.plugin
+        && let Err(e) = File::open(&path.value)
+    {
+        findings.error(
+            &path.origin,
+            format!("plugin {}: {e}", path.value.display()),
+            "a component built with pal-sdk, or a built-in plugin by its name",
+        );
+    }
+    let place = &target.name.origin;
+    let restart = match &target.reset {
+        Reset::Command(program) => Some(program),
+        Reset::Plugin | Reset::Process => None,
+    };
+    for (key, program) in [
+        ("restart", restart),
+        ("health", target.health.as_ref()),
+        ("version_command", target.version_command.as_ref()),
+    ] {
+        if let Some(program) = program
+            && let Err(message) = executable(program)
+        {
+            findings.error(
+                place,
+                format!("`{key}` of target \"{}\": {message}", target.name.value),
+                "the first word of `command` is the path of an executable file",
+            );
+        }
+    }
+    if target.version_from == VersionFrom::None && target.version_command.is_none() {
+        findings.warning(
+            place,
+            format!(
+                "target \"{}\": its version is known neither before nor after an update",
+                target.name.value
+            ),
+            "set `version_from` or `version_command`; downgrades cannot be told otherwise",
+        );
+    }
+}
+
+fn executable(program: &Program) -> Result<(), String> {
+    let path = program.argv.first().map_or("", String::as_str);
+    let meta = fs::metadata(path).map_err(|e| format!("{path}: {e}"))?;
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Err(format!("{path} is not executable"));
+    }
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! The configuration as the rest of the program sees it: typed, checked, with defaults filled in.
+//!
+//! Values that can still turn out wrong when they are used (files, certificates) keep their place in the file. Not here:
+//! reading (`sections.rs`) and what can only be checked against the machine (`check.rs`).
+
+use std::path::PathBuf;
+
+use host_runtime::types::Setting;
+
+use super::reader::Located;
+
+/// One configuration file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file.
+    pub file: PathBuf,
+    /// `[daemon]`.
+    pub daemon: Daemon,
+    /// `[development]`.
+    pub development: Development,
+    /// `[trust]`.
+    pub trust: Trust,
+    /// `[[device]]`.
+    pub devices: Vec<Device>,
+}
+
+/// `[daemon]`.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    /// Journals, block maps, records, locks.
+    pub state_dir: Located<PathBuf>,
+    /// Where `otad status` and its siblings reach the daemon.
+    pub control_socket: Located<PathBuf>,
+    /// Group that may use the socket (mode 0660); otherwise only the owner (0600).
+    pub control_group: Option<Located<String>>,
+    /// Log filter of the console, such as `info` or `info,host_mqtt=debug`.
+    pub log: String,
+}
+
+/// `[development]`: each of these is announced at every start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Development {
+    /// Images without a signature are taken.
+    pub allow_unsigned_images: bool,
+    /// MQTT without TLS beyond loopback.
+    pub allow_plaintext: bool,
+    /// Plugins from files, which nobody has signed.
+    pub allow_file_plugins: bool,
+}
+
+impl Development {
+    /// What to shout at every start.
+    #[must_use]
+    pub fn warnings(self) -> Vec<&'static str> {
+        [
+            (
+                self.allow_unsigned_images,
+                "DEVELOPMENT SETTING allow_unsigned_images: images without a signature are installed",
+            ),
+            (
+                self.allow_plaintext,
+                "DEVELOPMENT SETTING allow_plaintext: MQTT runs without TLS, anybody on the way can read and write it",
+            ),
+            (
+                self.allow_file_plugins,
+                "DEVELOPMENT SETTING allow_file_plugins: plugins are loaded from files that nobody has signed",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(on, text)| on.then_some(text))
+        .collect()
+    }
+}
+
+/// `[trust]`: who may sign images.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Directory of PEM certificates; an entry is named as its file without the extension.
+    pub directory: Option<Located<PathBuf>>,
+    /// Entry for jobs that name none.
+    pub default: Option<Located<String>>,
+    /// `certfile` of a job -> entry.
+    pub labels: Vec<(String, Located<String>)>,
+}
+
+/// `[[device]]`: one AWS thing.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Thing name.
+    pub name: Located<String>,
+    /// `[device.mqtt]`.
+    pub mqtt: Mqtt,
+    /// `[device.agent]`, as the agent gets it.
+    pub agent: Vec<Setting>,
+    /// `[[device.target]]`.
+    pub targets: Vec<Target>,
+}
+
+/// How replies of the job service reach the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplySubscriptions {
+    /// Subscribe, except at AWS IoT, which delivers unasked.
+    Auto,
+    /// Subscribe.
+    Always,
+    /// Do not.
+    Never,
+}
+
+/// `[device.mqtt]`.
+#[derive(Clone, Debug)]
+pub struct Mqtt {
+    /// Host name or address.
+    pub endpoint: Located<String>,
+    /// TCP port.
+    pub port: u16,
+    /// Client id, by default the thing name.
+    pub client_id: Located<String>,
+    /// TLS, on unless turned off.
+    pub tls: bool,
+    /// Certificates that the endpoint's certificate must lead to.
+    pub root_certificate: Option<Located<PathBuf>>,
+    /// The device's certificate.
+    pub certificate: Option<Located<PathBuf>>,
+    /// Its private key.
+    pub private_key: Option<Located<PathBuf>>,
+    /// ALPN protocol; by default what AWS wants on 443, none elsewhere.
+    pub alpn: Option<String>,
+    /// Whether this is AWS IoT under another name.
+    pub aws: bool,
+    /// See [`ReplySubscriptions`].
+    pub reply_subscriptions: ReplySubscriptions,
+    /// Seconds.
+    pub keep_alive_s: u16,
+    /// Milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds.
+    pub reconnect_min_ms: u64,
+    /// Milliseconds.
+    pub reconnect_max_ms: u64,
+    /// Failed publishes in a row.
+    pub publish_failures_max: u32,
+}
+
+impl Mqtt {
+    /// Whether the endpoint is AWS IoT, by its name or because the operator says so.
+    #[must_use]
+    pub fn is_aws(&self) -> bool {
+        let host = self.endpoint.value.trim_end_matches('.').to_lowercase();
+        self.aws || host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+    }
+
+    /// Whether the endpoint is this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let host = self.endpoint.value.as_str();
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|a| a.is_loopback())
+    }
+}
+
+/// One program of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Killed after this.
+    pub deadline_ms: u64,
+}
+
+/// Which plugin serves a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginChoice {
+    /// One that is part of otad.
+    Builtin(&'static str),
+    /// A component in a file.
+    File(Located<PathBuf>),
+}
+
+/// How version and product are read from an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionFrom {
+    /// The otad image trailer.
+    Trailer,
+    /// The MCUboot header.
+    Mcuboot,
+    /// The plugin reads them.
+    Plugin,
+    /// A fixed place in the image.
+    Offset(u64),
+    /// Known only after a restart.
+    None,
+}
+
+/// How a target is restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The plugin does it.
+    Plugin,
+    /// A command of the operator's does it.
+    Command(Program),
+    /// otad itself is the target: it ends, and the service manager starts it through `otad launch`.
+    Process,
+}
+
+/// When a verified image is activated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// At once.
+    Immediate,
+    /// On `otad activate`.
+    Deferred,
+}
+
+/// What a region is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionKind {
+    /// Images.
+    Slot,
+    /// What the boot reader reads.
+    Record,
+}
+
+/// Storage that is lent to a plugin.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Name the plugin knows it by.
+    pub name: String,
+    /// What it is for.
+    pub kind: RegionKind,
+    /// The file.
+    pub path: Located<PathBuf>,
+    /// Bytes it may hold.
+    pub size_bytes: u64,
+    /// The plugin may not write it.
+    pub read_only: bool,
+}
+
+/// `[[device.target]]`.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Name, unique within the device.
+    pub name: Located<String>,
+    /// `fileid` of job documents.
+    pub file_id: u32,
+    /// Which plugin.
+    pub plugin: PluginChoice,
+    /// `[device.target.settings]`, for the plugin.
+    pub plugin_settings: Vec<Setting>,
+    /// What the agent is told about this target.
+    pub agent_settings: Vec<Setting>,
+    /// Directory of a flash-file target.
+    pub directory: Option<Located<PathBuf>>,
+    /// Storage.
+    pub regions: Vec<Region>,
+    /// Where version and product are read.
+    pub version_from: VersionFrom,
+    /// Prints the version that runs.
+    pub version_command: Option<Program>,
+    /// Product that images must be for.
+    pub product: Option<String>,
+    /// Hardware that images must be for.
+    pub hardware: Option<String>,
+    /// How it is restarted.
+    pub reset: Reset,
+    /// Exits 0 if the target is well.
+    pub health: Option<Program>,
+    /// Trust entry for jobs that name none, in place of `trust.default`.
+    pub certificate: Option<Located<String>>,
+    /// What a job's `filepath` may say, to the letter; empty = any relative path without `..`. It opens nothing.
+    pub filepaths: Vec<String>,
+    /// When it is activated.
+    pub activation: Activation,
+    /// See `keys.rs`.
+    pub tries_max: u32,
+    /// See `keys.rs`.
+    pub sync_bytes: u64,
+}
+
+impl Config {
+    /// The device of this name; without a name the only one there is.
+    #[must_use]
+    pub fn device(&self, name: Option<&str>) -> Option<&Device> {
+        match name {
+            Some(name) => self.devices.iter().find(|d| d.name.value == name),
+            None if self.devices.len() == 1 => self.devices.first(),
+            None => None,
+        }
+    }
+}

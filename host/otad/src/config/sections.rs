@@ -1,0 +1,719 @@
+//! Reads each table of the file into `model.rs`, with what can be told from the file alone: ranges, words, and keys that
+//! exclude or need each other.
+
+use std::path::Path;
+
+use host_runtime::types::Setting;
+
+use super::diagnostic::Origin;
+use super::keys;
+use super::model::{
+    Activation, Config, Daemon, Development, Device, Mqtt, PluginChoice, Program, Region,
+    RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
+};
+use super::reader::{Located, Reader, Sink};
+use super::tree::Table;
+
+/// Plugins that are part of otad.
+pub const BUILTIN_PLUGINS: &[&str] = &["flash-file"];
+
+/// Region names of a flash-file target, with the sizes of those that are not slots. A record is two copies, one in each
+/// 4 KiB, so that a torn write hits one of them.
+const FLASH_FILE_RECORDS: [(&str, u64, bool); 2] = [("record", 8192, false), ("tries", 8192, true)];
+
+pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
+    let root = Reader::root(table, sink);
+    let development = development(&root);
+    let config = Config {
+        file: file.to_owned(),
+        daemon: daemon(&root),
+        development,
+        trust: trust(&root, development),
+        devices: root
+            .tables("device")
+            .into_iter()
+            .map(|r| device(r, development))
+            .collect(),
+    };
+    if config.devices.is_empty() && !root.has("device") {
+        sink.advise(
+            &Origin::File,
+            "no device",
+            "add `[[device]]` with a name, `[device.mqtt]` and at least one `[[device.target]]`",
+        );
+    }
+    root.finish();
+    unique(&config, sink);
+    config
+}
+
+fn daemon(root: &Reader<'_>) -> Daemon {
+    let empty = Table::new();
+    let section = root.table("daemon");
+    if section.is_none() && !root.has("daemon") {
+        root.missing("daemon", "{ state_dir = \"/var/lib/otad\" }");
+    }
+    let section = section.unwrap_or_else(|| Reader::root(&empty, root.sink));
+    let state_dir = section.path("state_dir");
+    if state_dir.is_none() && root.has("daemon") && !section.has("state_dir") {
+        section.missing("state_dir", "\"/var/lib/otad\"");
+    }
+    let state_dir = state_dir.unwrap_or_else(|| Located {
+        value: "state".into(),
+        origin: section.origin().clone(),
+    });
+    let control_socket = section.path("control_socket").unwrap_or_else(|| Located {
+        value: state_dir.value.join("control.sock"),
+        origin: state_dir.origin.clone(),
+    });
+    // Linux: sockaddr_un.sun_path has 108 bytes with its NUL.
+    const SOCKET_PATH_MAX_BYTES: usize = 107;
+    let length = control_socket.value.as_os_str().len();
+    if length > SOCKET_PATH_MAX_BYTES {
+        section.sink.advise(
+            &control_socket.origin,
+            format!("the path of the control socket has {length} bytes, the kernel takes {SOCKET_PATH_MAX_BYTES}"),
+            "set `control_socket` to a shorter path, such as \"/run/otad/control.sock\"",
+        );
+    }
+    let daemon = Daemon {
+        control_group: section.text("control_group"),
+        log: section
+            .text("log")
+            .map_or_else(|| "info".to_owned(), |t| t.value),
+        state_dir,
+        control_socket,
+    };
+    section.finish();
+    daemon
+}
+
+fn development(root: &Reader<'_>) -> Development {
+    let Some(section) = root.table("development") else {
+        return Development::default();
+    };
+    let development = Development {
+        allow_unsigned_images: section.boolean("allow_unsigned_images", false),
+        allow_plaintext: section.boolean("allow_plaintext", false),
+        allow_file_plugins: section.boolean("allow_file_plugins", false),
+    };
+    section.finish();
+    development
+}
+
+fn trust(root: &Reader<'_>, development: Development) -> Trust {
+    let Some(section) = root.table("trust") else {
+        if !development.allow_unsigned_images && !root.has("trust") {
+            root.sink.advise(
+                &Origin::File,
+                "no trust store: no image could be verified",
+                "add `[trust]` with `directory = \"trust\"`, a directory of signers' certificates (PEM)",
+            );
+        }
+        return Trust {
+            directory: None,
+            default: None,
+            labels: Vec::new(),
+        };
+    };
+    let trust = Trust {
+        directory: section.path("directory"),
+        default: section.text("default"),
+        labels: section.free_table("labels"),
+    };
+    if trust.directory.is_none() && !section.has("directory") {
+        section.missing("directory", "\"trust\"");
+    }
+    section.finish();
+    trust
+}
+
+fn device(section: Reader<'_>, development: Development) -> Device {
+    let name = section.required_text("name", "\"pump-1\"");
+    if !name.value.is_empty() || section.has("name") {
+        check_thing_name(&name, section.sink);
+    }
+    let mqtt = mqtt(&section, &name, development);
+    let agent = match section.table("agent") {
+        Some(agent) => agent_settings(agent),
+        None => Vec::new(),
+    };
+    let targets: Vec<Target> = section
+        .tables("target")
+        .into_iter()
+        .map(|t| target(t, development))
+        .collect();
+    if targets.is_empty() && !section.has("target") {
+        section.sink.advise(
+            section.origin(),
+            format!("device \"{}\" has no target", name.value),
+            "add `[[device.target]]` with a name, a file_id and a plugin",
+        );
+    }
+    section.finish();
+    Device {
+        name,
+        mqtt,
+        agent,
+        targets,
+    }
+}
+
+/// AWS: 1 to 128 of `[a-zA-Z0-9:_-]`.
+const THING_NAME_MAX_BYTES: usize = 128;
+
+/// Whether a thing may have this name.
+#[must_use]
+pub fn is_thing_name(name: &str) -> bool {
+    (1..=THING_NAME_MAX_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b":_-".contains(&b))
+}
+
+fn check_thing_name(name: &Located<String>, sink: &Sink) {
+    if !is_thing_name(&name.value) {
+        sink.advise(
+            &name.origin,
+            format!("\"{}\" is no thing name", name.value),
+            format!(
+                "a thing name has 1 to {THING_NAME_MAX_BYTES} letters, digits, `:`, `_` or `-`"
+            ),
+        );
+    }
+}
+
+fn mqtt(device: &Reader<'_>, name: &Located<String>, development: Development) -> Mqtt {
+    let empty = Table::new();
+    let section = device.table("mqtt");
+    let stands = section.is_some();
+    if !stands && !device.has("mqtt") {
+        device.missing("mqtt", "{ endpoint = \"localhost\", … }");
+    }
+    let section = section.unwrap_or_else(|| Reader::root(&empty, device.sink));
+    let endpoint = if stands {
+        section.required_text("endpoint", "\"….iot.eu-west-1.amazonaws.com\"")
+    } else {
+        name.clone()
+    };
+    let number = |spec| section.number(spec);
+    let mqtt = Mqtt {
+        port: u16::try_from(number(&keys::PORT)).unwrap_or(8883),
+        client_id: section.text("client_id").unwrap_or_else(|| name.clone()),
+        tls: section.boolean("tls", true),
+        root_certificate: section.path("root_certificate"),
+        certificate: section.path("certificate"),
+        private_key: section.path("private_key"),
+        alpn: section.text("alpn").map(|t| t.value),
+        aws: section.boolean("aws", false),
+        reply_subscriptions: section.choice(
+            "reply_subscriptions",
+            &[
+                ("auto", ReplySubscriptions::Auto),
+                ("always", ReplySubscriptions::Always),
+                ("never", ReplySubscriptions::Never),
+            ],
+            ReplySubscriptions::Auto,
+        ),
+        keep_alive_s: u16::try_from(number(&keys::KEEP_ALIVE_S)).unwrap_or(60),
+        connect_timeout_ms: number(&keys::CONNECT_TIMEOUT_MS),
+        reconnect_min_ms: number(&keys::RECONNECT_MIN_MS),
+        reconnect_max_ms: number(&keys::RECONNECT_MAX_MS),
+        publish_failures_max: u32::try_from(number(&keys::PUBLISH_FAILURES_MAX)).unwrap_or(3),
+        endpoint,
+    };
+    if stands {
+        check_mqtt(&section, &mqtt, development);
+    }
+    section.finish();
+    mqtt
+}
+
+fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
+    let sink = section.sink;
+    let endpoint = &mqtt.endpoint;
+    let bad = |c: char| c.is_whitespace() || c == '/' || c == '@';
+    if endpoint.value.contains("://") || endpoint.value.contains(bad) {
+        sink.advise(
+            &endpoint.origin,
+            format!(
+                "`endpoint` is \"{}\", expected a host name or an address",
+                endpoint.value
+            ),
+            "no scheme, no path; the port has its own key `port`",
+        );
+    }
+    if mqtt.reconnect_min_ms > mqtt.reconnect_max_ms {
+        sink.wrong(
+            &section.place("reconnect_min_ms"),
+            format!(
+                "`reconnect_min_ms` is {}, above `reconnect_max_ms` {}",
+                mqtt.reconnect_min_ms, mqtt.reconnect_max_ms
+            ),
+        );
+    }
+    if mqtt.certificate.is_some() != mqtt.private_key.is_some() {
+        let (has, lacks) = if mqtt.certificate.is_some() {
+            ("certificate", "private_key")
+        } else {
+            ("private_key", "certificate")
+        };
+        sink.advise(
+            &section.place(has),
+            format!("`{has}` without `{lacks}`"),
+            format!("add `{lacks} = \"….pem\"`"),
+        );
+    }
+    if mqtt.tls {
+        if mqtt.root_certificate.is_none() && !section.has("root_certificate") {
+            section.missing("root_certificate", "\"root.pem\"");
+        }
+        if mqtt.is_aws() && mqtt.certificate.is_none() && mqtt.private_key.is_none() {
+            sink.advise(
+                section.origin(),
+                "AWS IoT wants a client certificate",
+                "add `certificate = \"certificate.pem\"` and `private_key = \"private-key.pem\"`",
+            );
+        }
+    } else if !mqtt.is_loopback() && !development.allow_plaintext {
+        sink.advise(
+            &section.place("tls"),
+            format!("MQTT to \"{}\" without TLS", endpoint.value),
+            "remove `tls = false`; in a laboratory: `allow_plaintext = true` in [development]",
+        );
+    }
+}
+
+fn setting(key: &str, value: impl ToString) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value: value.to_string(),
+    }
+}
+
+/// `block_size` x `blocks_per_request` at most: the largest payload of the service, 128 KiB.
+const REQUEST_MAX_BYTES: u64 = 128 * 1024;
+
+fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let block = section.number(&keys::BLOCK_SIZE);
+    // The default shrinks with the block size; a value of the operator's is taken as it is, or refused.
+    let fitting = (REQUEST_MAX_BYTES / block).max(1);
+    let blocks = section
+        .number_if_set(&keys::BLOCKS_PER_REQUEST)
+        .unwrap_or_else(|| keys::BLOCKS_PER_REQUEST.default.min(fitting));
+    if blocks * block > REQUEST_MAX_BYTES {
+        section.sink.advise(
+            &section.place(keys::BLOCKS_PER_REQUEST.key),
+            format!("`blocks_per_request` {blocks} x `block_size` {block} is {} bytes, at most {REQUEST_MAX_BYTES}", blocks * block),
+            format!("set `blocks_per_request` to at most {fitting}"),
+        );
+    }
+    settings.push(setting(keys::BLOCK_SIZE.key, block));
+    settings.push(setting(keys::BLOCKS_PER_REQUEST.key, blocks));
+    let is_window = |key| key == keys::BLOCK_SIZE.key || key == keys::BLOCKS_PER_REQUEST.key;
+    for spec in keys::NUMBERS
+        .iter()
+        .filter(|n| n.section == "device.agent" && !is_window(n.key))
+    {
+        if let Some(n) = section.number_if_set(spec) {
+            settings.push(setting(spec.key, n));
+        }
+    }
+    let words = |list: &[&'static str]| list.iter().map(|w| (*w, *w)).collect::<Vec<_>>();
+    let choices: [(&'static str, &[&'static str]); 2] = [
+        ("foreign_jobs", &["refuse", "leave"]),
+        ("on_job", &["accept", "ask", "ignore"]),
+    ];
+    for (key, list) in choices {
+        if section.has(key) {
+            settings.push(setting(key, section.choice(key, &words(list), list[0])));
+        }
+    }
+    if let Some(protocols) = section.texts("protocols") {
+        // Jobs are announced and controlled over MQTT always; this is the data plane.
+        for protocol in protocols.value.iter().filter(|p| *p != "mqtt") {
+            section.sink.advise(
+                &protocols.origin,
+                format!("`protocols` has \"{protocol}\", expected \"mqtt\""),
+                "this build fetches images over MQTT only",
+            );
+        }
+        if protocols.value.is_empty() {
+            section
+                .sink
+                .wrong(&protocols.origin, "`protocols` is empty");
+        }
+        settings.push(setting("protocols", protocols.value.join(",")));
+    }
+    section.finish();
+    settings
+}
+
+/// Names that become parts of state paths.
+fn is_plain_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+fn target(section: Reader<'_>, development: Development) -> Target {
+    let sink = section.sink;
+    let name = section.required_text("name", "\"main\"");
+    if section.has("name") && !is_plain_name(&name.value) {
+        sink.advise(
+            &name.origin,
+            format!("\"{}\" is no target name", name.value),
+            "1 to 64 letters, digits, `_` or `-`, a letter or digit first",
+        );
+    }
+    if !section.has("file_id") {
+        section.missing("file_id", "0");
+    }
+    let file_id = u32::try_from(section.number(&keys::FILE_ID)).unwrap_or(0);
+    let plugin = plugin(&section, development);
+    let directory = section.path("directory");
+    let regions = regions(&section, &plugin, directory.as_ref());
+    let activation = section.choice(
+        "activation",
+        &[
+            ("immediate", Activation::Immediate),
+            ("deferred", Activation::Deferred),
+        ],
+        Activation::Immediate,
+    );
+    let target = Target {
+        agent_settings: target_agent_settings(&section, activation),
+        plugin_settings: section
+            .free_table("settings")
+            .into_iter()
+            .map(|(key, value)| setting(&key, value.value))
+            .collect(),
+        version_from: version_from(&section),
+        version_command: program(&section, "version_command"),
+        product: section.text("product").map(|t| t.value),
+        hardware: section.text("hardware").map(|t| t.value),
+        reset: reset(&section, file_id),
+        health: program(&section, "health"),
+        certificate: section.text("certificate"),
+        filepaths: section
+            .texts("filepaths")
+            .map_or_else(Vec::new, |t| t.value),
+        tries_max: u32::try_from(section.number(&keys::TRIES_MAX)).unwrap_or(3),
+        sync_bytes: section.number(&keys::SYNC_BYTES),
+        name,
+        file_id,
+        plugin,
+        directory,
+        regions,
+        activation,
+    };
+    section.finish();
+    target
+}
+
+fn plugin(section: &Reader<'_>, development: Development) -> PluginChoice {
+    let text = section.required_text("plugin", "\"flash-file\"");
+    if let Some(builtin) = BUILTIN_PLUGINS.iter().find(|b| **b == text.value) {
+        return PluginChoice::Builtin(builtin);
+    }
+    let is_path = text.value.contains('/') || text.value.ends_with(".wasm");
+    if !is_path {
+        if section.has("plugin") {
+            section.sink.advise(
+                &text.origin,
+                format!("no plugin \"{}\"", text.value),
+                format!(
+                    "built in: {}; a file is named with its path: \"./{}.wasm\"",
+                    BUILTIN_PLUGINS.join(", "),
+                    text.value
+                ),
+            );
+        }
+        return PluginChoice::Builtin(BUILTIN_PLUGINS[0]);
+    }
+    if !development.allow_file_plugins {
+        section.sink.advise(
+            &text.origin,
+            format!("plugin \"{}\" is a file that nobody has signed", text.value),
+            "use a built-in plugin, or set `allow_file_plugins = true` in [development]",
+        );
+    }
+    section.path("plugin").map_or(
+        PluginChoice::Builtin(BUILTIN_PLUGINS[0]),
+        PluginChoice::File,
+    )
+}
+
+fn regions(
+    section: &Reader<'_>,
+    plugin: &PluginChoice,
+    directory: Option<&Located<std::path::PathBuf>>,
+) -> Vec<Region> {
+    let listed: Vec<Region> = section.tables("region").into_iter().map(region).collect();
+    let slot_size = section.number(&keys::SLOT_SIZE_BYTES);
+    let sink = section.sink;
+    let Some(directory) = directory else {
+        if listed.is_empty() && matches!(plugin, PluginChoice::Builtin("flash-file")) {
+            section.missing("directory", "\"/var/lib/otad/targets/main\"");
+        }
+        if section.has(keys::SLOT_SIZE_BYTES.key) {
+            sink.wrong(
+                &section.place(keys::SLOT_SIZE_BYTES.key),
+                "`slot_size_bytes` belongs to `directory`; a region has `size_bytes`",
+            );
+        }
+        return listed;
+    };
+    if !listed.is_empty() {
+        sink.wrong(
+            &directory.origin,
+            "`directory` and `[[device.target.region]]` exclude each other",
+        );
+        return listed;
+    }
+    let region = |name: &str, kind, size_bytes, read_only| Region {
+        name: name.to_owned(),
+        kind,
+        path: Located {
+            value: directory.value.join(name),
+            origin: directory.origin.clone(),
+        },
+        size_bytes,
+        read_only,
+    };
+    let mut regions = vec![
+        region("slot-a", RegionKind::Slot, slot_size, false),
+        region("slot-b", RegionKind::Slot, slot_size, false),
+    ];
+    for (name, size, read_only) in FLASH_FILE_RECORDS {
+        regions.push(region(name, RegionKind::Record, size, read_only));
+    }
+    regions
+}
+
+fn region(section: Reader<'_>) -> Region {
+    let name = section.required_text("name", "\"slot-a\"");
+    let kind = section.choice(
+        "kind",
+        &[("slot", RegionKind::Slot), ("record", RegionKind::Record)],
+        RegionKind::Slot,
+    );
+    let path = section.path("path");
+    if path.is_none() && !section.has("path") {
+        section.missing("path", "\"/dev/mmcblk0p2\"");
+    }
+    let region = Region {
+        kind,
+        path: path.unwrap_or_else(|| Located {
+            value: name.value.clone().into(),
+            origin: section.origin().clone(),
+        }),
+        size_bytes: section.number(&keys::REGION_SIZE_BYTES),
+        read_only: section.boolean("read_only", false),
+        name: name.value,
+    };
+    section.finish();
+    region
+}
+
+fn target_agent_settings(section: &Reader<'_>, activation: Activation) -> Vec<Setting> {
+    let word = match activation {
+        Activation::Immediate => "immediate",
+        Activation::Deferred => "deferred",
+    };
+    let mut settings = vec![setting("activation", word)];
+    for key in ["allow_downgrade", "no_revert_allowed"] {
+        if section.boolean(key, false) {
+            settings.push(setting(key, true));
+        }
+    }
+    if section.has("firmware") {
+        settings.push(setting("firmware", section.boolean("firmware", true)));
+    }
+    if section.has("self_test") {
+        let words = [("auto", "auto"), ("external", "external")];
+        settings.push(setting(
+            "self_test",
+            section.choice("self_test", &words, "auto"),
+        ));
+    }
+    for spec in [
+        &keys::TARGET_SELF_TEST_DEADLINE_MS,
+        &keys::TARGET_RESTART_DEADLINE_MS,
+    ] {
+        if let Some(n) = section.number_if_set(spec) {
+            settings.push(setting(spec.key, n));
+        }
+    }
+    settings
+}
+
+fn version_from(section: &Reader<'_>) -> VersionFrom {
+    let offset = section.number_if_set(&keys::VERSION_OFFSET);
+    let from = section.choice(
+        "version_from",
+        &[
+            ("trailer", VersionFrom::Trailer),
+            ("plugin", VersionFrom::Plugin),
+            ("mcuboot", VersionFrom::Mcuboot),
+            ("offset", VersionFrom::Offset(offset.unwrap_or(0))),
+            ("none", VersionFrom::None),
+        ],
+        VersionFrom::Trailer,
+    );
+    match (from, section.has(keys::VERSION_OFFSET.key)) {
+        (VersionFrom::Offset(_), false) => section.missing(keys::VERSION_OFFSET.key, "64"),
+        (
+            VersionFrom::Trailer | VersionFrom::Mcuboot | VersionFrom::Plugin | VersionFrom::None,
+            true,
+        ) => {
+            section.sink.advise(
+                &section.place(keys::VERSION_OFFSET.key),
+                "`version_offset` has no use here",
+                "add `version_from = \"offset\"` or remove it",
+            );
+        }
+        _ => {}
+    }
+    from
+}
+
+fn program(section: &Reader<'_>, key: &'static str) -> Option<Program> {
+    let table = section.table(key)?;
+    let argv = table.texts("command");
+    if !table.has("command") {
+        table.missing("command", "[\"/usr/bin/program\", \"argument\"]");
+    }
+    let deadline_ms = table.number(&keys::DEADLINE_MS);
+    if let Some(argv) = &argv {
+        let program = argv.value.first().map_or("", String::as_str);
+        if program.is_empty()
+            || !program.contains('/')
+            || argv.value.iter().any(|a| a.contains('\0'))
+        {
+            table.sink.advise(
+                &argv.origin,
+                format!("`command` of `{key}` does not begin with the path of a program"),
+                "a list of the program's path and its arguments; no shell reads it",
+            );
+        }
+    }
+    table.finish();
+    let mut argv = argv.map_or_else(Vec::new, |a| a.value);
+    if let Some(program) = argv.first_mut() {
+        *program = section.sink.resolve(program);
+    }
+    Some(Program { argv, deadline_ms })
+}
+
+fn reset(section: &Reader<'_>, file_id: u32) -> Reset {
+    #[derive(Clone, Copy, PartialEq)]
+    enum How {
+        Plugin,
+        Command,
+        Process,
+    }
+    let restart = program(section, "restart");
+    let default = if restart.is_some() {
+        How::Command
+    } else {
+        How::Plugin
+    };
+    let how = section.choice(
+        "reset",
+        &[
+            ("plugin", How::Plugin),
+            ("command", How::Command),
+            ("process", How::Process),
+        ],
+        default,
+    );
+    let sink = section.sink;
+    if how != How::Command && section.has("restart") {
+        sink.wrong(
+            &section.place("restart"),
+            "`restart` is used with `reset = \"command\"` only",
+        );
+    }
+    match (how, restart) {
+        (How::Command, Some(program)) => Reset::Command(program),
+        (How::Command, None) => {
+            section.missing(
+                "restart",
+                "{ command = [\"/usr/bin/systemctl\", \"restart\", \"app\"] }",
+            );
+            Reset::Plugin
+        }
+        (How::Process, _) => {
+            if file_id != 0 {
+                sink.advise(
+                    &section.place("reset"),
+                    format!("`reset = \"process\"` at file id {file_id}: otad itself is file id 0"),
+                    "set `file_id = 0`, or restart this target by a command",
+                );
+            }
+            Reset::Process
+        }
+        (How::Plugin, _) => Reset::Plugin,
+    }
+}
+
+/// What must not be there twice.
+fn unique(config: &Config, sink: &Sink) {
+    let twice = |seen: &mut Vec<String>, key: String| {
+        let again = seen.contains(&key);
+        seen.push(key);
+        again
+    };
+    let (mut names, mut clients, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+    for device in &config.devices {
+        let name = &device.name;
+        if twice(&mut names, name.value.clone()) {
+            sink.wrong(&name.origin, format!("a second device \"{}\"", name.value));
+        }
+        let mqtt = &device.mqtt;
+        let client = format!("{}@{}", mqtt.client_id.value, mqtt.endpoint.value);
+        if twice(&mut clients, client) && mqtt.client_id.value != name.value {
+            sink.advise(
+                &mqtt.client_id.origin,
+                format!("a second client id \"{}\" at the same endpoint", mqtt.client_id.value),
+                "two connections of one client id cut each other off; leave `client_id` out to use the thing name",
+            );
+        }
+        let (mut targets, mut files) = (Vec::new(), Vec::new());
+        for target in &device.targets {
+            if twice(&mut targets, target.name.value.clone()) {
+                sink.wrong(
+                    &target.name.origin,
+                    format!(
+                        "a second target \"{}\" of \"{}\"",
+                        target.name.value, name.value
+                    ),
+                );
+            }
+            if twice(&mut files, target.file_id.to_string()) {
+                sink.wrong(
+                    &target.name.origin,
+                    format!(
+                        "target \"{}\" has file id {}, another target of \"{}\" has it too",
+                        target.name.value, target.file_id, name.value
+                    ),
+                );
+            }
+            for region in &target.regions {
+                if twice(&mut paths, region.path.value.display().to_string()) {
+                    sink.wrong(
+                        &region.path.origin,
+                        format!(
+                            "\"{}\" is the storage of another target or region",
+                            region.path.value.display()
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! Configurations that are wrong, as rows: text, the line of the error, what it says, what to do.
+
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+[daemon]
+state_dir = "state"
+[trust]
+directory = "trust"
+[[device]]
+name = "pump-1"
+[device.mqtt]
+endpoint = "localhost"
+root_certificate = "root.pem"
+certificate = "certificate.pem"
+private_key = "private-key.pem"
+[[device.target]]
+name = "main"
+file_id = 0
+plugin = "flash-file"
+directory = "targets/main"
+restart = { command = ["./restart.sh", "main"] }
+"#;
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    parse(Path::new("etc/otad.toml"), text, [])
+}
+
+#[test]
+fn a_good_file_is_read_with_defaults_and_paths_beside_it() {
+    let config = read(GOOD).expect("good");
+    assert_eq!(config.daemon.state_dir.value, Path::new("etc/state"));
+    assert_eq!(
+        config.daemon.control_socket.value,
+        Path::new("etc/state/control.sock")
+    );
+    let device = &config.devices[0];
+    assert_eq!(
+        (device.mqtt.port, device.mqtt.client_id.value.as_str()),
+        (8883, "pump-1")
+    );
+    let target = &device.targets[0];
+    let names: Vec<_> = target.regions.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["slot-a", "slot-b", "record", "tries"]);
+    let Reset::Command(restart) = &target.reset else {
+        panic!("{:?}", target.reset);
+    };
+    assert_eq!(restart.argv, ["etc/./restart.sh", "main"]);
+}
+
+/// What is changed in [`GOOD`], the line of the error, words of its message, words of its help.
+type Row = (
+    &'static str,
+    &'static str,
+    usize,
+    &'static str,
+    &'static str,
+);
+
+/// Line 0 = the file as a whole.
+const WRONG: &[Row] = &[
+    ("[daemon]", "[daemon", 2, "not TOML", ""),
+    (
+        "[daemon]",
+        "[deamon]",
+        2,
+        "unknown key `deamon`",
+        "did you mean `daemon`?",
+    ),
+    (
+        "endpoint =",
+        "endpont =",
+        9,
+        "unknown key `endpont` in [device.mqtt]",
+        "did you mean `endpoint`?",
+    ),
+    (
+        "endpoint =",
+        "endpont =",
+        8,
+        "[device.mqtt] has no `endpoint`",
+        "add `endpoint =",
+    ),
+    (
+        "\"localhost\"",
+        "\"mqtts://localhost\"",
+        9,
+        "expected a host name",
+        "no scheme",
+    ),
+    (
+        "\"localhost\"",
+        "8883",
+        9,
+        "`endpoint` is an integer, expected a string",
+        "",
+    ),
+    (
+        "\"localhost\"",
+        "\"localhost\"\nport = 0",
+        10,
+        "`port` is 0, expected 1 to 65535 (port)",
+        "",
+    ),
+    (
+        "\"localhost\"",
+        "\"localhost\"\nport = \"8883\"",
+        10,
+        "`port` is a string, expected an integer",
+        "",
+    ),
+    (
+        "\"localhost\"",
+        "\"localhost\"\nport = 8883.0",
+        10,
+        "`port` is a fraction",
+        "",
+    ),
+    (
+        "\"localhost\"",
+        "\"localhost\"\ntls = \"yes\"",
+        10,
+        "`tls` is a string, expected true or false",
+        "",
+    ),
+    (
+        "\"localhost\"",
+        "\"broker.example\"\ntls = false",
+        10,
+        "without TLS",
+        "allow_plaintext",
+    ),
+    (
+        "\"localhost\"",
+        "\"localhost\"\nreply_subscriptions = \"alway\"",
+        10,
+        "expected \"auto\" or \"always\" or \"never\"",
+        "did you mean \"always\"?",
+    ),
+    (
+        "\"localhost\"",
+        "\"localhost\"\nreconnect_min_ms = 5000\nreconnect_max_ms = 1000",
+        10,
+        "above `reconnect_max_ms` 1000",
+        "",
+    ),
+    (
+        "private_key =",
+        "privat_key =",
+        12,
+        "unknown key `privat_key`",
+        "did you mean `private_key`?",
+    ),
+    (
+        "private_key = \"private-key.pem\"",
+        "",
+        11,
+        "`certificate` without `private_key`",
+        "add `private_key",
+    ),
+    (
+        "root_certificate = \"root.pem\"",
+        "",
+        8,
+        "has no `root_certificate`",
+        "add",
+    ),
+    (
+        "state_dir = \"state\"",
+        "",
+        2,
+        "[daemon] has no `state_dir`",
+        "add `state_dir",
+    ),
+    (
+        "[trust]\ndirectory = \"trust\"",
+        "",
+        0,
+        "no trust store",
+        "add `[trust]`",
+    ),
+    (
+        "directory = \"trust\"",
+        "default = 1",
+        5,
+        "`default` is an integer",
+        "",
+    ),
+    (
+        "name = \"pump-1\"",
+        "name = \"pump 1\"",
+        7,
+        "\"pump 1\" is no thing name",
+        "letters, digits",
+    ),
+    ("name = \"pump-1\"", "", 6, "has no `name`", "add `name ="),
+    (
+        "name = \"main\"",
+        "name = \"../main\"",
+        14,
+        "is no target name",
+        "letters, digits",
+    ),
+    (
+        "file_id = 0",
+        "file_id = 256",
+        15,
+        "`file_id` is 256, expected 0 to 255",
+        "",
+    ),
+    (
+        "file_id = 0",
+        "",
+        13,
+        "has no `file_id`",
+        "add `file_id = 0`",
+    ),
+    (
+        "\"flash-file\"",
+        "\"flash-fil\"",
+        16,
+        "no plugin \"flash-fil\"",
+        "built in: flash-file",
+    ),
+    (
+        "\"flash-file\"",
+        "\"./mine.wasm\"",
+        16,
+        "nobody has signed",
+        "allow_file_plugins",
+    ),
+    (
+        "directory = \"targets/main\"",
+        "",
+        13,
+        "has no `directory`",
+        "add `directory",
+    ),
+    (
+        "restart = { command = [\"./restart.sh\", \"main\"] }",
+        "reset = \"command\"",
+        13,
+        "has no `restart`",
+        "add `restart",
+    ),
+    (
+        "restart = { command = [\"./restart.sh\", \"main\"] }",
+        "restart = \"restart.sh main\"",
+        18,
+        "`restart` is a string, expected a table",
+        "",
+    ),
+    (
+        "\"./restart.sh\", \"main\"",
+        "",
+        18,
+        "does not begin with the path of a program",
+        "no shell reads it",
+    ),
+    (
+        "\"./restart.sh\", \"main\"",
+        "\"sh\", \"-c\"",
+        18,
+        "does not begin with the path of a program",
+        "no shell reads it",
+    ),
+    (
+        "\"main\"] }",
+        "\"main\"], deadline = 3 }",
+        18,
+        "unknown key `deadline`",
+        "did you mean `deadline_ms`?",
+    ),
+    (
+        "restart = {",
+        "reset = \"process\"\nrestart = {",
+        19,
+        "`restart` is used with",
+        "",
+    ),
+    (
+        "file_id = 0",
+        "file_id = 1\nreset = \"process\"",
+        16,
+        "otad itself is file id 0",
+        "set `file_id = 0`",
+    ),
+    (
+        "file_id = 0",
+        "file_id = 0\nactivation = \"later\"",
+        16,
+        "`activation` is \"later\"",
+        "",
+    ),
+    (
+        "file_id = 0",
+        "file_id = 0\nversion_offset = 4",
+        16,
+        "no use here",
+        "version_from",
+    ),
+    (
+        "file_id = 0",
+        "file_id = 0\nversion_from = \"offset\"",
+        13,
+        "has no `version_offset`",
+        "add",
+    ),
+    (
+        "file_id = 0",
+        "file_id = 0\ntries_max = 0",
+        16,
+        "`tries_max` is 0, expected 1 to 100",
+        "",
+    ),
+    (
+        "[[device.target]]",
+        "[device.agent]\nblock_size = 131072\nblocks_per_request = 2\n[[device.target]]",
+        15,
+        "is 262144 bytes, at most 131072",
+        "at most 1",
+    ),
+    (
+        "[[device.target]]",
+        "[device.agent]\nblock_size = 255\n[[device.target]]",
+        14,
+        "`block_size` is 255, expected 256 to 131072 (bytes)",
+        "",
+    ),
+    (
+        "[[device.target]]",
+        "[device.agent]\nprotocols = [\"mqtt\", \"http\"]\n[[device.target]]",
+        14,
+        "has \"http\"",
+        "over MQTT only",
+    ),
+    (
+        "[[device.target]]",
+        "[device.agent]\nprotocols = []\n[[device.target]]",
+        14,
+        "`protocols` is empty",
+        "",
+    ),
+    (
+        "[[device.target]]",
+        "[device.target]",
+        13,
+        "`target` is a table, expected a list of tables",
+        "write `[[target]]`",
+    ),
+];
+
+#[test]
+fn every_wrong_configuration_names_line_cause_and_cure() {
+    for (from, to, line, message, help) in WRONG {
+        assert!(GOOD.contains(from), "{from}");
+        let text = GOOD.replacen(from, to, 1);
+        let error = read(&text).expect_err(to);
+        let found = error.diagnostics().iter().any(|d| {
+            error.position(d).map_or(0, |(line, _)| line) == *line
+                && d.message.contains(message)
+                && d.help.as_deref().unwrap_or("").contains(help)
+        });
+        assert!(
+            found,
+            "{to}: expected line {line}, {message}, {help}; got\n{error}"
+        );
+    }
+}
+
+/// What follows [`GOOD`], the line of the error, words of its message.
+const TWICE: &[(&str, usize, &str)] = &[
+    (
+        "[[device.target]]\nname='main'\nfile_id=1\nplugin='flash-file'\ndirectory='b'\n",
+        20,
+        "a second target \"main\"",
+    ),
+    (
+        "[[device.target]]\nname='b'\nfile_id=0\nplugin='flash-file'\ndirectory='b'\n",
+        20,
+        "has file id 0, another target",
+    ),
+    (
+        "[[device.target]]\nname='b'\nfile_id=1\nplugin='flash-file'\ndirectory='targets/main'\n",
+        23,
+        "is the storage of another target",
+    ),
+    (
+        "[[device]]\nname='pump-1'\nmqtt={endpoint='localhost',root_certificate='r'}\ntarget=[]\n",
+        20,
+        "a second device \"pump-1\"",
+    ),
+];
+
+#[test]
+fn what_must_be_unique_is_checked_across_devices_and_targets() {
+    for (more, line, message) in TWICE {
+        let error = read(&format!("{GOOD}{more}")).expect_err(message);
+        let found = error
+            .diagnostics()
+            .iter()
+            .any(|d| error.position(d).map(|p| p.0) == Some(*line) && d.message.contains(message));
+        assert!(found, "line {line}, {message}; got\n{error}");
+    }
+}
+
+#[test]
+fn an_override_counts_and_its_error_names_the_variable() {
+    let with = |name: &str, value: &str| {
+        parse(
+            Path::new("otad.toml"),
+            GOOD,
+            [(name.to_owned(), value.to_owned())],
+        )
+    };
+    let config = with("OTAD_DEVICE__0__MQTT__PORT", "443").expect("good");
+    assert_eq!(config.devices[0].mqtt.port, 443);
+    let config = with("OTAD_DEVICE__0__NAME", "17").expect("a name of digits");
+    assert_eq!(config.devices[0].name.value, "17");
+    let error = with("OTAD_DEVICE__0__MQTT__PORT", "0").expect_err("port 0");
+    assert!(
+        error
+            .to_string()
+            .starts_with("environment OTAD_DEVICE__0__MQTT__PORT=0: `port` is 0"),
+        "{error}"
+    );
+    let error = with("OTAD_DEVICE__0__MQTT__PROT", "1").expect_err("unknown key");
+    assert!(
+        error.to_string().contains("did you mean `port`?"),
+        "{error}"
+    );
+}
+
+/// Where the numbers of a section are put for the next test.
+fn with_number(section: &str, line: &str) -> Option<String> {
+    let anchor = match section {
+        "device.mqtt" => "endpoint = \"localhost\"",
+        "device.target" => "name = \"main\"",
+        "device.agent" => {
+            return Some(GOOD.replace(
+                "[[device.target]]",
+                &format!("[device.agent]\n{line}\n[[device.target]]"),
+            ));
+        }
+        "command" => return Some(GOOD.replace("\"main\"] }", &format!("\"main\"], {line} }}"))),
+        "device.target.region" => {
+            return Some(format!("{GOOD}\n[[device.target.region]]\n{line}"));
+        }
+        _ => return None,
+    };
+    Some(GOOD.replace(anchor, &format!("{anchor}\n{line}")))
+}
+
+#[test]
+fn every_number_is_taken_at_its_limits_and_refused_one_past_them() {
+    for n in keys::NUMBERS {
+        let complains = |value: i128| {
+            let line = format!("{} = {value}", n.key);
+            let text = with_number(n.section, &line).expect("a known section");
+            let text = if n.key == "file_id" {
+                text.replace("file_id = 0\n", "")
+            } else {
+                text
+            };
+            let wanted = format!("`{}` is {value}, expected", n.key);
+            match read(&text) {
+                Ok(_) => false,
+                Err(e) => e
+                    .diagnostics()
+                    .iter()
+                    .any(|d| d.message.starts_with(&wanted)),
+            }
+        };
+        assert!(!complains(n.min.into()), "{} at {}", n.key, n.min);
+        assert!(!complains(n.max.into()), "{} at {}", n.key, n.max);
+        assert!(complains(i128::from(n.max) + 1), "{} past {}", n.key, n.max);
+        assert!(
+            complains(i128::from(n.min) - 1),
+            "{} below {}",
+            n.key,
+            n.min
+        );
+    }
+}
+
+#[test]
+fn every_error_of_a_file_is_reported_at_once() {
+    let text = GOOD
+        .replace("endpoint =", "endpont =")
+        .replace("file_id = 0", "file_id = 300")
+        .replace("pump-1", "pump 1");
+    let error = read(&text).expect_err("three errors and more");
+    assert!(error.diagnostics().len() >= 4, "{error}");
+}
+
+#[test]
+fn development_settings_are_loud() {
+    let text = format!("{GOOD}[development]\nallow_unsigned_images = true\n");
+    let config = read(&text).expect("good");
+    assert_eq!(config.development.warnings().len(), 1);
+}

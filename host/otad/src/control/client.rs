@@ -1,0 +1,92 @@
+//! The command line's end of the control socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+
+use super::protocol::{ANSWER_MAX_BYTES, Answer, Body, Request, VERSION};
+use crate::exit::{Exit, Failed};
+
+/// Talks to one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon behind this socket.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
+    /// One request, one answer.
+    ///
+    /// # Errors
+    /// [`Exit::Retry`] if nobody listens; otherwise what the daemon says.
+    pub async fn call(&self, request: &Request) -> Result<Value, Failed> {
+        self.stream(request, |_| {}).await
+    }
+
+    /// One request; `on_item` sees every item before the answer.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn stream(
+        &self,
+        request: &Request,
+        mut on_item: impl FnMut(Value),
+    ) -> Result<Value, Failed> {
+        let mut stream = self.connect().await?;
+        let lost = |e: io::Error| Failed::new(Exit::Retry, format!("the daemon hung up: {e}"));
+        let mut line =
+            serde_json::to_vec(request).map_err(|e| Failed::chain(Exit::Usage, "request", &e))?;
+        line.push(b'\n');
+        stream.write_all(&line).await.map_err(lost)?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            line.clear();
+            let mut limited = (&mut reader).take(ANSWER_MAX_BYTES as u64);
+            let n = limited.read_until(b'\n', &mut line).await.map_err(lost)?;
+            if n == 0 {
+                return Err(Failed::new(
+                    Exit::Retry,
+                    "the daemon ended before it answered",
+                ));
+            }
+            let answer: Answer = serde_json::from_slice(&line).map_err(|e| {
+                Failed::new(
+                    Exit::Failed,
+                    format!("the daemon's answer is not understood (protocol {VERSION}): {e}"),
+                )
+            })?;
+            match answer.body {
+                Body::Item(item) => on_item(item),
+                Body::Ok(value) => return Ok(value),
+                Body::Error(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, Failed> {
+        let path = self.path.display();
+        UnixStream::connect(&self.path)
+            .await
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failed::new(
+                    Exit::Retry,
+                    format!("no daemon listens at {path}; start it with `otad run --config FILE`"),
+                ),
+                io::ErrorKind::PermissionDenied => Failed::new(
+                    Exit::Refused,
+                    format!("{path}: permission denied; use the daemon's user, root, or a member of its control_group"),
+                ),
+                _ => Failed::new(Exit::Retry, format!("{path}: {e}")),
+            })
+    }
+}

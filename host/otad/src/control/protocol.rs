@@ -1,0 +1,240 @@
+//! The lines of the control socket.
+//!
+//! ```text
+//! -> {"otad":1,"device":"pump-1","do":"events","after":7,"follow":true}
+//! <- {"otad":1,"item":{…}}          any number of these
+//! <- {"otad":1,"ok":null}           or {"otad":1,"error":{"exit":"nothing","text":"…"}}
+//! ```
+//!
+//! Members may be added within a version; a line of another version is refused. Not here: sockets.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::exit::{Exit, Failed, TABLE};
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+
+/// Longest request line: names and a reason of 1 KiB, with room.
+pub const REQUEST_MAX_BYTES: usize = 16 * 1024;
+
+/// Longest answer line: a job document of 128 KiB, escaped.
+pub const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+
+/// What is asked of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Verb {
+    /// What every device is doing.
+    Status,
+    /// Stop requesting until `resume`.
+    Suspend,
+    /// Go on.
+    Resume,
+    /// Give up the active job.
+    Abort,
+    /// A deferred activation may happen.
+    Activate,
+    /// The image in test is good.
+    Commit,
+    /// The image in test is bad.
+    Rollback {
+        /// Why, for the job's status.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// Ask the job service now.
+    Poll,
+    /// Application events after a cursor.
+    Events {
+        /// Those with a greater sequence number.
+        #[serde(default)]
+        after: u64,
+        /// Go on when all that are stored have been sent.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// Take an offered job.
+    Approve {
+        /// Its id.
+        job: String,
+    },
+    /// Refuse an offered job.
+    Decline {
+        /// Its id.
+        job: String,
+        /// Why, for the job's status.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub otad: u32,
+    /// Which device; may be left out where there is one.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Which target; left out = all that the verb concerns.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+impl Request {
+    /// A request for the only device.
+    #[must_use]
+    pub fn new(verb: Verb) -> Self {
+        Self {
+            otad: VERSION,
+            device: None,
+            target: None,
+            verb,
+        }
+    }
+
+    /// Parse a line.
+    ///
+    /// # Errors
+    /// It is not a request of this version; the caller's fault.
+    pub fn parse(line: &[u8]) -> Result<Self, Refusal> {
+        let wrong = |text: String| Refusal::new(Exit::Usage, text);
+        let value: Value = serde_json::from_slice(line)
+            .map_err(|e| wrong(format!("the request is not JSON: {e}")))?;
+        match value.get("otad").and_then(Value::as_u64) {
+            Some(v) if v == u64::from(VERSION) => {}
+            Some(v) => {
+                return Err(wrong(format!(
+                    "the request has version {v}, this daemon speaks {VERSION}; use the otad that it came with"
+                )));
+            }
+            None => return Err(wrong("the request has no version (`otad`)".to_owned())),
+        }
+        serde_json::from_value(value)
+            .map_err(|e| wrong(format!("the request is not understood: {e}")))
+    }
+}
+
+/// Why a request was not followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Name of the exit code that a command line should end with.
+    pub exit: String,
+    /// For people.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    #[must_use]
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self {
+            exit: exit.name().to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        let exit = TABLE
+            .iter()
+            .find(|row| row.2 == refusal.exit)
+            .map_or(Exit::Failed, |row| row.0);
+        Self::new(exit, refusal.text)
+    }
+}
+
+/// One line of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Body {
+    /// One of many; more lines follow.
+    Item(Value),
+    /// It is done; the last line.
+    Ok(Value),
+    /// It is not done; the last line.
+    Error(Refusal),
+}
+
+/// One line of an answer, with its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// [`VERSION`].
+    pub otad: u32,
+    /// What.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+impl Answer {
+    /// The line, with its end.
+    #[must_use]
+    pub fn line(body: Body) -> Vec<u8> {
+        let answer = Self {
+            otad: VERSION,
+            body,
+        };
+        // Serialising a tree of plain values into memory cannot fail; an empty line would be refused by the client.
+        let mut line = serde_json::to_vec(&answer).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_as_documented() {
+        let request = Request {
+            device: Some("pump-1".to_owned()),
+            ..Request::new(Verb::Events {
+                after: 7,
+                follow: true,
+            })
+        };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"otad":1,"device":"pump-1","target":null,"do":"events","after":7,"follow":true}"#
+        );
+        let short = br#"{"otad":1,"device":"pump-1","do":"events","after":7,"follow":true}"#;
+        assert_eq!(Request::parse(short).unwrap(), request);
+        let line = Answer::line(Body::Error(Refusal::new(Exit::Nothing, "no job")));
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"otad\":1,\"error\":{\"exit\":\"nothing\",\"text\":\"no job\"}}\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_of_this_version_is_refused_in_words() {
+        let rows: [(&[u8], &str); 6] = [
+            (b"", "not JSON"),
+            (b"[1]", "no version"),
+            (br#"{"do":"status"}"#, "no version"),
+            (br#"{"otad":2,"do":"status"}"#, "has version 2"),
+            (br#"{"otad":1,"do":"dance"}"#, "not understood"),
+            (br#"{"otad":1,"do":"approve"}"#, "not understood"),
+        ];
+        for (line, words) in rows {
+            let refusal = Request::parse(line).unwrap_err();
+            assert_eq!(refusal.exit, "usage");
+            assert!(refusal.text.contains(words), "{}", refusal.text);
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_exit_code_on_the_way_to_the_command_line() {
+        for row in TABLE {
+            let failed = Failed::from(Refusal::new(row.0, "x"));
+            assert_eq!(failed.exit, row.0);
+        }
+    }
+}
