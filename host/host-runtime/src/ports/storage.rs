@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Random-access storage of one region or staging file. Positions are bytes from its start.
 pub trait Storage: Send + Sync {
@@ -32,11 +33,16 @@ pub trait Storage: Send + Sync {
 }
 
 /// A plain file. It is as long as what was written to it, so a slot file is the image, byte for byte.
+///
+/// It is open for writing only from the first write to the next [`Storage::sync`]: the kernel neither starts a program
+/// whose file is open for writing nor opens one for writing that runs (ETXTBSY), and slots hold programs.
 #[derive(Debug)]
 pub struct FileStorage {
-    file: File,
+    reader: File,
+    writer: Mutex<Option<Arc<File>>>,
     path: PathBuf,
     capacity: u64,
+    read_only: bool,
 }
 
 impl FileStorage {
@@ -45,15 +51,19 @@ impl FileStorage {
     /// # Errors
     /// The file cannot be opened or created.
     pub fn open(path: &Path, capacity: u64, read_only: bool) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        if !read_only {
-            options.write(true).create(true).truncate(false);
+        if !read_only && !path.exists() {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
         }
         Ok(Self {
-            file: options.open(path)?,
+            reader: File::open(path)?,
+            writer: Mutex::new(None),
             path: path.to_owned(),
             capacity,
+            read_only,
         })
     }
 
@@ -61,6 +71,26 @@ impl FileStorage {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn writer(&self) -> io::Result<Arc<File>> {
+        if self.read_only {
+            return Err(io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                "the region is read-only",
+            ));
+        }
+        let mut writer = self.lock();
+        if let Some(file) = &*writer {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(OpenOptions::new().write(true).open(&self.path)?);
+        *writer = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,7 +103,7 @@ impl Storage for FileStorage {
         let mut filled = 0;
         while filled < buffer.len() {
             match self
-                .file
+                .reader
                 .read_at(&mut buffer[filled..], offset + filled as u64)
             {
                 Ok(0) => break,
@@ -96,29 +126,76 @@ impl Storage for FileStorage {
                 "beyond the region",
             ));
         }
-        self.file.write_all_at(data, offset)
+        self.writer()?.write_all_at(data, offset)
     }
 
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
-        let end = self.file.metadata()?.len();
+        let end = self.reader.metadata()?.len();
         if offset >= end {
             return Ok(());
         }
+        let writer = self.writer()?;
         if offset.saturating_add(length) >= end {
-            return self.file.set_len(offset);
+            return writer.set_len(offset);
         }
         let blank = [0xff; 4096];
         let mut at = offset;
         let stop = offset + length;
         while at < stop {
             let n = usize::try_from((stop - at).min(blank.len() as u64)).unwrap_or(blank.len());
-            self.file.write_all_at(&blank[..n], at)?;
+            writer.write_all_at(&blank[..n], at)?;
             at += n as u64;
         }
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        let written = self.lock().take();
+        match &written {
+            Some(file) => file.sync_all().inspect_err(|_| {
+                // Not durable: the next sync has to try again.
+                self.lock().get_or_insert_with(|| Arc::clone(file));
+            }),
+            // Written by an earlier process, perhaps: the reader's descriptor syncs the same file.
+            None => self.reader.sync_all(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_synced_can_be_started_while_it_is_lent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slot-a");
+        let storage = FileStorage::open(&path, 4096, false).unwrap();
+        storage.write_at(0, b"#!/bin/sh\nexit 7\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        storage.sync().unwrap();
+        let status = Command::new(&path).status().unwrap();
+        assert_eq!(status.code(), Some(7));
+        // And written again afterwards.
+        storage.erase(0, 4096).unwrap();
+        storage.write_at(0, b"x").unwrap();
+        storage.sync().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_read_only_region_is_never_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tries");
+        std::fs::write(&path, b"abc").unwrap();
+        let storage = FileStorage::open(&path, 8, true).unwrap();
+        assert!(storage.write_at(0, b"x").is_err());
+        assert!(storage.erase(0, 8).is_err());
+        let mut buffer = [0; 4];
+        storage.read_at(0, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"abc\xff");
     }
 }
