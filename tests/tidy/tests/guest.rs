@@ -1,0 +1,41 @@
+//! The shipped components as files: how big they are, and that they name no machine.
+
+use guest_artifacts::GUESTS;
+use tidy::source;
+
+/// Most bytes of each shipped component. The agent's 96 KiB are a promise; a plugin's limit is its measured size and
+/// half as much again, so that growth is noticed before it is large.
+const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 96 * 1024), ("pal-flash-file", 64 * 1024)];
+
+#[test]
+fn every_component_has_a_size_limit_and_keeps_it() {
+    for guest in GUESTS {
+        let limit = SIZE_MAX_BYTES.iter().find(|(name, _)| *name == guest.name);
+        let (_, limit) =
+            limit.unwrap_or_else(|| panic!("{} has no size limit; give it one", guest.name));
+        let size = guest.bytes.len();
+        assert!(
+            size <= *limit,
+            "{} has {size} bytes, at most {limit} are allowed",
+            guest.name
+        );
+    }
+    for (name, _) in SIZE_MAX_BYTES {
+        assert!(
+            GUESTS.iter().any(|guest| guest.name == *name),
+            "{name} is not shipped"
+        );
+    }
+}
+
+#[test]
+fn no_component_names_a_path_of_one_machine() {
+    for guest in GUESTS {
+        assert_eq!(
+            source::machine_path_in_bytes(guest.bytes),
+            None,
+            "{}",
+            guest.name
+        );
+    }
+}

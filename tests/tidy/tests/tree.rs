@@ -1,0 +1,120 @@
+//! The rules of this crate, held against the real tree.
+
+use std::process::Command;
+
+use tidy::promise::{self, Evidence};
+use tidy::tree::{self, Tree};
+use tidy::{Finding, edges, lines, manifest, readme, source};
+
+fn real_tree() -> Tree {
+    Tree::read(&tree::top()).expect("the tree can be read")
+}
+
+fn check(findings: &[Finding]) {
+    assert!(findings.is_empty(), "{}", lines(findings));
+}
+
+#[test]
+fn nobody_imports_what_the_table_does_not_allow() {
+    let answer = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(tree::top())
+        .output()
+        .unwrap();
+    assert!(
+        answer.status.success(),
+        "{}",
+        String::from_utf8_lossy(&answer.stderr)
+    );
+    let crates = edges::parse_metadata(&answer.stdout).unwrap();
+    assert!(crates.len() >= 15, "only {} crates were seen", crates.len());
+    check(&edges::violations(&crates));
+}
+
+#[test]
+fn the_top_level_holds_only_the_fixed_names_and_files_of_tools() {
+    check(&tree::strange_names(&real_tree()));
+}
+
+#[test]
+fn the_seven_fixed_names_exist() {
+    let tree = real_tree();
+    for (name, _) in tree::TOP_LEVEL
+        .iter()
+        .filter(|(_, reason)| reason.starts_with("fixed"))
+    {
+        let below = format!("{name}/");
+        assert!(
+            tree.files()
+                .any(|(path, _)| path == *name || path.starts_with(&below)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn no_file_is_too_big() {
+    check(&tree::big_files(&real_tree()));
+}
+
+#[test]
+fn every_manifest_inherits_from_the_root() {
+    let tree = real_tree();
+    check(&manifest::violations(&tree));
+    check(&manifest::root_violations(&tree));
+}
+
+#[test]
+fn every_source_says_what_it_is() {
+    check(&source::headers(&real_tree()));
+}
+
+#[test]
+fn no_file_says_a_banned_word_or_names_a_machine() {
+    check(&source::words(&real_tree()));
+}
+
+#[test]
+fn pure_crates_say_so_to_the_compiler() {
+    check(&source::impure(&real_tree()));
+}
+
+#[test]
+fn no_source_includes_a_file_of_another_room() {
+    check(&source::hidden_edges(&real_tree()));
+}
+
+#[test]
+fn the_licence_is_there() {
+    let tree = real_tree();
+    let text = tree.text("LICENSE").unwrap();
+    assert!(text.contains("Apache License") && text.contains("Version 2.0"));
+}
+
+#[test]
+fn the_readme_marks_its_commands_and_names_every_folder() {
+    let tree = real_tree();
+    let text = tree.text(readme::README).unwrap();
+    check(&readme::commands(text));
+    check(&readme::navigating(text, &tree));
+}
+
+#[test]
+fn every_promise_is_bound_to_something_that_exists() {
+    let tree = real_tree();
+    let text = tree.text(promise::PROMISES).unwrap();
+    check(&promise::promises(text, &Evidence::collect(&tree)));
+}
+
+#[test]
+fn every_upstream_test_is_bound_to_something_that_exists() {
+    let tree = real_tree();
+    let text = tree.text(promise::UPSTREAM).unwrap();
+    check(&promise::upstream(text, &Evidence::collect(&tree)));
+}
