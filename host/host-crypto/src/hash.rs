@@ -1,0 +1,113 @@
+//! SHA-256 over a stream. The hash crate picks the CPU's instructions by itself.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// A running SHA-256.
+#[derive(Clone, Default)]
+pub struct Hasher {
+    inner: Sha256,
+    size: u64,
+}
+
+impl Hasher {
+    /// Take the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.inner.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What was hashed.
+    #[must_use]
+    pub fn finish(self) -> Hashed {
+        Hashed {
+            sha256: self.inner.finalize().into(),
+            size: self.size,
+        }
+    }
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hasher")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Digest and size of bytes that this process has hashed; made only by [`Hasher::finish`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hashed {
+    sha256: [u8; 32],
+    size: u64,
+}
+
+impl Hashed {
+    /// The SHA-256.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// How many bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl std::fmt::Debug for Hashed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hashed({}, {} bytes)", hex(&self.sha256), self.size)
+    }
+}
+
+/// Lower-case hexadecimal, for digests in records and messages.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_does_not_depend_on_how_the_bytes_were_cut() {
+        let bytes: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
+        let mut whole = Hasher::default();
+        whole.update(&bytes);
+        for step in [1, 7, 63, 64, 65, 4096] {
+            let mut cut = Hasher::default();
+            for piece in bytes.chunks(step) {
+                cut.update(piece);
+            }
+            assert_eq!(cut.finish(), whole.clone().finish(), "step {step}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_standard() {
+        // FIPS 180-2, appendix B.1.
+        let mut hasher = Hasher::default();
+        hasher.update(b"abc");
+        let hashed = hasher.finish();
+        assert_eq!(
+            hex(hashed.sha256()),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(hashed.size(), 3);
+    }
+}
