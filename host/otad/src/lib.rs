@@ -9,3 +9,5 @@
 pub mod config;
 pub mod control;
 pub mod exit;
+pub mod launch;
+pub mod lock;

@@ -1,0 +1,282 @@
+//! `otad launch TARGET`: starts the program of a flash-file target from the slot that counts.
+//!
+//! ```text
+//! record armed, tries left    count a try, sync it, exec the next slot
+//! record armed, none left     note the old slot, sync, exec the confirmed slot: the plugin sees that it went back
+//! otherwise                   exec the confirmed slot
+//! ```
+//!
+//! The launcher belongs to the installed otad, never to a slot: it is what is left when a slot does not start. It starts
+//! only bytes whose digest the record names and the host noted when it verified them. Not here: marking, committing,
+//! rolling back; the plugin does that, on the agent's order.
+
+pub mod record;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use host_crypto::Hasher;
+
+use crate::exit::{Exit, Failed};
+use record::{Doubled as _, Image, REGION_BYTES, Record, Slot, State, Tries};
+
+/// The four files of a flash-file target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// `slot-a`.
+    pub slot_a: PathBuf,
+    /// `slot-b`.
+    pub slot_b: PathBuf,
+    /// The plugin's record.
+    pub record: PathBuf,
+    /// The launcher's record.
+    pub tries: PathBuf,
+}
+
+impl Files {
+    /// Where a slot lies.
+    #[must_use]
+    pub fn slot(&self, slot: Slot) -> &Path {
+        match slot {
+            Slot::A => &self.slot_a,
+            Slot::B => &self.slot_b,
+        }
+    }
+}
+
+/// What a launch decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// What to start.
+    pub image: Image,
+    /// What to note first, if it is news.
+    pub note: Option<Tries>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why this slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It is the confirmed one.
+    Confirmed,
+    /// It is in test; so many starts of so many are used with this one.
+    Try {
+        /// This one included.
+        used: u32,
+        /// In all.
+        max: u32,
+    },
+    /// The image in test has used up its tries.
+    TriesUsedUp,
+    /// The image in test is not the one that was verified.
+    NextUnfit,
+}
+
+/// Which slot to start, from what the records say; `next_is_fit` is asked only where the next slot is in question.
+#[must_use]
+pub fn choose(
+    record: &Record,
+    tries: Option<Tries>,
+    max: u32,
+    next_is_fit: impl FnOnce(&Image) -> bool,
+) -> Option<Choice> {
+    let counted = tries.filter(|t| t.record_sequence == record.sequence);
+    let used = counted.map_or(0, |t| t.used);
+    let sequence = tries.map_or(0, |t| t.sequence.wrapping_add(1));
+    let note = |used, slot| {
+        let fresh = Tries {
+            sequence,
+            record_sequence: record.sequence,
+            used,
+            started: Some(slot),
+        };
+        let is_known = counted.is_some_and(|t| t.used == used && t.started == Some(slot));
+        (!is_known).then_some(fresh)
+    };
+    let back = |reason| {
+        record.confirmed.map(|image| Choice {
+            image,
+            note: note(used, image.slot),
+            reason,
+        })
+    };
+    match (record.state, record.next) {
+        (State::Armed, Some(next)) => {
+            // Once gone back, never forward again under the same mark: the plugin has told the agent already.
+            let went_back = counted
+                .and_then(|t| t.started)
+                .is_some_and(|s| s != next.slot);
+            if went_back || used >= max {
+                back(Reason::TriesUsedUp)
+            } else if !next_is_fit(&next) {
+                back(Reason::NextUnfit)
+            } else {
+                let used = used + 1;
+                Some(Choice {
+                    image: next,
+                    note: note(used, next.slot),
+                    reason: Reason::Try { used, max },
+                })
+            }
+        }
+        _ => back(Reason::Confirmed),
+    }
+}
+
+/// Decide, note, make executable; what is left is to exec.
+///
+/// # Errors
+/// [`Exit::Nothing`] if no image was ever laid down, [`Exit::Unverified`] if no slot holds what was verified,
+/// [`Exit::Failed`] if the records cannot be read or written.
+pub fn prepare(
+    files: &Files,
+    tries_max: u32,
+    is_verified: impl Fn(&[u8; 32]) -> bool,
+) -> Result<(Choice, PathBuf), Failed> {
+    let record = Record::newest(&read_region(&files.record)?);
+    let Some((_, record)) = record else {
+        return Err(Failed::new(
+            Exit::Nothing,
+            format!(
+                "{} holds no record; lay down the first image with `otad target init TARGET FILE`",
+                files.record.display()
+            ),
+        ));
+    };
+    // One launch at a time counts; the lock goes with the file.
+    let file = open_tries(&files.tries)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|e| storage(&files.tries, &e.into()))?;
+    let region = read_region(&files.tries)?;
+    let tries = Tries::newest(&region).map(|t| t.1);
+    let fit = |image: &Image| fit(files.slot(image.slot), image, &is_verified);
+    let choice = choose(&record, tries, tries_max, |next| match fit(next) {
+        Ok(()) => true,
+        Err(failed) => {
+            tracing::warn!("{failed}");
+            false
+        }
+    });
+    let Some(choice) = choice else {
+        return Err(Failed::new(
+            Exit::Unverified,
+            "no slot is confirmed and the image in test cannot be started; lay down an image with `otad target init`",
+        ));
+    };
+    if !matches!(choice.reason, Reason::Try { .. }) {
+        fit(&choice.image)?;
+    }
+    if let Some(note) = choice.note {
+        let at = Tries::next_offset(&region) as u64;
+        file.write_all_at(&note.encode(), at)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| storage(&files.tries, &e))?;
+    }
+    let path = files.slot(choice.image.slot).to_owned();
+    make_executable(&path).map_err(|e| storage(&path, &e))?;
+    Ok((choice, path))
+}
+
+/// Become the program. Returns only if that did not work.
+#[must_use]
+pub fn exec(program: &Path, arguments: &[std::ffi::OsString], target: &str, slot: Slot) -> Failed {
+    let error = Command::new(program)
+        .args(arguments)
+        .env("OTAD_TARGET", target)
+        .env("OTAD_SLOT", slot.name())
+        .exec();
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; is the file system mounted noexec, or the user another one?"
+        }
+        io::ErrorKind::ExecutableFileBusy => "; somebody has it open for writing",
+        _ => "",
+    };
+    Failed::new(
+        Exit::Failed,
+        format!("{} cannot be started: {error}{advice}", program.display()),
+    )
+}
+
+fn storage(path: &Path, error: &io::Error) -> Failed {
+    Failed::new(Exit::Failed, format!("{}: {error}", path.display()))
+}
+
+fn open_tries(path: &Path) -> Result<File, Failed> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|e| storage(path, &e))
+}
+
+/// A whole region; what does not exist is empty.
+fn read_region(path: &Path) -> Result<Vec<u8>, Failed> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => {
+            file.take(REGION_BYTES)
+                .read_to_end(&mut bytes)
+                .map_err(|e| storage(path, &e))?;
+            Ok(bytes)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(bytes),
+        Err(e) => Err(storage(path, &e)),
+    }
+}
+
+/// Whether a slot holds the image that the record names, and the host verified it.
+fn fit(path: &Path, image: &Image, is_verified: &impl Fn(&[u8; 32]) -> bool) -> Result<(), Failed> {
+    let unfit = |text: String| Failed::new(Exit::Unverified, format!("{}: {text}", path.display()));
+    let mut file = File::open(path).map_err(|e| storage(path, &e))?;
+    let length = file.metadata().map_err(|e| storage(path, &e))?.len();
+    if length != image.length {
+        return Err(unfit(format!(
+            "{length} bytes, the record says {}; not started",
+            image.length
+        )));
+    }
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(storage(path, &e)),
+        }
+    }
+    let found = hasher.finish();
+    if *found.sha256() != image.sha256 {
+        return Err(unfit(format!(
+            "SHA-256 {}, the record says {}; not started",
+            host_crypto::hex(found.sha256()),
+            host_crypto::hex(&image.sha256)
+        )));
+    }
+    if !is_verified(&image.sha256) {
+        return Err(unfit(format!(
+            "SHA-256 {} is not among those this host has verified; not started",
+            host_crypto::hex(&image.sha256)
+        )));
+    }
+    Ok(())
+}
+
+fn make_executable(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o111 == 0o111 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o111))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! The two records of a flash-file target, as bytes: `record`, which only the plugin writes, and `tries`, which only the
+//! launcher writes.
+//!
+//! Each is kept twice, in its first and its second 4 KiB; the valid copy with the newer sequence counts, writes go to
+//! the other one. The layout is documented with the plugin (`pal-plugins/pal-flash-file/README.md`); launcher and plugin
+//! share the bytes and no code, and a test in `tests/` compares them. Not here: files, decisions.
+
+/// Where the second copy begins: one erase block of common flash, so that a torn write cannot touch both.
+pub const COPY_BYTES: usize = 4096;
+
+/// Bytes of a region that holds a doubled record.
+pub const REGION_BYTES: u64 = 2 * COPY_BYTES as u64;
+
+const RECORD_BYTES: usize = 128;
+const RECORD_MAGIC: &[u8; 8] = b"OTADREC1";
+const TRIES_BYTES: usize = 64;
+const TRIES_MAGIC: &[u8; 8] = b"OTADTRY1";
+const NO_SLOT: u8 = 0xff;
+
+/// One of the two slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// `slot-a`.
+    A,
+    /// `slot-b`.
+    B,
+}
+
+impl Slot {
+    /// Its region.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "slot-a",
+            Self::B => "slot-b",
+        }
+    }
+
+    fn byte(slot: Option<Self>) -> u8 {
+        match slot {
+            Some(Self::A) => 0,
+            Some(Self::B) => 1,
+            None => NO_SLOT,
+        }
+    }
+
+    /// `None` = not a slot's number, `Some(None)` = the number of no slot.
+    fn parse(byte: u8) -> Option<Option<Self>> {
+        match byte {
+            0 => Some(Some(Self::A)),
+            1 => Some(Some(Self::B)),
+            NO_SLOT => Some(None),
+            _ => None,
+        }
+    }
+}
+
+/// What lies in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Where.
+    pub slot: Slot,
+    /// Bytes.
+    pub length: u64,
+    /// Their digest.
+    pub sha256: [u8; 32],
+}
+
+/// Where an update stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The confirmed image counts.
+    Settled,
+    /// The next image is marked, in test.
+    Armed,
+    /// The next image was refused.
+    Rejected,
+}
+
+/// The record that the plugin writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Counts writes.
+    pub sequence: u32,
+    /// The image to fall back to.
+    pub confirmed: Option<Image>,
+    /// The new image.
+    pub next: Option<Image>,
+    /// What is true of it.
+    pub state: State,
+}
+
+/// The record that the launcher writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// Counts writes.
+    pub sequence: u32,
+    /// The record that was in force.
+    pub record_sequence: u32,
+    /// Starts of its next image.
+    pub used: u32,
+    /// What was started last.
+    pub started: Option<Slot>,
+}
+
+/// A record that is kept twice.
+pub trait Doubled: Copy {
+    /// Its sequence number.
+    fn sequence(&self) -> u32;
+    /// One copy, if these are its bytes.
+    fn decode(copy: &[u8]) -> Option<Self>;
+    /// The bytes of one copy.
+    fn encode(&self) -> Vec<u8>;
+
+    /// The copy that counts, of a whole region.
+    fn newest(region: &[u8]) -> Option<(usize, Self)> {
+        let copy = |at: usize| Some((at, Self::decode(region.get(at..)?)?));
+        match (copy(0), copy(COPY_BYTES)) {
+            (Some(a), Some(b)) if is_newer(b.1.sequence(), a.1.sequence()) => Some(b),
+            (Some(a), _) => Some(a),
+            (None, b) => b,
+        }
+    }
+
+    /// Where the next write of a region goes.
+    fn next_offset(region: &[u8]) -> usize {
+        match Self::newest(region) {
+            Some((0, _)) => COPY_BYTES,
+            _ => 0,
+        }
+    }
+}
+
+/// Whether `a` comes after `b`; sequences wrap.
+fn is_newer(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
+
+fn word(copy: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(copy.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn long(copy: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(copy.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// Magic and checksum of one copy.
+fn framed<'a>(copy: &'a [u8], magic: &[u8; 8], length: usize) -> Option<&'a [u8]> {
+    let copy = copy.get(..length)?;
+    let sum = word(copy, length - 4)?;
+    (copy.starts_with(magic) && crc32c::crc32c(&copy[..length - 4]) == sum).then_some(copy)
+}
+
+fn seal(mut copy: Vec<u8>, length: usize) -> Vec<u8> {
+    copy.resize(length - 4, 0);
+    let sum = crc32c::crc32c(&copy);
+    copy.extend(sum.to_le_bytes());
+    copy
+}
+
+fn image(copy: &[u8], slot_at: usize, at: usize) -> Option<Option<Image>> {
+    let Some(slot) = Slot::parse(*copy.get(slot_at)?)? else {
+        return Some(None);
+    };
+    Some(Some(Image {
+        slot,
+        length: long(copy, at)?,
+        sha256: copy.get(at + 8..at + 40)?.try_into().ok()?,
+    }))
+}
+
+fn push_image(copy: &mut Vec<u8>, image: Option<Image>) {
+    copy.extend(image.map_or(0, |i| i.length).to_le_bytes());
+    copy.extend(image.map_or([0; 32], |i| i.sha256));
+}
+
+impl Doubled for Record {
+    fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    fn decode(copy: &[u8]) -> Option<Self> {
+        let copy = framed(copy, RECORD_MAGIC, RECORD_BYTES)?;
+        let record = Self {
+            sequence: word(copy, 8)?,
+            confirmed: image(copy, 12, 16)?,
+            next: image(copy, 13, 56)?,
+            state: match copy[14] {
+                0 => State::Settled,
+                1 => State::Armed,
+                2 => State::Rejected,
+                _ => return None,
+            },
+        };
+        // A record that says otherwise was not written by any plugin of ours.
+        let same =
+            matches!((record.confirmed, record.next), (Some(a), Some(b)) if a.slot == b.slot);
+        (!same).then_some(record)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut copy = RECORD_MAGIC.to_vec();
+        copy.extend(self.sequence.to_le_bytes());
+        copy.push(Slot::byte(self.confirmed.map(|i| i.slot)));
+        copy.push(Slot::byte(self.next.map(|i| i.slot)));
+        copy.push(match self.state {
+            State::Settled => 0,
+            State::Armed => 1,
+            State::Rejected => 2,
+        });
+        copy.push(0);
+        push_image(&mut copy, self.confirmed);
+        push_image(&mut copy, self.next);
+        seal(copy, RECORD_BYTES)
+    }
+}
+
+impl Doubled for Tries {
+    fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    fn decode(copy: &[u8]) -> Option<Self> {
+        let copy = framed(copy, TRIES_MAGIC, TRIES_BYTES)?;
+        Some(Self {
+            sequence: word(copy, 8)?,
+            record_sequence: word(copy, 12)?,
+            used: word(copy, 16)?,
+            started: Slot::parse(copy[20])?,
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut copy = TRIES_MAGIC.to_vec();
+        copy.extend(self.sequence.to_le_bytes());
+        copy.extend(self.record_sequence.to_le_bytes());
+        copy.extend(self.used.to_le_bytes());
+        copy.push(Slot::byte(self.started));
+        seal(copy, TRIES_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(sequence: u32) -> Record {
+        Record {
+            sequence,
+            confirmed: Some(Image {
+                slot: Slot::A,
+                length: 7,
+                sha256: [1; 32],
+            }),
+            next: Some(Image {
+                slot: Slot::B,
+                length: 9,
+                sha256: [2; 32],
+            }),
+            state: State::Armed,
+        }
+    }
+
+    fn region(copies: [Option<Vec<u8>>; 2]) -> Vec<u8> {
+        let mut region = vec![0xff; 2 * COPY_BYTES];
+        for (i, copy) in copies.into_iter().enumerate() {
+            if let Some(copy) = copy {
+                region[i * COPY_BYTES..][..copy.len()].copy_from_slice(&copy);
+            }
+        }
+        region
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let bytes = record(3).encode();
+        assert_eq!(bytes.len(), RECORD_BYTES);
+        assert_eq!(Record::decode(&bytes), Some(record(3)));
+        let tries = Tries {
+            sequence: 5,
+            record_sequence: 3,
+            used: 2,
+            started: Some(Slot::B),
+        };
+        let bytes = tries.encode();
+        assert_eq!(bytes.len(), TRIES_BYTES);
+        assert_eq!(Tries::decode(&bytes), Some(tries));
+    }
+
+    #[test]
+    fn the_newer_valid_copy_counts_and_the_other_is_written_next() {
+        let (old, new) = (record(u32::MAX).encode(), record(0).encode());
+        let rows = [
+            ([Some(old.clone()), Some(new.clone())], Some(0), 0),
+            ([Some(new.clone()), Some(old.clone())], Some(0), COPY_BYTES),
+            ([Some(old), None], Some(u32::MAX), COPY_BYTES),
+            ([None, Some(new)], Some(0), 0),
+            ([None, None], None, 0),
+        ];
+        for (copies, sequence, offset) in rows {
+            let region = region(copies);
+            assert_eq!(Record::newest(&region).map(|r| r.1.sequence), sequence);
+            assert_eq!(Record::next_offset(&region), offset);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_makes_a_copy_invalid() {
+        let bytes = record(1).encode();
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert_eq!(Record::decode(&bad), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_record_with_both_images_in_one_slot_is_invalid() {
+        let mut bad = record(1);
+        bad.next = bad.confirmed;
+        assert_eq!(Record::decode(&bad.encode()), None);
+    }
+}
