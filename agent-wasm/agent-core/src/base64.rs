@@ -1,1 +1,210 @@
-//! Base64 of job signatures.
+//! Base64 as the C agent reads the signature of a job document, with its seven ways to refuse.
+//!
+//! Line ends are ignored anywhere, spaces are allowed only at the end, padding may be missing but not too long.
+
+use alloc::vec::Vec;
+
+use crate::code::Base64Status;
+
+/// Most `=` in an input.
+const PADDING_MAX: usize = 2;
+
+/// Decodes at most `most` bytes.
+pub(crate) fn decode(input: &[u8], most: usize) -> Result<Vec<u8>, Base64Status> {
+    if input.len() < 2 {
+        return Err(Base64Status::InvalidInputSize);
+    }
+    let mut out = Vec::with_capacity(most.min(input.len() / 4 * 3 + 3));
+    let mut group = Group {
+        bits: 0,
+        symbols: 0,
+    };
+    let (mut padding, mut spaces) = (0, 0);
+    for byte in input {
+        match *byte {
+            b'\r' | b'\n' => {}
+            b' ' => spaces += 1,
+            b'=' if spaces > 0 => return Err(Base64Status::InvalidSymbolOrdering),
+            b'=' => {
+                padding += 1;
+                if padding > PADDING_MAX {
+                    return Err(Base64Status::InvalidPaddingSymbol);
+                }
+            }
+            symbol => {
+                let value = value_of(symbol).ok_or(Base64Status::InvalidSymbol)?;
+                if padding > 0 || spaces > 0 {
+                    return Err(Base64Status::InvalidSymbolOrdering);
+                }
+                group.bits = group.bits << 6 | u32::from(value);
+                group.symbols += 1;
+                if group.symbols == 4 {
+                    group.flush(&mut out, most)?;
+                }
+            }
+        }
+    }
+    group.flush(&mut out, most)?;
+    Ok(out)
+}
+
+/// Up to four symbols that have not been written yet.
+struct Group {
+    bits: u32,
+    symbols: u32,
+}
+
+impl Group {
+    fn flush(&mut self, out: &mut Vec<u8>, most: usize) -> Result<(), Base64Status> {
+        // Whole bytes, and bits left over which belong to no byte.
+        let (bytes, unused) = match self.symbols {
+            0 => return Ok(()),
+            1 => return Err(Base64Status::InvalidInputSize),
+            2 => (1, 4),
+            3 => (2, 2),
+            _ => (3, 0),
+        };
+        if self.bits & ((1 << unused) - 1) != 0 {
+            return Err(Base64Status::NonZeroPadding);
+        }
+        if out.len() + bytes > most {
+            return Err(Base64Status::InvalidBufferSize);
+        }
+        let whole = (self.bits >> unused).to_be_bytes();
+        out.extend_from_slice(&whole[4 - bytes..]);
+        *self = Self {
+            bits: 0,
+            symbols: 0,
+        };
+        Ok(())
+    }
+}
+
+fn value_of(symbol: u8) -> Option<u8> {
+    match symbol {
+        b'A'..=b'Z' => Some(symbol - b'A'),
+        b'a'..=b'z' => Some(symbol - b'a' + 26),
+        b'0'..=b'9' => Some(symbol - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    use Base64Status::{
+        InvalidBufferSize, InvalidInputSize, InvalidPaddingSymbol, InvalidSymbol,
+        InvalidSymbolOrdering, NonZeroPadding,
+    };
+
+    #[test]
+    fn good_inputs_of_the_c_agents_tests_decode() {
+        let rows: [(&str, &[u8]); 15] = [
+            ("Rk9PQg==", b"FOOB"),
+            ("Rk9PQkE=", b"FOOBA"),
+            ("Rk9PQkFS", b"FOOBAR"),
+            ("Rk9PQg", b"FOOB"),
+            ("Rk9PQkE", b"FOOBA"),
+            ("\nZm\n9v\n", b"foo"),
+            ("\r\nRk9P\r\nQkE=\r\n", b"FOOBA"),
+            ("Rk9PQkFS ", b"FOOBAR"),
+            ("Rk9PQg==  ", b"FOOB"),
+            ("Rk9PQg== \n ", b"FOOB"),
+            ("dHk=", b"ty"),
+            ("dHJ5", b"try"),
+            ("dGVzdA==", b"test"),
+            ("Rk9PQg=", b"FOOB"),
+            ("+/+/", &[0xfb, 0xff, 0xbf]),
+        ];
+        for (input, expected) in rows {
+            assert_eq!(
+                decode(input.as_bytes(), 64).as_deref(),
+                Ok(expected),
+                "{input:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_inputs_of_the_c_agents_tests_are_refused_with_its_reason() {
+        let rows = [
+            ("Zg===", InvalidPaddingSymbol),
+            ("Rk9PQkE===", InvalidPaddingSymbol),
+            ("Rk9PQkFS===", InvalidPaddingSymbol),
+            ("===", InvalidPaddingSymbol),
+            ("TWG=", NonZeroPadding),
+            ("Tf==", NonZeroPadding),
+            ("dHJ", NonZeroPadding),
+            (" Rk9PQkFS", InvalidSymbolOrdering),
+            ("Rk9P QkFS", InvalidSymbolOrdering),
+            ("Rk9PQg ==", InvalidSymbolOrdering),
+            (" \n=", InvalidSymbolOrdering),
+            (" A", InvalidSymbolOrdering),
+            ("=A", InvalidSymbolOrdering),
+            ("=Rk9PQkFS", InvalidSymbolOrdering),
+            ("Rk9P=QkFS", InvalidSymbolOrdering),
+            ("", InvalidInputSize),
+            ("R", InvalidInputSize),
+            ("Rk9PC==", InvalidInputSize),
+            ("-----BEGIN CERTIFICATE-----", InvalidSymbol),
+        ];
+        for (input, status) in rows {
+            assert_eq!(decode(input.as_bytes(), 64), Err(status), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn every_other_byte_is_no_symbol() {
+        for byte in 0..=u8::MAX {
+            let known = value_of(byte).is_some() || b"=\r\n ".contains(&byte);
+            if !known {
+                assert_eq!(
+                    decode(&[byte, b'A', b'A', b'A'], 64),
+                    Err(InvalidSymbol),
+                    "{byte:#x}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn output_may_be_as_long_as_the_limit_and_not_one_byte_longer() {
+        assert_eq!(decode(b"Rk9PQkFSQkFa", 9).as_deref(), Ok(&b"FOOBARBAZ"[..]));
+        assert_eq!(decode(b"Rk9PQkFSQkFa", 8), Err(InvalidBufferSize));
+        assert_eq!(decode(b"Rk9PQkE=", 4), Err(InvalidBufferSize));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(input in any::<Vec<u8>>(), most in 0usize..64) {
+            if let Ok(out) = decode(&input, most) {
+                prop_assert!(out.len() <= most);
+            }
+        }
+
+        #[test]
+        fn what_was_encoded_comes_back(bytes in prop::collection::vec(any::<u8>(), 1..100)) {
+            const SYMBOLS: &[u8; 64] =
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+            let mut text = String::new();
+            for group in bytes.chunks(3) {
+                let mut bits = 0u32;
+                for at in 0..3 {
+                    bits = bits << 8 | u32::from(group.get(at).copied().unwrap_or(0));
+                }
+                for at in 0..4 {
+                    let symbol = SYMBOLS[(bits >> (18 - at * 6) & 63) as usize];
+                    text.push(if at > group.len() { '=' } else { char::from(symbol) });
+                }
+            }
+            prop_assert_eq!(decode(text.as_bytes(), bytes.len()), Ok(bytes));
+        }
+    }
+}

@@ -1,1 +1,406 @@
-//! Strict JSON.
+//! A strict, borrowing JSON reader that copies nothing, keeps no tree and knows no floating point.
+//!
+//! [`parse`] checks a whole text by RFC 8259 in one pass without recursion and hands out its value; objects and arrays
+//! stay slices that are walked again when somebody looks inside. Numbers stay text. What a member means, whether a key
+//! may stand twice, and limits other than depth are the caller's business.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+
+/// Most levels of arrays and objects in each other. A job document uses six; the rest is for strangers' members.
+pub(crate) const DEPTH_MAX: u32 = 32;
+
+/// Why a text is not JSON, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JsonError {
+    /// Byte in the text.
+    pub(crate) at: usize,
+    /// It may be JSON, but nests deeper than [`DEPTH_MAX`].
+    pub(crate) too_deep: bool,
+}
+
+/// A value whose text was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool,
+    /// The number's text.
+    Number(&'a str),
+    /// A string.
+    Text(Text<'a>),
+    /// The object's text with its braces.
+    Object(&'a str),
+    /// The array's text with its brackets.
+    Array(&'a str),
+}
+
+/// What stands between the quotes of a checked string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Text<'a> {
+    raw: &'a str,
+}
+
+/// Checks a whole text and returns its one value.
+pub(crate) fn parse(text: &str) -> Result<Value<'_>, JsonError> {
+    let mut reader = Reader { text, at: 0 };
+    let value = reader.value()?;
+    reader.white();
+    if reader.at < text.len() {
+        Err(reader.error())
+    } else {
+        Ok(value)
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The members of an object in their order; none if it is something else.
+    pub(crate) fn members(self) -> Option<Members<'a>> {
+        if let Self::Object(text) = self {
+            // Past the opening brace.
+            Some(Members {
+                reader: Reader { text, at: 1 },
+            })
+        } else {
+            None
+        }
+    }
+
+    /// The elements of an array in their order; none if it is something else.
+    pub(crate) fn elements(self) -> Option<Elements<'a>> {
+        if let Self::Array(text) = self {
+            Some(Elements {
+                reader: Reader { text, at: 1 },
+            })
+        } else {
+            None
+        }
+    }
+
+    /// The value as it stands in the text; for a string without its quotes.
+    #[cfg(test)]
+    pub(crate) fn raw(self) -> &'a str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "bool",
+            Self::Number(raw) | Self::Object(raw) | Self::Array(raw) => raw,
+            Self::Text(text) => text.raw,
+        }
+    }
+}
+
+impl<'a> Text<'a> {
+    /// The text with its escapes undone; borrowed where there are none.
+    pub(crate) fn decode(self) -> Cow<'a, str> {
+        if !self.raw.contains('\\') {
+            return Cow::Borrowed(self.raw);
+        }
+        let mut out = String::with_capacity(self.raw.len());
+        let mut rest = self.raw;
+        while let Some((plain, escaped)) = rest.split_once('\\') {
+            out.push_str(plain);
+            let (character, length) = unescape(escaped);
+            out.push(character);
+            rest = escaped.get(length..).unwrap_or("");
+        }
+        out.push_str(rest);
+        Cow::Owned(out)
+    }
+}
+
+/// The character of a checked escape, and the bytes it takes after the backslash.
+fn unescape(escaped: &str) -> (char, usize) {
+    let simple = match escaped.as_bytes().first() {
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'n') => '\n',
+        Some(b'r') => '\r',
+        Some(b't') => '\t',
+        Some(b'u') => return unescape_unicode(escaped),
+        Some(&other) => char::from(other),
+        None => char::REPLACEMENT_CHARACTER,
+    };
+    (simple, 1)
+}
+
+fn unescape_unicode(escaped: &str) -> (char, usize) {
+    // `uXXXX`, or `uXXXX\uXXXX` for what needs two.
+    let high = hex4(escaped.as_bytes(), 1).unwrap_or(0);
+    if let Some(character) = char::from_u32(high) {
+        return (character, 5);
+    }
+    let low = hex4(escaped.as_bytes(), 7).unwrap_or(0);
+    let both = 0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff);
+    (
+        char::from_u32(both).unwrap_or(char::REPLACEMENT_CHARACTER),
+        11,
+    )
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    let mut value = 0;
+    for byte in bytes.get(at..at + 4)? {
+        value = value << 4 | char::from(*byte).to_digit(16)?;
+    }
+    Some(value)
+}
+
+/// Walks an object. Its text was checked, so an error cannot come; it ends the walk if it does.
+pub(crate) struct Members<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Cow<'a, str>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.reader.separator();
+        let key = self.reader.string().ok()?;
+        self.reader.white();
+        self.reader.take(b':').ok()?;
+        let value = self.reader.value().ok()?;
+        Some((key.decode(), value))
+    }
+}
+
+/// Walks an array, as [`Members`] does an object.
+pub(crate) struct Elements<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.reader.separator();
+        self.reader.value().ok()
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self) -> JsonError {
+        JsonError {
+            at: self.at,
+            too_deep: false,
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.peek() != Some(byte) {
+            return Err(self.error());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn white(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// What stands between two members of a checked container.
+    fn separator(&mut self) {
+        self.white();
+        if self.peek() == Some(b',') {
+            self.at += 1;
+            self.white();
+        }
+    }
+
+    fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or("")
+    }
+
+    fn value(&mut self) -> Result<Value<'a>, JsonError> {
+        self.white();
+        let start = self.at;
+        let first = self.peek();
+        match first {
+            Some(b'"') => return Ok(Value::Text(self.string()?)),
+            Some(b'{' | b'[') => self.container()?,
+            _ => return self.scalar(),
+        }
+        let text = self.since(start);
+        Ok(if first == Some(b'{') {
+            Value::Object(text)
+        } else {
+            Value::Array(text)
+        })
+    }
+
+    /// Anything but a container or a string.
+    fn scalar(&mut self) -> Result<Value<'a>, JsonError> {
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b't') => self.word("true", Value::Bool),
+            Some(b'f') => self.word("false", Value::Bool),
+            _ => Err(self.error()),
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, JsonError> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
+        if !rest.starts_with(word.as_bytes()) {
+            return Err(self.error());
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    /// Checks an array or an object with all that is in it. Which of the two each open level is, is one bit of a word:
+    /// no recursion, so no stack that a stranger's brackets could use up.
+    fn container(&mut self) -> Result<(), JsonError> {
+        let mut objects = 0u64;
+        let mut depth = 0;
+        loop {
+            // Here a value begins.
+            self.white();
+            let opened = match self.peek() {
+                Some(open @ (b'{' | b'[')) => {
+                    if depth == DEPTH_MAX {
+                        return Err(JsonError {
+                            at: self.at,
+                            too_deep: true,
+                        });
+                    }
+                    self.at += 1;
+                    depth += 1;
+                    objects = objects << 1 | u64::from(open == b'{');
+                    self.white();
+                    true
+                }
+                Some(b'"') => {
+                    self.string()?;
+                    false
+                }
+                _ => {
+                    self.scalar()?;
+                    false
+                }
+            };
+            // An empty container has no first value.
+            let mut begun = opened;
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                let object = objects & 1 == 1;
+                self.white();
+                if self.peek() == Some(if object { b'}' } else { b']' }) {
+                    self.at += 1;
+                    depth -= 1;
+                    objects >>= 1;
+                    begun = false;
+                    continue;
+                }
+                if !begun {
+                    self.take(b',')?;
+                    self.white();
+                }
+                if object {
+                    self.string()?;
+                    self.white();
+                    self.take(b':')?;
+                }
+                break;
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<Text<'a>, JsonError> {
+        self.take(b'"')?;
+        let start = self.at;
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                Some(0..=0x1f) | None => return Err(self.error()),
+                Some(_) => self.at += 1,
+            }
+        }
+        let raw = self.since(start);
+        self.at += 1;
+        Ok(Text { raw })
+    }
+
+    fn escape(&mut self) -> Result<(), JsonError> {
+        let escaped = self.text.as_bytes().get(self.at + 1).copied();
+        match escaped {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 2;
+                Ok(())
+            }
+            Some(b'u') => self.escape_unicode(),
+            _ => Err(self.error()),
+        }
+    }
+
+    fn escape_unicode(&mut self) -> Result<(), JsonError> {
+        let bytes = self.text.as_bytes();
+        let unit = hex4(bytes, self.at + 2).ok_or_else(|| self.error())?;
+        let length = match unit {
+            // A high surrogate needs its low one, which stands alone nowhere.
+            0xd800..=0xdbff => {
+                let low = hex4(bytes, self.at + 8);
+                let paired = bytes.get(self.at + 6..self.at + 8) == Some(b"\\u");
+                if !paired || !low.is_some_and(|low| (0xdc00..=0xdfff).contains(&low)) {
+                    return Err(self.error());
+                }
+                12
+            }
+            0xdc00..=0xdfff => return Err(self.error()),
+            _ => 6,
+        };
+        self.at += length;
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<Value<'a>, JsonError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(Value::Number(self.since(start)))
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            return Err(self.error());
+        }
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
