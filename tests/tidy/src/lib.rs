@@ -13,6 +13,7 @@
 
 pub mod edges;
 pub mod manifest;
+pub mod outside;
 pub mod promise;
 pub mod readme;
 pub mod source;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tidy::promise::{self, Evidence};
 use tidy::tree::{self, Tree};
-use tidy::{Finding, edges, lines, manifest, readme, source};
+use tidy::{Finding, edges, lines, manifest, outside, readme, source};
 
 fn real_tree() -> Tree {
     Tree::read(&tree::top()).expect("the tree can be read")
@@ -14,27 +14,38 @@ fn check(findings: &[Finding]) {
     assert!(findings.is_empty(), "{}", lines(findings));
 }
 
+/// What cargo says about the real workspace, without a network.
+fn cargo(arguments: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments).current_dir(tree::top());
+    let answer = command.output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert!(answer.status.success(), "{said}");
+    answer.stdout
+}
+
 #[test]
 fn nobody_imports_what_the_table_does_not_allow() {
-    let answer = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
-        .current_dir(tree::top())
-        .output()
-        .unwrap();
-    assert!(
-        answer.status.success(),
-        "{}",
-        String::from_utf8_lossy(&answer.stderr)
-    );
-    let crates = edges::parse_metadata(&answer.stdout).unwrap();
+    let arguments = [
+        "metadata",
+        "--no-deps",
+        "--offline",
+        "--format-version",
+        "1",
+    ];
+    let crates = edges::parse_metadata(&cargo(&arguments)).unwrap();
     assert!(crates.len() >= 15, "only {} crates were seen", crates.len());
     check(&edges::violations(&crates));
+}
+
+#[test]
+fn what_comes_from_outside_is_allowed_to() {
+    let tree = real_tree();
+    let rules = outside::Rules::parse(tree.text(outside::RULES).unwrap()).unwrap();
+    let answer = String::from_utf8(cargo(outside::TREE_ARGUMENTS)).unwrap();
+    assert!(answer.lines().count() > 100, "{answer}");
+    check(&outside::violations(&rules, &answer));
+    check(&outside::foreign_sources(&rules, tree.text("Cargo.lock").unwrap()).unwrap());
 }
 
 #[test]
