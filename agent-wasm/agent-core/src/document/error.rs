@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::code::Base64Status;
+use crate::stream::BLOCKS_MAX_COUNT;
 
 /// A member that an error is about. The numbers are append-only: they go to the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +72,11 @@ pub enum ParseError {
     },
     /// 0x04: not an `afr_ota` document.
     NotOta,
-    /// 0x05: more blocks than a block map holds.
+    /// 0x05: more blocks than a block map holds. The parser knows no block size and never says this: whoever cuts the
+    /// file gets it as [`crate::stream::GridError::TooManyBlocks`] and reports it with this number.
     TooManyBlocks {
-        /// Index in `files`.
-        file: u32,
+        /// That many.
+        blocks: u64,
     },
     /// 0x22: a text is longer than its limit.
     TooLong {
@@ -257,7 +259,12 @@ impl fmt::Display for ParseError {
         match self {
             Self::ZeroFileSize { file } => write!(f, "file {file} has 0 bytes"),
             Self::NotOta => f.write_str("not an afr_ota job document"),
-            Self::TooManyBlocks { file } => write!(f, "file {file} has more blocks than allowed"),
+            Self::TooManyBlocks { blocks } => {
+                write!(
+                    f,
+                    "a file of {blocks} blocks, at most {BLOCKS_MAX_COUNT} are allowed"
+                )
+            }
             Self::TooLong { field, bytes, most } => {
                 write!(
                     f,

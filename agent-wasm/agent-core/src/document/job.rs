@@ -3,15 +3,26 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::base64;
+use crate::code::Base64Status;
 use crate::jobs::StreamId;
-use crate::stream::BlockGrid;
+use crate::json::{self, Value};
 
-use super::ParseError;
+use super::member::{bad_name, check_length, number, number_u32, plain_text, put, text};
+use super::{Field, ParseError};
 
-/// Most files in a job.
+/// Most files in a job: more than any gateway has targets, few enough for one journal.
 pub const FILES_MAX_COUNT: usize = 16;
 /// Most bytes of a decoded signature: RSA-4096.
 pub const SIGNATURE_MAX_BYTES: usize = 512;
+/// Most bytes of `filepath`: the longest path of Linux.
+pub const PATH_MAX_BYTES: usize = 4096;
+/// Most bytes of `certfile`: a label, or the longest file name of Linux.
+pub const CERTIFICATE_MAX_BYTES: usize = 255;
+/// Most bytes of `update_data_url`: pre-signed URLs with a session token have two to three thousand, servers take 8 KiB.
+pub const URL_MAX_BYTES: usize = 8192;
+/// Most bytes of `auth_scheme`: `aws.s3.presigned` has 16.
+pub const AUTH_SCHEME_MAX_BYTES: usize = 64;
 
 /// A data protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +56,13 @@ pub enum SignatureKind {
 }
 
 impl SignatureKind {
+    const ALL: [Self; 4] = [
+        Self::Sha256Ecdsa,
+        Self::Sha256Rsa,
+        Self::Sha1Rsa,
+        Self::Sha1Ecdsa,
+    ];
+
     /// The key in the document.
     #[must_use]
     pub const fn key(self) -> &'static str {
@@ -54,6 +72,12 @@ impl SignatureKind {
             Self::Sha1Rsa => "sig-sha1-rsa",
             Self::Sha1Ecdsa => "sig-sha1-ecdsa",
         }
+    }
+
+    /// The kind of a key.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.key() == key)
     }
 }
 
@@ -106,25 +130,19 @@ impl Job {
     /// # Errors
     /// [`ParseError::MissingForProtocol`]; the job's author is at fault.
     pub fn check_protocol(&self, protocol: Protocol) -> Result<(), ParseError> {
-        let _ = protocol;
-        unimplemented!()
+        let (complete, field) = match protocol {
+            Protocol::Mqtt => (self.stream.is_some(), Field::StreamName),
+            Protocol::Http => (
+                self.files.iter().all(|file| file.url.is_some()),
+                Field::UpdateDataUrl,
+            ),
+        };
+        if complete {
+            Ok(())
+        } else {
+            Err(ParseError::MissingForProtocol { field })
+        }
     }
-
-    /// The block grids of all files, in their order.
-    ///
-    /// # Errors
-    /// [`ParseError::TooManyBlocks`] if a file has more blocks of this size than a block map holds.
-    pub fn grids(&self, block_size: u32) -> Result<Vec<BlockGrid>, ParseError> {
-        let _ = block_size;
-        unimplemented!()
-    }
-}
-
-/// Whether a document is for this parser: an object with a member `afr_ota`. Any other is a custom or foreign job.
-#[must_use]
-pub fn is_ota(document: &str) -> bool {
-    let _ = document;
-    unimplemented!()
 }
 
 /// Reads an `afr_ota` job document: the value of `jobDocument`, as [`super::JobExecution::document`] has it.
@@ -132,6 +150,152 @@ pub fn is_ota(document: &str) -> bool {
 /// # Errors
 /// [`ParseError::NotOta`] if it is for somebody else; otherwise the first defect, the job's author is at fault.
 pub fn parse_job(document: &str) -> Result<Job, ParseError> {
-    let _ = document;
-    unimplemented!()
+    check_length(document.len())?;
+    let members = json::parse(document)?.members().ok_or(ParseError::NotOta)?;
+    let mut ota = None;
+    for (key, value) in members {
+        if key == "afr_ota" {
+            put(&mut ota, value, Field::AfrOta)?;
+        }
+    }
+    let ota = ota.ok_or(ParseError::NotOta)?;
+    let members = ota.members().ok_or(ParseError::WrongType {
+        field: Field::AfrOta,
+    })?;
+    let (mut protocols, mut stream, mut files) = (None, None, None);
+    for (key, value) in members {
+        match &*key {
+            "protocols" => put(&mut protocols, read_protocols(value)?, Field::Protocols)?,
+            "streamname" => put(&mut stream, read_stream(value)?, Field::StreamName)?,
+            "files" => put(&mut files, read_files(value)?, Field::Files)?,
+            _ => {}
+        }
+    }
+    let missing = |field| ParseError::Missing { field };
+    Ok(Job {
+        protocols: protocols.ok_or(missing(Field::Protocols))?,
+        stream: stream.flatten(),
+        files: files.ok_or(missing(Field::Files))?,
+    })
+}
+
+fn read_protocols(value: Value<'_>) -> Result<Protocols, ParseError> {
+    let field = Field::Protocols;
+    let mut protocols = Protocols::default();
+    for element in value.elements().ok_or(ParseError::WrongType { field })? {
+        match &*text(element, field)? {
+            "MQTT" => protocols.mqtt = true,
+            "HTTP" => protocols.http = true,
+            _ => {}
+        }
+    }
+    Ok(protocols)
+}
+
+/// An empty stream name, as jobs for HTTP may have it, is none.
+fn read_stream(value: Value<'_>) -> Result<Option<StreamId>, ParseError> {
+    let field = Field::StreamName;
+    let name = text(value, field)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    StreamId::new(&name)
+        .map(Some)
+        .map_err(|error| bad_name(error, field))
+}
+
+fn read_files(value: Value<'_>) -> Result<Vec<FileEntry>, ParseError> {
+    let field = Field::Files;
+    let mut files: Vec<FileEntry> = Vec::new();
+    for element in value.elements().ok_or(ParseError::WrongType { field })? {
+        if files.len() == FILES_MAX_COUNT {
+            return Err(ParseError::TooManyFiles);
+        }
+        let file = read_file(element, files.len() as u32)?;
+        if files.iter().any(|earlier| earlier.file_id == file.file_id) {
+            return Err(ParseError::Duplicate {
+                field: Field::FileId,
+            });
+        }
+        files.push(file);
+    }
+    if files.is_empty() {
+        Err(ParseError::NoFiles)
+    } else {
+        Ok(files)
+    }
+}
+
+fn read_file(value: Value<'_>, file: u32) -> Result<FileEntry, ParseError> {
+    let members = value.members().ok_or(ParseError::WrongType {
+        field: Field::Files,
+    })?;
+    let (mut file_id, mut size) = (None, None);
+    let (mut path, mut certificate, mut url, mut auth_scheme) = (None, None, None, None);
+    let (mut attributes, mut file_type) = (None, None);
+    let mut signature: Option<Signature> = None;
+    for (key, value) in members {
+        let (slot, field, most) = match &*key {
+            "filepath" => (&mut path, Field::FilePath, PATH_MAX_BYTES),
+            "certfile" => (&mut certificate, Field::CertFile, CERTIFICATE_MAX_BYTES),
+            "update_data_url" => (&mut url, Field::UpdateDataUrl, URL_MAX_BYTES),
+            "auth_scheme" => (&mut auth_scheme, Field::AuthScheme, AUTH_SCHEME_MAX_BYTES),
+            "filesize" => {
+                let field = Field::FileSize;
+                put(&mut size, number(value, field)?, field)?;
+                continue;
+            }
+            "fileid" | "attr" | "fileType" => {
+                let (slot, field) = match &*key {
+                    "fileid" => (&mut file_id, Field::FileId),
+                    "attr" => (&mut attributes, Field::Attributes),
+                    _ => (&mut file_type, Field::FileType),
+                };
+                put(slot, number_u32(value, field)?, field)?;
+                continue;
+            }
+            other => {
+                if let Some(kind) = SignatureKind::from_key(other) {
+                    if signature
+                        .as_ref()
+                        .is_some_and(|earlier| earlier.kind != kind)
+                    {
+                        return Err(ParseError::TwoSignatures { file });
+                    }
+                    let bytes = read_signature(value, file)?;
+                    put(&mut signature, Signature { kind, bytes }, Field::Signature)?;
+                }
+                continue;
+            }
+        };
+        put(slot, plain_text(value, field, most)?, field)?;
+    }
+    let missing = |field| ParseError::Missing { field };
+    let size = size.ok_or(missing(Field::FileSize))?;
+    if size == 0 {
+        return Err(ParseError::ZeroFileSize { file });
+    }
+    Ok(FileEntry {
+        file_id: file_id.ok_or(missing(Field::FileId))?,
+        size,
+        path: path.unwrap_or_default(),
+        certificate: certificate.unwrap_or_default(),
+        signature,
+        url: url.filter(|url| !url.is_empty()),
+        auth_scheme: auth_scheme.filter(|scheme| !scheme.is_empty()),
+        attributes: attributes.unwrap_or(0),
+        file_type: file_type.unwrap_or(0),
+    })
+}
+
+fn read_signature(value: Value<'_>, file: u32) -> Result<Vec<u8>, ParseError> {
+    let encoded = text(value, Field::Signature)?;
+    let bad = |status| ParseError::BadSignature { file, status };
+    let bytes = base64::decode(encoded.as_bytes(), SIGNATURE_MAX_BYTES).map_err(bad)?;
+    // Line ends or padding alone are base64 of nothing, which signs nothing.
+    if bytes.is_empty() {
+        Err(bad(Base64Status::InvalidInputSize))
+    } else {
+        Ok(bytes)
+    }
 }

@@ -5,15 +5,21 @@
 
 mod error;
 mod job;
+mod member;
 mod reply;
+
+pub(crate) use member::{number, number_u32, parse_message, put, text};
 
 pub use error::{Field, ParseError};
 pub use job::{
-    FILES_MAX_COUNT, FileEntry, Job, Protocol, Protocols, SIGNATURE_MAX_BYTES, Signature,
-    SignatureKind, is_ota, parse_job,
+    AUTH_SCHEME_MAX_BYTES, CERTIFICATE_MAX_BYTES, FILES_MAX_COUNT, FileEntry, Job, PATH_MAX_BYTES,
+    Protocol, Protocols, SIGNATURE_MAX_BYTES, Signature, SignatureKind, URL_MAX_BYTES, parse_job,
 };
 pub use reply::{JobExecution, Reply, ReplyError, parse_reply};
 
 /// Most bytes of a job message, so also of a job document: four times what the service allows, and what one MQTT
 /// message of it can carry.
 pub const DOCUMENT_MAX_BYTES: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests;

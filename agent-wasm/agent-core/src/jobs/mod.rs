@@ -9,6 +9,8 @@ mod status;
 mod token;
 mod topic;
 
+pub(crate) use reply::{read_details, read_token, shown};
+
 pub use name::{JobId, NameDefect, NameError, NameKind, StreamId, ThingName};
 pub use reply::{
     Accepted, ExecutionState, ExecutionStatus, Rejected, ReplyToken, SelfTest, StatusDetails,

@@ -25,7 +25,7 @@ pub(crate) enum Value<'a> {
     /// `null`
     Null,
     /// `true` or `false`
-    Bool,
+    Bool(&'a str),
     /// The number's text.
     Number(&'a str),
     /// A string.
@@ -36,10 +36,10 @@ pub(crate) enum Value<'a> {
     Array(&'a str),
 }
 
-/// What stands between the quotes of a checked string.
+/// A checked string with its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Text<'a> {
-    raw: &'a str,
+    quoted: &'a str,
 }
 
 /// Checks a whole text and returns its one value.
@@ -78,14 +78,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as it stands in the text; for a string without its quotes.
-    #[cfg(test)]
+    /// The value as it stands in the text.
     pub(crate) fn raw(self) -> &'a str {
         match self {
             Self::Null => "null",
-            Self::Bool => "bool",
-            Self::Number(raw) | Self::Object(raw) | Self::Array(raw) => raw,
-            Self::Text(text) => text.raw,
+            Self::Bool(raw) | Self::Number(raw) | Self::Object(raw) | Self::Array(raw) => raw,
+            Self::Text(text) => text.quoted,
         }
     }
 }
@@ -93,11 +91,12 @@ impl<'a> Value<'a> {
 impl<'a> Text<'a> {
     /// The text with its escapes undone; borrowed where there are none.
     pub(crate) fn decode(self) -> Cow<'a, str> {
-        if !self.raw.contains('\\') {
-            return Cow::Borrowed(self.raw);
+        let raw = self.quoted.get(1..self.quoted.len() - 1).unwrap_or("");
+        if !raw.contains('\\') {
+            return Cow::Borrowed(raw);
         }
-        let mut out = String::with_capacity(self.raw.len());
-        let mut rest = self.raw;
+        let mut out = String::with_capacity(raw.len());
+        let mut rest = raw;
         while let Some((plain, escaped)) = rest.split_once('\\') {
             out.push_str(plain);
             let (character, length) = unescape(escaped);
@@ -244,8 +243,8 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b'n') => self.word("null", Value::Null),
-            Some(b't') => self.word("true", Value::Bool),
-            Some(b'f') => self.word("false", Value::Bool),
+            Some(b't') => self.word("true", Value::Bool("true")),
+            Some(b'f') => self.word("false", Value::Bool("false")),
             _ => Err(self.error()),
         }
     }
@@ -320,8 +319,8 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Result<Text<'a>, JsonError> {
-        self.take(b'"')?;
         let start = self.at;
+        self.take(b'"')?;
         loop {
             match self.peek() {
                 Some(b'"') => break,
@@ -330,9 +329,8 @@ impl<'a> Reader<'a> {
                 Some(_) => self.at += 1,
             }
         }
-        let raw = self.since(start);
         self.at += 1;
-        Ok(Text { raw })
+        Ok(Text { quoted: self.since(start) })
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {

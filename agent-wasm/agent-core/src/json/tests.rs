@@ -154,7 +154,7 @@ fn members_and_elements_are_walked_in_their_order() {
         .unwrap()
         .map(Value::raw)
         .collect();
-    assert_eq!(elements, ["1", "a,]", "[3,4]", r#"{"x":5}"#]);
+    assert_eq!(elements, ["1", "\"a,]\"", "[3,4]", r#"{"x":5}"#]);
     assert!(parse("1").unwrap().members().is_none());
     assert!(parse("{}").unwrap().elements().is_none());
     assert_eq!(parse("{}").unwrap().members().unwrap().count(), 0);
@@ -183,6 +183,7 @@ fn nearly_json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_string()),
         Just("true".to_string()),
+        Just("false".to_string()),
         "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,2})?([eE][+-]?[0-9])?",
         r#""([ a-z\PC]|\\[nrt"/\\]|\\u[0-9a-f]{4}){0,4}""#,
     ];
@@ -227,13 +228,7 @@ proptest! {
         if let Ok(value) = parse(&text) && let Some(members) = value.members() {
             let mut found = serde_json::Map::new();
             for (key, inner) in members {
-                let inner = match inner {
-                    Value::Text(text) => serde_json::Value::from(text.decode().into_owned()),
-                    Value::Bool => serde_json::Value::Bool(true),
-                    Value::Null | Value::Number(_) | Value::Object(_) | Value::Array(_) => {
-                        serde_json::from_str(inner.raw()).unwrap()
-                    }
-                };
+                let inner = serde_json::from_str(inner.raw()).unwrap();
                 found.insert(key.into_owned(), inner);
             }
             prop_assert_eq!(serde_json::Value::from(found), reference.unwrap());

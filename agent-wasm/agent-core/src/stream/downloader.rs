@@ -11,51 +11,30 @@
 //!     +------------------+ pause                 |
 //!     +------------------------------------------+
 //! ```
+//!
+//! A request is over when as many new blocks have come as it could bring, whichever they were, so a service that
+//! answers with other blocks than the lowest ones slows nothing down. Requests and blocks in writing together never
+//! exceed the window. Not here: who publishes, who stores, when a transfer as a whole has taken too long.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use core::fmt;
 
-use super::{BitmapError, BlockGrid, BlockIndex, DecodeError};
+use super::pace::Pace;
+use super::{Bitmap, BlockGrid, BlockIndex, DecodeError, GetRequest, decode_data, encode_get};
 
-/// Most payload bytes that one request brings, the service's limit.
-pub const REQUEST_PAYLOAD_MAX_BYTES: u32 = 131_072;
-/// Most blocks in a request: [`REQUEST_PAYLOAD_MAX_BYTES`] of the smallest block.
-pub const BLOCKS_PER_REQUEST_MAX: u32 = 512;
+mod config;
+mod state;
 
-/// What a downloader is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DownloadConfig {
-    /// File in the stream.
-    pub file_id: u32,
-    /// The blocks.
-    pub grid: BlockGrid,
-    /// Blocks in a request; with the block size at most [`REQUEST_PAYLOAD_MAX_BYTES`].
-    pub blocks_per_request: u32,
-    /// Requests in flight, 1 to 8. 1 is what the C agent does.
-    pub requests_in_flight: u32,
-    /// How long silence is borne before blocks are asked for again.
-    pub request_timeout_ms: u64,
-    /// Requests in a row without a usable block before the transfer is given up.
-    pub momentum_max: u32,
-    /// Progress is told every so many blocks.
-    pub status_frequency: u32,
-}
+pub use config::{
+    BLOCKS_PER_REQUEST_MAX, ConfigError, DownloadConfig, REQUEST_PAYLOAD_MAX_BYTES,
+    REQUEST_TIMEOUT_MAX_MS, REQUESTS_IN_FLIGHT_MAX,
+};
+pub use state::{DownloadState, RequestState, StateError};
 
-/// Why a configuration cannot be followed. The operator is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigError {
-    /// `blocks_per_request` is 0, or more than [`REQUEST_PAYLOAD_MAX_BYTES`] of blocks.
-    BlocksPerRequest,
-    /// `requests_in_flight` is not 1 to 8.
-    RequestsInFlight,
-    /// `request_timeout_ms` is 0 or more than a day.
-    RequestTimeout,
-    /// `momentum_max` is 0.
-    MomentumMax,
-    /// `status_frequency` is 0.
-    StatusFrequency,
-}
+/// The client token of every request, the C agent's.
+const TOKEN: &str = "rdy";
+/// Most bytes of a bitmap in a request, the service's limit: fewer than 12,288.
+const BITMAP_MAX_BYTES: usize = 12_287;
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,12 +86,46 @@ pub enum DropReason {
     Duplicate,
     /// Nothing is expected now: paused, given up or complete.
     Unexpected,
+    /// The storage has not acknowledged a whole window of blocks yet, and this one was not asked for.
+    WindowFull,
+}
+
+impl DropReason {
+    /// The number in a failure, append-only.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Undecodable(_) => 1,
+            Self::OtherFile => 2,
+            Self::IndexOutOfRange => 3,
+            Self::WrongBlockLength => 4,
+            Self::WrongPayloadLength => 5,
+            Self::Duplicate => 6,
+            Self::Unexpected => 7,
+            Self::WindowFull => 8,
+        }
+    }
+
+    /// What was wrong, for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Undecodable(_) => "the block message cannot be decoded",
+            Self::OtherFile => "the block is of another file",
+            Self::IndexOutOfRange => "the file has no such block",
+            Self::WrongBlockLength => "the block has the wrong length",
+            Self::WrongPayloadLength => "the payload is not as long as the message says",
+            Self::Duplicate => "the block is held already",
+            Self::Unexpected => "no block is expected now",
+            Self::WindowFull => "more blocks than asked for",
+        }
+    }
 }
 
 /// What a written block changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Tell the cloud: blocks held, blocks in all.
+    /// Tell the cloud: blocks held, blocks in all. Never the last block.
     pub progress: Option<(u32, u32)>,
     /// Every block is held.
     pub complete: bool,
@@ -129,49 +142,41 @@ pub struct Statistics {
     pub dropped: u32,
 }
 
-/// Everything that another downloader needs to go on: durations, no instants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DownloadState {
-    /// Blocks held, as [`super::Bitmap::as_bytes`].
-    pub held: Vec<u8>,
-    /// Blocks being written.
-    pub writing: Vec<u32>,
-    /// Requests in flight, oldest first.
-    pub requests: Vec<RequestState>,
-    /// Requests in a row without a usable block.
-    pub momentum: u32,
-    /// Time until the deadline, none if there is none.
-    pub deadline_in_ms: Option<u64>,
-    /// Smoothed time between a request and its blocks, 0 = not known.
-    pub response_ms: u64,
-    /// Paused.
-    pub paused: bool,
-}
+impl Statistics {
+    /// Counts a block message by its verdict.
+    pub const fn count(&mut self, verdict: &Verdict<'_>) {
+        self.received = self.received.saturating_add(1);
+        if let Verdict::Dropped(_) = verdict {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
 
-/// A request in flight.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestState {
-    /// Blocks that it should bring, ascending, less those that came.
-    pub wanted: Vec<u32>,
-    /// Blocks that it may still bring.
-    pub remaining: u32,
-}
+    /// Counts a block message that no downloader was there for.
+    pub const fn count_unexpected(&mut self) {
+        self.received = self.received.saturating_add(1);
+        self.dropped = self.dropped.saturating_add(1);
+    }
 
-/// Why a saved state cannot be gone on from. The saver is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateError {
-    /// The configuration is refused.
-    Config(ConfigError),
-    /// The map is of another file.
-    Bitmap(BitmapError),
-    /// A block is named that the file does not have, or in two states at once.
-    Blocks,
+    /// Counts an acknowledged block.
+    pub const fn count_written(&mut self) {
+        self.processed = self.processed.saturating_add(1);
+    }
 }
 
 /// The transfer of one file.
 #[derive(Clone, Debug)]
 pub struct Downloader {
     config: DownloadConfig,
+    held: Bitmap,
+    /// Ascending, at most a window.
+    writing: Vec<u32>,
+    /// Oldest first, at most `requests_in_flight`. A block is wanted by at most one.
+    requests: Vec<RequestState>,
+    pace: Pace,
+    momentum: u32,
+    paused: bool,
+    gave_up: bool,
+    last_drop: Option<DropReason>,
 }
 
 impl Downloader {
@@ -180,7 +185,18 @@ impl Downloader {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(config: DownloadConfig) -> Result<Self, ConfigError> {
-        Ok(Self { config })
+        config.check()?;
+        Ok(Self {
+            held: Bitmap::new(config.grid.count()),
+            writing: Vec::new(),
+            requests: Vec::new(),
+            pace: Pace::new(config.request_timeout_ms),
+            momentum: 0,
+            paused: false,
+            gave_up: false,
+            last_drop: None,
+            config,
+        })
     }
 
     /// Goes on with what the storage holds, as `pal.reopen` or a journal says.
@@ -188,133 +204,312 @@ impl Downloader {
     /// # Errors
     /// [`StateError`] if the map is of another file.
     pub fn reopen(config: DownloadConfig, held: &[u8]) -> Result<Self, StateError> {
-        let _ = held;
-        Ok(Self { config })
-    }
-
-    /// Goes on where another downloader was saved.
-    ///
-    /// # Errors
-    /// [`StateError`] if the state is of another file or contradicts itself.
-    pub fn restore(
-        config: DownloadConfig,
-        now_ms: u64,
-        state: DownloadState,
-    ) -> Result<Self, StateError> {
-        let _ = (now_ms, state);
-        Ok(Self { config })
-    }
-
-    /// What [`Downloader::restore`] needs.
-    #[must_use]
-    pub fn state(&self, now_ms: u64) -> DownloadState {
-        let _ = now_ms;
-        unimplemented!()
+        let mut downloader = Self::new(config)?;
+        downloader.held = Bitmap::from_bytes(config.grid.count(), held)?;
+        Ok(downloader)
     }
 
     /// What to do now. Call it after every event and at the deadline until it says [`Step::Wait`].
     pub fn poll(&mut self, now_ms: u64) -> Step {
-        let _ = now_ms;
-        unimplemented!()
+        if self.held.is_full() {
+            return Step::Complete;
+        }
+        if self.gave_up {
+            return Step::GaveUp;
+        }
+        if self.paused {
+            return Step::Wait;
+        }
+        if !self.requests.is_empty() && self.pace.is_silent(now_ms) {
+            // Whatever has not come is missing again.
+            self.requests.clear();
+            self.pace.on_silence();
+        }
+        let ready = self.pace.may_ask(now_ms);
+        if !ready || !self.has_room() {
+            return Step::Wait;
+        }
+        if self.momentum >= self.config.momentum_max {
+            self.gave_up = true;
+            self.requests.clear();
+            return Step::GaveUp;
+        }
+        Step::Request(self.ask(now_ms))
     }
 
     /// When to call [`Downloader::poll`] again at the latest; none while everything asked for is being written, while
     /// paused, and at the end.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        unimplemented!()
+        if self.paused || self.gave_up || self.held.is_full() {
+            return None;
+        }
+        let silence = if self.requests.is_empty() {
+            None
+        } else {
+            self.pace.silence()
+        };
+        match (silence, self.pace.hold()) {
+            (Some(silence), Some(hold)) => Some(silence.min(hold)),
+            (silence, hold) => silence.or(hold),
+        }
     }
 
     /// A message came on the stream's data topic.
     pub fn on_message<'m>(&mut self, now_ms: u64, message: &'m [u8]) -> Verdict<'m> {
-        let _ = (now_ms, message);
-        unimplemented!()
+        match self.judge(message) {
+            Ok(block) => {
+                self.take(now_ms, block.index.0);
+                Verdict::Write(block)
+            }
+            Err(reason) => {
+                self.last_drop = Some(reason);
+                Verdict::Dropped(reason)
+            }
+        }
     }
 
-    /// The storage acknowledged a block.
-    pub fn on_written(&mut self, now_ms: u64, index: BlockIndex) -> Held {
-        let _ = (now_ms, index);
-        unimplemented!()
+    /// The storage acknowledged a block. Of a block that was not being written nothing changes.
+    pub fn on_written(&mut self, index: BlockIndex) -> Held {
+        let new = self.end_writing(index) && self.held.insert(index);
+        let (held, total) = self.progress();
+        let due = held == 1 || held.is_multiple_of(self.config.status_frequency);
+        let progress = (new && due && held < total).then_some((held, total));
+        Held {
+            progress,
+            complete: self.held.is_full(),
+        }
     }
 
     /// The storage refused a block; it is missing again.
     pub fn on_write_failed(&mut self, index: BlockIndex) {
-        let _ = index;
-        unimplemented!()
+        self.end_writing(index);
     }
 
-    /// The request that was published last did not leave, or the service refused one: what was asked for is missing
-    /// again and is asked for at the deadline.
+    /// The request that was published last did not leave, or the service refused it: what it asked for is missing
+    /// again, and is asked for when the deadline comes.
     pub fn on_request_failed(&mut self, now_ms: u64) {
-        let _ = now_ms;
-        unimplemented!()
+        if self.requests.pop().is_some() {
+            self.pace.on_failure(now_ms);
+        }
     }
 
-    /// The connection is gone, or an operator suspends: nothing is asked for, nothing is taken, momentum is kept.
+    /// The connection is gone, or an operator suspends: nothing is asked for and nothing is taken. Requests in flight
+    /// are gone, and do not count as unanswered.
     pub fn pause(&mut self) {
-        unimplemented!()
+        self.paused = true;
+        let in_flight = self.requests.len() as u32;
+        self.momentum = self.momentum.saturating_sub(in_flight);
+        self.requests.clear();
+        self.pace.on_pause();
     }
 
     /// Ask again.
-    pub fn resume(&mut self) {
-        unimplemented!()
+    pub const fn resume(&mut self) {
+        self.paused = false;
     }
 
     /// This device's share of the bandwidth, in payload bytes a second; 0 = ask for nothing, none = no cap.
-    pub fn set_allowance(&mut self, bytes_per_s: Option<u64>) {
-        let _ = bytes_per_s;
-        unimplemented!()
+    pub const fn set_allowance(&mut self, bytes_per_s: Option<u64>) {
+        self.pace.set_allowance(bytes_per_s);
+    }
+
+    /// The blocks of the file.
+    #[must_use]
+    pub const fn grid(&self) -> &BlockGrid {
+        &self.config.grid
     }
 
     /// Blocks held, blocks in all.
     #[must_use]
-    pub fn progress(&self) -> (u32, u32) {
-        unimplemented!()
+    pub const fn progress(&self) -> (u32, u32) {
+        (self.held.count(), self.config.grid.count())
     }
 
-    /// Blocks held, as [`super::Bitmap::as_bytes`].
+    /// Blocks held, as [`Bitmap::as_bytes`].
     #[must_use]
     pub fn held(&self) -> &[u8] {
-        unimplemented!()
+        self.held.as_bytes()
     }
 
     /// Requests in a row without a usable block.
     #[must_use]
-    pub fn momentum(&self) -> u32 {
-        unimplemented!()
+    pub const fn momentum(&self) -> u32 {
+        self.momentum
     }
 
-    /// The first block that is waited for, for people.
+    /// The first block that is neither held nor being written, for people.
     #[must_use]
     pub fn waits_for(&self) -> Option<BlockIndex> {
-        unimplemented!()
+        let mut index = self.held.first_missing(BlockIndex(0))?;
+        while self.writing.binary_search(&index.0).is_ok() {
+            index = self.held.first_missing(BlockIndex(index.0 + 1))?;
+        }
+        Some(index)
     }
 
-    /// Blocks that the storage has not acknowledged yet.
+    /// Blocks that the storage has not acknowledged yet, ascending.
     #[must_use]
     pub fn writing(&self) -> &[u32] {
-        unimplemented!()
+        &self.writing
     }
 
     /// Why the last unusable message was forgotten, since the last usable one. Tells a bad stream from a silent one.
     #[must_use]
-    pub fn last_drop(&self) -> Option<DropReason> {
-        unimplemented!()
+    pub const fn last_drop(&self) -> Option<DropReason> {
+        self.last_drop
     }
-}
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BlocksPerRequest => {
-                "blocks_per_request must be at least 1 and bring at most 131072 bytes"
-            }
-            Self::RequestsInFlight => "requests_in_flight must be 1 to 8",
-            Self::RequestTimeout => "request_timeout_ms must be 1 to 86400000",
-            Self::MomentumMax => "momentum_max must be at least 1",
-            Self::StatusFrequency => "status_frequency must be at least 1",
+    fn judge<'m>(&self, message: &'m [u8]) -> Result<Block<'m>, DropReason> {
+        if self.paused || self.gave_up || self.held.is_full() {
+            return Err(DropReason::Unexpected);
+        }
+        let data = decode_data(message).map_err(DropReason::Undecodable)?;
+        if data.file_id != u64::from(self.config.file_id) {
+            return Err(DropReason::OtherFile);
+        }
+        let index = u32::try_from(data.index).map_err(|_| DropReason::IndexOutOfRange)?;
+        let index = BlockIndex(index);
+        let grid = &self.config.grid;
+        let (Some(offset), Some(length)) = (grid.offset(index), grid.block_len(index)) else {
+            return Err(DropReason::IndexOutOfRange);
+        };
+        if data.size != u64::from(length) {
+            return Err(DropReason::WrongBlockLength);
+        }
+        if data.payload.len() as u64 != data.size {
+            return Err(DropReason::WrongPayloadLength);
+        }
+        if self.held.contains(index) || self.writing.binary_search(&index.0).is_ok() {
+            return Err(DropReason::Duplicate);
+        }
+        if self.writing.len() >= self.config.window() as usize {
+            return Err(DropReason::WindowFull);
+        }
+        Ok(Block {
+            index,
+            offset,
+            data: data.payload,
         })
     }
+
+    /// A usable block came.
+    fn take(&mut self, now_ms: u64, index: u32) {
+        self.momentum = 0;
+        self.last_drop = None;
+        self.pace.on_block(now_ms);
+        if let Err(at) = self.writing.binary_search(&index) {
+            self.writing.insert(at, index);
+        }
+        // It belongs to the request that wants it, or else to the oldest one.
+        let owner = self
+            .requests
+            .iter()
+            .position(|request| request.wants(index))
+            .unwrap_or(0);
+        if let Some(request) = self.requests.get_mut(owner) {
+            request.wanted.retain(|wanted| *wanted != index);
+            request.remaining = request.remaining.saturating_sub(1);
+            if request.remaining == 0 {
+                self.requests.remove(owner);
+            }
+        }
+    }
+
+    fn end_writing(&mut self, index: BlockIndex) -> bool {
+        match self.writing.binary_search(&index.0) {
+            Ok(at) => {
+                self.writing.remove(at);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Whether another request fits the window, and there is something left to ask for.
+    fn has_room(&self) -> bool {
+        if self.requests.len() >= self.config.requests_in_flight as usize {
+            return false;
+        }
+        let requested: usize = self
+            .requests
+            .iter()
+            .map(|request| request.wanted.len())
+            .sum();
+        let (held, total) = self.progress();
+        let busy = requested + self.writing.len();
+        let missing = ((total - held) as usize).saturating_sub(busy);
+        let expected: u32 = self.requests.iter().map(|request| request.remaining).sum();
+        let taken = expected as usize + self.writing.len();
+        let free = (self.config.window() as usize).saturating_sub(taken);
+        missing > 0 && free >= missing.min(self.config.blocks_per_request as usize)
+    }
+
+    /// Makes the next request. Small maps go whole, as the C agent sends them; of a large one goes the slice that has the
+    /// next blocks, with its offset.
+    fn ask(&mut self, now_ms: u64) -> Vec<u8> {
+        let mut bitmap = self.missing();
+        let count = self.config.blocks_per_request;
+        let mut offset = 0;
+        if bitmap.len() > BITMAP_MAX_BYTES {
+            let first = bitmap.iter().position(|byte| *byte != 0).unwrap_or(0);
+            bitmap.drain(..first);
+            bitmap.truncate(BITMAP_MAX_BYTES);
+            let last = blocks_of(&bitmap).take(count as usize).last().unwrap_or(0);
+            bitmap.truncate(last as usize / 8 + 1);
+            // At most 131,072 bytes of 8 blocks.
+            offset = first as u32 * 8;
+        }
+        let wanted: Vec<u32> = blocks_of(&bitmap)
+            .take(count as usize)
+            .map(|bit| offset + bit)
+            .collect();
+        let request = encode_get(&GetRequest {
+            token: TOKEN,
+            file_id: self.config.file_id,
+            block_size: self.config.grid.block_size(),
+            offset,
+            bitmap: &bitmap,
+            count,
+        });
+        let remaining = wanted.len() as u32;
+        let payload = u64::from(remaining) * u64::from(self.config.grid.block_size());
+        self.pace.on_request(now_ms, payload);
+        self.momentum += 1;
+        self.requests.push(RequestState { wanted, remaining });
+        request
+    }
+
+    /// The blocks that are neither held, nor being written, nor asked for.
+    fn missing(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.held.as_bytes().iter().map(|byte| !byte).collect();
+        let used = self.config.grid.count() % 8;
+        if used != 0
+            && let Some(last) = bytes.last_mut()
+        {
+            *last &= (1 << used) - 1;
+        }
+        let requested = self.requests.iter().flat_map(|request| &request.wanted);
+        for block in self.writing.iter().chain(requested) {
+            if let Some(byte) = bytes.get_mut((block / 8) as usize) {
+                *byte &= !(1 << (block % 8));
+            }
+        }
+        bytes
+    }
 }
 
-impl core::error::Error for ConfigError {}
+/// The set bits, ascending.
+fn blocks_of(bitmap: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bitmap
+        .iter()
+        .zip((0u32..).step_by(8))
+        .flat_map(|(byte, first)| {
+            (0..8)
+                .filter(move |bit| byte >> bit & 1 == 1)
+                .map(move |bit| first + bit)
+        })
+}
+
+#[cfg(test)]
+mod tests;

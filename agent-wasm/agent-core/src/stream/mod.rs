@@ -7,6 +7,7 @@ mod bitmap;
 mod codec;
 mod downloader;
 mod grid;
+mod pace;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use codec::{
@@ -14,9 +15,10 @@ pub use codec::{
 };
 pub use downloader::{
     BLOCKS_PER_REQUEST_MAX, Block, ConfigError, DownloadConfig, DownloadState, Downloader,
-    DropReason, Held, REQUEST_PAYLOAD_MAX_BYTES, RequestState, StateError, Statistics, Step,
-    Verdict,
+    DropReason, Held, REQUEST_PAYLOAD_MAX_BYTES, REQUEST_TIMEOUT_MAX_MS, REQUESTS_IN_FLIGHT_MAX,
+    RequestState, StateError, Statistics, Step, Verdict,
 };
 pub use grid::{
     BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, BLOCKS_MAX_COUNT, BlockGrid, BlockIndex, GridError,
 };
+pub use pace::PaceState;
