@@ -1,1 +1,3 @@
-//! placeholder
+//! AWS in a box.
+pub mod limits;
+pub mod service;
