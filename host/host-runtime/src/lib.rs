@@ -3,8 +3,11 @@
 //! It knows the WIT contract and nothing else: no MQTT, no AWS topic, no agent state. See `README.md` of this crate
 //! for the map.
 
+pub mod agent;
 pub mod engine;
+pub mod mailbox;
 pub mod plugin;
 pub mod ports;
+pub mod status;
 pub mod target;
 pub mod types;

@@ -1,0 +1,194 @@
+//! An agent as the rest of the host sees it: a build, an instance of it, and the outside that the instance calls.
+//!
+//! Whether the instance is a component in wasmtime ([`AgentBuild::load`]) or agent code compiled into the process
+//! ([`AgentBuild::native`], for simulations) is not visible behind [`AgentInstance`]; whether its calls reach real
+//! targets, a recorder or a replayer is not visible behind [`Outside`]. Not here: when an instance is started, stopped
+//! or replaced (`slot.rs`), and what its calls do (`device/`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::engine::{AGENT_WORLD, Engine, GuestFault, Refusal};
+use crate::target::VerifiedRef;
+use crate::types::{Blob, Failure, FileId, FileSpec, Level, Qos, Started, Token};
+
+pub use self::types::{
+    AgentConfig, AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Description, Event,
+    FileStatus, JobResult, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,
+};
+
+mod convert;
+
+pub(crate) mod text;
+mod types;
+mod wasm;
+
+/// Everything that an agent may call: one method for each import of world `agent`. Each call is one question and one
+/// answer, so that a recorder, a replayer or a fault is a wrapper round another `Outside`.
+pub trait Outside: Send {
+    /// `transport.subscribe`.
+    fn subscribe(&mut self, filter: String, qos: Qos) -> Token;
+    /// `transport.unsubscribe`.
+    fn unsubscribe(&mut self, filter: String) -> Token;
+    /// `transport.publish`.
+    fn publish(&mut self, topic: String, payload: Vec<u8>, qos: Qos) -> Token;
+    /// `transport.http-get`.
+    fn http_get(&mut self, url: String, offset: u64, length: u32) -> Token;
+    /// `transport.cancel`.
+    fn cancel(&mut self, token: Token);
+    /// `pal.create`.
+    fn create(&mut self, spec: FileSpec) -> Started;
+    /// `pal.reopen`.
+    fn reopen(&mut self, job_id: String, file: FileId) -> Started;
+    /// `pal.write-block`.
+    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started;
+    /// `pal.close`.
+    fn close(&mut self, file: FileId) -> Started;
+    /// `pal.verified`.
+    ///
+    /// # Errors
+    /// There is no proof now.
+    fn verified(&mut self, file: FileId) -> Result<VerifiedRef, Failure>;
+    /// `pal.install`.
+    fn install(&mut self, image: &VerifiedRef) -> Started;
+    /// `pal.activate`.
+    fn activate(&mut self, image: &VerifiedRef) -> Started;
+    /// `pal.reset`.
+    fn reset(&mut self, file: FileId) -> Started;
+    /// `pal.self-test`.
+    fn self_test(&mut self, file: FileId) -> Started;
+    /// `pal.commit`.
+    fn commit(&mut self, file: FileId) -> Started;
+    /// `pal.reject`.
+    fn reject(&mut self, file: FileId) -> Started;
+    /// `pal.state`.
+    fn state(&mut self, file: FileId) -> Started;
+    /// `pal.abort`.
+    fn abort(&mut self, file: FileId) -> Started;
+    /// `os.journal-store`.
+    fn journal_store(&mut self, journal: Blob) -> Token;
+    /// `os.log`.
+    fn log(&mut self, level: Level, text: String);
+    /// `os.emit`.
+    fn emit(&mut self, event: ApplicationEvent);
+}
+
+/// One running agent. After an error it must not be called again.
+pub trait AgentInstance: Send {
+    /// `job-agent.start`; the inner error is the agent's refusal.
+    ///
+    /// # Errors
+    /// The instance is broken.
+    fn start(
+        &mut self,
+        context: Context,
+        info: StartInfo,
+    ) -> Result<Result<Turn, Failure>, GuestFault>;
+    /// `job-agent.handle`.
+    ///
+    /// # Errors
+    /// The instance is broken.
+    fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault>;
+    /// `job-agent.status`.
+    ///
+    /// # Errors
+    /// The instance is broken.
+    fn status(&mut self) -> Result<AgentStatus, GuestFault>;
+    /// `job-agent.snapshot`.
+    ///
+    /// # Errors
+    /// The instance is broken.
+    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault>;
+    /// Linear memory it has, in bytes; 0 where that is not known.
+    fn memory_bytes(&mut self) -> usize;
+}
+
+/// Makes an instance whose calls go to the given outside.
+type Factory = dyn Fn(Box<dyn Outside>) -> Result<Box<dyn AgentInstance>, GuestFault> + Send + Sync;
+
+/// One build of an agent, ready to be instantiated any number of times.
+pub struct AgentBuild {
+    label: String,
+    digest: [u8; 32],
+    description: Description,
+    factory: Box<Factory>,
+}
+
+impl AgentBuild {
+    /// Check, compile and link a component, and ask it who it is. `label` is for people: a path, or `built-in`.
+    ///
+    /// # Errors
+    /// What is wrong with the component.
+    pub fn load(engine: &Arc<Engine>, label: &str, bytes: &[u8]) -> Result<Arc<Self>, Refusal> {
+        let loaded = engine.load(bytes, &AGENT_WORLD, AGENT_WORLD.imports)?;
+        let program = wasm::Program::link(engine, &loaded)?;
+        let description = program.describe()?;
+        Ok(Arc::new(Self {
+            label: label.to_owned(),
+            digest: loaded.digest,
+            description,
+            factory: Box::new(move |outside| program.instantiate(outside)),
+        }))
+    }
+
+    /// An agent that is part of this process. It is not limited in any way: for simulations and tests.
+    pub fn native(
+        label: &str,
+        description: Description,
+        factory: impl Fn(Box<dyn Outside>) -> Result<Box<dyn AgentInstance>, GuestFault>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            label: label.to_owned(),
+            digest: [0; 32],
+            description,
+            factory: Box::new(factory),
+        })
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// SHA-256 of the component; zeros for a native one.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Who it says it is.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The schema that it is told to write: the best one.
+    #[must_use]
+    pub fn schema(&self) -> u32 {
+        self.description.schemas.first().copied().unwrap_or(0)
+    }
+
+    /// A fresh instance, not yet started.
+    ///
+    /// # Errors
+    /// It cannot be instantiated within its budget.
+    pub fn instantiate(
+        &self,
+        outside: Box<dyn Outside>,
+    ) -> Result<Box<dyn AgentInstance>, GuestFault> {
+        (self.factory)(outside)
+    }
+}
+
+impl fmt::Debug for AgentBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentBuild")
+            .field("label", &self.label)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}

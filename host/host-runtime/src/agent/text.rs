@@ -1,0 +1,37 @@
+//! Text from a guest: cut, one line, without control characters.
+
+/// `text` with control characters replaced and at most `max` bytes, cut at a character.
+pub(crate) fn clean(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max));
+    for c in text.chars() {
+        // Also the separators that end a line in some viewers, and marks that turn the direction of the rest.
+        let hidden = c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let c = if hidden { '\u{fffd}' } else { c };
+        if out.len() + c.len_utf8() > max {
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn text_is_cut_at_a_character_and_loses_its_control_characters() {
+        let rows = [
+            ("plain", 10, "plain"),
+            ("a\nb\x1b[0m", 100, "a\u{fffd}b\u{fffd}[0m"),
+            ("ää", 3, "ä"),
+            ("a\u{202e}b", 100, "a\u{fffd}b"),
+            ("abc", 0, ""),
+            ("\n", 2, ""),
+        ];
+        for (text, max, wanted) in rows {
+            assert_eq!(clean(text, max), wanted, "{text:?} to {max}");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! An agent in wasmtime: the bindings of world `agent`, and the instance with its budget.
+//!
+//! Generated types go no further than this file and `convert.rs`. Every import counts as a host call and is handed to
+//! the [`Outside`]; nothing is decided here.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime::component::{HasSelf, Resource, ResourceTable, ResourceTableError};
+
+use super::{
+    AgentInstance, AgentStatus, Context, Description, Event, Outside, StartInfo, Turn, convert,
+};
+use crate::engine::{Budget, Engine, GuestFault, Loaded, Meter, Metered, Refusal};
+use crate::target::VerifiedRef;
+use crate::types::{Blob, Failure};
+
+mod bindings {
+    //! Generated from `wit/agent`.
+    wasmtime::component::bindgen!({
+        path: "../../wit/agent",
+        world: "agent",
+        imports: { default: trappable },
+        with: { "ota:agent/pal.verified-image": crate::target::VerifiedRef },
+    });
+}
+
+pub(super) use bindings::exports::ota::agent::job_agent as wit_agent;
+pub(super) use bindings::ota::agent::types as wit_types;
+pub(super) use bindings::ota::agent::{os as wit_os, pal as wit_pal, transport as wit_transport};
+
+/// What a store of an agent holds.
+struct Inside {
+    meter: Meter,
+    table: ResourceTable,
+    outside: Box<dyn Outside>,
+}
+
+impl Metered for Inside {
+    fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+}
+
+impl Inside {
+    /// The outside, one host call later.
+    fn outside(&mut self) -> wasmtime::Result<&mut dyn Outside> {
+        self.meter.host_call()?;
+        Ok(&mut *self.outside)
+    }
+}
+
+/// A linked agent component.
+pub(super) struct Program {
+    engine: Arc<Engine>,
+    pre: bindings::AgentPre<Inside>,
+}
+
+impl Program {
+    /// Bind the component's imports to an [`Outside`].
+    pub(super) fn link(engine: &Arc<Engine>, loaded: &Loaded) -> Result<Self, Refusal> {
+        let refuse = |e: wasmtime::Error| Refusal::Link(format!("{e:#}"));
+        let mut linker = engine.linker();
+        bindings::Agent::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |inside| inside)
+            .map_err(refuse)?;
+        let pre = linker
+            .instantiate_pre(&loaded.component)
+            .and_then(bindings::AgentPre::new)
+            .map_err(refuse)?;
+        Ok(Self {
+            engine: Arc::clone(engine),
+            pre,
+        })
+    }
+
+    /// Ask an instance that is thrown away afterwards who it is. Every call outside traps.
+    pub(super) fn describe(&self) -> Result<Description, Refusal> {
+        let refuse = |fault: GuestFault| Refusal::Describe(fault.to_string());
+        // `describe` calls no import: a component that does so has no budget for it.
+        let budget = Budget {
+            host_calls: 0,
+            ..Budget::AGENT
+        };
+        let (mut store, agent) = self.create(Box::new(Nowhere), budget).map_err(refuse)?;
+        let description = self
+            .engine
+            .call(&mut store, |store| {
+                agent.ota_agent_job_agent().call_describe(store)
+            })
+            .map_err(refuse)?;
+        convert::description(description).map_err(Refusal::Describe)
+    }
+
+    /// A fresh instance.
+    pub(super) fn instantiate(
+        &self,
+        outside: Box<dyn Outside>,
+    ) -> Result<Box<dyn AgentInstance>, GuestFault> {
+        let (store, agent) = self.create(outside, Budget::AGENT)?;
+        Ok(Box::new(Instance {
+            engine: Arc::clone(&self.engine),
+            store,
+            agent,
+        }))
+    }
+
+    fn create(
+        &self,
+        outside: Box<dyn Outside>,
+        budget: Budget,
+    ) -> Result<(Store<Inside>, bindings::Agent), GuestFault> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(budget.handles);
+        let mut store = self.engine.store(Inside {
+            meter: Meter::new(budget),
+            table,
+            outside,
+        });
+        let agent = self
+            .engine
+            .call(&mut store, |store| self.pre.instantiate(store))?;
+        Ok((store, agent))
+    }
+}
+
+/// A running agent component.
+struct Instance {
+    engine: Arc<Engine>,
+    store: Store<Inside>,
+    agent: bindings::Agent,
+}
+
+impl AgentInstance for Instance {
+    fn start(
+        &mut self,
+        context: Context,
+        info: StartInfo,
+    ) -> Result<Result<Turn, Failure>, GuestFault> {
+        let info = convert::start_info(info);
+        let result = self.engine.call(&mut self.store, |store| {
+            self.agent
+                .ota_agent_job_agent()
+                .call_start(store, convert::context(context), &info)
+        })?;
+        Ok(match result {
+            Ok(turn) => Ok(convert::turn(turn)),
+            Err(failure) => Err(convert::failure(failure)),
+        })
+    }
+
+    fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
+        let event = convert::event(event);
+        let turn = self.engine.call(&mut self.store, |store| {
+            self.agent
+                .ota_agent_job_agent()
+                .call_handle(store, convert::context(context), &event)
+        })?;
+        Ok(convert::turn(turn))
+    }
+
+    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
+        let status = self.engine.call(&mut self.store, |store| {
+            self.agent.ota_agent_job_agent().call_status(store)
+        })?;
+        Ok(convert::status(status))
+    }
+
+    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
+        let blob = self.engine.call(&mut self.store, |store| {
+            self.agent
+                .ota_agent_job_agent()
+                .call_snapshot(store, convert::context(context))
+        })?;
+        Ok(convert::blob(blob))
+    }
+
+    fn memory_bytes(&mut self) -> usize {
+        self.store.data_mut().meter.memory_bytes()
+    }
+}
+
+impl wit_types::Host for Inside {}
+
+impl wit_transport::Host for Inside {
+    fn subscribe(&mut self, filter: String, qos: wit_transport::Qos) -> wasmtime::Result<u64> {
+        Ok(self.outside()?.subscribe(filter, convert::qos(qos)))
+    }
+
+    fn unsubscribe(&mut self, filter: String) -> wasmtime::Result<u64> {
+        Ok(self.outside()?.unsubscribe(filter))
+    }
+
+    fn publish(
+        &mut self,
+        topic: String,
+        payload: Vec<u8>,
+        qos: wit_transport::Qos,
+    ) -> wasmtime::Result<u64> {
+        Ok(self.outside()?.publish(topic, payload, convert::qos(qos)))
+    }
+
+    fn http_get(&mut self, url: String, offset: u64, length: u32) -> wasmtime::Result<u64> {
+        Ok(self.outside()?.http_get(url, offset, length))
+    }
+
+    fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
+        self.outside()?.cancel(token);
+        Ok(())
+    }
+}
+
+impl wit_pal::Host for Inside {
+    fn create(&mut self, file: wit_pal::FileSpec) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(
+            self.outside()?.create(convert::file_spec(file)),
+        ))
+    }
+
+    fn reopen(&mut self, job_id: String, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.reopen(job_id, file)))
+    }
+
+    fn write_block(
+        &mut self,
+        file: u32,
+        offset: u64,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(
+            self.outside()?.write_block(file, offset, data),
+        ))
+    }
+
+    fn close(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.close(file)))
+    }
+
+    fn verified(
+        &mut self,
+        file: u32,
+    ) -> wasmtime::Result<Result<Resource<VerifiedRef>, wit_types::Failure>> {
+        Ok(match self.outside()?.verified(file) {
+            Ok(image) => match self.table.push(image) {
+                Ok(handle) => Ok(handle),
+                // The agent hoards handles; its next call may drop some.
+                Err(ResourceTableError::Full) => Err(convert::too_many_handles()),
+                Err(other) => return Err(other.into()),
+            },
+            Err(failure) => Err(convert::failure_out(failure)),
+        })
+    }
+
+    fn install(&mut self, image: Resource<VerifiedRef>) -> wasmtime::Result<wit_types::Started> {
+        self.with_image(&image, |outside, image| outside.install(image))
+    }
+
+    fn activate(&mut self, image: Resource<VerifiedRef>) -> wasmtime::Result<wit_types::Started> {
+        self.with_image(&image, |outside, image| outside.activate(image))
+    }
+
+    fn reset(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.reset(file)))
+    }
+
+    fn self_test(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.self_test(file)))
+    }
+
+    fn commit(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.commit(file)))
+    }
+
+    fn reject(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.reject(file)))
+    }
+
+    fn state(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.state(file)))
+    }
+
+    fn abort(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
+        Ok(convert::started(self.outside()?.abort(file)))
+    }
+}
+
+impl Inside {
+    fn with_image(
+        &mut self,
+        image: &Resource<VerifiedRef>,
+        call: impl FnOnce(&mut dyn Outside, &VerifiedRef) -> crate::types::Started,
+    ) -> wasmtime::Result<wit_types::Started> {
+        self.meter.host_call()?;
+        let image = self.table.get(image)?;
+        Ok(convert::started(call(&mut *self.outside, image)))
+    }
+}
+
+impl wit_pal::HostVerifiedImage for Inside {
+    fn info(&mut self, image: Resource<VerifiedRef>) -> wasmtime::Result<wit_types::ImageInfo> {
+        self.meter.host_call()?;
+        Ok(convert::image_info(self.table.get(&image)?.info()))
+    }
+
+    fn drop(&mut self, image: Resource<VerifiedRef>) -> wasmtime::Result<()> {
+        self.table.delete(image)?;
+        Ok(())
+    }
+}
+
+impl wit_os::Host for Inside {
+    fn journal_store(&mut self, journal: wit_types::Blob) -> wasmtime::Result<u64> {
+        Ok(self.outside()?.journal_store(convert::blob(journal)))
+    }
+
+    fn log(&mut self, level: wit_os::Level, text: String) -> wasmtime::Result<()> {
+        self.outside()?.log(convert::level(level), text);
+        Ok(())
+    }
+
+    fn emit(&mut self, event: wit_os::ApplicationEvent) -> wasmtime::Result<()> {
+        self.outside()?.emit(convert::application_event(event));
+        Ok(())
+    }
+}
+
+/// The outside of an instance that may not call it; it is never reached.
+struct Nowhere;
+
+mod nowhere {
+    //! All of it refuses; the meter has ended the call before.
+    use super::super::{ApplicationEvent, Outside};
+    use super::Nowhere;
+    use crate::target::VerifiedRef;
+    use crate::types::{
+        Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token, code,
+    };
+
+    fn failure() -> Failure {
+        Failure::new(code::UNSUPPORTED, 0, "no call is answered before start")
+    }
+
+    fn refused() -> Started {
+        Started::Done(Outcome::Failed(failure()))
+    }
+
+    impl Outside for Nowhere {
+        fn subscribe(&mut self, _: String, _: Qos) -> Token {
+            0
+        }
+        fn unsubscribe(&mut self, _: String) -> Token {
+            0
+        }
+        fn publish(&mut self, _: String, _: Vec<u8>, _: Qos) -> Token {
+            0
+        }
+        fn http_get(&mut self, _: String, _: u64, _: u32) -> Token {
+            0
+        }
+        fn cancel(&mut self, _: Token) {}
+        fn create(&mut self, _: FileSpec) -> Started {
+            refused()
+        }
+        fn reopen(&mut self, _: String, _: FileId) -> Started {
+            refused()
+        }
+        fn write_block(&mut self, _: FileId, _: u64, _: Vec<u8>) -> Started {
+            refused()
+        }
+        fn close(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn verified(&mut self, _: FileId) -> Result<VerifiedRef, Failure> {
+            Err(failure())
+        }
+        fn install(&mut self, _: &VerifiedRef) -> Started {
+            refused()
+        }
+        fn activate(&mut self, _: &VerifiedRef) -> Started {
+            refused()
+        }
+        fn reset(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn self_test(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn commit(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn reject(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn state(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn abort(&mut self, _: FileId) -> Started {
+            refused()
+        }
+        fn journal_store(&mut self, _: Blob) -> Token {
+            0
+        }
+        fn log(&mut self, _: Level, _: String) {}
+        fn emit(&mut self, _: ApplicationEvent) {}
+    }
+}
