@@ -158,18 +158,12 @@ fn sleeping_tests(path: &str, text: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// Finds sources that do not begin with `//!`. Inner attributes may stand before it.
+/// Finds sources that do not begin with `//!`, or with a page that they include as their documentation. Inner
+/// attributes may stand before it.
 #[must_use]
 pub fn headers(tree: &Tree) -> Vec<Finding> {
-    let first = |text: &str| {
-        text.lines()
-            .find(|line| !line.is_empty() && !line.starts_with("#!["))
-            .map(str::to_owned)
-    };
     tree.sources()
-        .filter(|(_, text)| {
-            first(text).is_none_or(|line| !line.starts_with("//! ") || line.len() < 12)
-        })
+        .filter(|(_, text)| !has_header(text))
         .map(|(path, _)| {
             Finding::new(
                 format!("{path}:1"),
@@ -178,6 +172,21 @@ pub fn headers(tree: &Tree) -> Vec<Finding> {
         })
         .collect()
 }
+
+fn has_header(text: &str) -> bool {
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with("#![doc = include_str!(") {
+            return true;
+        }
+        if !line.starts_with("#![") {
+            return line.starts_with("//! ") && line.len() >= HEADER_BYTES_MIN;
+        }
+    }
+    false
+}
+
+/// Shorter than this no header says anything: the marker and two words.
+const HEADER_BYTES_MIN: usize = 12;
 
 /// Crates that are pure: no std, no unsafe code. Those that are not built yet are skipped.
 pub const PURE_CRATES: &[&str] = &["agent-wasm/agent-core", "pal-plugins/smp-core"];
@@ -310,6 +319,10 @@ mod tests {
             (
                 "host/a/src/good.rs",
                 "#![no_std]\n\n//! What this file is.\n",
+            ),
+            (
+                "host/a/src/page.rs",
+                "#![doc = include_str!(\"../README.md\")]\nmod x;\n",
             ),
             ("host/a/src/none.rs", "use std::fmt;\n"),
             ("host/a/src/short.rs", "//! x\n"),
