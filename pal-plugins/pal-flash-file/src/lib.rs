@@ -138,7 +138,7 @@ impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
     fn open(lent: L, settings: Vec<Setting>, saved: Option<Blob>) -> Result<Self, Failure> {
         if let Some(setting) = settings.first() {
             let detail = ["setting `", &setting.key, "`: pal-flash-file has none"];
-            return Err(Failure::bad_argument(detail.concat()));
+            return Err(Failure::bad_argument(&detail.concat()));
         }
         // Nothing is saved: both records are read anew, and `reopen` brings the transfer.
         match saved {
@@ -406,7 +406,7 @@ impl<L: BlockDevice + Log> FlashFile<L> {
             let found = list.iter().zip(0_u32..).find(|(r, _)| r.name == name);
             found.map(|(r, number)| (number, r.size)).ok_or_else(|| {
                 let detail = ["region `", name, "` is not granted"];
-                Failure::new(code::UNREACHABLE, 2, detail.concat())
+                Failure::new(code::UNREACHABLE, 2, &detail.concat())
             })
         };
         let (a, a_size) = find(Slot::A.region_name())?;
@@ -429,6 +429,7 @@ impl<L: BlockDevice + Log> FlashFile<L> {
     }
 
     /// Read everything anew.
+    #[inline(never)]
     fn look(&self) -> Result<(Regions, Read, Now), Failure> {
         let regions = self.regions()?;
         let read = self.record(&regions)?;
@@ -453,7 +454,7 @@ impl<L: BlockDevice + Log> FlashFile<L> {
         }
         if transfer.size > regions.slot_size(slot) {
             let detail = ["the file does not fit into ", slot.region_name()];
-            return Err(Failure::new(code::TOO_LARGE, 0, detail.concat()));
+            return Err(Failure::new(code::TOO_LARGE, 0, &detail.concat()));
         }
         self.transfer = Some(Open {
             slot,
@@ -498,6 +499,7 @@ impl<L: BlockDevice + Log> FlashFile<L> {
         )
     }
 
+    #[inline(never)]
     fn say(&self, slot: Slot, what: &str) {
         self.lent
             .log(Level::Info, &[slot.region_name(), what].concat());
@@ -532,6 +534,8 @@ fn tag(transfer: &Transfer) -> u64 {
     hash.max(1)
 }
 
+#[cold]
+#[inline(never)]
 fn bad_state(sub: u32) -> Failure {
     Failure::new(code::BAD_IMAGE_STATE, sub, why(sub))
 }
