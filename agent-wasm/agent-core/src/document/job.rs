@@ -8,7 +8,7 @@ use crate::code::Base64Status;
 use crate::jobs::StreamId;
 use crate::json::{self, Value};
 
-use super::member::{bad_name, check_length, number, number_u32, plain_text, put, text};
+use super::member::{bad_name, check_length, needed, number, number_u32, plain_text, put, text};
 use super::{Field, ParseError};
 
 /// Most files in a job: more than any gateway has targets, few enough for one journal.
@@ -171,11 +171,10 @@ pub fn parse_job(document: &str) -> Result<Job, ParseError> {
             _ => {}
         }
     }
-    let missing = |field| ParseError::Missing { field };
     Ok(Job {
-        protocols: protocols.ok_or(missing(Field::Protocols))?,
+        protocols: needed(protocols, Field::Protocols)?,
         stream: stream.flatten(),
-        files: files.ok_or(missing(Field::Files))?,
+        files: needed(files, Field::Files)?,
     })
 }
 
@@ -270,13 +269,12 @@ fn read_file(value: Value<'_>, file: u32) -> Result<FileEntry, ParseError> {
         };
         put(slot, plain_text(value, field, most)?, field)?;
     }
-    let missing = |field| ParseError::Missing { field };
-    let size = size.ok_or(missing(Field::FileSize))?;
+    let size = needed(size, Field::FileSize)?;
     if size == 0 {
         return Err(ParseError::ZeroFileSize { file });
     }
     Ok(FileEntry {
-        file_id: file_id.ok_or(missing(Field::FileId))?,
+        file_id: needed(file_id, Field::FileId)?,
         size,
         path: path.unwrap_or_default(),
         certificate: certificate.unwrap_or_default(),

@@ -47,6 +47,11 @@ pub(crate) fn put<T>(slot: &mut Option<T>, value: T, field: Field) -> Result<(),
     Ok(())
 }
 
+/// A member that must be there.
+pub(super) fn needed<T>(slot: Option<T>, field: Field) -> Result<T, ParseError> {
+    slot.ok_or(ParseError::Missing { field })
+}
+
 /// A text.
 pub(crate) fn text(value: Value<'_>, field: Field) -> Result<Cow<'_, str>, ParseError> {
     if let Value::Text(text) = value {

@@ -5,7 +5,7 @@ use alloc::borrow::Cow;
 use crate::jobs::{ExecutionStatus, JobId, ReplyToken, StatusDetails, read_details, read_token};
 use crate::json::Value;
 
-use super::member::{bad_name, number, parse_message, put, text};
+use super::member::{bad_name, needed, number, parse_message, put, text};
 use super::{Field, ParseError};
 
 /// A message on `$next/get/accepted`, `<job>/get/accepted` or `notify-next`.
@@ -105,7 +105,9 @@ fn read_execution<'a>(
             "jobDocument" => put(&mut document, value, Field::JobDocument),
             _ => Ok(()),
         };
-        defect = defect.or(result.err());
+        if defect.is_none() {
+            defect = result.err();
+        }
     }
     let job_id = job_id.ok_or(ParseError::Missing {
         field: Field::JobId,
@@ -126,7 +128,7 @@ fn read_execution<'a>(
         let version_number = version_number
             .map(|value| number(value, Field::VersionNumber))
             .transpose()?;
-        let details = details.map_or(Ok(StatusDetails::default()), read_details)?;
+        let details = details.map(read_details).transpose()?.unwrap_or_default();
         Ok((document.raw(), status, details, version_number))
     };
     match rest() {

@@ -1,1 +1,899 @@
+//! Job messages and documents as the service sends them, every defect, and the limits.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use crate::code::Base64Status;
+use crate::jobs::{ClientToken, ExecutionStatus, ReplyToken, SelfTest, VersionWord};
+
+use super::*;
+
+const SIGNATURE: &str = "MEQCIF2QDvww1G/kpRGZ8FYvQrok1bSZvXjXefRk7sqNcyPTAiB4dvGt8fozIY5NC0vUDJ2MY42ZERYEcrbwA4n6q7vrBg==";
+const URL: &str = "https://bucket.s3.us-east-1.amazonaws.com/SignedImages/x?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=1800&X-Amz-Signature=00";
+
+/// A job document with everything, for both protocols.
+fn whole_document() -> String {
+    format!(
+        r#"{{"afr_ota":{{"protocols":["MQTT","HTTP"],"streamname":"AFR_OTA-2c14e009-4aab-4ff3-ae18-826917c58453",
+ "files":[{{"filepath":"/fw.bin","filesize":2500,"fileid":0,"certfile":"/cert.pem","fileType":0,
+  "update_data_url":"{URL}",
+  "auth_scheme":"aws.s3.presigned",
+  "sig-sha256-ecdsa":"{SIGNATURE}"}}]}}}}"#
+    )
+}
+
+/// A document of these files for MQTT.
+fn document_of(files: &[String]) -> String {
+    let files = files.join(",");
+    format!(r#"{{"afr_ota":{{"protocols":["MQTT"],"streamname":"s","files":[{files}]}}}}"#)
+}
+
+/// The least file there can be, with more members.
+fn file_with(more: &str) -> String {
+    format!(r#"{{"filesize":1,"fileid":0{more}}}"#)
+}
+
+fn one_file(more: &str) -> Result<FileEntry, ParseError> {
+    parse_job(&document_of(&[file_with(more)])).map(|mut job| job.files.remove(0))
+}
+
+#[test]
+fn a_job_with_everything_is_read_whole() {
+    let job = parse_job(&whole_document()).unwrap();
+    assert_eq!(
+        job.protocols,
+        Protocols {
+            mqtt: true,
+            http: true
+        }
+    );
+    let stream = job.stream.as_ref().map(|stream| stream.as_str());
+    assert_eq!(stream, Some("AFR_OTA-2c14e009-4aab-4ff3-ae18-826917c58453"));
+    let [file] = &job.files[..] else {
+        panic!("{} files", job.files.len())
+    };
+    assert_eq!(
+        (file.file_id, file.size, file.file_type, file.attributes),
+        (0, 2500, 0, 0)
+    );
+    assert_eq!((&*file.path, &*file.certificate), ("/fw.bin", "/cert.pem"));
+    assert_eq!(file.url.as_deref(), Some(URL));
+    assert_eq!(file.auth_scheme.as_deref(), Some("aws.s3.presigned"));
+    let signature = file.signature.as_ref().unwrap();
+    assert_eq!(signature.kind, SignatureKind::Sha256Ecdsa);
+    assert_eq!(signature.bytes.len(), 70);
+    assert_eq!(&signature.bytes[..4], [0x30, 0x44, 0x02, 0x20]);
+    assert_eq!(job.check_protocol(Protocol::Mqtt), Ok(()));
+    assert_eq!(job.check_protocol(Protocol::Http), Ok(()));
+}
+
+#[test]
+fn nothing_of_an_absent_member_is_left_over_from_elsewhere() {
+    let file = one_file("").unwrap();
+    let expected = FileEntry {
+        file_id: 0,
+        size: 1,
+        path: String::new(),
+        certificate: String::new(),
+        signature: None,
+        url: None,
+        auth_scheme: None,
+        attributes: 0,
+        file_type: 0,
+    };
+    assert_eq!(file, expected);
+    // A member at the root of the message is not the file's, nor is one of another object.
+    let stray = r#"{"filesize":9,"afr_ota":{"filesize":8,"protocols":[],"files":[{"fileid":0,"x":{"filesize":7}}]}}"#;
+    assert_eq!(
+        parse_job(stray),
+        Err(ParseError::Missing {
+            field: Field::FileSize
+        })
+    );
+}
+
+#[test]
+fn members_may_come_in_any_order_with_escapes_and_strangers_between() {
+    let document = r#" { "x":[{}], "\u0061fr_ota" : { "files" : [ { "more":{"fileid":9},
+        "filepath":"\/a\/b \u00e9", "fileid":"0x0D", "attr":"5", "fileType":255, "filesize":"1024" } ],
+        "streamname":"s\u002d1", "protocols":[ "XYZ", "MQTT" ], "extra":null } } "#;
+    let job = parse_job(document).unwrap();
+    assert_eq!(
+        job.protocols,
+        Protocols {
+            mqtt: true,
+            http: false
+        }
+    );
+    assert_eq!(
+        job.stream.as_ref().map(|stream| stream.as_str()),
+        Some("s-1")
+    );
+    let file = &job.files[0];
+    assert_eq!(
+        (file.file_id, file.size, file.attributes, file.file_type),
+        (13, 1024, 5, 255)
+    );
+    assert_eq!(file.path, "/a/b é");
+}
+
+#[test]
+fn several_files_keep_their_order() {
+    let files: Vec<String> = (0..16)
+        .map(|id| format!(r#"{{"fileid":{},"filesize":{}}}"#, 99 - id, id + 1))
+        .collect();
+    let job = parse_job(&document_of(&files)).unwrap();
+    let found: Vec<(u32, u64)> = job
+        .files
+        .iter()
+        .map(|file| (file.file_id, file.size))
+        .collect();
+    let expected: Vec<(u32, u64)> = (0..16).map(|id| (99 - id, u64::from(id) + 1)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn protocols_are_whole_words() {
+    let rows = [
+        (r#"["MQTT"]"#, true, false),
+        (r#"["HTTP"]"#, false, true),
+        (r#"["MQTT","HTTP"]"#, true, true),
+        (r#"["HTTP","MQTT"]"#, true, true),
+        (
+            r#"["junkMQTT","HTTPjunk","mqtt","invalid_protocol"]"#,
+            false,
+            false,
+        ),
+        ("[]", false, false),
+    ];
+    for (list, mqtt, http) in rows {
+        let document = format!(
+            r#"{{"afr_ota":{{"protocols":{list},"files":[{}]}}}}"#,
+            file_with("")
+        );
+        let job = parse_job(&document).unwrap();
+        assert_eq!(job.protocols, Protocols { mqtt, http }, "{list}");
+    }
+}
+
+#[test]
+fn each_protocol_needs_its_own_member() {
+    let document = |more: &str, url: &str| {
+        let file = file_with(url);
+        let text =
+            format!(r#"{{"afr_ota":{{"protocols":["MQTT","HTTP"]{more},"files":[{file}]}}}}"#);
+        parse_job(&text).unwrap()
+    };
+    let missing = |field| Err(ParseError::MissingForProtocol { field });
+    let bare = document(r#","streamname":"""#, r#","update_data_url":"""#);
+    assert_eq!(
+        bare.check_protocol(Protocol::Mqtt),
+        missing(Field::StreamName)
+    );
+    assert_eq!(
+        bare.check_protocol(Protocol::Http),
+        missing(Field::UpdateDataUrl)
+    );
+    let both = document(
+        r#","streamname":"s""#,
+        r#","update_data_url":"https://h/x""#,
+    );
+    assert_eq!(both.check_protocol(Protocol::Mqtt), Ok(()));
+    assert_eq!(both.check_protocol(Protocol::Http), Ok(()));
+}
+
+#[test]
+fn every_signature_key_is_known() {
+    let rows = [
+        ("sig-sha256-ecdsa", SignatureKind::Sha256Ecdsa),
+        ("sig-sha256-rsa", SignatureKind::Sha256Rsa),
+        ("sig-sha1-rsa", SignatureKind::Sha1Rsa),
+        ("sig-sha1-ecdsa", SignatureKind::Sha1Ecdsa),
+    ];
+    for (key, kind) in rows {
+        assert_eq!(kind.key(), key);
+        let signature = one_file(&format!(r#","{key}":"Zm9v""#)).unwrap().signature;
+        assert_eq!(
+            signature,
+            Some(Signature {
+                kind,
+                bytes: b"foo".to_vec()
+            })
+        );
+    }
+    assert_eq!(
+        one_file(r#","sig-sha512-rsa":"Zm9v""#).unwrap().signature,
+        None
+    );
+}
+
+#[test]
+fn numbers_are_decimal_or_hexadecimal_quoted_or_not() {
+    let field = Field::FileSize;
+    let bad = Err(ParseError::BadNumber { field });
+    let large = Err(ParseError::NumberTooLarge { field });
+    let rows = [
+        ("2500", Ok(2500)),
+        (r#""2500""#, Ok(2500)),
+        (r#""0x10000""#, Ok(65_536)),
+        (r#""0XfF""#, Ok(255)),
+        ("4294967295", Ok(4_294_967_295)),
+        ("4294963220", Ok(4_294_963_220)),
+        ("18446744073709551615", Ok(u64::MAX)),
+        (r#""0xffffffffffffffff""#, Ok(u64::MAX)),
+        ("18446744073709551616", large),
+        (r#""0x10000000000000000""#, large),
+        ("99999999999999999999999999999999", large),
+        ("-1", bad),
+        ("1.0", bad),
+        ("1e3", bad),
+        (r#""""#, bad),
+        (r#""0x""#, bad),
+        (r#""NaN""#, bad),
+        (r#"" 5""#, bad),
+        (r#""+5""#, bad),
+        (r#""-5""#, bad),
+        (r#""010""#, bad),
+        (r#""0x1g""#, bad),
+        (r#""12a""#, bad),
+        (r#""１""#, bad),
+        ("null", Err(ParseError::WrongType { field })),
+        ("true", Err(ParseError::WrongType { field })),
+        ("[1]", Err(ParseError::WrongType { field })),
+        ("{}", Err(ParseError::WrongType { field })),
+    ];
+    for (text, expected) in rows {
+        let document = document_of(&[format!(r#"{{"fileid":0,"filesize":{text}}}"#)]);
+        let size = parse_job(&document).map(|job| job.files[0].size);
+        assert_eq!(size, expected, "{text}");
+    }
+}
+
+#[test]
+fn every_defect_of_a_document_has_its_error() {
+    use ParseError::*;
+    let missing = |field| Missing { field };
+    let wrong = |field| WrongType { field };
+    let ota = |inside: &str| format!(r#"{{"afr_ota":{inside}}}"#);
+    let file = |more: &str| document_of(&[file_with(more)]);
+    let bad_signature = |status| BadSignature { file: 0, status };
+    let rows = [
+        ("[]".to_string(), NotOta),
+        ("\"afr_ota\"".to_string(), NotOta),
+        (r#"{"operation":"reboot"}"#.to_string(), NotOta),
+        (r#"{"x":{"afr_ota":{}}}"#.to_string(), NotOta),
+        ("{".to_string(), BadJson { at: 1 }),
+        (
+            whole_document() + "x",
+            BadJson {
+                at: whole_document().len(),
+            },
+        ),
+        (ota("1"), wrong(Field::AfrOta)),
+        (
+            ota(r#"{},"afr_ota":{}"#),
+            Duplicate {
+                field: Field::AfrOta,
+            },
+        ),
+        (ota("{}"), missing(Field::Protocols)),
+        (ota(r#"{"protocols":["MQTT"]}"#), missing(Field::Files)),
+        (
+            ota(r#"{"protocols":"MQTT","files":[]}"#),
+            wrong(Field::Protocols),
+        ),
+        (
+            ota(r#"{"protocols":[1],"files":[]}"#),
+            wrong(Field::Protocols),
+        ),
+        (
+            ota(r#"{"protocols":[],"protocols":[]}"#),
+            Duplicate {
+                field: Field::Protocols,
+            },
+        ),
+        (ota(r#"{"protocols":[],"files":{}}"#), wrong(Field::Files)),
+        (ota(r#"{"protocols":[],"files":[1]}"#), wrong(Field::Files)),
+        (ota(r#"{"protocols":[],"files":[]}"#), NoFiles),
+        (ota(r#"{"streamname":1}"#), wrong(Field::StreamName)),
+        (
+            ota(r#"{"streamname":"a/b"}"#),
+            BadText {
+                field: Field::StreamName,
+            },
+        ),
+        (
+            ota(r#"{"streamname":"+"}"#),
+            BadText {
+                field: Field::StreamName,
+            },
+        ),
+        (
+            ota(&format!(r#"{{"streamname":"{}"}}"#, "s".repeat(129))),
+            TooLong {
+                field: Field::StreamName,
+                bytes: 129,
+                most: 128,
+            },
+        ),
+        (
+            document_of(&[r#"{"fileid":0}"#.to_string()]),
+            missing(Field::FileSize),
+        ),
+        (
+            document_of(&[r#"{"filesize":1}"#.to_string()]),
+            missing(Field::FileId),
+        ),
+        (
+            document_of(&[file_with(""), r#"{"filesize":0,"fileid":1}"#.to_string()]),
+            ZeroFileSize { file: 1 },
+        ),
+        (
+            document_of(&[file_with(""), file_with("")]),
+            Duplicate {
+                field: Field::FileId,
+            },
+        ),
+        (
+            document_of(&[file_with("")]).replace("\"fileid\":0", "\"fileid\":4294967296"),
+            NumberTooLarge {
+                field: Field::FileId,
+            },
+        ),
+        (
+            file(r#","fileid":0"#),
+            Duplicate {
+                field: Field::FileId,
+            },
+        ),
+        (
+            file(r#","filesize":1"#),
+            Duplicate {
+                field: Field::FileSize,
+            },
+        ),
+        (
+            file(r#","filepath":"","filepath":"""#),
+            Duplicate {
+                field: Field::FilePath,
+            },
+        ),
+        (file(r#","filepath":1"#), wrong(Field::FilePath)),
+        (
+            file(r#","filepath":"a\u0000b""#),
+            BadText {
+                field: Field::FilePath,
+            },
+        ),
+        (file(r#","certfile":null"#), wrong(Field::CertFile)),
+        (
+            file(r#","certfile":"\n""#),
+            BadText {
+                field: Field::CertFile,
+            },
+        ),
+        (
+            file(r#","update_data_url":[]"#),
+            wrong(Field::UpdateDataUrl),
+        ),
+        (file(r#","auth_scheme":{}"#), wrong(Field::AuthScheme)),
+        (
+            file(r#","attr":"x""#),
+            BadNumber {
+                field: Field::Attributes,
+            },
+        ),
+        (
+            file(r#","fileType":4294967296"#),
+            NumberTooLarge {
+                field: Field::FileType,
+            },
+        ),
+        (file(r#","sig-sha256-ecdsa":1"#), wrong(Field::Signature)),
+        (
+            file(r#","sig-sha256-ecdsa":"Zg===""#),
+            bad_signature(Base64Status::InvalidPaddingSymbol),
+        ),
+        (
+            file(r#","sig-sha256-ecdsa":"""#),
+            bad_signature(Base64Status::InvalidInputSize),
+        ),
+        (
+            file(r#","sig-sha256-ecdsa":"\n\n""#),
+            bad_signature(Base64Status::InvalidInputSize),
+        ),
+        (
+            file(r#","sig-sha256-ecdsa":"-----BEGIN""#),
+            bad_signature(Base64Status::InvalidSymbol),
+        ),
+        (
+            file(r#","sig-sha256-ecdsa":"Zm9v","sig-sha256-rsa":"Zm9v""#),
+            TwoSignatures { file: 0 },
+        ),
+        (
+            file(r#","sig-sha256-ecdsa":"Zm9v","sig-sha256-ecdsa":"Zm9v""#),
+            Duplicate {
+                field: Field::Signature,
+            },
+        ),
+    ];
+    for (document, error) in rows {
+        assert_eq!(parse_job(&document), Err(error), "{document}");
+    }
+}
+
+#[test]
+fn limits_hold_at_the_limit_and_refuse_one_past_it() {
+    let rows = [
+        ("filepath", Field::FilePath, PATH_MAX_BYTES),
+        ("certfile", Field::CertFile, CERTIFICATE_MAX_BYTES),
+        ("update_data_url", Field::UpdateDataUrl, URL_MAX_BYTES),
+        ("auth_scheme", Field::AuthScheme, AUTH_SCHEME_MAX_BYTES),
+    ];
+    for (key, field, most) in rows {
+        let member = |bytes: usize| format!(r#","{key}":"{}""#, "x".repeat(bytes));
+        assert!(one_file(&member(most)).is_ok(), "{key}");
+        let error = ParseError::TooLong {
+            field,
+            bytes: most + 1,
+            most,
+        };
+        assert_eq!(one_file(&member(most + 1)), Err(error));
+    }
+    // 684 symbols less one padding are 512 bytes, 684 whole are 513.
+    let signature = |tail: &str| format!(r#","sig-sha256-rsa":"{}{tail}""#, "AAAA".repeat(170));
+    assert_eq!(
+        one_file(&signature("AAA="))
+            .unwrap()
+            .signature
+            .unwrap()
+            .bytes
+            .len(),
+        512
+    );
+    let status = Base64Status::InvalidBufferSize;
+    assert_eq!(
+        one_file(&signature("AAAA")),
+        Err(ParseError::BadSignature { file: 0, status })
+    );
+
+    let files = |count: u32| -> Vec<String> {
+        (0..count)
+            .map(|id| format!(r#"{{"fileid":{id},"filesize":1}}"#))
+            .collect()
+    };
+    assert_eq!(parse_job(&document_of(&files(16))).unwrap().files.len(), 16);
+    assert_eq!(
+        parse_job(&document_of(&files(17))),
+        Err(ParseError::TooManyFiles)
+    );
+
+    let document = whole_document();
+    let padded = |bytes: usize| format!("{document}{}", " ".repeat(bytes - document.len()));
+    assert!(parse_job(&padded(DOCUMENT_MAX_BYTES)).is_ok());
+    let error = ParseError::TooLarge {
+        bytes: DOCUMENT_MAX_BYTES + 1,
+    };
+    assert_eq!(parse_job(&padded(DOCUMENT_MAX_BYTES + 1)), Err(error));
+    assert_eq!(
+        parse_reply(padded(DOCUMENT_MAX_BYTES + 1).as_bytes()),
+        Err(error.into())
+    );
+
+    let nest = |levels: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    assert_eq!(parse_job(&nest(31)), Err(ParseError::NotOta));
+    assert_eq!(parse_job(&nest(32)), Err(ParseError::TooDeep { at: 36 }));
+    assert_eq!(
+        parse_job(&nest(60_000)),
+        Err(ParseError::TooDeep { at: 36 })
+    );
+}
+
+fn execution(more: &str) -> String {
+    format!(
+        r#"{{"clientToken":"u0-000000ab","timestamp":1700000000,"execution":{{"jobId":"AFR_OTA-job1",
+ "queuedAt":1700000000,"lastUpdatedAt":1700000000,"executionNumber":1{more},"jobDocument":{} }}}}"#,
+        whole_document()
+    )
+}
+
+fn job_of(payload: &str) -> JobExecution<'_> {
+    match parse_reply(payload.as_bytes()) {
+        Ok(Reply::Job(job)) => job,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_job_is_read_with_its_document_as_it_stands() {
+    let payload = execution(r#","status":"QUEUED","versionNumber":1"#);
+    let job = job_of(&payload);
+    let token = ReplyToken::Ours(ClientToken {
+        number: 0,
+        seed: 0xab,
+    });
+    assert_eq!((job.token, job.job_id.as_str()), (token, "AFR_OTA-job1"));
+    assert_eq!(
+        (job.status, job.version_number),
+        (ExecutionStatus::Queued, Some(1))
+    );
+    assert_eq!(
+        (job.details.self_test, job.details.updated_by),
+        (None, None)
+    );
+    assert_eq!(job.document, whole_document());
+    assert!(parse_job(job.document).is_ok());
+}
+
+#[test]
+fn a_self_test_is_seen_by_the_presence_of_its_detail() {
+    let rows = [
+        (
+            r#"{"self_test":"ready","updatedBy":"0x01020002"}"#,
+            Some(SelfTest::Ready),
+            Some(0x0102_0002),
+        ),
+        (
+            r#"{"self_test":"active","updatedBy":"0x90002"}"#,
+            Some(SelfTest::Active),
+            Some(0x9_0002),
+        ),
+        (
+            r#"{"self_test":"active","updatedBy":16908290}"#,
+            Some(SelfTest::Active),
+            Some(0x0102_0002),
+        ),
+        (
+            r#"{"self_test":"ready","updatedBy":"16908290"}"#,
+            Some(SelfTest::Ready),
+            Some(0x0102_0002),
+        ),
+        (r#"{"self_test":true}"#, Some(SelfTest::Other), None),
+        (
+            r#"{"self_test":"other","updatedBy":"  v1.2.2"}"#,
+            Some(SelfTest::Other),
+            None,
+        ),
+        (r#"{"updatedBy":"0x100000000"}"#, None, None),
+        (r#"{"receive":"1/3"}"#, None, None),
+        ("{}", None, None),
+        ("null", None, None),
+    ];
+    for (details, self_test, updated_by) in rows {
+        let payload = execution(&format!(
+            r#","status":"IN_PROGRESS","statusDetails":{details}"#
+        ));
+        let job = job_of(&payload);
+        assert_eq!(job.status, ExecutionStatus::InProgress);
+        assert_eq!(job.details.self_test, self_test, "{details}");
+        assert_eq!(
+            job.details.updated_by,
+            updated_by.map(VersionWord),
+            "{details}"
+        );
+    }
+}
+
+#[test]
+fn messages_without_a_job_say_so() {
+    let ours = ReplyToken::Ours(ClientToken {
+        number: 0,
+        seed: 0xab,
+    });
+    let rows = [
+        (
+            r#"{"clientToken":"u0-000000ab","timestamp":1700000000}"#,
+            ours,
+        ),
+        (r#"{"timestamp":1700000000}"#, ReplyToken::Absent),
+        (
+            r#"{"timestamp":1700000000,"execution":{}}"#,
+            ReplyToken::Absent,
+        ),
+        (
+            r#"{"clientToken":"0:mything","execution":{ }}"#,
+            ReplyToken::Foreign,
+        ),
+        (r#"{"execution":null}"#, ReplyToken::Absent),
+        ("{}", ReplyToken::Absent),
+    ];
+    for (payload, token) in rows {
+        assert_eq!(
+            parse_reply(payload.as_bytes()),
+            Ok(Reply::NoJob(token)),
+            "{payload}"
+        );
+    }
+}
+
+#[test]
+fn a_custom_job_is_read_with_its_document() {
+    let payload = r#"{"timestamp":1700000000,"execution":{"jobId":"custom1","jobDocument":{"operation":"reboot"}}}"#;
+    let job = job_of(payload);
+    assert_eq!(
+        (job.job_id.as_str(), job.status),
+        ("custom1", ExecutionStatus::Unknown)
+    );
+    assert_eq!(job.document, r#"{"operation":"reboot"}"#);
+    assert_eq!(parse_job(job.document), Err(ParseError::NotOta));
+    // Whatever its author took for a document.
+    let odd = r#"{"execution":{"jobId":"c","jobDocument":"a\"b"}}"#;
+    assert_eq!(job_of(odd).document, r#""a\"b""#);
+}
+
+#[test]
+fn a_defective_message_names_its_job_where_it_can() {
+    use ParseError::*;
+    let id = |job: &str| format!(r#"{{"execution":{{"jobId":"{job}","jobDocument":{{}}}}}}"#);
+    let inside = |members: &str| format!(r#"{{"execution":{{{members}}}}}"#);
+    let rows = [
+        (String::new(), BadJson { at: 0 }, None),
+        ("not json".to_string(), BadJson { at: 0 }, None),
+        (
+            "[]".to_string(),
+            WrongType {
+                field: Field::Message,
+            },
+            None,
+        ),
+        (
+            execution("") + ",",
+            BadJson {
+                at: execution("").len(),
+            },
+            None,
+        ),
+        (
+            r#"{"execution":1}"#.to_string(),
+            WrongType {
+                field: Field::Execution,
+            },
+            None,
+        ),
+        (
+            r#"{"execution":{},"execution":{}}"#.to_string(),
+            Duplicate {
+                field: Field::Execution,
+            },
+            None,
+        ),
+        (
+            inside(r#""jobDocument":{}"#),
+            Missing {
+                field: Field::JobId,
+            },
+            None,
+        ),
+        (
+            inside(r#""jobId":5"#),
+            WrongType {
+                field: Field::JobId,
+            },
+            None,
+        ),
+        (
+            inside(r#""jobId":"a","jobId":"b""#),
+            Duplicate {
+                field: Field::JobId,
+            },
+            None,
+        ),
+        (
+            id(""),
+            BadText {
+                field: Field::JobId,
+            },
+            None,
+        ),
+        (
+            id("a/b"),
+            BadText {
+                field: Field::JobId,
+            },
+            None,
+        ),
+        (
+            id(&"j".repeat(73)),
+            TooLong {
+                field: Field::JobId,
+                bytes: 73,
+                most: 64,
+            },
+            None,
+        ),
+        (
+            inside(r#""jobId":"j1""#),
+            Missing {
+                field: Field::JobDocument,
+            },
+            Some("j1"),
+        ),
+        (
+            inside(r#""status":7,"jobDocument":{},"jobId":"j1""#),
+            WrongType {
+                field: Field::Status,
+            },
+            Some("j1"),
+        ),
+        (
+            inside(r#""jobDocument":1,"jobDocument":2,"jobId":"j1""#),
+            Duplicate {
+                field: Field::JobDocument,
+            },
+            Some("j1"),
+        ),
+        (
+            inside(r#""jobId":"j1","statusDetails":[],"jobDocument":{}"#),
+            WrongType {
+                field: Field::StatusDetails,
+            },
+            Some("j1"),
+        ),
+        (
+            inside(r#""jobId":"j1","versionNumber":-1,"jobDocument":{}"#),
+            BadNumber {
+                field: Field::VersionNumber,
+            },
+            Some("j1"),
+        ),
+    ];
+    for (payload, error, job_id) in rows {
+        let found = parse_reply(payload.as_bytes()).unwrap_err();
+        let id = found.job_id.as_ref().map(|id| id.as_str());
+        assert_eq!((found.error, id), (error, job_id), "{payload}");
+    }
+    let longest = id(&"j".repeat(64));
+    assert_eq!(job_of(&longest).job_id.as_str().len(), 64);
+}
+
+#[test]
+fn codes_that_go_to_the_cloud_never_change() {
+    use ParseError::*;
+    let field = Field::FileSize;
+    // Do not change a row: a cloud somewhere has seen its number. Append.
+    let rows = [
+        (ZeroFileSize { file: 3 }, 0x0003, "file 3 has 0 bytes"),
+        (NotOta, 0x0004, "not an afr_ota job document"),
+        (
+            TooManyBlocks { blocks: 1_048_577 },
+            0x0005,
+            "a file of 1048577 blocks, at most 1048576 are allowed",
+        ),
+        (
+            TooLong {
+                field,
+                bytes: 2,
+                most: 1,
+            },
+            0x0c22,
+            "filesize has 2 bytes, at most 1 are allowed",
+        ),
+        (WrongType { field }, 0x0c23, "filesize has the wrong type"),
+        (
+            BadSignature {
+                file: 0,
+                status: Base64Status::NonZeroPadding,
+            },
+            0x1124,
+            "the signature of file 0 is not usable: Base64NonZeroPadding",
+        ),
+        (BadNumber { field }, 0x0c25, "filesize is not a number"),
+        (Duplicate { field }, 0x0c26, "filesize stands twice"),
+        (Missing { field }, 0x0c27, "filesize is missing"),
+        (BadJson { at: 9 }, 0x0028, "not JSON at byte 9"),
+        (
+            TooLarge { bytes: 131_073 },
+            0x0040,
+            "the message has 131073 bytes, at most 131072 are allowed",
+        ),
+        (TooDeep { at: 9 }, 0x0041, "nested too deep at byte 9"),
+        (NotUtf8 { at: 9 }, 0x0042, "not UTF-8 at byte 9"),
+        (NumberTooLarge { field }, 0x0c43, "filesize is too large"),
+        (NoFiles, 0x0a44, "files is empty"),
+        (TooManyFiles, 0x0a45, "more than 16 files"),
+        (BadText { field }, 0x0c46, "filesize has a byte not allowed"),
+        (
+            TwoSignatures { file: 2 },
+            0x1147,
+            "file 2 has more than one signature",
+        ),
+        (
+            MissingForProtocol {
+                field: Field::StreamName,
+            },
+            0x0948,
+            "the protocol needs streamname, which is missing",
+        ),
+    ];
+    for (error, code, text) in rows {
+        assert_eq!((error.code(), error.to_string()), (code, text.to_string()));
+    }
+    let fields = [
+        Field::Message,
+        Field::Execution,
+        Field::JobId,
+        Field::Status,
+        Field::StatusDetails,
+        Field::VersionNumber,
+        Field::JobDocument,
+        Field::AfrOta,
+        Field::Protocols,
+        Field::StreamName,
+        Field::Files,
+        Field::FilePath,
+        Field::FileSize,
+        Field::FileId,
+        Field::CertFile,
+        Field::UpdateDataUrl,
+        Field::AuthScheme,
+        Field::Signature,
+        Field::Attributes,
+        Field::FileType,
+        Field::ClientToken,
+        Field::Code,
+        Field::Text,
+        Field::ExecutionState,
+    ];
+    for (code, field) in (0u32..).zip(fields) {
+        assert_eq!(field.code(), code, "{}", field.name());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>()) {
+        if let Ok(text) = core::str::from_utf8(&bytes) {
+            prop_assert!(parse_job(text).is_err());
+        }
+        prop_assert!(!matches!(parse_reply(&bytes), Ok(Reply::Job(_))));
+    }
+
+    #[test]
+    fn a_message_with_some_bytes_changed_is_read_or_refused(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut payload = execution(r#","status":"QUEUED","versionNumber":1"#).into_bytes();
+        for (index, byte) in changes {
+            *index.get_mut(&mut payload) = byte;
+        }
+        if let Ok(Reply::Job(job)) = parse_reply(&payload)
+            && let Ok(job) = parse_job(job.document)
+        {
+            prop_assert!((1..=FILES_MAX_COUNT).contains(&job.files.len()));
+            prop_assert!(job.files.iter().all(|file| file.size > 0));
+        }
+    }
+
+    #[test]
+    fn a_message_cut_short_is_refused(cut in any::<prop::sample::Index>()) {
+        let payload = execution("").into_bytes();
+        prop_assert!(parse_reply(&payload[..cut.index(payload.len())]).is_err());
+    }
+
+    #[test]
+    fn what_a_document_says_is_what_is_read(
+        ids in prop::collection::btree_set(any::<u32>(), 1..16),
+        size in 1..u64::MAX,
+        path in "\\PC{0,40}",
+        hexadecimal in any::<bool>(),
+    ) {
+        let files: Vec<String> = ids
+            .iter()
+            .map(|id| {
+                let size = if hexadecimal { format!("\"{size:#x}\"") } else { size.to_string() };
+                let path = serde_json::to_string(&path).unwrap();
+                format!(r#"{{"filepath":{path},"fileid":"{id}","filesize":{size}}}"#)
+            })
+            .collect();
+        let job = parse_job(&document_of(&files)).unwrap();
+        prop_assert_eq!(job.files.len(), ids.len());
+        for (file, id) in job.files.iter().zip(ids) {
+            prop_assert_eq!((file.file_id, file.size, &file.path), (id, size, &path));
+        }
+    }
+}

@@ -292,3 +292,6 @@ pub(crate) fn shown(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

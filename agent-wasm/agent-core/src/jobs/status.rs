@@ -366,3 +366,6 @@ impl CustomResult {
         &self.details
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ pub fn stream_describe(thing: &ThingName, stream: &StreamId, encoding: Encoding)
 pub fn stream_description(thing: &ThingName, stream: &StreamId, encoding: Encoding) -> String {
     stream_topic(thing, stream, "/description/", encoding)
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,3 +179,104 @@ const fn byte_of(index: u32) -> usize {
 const fn mask_of(index: u32) -> u8 {
     1 << (index % 8)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(blocks: u32, set: &[u32]) -> Bitmap {
+        let mut bitmap = Bitmap::new(blocks);
+        for index in set {
+            assert!(bitmap.insert(BlockIndex(*index)));
+        }
+        bitmap
+    }
+
+    #[test]
+    fn bit_k_is_the_least_significant_first() {
+        // The service's example, counted from 20: blocks 20, 21, 24 and 43.
+        assert_eq!(of(24, &[0, 1, 4, 23]).as_bytes(), [0x13, 0x00, 0x80]);
+        assert_eq!(of(3, &[0, 1, 2]).as_bytes(), [0x07]);
+    }
+
+    #[test]
+    fn a_block_counts_once_and_only_if_the_file_has_it() {
+        let mut bitmap = Bitmap::new(9);
+        assert!(bitmap.insert(BlockIndex(8)));
+        assert!(!bitmap.insert(BlockIndex(8)));
+        assert!(!bitmap.insert(BlockIndex(9)));
+        assert!(!bitmap.insert(BlockIndex(15)));
+        assert!(!bitmap.insert(BlockIndex(u32::MAX)));
+        assert_eq!((bitmap.count(), bitmap.is_full()), (1, false));
+        assert!(!bitmap.contains(BlockIndex(9)) && !bitmap.contains(BlockIndex(u32::MAX)));
+        assert!(bitmap.remove(BlockIndex(8)) && !bitmap.remove(BlockIndex(8)));
+        assert_eq!(bitmap, Bitmap::new(9));
+        assert!((0..9).all(|index| bitmap.insert(BlockIndex(index))) && bitmap.is_full());
+    }
+
+    #[test]
+    fn bytes_of_another_file_are_refused() {
+        let wrong = |bytes, expected| Err(BitmapError::WrongLength { bytes, expected });
+        assert_eq!(
+            Bitmap::from_bytes(9, &[0xff, 0x01]).map(|bitmap| bitmap.is_full()),
+            Ok(true)
+        );
+        assert_eq!(
+            Bitmap::from_bytes(9, &[0xff, 0x02]),
+            Err(BitmapError::BitBeyondEnd)
+        );
+        assert_eq!(Bitmap::from_bytes(9, &[0xff]), wrong(1, 2));
+        assert_eq!(Bitmap::from_bytes(8, &[0xff, 0]), wrong(2, 1));
+        assert_eq!(
+            Bitmap::from_bytes(16, &[0xff, 0xff]).map(|bitmap| bitmap.count()),
+            Ok(16)
+        );
+    }
+
+    #[test]
+    fn the_largest_map_fits_a_message() {
+        let mut bitmap = Bitmap::new(1_048_576);
+        assert_eq!(bitmap.as_bytes().len(), 131_072);
+        assert!(bitmap.insert(BlockIndex(1_048_575)));
+        assert_eq!(
+            bitmap.missing_ranges().last(),
+            Some((BlockIndex(0), 1_048_575))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(
+            blocks in 1u32..70,
+            changes in prop::collection::vec((any::<bool>(), 0u32..80), 0..100),
+        ) {
+            let (mut bitmap, mut model) = (Bitmap::new(blocks), BTreeSet::new());
+            for (insert, index) in changes {
+                let changed = if insert {
+                    index < blocks && model.insert(index)
+                } else {
+                    model.remove(&index)
+                };
+                let block = BlockIndex(index);
+                let done = if insert { bitmap.insert(block) } else { bitmap.remove(block) };
+                prop_assert_eq!(done, changed);
+            }
+            prop_assert_eq!(bitmap.count() as usize, model.len());
+            let mut missing = Vec::new();
+            for (first, count) in bitmap.missing_ranges() {
+                missing.extend(first.0..first.0 + count);
+            }
+            let expected: Vec<u32> = (0..blocks).filter(|index| !model.contains(index)).collect();
+            prop_assert_eq!(&missing, &expected);
+            for from in 0..=blocks {
+                let next = expected.iter().copied().find(|index| *index >= from);
+                prop_assert_eq!(bitmap.first_missing(BlockIndex(from)), next.map(BlockIndex));
+            }
+            prop_assert_eq!(Bitmap::from_bytes(blocks, bitmap.as_bytes()), Ok(bitmap));
+        }
+    }
+}

@@ -107,11 +107,11 @@ impl Pace {
     }
 
     pub(super) fn on_request(&mut self, now_ms: u64, payload_bytes: u64) {
+        // A long pause counts at once and is forgotten by an eighth a request.
+        self.pause_ms = self.pause_ms.map(|longest| longest - longest / 8);
         self.silence_at = Some(now_ms.saturating_add(self.patience()));
         self.quiet_since = if self.repeats { None } else { Some(now_ms) };
         self.repeats = false;
-        // A long pause counts at once and is forgotten by an eighth a request.
-        self.pause_ms = self.pause_ms.map(|longest| longest - longest / 8);
         if let Some(bytes_per_s) = self.allowance {
             let ms = payload_bytes
                 .saturating_mul(1000)
@@ -163,5 +163,154 @@ impl Pace {
         });
         let most = self.timeout_ms.saturating_mul(BACK_OFF_MAX_FACTOR);
         base.saturating_mul(1 << self.silences).min(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens, in order.
+    enum Do {
+        /// A request of no payload leaves.
+        Request(u64),
+        /// A usable block comes.
+        Block(u64),
+        /// Silence has lasted too long.
+        Silence,
+        /// Silence will have lasted too long at this instant.
+        Expect(u64),
+    }
+
+    use Do::{Block, Expect, Request, Silence};
+
+    fn check(script: &[Do]) {
+        let mut pace = Pace::new(10_000);
+        for (step, what) in script.iter().enumerate() {
+            match what {
+                Request(now) => pace.on_request(*now, 0),
+                Block(now) => pace.on_block(*now),
+                Silence => pace.on_silence(),
+                Expect(at) => assert_eq!(pace.silence(), Some(*at), "step {step}"),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_known_the_configured_time_is_borne_and_doubled_up_to_six_times() {
+        check(&[
+            Request(0),
+            Expect(10_000),
+            Silence,
+            Request(10_000),
+            Expect(30_000),
+            Silence,
+            Request(30_000),
+            Expect(70_000),
+            Silence,
+            Request(70_000),
+            Expect(130_000),
+            Silence,
+            Request(130_000),
+            Expect(190_000),
+        ]);
+    }
+
+    #[test]
+    fn a_service_that_answers_fast_is_given_a_second() {
+        check(&[
+            Request(0),
+            Block(5),
+            Expect(1005),
+            Block(6),
+            Expect(1006),
+            Request(7),
+            Expect(1007),
+        ]);
+    }
+
+    #[test]
+    fn a_service_that_answers_slowly_is_given_eight_times_its_pause_but_not_more_than_configured() {
+        check(&[
+            Request(0),
+            Block(400),
+            Expect(3600),
+            Block(401),
+            Expect(3601),
+        ]);
+        check(&[Request(0), Block(3000), Expect(13_000)]);
+    }
+
+    #[test]
+    fn a_long_pause_is_forgotten_by_an_eighth_a_request() {
+        check(&[Request(0), Block(800), Request(800), Expect(800 + 700 * 8)]);
+    }
+
+    #[test]
+    fn an_answer_to_a_repetition_teaches_nothing_and_ends_no_back_off() {
+        check(&[
+            Request(0),
+            Block(5),
+            Silence,
+            Request(1005),
+            Expect(3005),
+            // The late answer to the first request.
+            Block(1006),
+            Expect(3006),
+            // The next request is no repetition; its answer counts.
+            Request(1010),
+            Expect(3010),
+            Block(1012),
+            Expect(2012),
+        ]);
+    }
+
+    #[test]
+    fn a_short_time_out_is_not_made_longer_by_what_is_learned() {
+        let mut pace = Pace::new(50);
+        pace.on_request(0, 0);
+        assert_eq!(pace.silence(), Some(50));
+        pace.on_block(20);
+        assert_eq!(pace.silence(), Some(70));
+    }
+
+    #[test]
+    fn a_bandwidth_cap_spreads_requests() {
+        let mut pace = Pace::new(10_000);
+        assert!(pace.may_ask(0));
+        pace.set_allowance(Some(1000));
+        pace.on_request(0, 4096);
+        assert_eq!(pace.hold(), Some(4096));
+        assert!(!pace.may_ask(4095));
+        assert!(pace.may_ask(4096));
+        pace.set_allowance(Some(0));
+        assert!(!pace.may_ask(5000));
+        assert_eq!(pace.hold(), Some(15_000));
+        // Nothing has changed when the time is over.
+        assert!(!pace.may_ask(15_000));
+        assert_eq!(pace.hold(), Some(25_000));
+        pace.set_allowance(None);
+        assert!(pace.may_ask(15_001));
+    }
+
+    #[test]
+    fn clocks_at_their_end_do_no_harm() {
+        let mut pace = Pace::new(u64::MAX);
+        pace.set_allowance(Some(1));
+        pace.on_request(u64::MAX, u64::MAX);
+        pace.on_block(0);
+        for _ in 0..100 {
+            pace.on_silence();
+            pace.on_failure(u64::MAX);
+            pace.on_request(u64::MAX - 1, 1);
+        }
+        assert_eq!(pace.silence(), Some(u64::MAX));
+        let state = pace.state(u64::MAX);
+        assert_eq!(
+            Pace::restore(1, u64::MAX, &state)
+                .state(u64::MAX)
+                .silence_in_ms,
+            Some(0)
+        );
     }
 }
