@@ -145,6 +145,16 @@ impl Job {
     }
 }
 
+/// Whether a document is for this parser: an object with a member `afr_ota`. Any other is a custom or a foreign job.
+#[must_use]
+pub fn is_ota(document: &str) -> bool {
+    let parsed = check_length(document.len())
+        .is_ok()
+        .then(|| json::parse(document).ok());
+    let members = parsed.flatten().and_then(Value::members);
+    members.is_some_and(|mut members| members.any(|(key, _)| key == "afr_ota"))
+}
+
 /// Reads an `afr_ota` job document: the value of `jobDocument`, as [`super::JobExecution::document`] has it.
 ///
 /// # Errors

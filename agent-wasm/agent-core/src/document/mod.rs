@@ -13,7 +13,8 @@ pub(crate) use member::{number, number_u32, parse_message, put, text};
 pub use error::{Field, ParseError};
 pub use job::{
     AUTH_SCHEME_MAX_BYTES, CERTIFICATE_MAX_BYTES, FILES_MAX_COUNT, FileEntry, Job, PATH_MAX_BYTES,
-    Protocol, Protocols, SIGNATURE_MAX_BYTES, Signature, SignatureKind, URL_MAX_BYTES, parse_job,
+    Protocol, Protocols, SIGNATURE_MAX_BYTES, Signature, SignatureKind, URL_MAX_BYTES, is_ota,
+    parse_job,
 };
 pub use reply::{JobExecution, Reply, ReplyError, parse_reply};
 

@@ -109,18 +109,14 @@ fn read_execution<'a>(
             defect = result.err();
         }
     }
-    let job_id = job_id.ok_or(ParseError::Missing {
-        field: Field::JobId,
-    })?;
+    let job_id = needed(job_id, Field::JobId)?;
     let job_id =
         JobId::new(&text(job_id, Field::JobId)?).map_err(|error| bad_name(error, Field::JobId))?;
     let rest = || {
         if let Some(defect) = defect {
             return Err(defect);
         }
-        let document = document.ok_or(ParseError::Missing {
-            field: Field::JobDocument,
-        })?;
+        let document = needed(document, Field::JobDocument)?;
         let status = match status {
             Some(word) => ExecutionStatus::from_word(&text(word, Field::Status)?),
             None => ExecutionStatus::Unknown,

@@ -121,6 +121,24 @@ fn members_may_come_in_any_order_with_escapes_and_strangers_between() {
 }
 
 #[test]
+fn a_document_is_ours_by_its_one_member() {
+    let rows = [
+        (whole_document(), true),
+        (r#"{"a":1,"\u0061fr_ota":null}"#.to_string(), true),
+        (r#"{"x":{"afr_ota":{}}}"#.to_string(), false),
+        (r#""afr_ota""#.to_string(), false),
+        (r#"{"afr_ota":{}"#.to_string(), false),
+        (
+            format!("{}{}", whole_document(), " ".repeat(DOCUMENT_MAX_BYTES)),
+            false,
+        ),
+    ];
+    for (document, ours) in rows {
+        assert_eq!(is_ota(&document), ours, "{document}");
+    }
+}
+
+#[test]
 fn several_files_keep_their_order() {
     let files: Vec<String> = (0..16)
         .map(|id| format!(r#"{{"fileid":{},"filesize":{}}}"#, 99 - id, id + 1))

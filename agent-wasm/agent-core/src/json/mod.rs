@@ -330,7 +330,9 @@ impl<'a> Reader<'a> {
             }
         }
         self.at += 1;
-        Ok(Text { quoted: self.since(start) })
+        Ok(Text {
+            quoted: self.since(start),
+        })
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {

@@ -8,21 +8,33 @@ use proptest::prelude::*;
 
 use super::*;
 
-const OURS: ReplyToken = ReplyToken::Ours(ClientToken { number: 3, seed: 0xab });
+const OURS: ReplyToken = ReplyToken::Ours(ClientToken {
+    number: 3,
+    seed: 0xab,
+});
 
 #[test]
 fn an_accepted_status_names_its_request() {
     let rows = [
-        (r#"{"timestamp":1700000000,"clientToken":"u3-000000ab"}"#, OURS),
+        (
+            r#"{"timestamp":1700000000,"clientToken":"u3-000000ab"}"#,
+            OURS,
+        ),
         (r#"{"clientToken":"u3-000000ab"}"#, OURS),
         (r#"{"timestamp":1700000000}"#, ReplyToken::Absent),
         ("{}", ReplyToken::Absent),
         (r#"{"clientToken":"0:mything"}"#, ReplyToken::Foreign),
         (r#"{"clientToken":5}"#, ReplyToken::Foreign),
-        (r#"{"clientToken":null,"executionState":{},"jobDocument":{"a":1}}"#, ReplyToken::Foreign),
+        (
+            r#"{"clientToken":null,"executionState":{},"jobDocument":{"a":1}}"#,
+            ReplyToken::Foreign,
+        ),
     ];
     for (payload, token) in rows {
-        let expected = Ok(Accepted { token, execution: None });
+        let expected = Ok(Accepted {
+            token,
+            execution: None,
+        });
         assert_eq!(parse_accepted(payload.as_bytes()), expected, "{payload}");
     }
 }
@@ -39,7 +51,10 @@ fn the_state_of_the_execution_is_read_where_it_is_told() {
         },
         version_number: Some(4),
     };
-    let expected = Accepted { token: OURS, execution: Some(execution) };
+    let expected = Accepted {
+        token: OURS,
+        execution: Some(execution),
+    };
     assert_eq!(parse_accepted(payload.as_bytes()), Ok(expected));
 }
 
@@ -60,14 +75,23 @@ fn a_cancelled_job_is_seen_in_the_refusal_of_its_next_status() {
 #[test]
 fn every_code_of_the_service_is_known_and_others_are_kept() {
     for code in JobsErr::ALL {
-        let payload = format!(r#"{{"code":"{}","clientToken":"u3-000000ab"}}"#, code.name());
+        let payload = format!(
+            r#"{{"code":"{}","clientToken":"u3-000000ab"}}"#,
+            code.name()
+        );
         let rejected = parse_rejected(payload.as_bytes()).unwrap();
         assert_eq!((rejected.code, rejected.token), (*code, OURS));
     }
     let rejected = parse_rejected(br#"{"code":"SomethingNew","message":"m"}"#).unwrap();
-    assert_eq!((rejected.code, &*rejected.code_text), (JobsErr::Unknown, "SomethingNew"));
+    assert_eq!(
+        (rejected.code, &*rejected.code_text),
+        (JobsErr::Unknown, "SomethingNew")
+    );
     let empty = parse_rejected(b"{}").unwrap();
-    assert_eq!((empty.code, &*empty.code_text, &*empty.message), (JobsErr::Unknown, "", ""));
+    assert_eq!(
+        (empty.code, &*empty.code_text, &*empty.message),
+        (JobsErr::Unknown, "", "")
+    );
 }
 
 #[test]
@@ -101,14 +125,21 @@ fn bad_answers_are_refused_with_the_member_that_is_bad() {
         (br#"{"message":[]}"#, wrong(Field::Text)),
         (br#"{"executionState":1}"#, wrong(Field::ExecutionState)),
         (br#"{"executionState":{"status":1}}"#, wrong(Field::Status)),
-        (br#"{"executionState":{"statusDetails":""}}"#, wrong(Field::StatusDetails)),
+        (
+            br#"{"executionState":{"statusDetails":""}}"#,
+            wrong(Field::StatusDetails),
+        ),
         (
             br#"{"executionState":{"versionNumber":"x"}}"#,
-            ParseError::BadNumber { field: Field::VersionNumber },
+            ParseError::BadNumber {
+                field: Field::VersionNumber,
+            },
         ),
         (
             br#"{"clientToken":"a","clientToken":"a"}"#,
-            ParseError::Duplicate { field: Field::ClientToken },
+            ParseError::Duplicate {
+                field: Field::ClientToken,
+            },
         ),
     ];
     for (payload, error) in rows {

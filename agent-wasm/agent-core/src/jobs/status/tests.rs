@@ -6,7 +6,10 @@ use alloc::vec;
 
 use super::*;
 
-const TOKEN: ClientToken = ClientToken { number: 7, seed: 0x00c0_ffee };
+const TOKEN: ClientToken = ClientToken {
+    number: 7,
+    seed: 0x00c0_ffee,
+};
 
 fn check(status: &Status, word_and_details: &str) {
     let expected = format!("{{{word_and_details},\"clientToken\":\"u7-00c0ffee\"}}");
@@ -19,15 +22,24 @@ fn check(status: &Status, word_and_details: &str) {
 fn every_status_has_exactly_these_bytes() {
     let rows = [
         (
-            Status::Receiving { received: 1, total: 3 },
+            Status::Receiving {
+                received: 1,
+                total: 3,
+            },
             r#""status":"IN_PROGRESS","statusDetails":{"receive":"1/3"}"#,
         ),
         (
-            Status::Receiving { received: 0, total: 2 },
+            Status::Receiving {
+                received: 0,
+                total: 2,
+            },
             r#""status":"IN_PROGRESS","statusDetails":{"receive":"0/2"}"#,
         ),
         (
-            Status::Receiving { received: 1_048_575, total: 1_048_576 },
+            Status::Receiving {
+                received: 1_048_575,
+                total: 1_048_576,
+            },
             r#""status":"IN_PROGRESS","statusDetails":{"receive":"1048575/1048576"}"#,
         ),
         (
@@ -118,10 +130,24 @@ fn only_progress_is_sent_without_acknowledgement_and_only_ends_are_terminal() {
     let custom = |status| Status::Custom(CustomResult::new(status, vec![]).unwrap());
     // status, progress, terminal
     let rows = [
-        (Status::Receiving { received: 1, total: 2 }, true, false),
+        (
+            Status::Receiving {
+                received: 1,
+                total: 2,
+            },
+            true,
+            false,
+        ),
         (Status::SelfTestReady(version), false, false),
         (Status::SelfTestActive(version), false, false),
-        (Status::Accepted { running: version, updated_by: version }, false, true),
+        (
+            Status::Accepted {
+                running: version,
+                updated_by: version,
+            },
+            false,
+            true,
+        ),
         (Status::AcceptedFile { file_type: 1 }, false, true),
         (Status::Rejected { code: 0 }, false, true),
         (Status::Aborted { code: 0 }, false, true),
@@ -142,7 +168,10 @@ fn only_progress_is_sent_without_acknowledgement_and_only_ends_are_terminal() {
 fn versions_are_words_in_the_c_agents_order() {
     let word = VersionWord::new(1, 2, 0x0304);
     assert_eq!(word, VersionWord(0x0102_0304));
-    assert_eq!((word.major(), word.minor(), word.revision()), (1, 2, 0x0304));
+    assert_eq!(
+        (word.major(), word.minor(), word.revision()),
+        (1, 2, 0x0304)
+    );
     assert!(VersionWord::new(1, 0, 0) > VersionWord::new(0, 255, 65_535));
 }
 
@@ -161,14 +190,34 @@ fn details_are_taken_at_their_limits_and_refused_one_past_them() {
         (0, one("", "v"), Some(DetailsError::BadKey(0))),
         (0, one("a b", "v"), Some(DetailsError::BadKey(0))),
         (0, one("k", &"v".repeat(1024)), None),
-        (0, one("k", &"v".repeat(1025)), Some(DetailsError::ValueLength(0))),
+        (
+            0,
+            one("k", &"v".repeat(1025)),
+            Some(DetailsError::ValueLength(0)),
+        ),
         (0, one("k", ""), Some(DetailsError::ValueLength(0))),
-        (0, one("k", "a\nb"), Some(DetailsError::ValueNotPrintable(0))),
-        (0, one("k", "\u{85}"), Some(DetailsError::ValueNotPrintable(0))),
-        (0, vec![pair("k", "1"), pair("k", "2")], Some(DetailsError::DuplicateKey(1))),
+        (
+            0,
+            one("k", "a\nb"),
+            Some(DetailsError::ValueNotPrintable(0)),
+        ),
+        (
+            0,
+            one("k", "\u{85}"),
+            Some(DetailsError::ValueNotPrintable(0)),
+        ),
+        (
+            0,
+            vec![pair("k", "1"), pair("k", "2")],
+            Some(DetailsError::DuplicateKey(1)),
+        ),
     ];
     for (status, details, error) in rows {
-        assert_eq!(CustomResult::new(status, details.clone()).err(), error, "{details:?}");
+        assert_eq!(
+            CustomResult::new(status, details.clone()).err(),
+            error,
+            "{details:?}"
+        );
     }
     assert_eq!(Reason::new("").err(), Some(DetailsError::ValueLength(0)));
     assert!(Reason::new(&"r".repeat(1024)).is_ok());

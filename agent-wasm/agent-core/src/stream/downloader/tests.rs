@@ -485,8 +485,9 @@ fn progress_is_told_for_the_first_block_and_every_so_many_but_never_for_the_last
 
 #[test]
 fn configurations_are_taken_at_their_limits_and_refused_one_past_them() {
+    type Change = fn(&mut DownloadConfig);
     let good = config(10, 512);
-    let change = |change: fn(&mut DownloadConfig)| {
+    let change = |change: Change| {
         let mut config = good;
         change(&mut config);
         Downloader::new(config).err()
@@ -494,7 +495,7 @@ fn configurations_are_taken_at_their_limits_and_refused_one_past_them() {
     let large = |config: &mut DownloadConfig| {
         config.grid = BlockGrid::new(1 << 20, 131_072).unwrap();
     };
-    let rows: [(fn(&mut DownloadConfig), Option<ConfigError>); 13] = [
+    let rows: [(Change, Option<ConfigError>); 13] = [
         (|_| (), None),
         (
             |config| config.blocks_per_request = 0,
@@ -579,6 +580,7 @@ fn a_saved_transfer_goes_on_where_it_was_on_another_clock() {
 
 #[test]
 fn a_saved_transfer_that_contradicts_itself_is_refused() {
+    type Change = fn(&mut DownloadState);
     let good = DownloadState {
         held: vec![0b0000_0001, 0],
         writing: vec![1],
@@ -588,7 +590,7 @@ fn a_saved_transfer_that_contradicts_itself_is_refused() {
         }],
         ..DownloadState::default()
     };
-    let change = |change: fn(&mut DownloadState)| {
+    let change = |change: Change| {
         let mut state = good.clone();
         change(&mut state);
         Downloader::restore(config(10, 2), 0, state).map(|downloader| downloader.requests.len())
@@ -601,7 +603,7 @@ fn a_saved_transfer_that_contradicts_itself_is_refused() {
         wanted,
         remaining: 1,
     };
-    let rows: [(fn(&mut DownloadState), Result<usize, StateError>); 10] = [
+    let rows: [(Change, Result<usize, StateError>); 10] = [
         (|_| (), Ok(1)),
         (
             |state| state.held = vec![0],
