@@ -12,12 +12,17 @@ use crate::engine::{AGENT_WORLD, Engine, GuestFault, Refusal};
 use crate::target::VerifiedRef;
 use crate::types::{Blob, Failure, FileId, FileSpec, Level, Qos, Started, Token};
 
+pub use self::slot::{
+    AgentSlot, BACKOFF_MAX_MS, BACKOFF_MIN_MS, Handled, OutsideFactory, STRIKES_MAX, Stamp,
+    StartEnd,
+};
 pub use self::types::{
     AgentConfig, AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Description, Event,
     FileStatus, JobResult, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,
 };
 
 mod convert;
+mod slot;
 
 pub(crate) mod text;
 mod types;

@@ -5,9 +5,15 @@
 
 pub mod agent;
 pub mod engine;
+pub mod events;
 pub mod mailbox;
 pub mod plugin;
 pub mod ports;
 pub mod status;
 pub mod target;
 pub mod types;
+
+mod journal;
+mod names;
+#[cfg(test)]
+mod testing;

@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod commands;
+pub mod seed;
 pub mod state_dir;
 pub mod storage;
 pub mod transport;

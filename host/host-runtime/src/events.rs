@@ -1,0 +1,392 @@
+//! The ring of application events of one device: durable before anybody sees them, bounded, read with a cursor.
+//!
+//! The agent counts its events and has each one in its journal before it emits it; the ring takes every number once.
+//! An event is shown to readers after it has reached the medium, so a reader never sees one that a power cut takes
+//! back. Whoever reads through [`EventRing::next`] says by asking for the next event that it is done with the last one;
+//! that place is durable too, so every event is delivered at least once. Not here: what an event means.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::agent::ApplicationEvent;
+use crate::ports::state_dir::StateDir;
+use crate::ports::workers::{Wake, Work, Workers};
+
+mod file;
+
+/// Events kept. A job makes some five, so this is the story of the last fifty jobs.
+pub const EVENTS_MAX: usize = 256;
+
+/// Bytes of events kept: the documents of eight of the largest jobs.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most bytes of an event's document; the contract's limit.
+pub const DOCUMENT_MAX_BYTES: usize = 128 * 1024;
+
+/// Events that may wait for a medium that takes nothing. After that the oldest are lost, and counted.
+const PENDING_MAX: usize = 64;
+
+/// Time between two tries to write to a medium that failed, in milliseconds: a full disk does not heal in less.
+const RETRY_MS: u64 = 5000;
+
+/// An event as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoredEvent {
+    /// Seconds since 1970 when it was emitted, if they were known.
+    pub at_s: Option<u64>,
+    /// What the agent said.
+    #[serde(flatten)]
+    pub event: ApplicationEvent,
+}
+
+/// The ring. Clones are the same ring; it can be read after its device has ended.
+#[derive(Clone)]
+pub struct EventRing {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for EventRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventRing")
+            .field("last", &self.last())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    ring: Mutex<Ring>,
+    /// Highest number on the medium; readers wait on it. Closed when the device has ended.
+    stored: watch::Sender<u64>,
+    log: String,
+    cursor: String,
+    state: Arc<dyn StateDir>,
+    workers: Arc<dyn Workers>,
+    wake: Wake,
+}
+
+/// A write under way, and what is true when it has worked.
+#[derive(Debug)]
+struct Writing {
+    /// So many of `pending` are on the medium.
+    count: usize,
+    /// Length of the log file.
+    log_bytes: usize,
+    /// The reader's place, if it is written too.
+    cursor: Option<u64>,
+}
+
+/// What happens to the log file.
+enum LogWrite {
+    Nothing,
+    Append(Vec<u8>),
+    Anew(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// On the medium, oldest first.
+    events: VecDeque<StoredEvent>,
+    /// Sum of their sizes.
+    bytes: usize,
+    /// Bytes in the log file.
+    log_bytes: usize,
+    /// The log file may end in a torn record, or is too long: write it anew.
+    rewrite: bool,
+    /// Not on the medium yet.
+    pending: VecDeque<StoredEvent>,
+    /// The write under way.
+    writing: Option<Writing>,
+    /// How it ended, put here by its worker.
+    end: Option<io::Result<()>>,
+    /// Not before this instant.
+    retry_at_ms: Option<u64>,
+    /// Events that never reached the medium.
+    lost: u64,
+    /// The last event that `next` has handed out.
+    handed_out: u64,
+    /// The last event that its reader is done with.
+    done_with: u64,
+    /// Of `done_with`, what is on the medium.
+    done_with_stored: u64,
+    /// The device has ended: nothing will come any more.
+    ended: bool,
+    last_error: Option<String>,
+}
+
+impl EventRing {
+    /// Read a device's ring from its state files below `prefix`.
+    ///
+    /// # Errors
+    /// What the medium says. Damage is no error: what can be read is kept.
+    pub(crate) fn load(
+        prefix: &str,
+        state: Arc<dyn StateDir>,
+        workers: Arc<dyn Workers>,
+        wake: Wake,
+    ) -> io::Result<Self> {
+        let (log, cursor) = (format!("{prefix}/events.log"), format!("{prefix}/cursor"));
+        let mut ring = Ring::default();
+        if let Some(bytes) = state.load(&log)? {
+            let (events, whole) = file::decode(&bytes);
+            if !whole {
+                tracing::warn!(file = %log, "the end of the event log is damaged; its events are lost");
+            }
+            ring.rewrite = !whole;
+            ring.log_bytes = bytes.len();
+            for event in events {
+                ring.keep(event);
+            }
+        }
+        let last = ring.last();
+        let done_with = state.load(&cursor)?.and_then(|bytes| {
+            std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok())
+        });
+        // A place beyond the end would hide events from their reader.
+        ring.done_with = done_with.unwrap_or(0).min(last);
+        ring.done_with_stored = ring.done_with;
+        ring.handed_out = ring.done_with;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                ring: Mutex::new(ring),
+                stored: watch::Sender::new(last),
+                log,
+                cursor,
+                state,
+                workers,
+                wake,
+            }),
+        })
+    }
+
+    /// Take an event from the agent; a number that is there already is ignored.
+    pub(crate) fn emit(&self, at_s: Option<u64>, event: ApplicationEvent) {
+        let mut ring = self.lock();
+        if event.sequence <= ring.last_taken() {
+            tracing::debug!(sequence = event.sequence, "event stored already");
+            return;
+        }
+        ring.pending.push_back(StoredEvent { at_s, event });
+        // What a write under way has in hand cannot be taken out.
+        let in_hand = ring.writing.as_ref().map_or(0, |writing| writing.count);
+        if ring.pending.len() - in_hand > PENDING_MAX {
+            ring.pending.remove(in_hand);
+            ring.lost += 1;
+        }
+        drop(ring);
+        (self.shared.wake)();
+    }
+
+    /// Move the writing on; returns when to be called again at the latest.
+    pub(crate) fn poll(&self, now_ms: u64) -> Option<u64> {
+        let mut ring = self.lock();
+        if let Some(end) = ring.end.take() {
+            ring.on_written(end, now_ms);
+            self.shared.stored.send_replace(ring.last());
+        }
+        if ring.writing.is_some() || !ring.has_work() {
+            return None;
+        }
+        if let Some(at) = ring.retry_at_ms
+            && at > now_ms
+        {
+            return Some(at);
+        }
+        ring.retry_at_ms = None;
+        let work = self.next_write(&mut ring);
+        // Workers may run it at once, on this thread.
+        drop(ring);
+        self.shared.workers.run(work);
+        None
+    }
+
+    /// Highest number taken from the agent, on the medium or on its way there.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.lock().last_taken()
+    }
+
+    /// Events that the medium did not take.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
+    /// Why the last write failed; `None` once one has worked again.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.lock().last_error.clone()
+    }
+
+    /// Stored events with numbers above `cursor`, oldest first, at most `max`. A gap means that the ring was full.
+    #[must_use]
+    pub fn after(&self, cursor: u64, max: usize) -> Vec<StoredEvent> {
+        let ring = self.lock();
+        ring.events
+            .iter()
+            .filter(|stored| stored.event.sequence > cursor)
+            .take(max)
+            .cloned()
+            .collect()
+    }
+
+    /// Wait for events with numbers above `cursor`; empty only when the device has ended and there are none.
+    pub async fn wait_after(&self, cursor: u64, max: usize) -> Vec<StoredEvent> {
+        let mut stored = self.shared.stored.subscribe();
+        loop {
+            stored.borrow_and_update();
+            let events = self.after(cursor, max);
+            if !events.is_empty() || self.lock().ended {
+                return events;
+            }
+            // The sender lives in `self`.
+            let _ = stored.changed().await;
+        }
+    }
+
+    /// The next event for the application, which is done with the one before. `None` when the device has ended. One
+    /// reader at a time: two would share the events between them.
+    pub async fn next(&self) -> Option<StoredEvent> {
+        let cursor = {
+            let mut ring = self.lock();
+            ring.done_with = ring.handed_out;
+            ring.handed_out
+        };
+        (self.shared.wake)();
+        let next = self.wait_after(cursor, 1).await.pop()?;
+        self.lock().handed_out = next.event.sequence;
+        Some(next)
+    }
+
+    /// The device has ended: readers stop waiting.
+    pub(crate) fn end(&self) {
+        self.lock().ended = true;
+        self.shared.stored.send_modify(|_| {});
+    }
+
+    fn next_write(&self, ring: &mut Ring) -> Work {
+        let (log, log_bytes) = ring.next_log_write();
+        let cursor = (ring.done_with != ring.done_with_stored).then_some(ring.done_with);
+        ring.writing = Some(Writing {
+            count: ring.pending.len(),
+            log_bytes,
+            cursor,
+        });
+        if !matches!(log, LogWrite::Nothing) {
+            // Until it has worked: it may leave half a record.
+            ring.rewrite = true;
+        }
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || {
+            let end = shared.write(&log, cursor);
+            shared
+                .ring
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .end = Some(end);
+            (shared.wake)();
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.shared
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn write(&self, log: &LogWrite, cursor: Option<u64>) -> io::Result<()> {
+        match log {
+            LogWrite::Nothing => {}
+            LogWrite::Append(bytes) => self.state.append(&self.log, bytes, true)?,
+            LogWrite::Anew(bytes) => self.state.store(&self.log, bytes)?,
+        }
+        match cursor {
+            Some(cursor) => self
+                .state
+                .store(&self.cursor, cursor.to_string().as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Ring {
+    fn last(&self) -> u64 {
+        self.events.back().map_or(0, |stored| stored.event.sequence)
+    }
+
+    fn last_taken(&self) -> u64 {
+        self.pending
+            .back()
+            .map_or_else(|| self.last(), |stored| stored.event.sequence)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.pending.is_empty() || self.done_with != self.done_with_stored
+    }
+
+    /// The pending events as a change of the log file, and its length after that.
+    fn next_log_write(&self) -> (LogWrite, usize) {
+        if self.pending.is_empty() {
+            return (LogWrite::Nothing, self.log_bytes);
+        }
+        // Events that the ring has let go leave the file when it holds twice of what the ring may.
+        let long = self.log_bytes > 2 * EVENT_BYTES_MAX;
+        if self.rewrite || long || self.log_bytes == 0 {
+            let bytes = file::encode_all(self.events.iter().chain(&self.pending));
+            let length = bytes.len();
+            return (LogWrite::Anew(bytes), length);
+        }
+        let bytes = file::encode(self.pending.iter());
+        let length = self.log_bytes + bytes.len();
+        (LogWrite::Append(bytes), length)
+    }
+
+    fn on_written(&mut self, end: io::Result<()>, now_ms: u64) {
+        let Some(writing) = self.writing.take() else {
+            return;
+        };
+        match end {
+            Ok(()) => {
+                if writing.count > 0 {
+                    self.rewrite = false;
+                }
+                self.log_bytes = writing.log_bytes;
+                self.last_error = None;
+                if let Some(cursor) = writing.cursor {
+                    self.done_with_stored = cursor;
+                }
+                for event in self.pending.drain(..writing.count).collect::<Vec<_>>() {
+                    self.keep(event);
+                }
+            }
+            Err(e) => {
+                tracing::warn!("application events are not stored: {e}; trying again");
+                self.last_error = Some(format!("application events are not stored: {e}"));
+                self.retry_at_ms = Some(now_ms + RETRY_MS);
+            }
+        }
+    }
+
+    /// Keep an event that is on the medium; the oldest make room.
+    fn keep(&mut self, event: StoredEvent) {
+        self.bytes += file::size(&event);
+        self.events.push_back(event);
+        while self.events.len() > EVENTS_MAX
+            || (self.bytes > EVENT_BYTES_MAX && self.events.len() > 1)
+        {
+            if let Some(old) = self.events.pop_front() {
+                self.bytes -= file::size(&old);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The agent's journal: one small record a device, replaced as a whole.
+//!
+//! Stores run on [`Workers`], one at a time, and end by token. A store that comes while another one runs waits; of
+//! several that wait only the last is written, and it ends the tokens of all. Not here: what is in a journal.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ports::state_dir::StateDir;
+use crate::ports::workers::{Wake, Workers};
+use crate::types::{Blob, Failure, Outcome, Token};
+
+/// Most bytes of a journal; the contract's limit. Some 10 phases and 16 files are a few hundred.
+pub(crate) const JOURNAL_MAX_BYTES: usize = 64 * 1024;
+
+/// First bytes of the file; another layout gets another number.
+const MAGIC: &[u8; 8] = b"OTADJNL1";
+
+/// Magic, schema, length, and a CRC-32C over the two numbers and the bytes.
+const HEADER_BYTES: usize = 8 + 4 + 4 + 4;
+
+/// What is in the state directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No journal: a new device.
+    Nothing,
+    /// A journal.
+    Whole(Blob),
+    /// Something that is not a journal; it was put aside.
+    Damaged,
+}
+
+/// The journal of one device.
+pub(crate) struct Journal {
+    name: String,
+    state: Arc<dyn StateDir>,
+    workers: Arc<dyn Workers>,
+    wake: Wake,
+    /// What was stored last, whether it is durable yet or not.
+    current: Option<Blob>,
+    /// Counts the stores asked for: a snapshot taken before the last one is too old.
+    generation: u64,
+    /// Tokens of the store under way.
+    writing: Option<Vec<Token>>,
+    /// What waits for it.
+    waiting: Option<(Vec<Token>, Option<Blob>)>,
+    /// How the store under way ended, put here by its worker.
+    end: Arc<Mutex<Option<io::Result<()>>>>,
+}
+
+impl Journal {
+    /// Read the journal of a device.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub(crate) fn load(
+        name: String,
+        state: Arc<dyn StateDir>,
+        workers: Arc<dyn Workers>,
+        wake: Wake,
+    ) -> io::Result<(Self, Found)> {
+        let found = match state.load(&name)? {
+            None => Found::Nothing,
+            Some(bytes) => match decode(&bytes) {
+                Some(blob) => Found::Whole(blob),
+                None => {
+                    // Kept for whoever wants to know what happened; the next damaged one replaces it.
+                    state.store(&format!("{name}.damaged"), &bytes)?;
+                    Found::Damaged
+                }
+            },
+        };
+        let current = match &found {
+            Found::Whole(blob) => Some(blob.clone()),
+            Found::Nothing | Found::Damaged => None,
+        };
+        let journal = Self {
+            name,
+            state,
+            workers,
+            wake,
+            current,
+            generation: 0,
+            writing: None,
+            waiting: None,
+            end: Arc::default(),
+        };
+        Ok((journal, found))
+    }
+
+    /// Replace the journal; empty bytes delete it. Its token ends in a later [`poll`](Self::poll).
+    pub(crate) fn store(&mut self, token: Token, blob: Blob) {
+        self.generation += 1;
+        self.current = (!blob.bytes.is_empty()).then_some(blob);
+        let mut tokens = self.waiting.take().map(|(tokens, _)| tokens);
+        tokens.get_or_insert_default().push(token);
+        self.waiting = tokens.map(|tokens| (tokens, self.current.clone()));
+        self.start();
+    }
+
+    /// Collect the store that ended, and begin the next.
+    pub(crate) fn poll(&mut self, out: &mut Vec<(Token, Outcome)>) {
+        let end = self
+            .end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(end) = end {
+            let outcome = match end {
+                Ok(()) => Outcome::Nothing,
+                Err(e) => Outcome::Failed(Failure::storage("journal not stored", &e)),
+            };
+            let tokens = self.writing.take().unwrap_or_default();
+            out.extend(tokens.into_iter().map(|token| (token, outcome.clone())));
+        }
+        self.start();
+    }
+
+    /// The last journal that was stored, durable yet or not.
+    pub(crate) fn current(&self) -> Option<&Blob> {
+        self.current.as_ref()
+    }
+
+    /// How many stores were asked for.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn start(&mut self) {
+        if self.writing.is_some() {
+            return;
+        }
+        let Some((tokens, blob)) = self.waiting.take() else {
+            return;
+        };
+        self.writing = Some(tokens);
+        let (state, name) = (Arc::clone(&self.state), self.name.clone());
+        let (end, wake) = (Arc::clone(&self.end), Arc::clone(&self.wake));
+        self.workers.run(Box::new(move || {
+            let result = match blob {
+                Some(blob) => state.store(&name, &encode(&blob)),
+                None => state.remove(&name),
+            };
+            *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            wake();
+        }));
+    }
+}
+
+fn encode(blob: &Blob) -> Vec<u8> {
+    let length = u32::try_from(blob.bytes.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + blob.bytes.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&blob.schema.to_le_bytes());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[8..]), &blob.bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(&blob.bytes);
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Blob> {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let word = |at: usize| {
+        header
+            .get(at..at + 4)
+            .and_then(|word| word.try_into().ok())
+            .map(u32::from_le_bytes)
+    };
+    let (schema, length, crc) = (word(8)?, word(12)?, word(16)?);
+    let whole = header.starts_with(MAGIC)
+        && usize::try_from(length).ok() == Some(body.len())
+        && body.len() <= JOURNAL_MAX_BYTES
+        && crc32c::crc32c_append(crc32c::crc32c(&header[8..16]), body) == crc;
+    whole.then(|| Blob {
+        schema,
+        bytes: body.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

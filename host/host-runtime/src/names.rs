@@ -1,0 +1,40 @@
+//! Names from outside as components of state file names.
+
+use std::fmt::Write as _;
+
+/// One path component: what a thing name may hold stays readable, every other byte becomes `.` and two hex digits. So
+/// different names give different components, and none is empty, `.` or `..`, or has a slash.
+pub(crate) fn component(name: &str) -> String {
+    if name.is_empty() {
+        return "._".to_owned();
+    }
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':') {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(text, ".{byte:02x}");
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::component;
+
+    #[test]
+    fn every_name_is_one_component_of_its_own() {
+        let rows = [
+            ("gateway-7", "gateway-7"),
+            ("a:b_C", "a:b_C"),
+            ("../x", ".2e.2e.2fx"),
+            (".", ".2e"),
+            ("", "._"),
+            ("ü", ".c3.bc"),
+        ];
+        for (name, wanted) in rows {
+            assert_eq!(component(name), wanted, "{name:?}");
+        }
+    }
+}
