@@ -128,11 +128,9 @@ impl Evidence {
             let Some(krate) = path.split('/').nth(1) else {
                 continue;
             };
-            evidence
-                .tests
-                .entry(krate.to_owned())
-                .or_default()
-                .extend(test_functions(text));
+            let tests = evidence.tests.entry(krate.to_owned()).or_default();
+            tests.extend(test_functions(text));
+            tests.extend(macro_tests(text));
             if path.starts_with("host/otad/src/demo") {
                 evidence.demos.extend(quoted(text));
             }
@@ -188,6 +186,23 @@ fn test_functions(text: &str) -> Vec<String> {
         } else if !line.starts_with("#[") && !line.starts_with("//") && !line.is_empty() {
             // Inside proptest! the attribute stands right above the function too.
             is_test = false;
+        }
+    }
+    functions
+}
+
+/// Names of the functions that a macro of the same file makes: `rows!(name, …` where `macro_rules! rows` says `#[test]`.
+fn macro_tests(text: &str) -> Vec<String> {
+    let mut functions = Vec::new();
+    for definition in text.split("macro_rules! ").skip(1) {
+        let name = definition.split_whitespace().next().unwrap_or_default();
+        let body = definition.split("\n}").next().unwrap_or_default();
+        if body.contains("#[test]") {
+            let start = format!("{name}!(");
+            let calls = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix(&start));
+            functions.extend(calls.filter_map(|rest| Some(rest.split_once(',')?.0.to_owned())));
         }
     }
     functions
@@ -349,6 +364,10 @@ mod tests {
                 "#[cfg(test)]\n    #[tokio::test(start_paused = true)]\n    async fn later() {}\n",
             ),
             (
+                "tests/tidy/src/b.rs",
+                "macro_rules! row {\n    ($n:ident) => {\n #[test]\nfn $n() {}\n };\n}\nrow!(made, 1);\nother!(no, 1);\n",
+            ),
+            (
                 "host/otad/src/demo/scenario.rs",
                 "const NAMES: &[&str] = &[\"lossy\"];\n",
             ),
@@ -359,10 +378,10 @@ mod tests {
 
     #[test]
     fn every_kind_of_binding_is_read() {
-        let cell = "`e2e::it_works`; `demo lossy`; `case a-job`; `ci tests`; open: issue 7, on serial lines; none: no such thing";
+        let cell = "`e2e::it_works`; `tidy::made`; `demo lossy`; `case a-job`; `ci tests`; open: issue 7, on serial lines; none: no such thing";
         let bindings = parse_bindings(cell).unwrap();
-        assert_eq!(bindings.len(), 6);
-        assert_eq!(bindings[4], Binding::Open(7));
+        assert_eq!(bindings.len(), 7);
+        assert_eq!(bindings[5], Binding::Open(7));
         for binding in &bindings {
             assert_eq!(evidence().lacks(binding), None);
         }
@@ -384,6 +403,7 @@ mod tests {
         for bad in [
             "e2e::helper",
             "e2e::later",
+            "tidy::no",
             "otad::it_works",
             "demo perfect",
             "case b-job",
