@@ -1,5 +1,211 @@
-//! What the host lends to a plugin instance.
+//! What the host lends to a plugin instance: the interfaces of `wit/pal`, as far as the operator granted them.
+//!
+//! Traits for what the target engine owns (storage with its locks, the staged file), so that a carrier needs to know
+//! nothing of transfers; the log, cut and limited, for everybody. Not here: serial lines and hardware resets, which
+//! this host does not lend yet: a component that imports them is refused when it is loaded.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ports::clock::Clock;
+use crate::types::{Failure, Level};
+
+/// Interfaces that this host can lend, by their WIT names. What a target really gets depends on its configuration.
+pub const LENDABLE: [&str; 4] = ["block-device", "staged-image", "clock", "log"];
+
+/// Most bytes of one read or write through a lent interface (`wit/pal/block-device.wit`, `staged-image.wit`).
+pub const TRANSFER_MAX_BYTES: u32 = 131_072;
+
+/// One region, as a plugin sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Name from the configuration.
+    pub name: String,
+    /// 0 slot, 1 record.
+    pub kind: u8,
+    /// Bytes.
+    pub size: u64,
+    /// Smallest erase.
+    pub erase_size: u32,
+    /// Smallest write.
+    pub write_size: u32,
+    /// No writes at all.
+    pub read_only: bool,
+}
+
+/// `block-device`: regions of storage, with bounds, locks and an account.
+///
+/// # Errors
+/// Each call: a [`Failure`] with the codes of `wit/pal/types.wit`.
+#[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
+pub trait BlockDevice: Send + Sync {
+    /// What is granted.
+    fn regions(&self) -> Vec<Region>;
+    /// All `length` bytes from `offset`, or a failure.
+    fn read_at(&self, region: u32, offset: u64, length: u32) -> Result<Vec<u8>, Failure>;
+    /// Write all of `data`.
+    fn write_at(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Failure>;
+    /// Erase whole erase units.
+    fn erase(&self, region: u32, offset: u64, length: u64) -> Result<(), Failure>;
+    /// Make the region's writes durable.
+    fn sync(&self, region: u32) -> Result<(), Failure>;
+}
+
+/// `staged-image`: the file of a staged target as far as the host has it.
+pub trait StagedImage: Send + Sync {
+    /// Bytes held without a gap from the start.
+    fn held(&self) -> u64;
+    /// Whether the complete file was verified.
+    fn verified(&self) -> bool;
+    /// All `length` bytes from `offset`.
+    ///
+    /// # Errors
+    /// 0xdb beyond what is held, 0xd0, 0xd1, 0xd6.
+    fn read_at(&self, offset: u64, length: u32) -> Result<Vec<u8>, Failure>;
+}
 
 /// What one plugin instance is lent.
 #[derive(Clone)]
-pub struct Lent {}
+pub struct Lent {
+    /// Storage, if regions are granted.
+    pub block_device: Option<Arc<dyn BlockDevice>>,
+    /// The staged file, if there is staging.
+    pub staged_image: Option<Arc<dyn StagedImage>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub log: Arc<PluginLog>,
+}
+
+impl Lent {
+    /// Whether an interface of [`LENDABLE`] is lent.
+    #[must_use]
+    pub fn lends(&self, interface: &str) -> bool {
+        match interface {
+            "block-device" => self.block_device.is_some(),
+            "staged-image" => self.staged_image.is_some(),
+            "clock" | "log" => true,
+            _ => false,
+        }
+    }
+}
+
+/// Most bytes of a log line of a plugin's.
+const LINE_MAX_BYTES: usize = 1024;
+
+/// Lines that a plugin may log in one second; a transfer logs some ten in all, a chatty one a line a step.
+const LINES_PER_SECOND: u32 = 50;
+
+/// A plugin's way into the host's log: cut, without control characters, limited in rate.
+pub struct PluginLog {
+    /// `device/target`.
+    name: String,
+    clock: Arc<dyn Clock>,
+    rate: Mutex<Rate>,
+}
+
+#[derive(Default)]
+struct Rate {
+    second: u64,
+    lines: u32,
+    lost: u64,
+}
+
+impl PluginLog {
+    /// A log for the plugin of `name` (`device/target`).
+    #[must_use]
+    pub fn new(name: String, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            name,
+            clock,
+            rate: Mutex::default(),
+        }
+    }
+
+    /// Take one line.
+    pub fn log(&self, level: Level, text: &str) {
+        let Some(lost) = self.admit() else { return };
+        if lost > 0 {
+            tracing::warn!(plugin = %self.name, "{lost} log lines were too many and are lost");
+        }
+        let line = printable(text, LINE_MAX_BYTES);
+        match level {
+            Level::Trace => tracing::trace!(plugin = %self.name, "{line}"),
+            Level::Debug => tracing::debug!(plugin = %self.name, "{line}"),
+            Level::Info => tracing::info!(plugin = %self.name, "{line}"),
+            Level::Warn => tracing::warn!(plugin = %self.name, "{line}"),
+            Level::Error => tracing::error!(plugin = %self.name, "{line}"),
+        }
+    }
+
+    /// Whether a line may be logged now; `Some(n)`: yes, after `n` lines that were not.
+    fn admit(&self) -> Option<u64> {
+        let second = self.clock.now_ms() / 1000;
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        if rate.second != second {
+            rate.second = second;
+            rate.lines = 0;
+        }
+        if rate.lines == LINES_PER_SECOND {
+            rate.lost += 1;
+            return None;
+        }
+        rate.lines += 1;
+        Some(std::mem::take(&mut rate.lost))
+    }
+}
+
+/// A plugin's text in one line: at most `max_bytes`, control characters replaced.
+#[must_use]
+pub fn printable(text: &str, max_bytes: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(max_bytes));
+    for character in text.chars() {
+        let character = if character.is_control() {
+            ' '
+        } else {
+            character
+        };
+        if line.len() + character.len_utf8() > max_bytes {
+            break;
+        }
+        line.push(character);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Hands(AtomicU64);
+
+    impl Clock for Hands {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+        fn wall_s(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_cut_to_the_rate_and_counted() {
+        let clock = Arc::new(Hands::default());
+        let log = PluginLog::new("d/t".into(), clock.clone());
+        let admitted = (0..1000).filter(|_| log.admit().is_some()).count();
+        assert_eq!(admitted, LINES_PER_SECOND as usize);
+        clock.0.store(1000, Ordering::Relaxed);
+        assert_eq!(log.admit(), Some(1000 - u64::from(LINES_PER_SECOND)));
+        assert_eq!(log.admit(), Some(0));
+    }
+
+    #[test]
+    fn a_line_is_cut_at_a_character_and_keeps_no_control_characters() {
+        assert_eq!(printable("a\r\n\x1b[31mb", 100), "a   [31mb");
+        assert_eq!(printable("ääää", 5), "ää");
+        assert_eq!(printable("abc", 3), "abc");
+        assert_eq!(printable("abcd", 3), "abc");
+    }
+}

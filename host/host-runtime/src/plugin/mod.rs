@@ -50,7 +50,49 @@ impl Description {
     pub fn can(&self, bit: u32) -> bool {
         self.capabilities & bit != 0
     }
+
+    /// Whether it is one that a host can work with (`wit/pal/describe.wit`).
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > NAME_MAX_BYTES || !self.name.chars().all(kebab)
+        {
+            return Err(format!(
+                "its name must be 1 to {NAME_MAX_BYTES} of [a-z0-9-]"
+            ));
+        }
+        if self.version.is_empty() || self.version.len() > NAME_MAX_BYTES {
+            return Err(format!("its version must have 1 to {NAME_MAX_BYTES} bytes"));
+        }
+        if self.kinds.len() > LIST_MAX || self.schemas.len() > LIST_MAX {
+            return Err(format!("it lists more than {LIST_MAX} kinds or schemas"));
+        }
+        if self.can(capability::DIRECT) == self.can(capability::STAGED) {
+            return Err("it must be either direct or staged".into());
+        }
+        if self.can(capability::DIRECT)
+            && !(LARGEST_WRITE_MIN..=lend::TRANSFER_MAX_BYTES).contains(&self.largest_write)
+        {
+            return Err(format!(
+                "its largest write is {} bytes, expected {LARGEST_WRITE_MIN} to {}",
+                self.largest_write,
+                lend::TRANSFER_MAX_BYTES
+            ));
+        }
+        Ok(())
+    }
 }
+
+/// Most bytes of a plugin's name or version.
+const NAME_MAX_BYTES: usize = 64;
+
+/// Most kinds and most schemas: a build that reads sixteen old encodings has had a long life.
+const LIST_MAX: usize = 16;
+
+/// Smallest `largest_write`: the smallest block.
+const LARGEST_WRITE_MIN: u32 = 256;
 
 /// The transfer as a plugin is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +251,8 @@ pub trait PluginFactory: Send + Sync {
     fn label(&self) -> &str;
     /// Who it is; asked once, at load, on an instance that was thrown away.
     fn description(&self) -> &Description;
+    /// Interfaces that it must be lent, by their WIT names.
+    fn imports(&self) -> &[String];
     /// A fresh instance, not yet opened, with what the host lends it.
     ///
     /// # Errors

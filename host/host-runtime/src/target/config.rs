@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use host_crypto::TrustPolicy;
 
-use crate::plugin::PluginFactory;
+use super::TargetError;
+use crate::plugin::{PluginFactory, capability};
 use crate::ports::clock::Clock;
 use crate::ports::commands::{Command, Commands};
 use crate::ports::state_dir::StateDir;
@@ -15,6 +16,18 @@ use crate::types::{FileId, Setting};
 
 /// Data and block map are made durable after so many bytes by default: what a power cut may cost at most.
 pub const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Numbers of this engine's limits, as `sub` of failure 0xd1. Append-only.
+pub mod limit {
+    /// [`Limits::pending_writes_max`](super::Limits::pending_writes_max).
+    pub const PENDING_WRITES: u32 = 0x11;
+    /// [`Limits::waiting_states_max`](super::Limits::waiting_states_max).
+    pub const WAITING_STATES: u32 = 0x12;
+    /// [`Limits::call_bytes_max`](super::Limits::call_bytes_max).
+    pub const PLUGIN_CALL_BYTES: u32 = 0x13;
+    /// [`Limits::strikes_max`](super::Limits::strikes_max).
+    pub const STRIKES: u32 = 0x14;
+}
 
 /// One target of a device.
 pub struct TargetConfig {
@@ -186,4 +199,84 @@ pub struct TargetPorts {
     pub clock: Arc<dyn Clock>,
     /// Called from any thread when [`Targets::poll`](super::Targets::poll) has something to do.
     pub wake: Wake,
+}
+
+/// Most bytes of a target's name.
+const NAME_MAX_BYTES: usize = 64;
+
+/// Most regions of a target: two slots, record, tries, and room for flash banks.
+const REGIONS_MAX: usize = 32;
+
+/// Whether a target's configuration is one that can work.
+pub(super) fn check(config: &TargetConfig) -> Result<(), TargetError> {
+    let refuse = |reason: String| {
+        Err(TargetError::Config {
+            target: config.name.clone(),
+            reason,
+        })
+    };
+    if config.name.is_empty() || config.name.len() > NAME_MAX_BYTES {
+        return refuse(format!("its name must have 1 to {NAME_MAX_BYTES} bytes"));
+    }
+    let description = config.plugin.description();
+    if let Err(reason) = description.check() {
+        return refuse(format!("plugin {}: {reason}", config.plugin.label()));
+    }
+    for interface in config.plugin.imports() {
+        let missing = match interface.as_str() {
+            "block-device" => config.regions.is_empty().then_some("a region"),
+            "staged-image" => config.staging.is_none().then_some("staging"),
+            _ => None,
+        };
+        if let Some(grant) = missing {
+            return refuse(format!(
+                "plugin {} needs {interface}, and {grant} is not configured",
+                config.plugin.label()
+            ));
+        }
+    }
+    if description.can(capability::STAGED) && config.staging.is_none() {
+        return refuse(format!(
+            "plugin {} takes staged files; configure staging",
+            config.plugin.label()
+        ));
+    }
+    if config.regions.len() > REGIONS_MAX {
+        return refuse(format!(
+            "it has {} regions, at most {REGIONS_MAX}",
+            config.regions.len()
+        ));
+    }
+    for (n, region) in config.regions.iter().enumerate() {
+        if config.regions[..n].iter().any(|r| r.name == region.name) {
+            return refuse(format!("it has two regions named `{}`", region.name));
+        }
+        if !region.erase_size.is_power_of_two() || !region.write_size.is_power_of_two() {
+            return refuse(format!(
+                "erase and write size of region `{}` must be powers of two",
+                region.name
+            ));
+        }
+    }
+    check_reader(config).or_else(refuse)
+}
+
+/// Whether the reader can tell what the operator wants compared.
+fn check_reader(config: &TargetConfig) -> Result<(), String> {
+    let (product, hardware) = match config.version_from {
+        VersionReader::Trailer => (true, true),
+        VersionReader::Plugin => (true, false),
+        VersionReader::Mcuboot | VersionReader::Offset(_) | VersionReader::None => (false, false),
+    };
+    for (what, wanted, readable) in [
+        ("product", &config.product, product),
+        ("hardware", &config.hardware, hardware),
+    ] {
+        if wanted.is_some() && !readable {
+            return Err(format!(
+                "{what} is to be compared, and version_from cannot read it; use \"trailer\" or leave it out"
+            ));
+        }
+    }
+    Ok(())
 }

@@ -6,14 +6,41 @@
 //! [`Workers`](crate::ports::workers::Workers) and [`Commands`](crate::ports::commands::Commands), and ends come out of
 //! [`Targets::poll`]. Not here: jobs, phases, order over several targets; that is the agent's.
 
+use std::sync::Arc;
+
 use crate::types::{Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, code};
+
+use self::machine::Target;
 
 pub use self::config::{
     Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, SYNC_BYTES, StorageFactory,
-    TargetConfig, TargetPorts, VersionReader,
+    TargetConfig, TargetPorts, VersionReader, limit,
 };
+pub use self::names::state_name;
 
 mod config;
+mod duty;
+mod image;
+mod judge;
+mod layout;
+mod machine;
+mod map;
+mod names;
+mod order;
+mod path;
+mod record;
+mod regions;
+mod script;
+mod serial;
+mod slot;
+mod stage;
+pub mod trailer;
+pub mod verified_record;
+mod work;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a device's targets cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -74,17 +101,29 @@ pub enum TargetEvent {
     ProcessRestart(FileId),
 }
 
-/// Proof that an image was read back, hashed and verified. Only a target can make one; it dies when the bytes are
-/// released. The agent's resource table holds it.
+/// Proof that an image was read back, hashed and verified. Only a target can make one, and it is good only as long as
+/// the bytes stay locked: `install` and `activate` compare it with the target's own. The agent's resource table holds it.
 #[derive(Clone, Debug)]
 pub struct VerifiedRef {
     file: FileId,
-    #[expect(dead_code, reason = "compared by the engine")]
     generation: u64,
     info: ImageInfo,
 }
 
 impl VerifiedRef {
+    fn new(file: FileId, generation: u64, info: ImageInfo) -> Self {
+        Self {
+            file,
+            generation,
+            info,
+        }
+    }
+
+    /// Whether both are of one verification.
+    fn is(&self, other: &Self) -> bool {
+        (self.file, self.generation) == (other.file, other.generation)
+    }
+
     /// The target it belongs to.
     #[must_use]
     pub fn file(&self) -> FileId {
@@ -129,7 +168,9 @@ pub struct TargetReport {
 }
 
 /// All targets of one device.
-pub struct Targets;
+pub struct Targets {
+    targets: Vec<Target>,
+}
 
 impl Targets {
     /// Set up from the configuration; reads the state directory and locks what was locked before.
@@ -137,43 +178,69 @@ impl Targets {
     /// # Errors
     /// [`TargetError`].
     pub fn new(
-        _device: &str,
-        _configs: Vec<TargetConfig>,
-        _ports: TargetPorts,
+        device: &str,
+        configs: Vec<TargetConfig>,
+        ports: TargetPorts,
     ) -> Result<Self, TargetError> {
-        Ok(Self)
+        let device: Arc<str> = Arc::from(device);
+        let mut targets: Vec<Target> = Vec::with_capacity(configs.len());
+        for config in configs {
+            let twin = targets
+                .iter()
+                .find(|t| t.config.name == config.name || t.config.file_id == config.file_id);
+            if let Some(twin) = twin {
+                return Err(TargetError::Config {
+                    target: config.name.clone(),
+                    reason: format!(
+                        "target `{}` has the same name or file id ({})",
+                        twin.config.name, twin.config.file_id
+                    ),
+                });
+            }
+            targets.push(Target::new(&device, config, ports.clone())?);
+        }
+        Ok(Self { targets })
     }
 
     /// What the agent's start info says of each target: name, file id, settings.
     pub fn agent_settings(&self) -> impl Iterator<Item = (&str, FileId, &[Setting])> {
-        std::iter::empty()
+        self.targets.iter().map(|target| {
+            let config = &target.config;
+            (
+                config.name.as_str(),
+                config.file_id,
+                config.agent_settings.as_slice(),
+            )
+        })
     }
 
     /// `pal.create`.
-    pub fn create(&mut self, _now_ms: u64, _token: Token, spec: FileSpec) -> Started {
-        unknown(spec.file_id)
+    pub fn create(&mut self, now_ms: u64, token: Token, spec: FileSpec) -> Started {
+        self.with(spec.file_id, |target| target.create(now_ms, token, spec))
     }
 
     /// `pal.reopen`.
-    pub fn reopen(&mut self, _now_ms: u64, _token: Token, _job_id: &str, file: FileId) -> Started {
-        unknown(file)
+    pub fn reopen(&mut self, now_ms: u64, token: Token, job_id: &str, file: FileId) -> Started {
+        self.with(file, |target| target.reopen(now_ms, token, job_id))
     }
 
     /// `pal.write-block`.
     pub fn write_block(
         &mut self,
-        _now_ms: u64,
-        _token: Token,
+        now_ms: u64,
+        token: Token,
         file: FileId,
-        _offset: u64,
-        _data: Vec<u8>,
+        offset: u64,
+        data: Vec<u8>,
     ) -> Started {
-        unknown(file)
+        self.with(file, |target| {
+            target.write_block(now_ms, token, offset, data)
+        })
     }
 
     /// `pal.close`.
-    pub fn close(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    pub fn close(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.close(now_ms, token))
     }
 
     /// `pal.verified`.
@@ -181,70 +248,84 @@ impl Targets {
     /// # Errors
     /// 0xd2 if there is no proof now.
     pub fn verified(&mut self, file: FileId) -> Result<VerifiedRef, Failure> {
-        Err(unknown_file(file))
+        match self.find(file) {
+            Some(target) => target.verified(),
+            None => Err(unknown_file(file)),
+        }
     }
 
     /// `pal.install`.
-    pub fn install(&mut self, _now_ms: u64, _token: Token, image: &VerifiedRef) -> Started {
-        unknown(image.file)
+    pub fn install(&mut self, now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+        self.with(image.file, |target| target.install(now_ms, token, image))
     }
 
     /// `pal.activate`.
-    pub fn activate(&mut self, _now_ms: u64, _token: Token, image: &VerifiedRef) -> Started {
-        unknown(image.file)
+    pub fn activate(&mut self, now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+        self.with(image.file, |target| target.activate(now_ms, token, image))
     }
 
     /// `pal.reset`.
-    pub fn reset(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    pub fn reset(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.reset(now_ms, token))
     }
 
     /// `pal.self-test`.
-    pub fn self_test(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    pub fn self_test(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.self_test(now_ms, token))
     }
 
     /// `pal.commit`.
-    pub fn commit(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    pub fn commit(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.commit(now_ms, token))
     }
 
-    /// `pal.reject`.
-    pub fn reject(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    /// `pal.reject`. It also ends a self-test that is under way.
+    pub fn reject(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.reject(now_ms, token))
     }
 
     /// `pal.state`.
-    pub fn state(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    pub fn state(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.state(now_ms, token))
     }
 
     /// `pal.abort`.
-    pub fn abort(&mut self, _now_ms: u64, _token: Token, file: FileId) -> Started {
-        unknown(file)
+    pub fn abort(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.abort(now_ms, token))
     }
 
     /// Drive what is under way and collect what ended; returns when to call again at the latest (and whenever
     /// [`TargetPorts::wake`] was called).
-    pub fn poll(&mut self, _now_ms: u64, _out: &mut Vec<TargetEvent>) -> Option<u64> {
-        None
+    pub fn poll(&mut self, now_ms: u64, out: &mut Vec<TargetEvent>) -> Option<u64> {
+        for target in &mut self.targets {
+            target.poll(now_ms);
+            out.extend(target.events.drain(..));
+        }
+        self.targets.iter().filter_map(Target::wake_at).min()
     }
 
     /// For `otad status`.
     #[must_use]
     pub fn report(&self) -> Vec<TargetReport> {
-        Vec::new()
+        self.targets.iter().map(Target::report).collect()
     }
-}
 
-fn unknown(file: FileId) -> Started {
-    Started::Done(Outcome::Failed(unknown_file(file)))
+    fn find(&mut self, file: FileId) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|t| t.config.file_id == file)
+    }
+
+    fn with(&mut self, file: FileId, call: impl FnOnce(&mut Target) -> Started) -> Started {
+        match self.find(file) {
+            Some(target) => call(target),
+            None => Started::Done(Outcome::Failed(unknown_file(file))),
+        }
+    }
 }
 
 fn unknown_file(file: FileId) -> Failure {
     Failure::new(
         code::BAD_ARGUMENT,
-        file,
+        0,
         format!("no target has file id {file}"),
     )
 }

@@ -1,0 +1,185 @@
+//! A plugin's duty between its steps: when the next one is due, and when it counts as hung.
+
+use super::config::Limits;
+use crate::plugin::WakeOn;
+
+/// Longest sleep that a plugin may ask for (`wit/pal/types.wit`, record `wake`); longer ones are cut.
+const AFTER_MAX_MS: u32 = 60_000;
+
+/// A duty that goes on.
+#[derive(Clone, Debug)]
+pub(super) struct DutyRun {
+    done: u64,
+    total: u64,
+    /// When it named a time; `None` = it waits for something else alone.
+    next_at: Option<u64>,
+    on_data: bool,
+    /// Last change of `done` or `total`.
+    moved_at: u64,
+    idle_steps: u32,
+}
+
+impl DutyRun {
+    /// A duty that answered `working` to the call that began it.
+    ///
+    /// # Errors
+    /// It breaks the contract.
+    pub(super) fn begin(now_ms: u64, done: u64, total: u64, wake: WakeOn) -> Result<Self, String> {
+        let mut run = Self {
+            done,
+            total,
+            next_at: None,
+            on_data: false,
+            moved_at: now_ms,
+            idle_steps: 0,
+        };
+        run.sleep(now_ms, wake)?;
+        Ok(run)
+    }
+
+    /// It answered `working` to a step.
+    ///
+    /// # Errors
+    /// It breaks the contract, or it hangs.
+    pub(super) fn stepped(
+        &mut self,
+        now_ms: u64,
+        (done, total): (u64, u64),
+        wake: WakeOn,
+        limits: &Limits,
+    ) -> Result<(), String> {
+        if (done, total) == (self.done, self.total) {
+            self.idle_steps += 1;
+            if self.idle_steps > limits.idle_steps_max {
+                return Err(format!("no progress in {} steps", limits.idle_steps_max));
+            }
+            let idle_ms = now_ms.saturating_sub(self.moved_at);
+            if idle_ms >= limits.duty_stall_ms {
+                return Err(format!("no progress for {} s", idle_ms / 1000));
+            }
+        } else {
+            self.done = done;
+            self.total = total;
+            self.moved_at = now_ms;
+            self.idle_steps = 0;
+        }
+        self.sleep(now_ms, wake)
+    }
+
+    /// Whether to step now; `data` = the staged file has grown or was verified.
+    pub(super) fn due(&self, now_ms: u64, data: bool, limits: &Limits) -> bool {
+        now_ms >= self.wake_at(limits) || (self.on_data && data)
+    }
+
+    /// When to step at the latest: also when it has been silent for too long.
+    pub(super) fn wake_at(&self, limits: &Limits) -> u64 {
+        let stalled_at = self.moved_at.saturating_add(limits.duty_stall_ms);
+        self.next_at.map_or(stalled_at, |at| at.min(stalled_at))
+    }
+
+    /// So far and in all.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        (self.done, self.total)
+    }
+
+    fn sleep(&mut self, now_ms: u64, wake: WakeOn) -> Result<(), String> {
+        if wake.on_input && wake.after_ms.is_none() {
+            return Err("it waits for input and names no time, so it could wait for ever".into());
+        }
+        self.on_data = wake.on_data;
+        self.next_at = match wake.after_ms {
+            Some(ms) => Some(now_ms + u64::from(ms.min(AFTER_MAX_MS))),
+            None if wake.on_data => None,
+            None => Some(now_ms),
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: WakeOn = WakeOn {
+        on_input: false,
+        on_data: false,
+        after_ms: None,
+    };
+
+    fn limits() -> Limits {
+        Limits {
+            idle_steps_max: 3,
+            duty_stall_ms: 10_000,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn a_duty_wakes_at_once_at_its_time_or_on_data() {
+        let after = |after_ms| WakeOn { after_ms, ..SOON };
+        let data = WakeOn {
+            on_data: true,
+            ..SOON
+        };
+        let begin = |wake| DutyRun::begin(1000, 0, 0, wake).unwrap();
+        assert!(begin(SOON).due(1000, false, &limits()));
+        assert!(!begin(after(Some(50))).due(1049, true, &limits()));
+        assert!(begin(after(Some(50))).due(1050, false, &limits()));
+        assert!(!begin(data).due(1000, false, &limits()));
+        assert!(begin(data).due(1000, true, &limits()));
+        let both = WakeOn {
+            after_ms: Some(5),
+            ..data
+        };
+        assert!(begin(both).due(1000, true, &limits()));
+        assert!(begin(both).due(1005, false, &limits()));
+    }
+
+    #[test]
+    fn a_sleep_over_the_limit_is_cut_to_it() {
+        let long = WakeOn {
+            after_ms: Some(u32::MAX),
+            ..SOON
+        };
+        let run = DutyRun::begin(0, 0, 0, long).unwrap();
+        assert_eq!(run.wake_at(&Limits::default()), 60_000);
+    }
+
+    #[test]
+    fn waiting_for_input_without_a_time_is_refused() {
+        let input = WakeOn {
+            on_input: true,
+            ..SOON
+        };
+        assert!(DutyRun::begin(0, 0, 0, input).is_err());
+        let with_time = WakeOn {
+            after_ms: Some(1),
+            ..input
+        };
+        let mut run = DutyRun::begin(0, 0, 0, with_time).unwrap();
+        assert!(run.stepped(1, (1, 0), input, &limits()).is_err());
+    }
+
+    #[test]
+    fn a_duty_hangs_by_steps_or_by_time_and_progress_counts_anew() {
+        let mut run = DutyRun::begin(0, 0, 0, SOON).unwrap();
+        for done in [0, 0, 0, 1, 1, 1, 1] {
+            run.stepped(0, (done, 0), SOON, &limits()).unwrap();
+        }
+        assert!(run.stepped(0, (1, 0), SOON, &limits()).is_err());
+        let mut run = DutyRun::begin(0, 0, 0, SOON).unwrap();
+        run.stepped(9_999, (0, 0), SOON, &limits()).unwrap();
+        assert!(run.stepped(10_000, (0, 0), SOON, &limits()).is_err());
+    }
+
+    #[test]
+    fn a_duty_that_waits_for_data_alone_is_looked_at_when_it_has_stalled() {
+        let data = WakeOn {
+            on_data: true,
+            ..SOON
+        };
+        let run = DutyRun::begin(500, 0, 0, data).unwrap();
+        assert_eq!(run.wake_at(&limits()), 10_500);
+        assert!(run.due(10_500, false, &limits()));
+    }
+}

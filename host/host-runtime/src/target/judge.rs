@@ -1,0 +1,385 @@
+//! The stages that decide: what the record says next, what is refused, when a proof is made.
+
+use super::machine::Target;
+use super::record::{Committed, Phase, StoredImage, TransferRecord};
+use super::script::{Kind, Op};
+use super::verified_record::{self, VerifiedImage};
+use super::{VerifiedRef, image};
+use crate::types::{Failure, ImageInfo, Outcome, TargetState, code};
+
+/// Codes of `target-state` (`wit/pal/types.wit`); 3, refused or gone back, needs no decision here.
+const UNKNOWN: u8 = 0;
+const PENDING: u8 = 1;
+const VALID: u8 = 2;
+const ARMED: u8 = 4;
+const FOREIGN: u8 = 5;
+
+impl Target {
+    /// Go on, or refuse, by what the target said.
+    pub(super) fn judge(&mut self, op: &mut Op) -> Result<(), Failure> {
+        let Some(state) = op.state.as_mut() else {
+            return Ok(());
+        };
+        if self.record.transfer.is_none() {
+            state.runs_new = None;
+        }
+        let state = *state;
+        match op.kind {
+            Kind::Create(_) => self.judge_create(state),
+            Kind::Commit => self.judge_commit(state),
+            _ => {
+                // A commit that this process did not see the end of.
+                if self.phase() == Some(Phase::Committing)
+                    && state.code == VALID
+                    && state.runs_new == Some(true)
+                {
+                    self.settle()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn judge_create(&mut self, state: TargetState) -> Result<(), Failure> {
+        let refuse = |reason: &str| {
+            Err(Failure::new(
+                code::BAD_IMAGE_STATE,
+                u32::from(state.code),
+                reason,
+            ))
+        };
+        if state.code == ARMED {
+            return refuse(
+                "an image is marked for the next boot and not tested; commit or reject it",
+            );
+        }
+        if state.code == PENDING {
+            return refuse("an image runs that is not committed; commit or reject it");
+        }
+        if state.code == FOREIGN && self.is_direct() {
+            return refuse(
+                "an uncommitted image runs that no job brought, and the host does not know its slot; reject it",
+            );
+        }
+        if state.code != VALID && state.runs_new == Some(true) {
+            return refuse("the image that was refused still runs; reject it");
+        }
+        let Some(phase) = self.phase().filter(|phase| phase.in_test()) else {
+            return Ok(());
+        };
+        // A transfer of before that was activated: which of the two images has stayed?
+        if state.code == UNKNOWN {
+            return refuse(
+                "the target does not say which image runs, and one was activated before",
+            );
+        }
+        let stayed = match state.runs_new {
+            Some(runs_new) => runs_new && state.code == VALID,
+            None => phase == Phase::Committing && state.code == VALID,
+        };
+        if stayed {
+            return self.settle();
+        }
+        Ok(())
+    }
+
+    fn judge_commit(&self, state: TargetState) -> Result<(), Failure> {
+        let began = matches!(self.phase(), Some(Phase::Committing | Phase::Committed));
+        let runs = match state.runs_new {
+            Some(runs_new) => runs_new && (state.code == PENDING || state.code == VALID),
+            None => state.code == PENDING || (state.code == VALID && began),
+        };
+        // A target that cannot tell has the last word in its own commit.
+        if runs || state.code == UNKNOWN {
+            return Ok(());
+        }
+        Err(Failure::new(
+            code::BAD_IMAGE_STATE,
+            u32::from(state.code),
+            "the new image does not run, so it is not committed",
+        ))
+    }
+
+    /// Replace the transfer by the one that begins, or by none. The record goes first: what is left on the medium
+    /// afterwards belongs to nobody.
+    pub(super) fn forget(&mut self, op: &mut Op) -> Result<(), Failure> {
+        if self.is_direct() && self.phase().is_some_and(|phase| phase <= Phase::Installed) {
+            // A region that is no longer configured cannot be cleaned.
+            op.leftover = self.layout().unwrap_or_default();
+        }
+        self.release();
+        self.plugin.forgive();
+        let next = match &op.kind {
+            Kind::Create(spec) => {
+                self.record.transfers += 1;
+                Some(TransferRecord {
+                    number: self.record.transfers,
+                    spec: (**spec).clone(),
+                    extents: Vec::new(),
+                    phase: Phase::Creating,
+                    image: None,
+                    blob: None,
+                })
+            }
+            _ => None,
+        };
+        let old = std::mem::replace(&mut self.record.transfer, next);
+        if let Err(failure) = self.store_record() {
+            // It still stands on the medium.
+            self.record.transfer = old;
+            return Err(failure);
+        }
+        if self.record.transfer.is_some()
+            && let Some(staging) = &self.config.staging
+        {
+            staging
+                .remove()
+                .map_err(|e| Failure::storage("delete staging", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of the transfer is held, proved or writable any more.
+    fn release(&mut self) {
+        self.proof = None;
+        self.map = None;
+        self.map_torn = false;
+        self.staging = None;
+        self.sync.reset();
+        self.regions.set_window(Vec::new());
+        self.staged.show(None);
+        self.plugin.set_attached(false);
+    }
+
+    /// Where the new file goes.
+    pub(super) fn lay(&mut self) -> Result<(), Failure> {
+        let Some(size) = self.record.transfer.as_ref().map(|t| t.spec.size) else {
+            return Ok(());
+        };
+        if !self.is_direct() {
+            return self.open_staging(size).map(drop);
+        }
+        let extents = self.plugin.call(|plugin| plugin.extents())?;
+        self.regions
+            .check_extents(&extents, size, &self.kept_regions())?;
+        let stored = self.regions.to_stored(&extents);
+        if let Some(transfer) = self.record.transfer.as_mut() {
+            transfer.extents = stored;
+        }
+        Ok(())
+    }
+
+    /// Blocks are taken from now on. The block map of this transfer is there before the record says so.
+    pub(super) fn receive(&mut self) -> Result<(), Failure> {
+        let Some(map) = self.new_map() else {
+            return Ok(());
+        };
+        self.ports
+            .state
+            .store(&self.map_name(), &map.header())
+            .map_err(|e| Failure::storage("write the block map", &e))?;
+        self.save_blob();
+        self.set_phase(Phase::Receiving)?;
+        self.map = Some(map);
+        self.plugin.set_attached(self.plugin.is_open());
+        self.open_window();
+        Ok(())
+    }
+
+    /// Let the plugin write where the transfer lies, or see the staged file.
+    fn open_window(&mut self) {
+        let Some(transfer) = self.record.transfer.as_ref() else {
+            return;
+        };
+        if self.is_direct() {
+            let extents = self.regions.to_extents(&transfer.extents);
+            self.regions.set_window(extents.unwrap_or_default());
+        } else {
+            self.staged.show(self.staging.clone());
+            let held = self
+                .map
+                .as_ref()
+                .map_or(0, super::map::BlockMap::prefix_bytes);
+            self.staged.set_held(held);
+        }
+    }
+
+    /// Receive on after a restart, or answer that everything is held.
+    pub(super) fn resume(&mut self, op: &mut Op) -> Result<(), Failure> {
+        let (Some(phase), Some(grid)) = (self.phase(), self.grid()) else {
+            return Ok(());
+        };
+        if let (Phase::Receiving, Some(map)) = (phase, self.map.as_ref()) {
+            op.outcome = Outcome::Held(map.bitmap());
+            self.sync.reset();
+            self.open_window();
+            return Ok(());
+        }
+        let blocks = grid.blocks();
+        let mut held = vec![0xff; (blocks as usize).div_ceil(8)];
+        if let Some(last) = held.last_mut().filter(|_| blocks % 8 != 0) {
+            *last = (1 << (blocks % 8)) - 1;
+        }
+        op.outcome = Outcome::Held(held);
+        if !self.is_direct() && phase < Phase::Committed {
+            let storage = self.open_staging(grid.size)?;
+            self.staged.show(Some(storage));
+            self.staged.set_held(grid.size);
+            self.staged.set_verified(self.proof.is_some());
+        }
+        Ok(())
+    }
+
+    /// From here on the bytes stay what they are, until the transfer is thrown away.
+    pub(super) fn lock(&mut self) {
+        self.regions.set_window(Vec::new());
+        self.proof = None;
+        self.staged.set_verified(false);
+        if let Some(transfer) = self.record.transfer.as_mut()
+            && transfer.phase == Phase::Receiving
+        {
+            tracing::info!(
+                device = %self.device, target = %self.config.name, job = %transfer.spec.job_id,
+                "receiving -> closed"
+            );
+            transfer.phase = Phase::Closed;
+            self.map = None;
+        }
+    }
+
+    /// The bytes are what was signed: compare with the target, write down, make the proof.
+    pub(super) fn mint(&mut self, op: &mut Op) -> Result<(), Failure> {
+        let Some(read_back) = op.read_back.take() else {
+            return Ok(());
+        };
+        let mut facts = read_back.facts;
+        if let Some(examined) = op.examined.take() {
+            facts.version = examined.version;
+            facts.product = examined.product;
+        }
+        image::check_fit(
+            &facts,
+            self.config.product.as_deref(),
+            self.config.hardware.as_deref(),
+        )?;
+        let verified = &read_back.verified;
+        for warning in verified.warnings() {
+            tracing::warn!(device = %self.device, target = %self.config.name, "{warning}");
+        }
+        let info = ImageInfo {
+            size: verified.size(),
+            sha256: *verified.sha256(),
+            version: facts.version,
+            product: facts.product,
+            signer: verified.signer().to_owned(),
+        };
+        self.check_same(&info)?;
+        verified_record::enter(
+            &*self.ports.state,
+            &self.device,
+            &self.config.name,
+            VerifiedImage::from(&info),
+            self.record.committed.as_ref().map(|c| c.image.sha256),
+            self.config.limits.verified_images_max,
+        )
+        .map_err(|e| Failure::storage("write the list of verified images", &e))?;
+        if let Some(transfer) = self.record.transfer.as_mut() {
+            transfer.image = Some(StoredImage {
+                image: VerifiedImage::from(&info),
+                product: info.product.clone(),
+            });
+        }
+        self.enter_phase(Phase::Verified)?;
+        self.proofs += 1;
+        self.proof = Some(VerifiedRef::new(
+            self.config.file_id,
+            self.proofs,
+            info.clone(),
+        ));
+        self.staged.set_verified(true);
+        self.data = true;
+        op.outcome = Outcome::Verified(info);
+        Ok(())
+    }
+
+    /// What was verified once and is verified again must be the same bytes.
+    fn check_same(&self, info: &ImageInfo) -> Result<(), Failure> {
+        let before = self
+            .record
+            .transfer
+            .as_ref()
+            .and_then(|t| t.image.as_ref())
+            .map(|image| image.image.sha256);
+        if before.is_some_and(|sha256| sha256 != info.sha256) {
+            return Err(Failure::new(
+                code::SIGNATURE,
+                0,
+                "the locked bytes have changed since they were verified",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The transfer is at least this far. Going back is entered from the states of a test only.
+    pub(super) fn enter_phase(&mut self, phase: Phase) -> Result<(), Failure> {
+        let Some(now) = self.phase() else {
+            return Ok(());
+        };
+        let enters = match phase {
+            Phase::Rejecting => now.in_test(),
+            Phase::Rejected => now != Phase::Committed,
+            Phase::Creating
+            | Phase::Receiving
+            | Phase::Closed
+            | Phase::Verified
+            | Phase::Installed
+            | Phase::Activating
+            | Phase::Activated
+            | Phase::Committing
+            | Phase::Committed => now < phase,
+        };
+        if !enters {
+            return Ok(());
+        }
+        if phase == Phase::Rejected {
+            self.release();
+        }
+        self.set_phase(phase)
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase) -> Result<(), Failure> {
+        let Some(transfer) = self.record.transfer.as_mut() else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut transfer.phase, phase);
+        if before != phase {
+            tracing::info!(
+                device = %self.device, target = %self.config.name, job = %transfer.spec.job_id,
+                "{} -> {}", before.name(), phase.name()
+            );
+        }
+        let stored = self.store_record();
+        if let (Err(_), Some(transfer)) = (&stored, self.record.transfer.as_mut()) {
+            transfer.phase = before;
+        }
+        stored
+    }
+
+    /// The new image is the committed one; its slot is not written while it is.
+    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        let Some(transfer) = self.record.transfer.as_mut() else {
+            return Ok(());
+        };
+        if let Some(image) = transfer.image.clone() {
+            let mut regions: Vec<String> =
+                transfer.extents.iter().map(|e| e.region.clone()).collect();
+            regions.dedup();
+            self.record.committed = Some(Committed {
+                regions,
+                image: image.image,
+                product: image.product,
+            });
+        }
+        self.set_phase(Phase::Committed)
+    }
+}

@@ -1,0 +1,105 @@
+//! Where the bytes of one file lie: pieces of lent storage, or the staging file. What reads a file back reads here,
+//! past the plugin.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::ports::storage::Storage;
+
+/// A piece of the file.
+#[derive(Clone)]
+pub(super) struct Piece {
+    /// For error messages: a region's name, `staging`.
+    pub(super) name: Arc<str>,
+    /// The storage.
+    pub(super) storage: Arc<dyn Storage>,
+    /// Where it begins there.
+    pub(super) offset: u64,
+    /// Bytes.
+    pub(super) length: u64,
+}
+
+/// All pieces, in the order of the file.
+#[derive(Clone, Default)]
+pub(super) struct Layout(pub(super) Vec<Piece>);
+
+/// What the medium says, and where.
+pub(super) struct At {
+    /// The region, or `staging`.
+    pub(super) place: Arc<str>,
+    /// What it says.
+    pub(super) error: io::Error,
+}
+
+impl Layout {
+    /// Fill `buffer` from `offset` of the file.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), At> {
+        self.each(offset, buffer.len(), |piece, at, from, to| {
+            piece.storage.read_at(at, &mut buffer[from..to])
+        })
+    }
+
+    /// Write `data` at `offset` of the file.
+    pub(super) fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), At> {
+        self.each(offset, data.len(), |piece, at, from, to| {
+            piece.storage.write_at(at, &data[from..to])
+        })
+    }
+
+    /// Make the file durable.
+    pub(super) fn sync(&self) -> Result<(), At> {
+        self.each_storage(|storage| storage.sync())
+    }
+
+    /// Erase all storage that the file touches, as a whole: a slot holds one image and nothing behind it.
+    pub(super) fn erase(&self) -> Result<(), At> {
+        self.each_storage(|storage| storage.erase(0, storage.capacity()))
+    }
+
+    /// Call `action` with each piece of `offset..offset + length`, its place in the storage and its range in the buffer.
+    fn each(
+        &self,
+        offset: u64,
+        length: usize,
+        mut action: impl FnMut(&Piece, u64, usize, usize) -> io::Result<()>,
+    ) -> Result<(), At> {
+        let (mut start, mut done) = (0, 0);
+        for piece in &self.0 {
+            let end = start + piece.length;
+            let at = offset + done as u64;
+            if done < length && at < end && at >= start {
+                let room = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let n = room.min(length - done);
+                action(piece, piece.offset + (at - start), done, done + n).map_err(|error| At {
+                    place: Arc::clone(&piece.name),
+                    error,
+                })?;
+                done += n;
+            }
+            start = end;
+        }
+        if done < length {
+            return Err(At {
+                place: Arc::from("file"),
+                error: io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the file"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Each storage once.
+    fn each_storage(&self, action: impl Fn(&dyn Storage) -> io::Result<()>) -> Result<(), At> {
+        let mut seen: Vec<&Arc<dyn Storage>> = Vec::new();
+        for piece in &self.0 {
+            if seen.iter().any(|s| Arc::ptr_eq(s, &piece.storage)) {
+                continue;
+            }
+            seen.push(&piece.storage);
+            action(&*piece.storage).map_err(|error| At {
+                place: Arc::clone(&piece.name),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+}

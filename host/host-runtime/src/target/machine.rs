@@ -1,0 +1,525 @@
+//! One target: its durable record, its plugin, the operation under way, and the loop that drives it.
+//!
+//! ```text
+//! order.rs   what the agent asks for: is it allowed now?      -> Op (script.rs)
+//! machine.rs the loop: next stage, next step, report, end     -> TargetEvent
+//! stage.rs   what a stage does when it begins and when it ends
+//! write.rs   blocks: plugin or staging, block map, syncing
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::config::{TargetConfig, TargetPorts, VersionReader};
+use super::layout::{Layout, Piece};
+use super::map::{BlockMap, Grid};
+use super::names::{BLOCK_MAP, state_name};
+use super::record::{self, Committed, Phase, StoredBlob, TargetRecord, TransferRecord};
+use super::regions::{Account, Regions, Staged};
+use super::script::{Kind, Op, Running, Stage, script};
+use super::slot::PluginSlot;
+use super::work::{Inbox, Promise, Report};
+use super::write::{Sync, Write};
+use super::{TargetError, TargetEvent, TargetReport, VerifiedRef};
+use crate::plugin::lend::{Lent, PluginLog};
+use crate::plugin::{Transfer, capability};
+use crate::ports::storage::Storage;
+use crate::types::{Blob, Failure, Outcome, TargetState, Token, code};
+
+/// Progress of one operation is told at most so often.
+const PROGRESS_MS: u64 = 1000;
+
+/// One target of a device.
+pub(super) struct Target {
+    pub(super) device: Arc<str>,
+    pub(super) config: TargetConfig,
+    pub(super) ports: TargetPorts,
+    /// As it stands on the medium.
+    pub(super) record: TargetRecord,
+    pub(super) plugin: PluginSlot,
+    pub(super) regions: Arc<Regions>,
+    pub(super) staged: Arc<Staged>,
+    /// The open staging file of the transfer.
+    pub(super) staging: Option<Arc<dyn Storage>>,
+    /// Blocks held; there is one only while the transfer receives, after `create` or `reopen`.
+    pub(super) map: Option<BlockMap>,
+    /// The log on the medium may end with something torn: write it anew before anything is appended.
+    pub(super) map_torn: bool,
+    pub(super) proof: Option<VerifiedRef>,
+    pub(super) proofs: u64,
+    pub(super) op: Option<Op>,
+    pub(super) waiting: VecDeque<Token>,
+    pub(super) writes: VecDeque<Write>,
+    pub(super) sync: Sync,
+    /// The staged file has grown or was verified since the last step.
+    pub(super) data: bool,
+    pub(super) last_state: Option<TargetState>,
+    pub(super) events: VecDeque<TargetEvent>,
+    inbox: Arc<Inbox>,
+    reports: u64,
+    /// Work that may still touch storage or record.
+    outstanding: u32,
+}
+
+impl Target {
+    /// Set up a target; what was locked before is locked before its plugin exists.
+    pub(super) fn new(
+        device: &Arc<str>,
+        config: TargetConfig,
+        ports: TargetPorts,
+    ) -> Result<Self, TargetError> {
+        super::config::check(&config)?;
+        let record = record::load(&*ports.state, device, &config.name).map_err(|source| {
+            TargetError::State {
+                target: config.name.clone(),
+                file: state_name(device, &config.name, super::names::RECORD),
+                source,
+            }
+        })?;
+        if config.trust.allows_unsigned() {
+            tracing::warn!(
+                device = %device, target = %config.name,
+                "UNSIGNED IMAGES ARE TAKEN: a development setting; whoever can send a job decides what runs"
+            );
+        }
+        let mut config = config;
+        let account = Arc::new(Account::new(config.limits.call_bytes_max));
+        let regions = Arc::new(Regions::new(
+            std::mem::take(&mut config.regions),
+            Arc::clone(&account),
+        ));
+        let staged = Arc::new(Staged::new(Arc::clone(&account)));
+        let lent = Lent {
+            block_device: (!regions.is_empty()).then(|| Arc::clone(&regions) as _),
+            staged_image: config.staging.is_some().then(|| Arc::clone(&staged) as _),
+            clock: Arc::clone(&ports.clock),
+            log: Arc::new(PluginLog::new(
+                format!("{device}/{}", config.name),
+                Arc::clone(&ports.clock),
+            )),
+        };
+        let plugin = PluginSlot::new(
+            Arc::clone(&config.plugin),
+            config.plugin_settings.clone(),
+            lent,
+            Arc::clone(&regions),
+            account,
+            config.limits.strikes_max,
+        );
+        Ok(Self {
+            device: Arc::clone(device),
+            config,
+            ports,
+            record,
+            plugin,
+            regions,
+            staged,
+            staging: None,
+            map: None,
+            map_torn: false,
+            proof: None,
+            proofs: 0,
+            op: None,
+            waiting: VecDeque::new(),
+            writes: VecDeque::new(),
+            sync: Sync::default(),
+            data: false,
+            last_state: None,
+            events: VecDeque::new(),
+            inbox: Arc::default(),
+            reports: 0,
+            outstanding: 0,
+        })
+    }
+
+    /// Whether it writes blocks into lent storage.
+    pub(super) fn is_direct(&self) -> bool {
+        self.plugin.description().can(capability::DIRECT)
+    }
+
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.record.transfer.as_ref().map(|t| t.phase)
+    }
+
+    /// Begin an operation.
+    pub(super) fn begin(&mut self, now_ms: u64, token: Option<Token>, kind: Kind) {
+        tracing::debug!(
+            device = %self.device, target = %self.config.name,
+            operation = kind.name(), "begins"
+        );
+        let stages = script(
+            &kind,
+            self.phase(),
+            self.config.version_from == VersionReader::Plugin,
+        );
+        self.op = Some(Op::new(kind, token, stages));
+        self.advance(now_ms);
+    }
+
+    /// Everything that can be done now.
+    pub(super) fn poll(&mut self, now_ms: u64) {
+        self.collect(now_ms);
+        self.advance(now_ms);
+        self.pump(now_ms);
+        self.sync_by_time(now_ms);
+        self.tell_read_back(now_ms);
+    }
+
+    /// When something is to be done again, without a report.
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        let limits = &self.config.limits;
+        let op = self.op.as_ref().and_then(|op| match &op.running {
+            Running::Duty(_, run) => Some(run.wake_at(limits)),
+            Running::Report(Stage::ReadBack, _) => op.progress_at.map(|at| at + PROGRESS_MS),
+            Running::Nothing | Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
+        });
+        let events = (!self.events.is_empty()).then_some(0);
+        [op, self.write_wake_at(), self.sync_wake_at(), events]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Take in what was reported.
+    pub(super) fn collect(&mut self, now_ms: u64) {
+        while let Some((id, report)) = self.inbox.take() {
+            if !matches!(report, Report::Command(_)) {
+                self.outstanding = self.outstanding.saturating_sub(1);
+            }
+            if self.sync.is_report(id) {
+                self.on_synced(now_ms, report);
+                continue;
+            }
+            match self.op.as_mut() {
+                Some(op) if matches!(op.running, Running::Report(_, wanted) if wanted == id) => {
+                    op.report = Some(report);
+                }
+                // Of an operation that was cancelled.
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Drive the operation under way as far as it goes, and those that wait for their turn.
+    pub(super) fn advance(&mut self, now_ms: u64) {
+        let mut steps = self.config.limits.steps_per_poll;
+        loop {
+            self.collect(now_ms);
+            let Some(mut op) = self.op.take() else {
+                let Some(token) = self.waiting.pop_front() else {
+                    return;
+                };
+                self.begin(now_ms, Some(token), Kind::State);
+                return;
+            };
+            let moved = self.turn(now_ms, &mut op, &mut steps);
+            match moved {
+                Ok(true) if op.stages.is_empty() && matches!(op.running, Running::Nothing) => {
+                    let outcome = std::mem::replace(&mut op.outcome, Outcome::Nothing);
+                    self.end(now_ms, op, outcome);
+                }
+                Ok(true) => self.op = Some(op),
+                Ok(false) => {
+                    self.op = Some(op);
+                    return;
+                }
+                Err(failure) => self.end(now_ms, op, Outcome::Failed(failure)),
+            }
+        }
+    }
+
+    /// One move of an operation: `Ok(false)` = it waits.
+    fn turn(&mut self, now_ms: u64, op: &mut Op, steps: &mut u32) -> Result<bool, Failure> {
+        match std::mem::replace(&mut op.running, Running::Nothing) {
+            Running::Nothing => match op.stages.pop_front() {
+                Some(stage) => self.enter(now_ms, op, stage).map(|()| true),
+                None => Ok(true),
+            },
+            Running::Drain => {
+                if self.outstanding > 0 {
+                    op.running = Running::Drain;
+                    return Ok(false);
+                }
+                Ok(true)
+            }
+            Running::Report(stage, id) => match op.report.take() {
+                Some(report) => self.on_report(op, stage, report).map(|()| true),
+                None => {
+                    op.running = Running::Report(stage, id);
+                    Ok(false)
+                }
+            },
+            Running::Duty(stage, run) => {
+                let due = run.due(now_ms, self.data, &self.config.limits);
+                if !due || *steps == 0 {
+                    op.running = Running::Duty(stage, run);
+                    return Ok(false);
+                }
+                *steps -= 1;
+                self.step(now_ms, op, stage, run).map(|()| true)
+            }
+            Running::ProcessEnd => {
+                op.running = Running::ProcessEnd;
+                Ok(false)
+            }
+        }
+    }
+
+    /// An operation is over.
+    fn end(&mut self, now_ms: u64, op: Op, outcome: Outcome) {
+        self.regions.set_record(false);
+        if let Outcome::Failed(failure) = &outcome {
+            tracing::info!(
+                device = %self.device, target = %self.config.name,
+                operation = op.kind.name(), "failed: {failure}"
+            );
+        }
+        match op.token {
+            Some(token) => self.events.push_back(TargetEvent::Done { token, outcome }),
+            None => {
+                if let Outcome::Failed(failure) = outcome {
+                    self.fail_writes(&failure);
+                }
+            }
+        }
+        self.events.extend(op.after);
+        let settled = self
+            .phase()
+            .is_none_or(|phase| matches!(phase, Phase::Committed | Phase::Rejected));
+        if settled && self.waiting.is_empty() {
+            self.plugin.drop_instance();
+        }
+        self.pump(now_ms);
+    }
+
+    /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one.
+    /// A duty cannot be left half-way but by the plugin's `abort`, which throws the transfer away: unless that is what
+    /// comes next, the instance goes.
+    pub(super) fn cancel_op(&mut self, abort_follows: bool) {
+        let Some(op) = self.op.take() else { return };
+        op.cancel.store(true, Ordering::Relaxed);
+        if matches!(op.running, Running::Duty(..)) && !abort_follows {
+            self.plugin.drop_instance();
+        }
+        self.regions.set_record(false);
+        self.tell_cancelled(op.token);
+    }
+
+    pub(super) fn tell_cancelled(&mut self, token: Option<Token>) {
+        if let Some(token) = token {
+            self.events.push_back(TargetEvent::Done {
+                token,
+                outcome: Outcome::Failed(Failure::new(
+                    code::CANCELLED,
+                    0,
+                    format!("cancelled on target `{}`", self.config.name),
+                )),
+            });
+        }
+    }
+
+    /// A number and a promise for something that is started elsewhere; `holds` = it may touch storage or record.
+    pub(super) fn promise(&mut self, holds: bool) -> (u64, Promise) {
+        self.reports += 1;
+        if holds {
+            self.outstanding += 1;
+        }
+        let promise = Promise::new(&self.inbox, &self.ports.wake, self.reports);
+        (self.reports, promise)
+    }
+
+    pub(super) fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// Tell how far an operation is, unless it was told within the last second.
+    pub(super) fn tell_progress(&mut self, now_ms: u64, op: &mut Op, (done, total): (u64, u64)) {
+        let Some(token) = op.token else { return };
+        let silent = op
+            .progress_at
+            .is_some_and(|at| now_ms.saturating_sub(at) < PROGRESS_MS);
+        if silent || (done, total) == (0, 0) {
+            return;
+        }
+        op.progress_at = Some(now_ms);
+        self.events
+            .push_back(TargetEvent::Progress { token, done, total });
+    }
+
+    /// The worker that reads back counts for itself.
+    fn tell_read_back(&mut self, now_ms: u64) {
+        let Some(mut op) = self.op.take() else { return };
+        if matches!(op.running, Running::Report(Stage::ReadBack, _)) {
+            let total = self.record.transfer.as_ref().map_or(0, |t| t.spec.size);
+            let done = op.work_done.load(Ordering::Relaxed);
+            self.tell_progress(now_ms, &mut op, (done, total));
+        }
+        self.op = Some(op);
+    }
+
+    /// Write the record down; afterwards it is durable.
+    pub(super) fn store_record(&self) -> Result<(), Failure> {
+        record::store(
+            &*self.ports.state,
+            &self.device,
+            &self.config.name,
+            &self.record,
+        )
+        .map_err(|e| Failure::storage("write the transfer record", &e))
+    }
+
+    /// Let the plugin say what its successor needs. A plugin that cannot is not worth a failure here.
+    pub(super) fn save_blob(&mut self) {
+        if !self.plugin.is_open() {
+            return;
+        }
+        match self.plugin.call(|plugin| plugin.suspend()) {
+            Ok(blob) if blob.bytes.len() <= BLOB_MAX_BYTES => {
+                if let Some(transfer) = self.record.transfer.as_mut() {
+                    transfer.blob = Some(StoredBlob::from(&blob));
+                }
+            }
+            Ok(blob) => tracing::warn!(
+                target = %self.config.name,
+                "plugin wants to save {} bytes, at most {BLOB_MAX_BYTES} are kept", blob.bytes.len()
+            ),
+            Err(failure) => tracing::warn!(target = %self.config.name, "no saved state: {failure}"),
+        }
+    }
+
+    pub(super) fn blob(&self) -> Option<Blob> {
+        let transfer = self.record.transfer.as_ref()?;
+        transfer.blob.as_ref().map(Blob::from)
+    }
+
+    pub(super) fn map_name(&self) -> String {
+        state_name(&self.device, &self.config.name, BLOCK_MAP)
+    }
+
+    /// The slots that nothing may be written to: of the committed image, and of one that may run or boot.
+    pub(super) fn kept_regions(&self) -> Vec<String> {
+        let mut kept = Vec::new();
+        if let Some(committed) = &self.record.committed {
+            kept.extend(committed.regions.iter().cloned());
+        }
+        if let Some(transfer) = &self.record.transfer
+            && (transfer.phase.in_test() || transfer.phase == Phase::Committed)
+        {
+            kept.extend(transfer.extents.iter().map(|e| e.region.clone()));
+        }
+        kept
+    }
+
+    /// Where the transfer's bytes lie.
+    pub(super) fn layout(&mut self) -> Result<Layout, Failure> {
+        let Some(transfer) = self.record.transfer.clone() else {
+            return Err(Failure::new(code::NOT_FOUND, 0, "there is no transfer"));
+        };
+        if self.is_direct() {
+            let extents = self.regions.to_extents(&transfer.extents).ok_or_else(|| {
+                Failure::new(
+                    code::BAD_IMAGE_STATE,
+                    0,
+                    "a region of the transfer is no longer configured; abort it",
+                )
+            })?;
+            return Ok(self.regions.layout(&extents));
+        }
+        let storage = self.open_staging(transfer.spec.size)?;
+        Ok(Layout(vec![Piece {
+            name: Arc::from("staging"),
+            storage,
+            offset: 0,
+            length: transfer.spec.size,
+        }]))
+    }
+
+    /// The staging file; opened once a transfer.
+    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<dyn Storage>, Failure> {
+        if let Some(storage) = &self.staging {
+            return Ok(Arc::clone(storage));
+        }
+        let Some(factory) = &self.config.staging else {
+            return Err(Failure::new(
+                code::UNSUPPORTED,
+                0,
+                "the target has no staging; configure it",
+            ));
+        };
+        let storage = factory
+            .open(size)
+            .map_err(|e| Failure::storage("open staging", &e))?;
+        self.staging = Some(Arc::clone(&storage));
+        Ok(storage)
+    }
+
+    /// The transfer as the plugin is told of it.
+    pub(super) fn plugin_transfer(&self, transfer: &TransferRecord) -> Transfer {
+        let spec = &transfer.spec;
+        Transfer {
+            device: self.device.to_string(),
+            job_id: spec.job_id.clone(),
+            file_id: spec.file_id,
+            size: spec.size,
+            block_size: spec.block_size,
+            file_type: spec.file_type,
+            attributes: spec.attributes,
+            path: spec.path.clone(),
+            certificate: spec.certificate.clone(),
+            signature_kind: spec.signature_kind.clone(),
+            signature: spec.signature.clone(),
+        }
+    }
+
+    /// For `otad status`.
+    pub(super) fn report(&self) -> TargetReport {
+        let transfer = self.record.transfer.as_ref();
+        let description = self.plugin.description();
+        let mut warnings = Vec::new();
+        if self.config.trust.allows_unsigned() {
+            warnings.push("unsigned images are taken (development setting)".to_owned());
+        }
+        if !description.can(capability::REVERT) {
+            warnings.push(
+                "an uncommitted image does not go away by itself (plugin without revert)"
+                    .to_owned(),
+            );
+        }
+        let size = transfer.map_or(0, |t| t.spec.size);
+        TargetReport {
+            name: self.config.name.clone(),
+            file_id: self.config.file_id,
+            plugin: format!(
+                "{} ({} {})",
+                self.plugin.label(),
+                description.name,
+                description.version
+            ),
+            phase: self.phase().map_or("none", Phase::name).to_owned(),
+            job_id: transfer.map(|t| t.spec.job_id.clone()),
+            size,
+            held: match (&self.map, self.phase()) {
+                (Some(map), _) => map.held_bytes(),
+                (None, Some(Phase::Creating | Phase::Receiving) | None) => 0,
+                (None, Some(_)) => size,
+            },
+            operation: self.op.as_ref().map(|op| op.kind.name().to_owned()),
+            state: self.last_state,
+            strikes: self.plugin.strikes(),
+            committed: self.record.committed.as_ref().map(Committed::info),
+            warnings,
+        }
+    }
+
+    /// The grid of the transfer's blocks.
+    pub(super) fn grid(&self) -> Option<Grid> {
+        self.record.transfer.as_ref().map(|transfer| Grid {
+            size: transfer.spec.size,
+            block: transfer.spec.block_size,
+        })
+    }
+}
+
+/// Most bytes of a plugin's saved state (`wit/pal/types.wit`, record `blob`).
+const BLOB_MAX_BYTES: usize = 64 * 1024;

@@ -1,0 +1,479 @@
+//! Lent storage: bounds, alignment, an account, and the locks that make a verified image stay what was verified.
+//!
+//! Reading is allowed at any time but in `open`. Writing:
+//!
+//! - a slot: only within the window, which is the extents of the transfer while it receives; closed by `close` and by
+//!   everything after it, and closed after a restart until `reopen`. The window is set by the target engine alone, and
+//!   only for phase `receiving`.
+//! - a record: only while the engine runs `activate`, or a `reset`, `commit` or `reject` after it.
+//!
+//! Refused writes end with 0xdc and change nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::config::{RegionConfig, RegionKind, limit};
+use super::layout::{Layout, Piece};
+use super::record::StoredExtent;
+use crate::plugin::Extent;
+use crate::plugin::lend::{BlockDevice, Region, StagedImage, TRANSFER_MAX_BYTES};
+use crate::ports::storage::Storage;
+use crate::types::{Failure, code};
+
+/// Most extents of one file: a slot is one; a file spread over flash banks a few.
+const EXTENTS_MAX: usize = 64;
+
+/// Bytes that a plugin has moved in the call under way.
+pub(super) struct Account {
+    left: AtomicU64,
+    max: u64,
+}
+
+impl Account {
+    pub(super) fn new(max: u64) -> Self {
+        Self {
+            left: AtomicU64::new(max),
+            max,
+        }
+    }
+
+    /// A call begins.
+    pub(super) fn begin_call(&self) {
+        self.left.store(self.max, Ordering::Relaxed);
+    }
+
+    fn spend(&self, bytes: u64) -> Result<(), Failure> {
+        // One instance, one call at a time: no other thread spends meanwhile.
+        let left = self.left.load(Ordering::Relaxed);
+        let rest = left.checked_sub(bytes).ok_or_else(|| {
+            Failure::new(
+                code::LIMIT,
+                limit::PLUGIN_CALL_BYTES,
+                format!(
+                    "a call may move {} bytes; {left} are left, {bytes} were asked for",
+                    self.max
+                ),
+            )
+        })?;
+        self.left.store(rest, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The regions of one target.
+pub(super) struct Regions {
+    regions: Vec<RegionConfig>,
+    account: Arc<Account>,
+    access: Mutex<Access>,
+}
+
+#[derive(Default)]
+struct Access {
+    /// No access at all: the plugin is in `open`, where another instance may still own the target.
+    shut: bool,
+    window: Vec<Extent>,
+    record: bool,
+}
+
+impl Regions {
+    pub(super) fn new(regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
+        Self {
+            regions,
+            account,
+            access: Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
+    /// No access until it is opened again.
+    pub(super) fn shut(&self, shut: bool) {
+        self.access().shut = shut;
+    }
+
+    /// Let the extents be written, or nothing (empty).
+    pub(super) fn set_window(&self, extents: Vec<Extent>) {
+        self.access().window = extents;
+    }
+
+    /// Let records be written, or not.
+    pub(super) fn set_record(&self, open: bool) {
+        self.access().record = open;
+    }
+
+    /// Check extents that a plugin names for a file of `size` bytes; `kept` are slots that hold an image which runs or
+    /// is committed.
+    pub(super) fn check_extents(
+        &self,
+        extents: &[Extent],
+        size: u64,
+        kept: &[String],
+    ) -> Result<(), Failure> {
+        let refuse = |reason: String| Err(Failure::new(code::PLUGIN_FAILED, 0, reason));
+        if extents.is_empty() || extents.len() > EXTENTS_MAX {
+            return refuse(format!(
+                "plugin names {} extents, expected 1 to {EXTENTS_MAX}",
+                extents.len()
+            ));
+        }
+        let mut total: u64 = 0;
+        for (n, extent) in extents.iter().enumerate() {
+            let Some(region) = self.regions.get(extent.region as usize) else {
+                return refuse(format!(
+                    "plugin names region {}, which is not lent",
+                    extent.region
+                ));
+            };
+            if region.kind != RegionKind::Slot || region.read_only {
+                return refuse(format!(
+                    "plugin puts the file into `{}`, which is no writable slot",
+                    region.name
+                ));
+            }
+            let end = extent.offset.checked_add(extent.length);
+            if extent.length == 0 || end.is_none_or(|end| end > region.storage.capacity()) {
+                return refuse(format!(
+                    "extent {n} ({} bytes at {} of `{}`) is not within its {} bytes",
+                    extent.length,
+                    extent.offset,
+                    region.name,
+                    region.storage.capacity()
+                ));
+            }
+            if extents[..n].iter().any(|other| overlap(other, extent)) {
+                return refuse(format!(
+                    "extent {n} overlaps an earlier one in `{}`",
+                    region.name
+                ));
+            }
+            if kept.contains(&region.name) {
+                return Err(Failure::new(
+                    code::PLUGIN_FAILED,
+                    0,
+                    format!(
+                        "plugin puts the file into `{}`, which holds the image that runs or is committed",
+                        region.name
+                    ),
+                ));
+            }
+            total = total.saturating_add(extent.length);
+        }
+        if total != size {
+            return refuse(format!(
+                "the plugin's extents have {total} bytes, the file has {size}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Extents by region name, for the record.
+    pub(super) fn to_stored(&self, extents: &[Extent]) -> Vec<StoredExtent> {
+        extents
+            .iter()
+            .filter_map(|extent| {
+                let region = self.regions.get(extent.region as usize)?;
+                Some(StoredExtent {
+                    region: region.name.clone(),
+                    offset: extent.offset,
+                    length: extent.length,
+                })
+            })
+            .collect()
+    }
+
+    /// Extents of the record by region number; `None` if a region is no longer granted.
+    pub(super) fn to_extents(&self, stored: &[StoredExtent]) -> Option<Vec<Extent>> {
+        stored
+            .iter()
+            .map(|extent| {
+                let region = self.regions.iter().position(|r| r.name == extent.region)?;
+                Some(Extent {
+                    region: u32::try_from(region).ok()?,
+                    offset: extent.offset,
+                    length: extent.length,
+                })
+            })
+            .collect()
+    }
+
+    /// Where the bytes of these extents lie.
+    pub(super) fn layout(&self, extents: &[Extent]) -> Layout {
+        Layout(
+            extents
+                .iter()
+                .filter_map(|extent| {
+                    let region = self.regions.get(extent.region as usize)?;
+                    Some(Piece {
+                        name: Arc::from(region.name.as_str()),
+                        storage: Arc::clone(&region.storage),
+                        offset: extent.offset,
+                        length: extent.length,
+                    })
+                })
+                .collect(),
+        )
+    }
+
+    fn access(&self) -> MutexGuard<'_, Access> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The region, if `offset..offset + length` is within it and the instance may touch anything at all.
+    fn place(&self, region: u32, offset: u64, length: u64) -> Result<&RegionConfig, Failure> {
+        if self.access().shut {
+            return Err(Failure::new(
+                code::BUSY,
+                0,
+                "storage is not lent in `open`: another instance may own it",
+            ));
+        }
+        let config = self.regions.get(region as usize).ok_or_else(|| {
+            Failure::new(
+                code::BAD_ARGUMENT,
+                0,
+                format!("region {region} of {} does not exist", self.regions.len()),
+            )
+        })?;
+        let size = config.storage.capacity();
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(Failure::new(
+                code::BAD_ARGUMENT,
+                0,
+                format!(
+                    "{length} bytes at {offset} are beyond the {size} bytes of `{}`",
+                    config.name
+                ),
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Whether the plugin may change these bytes now.
+    fn check_write(&self, config: &RegionConfig, extent: Extent) -> Result<(), Failure> {
+        let access = self.access();
+        let (allowed, rule) = match config.kind {
+            RegionKind::Slot => (
+                access.window.iter().any(|w| contains(w, &extent)),
+                "a slot is written only within the transfer's extents, from create to close",
+            ),
+            RegionKind::Record => (
+                access.record,
+                "a record is written only in activate and the reset, commit or reject after it",
+            ),
+        };
+        if config.read_only {
+            return Err(Failure::new(
+                code::BUSY,
+                0,
+                format!("`{}` is lent read-only", config.name),
+            ));
+        }
+        if !allowed {
+            return Err(Failure::new(
+                code::BUSY,
+                0,
+                format!(
+                    "{} bytes at {} of `{}` may not be written now: {rule}",
+                    extent.length, extent.offset, config.name
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl BlockDevice for Regions {
+    fn regions(&self) -> Vec<Region> {
+        self.regions
+            .iter()
+            .map(|region| Region {
+                name: region.name.clone(),
+                kind: match region.kind {
+                    RegionKind::Slot => 0,
+                    RegionKind::Record => 1,
+                },
+                size: region.storage.capacity(),
+                erase_size: region.erase_size,
+                write_size: region.write_size,
+                read_only: region.read_only,
+            })
+            .collect()
+    }
+
+    fn read_at(&self, region: u32, offset: u64, length: u32) -> Result<Vec<u8>, Failure> {
+        check_length(u64::from(length))?;
+        let config = self.place(region, offset, u64::from(length))?;
+        self.account.spend(u64::from(length))?;
+        let mut buffer = vec![0; length as usize];
+        config
+            .storage
+            .read_at(offset, &mut buffer)
+            .map_err(|e| Failure::storage(format_args!("read `{}`", config.name), &e))?;
+        Ok(buffer)
+    }
+
+    fn write_at(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Failure> {
+        let length = data.len() as u64;
+        check_length(length)?;
+        let config = self.place(region, offset, length)?;
+        check_alignment(config, "write", config.write_size, offset, length)?;
+        let extent = Extent {
+            region,
+            offset,
+            length,
+        };
+        self.check_write(config, extent)?;
+        self.account.spend(length)?;
+        config
+            .storage
+            .write_at(offset, data)
+            .map_err(|e| Failure::storage(format_args!("write `{}`", config.name), &e))
+    }
+
+    fn erase(&self, region: u32, offset: u64, length: u64) -> Result<(), Failure> {
+        let config = self.place(region, offset, length)?;
+        check_alignment(config, "erase", config.erase_size, offset, length)?;
+        let extent = Extent {
+            region,
+            offset,
+            length,
+        };
+        self.check_write(config, extent)?;
+        self.account.spend(length)?;
+        config
+            .storage
+            .erase(offset, length)
+            .map_err(|e| Failure::storage(format_args!("erase `{}`", config.name), &e))
+    }
+
+    fn sync(&self, region: u32) -> Result<(), Failure> {
+        let config = self.place(region, 0, 0)?;
+        config
+            .storage
+            .sync()
+            .map_err(|e| Failure::storage(format_args!("sync `{}`", config.name), &e))
+    }
+}
+
+/// The staging file as a plugin sees it.
+pub(super) struct Staged {
+    account: Arc<Account>,
+    file: Mutex<StagedFile>,
+}
+
+#[derive(Default)]
+struct StagedFile {
+    storage: Option<Arc<dyn Storage>>,
+    held: u64,
+    verified: bool,
+}
+
+impl Staged {
+    pub(super) fn new(account: Arc<Account>) -> Self {
+        Self {
+            account,
+            file: Mutex::default(),
+        }
+    }
+
+    /// Show a file, or none; nothing of it is held yet.
+    pub(super) fn show(&self, storage: Option<Arc<dyn Storage>>) {
+        *self.file() = StagedFile {
+            storage,
+            ..StagedFile::default()
+        };
+    }
+
+    /// So much is held without a gap.
+    pub(super) fn set_held(&self, held: u64) {
+        self.file().held = held;
+    }
+
+    /// The complete file was verified, or is not any more.
+    pub(super) fn set_verified(&self, verified: bool) {
+        self.file().verified = verified;
+    }
+
+    fn file(&self) -> MutexGuard<'_, StagedFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StagedImage for Staged {
+    fn held(&self) -> u64 {
+        self.file().held
+    }
+
+    fn verified(&self) -> bool {
+        self.file().verified
+    }
+
+    fn read_at(&self, offset: u64, length: u32) -> Result<Vec<u8>, Failure> {
+        check_length(u64::from(length))?;
+        let (storage, held) = {
+            let file = self.file();
+            (file.storage.clone(), file.held)
+        };
+        let end = offset.checked_add(u64::from(length));
+        let storage = storage.filter(|_| end.is_some_and(|end| end <= held));
+        let Some(storage) = storage else {
+            return Err(Failure::new(
+                code::NOT_FOUND,
+                0,
+                format!("{length} bytes at {offset} are not there yet; {held} are held"),
+            ));
+        };
+        self.account.spend(u64::from(length))?;
+        let mut buffer = vec![0; length as usize];
+        storage
+            .read_at(offset, &mut buffer)
+            .map_err(|e| Failure::storage("read staging", &e))?;
+        Ok(buffer)
+    }
+}
+
+fn check_length(length: u64) -> Result<(), Failure> {
+    if length > u64::from(TRANSFER_MAX_BYTES) {
+        return Err(Failure::new(
+            code::BAD_ARGUMENT,
+            0,
+            format!("{length} bytes in one call, at most {TRANSFER_MAX_BYTES} are moved"),
+        ));
+    }
+    Ok(())
+}
+
+fn check_alignment(
+    config: &RegionConfig,
+    what: &str,
+    unit: u32,
+    offset: u64,
+    length: u64,
+) -> Result<(), Failure> {
+    let unit = u64::from(unit.max(1));
+    if offset % unit != 0 || length % unit != 0 {
+        return Err(Failure::new(
+            code::BAD_ARGUMENT,
+            0,
+            format!(
+                "{what} of {length} bytes at {offset} of `{}` is not in units of {unit}",
+                config.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn overlap(a: &Extent, b: &Extent) -> bool {
+    a.region == b.region
+        && a.offset < b.offset.saturating_add(b.length)
+        && b.offset < a.offset.saturating_add(a.length)
+}
+
+fn contains(outer: &Extent, inner: &Extent) -> bool {
+    outer.region == inner.region
+        && inner.offset >= outer.offset
+        && inner.offset.saturating_add(inner.length) <= outer.offset.saturating_add(outer.length)
+}

@@ -1,0 +1,267 @@
+//! The operations of a target as scripts: which stages each runs through, as data.
+//!
+//! An operation is a queue of stages; a stage is over at once, or waits for a duty of the plugin, for work elsewhere or
+//! for an operator's command. `stage.rs` says what each stage does; here stands only their order. A restart at any stage
+//! finds the record of a stage before it, and every script may be begun again from its start.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use super::TargetEvent;
+use super::duty::DutyRun;
+use super::layout::Layout;
+use super::record::Phase;
+use super::work::{ReadBack, Report};
+use crate::plugin::ExaminedImage;
+use crate::types::{FileSpec, Outcome, TargetState, Token};
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Create(Box<FileSpec>),
+    Reopen,
+    /// Bring a plugin that broke back, for the blocks that wait; nobody asked.
+    Revive,
+    Close,
+    Install,
+    Activate([u8; 32]),
+    Reset,
+    SelfTest,
+    Commit,
+    Reject,
+    State,
+    Abort,
+}
+
+impl Kind {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Reopen => "reopen",
+            Self::Revive => "revive",
+            Self::Close => "close",
+            Self::Install => "install",
+            Self::Activate(_) => "activate",
+            Self::Reset => "reset",
+            Self::SelfTest => "self-test",
+            Self::Commit => "commit",
+            Self::Reject => "reject",
+            Self::State => "state",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// A duty of the plugin's that a stage begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Create,
+    Examine,
+    Install,
+    Activate([u8; 32]),
+    Reset,
+    SelfTest,
+    Commit,
+    Reject,
+}
+
+/// One stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Wait until no work of an earlier operation can touch storage or record any more.
+    Drain,
+    /// Make and open an instance, if there is none.
+    Open,
+    /// The same; without one the script goes on.
+    TryOpen,
+    /// Tell the instance of the transfer, if there is one and it does not know it.
+    Attach,
+    /// The same; one that refuses is left without it.
+    TryAttach,
+    /// Let the plugin throw its transfer away, if it can.
+    Discard,
+    /// Ask the target how it is.
+    Ask,
+    /// Refuse, or go on, by what the target said.
+    Judge,
+    /// Replace the transfer of the record by a new one, or by none.
+    Forget,
+    /// A duty.
+    Plugin(Verb),
+    /// Ask where the file goes, and check it.
+    Lay,
+    /// Erase it.
+    Erase,
+    /// The transfer receives from now on.
+    Receive,
+    /// Read again what the block map holds since the last sync.
+    Check,
+    /// Receive on, and answer what is held.
+    Resume,
+    /// Nothing is written from now on.
+    Lock,
+    /// Read back, hash, verify.
+    ReadBack,
+    /// Compare with the target, write down, make the proof.
+    Mint,
+    /// The transfer is at least this far.
+    Enter(Phase),
+    /// Records may be written until the operation ends.
+    OpenRecord,
+    /// Restart the target as the operator configured.
+    HostReset,
+    /// The operator's health check.
+    Health,
+    /// Ask the operator's command what runs.
+    VersionCommand,
+    /// The new image is the committed one.
+    Settle,
+    /// Erase or delete what a thrown-away transfer left.
+    Clean,
+}
+
+/// The stages of an operation. `old` is the phase of the target's transfer, if there is one.
+pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) -> Vec<Stage> {
+    use Stage as S;
+    let in_test = old.is_some_and(Phase::in_test);
+    let unfinished = old.is_some_and(|phase| phase <= Phase::Installed);
+    let mut stages = vec![S::Drain];
+    match kind {
+        Kind::Create(_) => {
+            stages.push(S::Open);
+            if in_test {
+                stages.push(S::TryAttach);
+            } else if unfinished {
+                stages.push(S::Discard);
+            }
+            stages.extend([S::Ask, S::Judge, S::Forget]);
+            stages.extend([S::Plugin(Verb::Create), S::Lay, S::Erase, S::Receive]);
+        }
+        Kind::Reopen => {
+            let settled = matches!(old, Some(Phase::Committed | Phase::Rejected));
+            stages.push(S::Open);
+            stages.push(if settled { S::TryAttach } else { S::Attach });
+            if old == Some(Phase::Receiving) {
+                stages.push(S::Check);
+            }
+            stages.push(S::Resume);
+        }
+        Kind::Revive => stages.extend([S::Open, S::Attach]),
+        Kind::Close => {
+            stages.extend([S::Lock, S::ReadBack]);
+            if reader_is_plugin {
+                stages.extend([S::Open, S::Attach, S::Plugin(Verb::Examine)]);
+            }
+            stages.push(S::Mint);
+        }
+        Kind::Install => stages.extend([
+            S::Open,
+            S::Attach,
+            S::Plugin(Verb::Install),
+            S::Enter(Phase::Installed),
+        ]),
+        Kind::Activate(sha256) => stages.extend([
+            S::Open,
+            S::Attach,
+            S::Enter(Phase::Activating),
+            S::OpenRecord,
+            S::Plugin(Verb::Activate(*sha256)),
+            S::Enter(Phase::Activated),
+        ]),
+        Kind::Reset => stages.extend([
+            S::Open,
+            if in_test { S::Attach } else { S::TryAttach },
+            S::OpenRecord,
+            S::Plugin(Verb::Reset),
+        ]),
+        Kind::SelfTest => {
+            stages.extend([S::Open, S::Attach, S::Plugin(Verb::SelfTest), S::Health]);
+        }
+        Kind::Commit => stages.extend([
+            S::Open,
+            S::Attach,
+            S::Ask,
+            S::Judge,
+            S::Enter(Phase::Committing),
+            S::OpenRecord,
+            S::Plugin(Verb::Commit),
+            S::Settle,
+        ]),
+        Kind::Reject => stages.extend([
+            S::Open,
+            S::TryAttach,
+            S::Enter(Phase::Rejecting),
+            S::OpenRecord,
+            S::Plugin(Verb::Reject),
+            S::Enter(Phase::Rejected),
+        ]),
+        Kind::State => stages.extend([S::Open, S::TryAttach, S::Ask, S::Judge, S::VersionCommand]),
+        Kind::Abort => stages.extend([S::TryOpen, S::Discard, S::Forget, S::Clean]),
+    }
+    stages
+}
+
+/// What an operation waits for.
+#[derive(Debug)]
+pub(super) enum Running {
+    /// Nothing: the next stage may begin.
+    Nothing,
+    /// Work of earlier operations.
+    Drain,
+    /// A duty of the plugin's.
+    Duty(Stage, DutyRun),
+    /// A report with this number.
+    Report(Stage, u64),
+    /// The end of this process.
+    ProcessEnd,
+}
+
+/// An operation under way.
+pub(super) struct Op {
+    pub(super) kind: Kind,
+    /// `None`: nobody is told.
+    pub(super) token: Option<Token>,
+    pub(super) stages: VecDeque<Stage>,
+    pub(super) running: Running,
+    /// The report that `running` waits for.
+    pub(super) report: Option<Report>,
+    /// What it will end with.
+    pub(super) outcome: Outcome,
+    /// Told after its end.
+    pub(super) after: Vec<TargetEvent>,
+    pub(super) progress_at: Option<u64>,
+    pub(super) cancel: Arc<AtomicBool>,
+    /// Bytes that the worker has read.
+    pub(super) work_done: Arc<AtomicU64>,
+    pub(super) read_back: Option<Box<ReadBack>>,
+    pub(super) state: Option<TargetState>,
+    /// What a plugin's `examine` said.
+    pub(super) examined: Option<ExaminedImage>,
+    /// Storage of a transfer that was thrown away.
+    pub(super) leftover: Layout,
+    /// The host has reset the target for this `reject`.
+    pub(super) was_reset: bool,
+}
+
+impl Op {
+    pub(super) fn new(kind: Kind, token: Option<Token>, stages: Vec<Stage>) -> Self {
+        Self {
+            kind,
+            token,
+            stages: stages.into(),
+            running: Running::Nothing,
+            report: None,
+            outcome: Outcome::Nothing,
+            after: Vec::new(),
+            progress_at: None,
+            cancel: Arc::default(),
+            work_done: Arc::default(),
+            read_back: None,
+            state: None,
+            examined: None,
+            leftover: Layout::default(),
+            was_reset: false,
+        }
+    }
+}

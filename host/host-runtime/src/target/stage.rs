@@ -1,0 +1,492 @@
+//! What each stage of a script does: when it begins, when its duty answers, when its report arrives.
+
+use std::sync::Arc;
+
+use super::TargetEvent;
+use super::config::ResetPolicy;
+use super::duty::DutyRun;
+use super::image::{self, Glance};
+use super::machine::Target;
+use super::map::BlockMap;
+use super::record::{self, Phase};
+use super::script::{Kind, Op, Running, Stage, Verb};
+use super::work::{self, ReadBackOrder, Report};
+use crate::plugin::{Answer, Duty, capability};
+use crate::ports::commands::{Command, CommandEnd};
+use crate::types::{Failure, Outcome, code};
+
+impl Target {
+    /// Begin a stage.
+    pub(super) fn enter(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {
+        match stage {
+            Stage::Drain => op.running = Running::Drain,
+            Stage::Open => self.open_plugin(op)?,
+            Stage::TryOpen => {
+                if let Err(failure) = self.open_plugin(op) {
+                    tracing::warn!(target = %self.config.name, "without plugin: {failure}");
+                }
+            }
+            Stage::Attach | Stage::TryAttach => return self.attach(now_ms, op, stage),
+            Stage::Discard => {
+                if self.plugin.is_open() {
+                    let duty = self.plugin.call(|plugin| plugin.abort());
+                    return self.on_duty(now_ms, op, stage, duty);
+                }
+            }
+            Stage::Ask => {
+                let duty = self.plugin.call(|plugin| plugin.state());
+                return self.on_duty(now_ms, op, stage, duty);
+            }
+            Stage::Judge => return self.judge(op),
+            Stage::Forget => return self.forget(op),
+            Stage::Plugin(verb) => return self.begin_verb(now_ms, op, verb),
+            Stage::Lay => return self.lay(),
+            Stage::Erase => {
+                let layout = self.layout()?;
+                let (id, promise) = self.promise(true);
+                op.running = Running::Report(stage, id);
+                self.ports.workers.run(Box::new(move || {
+                    promise.keep(Report::Erased(work::erase(&layout)));
+                }));
+            }
+            Stage::Receive => return self.receive(),
+            Stage::Check => return self.begin_check(op),
+            Stage::Resume => return self.resume(op),
+            Stage::Lock => self.lock(),
+            Stage::ReadBack => return self.begin_read_back(now_ms, op),
+            Stage::Mint => return self.mint(op),
+            Stage::Enter(phase) => return self.enter_phase(phase),
+            Stage::OpenRecord => {
+                let open = self
+                    .phase()
+                    .is_some_and(|phase| phase.in_test() || phase == Phase::Committed);
+                self.regions.set_record(open);
+            }
+            Stage::HostReset => return self.host_reset(op),
+            Stage::Health => {
+                if let Some(command) = self.config.health.clone() {
+                    self.run_command(op, stage, &command);
+                }
+            }
+            Stage::VersionCommand => match self.config.version_command.clone() {
+                Some(command) => self.run_command(op, stage, &command),
+                None => self.tell_state(op),
+            },
+            Stage::Settle => return self.settle(),
+            Stage::Clean => self.begin_clean(op),
+        }
+        Ok(())
+    }
+
+    /// Step a duty that is due.
+    pub(super) fn step(
+        &mut self,
+        now_ms: u64,
+        op: &mut Op,
+        stage: Stage,
+        mut run: DutyRun,
+    ) -> Result<(), Failure> {
+        self.data = false;
+        let budget = self.config.limits.step_budget_bytes;
+        let duty = match self.plugin.call(|plugin| plugin.step(budget)) {
+            Ok(Duty::Working { done, total, wake }) => {
+                match run.stepped(now_ms, (done, total), wake, &self.config.limits) {
+                    Ok(()) => {
+                        self.tell_progress(now_ms, op, run.progress());
+                        op.running = Running::Duty(stage, run);
+                        return Ok(());
+                    }
+                    Err(reason) => Err(self.plugin.strike(&reason)),
+                }
+            }
+            end => end,
+        };
+        self.on_duty(now_ms, op, stage, duty)
+    }
+
+    /// A duty was begun, or it is over.
+    fn on_duty(
+        &mut self,
+        now_ms: u64,
+        op: &mut Op,
+        stage: Stage,
+        duty: Result<Duty, Failure>,
+    ) -> Result<(), Failure> {
+        let ended = match duty {
+            Ok(Duty::Working { done, total, wake }) => {
+                match DutyRun::begin(now_ms, done, total, wake) {
+                    Ok(run) => {
+                        self.tell_progress(now_ms, op, run.progress());
+                        op.running = Running::Duty(stage, run);
+                        return Ok(());
+                    }
+                    Err(reason) => Err(self.plugin.strike(&reason)),
+                }
+            }
+            Ok(Duty::Finished(answer)) => self.on_answer(op, stage, answer),
+            Err(failure) => Err(failure),
+        };
+        match (stage, ended) {
+            // The script goes on without: the transfer is thrown away in any case, or is not what was asked about.
+            (Stage::Discard | Stage::TryAttach, Err(failure)) => {
+                tracing::warn!(target = %self.config.name, "{stage:?}: {failure}");
+                Ok(())
+            }
+            (_, ended) => ended,
+        }
+    }
+
+    fn on_answer(&mut self, op: &mut Op, stage: Stage, answer: Answer) -> Result<(), Failure> {
+        match (stage, answer) {
+            (Stage::Attach | Stage::TryAttach, Answer::Nothing) => self.attached(),
+            (Stage::Discard, _) => Ok(()),
+            (Stage::Ask, Answer::State(mut state)) => {
+                if state.code > STATE_MAX {
+                    tracing::warn!(target = %self.config.name, "unknown state {}", state.code);
+                    state.code = 0;
+                }
+                op.state = Some(state);
+                Ok(())
+            }
+            (Stage::Plugin(Verb::Examine), Answer::Info(info)) => {
+                op.examined = Some(info);
+                Ok(())
+            }
+            (Stage::Plugin(Verb::Reset), Answer::HostResets) => {
+                op.stages.push_front(Stage::HostReset);
+                Ok(())
+            }
+            (Stage::Plugin(Verb::Reset), Answer::Nothing) => {
+                op.after.push(TargetEvent::Restarted(self.config.file_id));
+                Ok(())
+            }
+            (Stage::Plugin(Verb::Reject), Answer::HostResets) => {
+                if op.was_reset {
+                    return Err(Failure::new(
+                        REJECT_FAILED,
+                        0,
+                        "the new image still runs after the target was restarted",
+                    ));
+                }
+                op.was_reset = true;
+                op.stages.push_front(Stage::Plugin(Verb::Reject));
+                op.stages.push_front(Stage::HostReset);
+                Ok(())
+            }
+            (
+                Stage::Plugin(
+                    Verb::Create
+                    | Verb::Install
+                    | Verb::Activate(_)
+                    | Verb::SelfTest
+                    | Verb::Commit
+                    | Verb::Reject,
+                ),
+                Answer::Nothing,
+            ) => {
+                self.save_blob();
+                Ok(())
+            }
+            (stage, answer) => Err(self
+                .plugin
+                .strike(&format!("it answered {answer:?} to {stage:?}"))),
+        }
+    }
+
+    /// What was started elsewhere is over.
+    pub(super) fn on_report(
+        &mut self,
+        op: &mut Op,
+        stage: Stage,
+        report: Report,
+    ) -> Result<(), Failure> {
+        match report {
+            Report::Erased(Err(failure)) if stage == Stage::Clean => {
+                // Nobody reads there any more; the next create erases again.
+                tracing::warn!(target = %self.config.name, "{failure}");
+                Ok(())
+            }
+            Report::Erased(end) => end,
+            Report::Checked(map) => {
+                self.map = Some(map?);
+                self.map_torn = false;
+                Ok(())
+            }
+            Report::ReadBack(end) => {
+                op.read_back = Some(end?);
+                Ok(())
+            }
+            Report::Command(end) => self.on_command(op, stage, end),
+            Report::Synced(_, end) => end,
+            Report::Lost => Err(Failure::new(
+                code::STORAGE,
+                0,
+                format!("the worker of {stage:?} has died"),
+            )),
+        }
+    }
+
+    fn open_plugin(&mut self, op: &Op) -> Result<(), Failure> {
+        match op.kind {
+            // Each begins anew, or only asks.
+            Kind::Create(_) | Kind::Abort | Kind::State => {}
+            Kind::Reopen
+            | Kind::Revive
+            | Kind::Close
+            | Kind::Install
+            | Kind::Activate(_)
+            | Kind::Reset
+            | Kind::SelfTest
+            | Kind::Commit
+            | Kind::Reject => self.plugin.check_strikes()?,
+        }
+        let blob = self.blob();
+        self.plugin.open(blob.as_ref())
+    }
+
+    fn attach(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {
+        let Some(transfer) = self.record.transfer.as_ref() else {
+            return Ok(());
+        };
+        let known = matches!(transfer.phase, Phase::Creating | Phase::Rejected);
+        if known || self.plugin.is_attached() {
+            return Ok(());
+        }
+        let transfer = self.plugin_transfer(transfer);
+        let duty = self.plugin.call(|plugin| plugin.reopen(&transfer));
+        self.on_duty(now_ms, op, stage, duty)
+    }
+
+    /// The plugin says that it goes on with the transfer: the bytes must lie where they lay.
+    fn attached(&mut self) -> Result<(), Failure> {
+        let Some(transfer) = self.record.transfer.as_ref() else {
+            return Ok(());
+        };
+        let settled = matches!(transfer.phase, Phase::Committed | Phase::Rejected);
+        if self.plugin.description().can(capability::DIRECT) && !settled {
+            let stored = transfer.extents.clone();
+            let extents = self.plugin.call(|plugin| plugin.extents())?;
+            if self.regions.to_stored(&extents) != stored {
+                return Err(self
+                    .plugin
+                    .strike("after reopen it names other extents for the file"));
+            }
+        }
+        self.plugin.set_attached(true);
+        Ok(())
+    }
+
+    fn begin_verb(&mut self, now_ms: u64, op: &mut Op, verb: Verb) -> Result<(), Failure> {
+        let transfer = self.record.transfer.as_ref();
+        let duty = match verb {
+            Verb::Create => {
+                let Some(transfer) = transfer.map(|t| self.plugin_transfer(t)) else {
+                    return Ok(());
+                };
+                self.plugin.call(|plugin| plugin.create(&transfer))
+            }
+            Verb::Examine => self.plugin.call(|plugin| plugin.examine()),
+            Verb::Install => self.plugin.call(|plugin| plugin.install()),
+            Verb::Activate(sha256) => self.plugin.call(|plugin| plugin.activate(&sha256)),
+            Verb::Reset => self.plugin.call(|plugin| plugin.reset()),
+            Verb::SelfTest => {
+                if !self.plugin.description().can(capability::SELF_TEST) {
+                    return Ok(());
+                }
+                self.plugin.call(|plugin| plugin.self_test())
+            }
+            Verb::Commit => self.plugin.call(|plugin| plugin.commit()),
+            Verb::Reject => self.plugin.call(|plugin| plugin.reject()),
+        };
+        self.on_duty(now_ms, op, Stage::Plugin(verb), duty)
+    }
+
+    fn begin_check(&mut self, op: &mut Op) -> Result<(), Failure> {
+        let (Some(grid), Some(number)) =
+            (self.grid(), self.record.transfer.as_ref().map(|t| t.number))
+        else {
+            return Ok(());
+        };
+        let layout = self.layout()?;
+        let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
+        let (id, promise) = self.promise(true);
+        op.running = Running::Report(Stage::Check, id);
+        self.ports.workers.run(Box::new(move || {
+            let end = work::check(&*state, &name, grid, number, &layout);
+            promise.keep(Report::Checked(end));
+        }));
+        Ok(())
+    }
+
+    fn begin_read_back(&mut self, now_ms: u64, op: &mut Op) -> Result<(), Failure> {
+        let layout = self.layout()?;
+        let Some(transfer) = self.record.transfer.as_ref() else {
+            return Ok(());
+        };
+        let order = ReadBackOrder {
+            layout,
+            spec: transfer.spec.clone(),
+            trust: Arc::clone(&self.config.trust),
+            wall_s: self.ports.clock.wall_s(),
+            glance: Glance::new(&self.config.version_from, transfer.spec.size),
+            cancel: Arc::clone(&op.cancel),
+            progress: Arc::clone(&op.work_done),
+        };
+        // Read back again: it was written down before.
+        let closed = (transfer.phase == Phase::Closed).then(|| self.record.clone());
+        let state = Arc::clone(&self.ports.state);
+        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
+        let (id, promise) = self.promise(true);
+        op.running = Running::Report(Stage::ReadBack, id);
+        op.progress_at = Some(now_ms);
+        self.ports.workers.run(Box::new(move || {
+            let end = work::read_back(order, || match closed {
+                Some(record) => record::store(&*state, &device, &name, &record)
+                    .map_err(|e| Failure::storage("write the transfer record", &e)),
+                None => Ok(()),
+            });
+            promise.keep(Report::ReadBack(end));
+        }));
+        Ok(())
+    }
+
+    fn begin_clean(&mut self, op: &mut Op) {
+        self.plugin.drop_instance();
+        let layout = std::mem::take(&mut op.leftover);
+        if let Some(staging) = &self.config.staging
+            && let Err(e) = staging.remove()
+        {
+            tracing::warn!(target = %self.config.name, "staging cannot be deleted: {e}");
+        }
+        if let Err(e) = self.ports.state.remove(&self.map_name()) {
+            tracing::warn!(target = %self.config.name, "the block map cannot be deleted: {e}");
+        }
+        if layout.0.is_empty() {
+            return;
+        }
+        let (id, promise) = self.promise(true);
+        op.running = Running::Report(Stage::Clean, id);
+        self.ports.workers.run(Box::new(move || {
+            promise.keep(Report::Erased(work::erase(&layout)));
+        }));
+    }
+
+    /// Restart the target as the operator configured, because the plugin cannot.
+    fn host_reset(&mut self, op: &mut Op) -> Result<(), Failure> {
+        match self.config.reset.clone() {
+            ResetPolicy::Plugin => Err(Failure::new(
+                code::UNSUPPORTED,
+                0,
+                "the plugin cannot restart the target; configure a reset command",
+            )),
+            ResetPolicy::Command(command) => {
+                self.run_command(op, Stage::HostReset, &command);
+                Ok(())
+            }
+            ResetPolicy::Process => {
+                self.save_blob();
+                self.store_record()?;
+                self.plugin.drop_instance();
+                let restart = TargetEvent::ProcessRestart(self.config.file_id);
+                if op.kind == Kind::Reset {
+                    op.after.push(restart);
+                } else {
+                    // Whether the old image runs is seen by the next process, which is asked again.
+                    self.events.push_back(restart);
+                    op.running = Running::ProcessEnd;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn run_command(&mut self, op: &mut Op, stage: Stage, command: &Command) {
+        let transfer = self.record.transfer.as_ref();
+        let image = transfer.and_then(|t| t.image.as_ref());
+        let version = image.and_then(|image| image.image.version);
+        let environment = [
+            ("OTAD_TARGET".to_owned(), self.config.name.clone()),
+            (
+                "OTAD_VERSION".to_owned(),
+                version.map(|v| v.to_string()).unwrap_or_default(),
+            ),
+            (
+                "OTAD_JOB".to_owned(),
+                transfer.map(|t| t.spec.job_id.clone()).unwrap_or_default(),
+            ),
+        ];
+        let (id, promise) = self.promise(false);
+        op.running = Running::Report(stage, id);
+        self.ports.commands.run(
+            command,
+            &environment,
+            Box::new(move |end| promise.keep(Report::Command(end))),
+        );
+    }
+
+    fn on_command(&mut self, op: &mut Op, stage: Stage, end: CommandEnd) -> Result<(), Failure> {
+        let why = match end.code {
+            Some(code) => format!("exited with {code}"),
+            None => end.detail.clone(),
+        };
+        let sub = end
+            .code
+            .and_then(|code| u32::try_from(code).ok())
+            .unwrap_or_default();
+        match stage {
+            Stage::HostReset if end.code == Some(0) => {
+                if op.kind == Kind::Reset {
+                    op.after.push(TargetEvent::Restarted(self.config.file_id));
+                }
+                Ok(())
+            }
+            Stage::HostReset => Err(Failure::new(
+                code::ACTIVATE_FAILED,
+                sub,
+                format!("the reset command {why}"),
+            )),
+            Stage::Health if end.code == Some(0) => Ok(()),
+            Stage::Health => Err(Failure::new(
+                code::EXTRA_CHECK,
+                sub,
+                format!("the health check {why}"),
+            )),
+            _ => {
+                let version = match end.code {
+                    Some(0) => image::find_version(&end.stdout),
+                    Some(_) | None => None,
+                };
+                if version.is_none() {
+                    tracing::warn!(
+                        target = %self.config.name,
+                        "the version command gives no version: {why}"
+                    );
+                }
+                if let Some(state) = op.state.as_mut() {
+                    state.running = version;
+                }
+                self.tell_state(op);
+                Ok(())
+            }
+        }
+    }
+
+    fn tell_state(&mut self, op: &mut Op) {
+        if let Some(state) = op.state {
+            self.last_state = Some(state);
+            op.outcome = Outcome::State(state);
+        }
+    }
+
+    /// The first block map of a transfer.
+    pub(super) fn new_map(&self) -> Option<BlockMap> {
+        let number = self.record.transfer.as_ref()?.number;
+        Some(BlockMap::new(self.grid()?, number))
+    }
+}
+
+/// Highest code of `target-state` (`wit/pal/types.wit`).
+const STATE_MAX: u8 = 5;
+
+/// PAL: reject failed.
+const REJECT_FAILED: u8 = 0xea;

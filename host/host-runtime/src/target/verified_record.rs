@@ -1,0 +1,143 @@
+//! The durable list of images that this host has verified for a target.
+//!
+//! `otad launch` starts only a slot whose digest stands here: between the end of a verification and the start of the
+//! program lies a restart, and nothing but this list tells the launcher what the host knew. `otad target init` enters
+//! the first image. The list is short; the oldest entries go, the committed image stays.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{VERIFIED, state_name};
+use super::record::{self, Committed, TargetRecord};
+use super::serial;
+use crate::ports::state_dir::StateDir;
+use crate::types::{ImageInfo, Version};
+
+/// One verified image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedImage {
+    /// SHA-256 of all its bytes.
+    #[serde(with = "serial::hex32")]
+    pub sha256: [u8; 32],
+    /// Its bytes.
+    pub size: u64,
+    /// From bytes under the signature.
+    pub version: Option<Version>,
+    /// The trust-store entry that verified it, `unsigned`, or `initial` for the image that `target init` laid down.
+    pub signer: String,
+}
+
+impl From<&ImageInfo> for VerifiedImage {
+    fn from(info: &ImageInfo) -> Self {
+        Self {
+            sha256: info.sha256,
+            size: info.size,
+            version: info.version,
+            signer: info.signer.clone(),
+        }
+    }
+}
+
+/// The file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Listing {
+    format: u32,
+    images: Vec<VerifiedImage>,
+}
+
+/// Encoding of the file; another one is refused.
+const FORMAT: u32 = 1;
+
+/// The images that were verified for a target, newest last; none is an empty list.
+///
+/// # Errors
+/// What the medium says, and `InvalidData` for a file that is not of this build's format.
+pub fn list(state: &dyn StateDir, device: &str, target: &str) -> io::Result<Vec<VerifiedImage>> {
+    let Some(bytes) = state.load(&state_name(device, target, VERIFIED))? else {
+        return Ok(Vec::new());
+    };
+    let listing: Listing = serde_json::from_slice(&bytes)?;
+    if listing.format != FORMAT {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("format {}, this build reads {FORMAT}", listing.format),
+        ));
+    }
+    Ok(listing.images)
+}
+
+/// Whether an image with this digest was verified for the target.
+///
+/// # Errors
+/// As [`list`].
+pub fn contains(
+    state: &dyn StateDir,
+    device: &str,
+    target: &str,
+    sha256: &[u8; 32],
+) -> io::Result<bool> {
+    Ok(list(state, device, target)?
+        .iter()
+        .any(|image| image.sha256 == *sha256))
+}
+
+/// Enter a verified image; durable when it returns. Of the others the newest `keep` stay, and `pinned` (the committed
+/// image) in any case.
+pub(super) fn enter(
+    state: &dyn StateDir,
+    device: &str,
+    target: &str,
+    image: VerifiedImage,
+    pinned: Option<[u8; 32]>,
+    keep: usize,
+) -> io::Result<()> {
+    let mut images = list(state, device, target)?;
+    images.retain(|old| old.sha256 != image.sha256);
+    while images.len() > keep {
+        let Some(oldest) = images.iter().position(|old| Some(old.sha256) != pinned) else {
+            break;
+        };
+        images.remove(oldest);
+    }
+    images.push(image);
+    let listing = Listing {
+        format: FORMAT,
+        images,
+    };
+    state.store(
+        &state_name(device, target, VERIFIED),
+        &serde_json::to_vec_pretty(&listing)?,
+    )
+}
+
+/// Enter the image that `otad target init` laid down into `region`: it counts as verified and as the last committed
+/// one, so that the region is never written while it is. Any transfer that was recorded for the target is forgotten.
+///
+/// # Errors
+/// What the medium says.
+pub fn enter_initial(
+    state: &dyn StateDir,
+    device: &str,
+    target: &str,
+    region: &str,
+    image: VerifiedImage,
+) -> io::Result<()> {
+    let record = TargetRecord {
+        committed: Some(Committed {
+            regions: vec![region.to_owned()],
+            image: image.clone(),
+            product: None,
+        }),
+        ..TargetRecord::default()
+    };
+    let listing = Listing {
+        format: FORMAT,
+        images: vec![image],
+    };
+    state.store(
+        &state_name(device, target, VERIFIED),
+        &serde_json::to_vec_pretty(&listing)?,
+    )?;
+    record::store(state, device, target, &record)
+}

@@ -1,0 +1,219 @@
+//! What runs off the device's task: erasing, syncing, reading back. Each piece of work gets all it needs as values, and
+//! its end comes back through the target's inbox; a worker that dies is an end too.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use host_crypto::{Hasher, Request, TrustPolicy, Verified, VerifyError};
+
+use super::image::{Facts, Glance};
+use super::layout::{At, Layout};
+use super::map::{BlockMap, Grid};
+use crate::ports::commands::CommandEnd;
+use crate::ports::state_dir::StateDir;
+use crate::ports::workers::Wake;
+use crate::types::{Failure, FileSpec, code};
+
+/// Bytes read at a time: large enough for any disk, small enough to notice a cancel.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How something ended that was started elsewhere.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Storage was erased and synced.
+    Erased(Result<(), Failure>),
+    /// The block map was replayed and checked.
+    Checked(Result<BlockMap, Failure>),
+    /// The file was read back.
+    ReadBack(Result<Box<ReadBack>, Failure>),
+    /// Data and map were synced; the entries that it covers.
+    Synced(u32, Result<(), Failure>),
+    /// An operator's command ended.
+    Command(CommandEnd),
+    /// Whoever should have reported is gone.
+    Lost,
+}
+
+/// A file that was read back, hashed and verified.
+#[derive(Debug)]
+pub(super) struct ReadBack {
+    pub(super) verified: Verified,
+    pub(super) facts: Facts,
+}
+
+/// Where reports arrive, from any thread.
+#[derive(Default)]
+pub(super) struct Inbox(Mutex<VecDeque<(u64, Report)>>);
+
+impl Inbox {
+    /// The oldest report.
+    pub(super) fn take(&self) -> Option<(u64, Report)> {
+        self.lock().pop_front()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Report)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right and duty to report once; dropped without a report it reports [`Report::Lost`].
+pub(super) struct Promise {
+    inbox: Arc<Inbox>,
+    wake: Wake,
+    id: u64,
+    kept: bool,
+}
+
+impl Promise {
+    pub(super) fn new(inbox: &Arc<Inbox>, wake: &Wake, id: u64) -> Self {
+        Self {
+            inbox: Arc::clone(inbox),
+            wake: Arc::clone(wake),
+            id,
+            kept: false,
+        }
+    }
+
+    pub(super) fn keep(mut self, report: Report) {
+        self.send(report);
+    }
+
+    fn send(&mut self, report: Report) {
+        self.kept = true;
+        self.inbox.lock().push_back((self.id, report));
+        (self.wake)();
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.send(Report::Lost);
+        }
+    }
+}
+
+/// A storage failure with its place.
+pub(super) fn storage(step: &str, at: &At) -> Failure {
+    Failure::storage(format_args!("{step} `{}`", at.place), &at.error)
+}
+
+/// Erase all storage that the file touches.
+pub(super) fn erase(layout: &Layout) -> Result<(), Failure> {
+    layout.erase().map_err(|at| storage("erase", &at))?;
+    layout.sync().map_err(|at| storage("sync erased", &at))
+}
+
+/// Replay the block map and read again what was not synced; a map that lost something is written anew.
+pub(super) fn check(
+    state: &dyn StateDir,
+    name: &str,
+    grid: Grid,
+    number: u64,
+    layout: &Layout,
+) -> Result<BlockMap, Failure> {
+    let log = state
+        .load(name)
+        .map_err(|e| Failure::storage("read the block map", &e))?
+        .unwrap_or_default();
+    let replayed = BlockMap::replay(&log, grid, number);
+    let mut map = replayed.map;
+    let mut bad = Vec::new();
+    let mut buffer = vec![0; grid.block as usize];
+    for (index, crc) in map.suspects() {
+        let block = &mut buffer[..grid.length(index) as usize];
+        layout
+            .read_at(grid.offset(index), block)
+            .map_err(|at| storage("check blocks in", &at))?;
+        if crc32c::crc32c(block) != crc {
+            bad.push(index);
+        }
+    }
+    if replayed.torn || !bad.is_empty() {
+        map.drop_blocks(&bad);
+        layout.sync().map_err(|at| storage("sync", &at))?;
+        map.all_synced();
+        state
+            .store(name, &map.log())
+            .map_err(|e| Failure::storage("write the block map", &e))?;
+    }
+    Ok(map)
+}
+
+/// Make data durable, then the map that says so.
+pub(super) fn sync(
+    state: &dyn StateDir,
+    name: &str,
+    layout: &Layout,
+    covered: u32,
+) -> Result<(), Failure> {
+    layout.sync().map_err(|at| storage("sync", &at))?;
+    state
+        .append(name, &BlockMap::mark(covered), true)
+        .map_err(|e| Failure::storage("write the block map", &e))
+}
+
+/// What reading back needs.
+pub(super) struct ReadBackOrder {
+    pub(super) layout: Layout,
+    pub(super) spec: FileSpec,
+    pub(super) trust: Arc<TrustPolicy>,
+    pub(super) wall_s: Option<u64>,
+    pub(super) glance: Glance,
+    /// Set to give up.
+    pub(super) cancel: Arc<AtomicBool>,
+    /// Bytes read so far.
+    pub(super) progress: Arc<AtomicU64>,
+}
+
+/// Sync the file, let `locked` write down that it is closed, read it back from its storage, hash it, and check the
+/// signature.
+pub(super) fn read_back(
+    mut order: ReadBackOrder,
+    locked: impl FnOnce() -> Result<(), Failure>,
+) -> Result<Box<ReadBack>, Failure> {
+    order.layout.sync().map_err(|at| storage("sync", &at))?;
+    locked()?;
+    let size = order.spec.size;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; READ_BYTES];
+    while hasher.size() < size {
+        if order.cancel.load(Ordering::Relaxed) {
+            return Err(Failure::new(
+                code::CANCELLED,
+                0,
+                "reading back was cancelled",
+            ));
+        }
+        let at = hasher.size();
+        let n = usize::try_from(size - at)
+            .unwrap_or(READ_BYTES)
+            .min(READ_BYTES);
+        let bytes = &mut buffer[..n];
+        order
+            .layout
+            .read_at(at, bytes)
+            .map_err(|at| storage("read back", &at))?;
+        hasher.update(bytes);
+        order.glance.update(at, bytes);
+        order.progress.store(hasher.size(), Ordering::Relaxed);
+    }
+    let hashed = hasher.finish();
+    let request = Request {
+        kind: &order.spec.signature_kind,
+        signature: &order.spec.signature,
+        label: &order.spec.certificate,
+    };
+    let verified = order
+        .trust
+        .verify(&hashed, &request, order.wall_s)
+        .map_err(|e| refused(&e))?;
+    let facts = order.glance.finish(size)?;
+    Ok(Box::new(ReadBack { verified, facts }))
+}
+
+/// A signature that does not hold, in the agent's codes.
+pub(super) fn refused(error: &VerifyError) -> Failure {
+    Failure::new(error.main(), error.sub(), error.to_string())
+}

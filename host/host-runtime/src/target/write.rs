@@ -1,0 +1,511 @@
+//! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
+//!
+//! A block counts as held once the storage took it and its record was appended. Data and map are made durable together
+//! by a worker, after so many bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they
+//! wait. A failed sync releases everything since the last good one and fails the transfer's next operations: after
+//! fsync has failed once, what a read says is no proof that the medium has it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::TargetEvent;
+use super::config::limit;
+use super::duty::DutyRun;
+use super::machine::Target;
+use super::map::{BlockMap, Grid};
+use super::record::Phase;
+use super::script::Kind;
+use super::work::{self, Report};
+use crate::plugin::Duty;
+use crate::types::{Failure, Outcome, Token, code};
+
+/// Most bytes of one write (`wit/agent/pal.wit`).
+pub(super) const WRITE_MAX_BYTES: usize = 131_072;
+
+/// A write under way.
+pub(super) struct Write {
+    token: Token,
+    offset: u64,
+    data: Vec<u8>,
+    /// What is to be written, in bytes of `data`: runs of blocks not yet held. `None` until it begins.
+    runs: Option<Vec<Range<usize>>>,
+    /// What is left of them, cut to the plugin's largest write.
+    pieces: VecDeque<Range<usize>>,
+    duty: Option<DutyRun>,
+}
+
+impl Write {
+    pub(super) fn new(token: Token, offset: u64, data: Vec<u8>) -> Self {
+        Self {
+            token,
+            offset,
+            data,
+            runs: None,
+            pieces: VecDeque::new(),
+            duty: None,
+        }
+    }
+}
+
+/// The sync under way, and the last one's failure.
+#[derive(Debug, Default)]
+pub(super) struct Sync {
+    /// Report number.
+    under_way: Option<u64>,
+    /// When the first block since the last sync was written.
+    since: Option<u64>,
+    failed: Option<Failure>,
+}
+
+impl Sync {
+    pub(super) fn is_report(&self, id: u64) -> bool {
+        self.under_way == Some(id)
+    }
+
+    /// The failure of an earlier sync of this transfer.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match &self.failed {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Another transfer, or the same after its blocks were checked. Nothing is under way: it was drained.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Check a write against the grid: whole blocks, within the file.
+pub(super) fn check_write(grid: Grid, offset: u64, length: usize) -> Result<(), Failure> {
+    let refuse = |reason: String| Err(Failure::new(code::BAD_ARGUMENT, 0, reason));
+    let block = u64::from(grid.block);
+    if length == 0 || length > WRITE_MAX_BYTES {
+        return refuse(format!(
+            "a write of {length} bytes, expected 1 to {WRITE_MAX_BYTES}"
+        ));
+    }
+    if offset % block != 0 {
+        return refuse(format!(
+            "offset {offset} is not on the grid of {block} bytes"
+        ));
+    }
+    match offset.checked_add(length as u64) {
+        Some(end) if end > grid.size => refuse(format!(
+            "{length} bytes at {offset} are beyond the file of {} bytes",
+            grid.size
+        )),
+        Some(end) if end % block != 0 && end != grid.size => refuse(format!(
+            "{length} bytes at {offset} are not whole blocks of {block} bytes"
+        )),
+        Some(_) => Ok(()),
+        None => refuse(format!("offset {offset} is beyond any file")),
+    }
+}
+
+impl Target {
+    /// Write what can be written now.
+    pub(super) fn pump(&mut self, now_ms: u64) {
+        loop {
+            if self.op.is_some() || self.writes.is_empty() {
+                return;
+            }
+            let began = self.writes.front().is_some_and(|w| w.runs.is_some());
+            if !began && self.must_wait_for_sync() {
+                return;
+            }
+            if self.is_direct() && !self.plugin.is_attached() {
+                if began {
+                    // Its plugin broke between two steps.
+                    self.fail_first(&self.broken());
+                    continue;
+                }
+                self.begin(now_ms, None, Kind::Revive);
+                continue;
+            }
+            let Some(mut write) = self.writes.pop_front() else {
+                return;
+            };
+            let end = match self.write(now_ms, &mut write) {
+                Ok(false) => {
+                    self.writes.push_front(write);
+                    return;
+                }
+                Ok(true) => Outcome::Nothing,
+                Err(failure) => Outcome::Failed(failure),
+            };
+            self.events.push_back(TargetEvent::Done {
+                token: write.token,
+                outcome: end,
+            });
+        }
+    }
+
+    /// Go on with a write; `Ok(false)` = its plugin sleeps.
+    fn write(&mut self, now_ms: u64, write: &mut Write) -> Result<bool, Failure> {
+        let (Some(grid), Some(map)) = (self.grid(), self.map.as_ref()) else {
+            return Err(Failure::new(
+                code::BUSY,
+                0,
+                "the transfer takes no blocks now",
+            ));
+        };
+        self.sync.check()?;
+        let runs = match &write.runs {
+            Some(runs) => runs.clone(),
+            None => {
+                let runs = missing_runs(map, grid, write.offset, write.data.len());
+                write.pieces = self.pieces(&runs);
+                write.runs = Some(runs.clone());
+                runs
+            }
+        };
+        if self.is_direct() {
+            if !self.write_by_plugin(now_ms, write)? {
+                return Ok(false);
+            }
+        } else {
+            self.write_staged(write)?;
+        }
+        self.enter_blocks(now_ms, grid, write, &runs)?;
+        Ok(true)
+    }
+
+    fn write_by_plugin(&mut self, now_ms: u64, write: &mut Write) -> Result<bool, Failure> {
+        let limits = self.config.limits.clone();
+        let mut steps = limits.steps_per_poll;
+        while let Some(piece) = write.pieces.front().cloned() {
+            let answer = match write.duty.take() {
+                None => {
+                    let at = write.offset + piece.start as u64;
+                    let data = &write.data[piece];
+                    self.plugin.call(|plugin| plugin.write_block(at, data))?
+                }
+                Some(run) if steps == 0 || !run.due(now_ms, false, &limits) => {
+                    write.duty = Some(run);
+                    return Ok(false);
+                }
+                Some(mut run) => {
+                    steps -= 1;
+                    let budget = limits.step_budget_bytes;
+                    let answer = self.plugin.call(|plugin| plugin.step(budget))?;
+                    if let Duty::Working { done, total, wake } = answer {
+                        run.stepped(now_ms, (done, total), wake, &limits)
+                            .map_err(|reason| self.plugin.strike(&reason))?;
+                        write.duty = Some(run);
+                        continue;
+                    }
+                    answer
+                }
+            };
+            match answer {
+                Duty::Finished(_) => {
+                    write.pieces.pop_front();
+                }
+                Duty::Working { done, total, wake } => {
+                    let run = DutyRun::begin(now_ms, done, total, wake)
+                        .map_err(|reason| self.plugin.strike(&reason))?;
+                    write.duty = Some(run);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn write_staged(&mut self, write: &mut Write) -> Result<(), Failure> {
+        let layout = self.layout()?;
+        while let Some(piece) = write.pieces.pop_front() {
+            layout
+                .write_at(write.offset + piece.start as u64, &write.data[piece])
+                .map_err(|at| work::storage("write", &at))?;
+        }
+        Ok(())
+    }
+
+    /// The storage has the blocks: enter them, and tell that they are held.
+    fn enter_blocks(
+        &mut self,
+        now_ms: u64,
+        grid: Grid,
+        write: &Write,
+        runs: &[Range<usize>],
+    ) -> Result<(), Failure> {
+        let name = self.map_name();
+        let Some(map) = self.map.as_mut() else {
+            return Ok(());
+        };
+        let block = grid.block as usize;
+        let mut records = Vec::new();
+        let mut entered = Vec::new();
+        for run in runs {
+            let first = (write.offset + run.start as u64) / u64::from(grid.block);
+            let first = u32::try_from(first).unwrap_or(u32::MAX);
+            let crcs: Vec<u32> = write.data[run.clone()]
+                .chunks(block)
+                .map(crc32c::crc32c)
+                .collect();
+            records.extend(BlockMap::record(first, &crcs));
+            entered.push((first, crcs));
+        }
+        if entered.is_empty() {
+            return Ok(());
+        }
+        let state = &self.ports.state;
+        let appended = if self.map_torn {
+            state.store(&name, &map.log()).map(|()| {
+                self.map_torn = false;
+                map.log_rewritten();
+            })
+        } else {
+            Ok(())
+        }
+        .and_then(|()| {
+            state.append(&name, &records, false).inspect_err(|_| {
+                // Perhaps a part of it is there.
+                self.map_torn = true;
+            })
+        });
+        appended.map_err(|e| Failure::storage("write the block map", &e))?;
+        for (first, crcs) in entered {
+            map.enter(first, &crcs);
+        }
+        let (held, fresh) = (map.prefix_bytes(), map.unsynced_bytes());
+        self.staged.set_held(held);
+        self.data = true;
+        self.sync.since.get_or_insert(now_ms);
+        if fresh >= self.config.sync_bytes.max(1) {
+            self.begin_sync()?;
+        }
+        Ok(())
+    }
+
+    /// Cut runs to what the plugin takes at a time.
+    fn pieces(&self, runs: &[Range<usize>]) -> VecDeque<Range<usize>> {
+        let largest = if self.is_direct() {
+            (self.plugin.description().largest_write as usize).clamp(1, WRITE_MAX_BYTES)
+        } else {
+            WRITE_MAX_BYTES
+        };
+        runs.iter()
+            .flat_map(|run| {
+                let end = run.end;
+                run.clone()
+                    .step_by(largest)
+                    .map(move |start| start..end.min(start + largest))
+            })
+            .collect()
+    }
+
+    /// Twice as much as a sync covers waits for one already.
+    fn must_wait_for_sync(&self) -> bool {
+        let fresh = self.map.as_ref().map_or(0, BlockMap::unsynced_bytes);
+        self.sync.under_way.is_some() && fresh >= self.config.sync_bytes.max(1).saturating_mul(2)
+    }
+
+    /// Begin to make data and map durable, if nothing of the kind is under way.
+    fn begin_sync(&mut self) -> Result<(), Failure> {
+        let Some(covered) = self.map.as_ref().map(BlockMap::entries) else {
+            return Ok(());
+        };
+        if self.sync.under_way.is_some() {
+            return Ok(());
+        }
+        let layout = self.layout()?;
+        let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
+        let (id, promise) = self.promise(true);
+        self.sync.under_way = Some(id);
+        self.sync.since = None;
+        self.ports.workers.run(Box::new(move || {
+            let end = work::sync(&*state, &name, &layout, covered);
+            promise.keep(Report::Synced(covered, end));
+        }));
+        Ok(())
+    }
+
+    pub(super) fn on_synced(&mut self, now_ms: u64, report: Report) {
+        self.sync.under_way = None;
+        let end = match report {
+            Report::Synced(covered, Ok(())) => {
+                if let Some(map) = self.map.as_mut() {
+                    map.synced(covered);
+                    if map.unsynced_bytes() > 0 {
+                        self.sync.since.get_or_insert(now_ms);
+                    }
+                }
+                Ok(())
+            }
+            Report::Synced(_, Err(failure)) => Err(failure),
+            _ => Err(Failure::new(
+                code::STORAGE,
+                0,
+                "the syncing worker has died",
+            )),
+        };
+        if let Err(failure) = end {
+            tracing::error!(
+                device = %self.device, target = %self.config.name,
+                "blocks since the last sync are lost: {failure}"
+            );
+            self.release_unsynced();
+            self.sync.failed = Some(failure);
+        }
+    }
+
+    /// Forget the blocks since the last sync, here and on the medium.
+    fn release_unsynced(&mut self) {
+        let name = self.map_name();
+        let Some(map) = self.map.as_mut() else { return };
+        map.drop_unsynced();
+        map.log_rewritten();
+        self.map_torn = match self.ports.state.store(&name, &map.log()) {
+            Ok(()) => false,
+            Err(e) => {
+                tracing::error!(target = %self.config.name, "the block map cannot be written: {e}");
+                true
+            }
+        };
+    }
+
+    /// Sync what has been lying about for long enough.
+    pub(super) fn sync_by_time(&mut self, now_ms: u64) {
+        let due = self.sync_wake_at().is_some_and(|at| now_ms >= at);
+        if due && self.phase() == Some(Phase::Receiving) {
+            if let Err(failure) = self.begin_sync() {
+                self.sync.failed = Some(failure);
+            }
+            self.collect(now_ms);
+        }
+    }
+
+    pub(super) fn sync_wake_at(&self) -> Option<u64> {
+        if self.sync.under_way.is_some() || self.map.is_none() || self.sync.failed.is_some() {
+            return None;
+        }
+        Some(self.sync.since? + self.config.limits.sync_after_ms)
+    }
+
+    pub(super) fn write_wake_at(&self) -> Option<u64> {
+        let duty = self.writes.front()?.duty.as_ref()?;
+        Some(duty.wake_at(&self.config.limits))
+    }
+
+    /// Take a write; it is tried at once.
+    pub(super) fn queue_write(&mut self, now_ms: u64, write: Write) -> Result<(), Failure> {
+        let max = self.config.limits.pending_writes_max;
+        if self.writes.len() >= max {
+            return Err(Failure::new(
+                code::LIMIT,
+                limit::PENDING_WRITES,
+                format!("{max} writes wait already; ask for no more than the window"),
+            ));
+        }
+        self.writes.push_back(write);
+        self.collect(now_ms);
+        self.pump(now_ms);
+        Ok(())
+    }
+
+    /// End all writes that wait.
+    pub(super) fn fail_writes(&mut self, failure: &Failure) {
+        while !self.writes.is_empty() {
+            self.fail_first(failure);
+        }
+    }
+
+    fn fail_first(&mut self, failure: &Failure) {
+        if let Some(write) = self.writes.pop_front() {
+            self.events.push_back(TargetEvent::Done {
+                token: write.token,
+                outcome: Outcome::Failed(failure.clone()),
+            });
+        }
+    }
+
+    /// Cancel all writes that wait; `true` if one had begun a duty.
+    pub(super) fn cancel_writes(&mut self) -> bool {
+        let began = self.writes.front().is_some_and(|w| w.duty.is_some());
+        while let Some(write) = self.writes.pop_front() {
+            self.tell_cancelled(Some(write.token));
+        }
+        began
+    }
+
+    fn broken(&self) -> Failure {
+        Failure::new(
+            code::PLUGIN_FAILED,
+            self.plugin.strikes(),
+            "the plugin broke while it wrote a block",
+        )
+    }
+}
+
+/// The runs of blocks in `offset..offset + length` that are not held, in bytes from `offset`.
+fn missing_runs(map: &BlockMap, grid: Grid, offset: u64, length: usize) -> Vec<Range<usize>> {
+    let block = grid.block as usize;
+    let first = u32::try_from(offset / u64::from(grid.block)).unwrap_or(u32::MAX);
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, start) in (first..).zip((0..length).step_by(block)) {
+        if map.holds(index) {
+            continue;
+        }
+        let end = length.min(start + block);
+        match runs.last_mut() {
+            Some(run) if run.end == start => run.end = end,
+            _ => runs.push(start..end),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: Grid = Grid {
+        size: 1000,
+        block: 256,
+    };
+
+    #[test]
+    fn a_write_is_whole_blocks_of_the_grid_within_the_file() {
+        for (offset, length, good) in [
+            (0, 256, true),
+            (0, 1000, true),
+            (256, 512, true),
+            (768, 232, true),
+            (0, 0, false),
+            (0, 255, false),
+            (1, 256, false),
+            (768, 231, false),
+            (768, 256, false),
+            (1024, 1, false),
+            (u64::MAX - 255, 256, false),
+            (u64::MAX - 1000, 1, false),
+        ] {
+            assert_eq!(
+                check_write(GRID, offset, length).is_ok(),
+                good,
+                "{offset} {length}"
+            );
+        }
+        let large = Grid {
+            size: 1 << 30,
+            block: 131_072,
+        };
+        assert!(check_write(large, 0, WRITE_MAX_BYTES).is_ok());
+        assert!(check_write(large, 0, WRITE_MAX_BYTES + 1).is_err());
+    }
+
+    #[test]
+    fn only_the_blocks_that_are_missing_are_written() {
+        let mut map = BlockMap::new(GRID, 1);
+        assert_eq!(missing_runs(&map, GRID, 0, 1000), [0..1000]);
+        map.enter(1, &[0]);
+        assert_eq!(missing_runs(&map, GRID, 0, 1000), [0..256, 512..1000]);
+        assert_eq!(missing_runs(&map, GRID, 512, 488), [0..488]);
+        map.enter(3, &[0]);
+        assert_eq!(missing_runs(&map, GRID, 512, 488), [0..256]);
+        assert_eq!(missing_runs(&map, GRID, 256, 256), []);
+    }
+}
