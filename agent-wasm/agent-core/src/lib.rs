@@ -11,11 +11,15 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod code;
 pub mod document;
 pub mod jobs;
+pub mod settings;
 pub mod stream;
+pub mod types;
 
 mod base64;
+mod cbor;
 mod json;
 mod text;

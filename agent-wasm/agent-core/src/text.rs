@@ -36,20 +36,24 @@ pub(crate) fn push_hex8(out: &mut String, value: u32) {
 /// Pushes a text as the inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
 pub(crate) fn push_json_escaped(out: &mut String, text: &str) {
     for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            control if (control as u32) < 0x20 => {
-                let code = control as u32;
+        let escape = match character {
+            '"' | '\\' => character,
+            '\n' => 'n',
+            '\r' => 'r',
+            '\t' => 't',
+            '\0'..='\x1f' => {
                 out.push_str("\\u00");
-                out.push(char::from(HEX[(code >> 4) as usize]));
-                out.push(char::from(HEX[(code & 0xf) as usize]));
+                out.push(if character < '\x10' { '0' } else { '1' });
+                out.push(char::from(HEX[(character as usize) & 0xf]));
+                continue;
             }
-            other => out.push(other),
-        }
+            plain => {
+                out.push(plain);
+                continue;
+            }
+        };
+        out.push('\\');
+        out.push(escape);
     }
 }
 

@@ -8,7 +8,9 @@ use crate::code::Base64Status;
 use crate::jobs::StreamId;
 use crate::json::{self, Value};
 
-use super::member::{bad_name, check_length, needed, number, number_u32, plain_text, put, text};
+use super::member::{
+    bad_name, check_length, collect, needed, number, number_or_0, number_u32, plain_text, text,
+};
 use super::{Field, ParseError};
 
 /// Most files in a job: more than any gateway has targets, few enough for one journal.
@@ -72,12 +74,6 @@ impl SignatureKind {
             Self::Sha1Rsa => "sig-sha1-rsa",
             Self::Sha1Ecdsa => "sig-sha1-ecdsa",
         }
-    }
-
-    /// The kind of a key.
-    #[must_use]
-    pub fn from_key(key: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.key() == key)
     }
 }
 
@@ -148,11 +144,7 @@ impl Job {
 /// Whether a document is for this parser: an object with a member `afr_ota`. Any other is a custom or a foreign job.
 #[must_use]
 pub fn is_ota(document: &str) -> bool {
-    let parsed = check_length(document.len())
-        .is_ok()
-        .then(|| json::parse(document).ok());
-    let members = parsed.flatten().and_then(Value::members);
-    members.is_some_and(|mut members| members.any(|(key, _)| key == "afr_ota"))
+    matches!(afr_ota(document), Ok(_) | Err(ParseError::Duplicate { .. }))
 }
 
 /// Reads an `afr_ota` job document: the value of `jobDocument`, as [`super::JobExecution::document`] has it.
@@ -160,32 +152,27 @@ pub fn is_ota(document: &str) -> bool {
 /// # Errors
 /// [`ParseError::NotOta`] if it is for somebody else; otherwise the first defect, the job's author is at fault.
 pub fn parse_job(document: &str) -> Result<Job, ParseError> {
-    check_length(document.len())?;
-    let members = json::parse(document)?.members().ok_or(ParseError::NotOta)?;
-    let mut ota = None;
-    for (key, value) in members {
-        if key == "afr_ota" {
-            put(&mut ota, value, Field::AfrOta)?;
-        }
-    }
-    let ota = ota.ok_or(ParseError::NotOta)?;
-    let members = ota.members().ok_or(ParseError::WrongType {
-        field: Field::AfrOta,
-    })?;
-    let (mut protocols, mut stream, mut files) = (None, None, None);
-    for (key, value) in members {
-        match &*key {
-            "protocols" => put(&mut protocols, read_protocols(value)?, Field::Protocols)?,
-            "streamname" => put(&mut stream, read_stream(value)?, Field::StreamName)?,
-            "files" => put(&mut files, read_files(value)?, Field::Files)?,
-            _ => {}
-        }
-    }
+    const KEYS: [(&str, Field); 3] = [
+        ("protocols", Field::Protocols),
+        ("streamname", Field::StreamName),
+        ("files", Field::Files),
+    ];
+    let [protocols, stream, files] = collect(afr_ota(document)?, Field::AfrOta, &KEYS)?;
     Ok(Job {
-        protocols: needed(protocols, Field::Protocols)?,
-        stream: stream.flatten(),
-        files: needed(files, Field::Files)?,
+        protocols: read_protocols(needed(protocols, Field::Protocols)?)?,
+        stream: stream.map_or(Ok(None), read_stream)?,
+        files: read_files(needed(files, Field::Files)?)?,
     })
+}
+
+fn afr_ota(document: &str) -> Result<Value<'_>, ParseError> {
+    check_length(document.len())?;
+    let document = json::parse(document)?;
+    if !matches!(document, Value::Object(_)) {
+        return Err(ParseError::NotOta);
+    }
+    let [ota] = collect(document, Field::Message, &[("afr_ota", Field::AfrOta)])?;
+    ota.ok_or(ParseError::NotOta)
 }
 
 fn read_protocols(value: Value<'_>) -> Result<Protocols, ParseError> {
@@ -235,65 +222,70 @@ fn read_files(value: Value<'_>) -> Result<Vec<FileEntry>, ParseError> {
     }
 }
 
+/// The members of a file; the signature's four keys come last.
+const FILE_KEYS: [(&str, Field); 12] = [
+    ("fileid", Field::FileId),
+    ("filesize", Field::FileSize),
+    ("filepath", Field::FilePath),
+    ("certfile", Field::CertFile),
+    ("update_data_url", Field::UpdateDataUrl),
+    ("auth_scheme", Field::AuthScheme),
+    ("attr", Field::Attributes),
+    ("fileType", Field::FileType),
+    (SignatureKind::ALL[0].key(), Field::Signature),
+    (SignatureKind::ALL[1].key(), Field::Signature),
+    (SignatureKind::ALL[2].key(), Field::Signature),
+    (SignatureKind::ALL[3].key(), Field::Signature),
+];
+
 fn read_file(value: Value<'_>, file: u32) -> Result<FileEntry, ParseError> {
-    let members = value.members().ok_or(ParseError::WrongType {
-        field: Field::Files,
-    })?;
-    let (mut file_id, mut size) = (None, None);
-    let (mut path, mut certificate, mut url, mut auth_scheme) = (None, None, None, None);
-    let (mut attributes, mut file_type) = (None, None);
-    let mut signature: Option<Signature> = None;
-    for (key, value) in members {
-        let (slot, field, most) = match &*key {
-            "filepath" => (&mut path, Field::FilePath, PATH_MAX_BYTES),
-            "certfile" => (&mut certificate, Field::CertFile, CERTIFICATE_MAX_BYTES),
-            "update_data_url" => (&mut url, Field::UpdateDataUrl, URL_MAX_BYTES),
-            "auth_scheme" => (&mut auth_scheme, Field::AuthScheme, AUTH_SCHEME_MAX_BYTES),
-            "filesize" => {
-                let field = Field::FileSize;
-                put(&mut size, number(value, field)?, field)?;
-                continue;
-            }
-            "fileid" | "attr" | "fileType" => {
-                let (slot, field) = match &*key {
-                    "fileid" => (&mut file_id, Field::FileId),
-                    "attr" => (&mut attributes, Field::Attributes),
-                    _ => (&mut file_type, Field::FileType),
-                };
-                put(slot, number_u32(value, field)?, field)?;
-                continue;
-            }
-            other => {
-                if let Some(kind) = SignatureKind::from_key(other) {
-                    if signature
-                        .as_ref()
-                        .is_some_and(|earlier| earlier.kind != kind)
-                    {
-                        return Err(ParseError::TwoSignatures { file });
-                    }
-                    let bytes = read_signature(value, file)?;
-                    put(&mut signature, Signature { kind, bytes }, Field::Signature)?;
-                }
-                continue;
-            }
-        };
-        put(slot, plain_text(value, field, most)?, field)?;
-    }
-    let size = needed(size, Field::FileSize)?;
+    let members = collect(value, Field::Files, &FILE_KEYS)?;
+    let [
+        id,
+        size,
+        path,
+        certificate,
+        url,
+        scheme,
+        attributes,
+        file_type,
+        signatures @ ..,
+    ] = members;
+    let size = number(needed(size, Field::FileSize)?, Field::FileSize)?;
     if size == 0 {
         return Err(ParseError::ZeroFileSize { file });
     }
+    let url = plain_text(url, Field::UpdateDataUrl, URL_MAX_BYTES)?;
+    let auth_scheme = plain_text(scheme, Field::AuthScheme, AUTH_SCHEME_MAX_BYTES)?;
     Ok(FileEntry {
-        file_id: needed(file_id, Field::FileId)?,
+        file_id: number_u32(needed(id, Field::FileId)?, Field::FileId)?,
         size,
-        path: path.unwrap_or_default(),
-        certificate: certificate.unwrap_or_default(),
-        signature,
-        url: url.filter(|url| !url.is_empty()),
-        auth_scheme: auth_scheme.filter(|scheme| !scheme.is_empty()),
-        attributes: attributes.unwrap_or(0),
-        file_type: file_type.unwrap_or(0),
+        path: plain_text(path, Field::FilePath, PATH_MAX_BYTES)?,
+        certificate: plain_text(certificate, Field::CertFile, CERTIFICATE_MAX_BYTES)?,
+        signature: read_signatures(signatures, file)?,
+        url: Some(url).filter(|url| !url.is_empty()),
+        auth_scheme: Some(auth_scheme).filter(|scheme| !scheme.is_empty()),
+        attributes: number_or_0(attributes, Field::Attributes)?,
+        file_type: number_or_0(file_type, Field::FileType)?,
     })
+}
+
+fn read_signatures(
+    values: [Option<Value<'_>>; 4],
+    file: u32,
+) -> Result<Option<Signature>, ParseError> {
+    let mut signature = None;
+    for (kind, value) in SignatureKind::ALL.into_iter().zip(values) {
+        let Some(value) = value else { continue };
+        if signature.is_some() {
+            return Err(ParseError::TwoSignatures { file });
+        }
+        signature = Some(Signature {
+            kind,
+            bytes: read_signature(value, file)?,
+        });
+    }
+    Ok(signature)
 }
 
 fn read_signature(value: Value<'_>, file: u32) -> Result<Vec<u8>, ParseError> {

@@ -38,12 +38,39 @@ pub(super) const fn check_length(bytes: usize) -> Result<(), ParseError> {
     }
 }
 
-/// Fills a member that was not there before.
-pub(crate) fn put<T>(slot: &mut Option<T>, value: T, field: Field) -> Result<(), ParseError> {
-    if slot.is_some() {
-        return Err(ParseError::Duplicate { field });
+/// Walks an object once and hands out the members under these keys, in the order of the keys. All others are passed over.
+///
+/// One walk for every object there is: reading member by member into typed places makes a copy of the walk for each.
+pub(crate) fn collect<'a, const N: usize>(
+    object: Value<'a>,
+    whole: Field,
+    keys: &[(&str, Field); N],
+) -> Result<[Option<Value<'a>>; N], ParseError> {
+    let mut found = [None; N];
+    fill(object, whole, keys, &mut found)?;
+    Ok(found)
+}
+
+fn fill<'a>(
+    object: Value<'a>,
+    whole: Field,
+    keys: &[(&str, Field)],
+    found: &mut [Option<Value<'a>>],
+) -> Result<(), ParseError> {
+    for (key, value) in object
+        .members()
+        .ok_or(ParseError::WrongType { field: whole })?
+    {
+        let slot = keys
+            .iter()
+            .zip(&mut *found)
+            .find(|((name, _), _)| *name == key);
+        if let Some(((_, field), slot)) = slot
+            && slot.replace(value).is_some()
+        {
+            return Err(ParseError::Duplicate { field: *field });
+        }
     }
-    *slot = Some(value);
     Ok(())
 }
 
@@ -62,11 +89,15 @@ pub(crate) fn text(value: Value<'_>, field: Field) -> Result<Cow<'_, str>, Parse
 }
 
 /// A text of at most `most` bytes without control characters: they would end a path early or forge a line of a log.
+/// Empty if it is not there.
 pub(super) fn plain_text(
-    value: Value<'_>,
+    value: Option<Value<'_>>,
     field: Field,
     most: usize,
 ) -> Result<String, ParseError> {
+    let Some(value) = value else {
+        return Ok(String::new());
+    };
     let text = text(value, field)?;
     if text.len() > most {
         return Err(ParseError::TooLong {
@@ -107,26 +138,29 @@ pub(crate) fn number(value: Value<'_>, field: Field) -> Result<u64, ParseError> 
             return Err(ParseError::WrongType { field });
         }
     };
-    let (digits, base) = match digits
-        .strip_prefix("0x")
-        .or_else(|| digits.strip_prefix("0X"))
-    {
-        Some(digits) => (digits, 16),
-        None => (digits, 10),
+    let bytes = digits.as_bytes();
+    let (digits, base) = match bytes {
+        [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
+        [b'0', _, ..] => return Err(ParseError::BadNumber { field }),
+        digits => (digits, 10),
     };
-    let octal = base == 10 && digits.len() > 1 && digits.starts_with('0');
-    if digits.is_empty() || octal || !digits.chars().all(|digit| digit.is_digit(base)) {
+    if digits.is_empty() {
         return Err(ParseError::BadNumber { field });
     }
-    let mut number = 0u64;
-    for digit in digits.chars() {
-        let digit = digit.to_digit(base).unwrap_or(0);
-        number = number
-            .checked_mul(u64::from(base))
-            .and_then(|number| number.checked_add(u64::from(digit)))
-            .ok_or(ParseError::NumberTooLarge { field })?;
+    let mut number = Some(0u64);
+    for digit in digits {
+        let digit = char::from(*digit)
+            .to_digit(base)
+            .ok_or(ParseError::BadNumber { field })?;
+        let shifted = number.and_then(|number| number.checked_mul(u64::from(base)));
+        number = shifted.and_then(|number| number.checked_add(u64::from(digit)));
     }
-    Ok(number)
+    number.ok_or(ParseError::NumberTooLarge { field })
+}
+
+/// A number of at most 32 bits, 0 if it is not there.
+pub(super) fn number_or_0(value: Option<Value<'_>>, field: Field) -> Result<u32, ParseError> {
+    value.map_or(Ok(0), |value| number_u32(value, field))
 }
 
 /// A number of at most 32 bits.

@@ -1,11 +1,11 @@
 //! Messages that carry a job, or say that there is none.
 
-use alloc::borrow::Cow;
-
-use crate::jobs::{ExecutionStatus, JobId, ReplyToken, StatusDetails, read_details, read_token};
+use crate::jobs::{
+    ExecutionStatus, JobId, ReplyToken, StatusDetails, read_details, read_status, read_token,
+};
 use crate::json::Value;
 
-use super::member::{bad_name, needed, number, parse_message, put, text};
+use super::member::{bad_name, collect, needed, number, parse_message, text};
 use super::{Field, ParseError};
 
 /// A message on `$next/get/accepted`, `<job>/get/accepted` or `notify-next`.
@@ -57,78 +57,34 @@ impl From<ParseError> for ReplyError {
 /// # Errors
 /// [`ReplyError`]: the service or the job's author is at fault; asking again brings the same.
 pub fn parse_reply(payload: &[u8]) -> Result<Reply<'_>, ReplyError> {
+    const KEYS: [(&str, Field); 2] = [
+        ("clientToken", Field::ClientToken),
+        ("execution", Field::Execution),
+    ];
     let message = parse_message(payload)?;
-    let members = message.members().ok_or(ParseError::WrongType {
-        field: Field::Message,
-    })?;
-    let (mut token, mut execution) = (None, None);
-    for (key, value) in members {
-        match &*key {
-            "clientToken" => put(&mut token, read_token(value), Field::ClientToken)?,
-            "execution" => put(&mut execution, value, Field::Execution)?,
-            _ => {}
+    let [token, execution] = collect(message, Field::Message, &KEYS)?;
+    let token = token.map_or(ReplyToken::Absent, read_token);
+    match execution {
+        None | Some(Value::Null) => Ok(Reply::NoJob(token)),
+        Some(execution) => {
+            let empty = execution
+                .members()
+                .is_some_and(|mut members| members.next().is_none());
+            if empty {
+                return Ok(Reply::NoJob(token));
+            }
+            read_execution(token, execution).map(Reply::Job)
         }
     }
-    let token = token.unwrap_or(ReplyToken::Absent);
-    let Some(execution) = execution.filter(|value| *value != Value::Null) else {
-        return Ok(Reply::NoJob(token));
-    };
-    let mut members = execution
-        .members()
-        .ok_or(ParseError::WrongType {
-            field: Field::Execution,
-        })?
-        .peekable();
-    if members.peek().is_none() {
-        return Ok(Reply::NoJob(token));
-    }
-    read_execution(token, members).map(Reply::Job)
 }
 
-fn read_execution<'a>(
-    token: ReplyToken,
-    members: impl Iterator<Item = (Cow<'a, str>, Value<'a>)>,
-) -> Result<JobExecution<'a>, ReplyError> {
-    let (mut job_id, mut status, mut details) = (None, None, None);
-    let (mut version_number, mut document) = (None, None);
-    // The job's id first, wherever it stands, so that a defect in another member can be reported.
-    let mut defect = None;
-    for (key, value) in members {
-        let result = match &*key {
-            "jobId" => {
-                put(&mut job_id, value, Field::JobId)?;
-                Ok(())
-            }
-            "status" => put(&mut status, value, Field::Status),
-            "statusDetails" => put(&mut details, value, Field::StatusDetails),
-            "versionNumber" => put(&mut version_number, value, Field::VersionNumber),
-            "jobDocument" => put(&mut document, value, Field::JobDocument),
-            _ => Ok(()),
-        };
-        if defect.is_none() {
-            defect = result.err();
-        }
-    }
-    let job_id = needed(job_id, Field::JobId)?;
-    let job_id =
-        JobId::new(&text(job_id, Field::JobId)?).map_err(|error| bad_name(error, Field::JobId))?;
-    let rest = || {
-        if let Some(defect) = defect {
-            return Err(defect);
-        }
-        let document = needed(document, Field::JobDocument)?;
-        let status = match status {
-            Some(word) => ExecutionStatus::from_word(&text(word, Field::Status)?),
-            None => ExecutionStatus::Unknown,
-        };
-        let version_number = version_number
-            .map(|value| number(value, Field::VersionNumber))
-            .transpose()?;
-        let details = details.map(read_details).transpose()?.unwrap_or_default();
-        Ok((document.raw(), status, details, version_number))
-    };
-    match rest() {
-        Ok((document, status, details, version_number)) => Ok(JobExecution {
+/// The job's id first, wherever it stands, so that a defect in another member can be reported.
+fn read_execution(token: ReplyToken, execution: Value<'_>) -> Result<JobExecution<'_>, ReplyError> {
+    let [job_id] = collect(execution, Field::Execution, &[("jobId", Field::JobId)])?;
+    let job_id = text(needed(job_id, Field::JobId)?, Field::JobId)?;
+    let job_id = JobId::new(&job_id).map_err(|error| bad_name(error, Field::JobId))?;
+    match read_rest(execution) {
+        Ok((status, details, version_number, document)) => Ok(JobExecution {
             token,
             job_id,
             status,
@@ -141,4 +97,23 @@ fn read_execution<'a>(
             job_id: Some(job_id),
         }),
     }
+}
+
+type Rest<'a> = (ExecutionStatus, StatusDetails, Option<u64>, &'a str);
+
+fn read_rest(execution: Value<'_>) -> Result<Rest<'_>, ParseError> {
+    const KEYS: [(&str, Field); 4] = [
+        ("jobDocument", Field::JobDocument),
+        ("status", Field::Status),
+        ("statusDetails", Field::StatusDetails),
+        ("versionNumber", Field::VersionNumber),
+    ];
+    let [document, status, details, version] = collect(execution, Field::Execution, &KEYS)?;
+    let document = needed(document, Field::JobDocument)?.raw();
+    let status = status.map_or(Ok(ExecutionStatus::Unknown), read_status)?;
+    let details = details.map(read_details).transpose()?.unwrap_or_default();
+    let version = version
+        .map(|value| number(value, Field::VersionNumber))
+        .transpose()?;
+    Ok((status, details, version, document))
 }

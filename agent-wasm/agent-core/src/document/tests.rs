@@ -134,7 +134,7 @@ fn a_document_is_ours_by_its_one_member() {
         ),
     ];
     for (document, ours) in rows {
-        assert_eq!(is_ota(&document), ours, "{document}");
+        assert_eq!(is_ota(&document), ours, "{document:.80}");
     }
 }
 
@@ -316,21 +316,27 @@ fn every_defect_of_a_document_has_its_error() {
         (ota(r#"{"protocols":[],"files":{}}"#), wrong(Field::Files)),
         (ota(r#"{"protocols":[],"files":[1]}"#), wrong(Field::Files)),
         (ota(r#"{"protocols":[],"files":[]}"#), NoFiles),
-        (ota(r#"{"streamname":1}"#), wrong(Field::StreamName)),
         (
-            ota(r#"{"streamname":"a/b"}"#),
+            ota(r#"{"protocols":[],"files":[],"streamname":1}"#),
+            wrong(Field::StreamName),
+        ),
+        (
+            ota(r#"{"protocols":[],"files":[],"streamname":"a/b"}"#),
             BadText {
                 field: Field::StreamName,
             },
         ),
         (
-            ota(r#"{"streamname":"+"}"#),
+            ota(r#"{"protocols":[],"files":[],"streamname":"+"}"#),
             BadText {
                 field: Field::StreamName,
             },
         ),
         (
-            ota(&format!(r#"{{"streamname":"{}"}}"#, "s".repeat(129))),
+            ota(&format!(
+                r#"{{"protocols":[],"files":[],"streamname":"{}"}}"#,
+                "s".repeat(129)
+            )),
             TooLong {
                 field: Field::StreamName,
                 bytes: 129,

@@ -5,7 +5,7 @@
 use alloc::string::String;
 
 use crate::code::JobsErr;
-use crate::document::{Field, ParseError, number, number_u32, parse_message, put, text};
+use crate::document::{Field, ParseError, collect, number, number_u32, parse_message, text};
 use crate::json::Value;
 
 use super::{ClientToken, VersionWord};
@@ -156,13 +156,12 @@ pub fn parse_rejected(payload: &[u8]) -> Result<Rejected, ParseError> {
         code_text,
         message,
     } = read_answer(payload)?;
-    let code_text = code_text.unwrap_or_default();
     let known = JobsErr::ALL.iter().find(|code| code.name() == code_text);
     Ok(Rejected {
         token,
         code: known.copied().unwrap_or(JobsErr::Unknown),
         code_text,
-        message: message.unwrap_or_default(),
+        message,
         execution,
     })
 }
@@ -170,43 +169,29 @@ pub fn parse_rejected(payload: &[u8]) -> Result<Rejected, ParseError> {
 struct Answer {
     token: ReplyToken,
     execution: Option<ExecutionState>,
-    code_text: Option<String>,
-    message: Option<String>,
+    code_text: String,
+    message: String,
 }
 
 fn read_answer(payload: &[u8]) -> Result<Answer, ParseError> {
-    let members = parse_message(payload)?
-        .members()
-        .ok_or(ParseError::WrongType {
-            field: Field::Message,
-        })?;
-    let (mut token, mut execution, mut code_text, mut message) = (None, None, None, None);
-    for (key, value) in members {
-        match &*key {
-            "clientToken" => put(&mut token, read_token(value), Field::ClientToken)?,
-            "executionState" => {
-                put(
-                    &mut execution,
-                    read_execution_state(value)?,
-                    Field::ExecutionState,
-                )?;
-            }
-            "code" => put(
-                &mut code_text,
-                shown(&text(value, Field::Code)?),
-                Field::Code,
-            )?,
-            "message" => put(&mut message, shown(&text(value, Field::Text)?), Field::Text)?,
-            _ => {}
-        }
-    }
-    let token = token.unwrap_or(ReplyToken::Absent);
+    const KEYS: [(&str, Field); 4] = [
+        ("clientToken", Field::ClientToken),
+        ("executionState", Field::ExecutionState),
+        ("code", Field::Code),
+        ("message", Field::Text),
+    ];
+    let message = parse_message(payload)?;
+    let [token, execution, code, message] = collect(message, Field::Message, &KEYS)?;
     Ok(Answer {
-        token,
-        execution: execution.flatten(),
-        code_text,
-        message,
+        token: token.map_or(ReplyToken::Absent, read_token),
+        execution: execution.map_or(Ok(None), read_execution_state)?,
+        code_text: code.map_or(Ok(String::new()), |code| read_shown(code, Field::Code))?,
+        message: message.map_or(Ok(String::new()), |text| read_shown(text, Field::Text))?,
     })
+}
+
+fn read_shown(value: Value<'_>, field: Field) -> Result<String, ParseError> {
+    text(value, field).map(|text| shown(&text))
 }
 
 /// A token, whatever it is: one that is no text is somebody else's.
@@ -224,23 +209,21 @@ pub(crate) fn read_token(value: Value<'_>) -> ReplyToken {
 /// The two details that count. Others, and an `updatedBy` that is no number (`  v1.2.2` after a success), are nobody's
 /// business here.
 pub(crate) fn read_details(value: Value<'_>) -> Result<StatusDetails, ParseError> {
-    let field = Field::StatusDetails;
-    let mut details = StatusDetails::default();
+    const FIELD: Field = Field::StatusDetails;
     if value == Value::Null {
-        return Ok(details);
+        return Ok(StatusDetails::default());
     }
-    for (key, value) in value.members().ok_or(ParseError::WrongType { field })? {
-        match &*key {
-            "self_test" => put(&mut details.self_test, read_self_test(value), field)?,
-            "updatedBy" => {
-                if let Ok(word) = number_u32(value, field) {
-                    put(&mut details.updated_by, VersionWord(word), field)?;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(details)
+    let keys = [("self_test", FIELD), ("updatedBy", FIELD)];
+    let [self_test, updated_by] = collect(value, FIELD, &keys)?;
+    let updated_by = updated_by.and_then(|value| number_u32(value, FIELD).ok());
+    Ok(StatusDetails {
+        self_test: self_test.map(read_self_test),
+        updated_by: updated_by.map(VersionWord),
+    })
+}
+
+pub(crate) fn read_status(value: Value<'_>) -> Result<ExecutionStatus, ParseError> {
+    text(value, Field::Status).map(|word| ExecutionStatus::from_word(&word))
 }
 
 fn read_self_test(value: Value<'_>) -> SelfTest {
@@ -253,27 +236,20 @@ fn read_self_test(value: Value<'_>) -> SelfTest {
 
 /// `executionState`; the service leaves it out, or sends it empty, where it has nothing to tell.
 fn read_execution_state(value: Value<'_>) -> Result<Option<ExecutionState>, ParseError> {
-    let field = Field::ExecutionState;
+    const KEYS: [(&str, Field); 3] = [
+        ("status", Field::Status),
+        ("statusDetails", Field::StatusDetails),
+        ("versionNumber", Field::VersionNumber),
+    ];
     if value == Value::Null {
         return Ok(None);
     }
-    let (mut status, mut details, mut version_number) = (None, None, None);
-    for (key, value) in value.members().ok_or(ParseError::WrongType { field })? {
-        match &*key {
-            "status" => {
-                let status_field = Field::Status;
-                let word = ExecutionStatus::from_word(&text(value, status_field)?);
-                put(&mut status, word, status_field)?;
-            }
-            "statusDetails" => put(&mut details, read_details(value)?, Field::StatusDetails)?,
-            "versionNumber" => {
-                let number = number(value, Field::VersionNumber)?;
-                put(&mut version_number, number, Field::VersionNumber)?;
-            }
-            _ => {}
-        }
-    }
-    let details = details.unwrap_or_default();
+    let [status, details, version] = collect(value, Field::ExecutionState, &KEYS)?;
+    let details = details.map(read_details).transpose()?.unwrap_or_default();
+    let version_number = version
+        .map(|value| number(value, Field::VersionNumber))
+        .transpose()?;
+    let status = status.map(read_status).transpose()?;
     Ok(status.map(|status| ExecutionState {
         status,
         details,

@@ -30,18 +30,24 @@ impl ClientToken {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (number, seed) = text.strip_prefix('u')?.split_once('-')?;
-        let canonical = number == "0" || !number.starts_with('0');
-        if !canonical || number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        if seed.len() != 8 || number.is_empty() || number.len() > 1 && number.starts_with('0') {
             return None;
         }
-        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if seed.len() != 8 || !seed.bytes().all(hex) {
-            return None;
+        let mut token = Self { number: 0, seed: 0 };
+        for byte in number.bytes() {
+            let digit = char::from(byte).to_digit(10)?;
+            token.number = token
+                .number
+                .checked_mul(10)?
+                .checked_add(u64::from(digit))?;
         }
-        Some(Self {
-            number: number.parse().ok()?,
-            seed: u32::from_str_radix(seed, 16).ok()?,
-        })
+        for byte in seed.bytes() {
+            if byte.is_ascii_uppercase() {
+                return None;
+            }
+            token.seed = token.seed << 4 | char::from(byte).to_digit(16)?;
+        }
+        Some(token)
     }
 
     pub(crate) fn push(self, out: &mut String) {

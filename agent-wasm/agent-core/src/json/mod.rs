@@ -6,6 +6,7 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use core::str::Chars;
 
 /// Most levels of arrays and objects in each other. A job document uses six; the rest is for strangers' members.
 pub(crate) const DEPTH_MAX: u32 = 32;
@@ -96,53 +97,46 @@ impl<'a> Text<'a> {
             return Cow::Borrowed(raw);
         }
         let mut out = String::with_capacity(raw.len());
-        let mut rest = raw;
-        while let Some((plain, escaped)) = rest.split_once('\\') {
-            out.push_str(plain);
-            let (character, length) = unescape(escaped);
-            out.push(character);
-            rest = escaped.get(length..).unwrap_or("");
+        let mut characters = raw.chars();
+        while let Some(character) = characters.next() {
+            let escaped = character == '\\';
+            out.push(if escaped {
+                unescape(&mut characters)
+            } else {
+                character
+            });
         }
-        out.push_str(rest);
         Cow::Owned(out)
     }
 }
 
-/// The character of a checked escape, and the bytes it takes after the backslash.
-fn unescape(escaped: &str) -> (char, usize) {
-    let simple = match escaped.as_bytes().first() {
-        Some(b'b') => '\u{8}',
-        Some(b'f') => '\u{c}',
-        Some(b'n') => '\n',
-        Some(b'r') => '\r',
-        Some(b't') => '\t',
-        Some(b'u') => return unescape_unicode(escaped),
-        Some(&other) => char::from(other),
-        None => char::REPLACEMENT_CHARACTER,
-    };
-    (simple, 1)
-}
-
-fn unescape_unicode(escaped: &str) -> (char, usize) {
-    // `uXXXX`, or `uXXXX\uXXXX` for what needs two.
-    let high = hex4(escaped.as_bytes(), 1).unwrap_or(0);
-    if let Some(character) = char::from_u32(high) {
-        return (character, 5);
+/// The character of a checked escape, after its backslash.
+fn unescape(rest: &mut Chars<'_>) -> char {
+    match rest.next() {
+        Some('b') => '\u{8}',
+        Some('f') => '\u{c}',
+        Some('n') => '\n',
+        Some('r') => '\r',
+        Some('t') => '\t',
+        Some('u') => {
+            let mut code = hex4(rest);
+            if (0xd800..0xdc00).contains(&code) {
+                // The low half follows, after its own backslash and `u`.
+                let low = hex4(&mut rest.skip(2));
+                code = 0x1_0000 + ((code & 0x3ff) << 10 | low & 0x3ff);
+            }
+            char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
+        other => other.unwrap_or(char::REPLACEMENT_CHARACTER),
     }
-    let low = hex4(escaped.as_bytes(), 7).unwrap_or(0);
-    let both = 0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff);
-    (
-        char::from_u32(both).unwrap_or(char::REPLACEMENT_CHARACTER),
-        11,
-    )
 }
 
-fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+fn hex4(digits: &mut dyn Iterator<Item = char>) -> u32 {
     let mut value = 0;
-    for byte in bytes.get(at..at + 4)? {
-        value = value << 4 | char::from(*byte).to_digit(16)?;
+    for digit in digits.take(4) {
+        value = value << 4 | digit.to_digit(16).unwrap_or(0);
     }
-    Some(value)
+    value
 }
 
 /// Walks an object. Its text was checked, so an error cannot come; it ends the walk if it does.
@@ -348,23 +342,29 @@ impl<'a> Reader<'a> {
     }
 
     fn escape_unicode(&mut self) -> Result<(), JsonError> {
-        let bytes = self.text.as_bytes();
-        let unit = hex4(bytes, self.at + 2).ok_or_else(|| self.error())?;
-        let length = match unit {
-            // A high surrogate needs its low one, which stands alone nowhere.
-            0xd800..=0xdbff => {
-                let low = hex4(bytes, self.at + 8);
-                let paired = bytes.get(self.at + 6..self.at + 8) == Some(b"\\u");
-                if !paired || !low.is_some_and(|low| (0xdc00..=0xdfff).contains(&low)) {
-                    return Err(self.error());
-                }
-                12
-            }
-            0xdc00..=0xdfff => return Err(self.error()),
-            _ => 6,
-        };
-        self.at += length;
-        Ok(())
+        let unit = self.unit()?;
+        match unit {
+            // A high half needs its low one, which stands alone nowhere.
+            0xd800..=0xdbff => match self.unit() {
+                Ok(0xdc00..=0xdfff) => Ok(()),
+                _ => Err(self.error()),
+            },
+            0xdc00..=0xdfff => Err(self.error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// `\uXXXX`.
+    fn unit(&mut self) -> Result<u32, JsonError> {
+        self.take(b'\\')?;
+        self.take(b'u')?;
+        let mut unit = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
+            unit = unit << 4 | digit.ok_or_else(|| self.error())?;
+            self.at += 1;
+        }
+        Ok(unit)
     }
 
     fn number(&mut self) -> Result<Value<'a>, JsonError> {

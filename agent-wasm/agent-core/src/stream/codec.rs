@@ -7,9 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use minicbor::Decoder;
-use minicbor::data::Type;
-
+use crate::cbor::{self, CborError, Major, Reader};
 use crate::code::StreamErr;
 use crate::document::{ParseError, parse_message};
 use crate::jobs::{Encoding, shown};
@@ -120,52 +118,21 @@ impl core::error::Error for DecodeError {}
 pub fn encode_get(request: &GetRequest<'_>) -> Vec<u8> {
     // 6 keys of 2 bytes, 4 integers of at most 5, heads, and the texts.
     let mut out = Vec::with_capacity(48 + request.token.len() + request.bitmap.len());
-    push_head(&mut out, MAP, 6);
-    push_text(&mut out, "c");
-    push_text(&mut out, request.token);
-    for (key, value) in [
-        ("f", request.file_id),
-        ("l", request.block_size),
-        ("o", request.offset),
-    ] {
-        push_text(&mut out, key);
-        push_head(&mut out, UNSIGNED, u64::from(value));
-    }
-    push_text(&mut out, "b");
-    push_head(&mut out, BYTES, request.bitmap.len() as u64);
-    out.extend_from_slice(request.bitmap);
-    push_text(&mut out, "n");
-    push_head(&mut out, UNSIGNED, u64::from(request.count));
+    cbor::push_map(&mut out, 6);
+    cbor::push_text(&mut out, "c");
+    cbor::push_text(&mut out, request.token);
+    push_number(&mut out, "f", request.file_id);
+    push_number(&mut out, "l", request.block_size);
+    push_number(&mut out, "o", request.offset);
+    cbor::push_text(&mut out, "b");
+    cbor::push_bytes(&mut out, request.bitmap);
+    push_number(&mut out, "n", request.count);
     out
 }
 
-// Major types of RFC 8949 section 3.1, in their place in the first byte.
-const UNSIGNED: u8 = 0x00;
-const BYTES: u8 = 0x40;
-const TEXT: u8 = 0x60;
-const MAP: u8 = 0xa0;
-
-/// Pushes a head. By hand, for a writer that cannot fail: the library's returns errors that would have to be thrown
-/// away.
-fn push_head(out: &mut Vec<u8>, major: u8, value: u64) {
-    let bytes = value.to_be_bytes();
-    let (info, used) = match value {
-        0..=23 => {
-            out.push(major | bytes[7]);
-            return;
-        }
-        24..=0xff => (24, 1),
-        0x100..=0xffff => (25, 2),
-        0x1_0000..=0xffff_ffff => (26, 4),
-        _ => (27, 8),
-    };
-    out.push(major | info);
-    out.extend_from_slice(&bytes[8 - used..]);
-}
-
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    push_head(out, TEXT, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+fn push_number(out: &mut Vec<u8>, key: &str, value: u32) {
+    cbor::push_text(out, key);
+    cbor::push_unsigned(out, u64::from(value));
 }
 
 /// Reads a block message.
@@ -173,14 +140,27 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 /// # Errors
 /// [`DecodeError`]; drop the message.
 pub fn decode_data(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
-    let (mut file_id, mut index, mut size, mut payload) = (None, None, None, None);
-    walk_map(message, |key, decoder| match key {
-        "f" => put(&mut file_id, unsigned(decoder, "f")?, "f"),
-        "i" => put(&mut index, unsigned(decoder, "i")?, "i"),
-        "l" => put(&mut size, unsigned(decoder, "l")?, "l"),
-        "p" => put(&mut payload, bytes(decoder, "p")?, "p"),
-        _ => skip(decoder, SKIP_DEPTH_MAX),
-    })?;
+    const NUMBERS: [&str; 3] = ["f", "i", "l"];
+    let mut numbers = [None; NUMBERS.len()];
+    let mut payload = None;
+    let mut map = Map::open(message)?;
+    while let Some(key) = map.next_key()? {
+        if let Some(at) = NUMBERS.iter().position(|name| *name == key) {
+            let name = NUMBERS[at];
+            let number = map.reader.unsigned().map_err(|error| wrong(error, name))?;
+            put(&mut numbers[at], number, name)?;
+        } else if key == "p" {
+            put(
+                &mut payload,
+                map.reader.bytes().map_err(|error| wrong(error, "p"))?,
+                "p",
+            )?;
+        } else {
+            map.reader.skip().map_err(malformed)?;
+        }
+    }
+    map.close()?;
+    let [file_id, index, size] = numbers;
     Ok(DataMessage {
         file_id: file_id.ok_or(DecodeError::Missing("f"))?,
         index: index.ok_or(DecodeError::Missing("i"))?,
@@ -194,17 +174,12 @@ pub fn decode_data(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
 /// # Errors
 /// [`DecodeError`]; drop the message.
 pub fn decode_rejected(encoding: Encoding, message: &[u8]) -> Result<Rejection, DecodeError> {
-    let mut parts = Refusal::default();
+    let mut members = [const { None }; REFUSAL.len()];
     match encoding {
-        Encoding::Cbor => walk_map(message, |key, decoder| match parts.slot(key) {
-            Some((slot, name)) => put(slot, shown(&text(decoder, name)?), name),
-            None => skip(decoder, SKIP_DEPTH_MAX),
-        })?,
-        Encoding::Json => parts.read_json(message)?,
+        Encoding::Cbor => read_refusal_cbor(message, &mut members)?,
+        Encoding::Json => read_refusal_json(message, &mut members)?,
     }
-    let Refusal { short, long } = parts;
-    let [code, text, token] = short;
-    let [long_code, long_text, long_token] = long;
+    let [code, text, token, long_code, long_text, long_token] = members;
     let code_text = code.or(long_code).ok_or(DecodeError::Missing("o"))?;
     let known = StreamErr::ALL.iter().find(|code| code.name() == code_text);
     Ok(Rejection {
@@ -215,47 +190,46 @@ pub fn decode_rejected(encoding: Encoding, message: &[u8]) -> Result<Rejection, 
     })
 }
 
-/// The members of a refusal by their short and their long names: code, text, token.
-#[derive(Default)]
-struct Refusal {
-    short: [Option<String>; 3],
-    long: [Option<String>; 3],
-}
+/// The members of a refusal, by their short and by their long names. Both may be there.
+const REFUSAL: [&str; 6] = ["o", "m", "c", "code", "message", "clientToken"];
 
-impl Refusal {
-    fn slot(&mut self, key: &str) -> Option<(&mut Option<String>, &'static str)> {
-        const SHORT: [&str; 3] = ["o", "m", "c"];
-        const LONG: [&str; 3] = ["code", "message", "clientToken"];
-        if let Some(at) = SHORT.iter().position(|name| *name == key) {
-            Some((&mut self.short[at], SHORT[at]))
+fn read_refusal_cbor(message: &[u8], out: &mut [Option<String>; 6]) -> Result<(), DecodeError> {
+    let mut map = Map::open(message)?;
+    while let Some(key) = map.next_key()? {
+        if let Some(at) = REFUSAL.iter().position(|name| *name == key) {
+            let name = REFUSAL[at];
+            let text = map.reader.text().map_err(|error| wrong(error, name))?;
+            put(&mut out[at], shown(&text), name)?;
         } else {
-            let at = LONG.iter().position(|name| *name == key)?;
-            Some((&mut self.long[at], LONG[at]))
+            map.reader.skip().map_err(malformed)?;
         }
     }
-
-    fn read_json(&mut self, message: &[u8]) -> Result<(), DecodeError> {
-        let value = parse_message(message).map_err(|_: ParseError| DecodeError::Malformed)?;
-        for (key, value) in value.members().ok_or(DecodeError::NotAMap)? {
-            let Some((slot, name)) = self.slot(&key) else {
-                continue;
-            };
-            let Value::Text(text) = value else {
-                return Err(DecodeError::WrongType(name));
-            };
-            put(slot, shown(&text.decode()), name)?;
-        }
-        Ok(())
-    }
+    map.close()
 }
 
-/// Most levels of arrays and maps in a member that is skipped; no member that is known has any.
-const SKIP_DEPTH_MAX: u32 = 16;
+fn read_refusal_json(message: &[u8], out: &mut [Option<String>; 6]) -> Result<(), DecodeError> {
+    let value = parse_message(message).map_err(|_: ParseError| DecodeError::Malformed)?;
+    for (key, value) in value.members().ok_or(DecodeError::NotAMap)? {
+        let Some(at) = REFUSAL.iter().position(|name| *name == key) else {
+            continue;
+        };
+        let Value::Text(text) = value else {
+            return Err(DecodeError::WrongType(REFUSAL[at]));
+        };
+        put(&mut out[at], shown(&text.decode()), REFUSAL[at])?;
+    }
+    Ok(())
+}
 
-type CborError = minicbor::decode::Error;
-
-fn malformed(_: CborError) -> DecodeError {
+const fn malformed(_: CborError) -> DecodeError {
     DecodeError::Malformed
+}
+
+const fn wrong(error: CborError, key: &'static str) -> DecodeError {
+    match error {
+        CborError::WrongType => DecodeError::WrongType(key),
+        CborError::Malformed => DecodeError::Malformed,
+    }
 }
 
 fn put<T>(slot: &mut Option<T>, value: T, key: &'static str) -> Result<(), DecodeError> {
@@ -266,116 +240,41 @@ fn put<T>(slot: &mut Option<T>, value: T, key: &'static str) -> Result<(), Decod
     Ok(())
 }
 
-/// Walks the one map that a message is.
-fn walk_map<'b>(
-    message: &'b [u8],
-    mut member: impl FnMut(&str, &mut Decoder<'b>) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    let mut decoder = Decoder::new(message);
-    let kind = decoder.datatype().map_err(malformed)?;
-    if !matches!(kind, Type::Map | Type::MapIndef) {
-        return Err(DecodeError::NotAMap);
+/// The one map that a message is.
+struct Map<'b> {
+    reader: Reader<'b>,
+    left: cbor::Left,
+}
+
+impl<'b> Map<'b> {
+    fn open(message: &'b [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message);
+        match reader.enter(Major::Map) {
+            Ok(left) => Ok(Self { reader, left }),
+            Err(CborError::WrongType) => Err(DecodeError::NotAMap),
+            Err(CborError::Malformed) => Err(DecodeError::Malformed),
+        }
     }
-    let mut left = decoder.map().map_err(malformed)?;
-    while more(&mut decoder, &mut left)? {
-        let kind = decoder.datatype().map_err(malformed)?;
-        if matches!(kind, Type::String | Type::StringIndef) {
-            let key = text(&mut decoder, "the key")?;
-            member(&key, &mut decoder)?;
+
+    /// The key of the next member; its value comes next in the reader. A member whose key is no text is nobody's that
+    /// we know.
+    fn next_key(&mut self) -> Result<Option<Cow<'b, str>>, DecodeError> {
+        while self.reader.more(&mut self.left) {
+            if self.reader.peek() == Some(Major::Text) {
+                return self.reader.text().map(Some).map_err(malformed);
+            }
+            self.reader.skip().map_err(malformed)?;
+            self.reader.skip().map_err(malformed)?;
+        }
+        Ok(None)
+    }
+
+    fn close(self) -> Result<(), DecodeError> {
+        if self.reader.is_empty() {
+            Ok(())
         } else {
-            // A key that is no text is nobody's that we know.
-            skip(&mut decoder, SKIP_DEPTH_MAX)?;
-            skip(&mut decoder, SKIP_DEPTH_MAX)?;
+            Err(DecodeError::TrailingBytes)
         }
-    }
-    if decoder.position() < message.len() {
-        Err(DecodeError::TrailingBytes)
-    } else {
-        Ok(())
-    }
-}
-
-/// Whether a container has another item: counted down, or until its break, which is taken.
-fn more(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, DecodeError> {
-    if let Some(left) = left {
-        let some = *left > 0;
-        *left = left.saturating_sub(1);
-        return Ok(some);
-    }
-    if decoder.datatype().map_err(malformed)? != Type::Break {
-        return Ok(true);
-    }
-    decoder.set_position(decoder.position() + 1);
-    Ok(false)
-}
-
-/// Distinguishes an item of another type from one that is none.
-fn wrong_type(error: &CborError, key: &'static str) -> DecodeError {
-    if error.is_type_mismatch() {
-        DecodeError::WrongType(key)
-    } else {
-        DecodeError::Malformed
-    }
-}
-
-fn unsigned(decoder: &mut Decoder<'_>, key: &'static str) -> Result<u64, DecodeError> {
-    decoder.u64().map_err(|error| wrong_type(&error, key))
-}
-
-fn bytes<'b>(decoder: &mut Decoder<'b>, key: &'static str) -> Result<Cow<'b, [u8]>, DecodeError> {
-    let mut whole = Cow::Borrowed(&[][..]);
-    for part in decoder
-        .bytes_iter()
-        .map_err(|error| wrong_type(&error, key))?
-    {
-        join(&mut whole, part.map_err(malformed)?);
-    }
-    Ok(whole)
-}
-
-fn join<'b>(whole: &mut Cow<'b, [u8]>, part: &'b [u8]) {
-    if whole.is_empty() {
-        *whole = Cow::Borrowed(part);
-    } else {
-        whole.to_mut().extend_from_slice(part);
-    }
-}
-
-fn text<'b>(decoder: &mut Decoder<'b>, key: &'static str) -> Result<Cow<'b, str>, DecodeError> {
-    let mut whole = Cow::Borrowed("");
-    for part in decoder
-        .str_iter()
-        .map_err(|error| wrong_type(&error, key))?
-    {
-        whole += part.map_err(malformed)?;
-    }
-    Ok(whole)
-}
-
-/// Passes over one item with all that is in it. Ours, because the library's remembers every open level on the heap.
-fn skip(decoder: &mut Decoder<'_>, depth: u32) -> Result<(), DecodeError> {
-    let kind = decoder.datatype().map_err(malformed)?;
-    let deeper = depth.checked_sub(1).ok_or(DecodeError::Malformed);
-    if matches!(kind, Type::Array | Type::ArrayIndef) {
-        let mut left = decoder.array().map_err(malformed)?;
-        while more(decoder, &mut left)? {
-            skip(decoder, deeper?)?;
-        }
-        Ok(())
-    } else if matches!(kind, Type::Map | Type::MapIndef) {
-        let mut left = decoder.map().map_err(malformed)?;
-        while more(decoder, &mut left)? {
-            skip(decoder, deeper?)?;
-            skip(decoder, deeper?)?;
-        }
-        Ok(())
-    } else if kind == Type::Tag {
-        decoder.tag().map_err(malformed)?;
-        skip(decoder, deeper?)
-    } else if kind == Type::Break {
-        Err(DecodeError::Malformed)
-    } else {
-        decoder.skip().map_err(malformed)
     }
 }
 

@@ -451,19 +451,18 @@ impl Downloader {
         let mut bitmap = self.missing();
         let count = self.config.blocks_per_request;
         let mut offset = 0;
-        if bitmap.len() > BITMAP_MAX_BYTES {
+        let whole = bitmap.len() <= BITMAP_MAX_BYTES;
+        if !whole {
             let first = bitmap.iter().position(|byte| *byte != 0).unwrap_or(0);
             bitmap.drain(..first);
             bitmap.truncate(BITMAP_MAX_BYTES);
-            let last = blocks_of(&bitmap).take(count as usize).last().unwrap_or(0);
-            bitmap.truncate(last as usize / 8 + 1);
             // At most 131,072 bytes of 8 blocks.
             offset = first as u32 * 8;
         }
-        let wanted: Vec<u32> = blocks_of(&bitmap)
-            .take(count as usize)
-            .map(|bit| offset + bit)
-            .collect();
+        let wanted = first_blocks(&bitmap, offset, count as usize);
+        if !whole && let Some(last) = wanted.last() {
+            bitmap.truncate(((last - offset) / 8) as usize + 1);
+        }
         let request = encode_get(&GetRequest {
             token: TOKEN,
             file_id: self.config.file_id,
@@ -482,33 +481,48 @@ impl Downloader {
 
     /// The blocks that are neither held, nor being written, nor asked for.
     fn missing(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self.held.as_bytes().iter().map(|byte| !byte).collect();
+        let mut bytes = Vec::from(self.held.as_bytes());
+        for byte in &mut bytes {
+            *byte = !*byte;
+        }
         let used = self.config.grid.count() % 8;
         if used != 0
             && let Some(last) = bytes.last_mut()
         {
             *last &= (1 << used) - 1;
         }
-        let requested = self.requests.iter().flat_map(|request| &request.wanted);
-        for block in self.writing.iter().chain(requested) {
-            if let Some(byte) = bytes.get_mut((block / 8) as usize) {
-                *byte &= !(1 << (block % 8));
-            }
+        clear(&mut bytes, &self.writing);
+        for request in &self.requests {
+            clear(&mut bytes, &request.wanted);
         }
         bytes
     }
 }
 
-/// The set bits, ascending.
-fn blocks_of(bitmap: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    bitmap
-        .iter()
-        .zip((0u32..).step_by(8))
-        .flat_map(|(byte, first)| {
-            (0..8)
-                .filter(move |bit| byte >> bit & 1 == 1)
-                .map(move |bit| first + bit)
-        })
+fn clear(bitmap: &mut [u8], blocks: &[u32]) {
+    for block in blocks {
+        if let Some(byte) = bitmap.get_mut((block / 8) as usize) {
+            *byte &= !(1 << (block % 8));
+        }
+    }
+}
+
+/// The first set bits, so many at most, ascending, counted from `offset`.
+fn first_blocks(bitmap: &[u8], offset: u32, most: usize) -> Vec<u32> {
+    let mut blocks = Vec::new();
+    let mut index = offset;
+    for byte in bitmap {
+        for bit in 0..8 {
+            if blocks.len() == most {
+                return blocks;
+            }
+            if byte >> bit & 1 == 1 {
+                blocks.push(index + bit);
+            }
+        }
+        index += 8;
+    }
+    blocks
 }
 
 #[cfg(test)]

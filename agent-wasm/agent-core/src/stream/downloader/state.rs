@@ -49,7 +49,7 @@ pub enum StateError {
     Config(ConfigError),
     /// The map is of another file.
     Bitmap(BitmapError),
-    /// This block is named that the file does not have, or that is in two states at once.
+    /// This block is named that the file does not have, that is in two states at once, or that is out of order.
     Block(u32),
 }
 
@@ -85,6 +85,18 @@ impl core::error::Error for StateError {
     }
 }
 
+/// Every block at most once, ascending, and none that is held.
+fn see(seen: &mut Bitmap, blocks: &[u32]) -> Result<(), StateError> {
+    let mut least = 0;
+    for index in blocks {
+        if *index < least || !seen.insert(BlockIndex(*index)) {
+            return Err(StateError::Block(*index));
+        }
+        least = *index;
+    }
+    Ok(())
+}
+
 impl Downloader {
     /// Goes on where another downloader was saved. Requests that do not fit a changed configuration are forgotten, and
     /// their blocks asked for again.
@@ -97,26 +109,19 @@ impl Downloader {
         state: DownloadState,
     ) -> Result<Self, StateError> {
         let mut downloader = Self::reopen(config, &state.held)?;
-        // Every block at most once, and none that is held.
-        let mut seen = Bitmap::from_bytes(config.grid.count(), &state.held)?;
-        let requested = state.requests.iter().flat_map(|request| &request.wanted);
-        for index in state.writing.iter().chain(requested) {
-            if !seen.insert(BlockIndex(*index)) {
-                return Err(StateError::Block(*index));
-            }
+        let mut seen = downloader.held.clone();
+        see(&mut seen, &state.writing)?;
+        for request in &state.requests {
+            see(&mut seen, &request.wanted)?;
         }
         downloader.writing = state.writing;
-        downloader.writing.sort_unstable();
         let fits = |request: &RequestState| {
             (1..=config.blocks_per_request).contains(&request.remaining)
                 && request.wanted.len() <= config.blocks_per_request as usize
         };
-        let mut requests = state.requests;
-        if requests.len() <= config.requests_in_flight as usize && requests.iter().all(fits) {
-            for request in &mut requests {
-                request.wanted.sort_unstable();
-            }
-            downloader.requests = requests;
+        let few = state.requests.len() <= config.requests_in_flight as usize;
+        if few && state.requests.iter().all(fits) {
+            downloader.requests = state.requests;
         }
         downloader.momentum = state.momentum;
         downloader.pace = Pace::restore(config.request_timeout_ms, now_ms, &state.pace);

@@ -603,7 +603,7 @@ fn a_saved_transfer_that_contradicts_itself_is_refused() {
         wanted,
         remaining: 1,
     };
-    let rows: [(Change, Result<usize, StateError>); 10] = [
+    let rows: [(Change, Result<usize, StateError>); 11] = [
         (|_| (), Ok(1)),
         (
             |state| state.held = vec![0],
@@ -616,6 +616,10 @@ fn a_saved_transfer_that_contradicts_itself_is_refused() {
         (|state| state.writing = vec![0], Err(StateError::Block(0))),
         (
             |state| state.writing = vec![4, 4],
+            Err(StateError::Block(4)),
+        ),
+        (
+            |state| state.writing = vec![5, 4],
             Err(StateError::Block(4)),
         ),
         (|state| state.writing = vec![2], Err(StateError::Block(2))),
@@ -712,8 +716,9 @@ fn fate() -> impl Strategy<Value = Fate> {
 /// The service: the lowest wanted blocks first.
 fn answer(downloader: &Downloader, step: &Step) -> Vec<u32> {
     let (offset, bitmap, count) = request_of(step);
-    blocks_of(&bitmap)
-        .map(|bit| offset + bit)
+    let wanted = first_blocks(&bitmap, offset, usize::MAX);
+    wanted
+        .into_iter()
         .filter(|index| *index < downloader.grid().count())
         .take(count as usize)
         .collect()
