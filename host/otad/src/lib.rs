@@ -6,8 +6,13 @@
 //! configuration file ([`config`], [`gateway`]), started, watched and commanded ([`control`], [`cli`]), and shown
 //! ([`demo`]). Not here: any decision about a job; those are the agent's.
 
+pub mod cli;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod exit;
+pub mod image;
 pub mod launch;
 pub mod lock;
+pub mod progress;
+pub mod target_init;

@@ -138,14 +138,20 @@ pub fn prepare(
     tries_max: u32,
     is_verified: impl Fn(&[u8; 32]) -> bool,
 ) -> Result<(Choice, PathBuf), Failed> {
-    let record = Record::newest(&read_region(&files.record)?);
-    let Some((_, record)) = record else {
+    let region = read_region(&files.record)?;
+    let Some((_, record)) = Record::newest(&region) else {
+        let (exit, what) = if record::is_blank(&region) {
+            (Exit::Nothing, "holds no record; lay down the first image")
+        } else {
+            (
+                Exit::Unverified,
+                "both copies of the record are damaged; lay down an image anew",
+            )
+        };
+        let path = files.record.display();
         return Err(Failed::new(
-            Exit::Nothing,
-            format!(
-                "{} holds no record; lay down the first image with `otad target init TARGET FILE`",
-                files.record.display()
-            ),
+            exit,
+            format!("{path}: {what} with `otad target init TARGET FILE`"),
         ));
     };
     // One launch at a time counts; the lock goes with the file.

@@ -131,6 +131,12 @@ pub trait Doubled: Copy {
     }
 }
 
+/// Whether nothing was ever written: all 0xff, or all 0 as a hole in a file reads.
+#[must_use]
+pub fn is_blank(region: &[u8]) -> bool {
+    region.iter().all(|b| *b == 0xff) || region.iter().all(|b| *b == 0)
+}
+
 /// Whether `a` comes after `b`; sequences wrap.
 fn is_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0

@@ -197,5 +197,9 @@ fn without_a_record_the_launcher_says_how_to_lay_one_down() {
     let failed = bench.launch().unwrap_err();
     assert_eq!(failed.exit, Exit::Nothing);
     assert!(failed.text.contains("otad target init"), "{}", failed.text);
+    fs::write(&bench.files.record, b"OTADREC1 and then something else").unwrap();
+    let failed = bench.launch().unwrap_err();
+    assert_eq!(failed.exit, Exit::Unverified);
+    assert!(failed.text.contains("damaged"), "{}", failed.text);
     assert!(bench.dir.path().exists());
 }

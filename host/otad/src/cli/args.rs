@@ -1,0 +1,515 @@
+//! The command line as data: verbs, options, help. What they do is beside, one file a verb.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::console::LogFormat;
+
+const TOP_HELP: &str = "\
+Quick start, with everything on this machine:
+  otad cloud --dir cloud &                       the cloud in a box; prints its endpoint
+  otad thing create pump-1 --cloud cloud --out pump-1
+                                                 key, certificate and a ready configuration
+  otad run --config pump-1/otad.toml &           the daemon
+  otad update create --cloud cloud --thing pump-1 --file app.img --wait
+  otad status --config pump-1/otad.toml
+
+Or all of it in one go: otad demo";
+
+/// Over-the-air updates for Linux gateways: the AWS IoT OTA agent as a sandboxed component, native verification, one
+/// plugin per target.
+#[derive(Debug, Parser)]
+#[command(name = "otad", version, after_help = TOP_HELP, after_long_help = long_help(), max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    /// What to do.
+    pub verb: Verb,
+}
+
+fn long_help() -> String {
+    format!(
+        "{TOP_HELP}\n\n{}\nThe configuration is --config FILE, else $OTAD_CONFIG, else /etc/otad/otad.toml. Any of its \
+         values can be overridden by the environment: OTAD_SECTION__KEY=value, such as \
+         OTAD_DEVICE__0__MQTT__ENDPOINT=broker.example.",
+        crate::exit::help()
+    )
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the daemon: connect every device of the configuration and update its targets.
+    #[command(after_help = "\
+Ends cleanly on SIGTERM and SIGINT. Ends with exit code 4 when its own software (a target with reset = \"process\") is to
+be restarted: let the service manager start it again through `otad launch`.")]
+    Run(RunArgs),
+    /// Show a whole update, from notification to commit, on this machine and with the real parts.
+    #[command(after_help = "\
+Examples:
+  otad demo                                      a signed 2 MiB image over TLS, from 1.0.0 to 1.1.0
+  otad demo --list                               the other scenarios
+  otad demo --scenario bad-signature             an image that was changed after signing
+  otad demo --dir /tmp/demo --keep               look at the files afterwards
+
+Exit code 0 if the scenario ended as it should. The last line is the job's final status and reason.")]
+    Demo(DemoArgs),
+    /// Run the cloud in a box: AWS IoT Jobs and file streams over an MQTT endpoint with TLS.
+    Cloud(CloudArgs),
+    /// Things of the cloud in a box.
+    #[command(subcommand)]
+    Thing(ThingVerb),
+    /// Updates: create one, watch it, cancel it.
+    #[command(subcommand)]
+    Update(UpdateVerb),
+    /// What every device of the daemon is doing.
+    #[command(after_help = "\
+The counters are those of the C agent, of file blocks only: received, queued (received and not yet looked at), processed
+(taken) and dropped (not wanted, twice, or no room).
+
+Examples:
+  otad status
+  otad status --watch                            once a second, until interrupted
+  otad status --json --device pump-1")]
+    Status(StatusArgs),
+    /// Stop requesting blocks and jobs until `resume`; a reconnect does not undo it.
+    Suspend(DeviceArgs),
+    /// Go on after `suspend`.
+    Resume(DeviceArgs),
+    /// Give up the active job; it ends FAILED with reason aborted.
+    Abort(DeviceArgs),
+    /// Let a deferred activation happen now.
+    #[command(after_help = "\
+Where `activation = \"deferred\"` is set for a target, a verified image waits for this. Exit code 2 if none waits.")]
+    Activate(TargetArgs),
+    /// Say that the image in test is good (with self_test = "external", or ahead of the built-in test).
+    #[command(after_help = "\
+Without --target the verdict is the job's: all its targets in test. With --target it is that target's only; no member of an
+all-or-nothing job is confirmed by itself.")]
+    Commit(TargetArgs),
+    /// Say that the image in test is bad: the old one comes back, the job ends FAILED.
+    Rollback(RollbackArgs),
+    /// Ask the job service for a job now, also without a notification.
+    Poll(DeviceArgs),
+    /// What the application is told: activate, start-test, fail, job-ended and so on.
+    #[command(after_help = "\
+Events are numbered per device and kept across restarts. An application remembers the number of the last one that it has
+dealt with and asks with --after.
+
+Examples:
+  otad events --json --after 41
+  otad events --follow")]
+    Events(EventsArgs),
+    /// Answer an offered job (with on_job = "ask").
+    #[command(subcommand)]
+    Job(JobVerb),
+    /// Start the program of a flash-file target from the slot that counts. For service managers.
+    #[command(after_help = "\
+Counts a try before it starts an image that is not confirmed, and goes back to the old one when the tries are used up.
+Starts only bytes whose digest this host has verified. Put this into the service file, never a slot's own path:
+
+  ExecStart=/usr/bin/otad launch main --config /etc/otad/otad.toml -- --port 80")]
+    Launch(LaunchArgs),
+    /// Images: add the trailer with version and product, look at it.
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Targets: lay down the first image.
+    #[command(subcommand)]
+    Target(TargetVerb),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+/// Which configuration.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArg {
+    /// Configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "OTAD_CONFIG",
+        default_value = "/etc/otad/otad.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// `otad run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    /// Which configuration.
+    pub config: ConfigArg,
+    /// What is logged, in place of the configuration's `log`; such as `debug` or `info,host_mqtt=trace`.
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// `otad demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Which scenario.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub scenario: String,
+    /// List the scenarios and end.
+    #[arg(long)]
+    pub list: bool,
+    /// Work in this directory, which must be empty or not exist, in place of a temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave the directory behind and print its path.
+    #[arg(long)]
+    pub keep: bool,
+    /// Print the daemon's console too.
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// How the control socket of the daemon is found, and how answers look.
+#[derive(Clone, Debug, Args)]
+pub struct ControlArgs {
+    #[command(flatten)]
+    /// Which configuration.
+    pub config: ConfigArg,
+    /// Control socket, in place of the configuration's.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A verb on one device.
+#[derive(Clone, Debug, Args)]
+pub struct DeviceArgs {
+    #[command(flatten)]
+    /// The socket.
+    pub control: ControlArgs,
+    /// Which device; may be left out where there is one.
+    #[arg(long, value_name = "THING")]
+    pub device: Option<String>,
+}
+
+/// A verb on one target or on all that it concerns.
+#[derive(Clone, Debug, Args)]
+pub struct TargetArgs {
+    #[command(flatten)]
+    /// The device.
+    pub device: DeviceArgs,
+    /// Which target, by its name; without it all that the verb concerns.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+}
+
+/// `otad rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    /// The target.
+    pub target: TargetArgs,
+    /// Why, for the log.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `otad status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    /// The device.
+    pub device: DeviceArgs,
+    /// Once a second, until interrupted.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// `otad events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    /// The device.
+    pub device: DeviceArgs,
+    /// Only events after this number.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub after: u64,
+    /// Wait for more, until interrupted.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `otad job`.
+#[derive(Debug, Subcommand)]
+pub enum JobVerb {
+    /// Take the job.
+    Approve {
+        #[command(flatten)]
+        /// The device.
+        device: DeviceArgs,
+        /// Job id.
+        job: String,
+    },
+    /// Refuse the job: it ends REJECTED and is not offered again.
+    Decline {
+        #[command(flatten)]
+        /// The device.
+        device: DeviceArgs,
+        /// Job id.
+        job: String,
+        /// Why, for the job's status.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+/// `otad launch`.
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// Target, by its name.
+    pub target: String,
+    #[command(flatten)]
+    /// Which configuration.
+    pub config: ConfigArg,
+    /// Which device; may be left out where there is one.
+    #[arg(long, value_name = "THING")]
+    pub device: Option<String>,
+    /// Arguments for the program.
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<OsString>,
+}
+
+/// `otad image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Append the trailer with version, product and hardware; a program stays executable.
+    #[command(after_help = "\
+The trailer is 128 bytes and lies under the image's signature.
+
+Example:
+  otad image pack app --version 1.1.0 --product pump --hardware rev-b -o app-1.1.0.img")]
+    Pack(PackArgs),
+    /// Print size, digest, version, product and hardware of an image.
+    Show {
+        /// The image.
+        file: PathBuf,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `otad image pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// What to pack.
+    pub file: PathBuf,
+    /// major.minor.revision, or major.minor.revision+build.
+    #[arg(long = "version", value_name = "V")]
+    pub image_version: String,
+    /// Product that the image is for, at most 48 bytes.
+    #[arg(long, value_name = "P", default_value = "")]
+    pub product: String,
+    /// Hardware that the image is for, at most 44 bytes.
+    #[arg(long, value_name = "H", default_value = "")]
+    pub hardware: String,
+    /// Where to write; FILE.img if left out.
+    #[arg(long, short, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+}
+
+/// `otad target`.
+#[derive(Debug, Subcommand)]
+pub enum TargetVerb {
+    /// Lay down the first image of a flash-file target: slot a, confirmed. The daemon must not run.
+    Init {
+        /// Target, by its name.
+        target: String,
+        /// The image.
+        file: PathBuf,
+        #[command(flatten)]
+        /// Which configuration.
+        config: ConfigArg,
+        /// Which device; may be left out where there is one.
+        #[arg(long, value_name = "THING")]
+        device: Option<String>,
+        /// Replace what is there already.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `otad config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check the file, and the files and programs that it names.
+    Check {
+        #[command(flatten)]
+        /// Which configuration.
+        config: ConfigArg,
+    },
+    /// List every number that can be set: key, unit, default, range.
+    Keys,
+}
+
+/// `otad cloud`.
+#[derive(Debug, Args)]
+pub struct CloudArgs {
+    /// Where certificates, jobs and images are kept; created if need be.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub listen: std::net::IpAddr,
+    /// TCP port; 0 = any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    pub port: u16,
+    /// Limits of the service.
+    #[arg(long, value_enum, default_value_t)]
+    pub limits: LimitsArg,
+    /// What is logged.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Limits of the cloud in a box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LimitsArg {
+    /// Those of AWS IoT: 16 MB a file, 128 KiB a message and so on.
+    #[default]
+    Aws,
+    /// Only those of the wire.
+    None,
+}
+
+/// Which cloud.
+#[derive(Clone, Debug, Args)]
+pub struct CloudArg {
+    /// Directory of a running `otad cloud`.
+    #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
+    pub cloud: PathBuf,
+}
+
+/// `otad thing`.
+#[derive(Debug, Subcommand)]
+pub enum ThingVerb {
+    /// Register a thing: private key, certificate, root certificate and a ready configuration with a flash-file target.
+    Create {
+        /// Thing name: 1 to 128 letters, digits, `:`, `_`, `-`.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        cloud: CloudArg,
+        /// Directory to write to; created if need be.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Replace what is there already.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `otad update`.
+#[derive(Debug, Subcommand)]
+pub enum UpdateVerb {
+    /// Sign an image, store it, make a stream and a job of it.
+    #[command(after_help = "\
+Signs with the cloud's own signing key unless --key or --signature is given.
+
+Examples:
+  otad update create --cloud cloud --thing pump-1 --file app-1.1.0.img --wait
+  otad update create --cloud cloud --thing pump-1 --file-id 1 --file mcu.img --key signer.key
+  otad update create --cloud cloud --thing pump-1 --document job.json     any job document
+
+Exit code with --wait: 0 SUCCEEDED, 1 FAILED, 2 CANCELED, 3 TIMED_OUT, 5 REJECTED or refused (version, product), 6 not
+verified.")]
+    Create(Box<CreateArgs>),
+    /// Status and reason of an update.
+    Show {
+        #[command(flatten)]
+        /// Which cloud.
+        cloud: CloudArg,
+        /// Job id.
+        job: String,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// All updates.
+    List {
+        #[command(flatten)]
+        /// Which cloud.
+        cloud: CloudArg,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Cancel an update; with --force also one that is in progress.
+    Cancel {
+        #[command(flatten)]
+        /// Which cloud.
+        cloud: CloudArg,
+        /// Job id.
+        job: String,
+        /// Also in progress.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `otad update create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    /// Which cloud.
+    pub cloud: CloudArg,
+    /// The thing to update.
+    #[arg(long, value_name = "NAME")]
+    pub thing: String,
+    /// The image.
+    #[arg(long, value_name = "FILE", required_unless_present = "document")]
+    pub file: Option<PathBuf>,
+    /// The target: 0 = the gateway's own software, others what its configuration says.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub file_id: u32,
+    /// `fileType` of the job; 0 = firmware.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub file_type: u32,
+    /// Job id; made up if left out.
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<String>,
+    /// Private key to sign with (PEM, P-256), in place of the cloud's own.
+    #[arg(long, value_name = "FILE", conflicts_with = "signature")]
+    pub key: Option<PathBuf>,
+    /// A signature made elsewhere, such as by `openssl dgst -sha256 -sign` (DER or base64).
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Kind of the signature given by --signature.
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "sig-sha256-ecdsa",
+        requires = "signature"
+    )]
+    pub signature_kind: String,
+    /// Without any signature: for devices under their development setting.
+    #[arg(long, conflicts_with_all = ["key", "signature"])]
+    pub unsigned: bool,
+    /// `certfile` of the job: the name of the signer's certificate on the device.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub certfile: String,
+    /// `filepath` of the job: a name on the device.
+    #[arg(long, value_name = "PATH", default_value = "")]
+    pub filepath: String,
+    /// Send this job document instead of one made from an image.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "key", "signature", "unsigned"])]
+    pub document: Option<PathBuf>,
+    /// Wait for the end and show the progress.
+    #[arg(long)]
+    pub wait: bool,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,48 @@
+//! `otad config`: check a configuration against itself and the machine; list the numbers that can be set.
+
+use super::args::ConfigVerb;
+use super::load;
+use crate::config::{ConfigError, check, keys};
+use crate::exit::{Exit, Failed, Verb};
+use crate::progress::say;
+
+pub(super) fn follow(verb: &ConfigVerb) -> Verb {
+    match verb {
+        ConfigVerb::Check { config } => {
+            let file = &config.config;
+            let config = load(config)?;
+            let (errors, warnings): (Vec<_>, Vec<_>) =
+                check(&config).into_iter().partition(|f| f.is_error);
+            // Read once more for the excerpts; what has vanished since has none.
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let render = |findings: Vec<crate::config::Finding>| {
+                let diagnostics = findings.into_iter().map(|f| f.diagnostic).collect();
+                ConfigError::new(file, &text, diagnostics).to_string()
+            };
+            if !warnings.is_empty() {
+                say(&format!("warnings:\n{}", render(warnings)));
+            }
+            if !errors.is_empty() {
+                return Err(Failed::new(Exit::Config, render(errors)));
+            }
+            let targets: usize = config.devices.iter().map(|d| d.targets.len()).sum();
+            say(&format!(
+                "{}: good, {} device(s) with {targets} target(s)",
+                file.display(),
+                config.devices.len()
+            ));
+            Ok(Exit::Done)
+        }
+        ConfigVerb::Keys => {
+            for n in keys::NUMBERS {
+                say(&format!("[{}] {}", n.section, n.key));
+                say(&format!(
+                    "    {}; {} to {}, default {}",
+                    n.unit, n.min, n.max, n.default
+                ));
+                say(&format!("    {}", n.about));
+            }
+            Ok(Exit::Done)
+        }
+    }
+}

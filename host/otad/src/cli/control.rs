@@ -1,0 +1,165 @@
+//! The verbs that ask the running daemon: suspend, resume, abort, poll, activate, commit, rollback, events, job.
+
+use serde_json::Value;
+
+use super::args::{ControlArgs, DeviceArgs, EventsArgs, JobVerb, RollbackArgs, TargetArgs};
+use super::load;
+use crate::control::client::Client;
+use crate::control::protocol::{Request, Verb};
+use crate::exit::{Exit, Failed, Verb as Ended};
+use crate::progress::say;
+
+/// A client of the daemon: by --socket, or by the configuration's socket.
+pub(super) fn client(args: &ControlArgs) -> Result<Client, Failed> {
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None => load(&args.config)?.daemon.control_socket.value,
+    };
+    Ok(Client::new(&path))
+}
+
+pub(super) fn request(args: &DeviceArgs, verb: Verb) -> Request {
+    Request {
+        device: args.device.clone(),
+        ..Request::new(verb)
+    }
+}
+
+/// Ask, and say that it is done.
+async fn done(args: &DeviceArgs, request: Request, words: &str) -> Ended {
+    let value = client(&args.control)?.call(&request).await?;
+    if args.control.json {
+        say(&value.to_string());
+    } else {
+        say(words);
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn suspend(args: &DeviceArgs) -> Ended {
+    done(args, request(args, Verb::Suspend), "suspended").await
+}
+
+pub(super) async fn resume(args: &DeviceArgs) -> Ended {
+    done(args, request(args, Verb::Resume), "resumed").await
+}
+
+pub(super) async fn abort(args: &DeviceArgs) -> Ended {
+    done(args, request(args, Verb::Abort), "the job is given up").await
+}
+
+pub(super) async fn poll(args: &DeviceArgs) -> Ended {
+    done(
+        args,
+        request(args, Verb::Poll),
+        "the job service will be asked",
+    )
+    .await
+}
+
+async fn on_target(args: &TargetArgs, verb: Verb, words: &str) -> Ended {
+    let request = Request {
+        target: args.target.clone(),
+        ..request(&args.device, verb)
+    };
+    done(&args.device, request, words).await
+}
+
+pub(super) async fn activate(args: &TargetArgs) -> Ended {
+    on_target(args, Verb::Activate, "the activation goes on").await
+}
+
+pub(super) async fn commit(args: &TargetArgs) -> Ended {
+    on_target(args, Verb::Commit, "noted: the image in test is good").await
+}
+
+pub(super) async fn rollback(args: &RollbackArgs) -> Ended {
+    let reason = args.reason.clone();
+    on_target(
+        &args.target,
+        Verb::Rollback { reason },
+        "noted: the image in test is bad",
+    )
+    .await
+}
+
+pub(super) async fn job(verb: &JobVerb) -> Ended {
+    match verb {
+        JobVerb::Approve { device, job } => {
+            let verb = Verb::Approve { job: job.clone() };
+            done(device, request(device, verb), "the job is taken").await
+        }
+        JobVerb::Decline {
+            device,
+            job,
+            reason,
+        } => {
+            let verb = Verb::Decline {
+                job: job.clone(),
+                reason: reason.clone(),
+            };
+            done(device, request(device, verb), "the job is refused").await
+        }
+    }
+}
+
+pub(super) async fn events(args: &EventsArgs) -> Ended {
+    let verb = Verb::Events {
+        after: args.after,
+        follow: args.follow,
+    };
+    let request = request(&args.device, verb);
+    let json = args.device.control.json;
+    let mut any = false;
+    client(&args.device.control)?
+        .stream(&request, |event| {
+            any = true;
+            say(&if json {
+                event.to_string()
+            } else {
+                line(&event)
+            });
+        })
+        .await?;
+    Ok(if any { Exit::Done } else { Exit::Nothing })
+}
+
+/// One event for people: `41 pump-1 activate job AFR_OTA-7 file 0 version 1.1.0`.
+fn line(event: &Value) -> String {
+    let text = |key: &str| match &event[key] {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let mut line = format!(
+        "{:>6} {}",
+        text("sequence").unwrap_or_default(),
+        text("name").unwrap_or_default()
+    );
+    for key in ["device", "job_id", "file", "version"] {
+        if let Some(value) = text(key) {
+            line.push_str(&format!(" {} {value}", key.trim_end_matches("_id")));
+        }
+    }
+    if let Some(detail) = event["failure"]["detail"].as_str() {
+        line.push_str(&format!(": {detail}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_with_what_is_known() {
+        let event = serde_json::json!({
+            "sequence": 41, "name": "fail", "device": "pump-1", "job_id": "j-1", "file": null,
+            "failure": { "main": 227, "sub": 0, "detail": "signature does not fit" },
+        });
+        assert_eq!(
+            line(&event),
+            "    41 fail device pump-1 job j-1: signature does not fit"
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! The command line: parse, dispatch, print the error once, exit with a documented code.
+
+pub mod args;
+mod config;
+mod control;
+mod image;
+mod launch;
+mod target;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::config::{self as configuration, Config, Device, Target};
+use crate::exit::{Exit, Failed, Verb as Ended};
+use args::{Cli, ConfigArg, Verb};
+
+/// Run `otad` with these arguments (the first is the program's name).
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing to a closed pipe fails; there is nobody left to tell.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done.into(),
+                _ => Exit::Usage.into(),
+            };
+        }
+    };
+    let exit = follow(cli.verb).unwrap_or_else(|failed| {
+        complain(&failed);
+        failed.exit
+    });
+    exit.into()
+}
+
+fn complain(failed: &Failed) {
+    use std::io::Write as _;
+    // A closed standard error: there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "otad: {failed}");
+}
+
+fn follow(verb: Verb) -> Ended {
+    match verb {
+        Verb::Config(verb) => config::follow(&verb),
+        Verb::Launch(args) => launch::follow(&args),
+        Verb::Image(verb) => image::follow(&verb),
+        Verb::Target(verb) => target::follow(&verb),
+        Verb::Suspend(args) => wait(control::suspend(&args)),
+        Verb::Resume(args) => wait(control::resume(&args)),
+        Verb::Abort(args) => wait(control::abort(&args)),
+        Verb::Poll(args) => wait(control::poll(&args)),
+        Verb::Activate(args) => wait(control::activate(&args)),
+        Verb::Commit(args) => wait(control::commit(&args)),
+        Verb::Rollback(args) => wait(control::rollback(&args)),
+        Verb::Events(args) => wait(control::events(&args)),
+        Verb::Job(verb) => wait(control::job(&verb)),
+        other => Err(Failed::new(Exit::Usage, format!("{other:?}"))),
+    }
+}
+
+/// Run a client verb: one thread is enough for one connection.
+fn wait(verb: impl Future<Output = Ended>) -> Ended {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?
+        .block_on(verb)
+}
+
+fn load(config: &ConfigArg) -> Result<Config, Failed> {
+    configuration::load(&config.config).map_err(|e| Failed::new(Exit::Config, e.to_string()))
+}
+
+/// The device of this name, or the only one.
+fn device<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Device, Failed> {
+    config.device(name).ok_or_else(|| {
+        let names: Vec<&str> = config
+            .devices
+            .iter()
+            .map(|d| d.name.value.as_str())
+            .collect();
+        let names = names.join(", ");
+        match name {
+            Some(name) => Failed::new(
+                Exit::Nothing,
+                format!("no device \"{name}\"; there are: {names}"),
+            ),
+            None => Failed::new(
+                Exit::Usage,
+                format!("which device? name one with --device: {names}"),
+            ),
+        }
+    })
+}
+
+fn target<'a>(device: &'a Device, name: &str) -> Result<&'a Target, Failed> {
+    device
+        .targets
+        .iter()
+        .find(|t| t.name.value == name)
+        .ok_or_else(|| {
+            let names: Vec<&str> = device
+                .targets
+                .iter()
+                .map(|t| t.name.value.as_str())
+                .collect();
+            Failed::new(
+                Exit::Nothing,
+                format!(
+                    "device \"{}\" has no target \"{name}\"; there are: {}",
+                    device.name.value,
+                    names.join(", ")
+                ),
+            )
+        })
+}

@@ -1,0 +1,216 @@
+//! `otad target init`: lays down the first image of a flash-file target.
+//!
+//! The image is copied into slot a, the record says that it is confirmed, and the host notes it as verified: whoever may
+//! run this command on the machine vouches for the image. This is the one record that the plugin does not write; it is
+//! written before any plugin lives. Not here: updates.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use host_runtime::ports::state_dir::StateDir;
+use host_runtime::target::verified_record::{self, VerifiedImage};
+
+use crate::exit::{Exit, Failed};
+use crate::image::{self, Facts, draft_of};
+use crate::launch::Files;
+use crate::launch::record::{COPY_BYTES, Doubled as _, Image, Record, Slot, State};
+
+/// Where the image goes.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Device.
+    pub device: &'a str,
+    /// Target.
+    pub target: &'a str,
+    /// Its files.
+    pub files: &'a Files,
+    /// Bytes of a slot.
+    pub slot_size_bytes: u64,
+    /// Replace what is there.
+    pub force: bool,
+}
+
+/// Lay down `file`.
+///
+/// # Errors
+/// [`Exit::Refused`] if the target has an image already and `force` is not set, or the image is too large or empty;
+/// otherwise what the files say.
+pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Facts, Failed> {
+    let files = place.files;
+    let facts = image::facts(file)?;
+    if facts.size == 0 || facts.size > place.slot_size_bytes {
+        return Err(Failed::new(
+            Exit::Refused,
+            format!(
+                "{} has {} bytes, a slot of \"{}\" takes 1 to {}",
+                file.display(),
+                facts.size,
+                place.target,
+                place.slot_size_bytes
+            ),
+        ));
+    }
+    let old = fs::read(&files.record).unwrap_or_default();
+    if Record::newest(&old).is_some() && !place.force {
+        return Err(Failed::new(
+            Exit::Refused,
+            format!(
+                "target \"{}\" has an image already; updates come by `otad run`, --force replaces it by hand",
+                place.target
+            ),
+        ));
+    }
+    lay_down(files, file, &facts).map_err(|e| {
+        Failed::new(
+            Exit::Failed,
+            format!("laying down the image of \"{}\": {e}", place.target),
+        )
+    })?;
+    let entry = VerifiedImage {
+        sha256: facts.sha256,
+        size: facts.size,
+        version: facts.trailer.as_ref().map(|t| t.version),
+        signer: "initial".to_owned(),
+    };
+    let region = Slot::A.name();
+    verified_record::enter_initial(state, place.device, place.target, region, entry).map_err(
+        |e| {
+            Failed::new(
+                Exit::Failed,
+                format!("noting the image of \"{}\" as verified: {e}", place.target),
+            )
+        },
+    )?;
+    Ok(facts)
+}
+
+/// Image first, record last: a cut in between leaves a target without an image, or with its old one.
+fn lay_down(files: &Files, image: &Path, facts: &Facts) -> io::Result<()> {
+    for path in [&files.slot_a, &files.slot_b, &files.record, &files.tries] {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+    }
+    let slot = files.slot(Slot::A);
+    // A program that runs from there keeps its old file: the new one takes its name.
+    let draft = draft_of(slot);
+    fs::copy(image, &draft)?;
+    File::open(&draft)?.sync_all()?;
+    fs::rename(&draft, slot)?;
+    remove(&files.slot_b)?;
+    // Tries of a former life would count for a record of the new one.
+    remove(&files.tries)?;
+    let draft = draft_of(&files.record);
+    let mut file = File::create(&draft)?;
+    file.write_all(&first_record(facts))?;
+    file.sync_all()?;
+    fs::rename(&draft, &files.record)?;
+    match slot.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Both copies, sequences 1 and 2.
+fn first_record(facts: &Facts) -> Vec<u8> {
+    let mut region = vec![0xff; 2 * COPY_BYTES];
+    for (at, sequence) in [(0, 1), (COPY_BYTES, 2)] {
+        let record = Record {
+            sequence,
+            confirmed: Some(Image {
+                slot: Slot::A,
+                length: facts.size,
+                sha256: facts.sha256,
+            }),
+            next: None,
+            state: State::Settled,
+        };
+        let copy = record.encode();
+        region[at..at + copy.len()].copy_from_slice(&copy);
+    }
+    region
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host_runtime::ports::state_dir::FileStateDir;
+
+    use super::*;
+    use crate::launch::{Reason, prepare};
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        files: Files,
+        state: FileStateDir,
+    }
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join("target").join(name);
+        let files = Files {
+            slot_a: at("slot-a"),
+            slot_b: at("slot-b"),
+            record: at("record"),
+            tries: at("tries"),
+        };
+        let state = FileStateDir::open(&dir.path().join("state")).unwrap();
+        Bench { dir, files, state }
+    }
+
+    impl Bench {
+        fn init(&self, bytes: &[u8], force: bool) -> Result<Facts, Failed> {
+            let file = self.dir.path().join("image");
+            fs::write(&file, bytes).unwrap();
+            let place = Place {
+                device: "pump-1",
+                target: "main",
+                files: &self.files,
+                slot_size_bytes: 32,
+                force,
+            };
+            init(&place, &file, &self.state)
+        }
+
+        fn launch(&self) -> (Slot, Reason) {
+            let known = verified_record::list(&self.state, "pump-1", "main").unwrap();
+            let is_verified = |d: &[u8; 32]| known.iter().any(|v| v.sha256 == *d);
+            let (choice, _) = prepare(&self.files, 3, is_verified).unwrap();
+            (choice.image.slot, choice.reason)
+        }
+    }
+
+    #[test]
+    fn a_first_image_is_confirmed_and_can_be_launched() {
+        let bench = bench();
+        bench.init(b"#!/bin/sh\n", false).unwrap();
+        assert_eq!(bench.launch(), (Slot::A, Reason::Confirmed));
+    }
+
+    #[test]
+    fn a_second_image_needs_force_and_then_counts() {
+        let bench = bench();
+        bench.init(b"one", false).unwrap();
+        assert_eq!(bench.init(b"two", false).unwrap_err().exit, Exit::Refused);
+        bench.init(b"two", true).unwrap();
+        assert_eq!(fs::read(&bench.files.slot_a).unwrap(), b"two");
+        assert_eq!(bench.launch(), (Slot::A, Reason::Confirmed));
+    }
+
+    #[test]
+    fn an_image_that_does_not_fit_is_refused_before_anything_is_written() {
+        let bench = bench();
+        assert!(bench.init(&[7; 32], false).is_ok());
+        for bytes in [&[][..], &[7; 33]] {
+            assert_eq!(bench.init(bytes, true).unwrap_err().exit, Exit::Refused);
+        }
+        assert_eq!(fs::read(&bench.files.slot_a).unwrap(), [7; 32]);
+    }
+}
