@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::agent::text::clean;
 use crate::ports::clock::Clock;
 use crate::types::{Failure, Level};
 
@@ -127,7 +128,7 @@ impl PluginLog {
         if lost > 0 {
             tracing::warn!(plugin = %self.name, "{lost} log lines were too many and are lost");
         }
-        let line = printable(text, LINE_MAX_BYTES);
+        let line = clean(text, LINE_MAX_BYTES);
         match level {
             Level::Trace => tracing::trace!(plugin = %self.name, "{line}"),
             Level::Debug => tracing::debug!(plugin = %self.name, "{line}"),
@@ -152,24 +153,6 @@ impl PluginLog {
         rate.lines += 1;
         Some(std::mem::take(&mut rate.lost))
     }
-}
-
-/// A plugin's text in one line: at most `max_bytes`, control characters replaced.
-#[must_use]
-pub fn printable(text: &str, max_bytes: usize) -> String {
-    let mut line = String::with_capacity(text.len().min(max_bytes));
-    for character in text.chars() {
-        let character = if character.is_control() {
-            ' '
-        } else {
-            character
-        };
-        if line.len() + character.len_utf8() > max_bytes {
-            break;
-        }
-        line.push(character);
-    }
-    line
 }
 
 #[cfg(test)]
@@ -199,13 +182,5 @@ mod tests {
         clock.0.store(1000, Ordering::Relaxed);
         assert_eq!(log.admit(), Some(1000 - u64::from(LINES_PER_SECOND)));
         assert_eq!(log.admit(), Some(0));
-    }
-
-    #[test]
-    fn a_line_is_cut_at_a_character_and_keeps_no_control_characters() {
-        assert_eq!(printable("a\r\n\x1b[31mb", 100), "a   [31mb");
-        assert_eq!(printable("ääää", 5), "ää");
-        assert_eq!(printable("abc", 3), "abc");
-        assert_eq!(printable("abcd", 3), "abc");
     }
 }

@@ -9,6 +9,10 @@ use std::fmt;
 
 use crate::types::{Blob, Failure, Setting, TargetState, Version};
 
+pub use self::component::ComponentPlugin;
+
+mod component;
+mod convert;
 pub mod lend;
 
 /// Bits of [`Description::capabilities`]; other bits are ignored.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::config::limit;
 use super::regions::{Account, Regions};
-use crate::plugin::lend::{Lent, printable};
+use crate::agent::text::clean;
+use crate::plugin::lend::Lent;
 use crate::plugin::{Description, Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
 
@@ -157,14 +158,14 @@ impl PluginSlot {
         Failure::new(
             code::PLUGIN_FAILED,
             self.strikes,
-            printable(&format!("plugin {label} broke: {reason}"), DETAIL_MAX_BYTES),
+            clean(&format!("plugin {label} broke: {reason}"), DETAIL_MAX_BYTES),
         )
     }
 }
 
 /// What a plugin says about its failure: a main code that is not one of the table's becomes 0xd5.
 fn sane(failure: Failure) -> Failure {
-    let detail = printable(&failure.detail, DETAIL_MAX_BYTES);
+    let detail = clean(&failure.detail, DETAIL_MAX_BYTES);
     match failure.main {
         0xd0..=0xee => Failure::new(failure.main, failure.sub & 0x00ff_ffff, detail),
         other => Failure::new(

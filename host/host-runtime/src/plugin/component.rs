@@ -1,0 +1,387 @@
+//! A plugin in wasmtime: the bindings of world `plugin`, the instance with its budget, and what it is lent.
+//!
+//! Generated types go no further than this file and `convert.rs`. An import is linked only if this host lends it; one
+//! that the target was not granted is refused before an instance is made. Nothing is decided here.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime::component::{HasSelf, Linker};
+
+use super::convert;
+use super::lend::{LENDABLE, Lent};
+use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer};
+use crate::engine::{Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal};
+use crate::types::{Blob, Failure, Setting, code};
+
+mod bindings {
+    //! Generated from `wit/pal`.
+    wasmtime::component::bindgen!({
+        path: "../../wit/pal",
+        world: "plugin",
+        imports: { default: trappable },
+    });
+}
+
+pub(super) use bindings::exports::ota::pal::{describe as wit_describe, image as wit_image};
+pub(super) use bindings::ota::pal::types as wit_types;
+pub(super) use bindings::ota::pal::{
+    block_device as wit_block_device, clock as wit_clock, log as wit_log,
+    staged_image as wit_staged_image,
+};
+
+/// What a store of a plugin holds.
+struct Inside {
+    meter: Meter,
+    /// `None` while it is asked who it is.
+    lent: Option<Lent>,
+}
+
+impl Metered for Inside {
+    fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+}
+
+impl Inside {
+    /// What is lent, one host call later.
+    fn lent(&mut self) -> wasmtime::Result<&Lent> {
+        self.meter.host_call()?;
+        self.lent
+            .as_ref()
+            .ok_or_else(|| wasmtime::Error::msg("nothing is lent in `describe`"))
+    }
+}
+
+/// A plugin component, loaded and asked who it is.
+pub struct ComponentPlugin {
+    engine: Arc<Engine>,
+    label: String,
+    digest: [u8; 32],
+    description: Description,
+    imports: Vec<String>,
+    pre: bindings::PluginPre<Inside>,
+}
+
+impl ComponentPlugin {
+    /// Check, compile and link a component, and ask it who it is. `label` is for people: `builtin:flash-file`, a path.
+    ///
+    /// # Errors
+    /// What is wrong with the component, and what to do.
+    pub fn load(engine: &Arc<Engine>, label: &str, bytes: &[u8]) -> Result<Arc<Self>, Refusal> {
+        let loaded = engine.load(bytes, &PLUGIN_WORLD, &LENDABLE)?;
+        let pre = link(engine, &loaded)?;
+        let description = describe(engine, &pre)?;
+        Ok(Arc::new(Self {
+            engine: Arc::clone(engine),
+            label: label.to_owned(),
+            digest: loaded.digest,
+            description,
+            imports: loaded.shape.imports,
+            pre,
+        }))
+    }
+
+    /// SHA-256 of the component.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+}
+
+impl std::fmt::Debug for ComponentPlugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ComponentPlugin")
+            .field("label", &self.label)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PluginFactory for ComponentPlugin {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
+    fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+        if let Some(missing) = self.imports.iter().find(|i| !lent.lends(i)) {
+            return Err(PluginError::Broken(format!(
+                "it needs {missing}, which is not granted"
+            )));
+        }
+        let (store, plugin) =
+            create(&self.engine, &self.pre, Some(lent), Budget::PLUGIN).map_err(broken)?;
+        Ok(Box::new(Instance {
+            engine: Arc::clone(&self.engine),
+            store,
+            plugin,
+        }))
+    }
+}
+
+/// Bind what this host lends; a component has been refused that imports more.
+fn link(engine: &Arc<Engine>, loaded: &Loaded) -> Result<bindings::PluginPre<Inside>, Refusal> {
+    let refuse = |e: wasmtime::Error| Refusal::Link(format!("{e:#}"));
+    let mut linker: Linker<Inside> = engine.linker();
+    wit_types::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    wit_block_device::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    wit_staged_image::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    wit_clock::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    wit_log::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    linker
+        .instantiate_pre(&loaded.component)
+        .and_then(bindings::PluginPre::new)
+        .map_err(refuse)
+}
+
+/// Ask an instance that is thrown away afterwards who it is; it may call nothing.
+fn describe(engine: &Engine, pre: &bindings::PluginPre<Inside>) -> Result<Description, Refusal> {
+    let refuse = |fault: GuestFault| Refusal::Describe(fault.to_string());
+    let budget = Budget {
+        host_calls: 0,
+        ..Budget::PLUGIN
+    };
+    let (mut store, plugin) = create(engine, pre, None, budget).map_err(refuse)?;
+    let description = engine
+        .call(&mut store, |store| {
+            plugin.ota_pal_describe().call_describe(store)
+        })
+        .map_err(refuse)?;
+    let description = convert::description(description);
+    description.check().map_err(Refusal::Describe)?;
+    Ok(description)
+}
+
+fn create(
+    engine: &Engine,
+    pre: &bindings::PluginPre<Inside>,
+    lent: Option<Lent>,
+    budget: Budget,
+) -> Result<(Store<Inside>, bindings::Plugin), GuestFault> {
+    let mut store = engine.store(Inside {
+        meter: Meter::new(budget),
+        lent,
+    });
+    let plugin = engine.call(&mut store, |store| pre.instantiate(store))?;
+    Ok((store, plugin))
+}
+
+fn broken(fault: GuestFault) -> PluginError {
+    PluginError::Broken(fault.to_string())
+}
+
+/// A running plugin component.
+struct Instance {
+    engine: Arc<Engine>,
+    store: Store<Inside>,
+    plugin: bindings::Plugin,
+}
+
+impl Instance {
+    /// One call of interface `image`: a trap breaks the instance, a failure does not.
+    fn call<R>(
+        &mut self,
+        call: impl FnOnce(
+            &wit_image::Guest,
+            &mut Store<Inside>,
+        ) -> wasmtime::Result<Result<R, wit_types::Failure>>,
+    ) -> Result<R, PluginError> {
+        let image = self.plugin.ota_pal_image();
+        self.engine
+            .call(&mut self.store, |store| call(image, store))
+            .map_err(broken)?
+            .map_err(|failure| PluginError::Failed(convert::failure(failure)))
+    }
+
+    fn duty(
+        &mut self,
+        call: impl FnOnce(
+            &wit_image::Guest,
+            &mut Store<Inside>,
+        ) -> wasmtime::Result<Result<wit_types::Duty, wit_types::Failure>>,
+    ) -> Result<Duty, PluginError> {
+        self.call(call).map(convert::duty)
+    }
+}
+
+impl Plugin for Instance {
+    fn open(&mut self, settings: &[Setting], saved: Option<&Blob>) -> Result<(), PluginError> {
+        let settings: Vec<_> = settings.iter().map(convert::setting).collect();
+        let saved = saved.map(convert::blob_in);
+        self.call(|image, store| image.call_open(store, &settings, saved.as_ref()))
+    }
+
+    fn create(&mut self, transfer: &Transfer) -> Result<Duty, PluginError> {
+        let transfer = convert::transfer(transfer);
+        self.duty(|image, store| image.call_create(store, &transfer))
+    }
+
+    fn reopen(&mut self, transfer: &Transfer) -> Result<Duty, PluginError> {
+        let transfer = convert::transfer(transfer);
+        self.duty(|image, store| image.call_reopen(store, &transfer))
+    }
+
+    fn write_block(&mut self, offset: u64, data: &[u8]) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_write_block(store, offset, data))
+    }
+
+    fn extents(&mut self) -> Result<Vec<Extent>, PluginError> {
+        let extents = self.call(|image, store| image.call_extents(store))?;
+        Ok(extents.into_iter().map(convert::extent).collect())
+    }
+
+    fn examine(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_examine(store))
+    }
+
+    fn install(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_install(store))
+    }
+
+    fn activate(&mut self, sha256: &[u8; 32]) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_activate(store, sha256))
+    }
+
+    fn reset(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_reset(store))
+    }
+
+    fn self_test(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_self_test(store))
+    }
+
+    fn commit(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_commit(store))
+    }
+
+    fn reject(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_reject(store))
+    }
+
+    fn state(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_state(store))
+    }
+
+    fn abort(&mut self) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_abort(store))
+    }
+
+    fn step(&mut self, budget_bytes: u32) -> Result<Duty, PluginError> {
+        self.duty(|image, store| image.call_step(store, budget_bytes))
+    }
+
+    fn suspend(&mut self) -> Result<Blob, PluginError> {
+        let blob = self.call(|image, store| image.call_suspend(store))?;
+        Ok(convert::blob(blob))
+    }
+}
+
+impl wit_types::Host for Inside {}
+
+impl wit_block_device::Host for Inside {
+    fn regions(&mut self) -> wasmtime::Result<Vec<wit_block_device::Region>> {
+        let Some(device) = &self.lent()?.block_device else {
+            return Ok(Vec::new());
+        };
+        Ok(device.regions().into_iter().map(convert::region).collect())
+    }
+
+    fn read_at(
+        &mut self,
+        region: u32,
+        offset: u64,
+        length: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
+        let device = self.lent()?.block_device.clone();
+        let end = device
+            .ok_or_else(not_granted)
+            .and_then(|device| device.read_at(region, offset, length));
+        Ok(end.map_err(convert::failure_out))
+    }
+
+    fn write_at(
+        &mut self,
+        region: u32,
+        offset: u64,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        let device = self.lent()?.block_device.clone();
+        let end = device
+            .ok_or_else(not_granted)
+            .and_then(|device| device.write_at(region, offset, &data));
+        Ok(end.map_err(convert::failure_out))
+    }
+
+    fn erase(
+        &mut self,
+        region: u32,
+        offset: u64,
+        length: u64,
+    ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        let device = self.lent()?.block_device.clone();
+        let end = device
+            .ok_or_else(not_granted)
+            .and_then(|device| device.erase(region, offset, length));
+        Ok(end.map_err(convert::failure_out))
+    }
+
+    fn sync(&mut self, region: u32) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        let device = self.lent()?.block_device.clone();
+        let end = device
+            .ok_or_else(not_granted)
+            .and_then(|device| device.sync(region));
+        Ok(end.map_err(convert::failure_out))
+    }
+}
+
+impl wit_staged_image::Host for Inside {
+    fn held(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.lent()?.staged_image.as_ref().map_or(0, |s| s.held()))
+    }
+
+    fn verified(&mut self) -> wasmtime::Result<bool> {
+        let staged = &self.lent()?.staged_image;
+        Ok(staged.as_ref().is_some_and(|s| s.verified()))
+    }
+
+    fn read_at(
+        &mut self,
+        offset: u64,
+        length: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
+        let staged = self.lent()?.staged_image.clone();
+        let end = staged
+            .ok_or_else(not_granted)
+            .and_then(|staged| staged.read_at(offset, length));
+        Ok(end.map_err(convert::failure_out))
+    }
+}
+
+impl wit_clock::Host for Inside {
+    fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.lent()?.clock.now_ms())
+    }
+}
+
+impl wit_log::Host for Inside {
+    fn log(&mut self, level: wit_log::Level, text: String) -> wasmtime::Result<()> {
+        self.lent()?.log.log(convert::level(level), &text);
+        Ok(())
+    }
+}
+
+fn not_granted() -> Failure {
+    Failure::new(
+        code::LIMIT,
+        0,
+        "this interface is not granted to the target",
+    )
+}
