@@ -262,6 +262,12 @@ impl EventRing {
         Some(next)
     }
 
+    /// Whether nothing is to be stored.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let ring = self.lock();
+        ring.writing.is_none() && !ring.has_work()
+    }
+
     /// The device has ended: readers stop waiting.
     pub(crate) fn end(&self) {
         self.lock().ended = true;

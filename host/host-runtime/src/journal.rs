@@ -126,6 +126,11 @@ impl Journal {
         self.generation
     }
 
+    /// Whether nothing is to be stored.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.writing.is_none() && self.waiting.is_none()
+    }
+
     fn start(&mut self) {
         if self.writing.is_some() {
             return;

@@ -4,12 +4,14 @@
 //! for the map.
 
 pub mod agent;
+pub mod device;
 pub mod engine;
 pub mod events;
 pub mod mailbox;
 pub mod plugin;
 pub mod ports;
 pub mod status;
+pub mod supervisor;
 pub mod target;
 pub mod types;
 

@@ -30,6 +30,9 @@ pub const COMMANDS_MAX: usize = 32;
 /// Changes of the connection that may wait; only the last ones say anything.
 const CONNECTION_CHANGES_MAX: usize = 16;
 
+/// Told how a command went; called once.
+pub type CommandReply = Reply<Result<(), Failure>>;
+
 /// What can happen to a device.
 pub enum Input {
     /// There is a connection.
@@ -78,7 +81,7 @@ pub enum Input {
         /// What.
         command: Command,
         /// Told how it went: refused, or taken.
-        reply: Option<Reply<Result<(), Failure>>>,
+        reply: Option<CommandReply>,
     },
     /// Share of the bandwidth cap in bytes a second.
     Allowance(u64),
@@ -150,12 +153,27 @@ impl Mailbox {
 
     /// Hand something to the device; never waits.
     pub fn send(&self, input: Input) {
-        let refused = self.lock().push(input);
-        if let Some(reply) = refused {
-            let detail = format!("{COMMANDS_MAX} commands are waiting already; try again later");
-            reply(Err(Failure::new(code::LIMIT, 0, detail)));
+        if let Some((reply, failure)) = self.lock().push(input) {
+            reply(Err(failure));
         }
         (self.wake)();
+    }
+
+    /// Nobody reads it any more: what waits is dropped, commands are answered, and so is everything that comes later.
+    pub(crate) fn close(&self) {
+        let waiting = {
+            let mut queue = self.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.inputs)
+        };
+        for input in waiting {
+            if let Input::Command {
+                reply: Some(reply), ..
+            } = input
+            {
+                reply(Err(ended()));
+            }
+        }
     }
 
     /// The oldest input.
@@ -184,6 +202,7 @@ impl Mailbox {
 #[derive(Debug, Default)]
 struct Queue {
     inputs: VecDeque<Input>,
+    closed: bool,
     messages: usize,
     message_bytes: usize,
     commands: usize,
@@ -191,9 +210,20 @@ struct Queue {
     counters: MailboxCounters,
 }
 
+/// The answer to a command for a device that has ended.
+fn ended() -> Failure {
+    Failure::new(code::UNSUPPORTED, 0, "the device has ended")
+}
+
 impl Queue {
-    /// Queue `input` by its kind's rule; the reply of a refused command comes back.
-    fn push(&mut self, input: Input) -> Option<Reply<Result<(), Failure>>> {
+    /// Queue `input` by its kind's rule; the reply of a refused command comes back with the reason.
+    fn push(&mut self, input: Input) -> Option<(CommandReply, Failure)> {
+        if self.closed {
+            return match input {
+                Input::Command { reply, .. } => reply.map(|reply| (reply, ended())),
+                _ => None,
+            };
+        }
         match input {
             Input::Message {
                 topic,
@@ -211,7 +241,9 @@ impl Queue {
             }
             Input::Command { command, reply } => {
                 if self.commands == COMMANDS_MAX {
-                    return reply;
+                    let detail =
+                        format!("{COMMANDS_MAX} commands are waiting already; try again later");
+                    return reply.map(|reply| (reply, Failure::new(code::LIMIT, 0, detail)));
                 }
                 self.commands += 1;
                 self.inputs.push_back(Input::Command { command, reply });

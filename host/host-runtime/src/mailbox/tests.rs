@@ -205,3 +205,28 @@ fn a_flapping_connection_leaves_the_newest_changes() {
     assert_eq!(left.len(), CONNECTION_CHANGES_MAX);
     assert_eq!(left[14..], ["Disconnected(99, )", "Connected(false)"]);
 }
+
+#[test]
+fn a_closed_mailbox_answers_commands_and_keeps_nothing() {
+    let (mailbox, _) = mailbox();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let command = || Input::Command {
+        command: Command::Suspend,
+        reply: Some(Box::new({
+            let answers = Arc::clone(&answers);
+            move |result: Result<(), Failure>| answers.lock().unwrap().push(result)
+        })),
+    };
+    mailbox.send(command());
+    mailbox.send(message("data", 1, Qos::AtMostOnce));
+    mailbox.close();
+    mailbox.send(command());
+    mailbox.send(message("data", 1, Qos::AtMostOnce));
+    assert!(mailbox.is_empty());
+    let answers = std::mem::take(&mut *answers.lock().unwrap());
+    let details: Vec<_> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap_err().detail)
+        .collect();
+    assert_eq!(details, ["the device has ended"; 2]);
+}

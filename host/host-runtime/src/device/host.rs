@@ -1,0 +1,405 @@
+//! What an agent's calls do: the real [`Outside`] of a device.
+//!
+//! It owns everything that outlives an instance: tokens, targets, journal, event ring, transport. An instance reaches it
+//! through a [`Door`]; the device itself uses it between two calls of the instance, so the lock is never fought for.
+//! Not here: events to the agent, and when it is called (`device.rs`).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::log::GuestLog;
+use super::token::{Owner, Tokens};
+use crate::agent::{ApplicationEvent, Context, Outside};
+use crate::events::{DOCUMENT_MAX_BYTES, EventRing};
+use crate::journal::{JOURNAL_MAX_BYTES, Journal};
+use crate::ports::transport::Transport;
+use crate::target::{Targets, VerifiedRef};
+use crate::types::{Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token, code};
+
+/// Most bytes of a publish; the limit of AWS IoT and of the contract.
+const PAYLOAD_MAX_BYTES: usize = 128 * 1024;
+
+/// Most bytes of a topic or filter; the limit of AWS IoT.
+const TOPIC_MAX_BYTES: usize = 256;
+
+/// Most bytes of a URL. A pre-signed one has some 1,500.
+const URL_MAX_BYTES: usize = 8 * 1024;
+
+/// Most bytes of one range; a window of the contract.
+const RANGE_MAX_BYTES: u32 = 128 * 1024;
+
+/// Operations under way at once: a window of 512 blocks of 256 bytes that all wait for a slow target, twice.
+const OPERATIONS_MAX: usize = 1024;
+
+/// Journal stores in a second. Some 10 are needed in a job of one file; those that wait for the medium become one, so
+/// this only stops an agent that does nothing else.
+const STORES_PER_S: u32 = 256;
+
+/// Refused calls that an agent is told of in a second; the rest of the answers wait for the next one, so that an agent
+/// that tries again at once does not spin.
+const REFUSALS_PER_S: u32 = 64;
+
+/// Refusals that may wait. An agent that collects so many is answered no more: its memory is not the host's.
+const REFUSALS_MAX: usize = 4096;
+
+/// Numbers of the limits above in `sub` of failure 0xd1; those of the targets begin at 0x11.
+mod limit {
+    pub(super) const OPERATIONS: u32 = 1;
+    pub(super) const JOURNAL: u32 = 2;
+    pub(super) const STORES: u32 = 3;
+    pub(super) const PAYLOAD: u32 = 4;
+    pub(super) const RANGE: u32 = 5;
+    pub(super) const URL: u32 = 6;
+    pub(super) const TOPIC: u32 = 7;
+}
+
+/// So many in a second, by the device's clock.
+#[derive(Debug)]
+struct Rate {
+    max: u32,
+    since_ms: u64,
+    count: u32,
+}
+
+impl Rate {
+    fn new(max: u32) -> Self {
+        Self {
+            max,
+            since_ms: 0,
+            count: 0,
+        }
+    }
+
+    /// One more; false if this second has had enough.
+    fn admit(&mut self, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) >= 1000 {
+            self.since_ms = now_ms;
+            self.count = 0;
+        }
+        self.count += 1;
+        self.count <= self.max
+    }
+
+    /// When the next second begins.
+    fn again_ms(&self) -> u64 {
+        self.since_ms + 1000
+    }
+}
+
+/// What outlives the instances of a device.
+pub(super) struct Host {
+    pub(super) device: String,
+    /// Topic prefixes that are this device's own.
+    pub(super) topics: Vec<String>,
+    pub(super) now: Context,
+    /// The active job, for log lines.
+    pub(super) job: Option<String>,
+    pub(super) tokens: Tokens,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) targets: Targets,
+    pub(super) journal: Journal,
+    pub(super) events: EventRing,
+    log: GuestLog,
+    refusals: VecDeque<(Token, Failure)>,
+    refusal_rate: Rate,
+    store_rate: Rate,
+}
+
+impl Host {
+    pub(super) fn new(
+        device: String,
+        topics: Vec<String>,
+        transport: Box<dyn Transport>,
+        targets: Targets,
+        journal: Journal,
+        events: EventRing,
+    ) -> Self {
+        Self {
+            device,
+            topics,
+            now: Context::default(),
+            job: None,
+            tokens: Tokens::new(),
+            transport,
+            targets,
+            journal,
+            events,
+            log: GuestLog::new(),
+            refusals: VecDeque::new(),
+            refusal_rate: Rate::new(REFUSALS_PER_S),
+            store_rate: Rate::new(STORES_PER_S),
+        }
+    }
+
+    /// The next refusal that the agent may hear of; otherwise when there will be one.
+    pub(super) fn next_refusal(&mut self) -> Result<(Token, Failure), Option<u64>> {
+        if self.refusals.is_empty() {
+            return Err(None);
+        }
+        if !self.refusal_rate.admit(self.now.now_ms) {
+            return Err(Some(self.refusal_rate.again_ms()));
+        }
+        let refusal = self.refusals.pop_front().ok_or(None)?;
+        self.tokens.close(refusal.0, &[Owner::Refused]);
+        Ok(refusal)
+    }
+
+    /// A call that fails ends by event like any other.
+    fn refuse(&mut self, failure: Failure) -> Token {
+        let token = self.tokens.open(Owner::Refused);
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.push_back((token, failure));
+        } else {
+            self.tokens.close(token, &[Owner::Refused]);
+        }
+        token
+    }
+
+    /// Begin an operation of the transport, if `check` and the number of operations allow it.
+    fn begin(
+        &mut self,
+        owner: Owner,
+        check: Result<(), Failure>,
+        call: impl FnOnce(&mut dyn Transport, Token),
+    ) -> Token {
+        match check.and_then(|()| self.operation_free()) {
+            Ok(()) => {
+                let token = self.tokens.open(owner);
+                call(&mut *self.transport, token);
+                token
+            }
+            Err(failure) => self.refuse(failure),
+        }
+    }
+
+    fn operation_free(&self) -> Result<(), Failure> {
+        if self.tokens.count() < OPERATIONS_MAX {
+            return Ok(());
+        }
+        let detail = format!("{OPERATIONS_MAX} operations are under way already");
+        Err(Failure::new(code::LIMIT, limit::OPERATIONS, detail))
+    }
+
+    /// Whether a topic, or the filter of a subscription, is this device's.
+    fn check_topic(&self, topic: &str, is_filter: bool) -> Result<(), Failure> {
+        if topic.len() > TOPIC_MAX_BYTES {
+            let detail = format!("topic of {} bytes, at most {TOPIC_MAX_BYTES}", topic.len());
+            return Err(Failure::new(code::LIMIT, limit::TOPIC, detail));
+        }
+        let bad = |why: &str| Failure::new(code::BAD_ARGUMENT, 0, format!("{why}: `{topic}`"));
+        if !is_filter && topic.contains(['+', '#']) {
+            return Err(bad("wildcard in a topic to publish on"));
+        }
+        if topic.chars().any(char::is_control) {
+            return Err(bad("control character in a topic"));
+        }
+        if !self
+            .topics
+            .iter()
+            .any(|own| topic.starts_with(own.as_str()))
+        {
+            return Err(bad("topic is not this device's"));
+        }
+        Ok(())
+    }
+
+    /// Begin an operation of the targets: the token is used up only if it goes on.
+    fn on_target(&mut self, call: impl FnOnce(&mut Targets, u64, Token) -> Started) -> Started {
+        if let Err(failure) = self.operation_free() {
+            return Started::Done(Outcome::Failed(failure));
+        }
+        let started = call(&mut self.targets, self.now.now_ms, self.tokens.peek());
+        if matches!(started, Started::Pending(_)) {
+            self.tokens.open(Owner::Target);
+        }
+        started
+    }
+}
+
+/// An instance's way to its device's [`Host`].
+#[derive(Clone)]
+pub(super) struct Door(Arc<Mutex<Host>>);
+
+impl Door {
+    pub(super) fn new(host: Host) -> Self {
+        Self(Arc::new(Mutex::new(host)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Host> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outside for Door {
+    fn subscribe(&mut self, filter: String, qos: Qos) -> Token {
+        let mut host = self.lock();
+        let check = host.check_topic(&filter, true);
+        host.begin(Owner::Transport, check, |transport, token| {
+            transport.subscribe(token, &filter, qos);
+        })
+    }
+
+    fn unsubscribe(&mut self, filter: String) -> Token {
+        let mut host = self.lock();
+        let check = host.check_topic(&filter, true);
+        host.begin(Owner::Transport, check, |transport, token| {
+            transport.unsubscribe(token, &filter);
+        })
+    }
+
+    fn publish(&mut self, topic: String, payload: Vec<u8>, qos: Qos) -> Token {
+        let mut host = self.lock();
+        let check = host.check_topic(&topic, false).and_then(|()| {
+            if payload.len() <= PAYLOAD_MAX_BYTES {
+                return Ok(());
+            }
+            let detail = format!(
+                "payload of {} bytes, at most {PAYLOAD_MAX_BYTES}",
+                payload.len()
+            );
+            Err(Failure::new(code::LIMIT, limit::PAYLOAD, detail))
+        });
+        host.begin(Owner::Transport, check, |transport, token| {
+            transport.publish(token, &topic, payload, qos);
+        })
+    }
+
+    fn http_get(&mut self, url: String, offset: u64, length: u32) -> Token {
+        let check = check_range(&url, offset, length);
+        self.lock().begin(Owner::Http, check, |transport, token| {
+            transport.http_get(token, &url, offset, length);
+        })
+    }
+
+    fn cancel(&mut self, token: Token) {
+        let mut host = self.lock();
+        if host.tokens.is_open(token, &[Owner::Transport, Owner::Http]) {
+            host.transport.cancel(token);
+        }
+    }
+
+    fn create(&mut self, spec: FileSpec) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.create(now, token, spec))
+    }
+
+    fn reopen(&mut self, job_id: String, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.reopen(now, token, &job_id, file))
+    }
+
+    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.write_block(now, token, file, offset, data))
+    }
+
+    fn close(&mut self, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.close(now, token, file))
+    }
+
+    fn verified(&mut self, file: FileId) -> Result<VerifiedRef, Failure> {
+        self.lock().targets.verified(file)
+    }
+
+    fn install(&mut self, image: &VerifiedRef) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.install(now, token, image))
+    }
+
+    fn activate(&mut self, image: &VerifiedRef) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.activate(now, token, image))
+    }
+
+    fn reset(&mut self, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.reset(now, token, file))
+    }
+
+    fn self_test(&mut self, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.self_test(now, token, file))
+    }
+
+    fn commit(&mut self, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.commit(now, token, file))
+    }
+
+    fn reject(&mut self, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.reject(now, token, file))
+    }
+
+    fn state(&mut self, file: FileId) -> Started {
+        self.lock()
+            .on_target(|targets, now, token| targets.state(now, token, file))
+    }
+
+    fn abort(&mut self, file: FileId) -> Started {
+        // Never refused for too many operations: it ends some.
+        let mut host = self.lock();
+        let (now, token) = (host.now.now_ms, host.tokens.peek());
+        let started = host.targets.abort(now, token, file);
+        if matches!(started, Started::Pending(_)) {
+            host.tokens.open(Owner::Target);
+        }
+        started
+    }
+
+    fn journal_store(&mut self, journal: Blob) -> Token {
+        let mut host = self.lock();
+        let size = journal.bytes.len();
+        if size > JOURNAL_MAX_BYTES {
+            let detail = format!("journal of {size} bytes, at most {JOURNAL_MAX_BYTES}");
+            return host.refuse(Failure::new(code::LIMIT, limit::JOURNAL, detail));
+        }
+        let now_ms = host.now.now_ms;
+        if !host.store_rate.admit(now_ms) {
+            let detail = format!("more than {STORES_PER_S} journals stored in a second");
+            return host.refuse(Failure::new(code::LIMIT, limit::STORES, detail));
+        }
+        let token = host.tokens.open(Owner::Journal);
+        host.journal.store(token, journal);
+        token
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        let mut guard = self.lock();
+        let host = &mut *guard;
+        host.log.line(
+            host.now.now_ms,
+            &host.device,
+            host.job.as_deref(),
+            level,
+            &text,
+        );
+    }
+
+    fn emit(&mut self, mut event: ApplicationEvent) {
+        let host = self.lock();
+        if event.document.len() > DOCUMENT_MAX_BYTES {
+            let (device, size) = (&host.device, event.document.len());
+            tracing::warn!(%device, "an event's document of {size} bytes is left out, the limit is {DOCUMENT_MAX_BYTES}");
+            event.document.clear();
+        }
+        host.events.emit(host.now.wall_s, event);
+    }
+}
+
+fn check_range(url: &str, offset: u64, length: u32) -> Result<(), Failure> {
+    if url.len() > URL_MAX_BYTES {
+        let detail = format!("URL of {} bytes, at most {URL_MAX_BYTES}", url.len());
+        return Err(Failure::new(code::LIMIT, limit::URL, detail));
+    }
+    if length == 0 || offset.checked_add(length.into()).is_none() {
+        let detail = format!("range of {length} bytes at {offset}");
+        return Err(Failure::new(code::BAD_ARGUMENT, 0, detail));
+    }
+    if length > RANGE_MAX_BYTES {
+        let detail = format!("range of {length} bytes, at most {RANGE_MAX_BYTES}");
+        return Err(Failure::new(code::LIMIT, limit::RANGE, detail));
+    }
+    Ok(())
+}

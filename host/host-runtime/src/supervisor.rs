@@ -1,0 +1,323 @@
+//! A device under tokio: one task owns it, everybody else holds a handle.
+//!
+//! The task is a thin loop: poll, answer questions, sleep until the next deadline or wake. It connects to nothing and
+//! disconnects nothing: whoever owns the connection sends what happens into the mailbox.
+//!
+//! ```no_run
+//! # async fn example(
+//! #     config: host_runtime::device::DeviceConfig,
+//! #     ports: host_runtime::device::DevicePorts,
+//! #     connect: impl Fn(host_runtime::mailbox::Mailbox) -> Box<dyn host_runtime::ports::transport::Transport>,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use host_runtime::agent::Command;
+//! use host_runtime::supervisor::prepare;
+//!
+//! let pending = prepare(config, ports)?;
+//! let transport = connect(pending.mailbox());
+//! let device = pending.start(transport)?;
+//! while let Some(news) = device.next_event().await {
+//!     if news.event.kind == 0 {
+//!         // Installed; this application decides when to restart into it.
+//!         device.command(Command::Activate(news.event.file.unwrap_or(0))).await?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::agent::{Command, Context};
+use crate::device::{Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
+use crate::events::{EventRing, StoredEvent};
+use crate::mailbox::{Input, Mailbox};
+use crate::ports::clock::Clock;
+use crate::ports::transport::Transport;
+use crate::ports::workers::Wake;
+use crate::status::DeviceStatus;
+use crate::types::{Failure, FileId, code};
+
+/// Questions that may wait for a device; a status page with some watchers asks a few a second.
+const REQUESTS_MAX: usize = 64;
+
+/// Longest wait for the medium when a device is stopped, in milliseconds. A sync of a slow card takes seconds; the
+/// service manager's patience (90 s) is longer.
+const STOP_MAX_MS: u64 = 5000;
+
+/// Check and set up a device; its mailbox exists before its transport does. Needs a tokio runtime only in `start`.
+///
+/// # Errors
+/// [`DeviceError`], never `Refused`.
+pub fn prepare(config: DeviceConfig, ports: DevicePorts) -> Result<PendingDevice, DeviceError> {
+    let notify = Arc::new(Notify::new());
+    let wake: Wake = {
+        let notify = Arc::clone(&notify);
+        Arc::new(move || notify.notify_one())
+    };
+    let (name, clock) = (config.name.clone(), Arc::clone(&ports.clock));
+    Ok(PendingDevice {
+        name,
+        clock,
+        prepared: PreparedDevice::new(config, ports, wake)?,
+        notify,
+    })
+}
+
+impl Device {
+    /// The same as [`prepare`].
+    ///
+    /// # Errors
+    /// [`DeviceError`], never `Refused`.
+    pub fn prepare(config: DeviceConfig, ports: DevicePorts) -> Result<PendingDevice, DeviceError> {
+        prepare(config, ports)
+    }
+}
+
+/// A device that waits for its transport.
+pub struct PendingDevice {
+    name: String,
+    clock: Arc<dyn Clock>,
+    prepared: PreparedDevice,
+    notify: Arc<Notify>,
+}
+
+impl PendingDevice {
+    /// The way in, for adapters.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox {
+        self.prepared.mailbox()
+    }
+
+    /// Start the agent and the task that owns the device, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The agent refuses its configuration or its saved state.
+    pub fn start(self, transport: Box<dyn Transport>) -> Result<DeviceHandle, DeviceError> {
+        let (mailbox, events) = (self.prepared.mailbox(), self.prepared.events());
+        let mut device = self.prepared.into_device(transport);
+        device.start(context(&*self.clock))?;
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let (restart_out, restart) = watch::channel(None);
+        let (end_out, end) = watch::channel(None);
+        let task = Task {
+            device,
+            clock: self.clock,
+            notify: self.notify,
+            inbox,
+            restart: restart_out,
+            end: end_out,
+        };
+        tokio::spawn(task.run());
+        Ok(DeviceHandle {
+            name: self.name.into(),
+            mailbox,
+            events,
+            requests,
+            restart,
+            end,
+        })
+    }
+}
+
+/// A running device, seen from outside. Clones are the same device; when the last one is gone, the device ends.
+#[derive(Clone, Debug)]
+pub struct DeviceHandle {
+    name: Arc<str>,
+    mailbox: Mailbox,
+    events: EventRing,
+    requests: mpsc::Sender<Request>,
+    restart: watch::Receiver<Option<FileId>>,
+    /// The last status, once the device has ended.
+    end: watch::Receiver<Option<Box<DeviceStatus>>>,
+}
+
+/// A question to the task.
+#[derive(Debug)]
+enum Request {
+    Status(oneshot::Sender<DeviceStatus>),
+    Stop,
+}
+
+impl DeviceHandle {
+    /// Thing name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The way in.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
+    }
+
+    /// Everything about it now; of a device that has ended, how it ended.
+    pub async fn status(&self) -> DeviceStatus {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(Request::Status(reply)).await.is_ok()
+            && let Ok(status) = answer.await
+        {
+            return status;
+        }
+        self.stopped().await
+    }
+
+    /// Tell the agent what an operator or the application wants.
+    ///
+    /// # Errors
+    /// The agent refused it, or there is none to take it; nothing has changed.
+    pub async fn command(&self, command: Command) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Input::Command {
+            command,
+            reply: Some(Box::new(move |result| {
+                // Whoever asked may have gone; the command was followed all the same.
+                drop(reply.send(result));
+            })),
+        });
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(code::UNSUPPORTED, 0, "the device has ended")),
+        }
+    }
+
+    /// Application events with numbers above `cursor`, at most `max`; waits until there is one. Empty only when the
+    /// device has ended.
+    pub async fn events_after(&self, cursor: u64, max: usize) -> Vec<StoredEvent> {
+        self.events.wait_after(cursor, max).await
+    }
+
+    /// The next application event; asking for it says that the one before has been dealt with, also across restarts.
+    /// `None` when the device has ended. For one reader: the application.
+    pub async fn next_event(&self) -> Option<StoredEvent> {
+        self.events.next().await
+    }
+
+    /// The ring itself, to look without waiting.
+    #[must_use]
+    pub fn events(&self) -> EventRing {
+        self.events.clone()
+    }
+
+    /// Wait until a target asks for a restart of this process (file 0 may be otad itself). Everything of the update is
+    /// on disk by then.
+    pub async fn restart_requested(&self) -> FileId {
+        let mut restart = self.restart.clone();
+        loop {
+            if let Some(file) = *restart.borrow_and_update() {
+                return file;
+            }
+            if restart.changed().await.is_err() {
+                // The device has ended: it will ask for nothing.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// End the device without telling its agent: what it does goes on from its journal at the next start. To shut an
+    /// agent down for good, send [`Command::Shutdown`].
+    pub async fn stop(&self) -> DeviceStatus {
+        // It may have ended already.
+        drop(self.requests.send(Request::Stop).await);
+        self.stopped().await
+    }
+
+    /// Wait until the device has ended: stopped, or its agent shut down. Gives its last status.
+    pub async fn stopped(&self) -> DeviceStatus {
+        let mut end = self.end.clone();
+        let ended = end.wait_for(Option::is_some).await;
+        match ended.as_ref().map(|status| status.as_deref().cloned()) {
+            Ok(Some(status)) => status,
+            // The task was aborted with its runtime: nothing is known.
+            Ok(None) | Err(_) => DeviceStatus {
+                device: self.name.to_string(),
+                ..DeviceStatus::default()
+            },
+        }
+    }
+}
+
+/// The task that owns a device.
+struct Task {
+    device: Device,
+    clock: Arc<dyn Clock>,
+    notify: Arc<Notify>,
+    inbox: mpsc::Receiver<Request>,
+    restart: watch::Sender<Option<FileId>>,
+    end: watch::Sender<Option<Box<DeviceStatus>>>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut give_up_at_ms = None;
+        loop {
+            let now = context(&*self.clock);
+            let next = self.device.poll(now);
+            self.restart.send_if_modified(|known| {
+                let wanted = self.device.restart_requested();
+                let news = *known != wanted;
+                *known = wanted;
+                news
+            });
+            if self.device.is_stopped() && give_up_at_ms.is_none() {
+                give_up_at_ms = Some(now.now_ms + STOP_MAX_MS);
+            }
+            if let Some(at) = give_up_at_ms
+                && (self.device.is_quiet() || at <= now.now_ms)
+            {
+                break;
+            }
+            // Also when the device has always something to do.
+            while let Ok(request) = self.inbox.try_recv() {
+                self.answer(now, request, &mut give_up_at_ms);
+            }
+            if next.is_some_and(|at| at <= now.now_ms) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let until = [next, give_up_at_ms].into_iter().flatten().min();
+            tokio::select! {
+                () = self.notify.notified() => {}
+                () = sleep(until, now.now_ms) => {}
+                request = self.inbox.recv() => match request {
+                    Some(request) => self.answer(now, request, &mut give_up_at_ms),
+                    // The last handle is gone.
+                    None => give_up_at_ms = give_up_at_ms.or(Some(now.now_ms + STOP_MAX_MS)),
+                },
+            }
+        }
+        let mailbox = self.device.mailbox();
+        mailbox.close();
+        self.device.events().end();
+        let status = self.device.status(context(&*self.clock));
+        self.end.send_replace(Some(Box::new(status)));
+    }
+
+    fn answer(&mut self, now: Context, request: Request, give_up_at_ms: &mut Option<u64>) {
+        match request {
+            // Whoever asked may have gone.
+            Request::Status(reply) => drop(reply.send(self.device.status(now))),
+            Request::Stop => *give_up_at_ms = give_up_at_ms.or(Some(now.now_ms + STOP_MAX_MS)),
+        }
+    }
+}
+
+async fn sleep(until_ms: Option<u64>, now_ms: u64) {
+    match until_ms {
+        Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(now_ms))).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn context(clock: &dyn Clock) -> Context {
+    Context {
+        now_ms: clock.now_ms(),
+        wall_s: clock.wall_s(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! A device under tokio, seen through its handle.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::agent::{AgentStatus, ApplicationEvent, Event, Turn};
+use crate::ports::clock::SystemClock;
+use crate::ports::workers::BlockingPool;
+use crate::testing::{
+    CountingSeed, FakeState, NoCommands, Strings, Wire, blob, changed, idle, puppet,
+};
+use crate::types::Setting;
+
+fn pending(state: &Arc<FakeState>) -> (PendingDevice, Arc<Mutex<Strings>>) {
+    let (agent, strings) = puppet();
+    let config = DeviceConfig {
+        name: "gateway-7".into(),
+        agent,
+        settings: Vec::<Setting>::new(),
+        targets: Vec::new(),
+        topics: vec!["$aws/things/gateway-7/".into()],
+    };
+    let ports = DevicePorts {
+        state: Arc::clone(state) as _,
+        workers: Arc::new(BlockingPool::current()),
+        commands: Arc::new(NoCommands),
+        clock: Arc::new(SystemClock::new()),
+        seed: Arc::new(CountingSeed::default()),
+    };
+    (prepare(config, ports).unwrap(), strings)
+}
+
+fn start() -> (DeviceHandle, Arc<Mutex<Strings>>, Arc<FakeState>) {
+    let state = Arc::default();
+    let (pending, strings) = pending(&state);
+    (
+        pending.start(Box::new(Wire::default())).unwrap(),
+        strings,
+        state,
+    )
+}
+
+fn event(sequence: u64) -> ApplicationEvent {
+    ApplicationEvent {
+        sequence,
+        kind: 0,
+        job_id: None,
+        file: Some(0),
+        failure: None,
+        version: None,
+        document: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_reaches_the_agent_and_its_status_can_be_asked_for() {
+    let (device, strings, _) = start();
+    {
+        let mut strings = strings.lock().unwrap();
+        strings.react = Box::new(|_, _| Ok(changed(3, Some("job-1"))));
+        strings.status = AgentStatus {
+            state: 3,
+            job_id: Some("job-1".into()),
+            ..AgentStatus::default()
+        };
+    }
+    device.mailbox().send(Input::Connected {
+        session_present: true,
+    });
+    device.command(Command::CheckForUpdate).await.unwrap();
+    let status = device.status().await;
+    assert!(status.connected);
+    assert_eq!(status.job_id.as_deref(), Some("job-1"));
+    let wanted = [
+        "start from nothing",
+        "Connected(true)",
+        "Command(CheckForUpdate)",
+    ];
+    assert_eq!(strings.lock().unwrap().seen, wanted);
+}
+
+#[tokio::test]
+async fn an_application_gets_its_events_one_after_the_other() {
+    let (device, strings, _) = start();
+    strings.lock().unwrap().react = Box::new(|outside, _| {
+        (1..=2).for_each(|sequence| outside.emit(event(sequence)));
+        Ok(idle())
+    });
+    device.mailbox().send(Input::Allowance(1));
+    let mut got = Vec::new();
+    for _ in 0..2 {
+        got.push(device.next_event().await.unwrap().event.sequence);
+    }
+    assert_eq!(got, [1, 2]);
+    assert_eq!(device.events_after(1, 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_wakes_the_device_by_itself() {
+    let (device, strings, _) = start();
+    strings.lock().unwrap().react = Box::new(|outside, event| {
+        if *event == Event::Timeout {
+            outside.emit(self::event(1));
+            return Ok(idle());
+        }
+        // The clock of the device began at the start of this test.
+        Ok(Turn {
+            deadline_ms: Some(20),
+            ..idle()
+        })
+    });
+    device.mailbox().send(Input::Allowance(1));
+    assert_eq!(device.next_event().await.unwrap().event.sequence, 1);
+}
+
+#[tokio::test]
+async fn a_stopped_device_has_stored_its_journal_and_answers_no_more() {
+    let (device, strings, state) = start();
+    strings.lock().unwrap().react = Box::new(|outside, _| {
+        outside.journal_store(blob("last words"));
+        Ok(idle())
+    });
+    let other = device.clone();
+    device.mailbox().send(Input::Allowance(1));
+    let status = device.stop().await;
+    assert_eq!(status.device, "gateway-7");
+    // The agent was not told.
+    let seen = strings.lock().unwrap().seen.clone();
+    assert!(
+        !seen.iter().any(|line| line.contains("Shutdown")),
+        "{seen:?}"
+    );
+    assert_eq!(other.stopped().await, status);
+    assert_eq!(other.status().await, status);
+    let failure = other.command(Command::Suspend).await.unwrap_err();
+    assert_eq!(failure.detail, "the device has ended");
+    assert!(other.next_event().await.is_none());
+    // The next process goes on from what was stored.
+    let (pending, strings) = pending(&state);
+    let _device = pending.start(Box::new(Wire::default())).unwrap();
+    assert_eq!(
+        strings.lock().unwrap().seen,
+        ["start from journal last words"]
+    );
+}
+
+#[tokio::test]
+async fn a_device_ends_when_its_agent_has_been_shut_down() {
+    let (device, strings, _) = start();
+    strings.lock().unwrap().react = Box::new(|_, _| Ok(changed(10, None)));
+    let shutdown = Command::Shutdown { unsubscribe: false };
+    device.command(shutdown).await.unwrap();
+    assert_eq!(device.stopped().await.state_name, "Stopped");
+}
+
+#[tokio::test]
+async fn a_device_ends_with_its_last_handle() {
+    let (device, _, _) = start();
+    let (mailbox, events) = (device.mailbox(), device.events());
+    drop(device);
+    assert_eq!(events.wait_after(0, 1).await, []);
+    mailbox.send(Input::Allowance(1));
+    assert!(mailbox.is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_that_refuses_to_start_starts_no_device() {
+    let (pending, strings) = pending(&Arc::default());
+    strings.lock().unwrap().on_start = Box::new(|_| {
+        Ok(Err(Failure::new(
+            code::BAD_ARGUMENT,
+            0,
+            "momentum_max is 0",
+        )))
+    });
+    let error = pending.start(Box::new(Wire::default())).unwrap_err();
+    assert!(matches!(error, DeviceError::Refused { .. }), "{error}");
+}
