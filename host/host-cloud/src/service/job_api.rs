@@ -427,6 +427,26 @@ impl Service {
     }
 }
 
+/// The rejection of a request that the service has not seen, for whoever stands in front of it.
+pub(crate) fn refuse_jobs_request(
+    now_ms: u64,
+    thing: &ThingName,
+    topic: &str,
+    payload: &[u8],
+    code: RejectCode,
+) -> Outgoing {
+    let body: Option<Value> = serde_json::from_slice(payload).ok();
+    let token = body.as_ref().and_then(|b| b.get("clientToken")?.as_str());
+    let asked = Asked {
+        now_ms,
+        thing,
+        topic,
+        token,
+    };
+    let payload = job_wire::rejected(now_ms, token, code, "refused on purpose", None);
+    asked.reply("rejected", payload)
+}
+
 fn parse_body(payload: &[u8], request: Request<'_>) -> Result<Body, Rejection> {
     // A request that only asks needs no members, and an empty message is how some clients say so.
     if payload.is_empty() && !matches!(request, Request::UpdateJob(_)) {

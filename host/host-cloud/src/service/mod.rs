@@ -42,6 +42,7 @@ pub use error::{RejectCode, ServiceError, StreamCode};
 pub(crate) use image::hex;
 pub use image::{ImageError, ImageId, ImageSource, MemoryImages};
 pub use job::{Execution, ExecutionStatus, Job, JobStatus, StatusDetails, Target};
+pub(crate) use job_api::refuse_jobs_request;
 pub use name::{
     JOB_ID_BYTES_MAX, JobId, NameError, STREAM_ID_BYTES_MAX, StreamId, THING_NAME_BYTES_MAX,
     ThingName,

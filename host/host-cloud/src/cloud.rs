@@ -1,0 +1,273 @@
+//! A running cloud: starts everything, and stops it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    core::Core,
+    endpoint::{self, CONNECTIONS_MAX},
+    error::CloudError,
+    fault::{Faults, NoFaults},
+    limits::Limits,
+    operator::{self, Operator},
+    pki::Credentials,
+    service::ThingName,
+    stats::CloudStats,
+};
+
+/// File name of the operator socket in the cloud's directory.
+const SOCKET: &str = "operator.sock";
+
+/// What a cloud is to be.
+pub struct CloudConfig {
+    /// Where it keeps everything; made if missing, with mode 0700. One cloud a directory.
+    pub dir: PathBuf,
+    /// Address for MQTT over TLS; port 0 takes any.
+    pub tls: Option<SocketAddr>,
+    /// Address for MQTT without TLS: who connects there may speak for every thing.
+    pub plain: Option<SocketAddr>,
+    /// Allows `plain` beyond loopback: for development only, and said at every start.
+    pub plain_beyond_loopback: bool,
+    /// Names and addresses its certificate is valid for, besides this machine's own.
+    pub server_names: Vec<String>,
+    /// Limits it enforces.
+    pub limits: Limits,
+    /// Faults on purpose.
+    pub faults: Box<dyn Faults>,
+    /// Things to register at the start, as far as they are new.
+    pub things: Vec<ThingName>,
+    /// Operator socket; `<dir>/operator.sock` if left out.
+    pub socket: Option<PathBuf>,
+}
+
+impl CloudConfig {
+    /// A cloud with TLS on any loopback port, AWS's limits and nothing else.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            tls: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            plain: None,
+            plain_beyond_loopback: false,
+            server_names: Vec::new(),
+            limits: Limits::Aws,
+            faults: Box::new(NoFaults),
+            things: Vec::new(),
+            socket: None,
+        }
+    }
+}
+
+/// Starts clouds.
+pub struct Cloud;
+
+impl Cloud {
+    /// Starts a cloud on the running tokio runtime.
+    ///
+    /// # Errors
+    /// The directory is in use or damaged, an address cannot be listened on, a certificate cannot be made.
+    pub async fn start(config: CloudConfig) -> Result<CloudHandle, CloudError> {
+        check_addresses(&config)?;
+        let core = Core::open(&config.dir, config.limits, config.faults)?;
+        let (stop, stopped) = watch::channel(false);
+        let (stop_store, store_stopped) = watch::channel(false);
+        let (mut tasks, mut store) = (JoinSet::new(), JoinSet::new());
+        store.spawn(Arc::clone(&core).run_store(store_stopped));
+        tasks.spawn(Arc::clone(&core).run_timers(stopped.clone()));
+        for thing in &config.things {
+            core.ensure_thing(thing).await?;
+        }
+        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let tls = match config.tls {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let plain = match config.plain {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let (tls_address, plain_address) = (local(tls.as_ref())?, local(plain.as_ref())?);
+        if let Some(listener) = tls {
+            let server = {
+                let pki = core.pki();
+                endpoint::server_config(&pki, pki.server(&config.server_names)?, &core)?
+            };
+            tasks.spawn(endpoint::listen(
+                listener,
+                Some(TlsAcceptor::from(server)),
+                Arc::clone(&core),
+                Arc::clone(&seats),
+                stopped.clone(),
+            ));
+        }
+        if let Some(listener) = plain {
+            tasks.spawn(endpoint::listen(
+                listener,
+                None,
+                Arc::clone(&core),
+                seats,
+                stopped.clone(),
+            ));
+        }
+        let operator = Operator::new(Arc::clone(&core), tls_address, plain_address);
+        let socket = config.socket.unwrap_or_else(|| config.dir.join(SOCKET));
+        let listener = operator::bind(&socket)?;
+        tasks.spawn(operator::serve(listener, operator.clone(), stopped));
+        tracing::info!(
+            tls = tls_address.map(tracing::field::display),
+            plain = plain_address.map(tracing::field::display),
+            dir = %config.dir.display(),
+            "cloud started"
+        );
+        Ok(CloudHandle {
+            core,
+            operator,
+            tls: tls_address,
+            plain: plain_address,
+            socket,
+            stop,
+            tasks,
+            stop_store,
+            store,
+        })
+    }
+}
+
+/// A running cloud. Dropped, it stops at once; [`CloudHandle::shutdown`] stops it in order.
+pub struct CloudHandle {
+    core: Arc<Core>,
+    operator: Operator,
+    tls: Option<SocketAddr>,
+    plain: Option<SocketAddr>,
+    socket: PathBuf,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    stop_store: watch::Sender<bool>,
+    store: JoinSet<()>,
+}
+
+impl CloudHandle {
+    /// Address of MQTT over TLS.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls
+    }
+
+    /// Address of MQTT without TLS.
+    #[must_use]
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.plain
+    }
+
+    /// File of the operator socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The operator's calls.
+    #[must_use]
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    /// Registers a thing, or finds it, and gives its credentials.
+    ///
+    /// # Errors
+    /// They cannot be made or stored.
+    pub async fn thing_create(&self, name: &ThingName) -> Result<Credentials, CloudError> {
+        Ok(self.core.ensure_thing(name).await?.0)
+    }
+
+    /// The cloud's certificate and key for signing images; made on first use.
+    ///
+    /// # Errors
+    /// They cannot be made or stored.
+    pub fn code_signing(&self) -> Result<Credentials, CloudError> {
+        self.core.pki().code_signing()
+    }
+
+    /// What the cloud has counted.
+    #[must_use]
+    pub fn stats(&self) -> CloudStats {
+        self.core.stats()
+    }
+
+    /// Milliseconds since the epoch, as the cloud counts them: for faults that have a time.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.core.now_ms()
+    }
+
+    /// Puts other faults in force.
+    pub fn set_faults(&self, faults: Box<dyn Faults>) {
+        self.core.set_faults(faults);
+    }
+
+    /// Cuts every connection.
+    pub fn cut(&self) {
+        self.core.hub.cut();
+    }
+
+    /// Lets every connection stand still, half open, for a while.
+    pub fn stall(&self, time: Duration) {
+        self.core.hub.stall(tokio::time::Instant::now() + time);
+    }
+
+    /// Ends all connections, stores the state and stops.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        // Last: until now somebody may have waited for it.
+        self.stop_store.send_replace(true);
+        while self.store.join_next().await.is_some() {}
+        crate::file::remove_quietly(&self.socket);
+    }
+}
+
+fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
+    if config.tls.is_none() && config.plain.is_none() {
+        return Err(CloudError::NoListener);
+    }
+    if let Some(address) = config.plain
+        && !endpoint::is_loopback(address)
+    {
+        if !config.plain_beyond_loopback {
+            return Err(CloudError::PlainBeyondLoopback(address));
+        }
+        tracing::warn!(
+            %address,
+            "DEVELOPMENT SETTING: everybody who reaches this address may speak for every thing"
+        );
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, CloudError> {
+    let failed = |error: std::io::Error| CloudError::Listen {
+        address,
+        reason: error.to_string(),
+    };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn local(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>, CloudError> {
+    listener
+        .map(TcpListener::local_addr)
+        .transpose()
+        .map_err(|error| CloudError::Listen {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            reason: error.to_string(),
+        })
+}

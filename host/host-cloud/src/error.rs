@@ -1,0 +1,117 @@
+//! What can go wrong round the service: files, sockets, certificates, and the operator's own mistakes.
+
+use std::{io, net::SocketAddr, path::Path};
+
+use crate::service::{NameError, ServiceError};
+
+/// Why the cloud cannot start, or cannot do what an operator asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloudError {
+    /// The service refused.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// A file or directory.
+    #[error("cannot {step} {path}: {reason}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A network address.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// Unencrypted, and not only for this machine.
+    #[error(
+        "{0} would serve MQTT without TLS beyond this machine; use a loopback address, TLS, or the development setting"
+    )]
+    PlainBeyondLoopback(SocketAddr),
+    /// Nothing to listen on.
+    #[error("the cloud needs an address to listen on, with TLS or without")]
+    NoListener,
+    /// Another cloud runs on the same directory.
+    #[error("another cloud uses {0}; stop it, or choose another directory")]
+    InUse(String),
+    /// A stored file that makes no sense.
+    #[error("{path} is damaged: {reason}; restore it from a copy, or remove it to begin anew")]
+    Damaged {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Making or reading certificates and keys.
+    #[error("{what}: {reason}")]
+    Pki {
+        /// Which certificate or key.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// The image is not what was announced.
+    #[error(
+        "{path} has the SHA-256 {found}, announced was {announced}; it changed while the update was made"
+    )]
+    ImageChanged {
+        /// Which.
+        path: String,
+        /// What the cloud read.
+        found: String,
+        /// What the caller said.
+        announced: String,
+    },
+    /// The system has no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(String),
+    /// The cloud has stopped, or its operator socket closed.
+    #[error("the cloud has stopped")]
+    Stopped,
+}
+
+impl CloudError {
+    pub(crate) fn io(step: &'static str, path: &Path, error: &io::Error) -> Self {
+        Self::Io {
+            step,
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }
+    }
+
+    pub(crate) fn pki(what: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self::Pki {
+            what: what.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// A word for programs; never changes its meaning.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Service(error) => error.code(),
+            Self::Io { .. } => "io",
+            Self::Listen { .. } => "listen",
+            Self::PlainBeyondLoopback(_) => "plain_beyond_loopback",
+            Self::NoListener => "no_listener",
+            Self::InUse(_) => "in_use",
+            Self::Damaged { .. } => "damaged",
+            Self::Pki { .. } => "pki",
+            Self::ImageChanged { .. } => "image_changed",
+            Self::Random(_) => "random",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl From<NameError> for CloudError {
+    fn from(error: NameError) -> Self {
+        Self::Service(ServiceError::Name(error))
+    }
+}

@@ -1,0 +1,203 @@
+//! The operator's calls from another process, over the socket.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::{
+    server::{Line, read_line},
+    wire::{
+        ANSWER_BYTES_MAX, Answer, AnswerBody, CloudInfo, CreateJob, CreateUpdate, Op, Refusal,
+        Request, Stats, ThingCreated, UpdateCreated, VERSION,
+    },
+};
+use crate::service::{Change, JobId, JobSummary, JobView, ThingName, ThingView};
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Nobody listens there.
+    #[error("no cloud answers at {path}: {source}; start one with `otad cloud`")]
+    Connect {
+        /// The socket.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The cloud refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The connection broke.
+    #[error("the connection to the cloud broke: {0}")]
+    Broken(#[from] std::io::Error),
+    /// The cloud went away, or says what this client does not understand.
+    #[error("the cloud's answer makes no sense: {0}")]
+    Protocol(String),
+}
+
+/// A connection to a cloud's operator socket; one call at a time.
+pub struct OperatorClient {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+impl OperatorClient {
+    /// Connects to the socket.
+    ///
+    /// # Errors
+    /// Nobody listens there, or this user may not.
+    pub async fn connect(path: &Path) -> Result<Self, OperatorError> {
+        let connected = UnixStream::connect(path).await;
+        let stream = connected.map_err(|source| OperatorError::Connect {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let (reader, writer) = stream.into_split();
+        Ok(Self {
+            reader: BufReader::new(reader),
+            writer,
+        })
+    }
+
+    /// Creates an OTA update. Paths of images must be absolute: the cloud opens them.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn create_update(
+        &mut self,
+        update: CreateUpdate,
+    ) -> Result<UpdateCreated, OperatorError> {
+        self.call(Op::CreateUpdate(update)).await
+    }
+
+    /// Creates a job of any kind.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn create_job(&mut self, job: CreateJob) -> Result<JobView, OperatorError> {
+        self.call(Op::CreateJob(job)).await
+    }
+
+    /// Cancels a job.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn cancel(&mut self, job_id: JobId, force: bool) -> Result<JobView, OperatorError> {
+        self.call(Op::Cancel { job_id, force }).await
+    }
+
+    /// All jobs, oldest first.
+    ///
+    /// # Errors
+    /// The cloud went away.
+    pub async fn list(&mut self) -> Result<Vec<JobSummary>, OperatorError> {
+        self.call(Op::List).await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn show(&mut self, job_id: JobId) -> Result<JobView, OperatorError> {
+        self.call(Op::Show { job_id }).await
+    }
+
+    /// Follows a job: `changed` sees every change, and the job as it ended is returned.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn watch(
+        &mut self,
+        job_id: JobId,
+        mut changed: impl FnMut(Change),
+    ) -> Result<JobView, OperatorError> {
+        self.send(Op::Watch { job_id }).await?;
+        loop {
+            match self.receive().await? {
+                AnswerBody::Change(change) => changed(change),
+                AnswerBody::Ok(value) => return decode(value),
+                AnswerBody::Error(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    /// Registers a thing, or finds it.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn thing_create(&mut self, name: ThingName) -> Result<ThingCreated, OperatorError> {
+        self.call(Op::ThingCreate { name }).await
+    }
+
+    /// All things.
+    ///
+    /// # Errors
+    /// The cloud went away.
+    pub async fn thing_list(&mut self) -> Result<Vec<ThingView>, OperatorError> {
+        self.call(Op::ThingList).await
+    }
+
+    /// Where the cloud listens, and its certificates.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn info(&mut self) -> Result<CloudInfo, OperatorError> {
+        self.call(Op::Info).await
+    }
+
+    /// What the cloud has counted.
+    ///
+    /// # Errors
+    /// The cloud went away.
+    pub async fn stats(&mut self) -> Result<Stats, OperatorError> {
+        self.call(Op::Stats).await
+    }
+
+    async fn call<T: DeserializeOwned>(&mut self, op: Op) -> Result<T, OperatorError> {
+        self.send(op).await?;
+        match self.receive().await? {
+            AnswerBody::Ok(value) => decode(value),
+            AnswerBody::Error(refusal) => Err(refusal.into()),
+            AnswerBody::Change(_) => Err(OperatorError::Protocol(
+                "a change without a watch".to_owned(),
+            )),
+        }
+    }
+
+    async fn send(&mut self, op: Op) -> Result<(), OperatorError> {
+        let encoded = serde_json::to_vec(&Request { v: VERSION, op });
+        let mut line = encoded.map_err(|e| OperatorError::Protocol(e.to_string()))?;
+        line.push(b'\n');
+        self.writer.write_all(&line).await?;
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<AnswerBody, OperatorError> {
+        let line = match read_line(&mut self.reader, ANSWER_BYTES_MAX).await? {
+            Line::Whole(line) => line,
+            Line::End => return Err(OperatorError::Protocol("it stopped".to_owned())),
+            Line::TooLong => return Err(OperatorError::Protocol("a line without end".to_owned())),
+        };
+        let answer: Answer =
+            serde_json::from_slice(&line).map_err(|e| OperatorError::Protocol(e.to_string()))?;
+        if answer.v == VERSION {
+            Ok(answer.body)
+        } else {
+            Err(OperatorError::Protocol(format!(
+                "it speaks version {}, this client {VERSION}",
+                answer.v
+            )))
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, OperatorError> {
+    serde_json::from_value(value).map_err(|e| OperatorError::Protocol(e.to_string()))
+}

@@ -1,0 +1,268 @@
+//! The operator socket's language: one JSON object a line.
+//!
+//! A request is `{"v":1,"op":"…",…}`; its answer `{"v":1,"ok":…}` or `{"v":1,"error":{"code":"…","message":"…"}}`. `watch`
+//! is answered by any number of `{"v":1,"change":{…}}` before the job as it ended. Members may be added; what is here does
+//! not change its meaning within a version.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    service::{Change, JobId, Protocol, Signature, StreamId, ThingName},
+    stats::CloudStats,
+};
+
+/// The version spoken here.
+pub const VERSION: u32 = 1;
+/// Longest request line: an update for some thousand things. Images come by path.
+pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// Longest answer line: the list of a large cloud.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`] of the asker.
+    pub v: u32,
+    /// What it asks.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// Creates an OTA update; answered by [`UpdateCreated`].
+    CreateUpdate(CreateUpdate),
+    /// Creates any other job; answered by its [`JobView`](crate::service::JobView).
+    CreateJob(CreateJob),
+    /// Cancels a job; answered by its `JobView`.
+    Cancel {
+        /// Which.
+        job_id: JobId,
+        /// Also where the device has begun.
+        #[serde(default)]
+        force: bool,
+    },
+    /// All jobs, oldest first; answered by a list of [`JobSummary`](crate::service::JobSummary).
+    List,
+    /// One job; answered by its `JobView`.
+    Show {
+        /// Which.
+        job_id: JobId,
+    },
+    /// One job's changes until it ends; then its `JobView`.
+    Watch {
+        /// Which.
+        job_id: JobId,
+    },
+    /// Registers a thing, or finds it; answered by [`ThingCreated`].
+    ThingCreate {
+        /// Its name.
+        name: ThingName,
+    },
+    /// All things; answered by a list of [`ThingView`](crate::service::ThingView).
+    ThingList,
+    /// Where the cloud listens and what it trusts; answered by [`CloudInfo`].
+    Info,
+    /// Counters; answered by [`CloudStats`].
+    Stats,
+}
+
+/// An OTA update as an operator describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateUpdate {
+    /// Whom it is for.
+    pub things: Vec<ThingName>,
+    /// What it brings.
+    pub files: Vec<FileSpec>,
+    /// The job is called `AFR_OTA-<update id>`; drawn at random if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_id: Option<String>,
+    /// `AFR_OTA-<uuid>` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_id: Option<StreamId>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// How devices may fetch it.
+    #[serde(default = "mqtt")]
+    pub protocols: Vec<Protocol>,
+    /// Minutes a device may take once it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_minutes: Option<u32>,
+}
+
+fn mqtt() -> Vec<Protocol> {
+    vec![Protocol::Mqtt]
+}
+
+impl CreateUpdate {
+    /// An update with everything else left out.
+    #[must_use]
+    pub fn new(things: Vec<ThingName>, files: Vec<FileSpec>) -> Self {
+        Self {
+            things,
+            files,
+            update_id: None,
+            stream_id: None,
+            description: String::new(),
+            protocols: mqtt(),
+            timeout_minutes: None,
+        }
+    }
+}
+
+/// One file of an update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// Selects the target on the device.
+    pub file_id: u8,
+    /// The image; the cloud copies it.
+    #[serde(flatten)]
+    pub image: ImageInput,
+    /// SHA-256 in lower-case hex of what was signed: the cloud refuses a file that changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// `fileType` of the job document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_type: Option<u8>,
+    /// `filepath` of the job document.
+    pub file_path: String,
+    /// `certfile` of the job document.
+    pub cert_file: String,
+    /// Over the whole file; left out for an unsigned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+}
+
+/// Where an image is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageInput {
+    /// In a file that the cloud's process can read: an absolute path.
+    #[serde(rename = "path")]
+    Path(PathBuf),
+    /// In memory; only within one process.
+    #[serde(skip)]
+    Bytes(bytes::Bytes),
+}
+
+/// A job of any kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreateJob {
+    /// Its id.
+    pub job_id: JobId,
+    /// Whom it is for.
+    pub things: Vec<ThingName>,
+    /// What the devices get: an object.
+    pub document: Value,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Minutes a device may take once it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_minutes: Option<u32>,
+}
+
+/// What came of an update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateCreated {
+    /// Its job.
+    pub job_id: JobId,
+    /// Its stream.
+    pub stream_id: StreamId,
+    /// Its files.
+    pub files: Vec<FileStored>,
+}
+
+/// A file as the cloud took it in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStored {
+    /// Its id.
+    pub file_id: u8,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+/// A thing and the files of its credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThingCreated {
+    /// Its name.
+    pub name: ThingName,
+    /// Whether it is new.
+    pub created: bool,
+    /// Its certificate.
+    pub certificate_path: PathBuf,
+    /// Its key, mode 0600.
+    pub private_key_path: PathBuf,
+    /// The root that vouches for the cloud.
+    pub root_path: PathBuf,
+    /// SHA-256 of the certificate.
+    pub fingerprint: String,
+}
+
+/// What a device or a client of the cloud must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudInfo {
+    /// Address with TLS.
+    pub tls: Option<std::net::SocketAddr>,
+    /// Address without.
+    pub plain: Option<std::net::SocketAddr>,
+    /// Root certificate.
+    pub root_path: PathBuf,
+    /// Certificate of the cloud's signing key; made on first use.
+    pub signing_certificate_path: PathBuf,
+    /// The cloud's signing key.
+    pub signing_key_path: PathBuf,
+    /// The cloud's directory.
+    pub dir: PathBuf,
+}
+
+/// One line from the cloud.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// [`VERSION`] of the cloud.
+    pub v: u32,
+    /// What it says.
+    #[serde(flatten)]
+    pub body: AnswerBody,
+}
+
+/// What the cloud says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerBody {
+    /// Done; the last line of an answer.
+    Ok(Value),
+    /// Refused; the last line of an answer.
+    Error(Refusal),
+    /// A change of a watched job.
+    Change(Change),
+}
+
+/// Why something was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+impl From<&crate::error::CloudError> for Refusal {
+    fn from(error: &crate::error::CloudError) -> Self {
+        Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// The counters, named here so that a client needs only this module.
+pub type Stats = CloudStats;

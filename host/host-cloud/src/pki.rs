@@ -1,0 +1,388 @@
+//! The cloud's own certificates: a root, its server, its devices, and one to sign images with.
+//!
+//! Everything is made on first use and found again later; a root is never replaced by itself. Keys are P-256, in files of
+//! mode 0600. Certificates begin in the past and end in 2049, as AWS's device certificates do: gateways start without a
+//! clock. Not here: reading anybody else's certificates, revocation lists, renewal.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::CloudError,
+    file::{self, PRIVATE, PUBLIC},
+    service::{self, ThingName},
+};
+
+/// X.520 allows a common name 64 characters; a thing name may have twice that. Identity is the fingerprint, not the name.
+const COMMON_NAME_CHARS_MAX: usize = 64;
+
+/// A certificate with its key, and where both lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Certificate in PEM.
+    pub certificate_pem: String,
+    /// PKCS#8 key in PEM.
+    pub private_key_pem: String,
+    /// The root that vouches for the cloud's server.
+    pub root_pem: String,
+    /// File of the certificate.
+    pub certificate_path: PathBuf,
+    /// File of the key, mode 0600.
+    pub private_key_path: PathBuf,
+    /// File of the root.
+    pub root_path: PathBuf,
+    /// SHA-256 of the certificate's DER in lower-case hex.
+    pub fingerprint: String,
+}
+
+/// What the TLS endpoint serves with.
+pub(crate) struct ServerIdentity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// A directory of certificates and keys.
+pub struct Pki {
+    dir: PathBuf,
+    root_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What a certificate is for.
+enum Purpose<'a> {
+    Root,
+    Server(&'a [String]),
+    Device,
+    CodeSigning,
+}
+
+impl Pki {
+    /// Opens the directory and makes the root if there is none.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or holds half a root.
+    pub fn open(dir: &Path) -> Result<Self, CloudError> {
+        file::private_dir(dir)?;
+        file::private_dir(&dir.join("things"))?;
+        let (cert_path, key_path) = (dir.join("root.pem"), dir.join("root.key"));
+        let cert = file::read_if_there(&cert_path)?;
+        let key = file::read_if_there(&key_path)?;
+        let (root_pem, key) = match (cert, key) {
+            (Some(cert), Some(key)) => (text(&cert_path, cert)?, read_key(&key_path, key)?),
+            (None, None) => {
+                let key = new_key("root")?;
+                let params = params("otad cloud root", &Purpose::Root)?;
+                let cert = params
+                    .self_signed(&key)
+                    .map_err(|e| CloudError::pki("root certificate", e))?;
+                file::write_atomic(&key_path, key.serialize_pem().as_bytes(), PRIVATE)?;
+                file::write_atomic(&cert_path, cert.pem().as_bytes(), PUBLIC)?;
+                (cert.pem(), key)
+            }
+            // What devices trust must not change by accident.
+            (Some(_), None) => return Err(half(&cert_path, &key_path)),
+            // Written first, and nothing was issued yet: begin again.
+            (None, Some(_)) => {
+                file::remove_quietly(&key_path);
+                return Self::open(dir);
+            }
+        };
+        let issuer = Issuer::new(params("otad cloud root", &Purpose::Root)?, key);
+        Ok(Self {
+            dir: dir.to_owned(),
+            root_pem,
+            issuer,
+        })
+    }
+
+    /// The root certificate in PEM.
+    #[must_use]
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The file of the root certificate.
+    #[must_use]
+    pub fn root_path(&self) -> PathBuf {
+        self.dir.join("root.pem")
+    }
+
+    /// The server's certificate, valid for `localhost`, both loopback addresses and `names`; made anew when `names` are
+    /// other ones than before.
+    pub(crate) fn server(&self, names: &[String]) -> Result<ServerIdentity, CloudError> {
+        let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+        all.extend(
+            names
+                .iter()
+                .filter(|n| !all.contains(n))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        let list_path = self.dir.join("server.names");
+        let list = all.join("\n");
+        let stored = file::read_if_there(&list_path)?;
+        if stored.as_deref() != Some(list.as_bytes()) {
+            file::remove_quietly(&self.dir.join("server.pem"));
+            // Written before the certificate: a crash in between only makes one that is missing.
+            file::write_atomic(&list_path, list.as_bytes(), PUBLIC)?;
+        }
+        let made = self.credentials("server", "localhost", &Purpose::Server(&all))?;
+        let chain = certificates(&made.certificate_path, made.certificate_pem.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(made.private_key_pem.as_bytes())
+            .map_err(|e| CloudError::pki(made.private_key_path.display().to_string(), e))?;
+        Ok(ServerIdentity { chain, key })
+    }
+
+    /// A device's certificate and key.
+    ///
+    /// # Errors
+    /// A file cannot be read or written, or is damaged.
+    pub fn device(&self, name: &ThingName) -> Result<Credentials, CloudError> {
+        self.credentials(&format!("things/{name}"), name.as_str(), &Purpose::Device)
+    }
+
+    /// A certificate and key to sign images with: P-256, digitalSignature, codeSigning. It is its own root, as the ones
+    /// that operators make by hand for AWS are; a device trusts it because the operator put it into its trust store.
+    ///
+    /// # Errors
+    /// A file cannot be read or written, or is damaged.
+    pub fn code_signing(&self) -> Result<Credentials, CloudError> {
+        self.credentials("signing", "otad code signing", &Purpose::CodeSigning)
+    }
+
+    /// Finds or makes `<stem>.pem` and `<stem>.key`.
+    fn credentials(
+        &self,
+        stem: &str,
+        common_name: &str,
+        purpose: &Purpose<'_>,
+    ) -> Result<Credentials, CloudError> {
+        let certificate_path = self.dir.join(format!("{stem}.pem"));
+        let private_key_path = self.dir.join(format!("{stem}.key"));
+        let key = match file::read_if_there(&private_key_path)? {
+            Some(key) => read_key(&private_key_path, key)?,
+            None => {
+                file::remove_quietly(&certificate_path);
+                let key = new_key(stem)?;
+                file::write_atomic(&private_key_path, key.serialize_pem().as_bytes(), PRIVATE)?;
+                key
+            }
+        };
+        let certificate_pem = match file::read_if_there(&certificate_path)? {
+            Some(pem) => text(&certificate_path, pem)?,
+            None => {
+                let pem = self.issue(&key, common_name, purpose)?.pem();
+                file::write_atomic(&certificate_path, pem.as_bytes(), PUBLIC)?;
+                pem
+            }
+        };
+        let chain = certificates(&certificate_path, certificate_pem.as_bytes())?;
+        let first = chain
+            .first()
+            .ok_or_else(|| damaged(&certificate_path, "it holds no certificate"))?;
+        Ok(Credentials {
+            fingerprint: fingerprint(first),
+            certificate_pem,
+            private_key_pem: key.serialize_pem(),
+            root_pem: self.root_pem.clone(),
+            certificate_path,
+            private_key_path,
+            root_path: self.root_path(),
+        })
+    }
+
+    fn issue(
+        &self,
+        key: &KeyPair,
+        common_name: &str,
+        purpose: &Purpose<'_>,
+    ) -> Result<Certificate, CloudError> {
+        let params = params(common_name, purpose)?;
+        let made = match purpose {
+            Purpose::Root | Purpose::CodeSigning => params.self_signed(key),
+            Purpose::Server(_) | Purpose::Device => params.signed_by(key, &self.issuer),
+        };
+        made.map_err(|e| CloudError::pki(format!("certificate of {common_name}"), e))
+    }
+}
+
+/// SHA-256 of a certificate's DER in lower-case hex.
+#[must_use]
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    service::hex(&Sha256::digest(certificate))
+}
+
+fn params(common_name: &str, purpose: &Purpose<'_>) -> Result<CertificateParams, CloudError> {
+    let names = match purpose {
+        Purpose::Server(names) => names.to_vec(),
+        Purpose::Root | Purpose::Device | Purpose::CodeSigning => Vec::new(),
+    };
+    let mut params = CertificateParams::new(names)
+        .map_err(|e| CloudError::pki(format!("names of {common_name}"), e))?;
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2049, 12, 31);
+    let common_name: String = common_name.chars().take(COMMON_NAME_CHARS_MAX).collect();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    match purpose {
+        Purpose::Root => {
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        }
+        Purpose::Server(_) => {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        }
+        Purpose::Device => params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Purpose::CodeSigning => {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        }
+    }
+    Ok(params)
+}
+
+fn new_key(what: &str) -> Result<KeyPair, CloudError> {
+    KeyPair::generate().map_err(|e| CloudError::pki(format!("key of {what}"), e))
+}
+
+fn read_key(path: &Path, pem: Vec<u8>) -> Result<KeyPair, CloudError> {
+    KeyPair::from_pem(&text(path, pem)?).map_err(|e| damaged(path, e))
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CloudError> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| damaged(path, e))
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, CloudError> {
+    String::from_utf8(bytes).map_err(|e| damaged(path, e))
+}
+
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> CloudError {
+    CloudError::Damaged {
+        path: path.display().to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+fn half(there: &Path, missing: &Path) -> CloudError {
+    damaged(
+        there,
+        format_args!("its key {} is missing", missing.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use x509_cert::{
+        Certificate as Parsed,
+        der::{DecodePem, Encode},
+        ext::pkix::{ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName},
+    };
+
+    use super::*;
+
+    fn parse(pem: &str) -> Parsed {
+        Parsed::from_pem(pem).unwrap()
+    }
+
+    #[test]
+    fn what_was_made_once_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let gw = ThingName::new("gw:1").unwrap();
+        let first = Pki::open(dir.path()).unwrap();
+        let (device, signing) = (first.device(&gw).unwrap(), first.code_signing().unwrap());
+        let second = Pki::open(dir.path()).unwrap();
+        assert_eq!(first.root_pem(), second.root_pem());
+        assert_eq!(second.device(&gw).unwrap(), device);
+        assert_eq!(second.code_signing().unwrap(), signing);
+    }
+
+    #[test]
+    fn keys_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let device = pki.device(&ThingName::new("gw").unwrap()).unwrap();
+        let signing = pki.code_signing().unwrap();
+        let root_key = dir.path().join("root.key");
+        for path in [device.private_key_path, signing.private_key_path, root_key] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_code_signing_certificate_says_what_it_is_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Pki::open(dir.path()).unwrap().code_signing().unwrap();
+        let cert = parse(&made.certificate_pem);
+        let tbs = cert.tbs_certificate();
+        let (_, usage) = tbs.get_extension::<KeyUsage>().unwrap().unwrap();
+        assert_eq!(usage.0, KeyUsages::DigitalSignature);
+        let (_, extended) = tbs.get_extension::<ExtendedKeyUsage>().unwrap().unwrap();
+        let code_signing = x509_cert::der::oid::db::rfc5280::ID_KP_CODE_SIGNING;
+        assert_eq!(extended.0, [code_signing]);
+        assert!(made.private_key_pem.contains("BEGIN PRIVATE KEY"));
+    }
+
+    #[test]
+    fn a_server_certificate_is_made_anew_for_new_names_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let names = ["cloud.local".to_owned(), "10.0.0.7".to_owned()];
+        let first = pki.server(&names).unwrap().chain;
+        assert_eq!(pki.server(&names).unwrap().chain, first);
+        let pem = fs::read_to_string(dir.path().join("server.pem")).unwrap();
+        let cert = parse(&pem);
+        let (_, alt) = cert
+            .tbs_certificate()
+            .get_extension::<SubjectAltName>()
+            .unwrap()
+            .unwrap();
+        let der = alt.to_der().unwrap();
+        for name in [
+            &b"localhost"[..],
+            b"cloud.local",
+            &[127, 0, 0, 1],
+            &[10, 0, 0, 7],
+        ] {
+            assert!(der.windows(name.len()).any(|w| w == name), "{name:?}");
+        }
+        assert_ne!(pki.server(&[]).unwrap().chain, first);
+    }
+
+    #[test]
+    fn a_root_without_its_key_is_refused_and_a_key_without_its_root_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        Pki::open(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("root.pem")).unwrap();
+        Pki::open(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("root.key")).unwrap();
+        let Err(error) = Pki::open(dir.path()) else {
+            panic!("accepted");
+        };
+        assert!(error.to_string().contains("root.key"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_thing_name_gets_a_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let long = ThingName::new(&"t".repeat(128)).unwrap();
+        let made = pki.device(&long).unwrap();
+        parse(&made.certificate_pem);
+        assert_eq!(made.fingerprint.len(), 64);
+    }
+}
