@@ -7,6 +7,7 @@ use crate::base64;
 use crate::code::Base64Status;
 use crate::jobs::StreamId;
 use crate::json::{self, Value};
+use crate::stream::{BlockGrid, GridError};
 
 use super::member::{
     bad_name, check_length, collect, needed, number, number_or_0, number_u32, plain_text, text,
@@ -138,6 +139,21 @@ impl Job {
         } else {
             Err(ParseError::MissingForProtocol { field })
         }
+    }
+
+    /// The block grids of all files, in their order. The block size is one that [`BlockGrid::new`] takes: settings are
+    /// checked before a job is read.
+    ///
+    /// # Errors
+    /// [`ParseError::TooManyBlocks`] if a file has more blocks of this size than a block map holds.
+    pub fn grids(&self, block_size: u32) -> Result<Vec<BlockGrid>, ParseError> {
+        let mut grids = Vec::new();
+        for file in &self.files {
+            let blocks = file.size.div_ceil(u64::from(block_size.max(1)));
+            let too_many = |_: GridError| ParseError::TooManyBlocks { blocks };
+            grids.push(BlockGrid::new(file.size, block_size).map_err(too_many)?);
+        }
+        Ok(grids)
     }
 }
 

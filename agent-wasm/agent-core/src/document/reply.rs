@@ -2,10 +2,11 @@
 
 use crate::jobs::{
     ExecutionStatus, JobId, ReplyToken, StatusDetails, read_details, read_status, read_token,
+    read_version,
 };
 use crate::json::Value;
 
-use super::member::{bad_name, collect, needed, number, parse_message, text};
+use super::member::{bad_name, collect, needed, parse_message, text};
 use super::{Field, ParseError};
 
 /// A message on `$next/get/accepted`, `<job>/get/accepted` or `notify-next`.
@@ -63,7 +64,7 @@ pub fn parse_reply(payload: &[u8]) -> Result<Reply<'_>, ReplyError> {
     ];
     let message = parse_message(payload)?;
     let [token, execution] = collect(message, Field::Message, &KEYS)?;
-    let token = token.map_or(ReplyToken::Absent, read_token);
+    let token = read_token(token);
     match execution {
         None | Some(Value::Null) => Ok(Reply::NoJob(token)),
         Some(execution) => {
@@ -111,9 +112,6 @@ fn read_rest(execution: Value<'_>) -> Result<Rest<'_>, ParseError> {
     let [document, status, details, version] = collect(execution, Field::Execution, &KEYS)?;
     let document = needed(document, Field::JobDocument)?.raw();
     let status = status.map_or(Ok(ExecutionStatus::Unknown), read_status)?;
-    let details = details.map(read_details).transpose()?.unwrap_or_default();
-    let version = version
-        .map(|value| number(value, Field::VersionNumber))
-        .transpose()?;
-    Ok((status, details, version, document))
+    let details = read_details(details)?;
+    Ok((status, details, read_version(version)?, document))
 }

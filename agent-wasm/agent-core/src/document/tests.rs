@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use crate::code::Base64Status;
 use crate::jobs::{ClientToken, ExecutionStatus, ReplyToken, SelfTest, VersionWord};
 
+use crate::stream::BlockGrid;
+
 use super::*;
 
 const SIGNATURE: &str = "MEQCIF2QDvww1G/kpRGZ8FYvQrok1bSZvXjXefRk7sqNcyPTAiB4dvGt8fozIY5NC0vUDJ2MY42ZERYEcrbwA4n6q7vrBg==";
@@ -201,6 +203,27 @@ fn each_protocol_needs_its_own_member() {
     );
     assert_eq!(both.check_protocol(Protocol::Mqtt), Ok(()));
     assert_eq!(both.check_protocol(Protocol::Http), Ok(()));
+}
+
+#[test]
+fn a_file_of_too_many_blocks_is_refused_with_the_c_agents_number() {
+    let job = |size: u64| {
+        let second = format!(r#"{{"fileid":1,"filesize":{size}}}"#);
+        parse_job(&document_of(&[file_with(""), second])).unwrap()
+    };
+    let most = 1_048_576 * 4096;
+    let counts: Vec<u32> = job(most)
+        .grids(4096)
+        .unwrap()
+        .iter()
+        .map(BlockGrid::count)
+        .collect();
+    assert_eq!(counts, [1, 1_048_576]);
+    let error = job(most + 1).grids(4096).unwrap_err();
+    assert_eq!(
+        (error, error.code()),
+        (ParseError::TooManyBlocks { blocks: 1_048_577 }, 5)
+    );
 }
 
 #[test]

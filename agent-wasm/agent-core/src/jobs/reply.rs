@@ -183,7 +183,7 @@ fn read_answer(payload: &[u8]) -> Result<Answer, ParseError> {
     let message = parse_message(payload)?;
     let [token, execution, code, message] = collect(message, Field::Message, &KEYS)?;
     Ok(Answer {
-        token: token.map_or(ReplyToken::Absent, read_token),
+        token: read_token(token),
         execution: execution.map_or(Ok(None), read_execution_state)?,
         code_text: code.map_or(Ok(String::new()), |code| read_shown(code, Field::Code))?,
         message: message.map_or(Ok(String::new()), |text| read_shown(text, Field::Text))?,
@@ -195,24 +195,23 @@ fn read_shown(value: Value<'_>, field: Field) -> Result<String, ParseError> {
 }
 
 /// A token, whatever it is: one that is no text is somebody else's.
-pub(crate) fn read_token(value: Value<'_>) -> ReplyToken {
+pub(crate) fn read_token(value: Option<Value<'_>>) -> ReplyToken {
     match value {
-        Value::Text(text) => {
+        None => ReplyToken::Absent,
+        Some(Value::Text(text)) => {
             ClientToken::parse(&text.decode()).map_or(ReplyToken::Foreign, ReplyToken::Ours)
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) | Value::Array(_) => {
-            ReplyToken::Foreign
-        }
+        Some(_) => ReplyToken::Foreign,
     }
 }
 
 /// The two details that count. Others, and an `updatedBy` that is no number (`  v1.2.2` after a success), are nobody's
 /// business here.
-pub(crate) fn read_details(value: Value<'_>) -> Result<StatusDetails, ParseError> {
+pub(crate) fn read_details(value: Option<Value<'_>>) -> Result<StatusDetails, ParseError> {
     const FIELD: Field = Field::StatusDetails;
-    if value == Value::Null {
+    let Some(value) = value.filter(|value| *value != Value::Null) else {
         return Ok(StatusDetails::default());
-    }
+    };
     let keys = [("self_test", FIELD), ("updatedBy", FIELD)];
     let [self_test, updated_by] = collect(value, FIELD, &keys)?;
     let updated_by = updated_by.and_then(|value| number_u32(value, FIELD).ok());
@@ -220,6 +219,13 @@ pub(crate) fn read_details(value: Value<'_>) -> Result<StatusDetails, ParseError
         self_test: self_test.map(read_self_test),
         updated_by: updated_by.map(VersionWord),
     })
+}
+
+/// How often an execution was updated.
+pub(crate) fn read_version(value: Option<Value<'_>>) -> Result<Option<u64>, ParseError> {
+    value
+        .map(|value| number(value, Field::VersionNumber))
+        .transpose()
 }
 
 pub(crate) fn read_status(value: Value<'_>) -> Result<ExecutionStatus, ParseError> {
@@ -245,13 +251,12 @@ fn read_execution_state(value: Value<'_>) -> Result<Option<ExecutionState>, Pars
         return Ok(None);
     }
     let [status, details, version] = collect(value, Field::ExecutionState, &KEYS)?;
-    let details = details.map(read_details).transpose()?.unwrap_or_default();
-    let version_number = version
-        .map(|value| number(value, Field::VersionNumber))
-        .transpose()?;
-    let status = status.map(read_status).transpose()?;
-    Ok(status.map(|status| ExecutionState {
-        status,
+    let (details, version_number) = (read_details(details)?, read_version(version)?);
+    let Some(status) = status else {
+        return Ok(None);
+    };
+    Ok(Some(ExecutionState {
+        status: read_status(status)?,
         details,
         version_number,
     }))

@@ -29,7 +29,9 @@ impl ClientToken {
     /// Reads a token of this form back; none for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (number, seed) = text.strip_prefix('u')?.split_once('-')?;
+        let text = text.strip_prefix('u')?;
+        let dash = text.bytes().position(|byte| byte == b'-')?;
+        let (number, seed) = (text.get(..dash)?, text.get(dash + 1..)?);
         if seed.len() != 8 || number.is_empty() || number.len() > 1 && number.starts_with('0') {
             return None;
         }

@@ -93,7 +93,7 @@ impl<'a> Text<'a> {
     /// The text with its escapes undone; borrowed where there are none.
     pub(crate) fn decode(self) -> Cow<'a, str> {
         let raw = self.quoted.get(1..self.quoted.len() - 1).unwrap_or("");
-        if !raw.contains('\\') {
+        if !raw.bytes().any(|byte| byte == b'\\') {
             return Cow::Borrowed(raw);
         }
         let mut out = String::with_capacity(raw.len());
@@ -122,8 +122,8 @@ fn unescape(rest: &mut Chars<'_>) -> char {
             let mut code = hex4(rest);
             if (0xd800..0xdc00).contains(&code) {
                 // The low half follows, after its own backslash and `u`.
-                let low = hex4(&mut rest.skip(2));
-                code = 0x1_0000 + ((code & 0x3ff) << 10 | low & 0x3ff);
+                let (_, _) = (rest.next(), rest.next());
+                code = 0x1_0000 + ((code & 0x3ff) << 10 | hex4(rest) & 0x3ff);
             }
             char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
         }
@@ -131,10 +131,11 @@ fn unescape(rest: &mut Chars<'_>) -> char {
     }
 }
 
-fn hex4(digits: &mut dyn Iterator<Item = char>) -> u32 {
+fn hex4(digits: &mut Chars<'_>) -> u32 {
     let mut value = 0;
-    for digit in digits.take(4) {
-        value = value << 4 | digit.to_digit(16).unwrap_or(0);
+    for _ in 0..4 {
+        let digit = digits.next().and_then(|digit| digit.to_digit(16));
+        value = value << 4 | digit.unwrap_or(0);
     }
     value
 }
