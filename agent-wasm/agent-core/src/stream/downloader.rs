@@ -131,7 +131,8 @@ pub struct Held {
     pub complete: bool,
 }
 
-/// Counters over the block messages of a transfer, as the C agent counts. They do not wrap.
+/// Counters over the block messages of a transfer. They do not wrap. The C agent counts a duplicate nowhere; here it is
+/// dropped, so that every message seen is in one of the other two once nothing is being written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Messages seen.
