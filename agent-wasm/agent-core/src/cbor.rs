@@ -50,6 +50,13 @@ struct Head {
 /// How many items of an array or pairs of a map are left; none = until a break.
 pub(crate) struct Left(Option<u64>);
 
+impl Left {
+    /// That many, if it was said at the head.
+    pub(crate) const fn count(&self) -> Option<u64> {
+        self.0
+    }
+}
+
 /// Reads items one after the other.
 pub(crate) struct Reader<'b> {
     bytes: &'b [u8],
@@ -235,6 +242,11 @@ pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
     push_head(out, 3, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Pushes the head of an array; so many items must follow.
+pub(crate) fn push_array(out: &mut Vec<u8>, items: u64) {
+    push_head(out, 4, items);
 }
 
 /// Pushes the head of a map; so many pairs must follow.

@@ -79,7 +79,14 @@ const fn number(
     (default, min, max): (u64, u64, u64),
     what: &'static str,
 ) -> Number {
-    Number { key, name, default, min, max, what }
+    Number {
+        key,
+        name,
+        default,
+        min,
+        max,
+        what,
+    }
 }
 
 /// All numbers of a device, in the order of [`Key`].
@@ -393,28 +400,37 @@ fn read_bool(setting: &Setting) -> Result<bool, Failure> {
 }
 
 fn one_of(setting: &Setting, words: &[&str]) -> Result<usize, Failure> {
-    words.iter().position(|word| *word == setting.value).ok_or_else(|| {
-        let mut allowed = String::new();
-        for word in words {
-            if !allowed.is_empty() {
-                allowed.push_str(" or ");
+    words
+        .iter()
+        .position(|word| *word == setting.value)
+        .ok_or_else(|| {
+            let mut allowed = String::new();
+            for word in words {
+                if !allowed.is_empty() {
+                    allowed.push_str(" or ");
+                }
+                allowed.push_str(word);
             }
-            allowed.push_str(word);
-        }
-        bad(&setting.key, &setting.value, &allowed)
-    })
+            bad(&setting.key, &setting.value, &allowed)
+        })
 }
 
 fn read_number(name: &str, value: &str, min: u64, max: u64) -> Result<u64, Failure> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if digits { value.parse::<u64>().ok() } else { None };
-    number.filter(|number| (min..=max).contains(number)).ok_or_else(|| {
-        let mut allowed = String::new();
-        push_decimal(&mut allowed, min);
-        allowed.push_str(" to ");
-        push_decimal(&mut allowed, max);
-        bad(name, value, &allowed)
-    })
+    let number = if digits {
+        value.parse::<u64>().ok()
+    } else {
+        None
+    };
+    number
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| {
+            let mut allowed = String::new();
+            push_decimal(&mut allowed, min);
+            allowed.push_str(" to ");
+            push_decimal(&mut allowed, max);
+            bad(name, value, &allowed)
+        })
 }
 
 fn bad(name: &str, value: &str, allowed: &str) -> Failure {
@@ -438,7 +454,10 @@ mod tests {
     fn settings(pairs: &[(&str, &str)]) -> Vec<Setting> {
         pairs
             .iter()
-            .map(|(key, value)| Setting { key: (*key).to_string(), value: (*value).to_string() })
+            .map(|(key, value)| Setting {
+                key: (*key).to_string(),
+                value: (*value).to_string(),
+            })
             .collect()
     }
 
@@ -446,12 +465,19 @@ mod tests {
         Config {
             device: "dev1".to_string(),
             settings: settings(device),
-            targets: vec![Target { file: 0, name: "gateway".into(), settings: settings(target) }],
+            targets: vec![Target {
+                file: 0,
+                name: "gateway".into(),
+                settings: settings(target),
+            }],
         }
     }
 
     fn refusal(device: &[(&str, &str)], target: &[(&str, &str)]) -> String {
-        Settings::read(&config(device, target)).map(|_| ()).unwrap_err().detail
+        Settings::read(&config(device, target))
+            .map(|_| ())
+            .unwrap_err()
+            .detail
     }
 
     #[test]
@@ -468,10 +494,24 @@ mod tests {
             let read = |value: u64| Settings::read(&config(&[(row.name, &value.to_string())], &[]));
             // The window's limit hangs on the block size and has a test of its own.
             if row.key != Key::BlocksPerRequest {
-                assert_eq!(read(row.max).unwrap().number(row.key), row.max, "{}", row.name);
+                assert_eq!(
+                    read(row.max).unwrap().number(row.key),
+                    row.max,
+                    "{}",
+                    row.name
+                );
             }
-            assert_eq!(read(row.min).unwrap().number(row.key), row.min, "{}", row.name);
-            assert!(row.max == u64::MAX || read(row.max + 1).is_err(), "{}", row.name);
+            assert_eq!(
+                read(row.min).unwrap().number(row.key),
+                row.min,
+                "{}",
+                row.name
+            );
+            assert!(
+                row.max == u64::MAX || read(row.max + 1).is_err(),
+                "{}",
+                row.name
+            );
             assert!(row.min == 0 || read(row.min - 1).is_err(), "{}", row.name);
         }
     }
@@ -482,7 +522,10 @@ mod tests {
             let read = Settings::read(&config(&[("block_size", size)], &[])).unwrap();
             read.number(Key::BlocksPerRequest)
         };
-        assert_eq!((window("256"), window("4096"), window("16384")), (31, 31, 8));
+        assert_eq!(
+            (window("256"), window("4096"), window("16384")),
+            (31, 31, 8)
+        );
         assert_eq!(window("131072"), 1);
         assert_eq!(
             refusal(&[("block_size", "16384"), ("blocks_per_request", "9")], &[]),
@@ -493,11 +536,26 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_with_what_is_allowed() {
         let rows = [
-            (refusal(&[("on_job", "maybe")], &[]), "setting on_job is 'maybe', allowed: accept or ask or ignore"),
-            (refusal(&[("protocols", "http")], &[]), "setting protocols is 'http', allowed: mqtt"),
-            (refusal(&[("momentum_max", "-1")], &[]), "setting momentum_max is '-1', allowed: 1 to 10000"),
-            (refusal(&[], &[("activation", "")]), "setting activation is '', allowed: immediate or deferred"),
-            (refusal(&[], &[("allow_downgrade", "yes")]), "setting allow_downgrade is 'yes', allowed: false or true"),
+            (
+                refusal(&[("on_job", "maybe")], &[]),
+                "setting on_job is 'maybe', allowed: accept or ask or ignore",
+            ),
+            (
+                refusal(&[("protocols", "http")], &[]),
+                "setting protocols is 'http', allowed: mqtt",
+            ),
+            (
+                refusal(&[("momentum_max", "-1")], &[]),
+                "setting momentum_max is '-1', allowed: 1 to 10000",
+            ),
+            (
+                refusal(&[], &[("activation", "")]),
+                "setting activation is '', allowed: immediate or deferred",
+            ),
+            (
+                refusal(&[], &[("allow_downgrade", "yes")]),
+                "setting allow_downgrade is 'yes', allowed: false or true",
+            ),
         ];
         for (got, expected) in rows {
             assert_eq!(got, expected);

@@ -526,7 +526,11 @@ impl BlockBytes {
     /// The part of a message; an empty block if the range is not inside it.
     #[must_use]
     pub fn new(message: Vec<u8>, range: Range<usize>) -> Self {
-        let range = if message.get(range.clone()).is_some() { range } else { 0..0 };
+        let range = if message.get(range.clone()).is_some() {
+            range
+        } else {
+            0..0
+        };
         Self { message, range }
     }
 
@@ -639,9 +643,20 @@ mod tests {
 
     #[test]
     fn a_version_goes_through_the_wire_word_without_its_build() {
-        let version = Version { major: 1, minor: 2, revision: 0x0304, build: 9 };
+        let version = Version {
+            major: 1,
+            minor: 2,
+            revision: 0x0304,
+            build: 9,
+        };
         assert_eq!(version.word(), 0x0102_0304);
-        assert_eq!(Version::from_word(version.word()), Version { build: 0, ..version });
+        assert_eq!(
+            Version::from_word(version.word()),
+            Version {
+                build: 0,
+                ..version
+            }
+        );
         let mut text = String::new();
         version.push_text(&mut text);
         assert_eq!(text, "1.2.772+9");
@@ -649,8 +664,19 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_numbers_field_by_field() {
-        let of = |major, minor, revision, build| Version { major, minor, revision, build };
-        let ordered = [of(0, 9, 2, 0), of(0, 9, 10, 0), of(0, 9, 10, 1), of(0, 10, 0, 0), of(1, 0, 0, 0)];
+        let of = |major, minor, revision, build| Version {
+            major,
+            minor,
+            revision,
+            build,
+        };
+        let ordered = [
+            of(0, 9, 2, 0),
+            of(0, 9, 10, 0),
+            of(0, 9, 10, 1),
+            of(0, 10, 0, 0),
+            of(1, 0, 0, 0),
+        ];
         assert!(ordered.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
@@ -665,6 +691,9 @@ mod tests {
     #[test]
     fn a_block_range_outside_its_message_is_empty() {
         assert_eq!(BlockBytes::new(vec![1, 2, 3], 1..3).as_slice(), &[2, 3]);
-        assert_eq!(BlockBytes::new(vec![1, 2, 3], 2..4).as_slice(), &[] as &[u8]);
+        assert_eq!(
+            BlockBytes::new(vec![1, 2, 3], 2..4).as_slice(),
+            &[] as &[u8]
+        );
     }
 }
