@@ -225,6 +225,11 @@ impl CloudHandle {
         self.core.hub.stall(tokio::time::Instant::now() + time);
     }
 
+    #[cfg(test)]
+    pub(crate) fn core_for_tests(&self) -> &Core {
+        &self.core
+    }
+
     /// Ends all connections, stores the state and stops.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);

@@ -202,6 +202,12 @@ impl Core {
         self.changed.subscribe()
     }
 
+    /// How many listen to changes, besides the two tasks of the core itself.
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        self.changed.receiver_count() - 2
+    }
+
     pub(crate) fn is_thing(&self, name: &ThingName) -> bool {
         self.look(|service| service.state().things.contains_key(name))
     }

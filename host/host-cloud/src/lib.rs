@@ -6,7 +6,7 @@
 //!
 //! ```
 //! # use host_cloud::{Cloud, CloudConfig, operator::wire::{CreateUpdate, FileSpec, ImageInput}, service::ThingName};
-//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! # let dir = tempfile::tempdir()?;
 //! let cloud = Cloud::start(CloudConfig::new(dir.path())).await?;
 //! let gateway: ThingName = "gateway-1".parse()?;

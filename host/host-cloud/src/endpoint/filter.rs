@@ -54,8 +54,8 @@ pub(crate) struct Routes {
 
 #[derive(Debug, Default)]
 struct Node {
-    children: HashMap<Box<str>, Node>,
-    plus: Option<Box<Node>>,
+    children: HashMap<Box<str>, Self>,
+    plus: Option<Box<Self>>,
     /// Subscribers of `…/#` that ends here.
     rest: Vec<(ClientNo, QoS)>,
     /// Subscribers of the filter that ends here.
@@ -78,7 +78,7 @@ impl Routes {
 
     /// Removes a filter of a client, and the levels that nobody needs then.
     pub(crate) fn remove(&mut self, filter: &str, client: ClientNo) {
-        self.root.remove(filter.split('/'), client);
+        self.root.remove(&mut filter.split('/'), client);
     }
 
     /// Calls `found` for each subscription that matches; a client with several may come several times.
@@ -101,13 +101,13 @@ impl Node {
             && self.here.is_empty()
     }
 
-    fn remove<'a>(&mut self, mut levels: impl Iterator<Item = &'a str>, client: ClientNo) {
+    fn remove(&mut self, levels: &mut dyn Iterator<Item = &str>, client: ClientNo) {
         match levels.next() {
             None => self.here.retain(|(c, _)| *c != client),
             Some("#") => self.rest.retain(|(c, _)| *c != client),
             Some("+") => {
                 if let Some(node) = &mut self.plus {
-                    node.remove_boxed(&mut levels, client);
+                    node.remove(levels, client);
                     if node.is_empty() {
                         self.plus = None;
                     }
@@ -115,18 +115,13 @@ impl Node {
             }
             Some(level) => {
                 if let Some(node) = self.children.get_mut(level) {
-                    node.remove_boxed(&mut levels, client);
+                    node.remove(levels, client);
                     if node.is_empty() {
                         self.children.remove(level);
                     }
                 }
             }
         }
-    }
-
-    /// Gives the recursion one type of iterator.
-    fn remove_boxed<'a>(&mut self, levels: &mut dyn Iterator<Item = &'a str>, client: ClientNo) {
-        self.remove(levels, client);
     }
 
     fn matches<'a>(

@@ -77,14 +77,15 @@ async fn session(stream: UnixStream, operator: Operator) -> std::io::Result<()> 
             Line::End => return Ok(()),
             Line::TooLong => {
                 let message = format!("a request line has at most {REQUEST_BYTES_MAX} bytes");
-                write(&mut writer, refusal("bad_request", message)).await?;
+                let refused = AnswerBody::Error(refusal("bad_request", message));
+                write(&mut writer, refused).await?;
                 return Ok(());
             }
         };
         let op = match parse(&line) {
             Ok(op) => op,
             Err(refused) => {
-                write(&mut writer, refused).await?;
+                write(&mut writer, AnswerBody::Error(refused)).await?;
                 continue;
             }
         };
@@ -96,7 +97,7 @@ async fn session(stream: UnixStream, operator: Operator) -> std::io::Result<()> 
     }
 }
 
-fn parse(line: &[u8]) -> Result<Op, AnswerBody> {
+fn parse(line: &[u8]) -> Result<Op, Refusal> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         v: u32,
@@ -112,11 +113,11 @@ fn parse(line: &[u8]) -> Result<Op, AnswerBody> {
     Ok(request.op)
 }
 
-fn refusal(code: &str, message: String) -> AnswerBody {
-    AnswerBody::Error(Refusal {
+fn refusal(code: &str, message: String) -> Refusal {
+    Refusal {
         code: code.to_owned(),
         message,
-    })
+    }
 }
 
 fn body<T: serde::Serialize>(result: Result<T, CloudError>) -> AnswerBody {
