@@ -1,1 +1,39 @@
-//! placeholder
+//! MQTT for devices: the runtime's `Transport` over rumqttc.
+//!
+//! Either otad owns the connection ([`Connection`]: TLS, back-off, reconnect), or an application does and lets its
+//! devices share it ([`SharedConnection`]). Both route messages by thing name, match acknowledgements to the tokens of
+//! the calls, and end every call exactly once. A slow device never stops the event loop: its mailbox is bounded and
+//! drops what it may.
+//!
+//! Not here: what a topic means (but that of replies which AWS IoT sends unasked), sessions that outlive a connection
+//! (they are clean: devices subscribe again), HTTP.
+//!
+//! ```
+//! use host_mqtt::{BackOff, BackOffLimits};
+//!
+//! let limits = BackOffLimits { base_ms: 500, cap_ms: 5000 };
+//! let mut back_off = BackOff::new(limits, 7);
+//! let bases: Vec<u64> = (0..5).map(|_| back_off.next_delay().base_ms).collect();
+//! assert_eq!(bases, [500, 1000, 2000, 4000, 5000]);
+//! ```
+
+mod back_off;
+mod config;
+mod connection;
+mod core;
+mod error;
+mod reason;
+mod shared;
+mod socket;
+mod tls;
+mod transport;
+
+pub use back_off::{BackOff, BackOffLimits, Delay};
+pub use config::{
+    Alpn, ConnectionConfig, Endpoint, Limits, ReplySubscriptions, Security, TlsFiles,
+};
+pub use connection::{Connection, ConnectionState, ConnectionStatus};
+pub use error::MqttError;
+pub use reason::{Lost, Reason};
+pub use shared::SharedConnection;
+pub use transport::MqttTransport;

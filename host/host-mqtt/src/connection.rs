@@ -1,0 +1,436 @@
+//! A connection of our own: made, watched, and made anew.
+//!
+//! ```text
+//!            ┌────────────── delay (doubles, jitter) ◄──────────┐
+//!            ▼                                                  │
+//!       Connecting ──CONNACK──► Connected ──error, peer, hung──►│
+//!            └───────── refused, unreachable, TLS ─────────────►┘
+//!   stop(): DISCONNECT where connected ──► Stopped
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_runtime::mailbox::Mailbox;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NoticeFailureReason, Packet,
+    TlsConfiguration,
+};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::back_off::BackOff;
+use crate::config::{ConnectionConfig, Security};
+use crate::core::Core;
+use crate::error::MqttError;
+use crate::reason::{Lost, Reason};
+use crate::socket::Dial;
+use crate::tls;
+use crate::transport::MqttTransport;
+
+/// How long an orderly end may wait for acknowledgements before the DISCONNECT is sent without them.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How long `stop` waits after that.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+/// A connection that the peer closes so soon after it was made…
+const SHORT_LIVED: Duration = Duration::from_secs(5);
+
+/// …so many times in a row, is most likely taken over by another client with the same id: MQTT 3.1.1 has no word for
+/// it. Then the delay is not reset, or the two would throw each other out twice a second.
+const TAKEN_OVER_AFTER: u32 = 3;
+
+/// Requests written to the socket with one flush.
+const REQUEST_BATCH_MAX: usize = 16;
+
+/// A connection of our own keeps its client for life.
+const GENERATION: u64 = 0;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionState {
+    /// An attempt is under way.
+    Connecting,
+    /// There is a connection.
+    Connected,
+    /// The next attempt follows after a delay.
+    Waiting {
+        /// The delay.
+        retry_ms: u64,
+    },
+    /// Ended for good.
+    Stopped,
+}
+
+/// What there is to say about a connection.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ConnectionStatus {
+    /// Where it stands.
+    pub state: ConnectionState,
+    /// The broker.
+    pub endpoint: String,
+    /// The client id.
+    pub client_id: String,
+    /// Attempts since the last connection, or since the start.
+    pub attempts: u32,
+    /// Connections made so far.
+    pub connections: u64,
+    /// Why the last one ended or was not made.
+    pub last_error: Option<String>,
+}
+
+/// A running connection. Clones are the same; it goes on until [`stop`](Self::stop).
+#[derive(Clone)]
+pub struct Connection {
+    core: Arc<Core>,
+    client: AsyncClient,
+    stop: Arc<watch::Sender<bool>>,
+    status: watch::Receiver<ConnectionStatus>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connection")
+            .field(&*self.status.borrow())
+            .finish()
+    }
+}
+
+impl Connection {
+    /// Read certificates and key and start connecting, in a task of its own.
+    ///
+    /// # Errors
+    /// What the operator must mend: a value, a file, plaintext where it is not allowed.
+    pub fn start(config: ConnectionConfig) -> Result<Self, MqttError> {
+        let runtime = Handle::try_current().map_err(|_| MqttError::NoRuntime)?;
+        config.check()?;
+        let options = options(&config)?;
+        let (client, mut event_loop) = AsyncClient::builder(options)
+            .capacity(config.limits.queue_max)
+            .build();
+        let mut network = event_loop.network_options();
+        network.set_tcp_nodelay(true);
+        network.set_connection_timeout(config.limits.connect_timeout.as_secs().max(1));
+        event_loop.set_network_options(network);
+
+        let limits = &config.limits;
+        let core = Core::new(
+            client.clone(),
+            runtime.clone(),
+            limits.ack_timeout,
+            limits.unanswered_max,
+        );
+        let (stop, stopping) = watch::channel(false);
+        let (publish, status) = watch::channel(ConnectionStatus {
+            state: ConnectionState::Connecting,
+            endpoint: config.endpoint.to_string(),
+            client_id: config.client_id.clone(),
+            attempts: 0,
+            connections: 0,
+            last_error: None,
+        });
+        let task = Task {
+            back_off: BackOff::new(config.back_off, seed()?),
+            config,
+            core: core.clone(),
+            client: client.clone(),
+            event_loop,
+            stopping,
+            status: publish,
+            connected_at: None,
+            short_lived: 0,
+        };
+        // Not joined on purpose: its end is the state `Stopped`.
+        drop(runtime.spawn(task.run()));
+        Ok(Self {
+            core,
+            client,
+            stop: Arc::new(stop),
+            status,
+        })
+    }
+
+    /// A device on it; `subscribe_replies` as [`ReplySubscriptions`](crate::ReplySubscriptions) resolves it. If there
+    /// is a connection, the device is told at once.
+    ///
+    /// # Errors
+    /// A device of that name is on it already.
+    pub fn attach(
+        &self,
+        thing: &str,
+        mailbox: Mailbox,
+        subscribe_replies: bool,
+    ) -> Result<MqttTransport, MqttError> {
+        self.core.attach(thing, mailbox, subscribe_replies)?;
+        Ok(MqttTransport::new(self.core.clone(), thing))
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> ConnectionStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Every change of [`status`](Self::status).
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<ConnectionStatus> {
+        self.status.clone()
+    }
+
+    /// Messages that came for no device.
+    #[must_use]
+    pub fn unrouted(&self) -> u64 {
+        self.core.unrouted()
+    }
+
+    /// End it in order: what is under way is given a moment to be acknowledged, then DISCONNECT, then the end. Also to
+    /// be called before the process that owns it restarts.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let mut status = self.status.clone();
+        // A full queue or a loop that is gone already: the flag alone ends it.
+        if self.core.is_connected() && self.client.try_disconnect().is_ok() {
+            let drained = tokio::time::timeout(DRAIN_MAX, stopped(&mut status)).await;
+            if drained.is_err() {
+                debug!(
+                    "{} calls are not acknowledged; disconnecting without",
+                    self.core.pending()
+                );
+                drop(self.client.try_disconnect_now());
+            }
+        }
+        if tokio::time::timeout(STOP_MAX, stopped(&mut status))
+            .await
+            .is_err()
+        {
+            warn!("the MQTT connection did not end in order");
+        }
+    }
+}
+
+async fn stopped(status: &mut watch::Receiver<ConnectionStatus>) {
+    // An error means that the task is gone, which is as good.
+    drop(
+        status
+            .wait_for(|status| status.state == ConnectionState::Stopped)
+            .await,
+    );
+}
+
+fn options(config: &ConnectionConfig) -> Result<MqttOptions, MqttError> {
+    let endpoint = &config.endpoint;
+    let mut options = MqttOptions::new(&config.client_id, (endpoint.host.clone(), endpoint.port));
+    options
+        .set_keep_alive(config.keep_alive_s)
+        .set_clean_session(true)
+        .set_max_packet_size(
+            config.limits.packet_max_bytes,
+            config.limits.packet_max_bytes,
+        )
+        .set_inflight(config.limits.in_flight_max)
+        .set_max_request_batch(REQUEST_BATCH_MAX);
+    if let Some(name) = &config.user_name {
+        options.set_username(name);
+    }
+    if let Security::Tls(files) = &config.security {
+        let tls = tls::client_config(files, config.alpn.protocols(endpoint))?;
+        options.set_transport(rumqttc::Transport::tls_with_config(
+            TlsConfiguration::Rustls(Arc::new(tls)),
+        ));
+    }
+    let dial = Dial {
+        endpoint: endpoint.clone(),
+        loopback_only: config.security == Security::PlaintextLoopback,
+        // What the broker itself would wait for us, MQTT 3.1.1 section 3.1.2.10.
+        unacknowledged_max: Duration::from_millis(u64::from(config.keep_alive_s) * 1500),
+    };
+    options.set_socket_connector(move |_, network| dial.clone().connect(network));
+    Ok(options)
+}
+
+fn seed() -> Result<u64, MqttError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| MqttError::Random(e.to_string()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// The task that drives the event loop; nothing else polls it.
+struct Task {
+    config: ConnectionConfig,
+    core: Arc<Core>,
+    client: AsyncClient,
+    event_loop: EventLoop,
+    back_off: BackOff,
+    stopping: watch::Receiver<bool>,
+    status: watch::Sender<ConnectionStatus>,
+    connected_at: Option<Instant>,
+    short_lived: u32,
+}
+
+impl Task {
+    async fn run(mut self) {
+        self.attempt();
+        loop {
+            let lost = match self.next().await {
+                Ok(event) => {
+                    self.on_event(&event);
+                    continue;
+                }
+                Err(lost) => lost,
+            };
+            let lost = self.on_lost(lost);
+            let stopping = *self.stopping.borrow();
+            if stopping || lost.reason == Reason::Asked {
+                break;
+            }
+            if !self.delay(&lost).await {
+                break;
+            }
+            self.attempt();
+        }
+        self.set_state(ConnectionState::Stopped);
+        info!("disconnected from {}", self.config.endpoint);
+    }
+
+    /// The next event, or why there will be none.
+    async fn next(&mut self) -> Result<Event, Lost> {
+        let connected = self.connected_at.is_some();
+        let result = if connected {
+            // Polling is given up only to throw the connection away: that may lose what is half read.
+            tokio::select! {
+                biased;
+                () = self.core.unanswered.notified() => {
+                    let detail = format!(
+                        "{} calls in a row were not acknowledged",
+                        self.config.limits.unanswered_max
+                    );
+                    return Err(Lost::new(Reason::KeepAlive, detail));
+                }
+                result = self.event_loop.poll() => result,
+            }
+        } else {
+            tokio::select! {
+                biased;
+                // An error is the handle gone, and with it all who could want this connection to stop.
+                Ok(_) = self.stopping.wait_for(|stop| *stop) => {
+                    return Err(Lost::new(Reason::Asked, "disconnected"));
+                }
+                result = self.event_loop.poll() => result,
+            }
+        };
+        result.map_err(|error| self.lost(&error, connected))
+    }
+
+    fn lost(&self, error: &ConnectionError, connected: bool) -> Lost {
+        debug!("MQTT event loop: {error:?}");
+        Lost::of(error, connected)
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
+            self.connected_at = Some(Instant::now());
+            if self.short_lived < TAKEN_OVER_AFTER {
+                self.back_off.reset();
+            }
+            self.status.send_modify(|status| {
+                status.state = ConnectionState::Connected;
+                status.attempts = 0;
+                status.connections += 1;
+            });
+            info!(
+                "connected to {} as `{}`",
+                self.config.endpoint, self.config.client_id
+            );
+            if *self.stopping.borrow() {
+                // It was asked to stop while it connected.
+                drop(self.client.try_disconnect_now());
+            }
+        }
+        self.core.on_event(GENERATION, event);
+    }
+
+    /// There is no connection any more, or still none.
+    fn on_lost(&mut self, lost: Lost) -> Lost {
+        let lost = self.suspect_take_over(lost);
+        // First the devices, under their lock; so nothing is queued after the queues are emptied below.
+        self.core.lost(GENERATION, &lost);
+        self.event_loop.clean();
+        self.event_loop
+            .drain_pending_as_failed(NoticeFailureReason::SessionReset);
+        self.connected_at = None;
+        self.status
+            .send_modify(|status| status.last_error = Some(lost.to_string()));
+        lost
+    }
+
+    fn suspect_take_over(&mut self, lost: Lost) -> Lost {
+        let Some(since) = self.connected_at else {
+            return lost;
+        };
+        if lost.reason != Reason::Peer || since.elapsed() >= SHORT_LIVED {
+            self.short_lived = 0;
+            return lost;
+        }
+        self.short_lived = self.short_lived.saturating_add(1);
+        if self.short_lived < TAKEN_OVER_AFTER {
+            return lost;
+        }
+        let detail = format!(
+            "the broker closed the connection soon after it was made, {} times in a row: another client may use the client id `{}`",
+            self.short_lived, self.config.client_id
+        );
+        Lost::new(Reason::TakenOver, detail)
+    }
+
+    /// Wait for the next attempt; false = stop instead.
+    async fn delay(&mut self, lost: &Lost) -> bool {
+        let delay = self.back_off.next_delay();
+        let retry_ms = delay.total_ms();
+        self.set_state(ConnectionState::Waiting { retry_ms });
+        warn!(
+            reason = %lost.reason,
+            "{}; retrying in {} s ({} s and jitter of {} s)",
+            lost.detail,
+            seconds(retry_ms),
+            seconds(delay.base_ms),
+            seconds(delay.jitter_ms)
+        );
+        tokio::select! {
+            biased;
+            Ok(_) = self.stopping.wait_for(|stop| *stop) => false,
+            () = tokio::time::sleep(Duration::from_millis(retry_ms)) => true,
+        }
+    }
+
+    fn attempt(&self) {
+        let client_id = &self.config.client_id;
+        info!(
+            "connecting to {} as `{client_id}` (client id of {} characters)",
+            self.config.endpoint,
+            client_id.len()
+        );
+        if self.config.security == Security::PlaintextAnywhere {
+            warn!(
+                "DEVELOPMENT SETTING: the connection to {} is not encrypted, and neither side proves who it is",
+                self.config.endpoint
+            );
+        }
+        self.status.send_modify(|status| {
+            status.state = ConnectionState::Connecting;
+            status.attempts = status.attempts.saturating_add(1);
+        });
+    }
+
+    fn set_state(&self, state: ConnectionState) {
+        self.status.send_modify(|status| status.state = state);
+    }
+}
+
+/// Milliseconds as seconds with one digit.
+fn seconds(ms: u64) -> String {
+    format!("{}.{}", ms / 1000, ms % 1000 / 100)
+}

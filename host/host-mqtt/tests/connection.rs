@@ -1,0 +1,235 @@
+//! A connection as a broker sees it, and what is said when it ends.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+mod common;
+
+use common::*;
+use host_mqtt::{Connection, ConnectionState, MqttError, Security};
+use host_runtime::mailbox::Input;
+
+/// Waits until the last error has these words, and says how it stands then.
+async fn until_error(connection: &Connection, words: &str) -> String {
+    let mut watch = connection.watch();
+    let status = patient("an error", async {
+        watch
+            .wait_for(|status| {
+                status
+                    .last_error
+                    .as_ref()
+                    .is_some_and(|error| error.contains(words))
+            })
+            .await
+            .unwrap()
+            .clone()
+    })
+    .await;
+    status.last_error.unwrap()
+}
+
+#[tokio::test]
+async fn connect_asks_for_a_clean_session_with_keep_alive_and_client_id() {
+    let broker = Broker::new().await;
+    let mut config = broker.config();
+    config.user_name = Some("?SDK=otad&Version=1".to_owned());
+    let connection = Connection::start(config).unwrap();
+    let (_peer, connect) = broker.accept().await;
+    let mut expected = b"\0\x04MQTT\x04".to_vec();
+    expected.push(0x82); // user name, clean session, no will, no password
+    expected.extend_from_slice(&60_u16.to_be_bytes());
+    for text in [THING, "?SDK=otad&Version=1"] {
+        expected.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
+        expected.extend_from_slice(text.as_bytes());
+    }
+    assert_eq!(connect.body, expected);
+    assert_eq!(connection.status().state, ConnectionState::Connecting);
+}
+
+#[tokio::test]
+async fn each_refusal_is_worded_and_tried_again() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    let rows = [
+        (1, "3.1.1"),
+        (2, "client id"),
+        (3, "not available"),
+        (4, "password"),
+        (5, "not authorized"),
+    ];
+    for (code, words) in rows {
+        let (mut peer, _) = broker.accept().await;
+        peer.write(&[0x20, 2, 0, code]).await;
+        until_error(&connection, words).await;
+    }
+    let _peer = broker.accept_connected().await;
+    // Of the attempts before, the device hears nothing: it was never connected.
+    inbox.connected().await;
+    let status = connection.status();
+    assert_eq!(
+        (status.state, status.attempts, status.connections),
+        (ConnectionState::Connected, 0, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_port_on_which_nobody_listens_is_tried_again_until_somebody_does() {
+    let broker = Broker::new().await;
+    let config = broker.config();
+    let address = format!("127.0.0.1:{}", broker.port);
+    drop(broker);
+    let connection = Connection::start(config).unwrap();
+    let told = until_error(&connection, "cannot connect").await;
+    assert!(
+        told.contains(&address) && told.contains("(network)"),
+        "{told}"
+    );
+    connection.stop().await;
+    assert_eq!(connection.status().state, ConnectionState::Stopped);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_is_no_failed_connection() {
+    let broker = Broker::new().await;
+    let mut config = broker.config();
+    config.security = Security::Tls(host_mqtt::TlsFiles {
+        ca: "/nonexistent/ca.pem".into(),
+        certificate: "/nonexistent/device.pem".into(),
+        key: "/nonexistent/device.key".into(),
+    });
+    let error = Connection::start(config).unwrap_err();
+    assert!(matches!(error, MqttError::Unreadable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_bad_packet_ends_the_connection_with_its_reason() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    // A packet type that does not exist; a PUBACK nobody waits for; a packet above the limit.
+    let rows: [&[u8]; 3] = [
+        &[0xf0, 0],
+        &[0x40, 2, 0, 7],
+        &[0x30, 0xff, 0xff, 0xff, 0x7f],
+    ];
+    for bytes in rows {
+        let mut peer = broker.accept_connected().await;
+        inbox.connected().await;
+        peer.write(bytes).await;
+        let (reason, detail) = inbox.disconnected().await;
+        assert_eq!(reason, 2, "{bytes:x?}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_no_ping_is_given_up() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    let mut peer = broker.accept_connected().await;
+    inbox.connected().await;
+    // From here on only timers can wake the client: 60 s to the ping, 60 s for its answer.
+    tokio::time::pause();
+    let before = tokio::time::Instant::now();
+    let (reason, detail) = loop {
+        if let Some(Input::Disconnected { reason, detail }) = inbox.mailbox.take() {
+            break (reason, detail);
+        }
+        assert!(before.elapsed().as_secs() <= 130, "it waits too long");
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    };
+    tokio::time::resume();
+    assert_eq!(reason, 3, "{detail}");
+    assert_eq!(peer.read().await.kind, PINGREQ);
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_is_named_and_connected_to_again() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    let peer = broker.accept_connected().await;
+    inbox.connected().await;
+    drop(peer);
+    assert_eq!(inbox.disconnected().await.0, 4);
+    let _peer = broker.accept_connected().await;
+    inbox.connected().await;
+    assert_eq!(connection.status().connections, 2);
+}
+
+#[tokio::test]
+async fn a_client_that_is_thrown_out_again_and_again_suspects_another_one() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    let mut reasons = Vec::new();
+    let mut last = String::new();
+    for _ in 0..4 {
+        let peer = broker.accept_connected().await;
+        inbox.connected().await;
+        drop(peer);
+        let (reason, detail) = inbox.disconnected().await;
+        reasons.push(reason);
+        last = detail;
+    }
+    assert_eq!(reasons, [4, 4, 6, 6]);
+    assert!(last.contains(THING) && last.contains("4 times"), "{last}");
+}
+
+#[tokio::test]
+async fn stop_says_goodbye_to_the_broker_and_to_the_devices() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    let mut peer = broker.accept_connected().await;
+    inbox.connected().await;
+    let (_, packet) = tokio::join!(connection.stop(), peer.read());
+    assert_eq!((packet.kind, packet.body.len()), (DISCONNECT, 0));
+    peer.read_end().await;
+    assert_eq!(inbox.disconnected().await.0, 1);
+    assert_eq!(connection.status().state, ConnectionState::Stopped);
+    // Again is harmless.
+    connection.stop().await;
+}
+
+#[tokio::test]
+async fn stop_while_connecting_or_waiting_ends_it_too() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let (mut peer, _) = broker.accept().await;
+    connection.stop().await;
+    peer.read_end().await;
+    assert_eq!(connection.status().state, ConnectionState::Stopped);
+
+    let mut config = broker.config();
+    config.back_off.base_ms = 3_600_000;
+    config.back_off.cap_ms = 3_600_000;
+    drop(broker);
+    let connection = Connection::start(config).unwrap();
+    let mut watch = connection.watch();
+    patient(
+        "the delay",
+        watch.wait_for(|s| matches!(s.state, ConnectionState::Waiting { .. })),
+    )
+    .await
+    .unwrap();
+    patient("the stop", connection.stop()).await;
+    assert_eq!(connection.status().state, ConnectionState::Stopped);
+}
