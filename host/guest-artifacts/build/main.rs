@@ -30,19 +30,12 @@ struct Guest {
     name: &'static str,
     /// Name of the constant in the table.
     constant: &'static str,
-    /// Shadow stack. rustc's default of 1 MiB would be most of an instance's memory.
-    stack_bytes: u32,
-    /// Largest linear memory, a multiple of 64 KiB. The host's own limit may be lower.
-    memory_bytes: u32,
 }
 
 const GUESTS: &[Guest] = &[Guest {
     package: "pal-flash-file",
     name: "pal-flash-file",
     constant: "FLASH_FILE",
-    stack_bytes: 64 << 10,
-    // A 128 KiB block comes in and goes out again; the rest is small.
-    memory_bytes: 1 << 20,
 }];
 
 fn main() {
@@ -167,10 +160,7 @@ impl Builder {
             .arg(&self.target_dir)
             .env("CARGO_BUILD_BUILD_DIR", &self.target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", &self.rustflags)
-            .env("CARGO_INCREMENTAL", "0")
-            .arg("--")
-            .arg(format!("-Clink-arg=-zstack-size={}", guest.stack_bytes))
-            .arg(format!("-Clink-arg=--max-memory={}", guest.memory_bytes));
+            .env("CARGO_INCREMENTAL", "0");
         // Flags, wrappers (clippy, coverage, sccache) and profile overrides of the host build are not for the guests.
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
