@@ -190,7 +190,11 @@ impl Agent {
             Step::Leave => self.on_back(id),
             // Going back goes on where it is.
             Step::Reject => {}
-            Step::Reverted => self.fail_rejected(reverted(id), true),
+            Step::Reverted => {
+                self.fail_rejected(reverted(id), true);
+                // It is back already; nothing of it need be waited for.
+                self.on_back(id);
+            }
             Step::Mismatch => {
                 let code = OtaErr::ImageStateMismatch.code() as u8;
                 let what = "the target runs an image that is not of this job";

@@ -427,6 +427,8 @@ impl Agent {
     fn advance(&mut self) {
         for _ in 0..STEPS_MAX {
             if !self.step() {
+                // What the last step has told waits for a journal that nothing else would store.
+                self.flush_journal();
                 return;
             }
         }

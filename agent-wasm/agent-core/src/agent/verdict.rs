@@ -17,6 +17,7 @@ use crate::types::{Failure, FileId, Level, Order};
 use super::Agent;
 use super::job::{Ending, FilePhase, Job, Stage};
 use super::ops::{Doing, Duty};
+use super::request::Asking;
 use super::table::Cause;
 use super::timer::Timer;
 
@@ -491,8 +492,13 @@ impl Agent {
         for timer in [Timer::Status, Timer::Retry, Timer::Restart, Timer::Custom] {
             self.timers.stop(timer);
         }
-        self.asking.describe = false;
-        self.asking.next = true;
+        // A question from before the end would be answered with the job that is over.
+        self.asking = Asking {
+            next: true,
+            ..Asking::default()
+        };
+        self.timers.stop(Timer::Ask);
+        self.relinked = false;
         let Some(id) = job.id.clone() else {
             self.touch_journal();
             return;
