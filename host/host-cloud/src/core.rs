@@ -1,7 +1,8 @@
 //! The service with its store, clock and network: what connections and operators call.
 //!
-//! The service itself is short, pure work under one lock. Whoever was promised something waits until it is stored: the
-//! answer to a QoS 1 request, and an operator's call. What came with QoS 0 (progress) is stored soon, not first.
+//! The service itself is short, pure work under one lock. Whoever is promised something waits until it is stored: the
+//! answer to a QoS 1 request, and an operator's call. What came with QoS 0 (progress) is stored soon, not first, and a
+//! device may hear of a job a moment before it is stored: hearing is no promise.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,7 @@ use crate::{
     fault::{Faults, Verdict},
     limits::Limits,
     pki::{Credentials, Pki},
-    service::{Outgoing, QoS, Service, ThingName},
+    service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName},
     stats::CloudStats,
     store::{self, ImageDir, Store},
 };
@@ -34,7 +35,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a request caused.
 pub(crate) struct Answer {
-    pub(crate) messages: Vec<Outgoing>,
+    pub(crate) replies: Vec<Outgoing>,
     /// All connections are to be cut, on purpose.
     pub(crate) cut: bool,
 }
@@ -131,7 +132,7 @@ impl Core {
                 Verdict::Drop => return None,
                 Verdict::Answer(answer) => vec![answer],
             };
-            let answer = handler.through_faults(now_ms, caused);
+            let answer = self.release(handler, now_ms, caused);
             let revision = handler.service.revision();
             (answer, (revision != before).then_some(revision))
         };
@@ -144,7 +145,7 @@ impl Core {
         Some(answer)
     }
 
-    /// Runs an operator's call, waits until what it changed is stored, and sends what it caused.
+    /// Runs an operator's call and waits until what it changed is stored.
     pub(crate) async fn operate<T>(
         &self,
         call: impl FnOnce(&mut Service, u64) -> Result<(T, Vec<Outgoing>), CloudError>,
@@ -154,12 +155,14 @@ impl Core {
             let handler = &mut *guard;
             let now_ms = self.now_ms();
             let (value, caused) = call(&mut handler.service, now_ms)?;
-            let answer = handler.through_faults(now_ms, caused);
+            let answer = self.release(handler, now_ms, caused);
             (value, answer, handler.service.revision())
         };
         self.tell(revision);
+        if answer.cut {
+            self.hub.cut();
+        }
         self.await_stored(revision).await?;
-        self.deliver(answer);
         Ok(value)
     }
 
@@ -176,11 +179,20 @@ impl Core {
         raise(&self.changed, revision);
     }
 
-    fn deliver(&self, answer: Answer) {
-        // Nobody asked, so nothing comes back.
-        self.hub.send(None, answer.messages);
-        if answer.cut {
-            self.hub.cut();
+    /// Lets messages go, through the faults. Notifications leave here, under the service's lock, so that everybody sees
+    /// them in the order of the changes they tell of; replies go back to the connection that asked.
+    fn release(&self, handler: &mut Handler, now_ms: u64, caused: Vec<Outgoing>) -> Answer {
+        let mut out = Vec::with_capacity(caused.len());
+        for message in caused {
+            handler.faults.outgoing(now_ms, message, &mut out);
+        }
+        let (notifications, replies) = out
+            .into_iter()
+            .partition(|message| message.kind == Kind::Notification);
+        self.hub.notify(notifications);
+        Answer {
+            replies,
+            cut: handler.faults.take_cut(),
         }
     }
 
@@ -243,7 +255,7 @@ impl Core {
         if done.revision >= revision {
             Ok(())
         } else {
-            Err(crate::service::ServiceError::Unavailable(done.reason.clone()).into())
+            Err(ServiceError::Unavailable(done.reason.clone()).into())
         }
     }
 
@@ -322,28 +334,18 @@ impl Core {
             };
             if due {
                 let (answer, revision) = {
-                    let mut handler = self.handler();
+                    let mut guard = self.handler();
+                    let handler = &mut *guard;
                     let now_ms = self.now_ms();
                     let caused = handler.service.poll(now_ms);
-                    let answer = handler.through_faults(now_ms, caused);
+                    let answer = self.release(handler, now_ms, caused);
                     (answer, handler.service.revision())
                 };
                 self.tell(revision);
-                self.deliver(answer);
+                if answer.cut {
+                    self.hub.cut();
+                }
             }
-        }
-    }
-}
-
-impl Handler {
-    fn through_faults(&mut self, now_ms: u64, messages: Vec<Outgoing>) -> Answer {
-        let mut out = Vec::with_capacity(messages.len());
-        for message in messages {
-            self.faults.outgoing(now_ms, message, &mut out);
-        }
-        Answer {
-            messages: out,
-            cut: self.faults.take_cut(),
         }
     }
 }

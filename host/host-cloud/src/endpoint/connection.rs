@@ -22,11 +22,12 @@ use std::{
 use bytes::{Buf, BytesMut};
 use mqtt_protocol_core::mqtt::{packet::v3_1_1::Connect, result_code::ConnectReturnCode};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
 use super::{
+    buffer::{Scratch, write_all},
     filter,
     hub::{Delivery, Kick, Seat},
     policy::Identity,
@@ -54,8 +55,6 @@ const QUEUE_BATCH: usize = 64;
 const PENDING_MAX: usize = 1024;
 /// QoS 1 messages without an acknowledgement: AWS's figure.
 const IN_FLIGHT_MAX: usize = 100;
-/// Bytes read at once. What devices send is small.
-const READ_BYTES: usize = 16 * 1024;
 /// Filters in one SUBSCRIBE: AWS's figure is 8; our own bound is the packet's size.
 const SUBSCRIBE_FILTERS_AWS_MAX: usize = 8;
 
@@ -106,13 +105,6 @@ struct Connection<S> {
     heard: Instant,
     alarm: Pin<Box<Sleep>>,
     will: Option<Will>,
-}
-
-/// Bytes read and not yet taken.
-struct Scratch {
-    bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
 }
 
 enum Step {
@@ -356,7 +348,7 @@ where
 
     async fn take_packet(&mut self) -> Result<(), End> {
         let (taken, received) = self.protocol.receive(self.scratch.rest())?;
-        self.scratch.start += taken;
+        self.scratch.take(taken);
         let Some(received) = received else {
             return Ok(());
         };
@@ -407,7 +399,7 @@ where
                 if let Some(id) = message.ack {
                     self.protocol.puback(id)?;
                 }
-                let own = self.core.hub.send(Some(self.seat.number), answer.messages);
+                let own = self.core.hub.reply(self.seat.number, answer.replies);
                 self.pending.extend(own);
                 if answer.cut {
                     self.flush_then_cut().await?;
@@ -465,37 +457,6 @@ where
     }
 }
 
-impl Scratch {
-    fn new() -> Self {
-        Self {
-            bytes: vec![0; READ_BYTES].into(),
-            start: 0,
-            end: 0,
-        }
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    /// Reads when everything read before was taken.
-    fn poll_fill<S: AsyncRead>(
-        &mut self,
-        io: Pin<&mut S>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(&mut self.bytes);
-        match io.poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => {
-                (self.start, self.end) = (0, buffer.filled().len());
-                Poll::Ready(Ok(self.end))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
 async fn await_connect<S: AsyncRead + Unpin>(
     io: &mut S,
     protocol: &mut Protocol,
@@ -504,7 +465,7 @@ async fn await_connect<S: AsyncRead + Unpin>(
     loop {
         while !scratch.rest().is_empty() {
             let (taken, received) = protocol.receive(scratch.rest())?;
-            scratch.start += taken;
+            scratch.take(taken);
             match received {
                 Some(Received::Connect(connect)) => return Ok(connect),
                 Some(_) => return Err(Violation::NotConnected.into()),
@@ -516,17 +477,6 @@ async fn await_connect<S: AsyncRead + Unpin>(
             return Err(End::Closed);
         }
     }
-}
-
-async fn write_all<S: AsyncWrite + Unpin>(io: &mut S, out: &mut BytesMut) -> io::Result<()> {
-    while !out.is_empty() {
-        let written = poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, out)).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        out.advance(written);
-    }
-    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
 }
 
 /// The will, if the client may publish it.

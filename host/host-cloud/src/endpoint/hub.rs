@@ -24,7 +24,7 @@ use super::{
     policy::Identity,
 };
 use crate::{
-    service::{Kind, Outgoing, QoS, ThingName},
+    service::{Outgoing, QoS, ThingName},
     stats::{EndpointStats, ThingTraffic},
 };
 
@@ -206,18 +206,14 @@ impl Hub {
         }
     }
 
-    /// Sends what the service wants sent. What concerns the asking client comes back in order; the rest is queued.
-    ///
-    /// A reply reaches the client that asked whether it subscribed or not, as at AWS.
-    pub(crate) fn send(&self, asker: Option<ClientNo>, messages: Vec<Outgoing>) -> Vec<Delivery> {
-        let mut own = Vec::with_capacity(messages.len());
-        if messages.is_empty() {
-            return own;
-        }
+    /// Sends replies. The asking client's come back in order, whether it subscribed or not, as at AWS; subscribers' are
+    /// queued.
+    pub(crate) fn reply(&self, asker: ClientNo, replies: Vec<Outgoing>) -> Vec<Delivery> {
+        let mut own = Vec::with_capacity(replies.len());
         let mut inner = self.inner();
         let mut readers: Vec<(ClientNo, QoS)> = Vec::new();
         let mut of: Option<Arc<str>> = None;
-        for message in messages {
+        for message in replies {
             // The blocks of one request share their topic, and so their readers.
             if !of
                 .as_ref()
@@ -226,31 +222,33 @@ impl Hub {
                 inner.readers(&message.topic, &mut readers);
                 of = Some(Arc::clone(&message.topic));
             }
-            let unasked = matches!(message.kind, Kind::Reply | Kind::Block);
-            let mut reached = false;
-            for (number, qos) in &readers {
-                let delivery = Delivery {
-                    topic: Arc::clone(&message.topic),
-                    payload: message.payload.clone(),
-                    qos: message.qos.min(*qos),
-                };
-                if asker == Some(*number) {
-                    reached = true;
-                    own.push(delivery);
+            let mut qos = message.qos;
+            for (number, granted) in &readers {
+                if *number == asker {
+                    qos = qos.min(*granted);
                 } else {
-                    self.queue(&mut inner, *number, delivery);
+                    self.queue(&mut inner, *number, delivery(&message, *granted));
                 }
             }
-            if unasked && !reached && asker.is_some() {
-                own.push(Delivery {
-                    topic: message.topic,
-                    payload: message.payload,
-                    qos: message.qos,
-                });
+            own.push(delivery(&message, qos));
+        }
+        self.count_out(&mut inner, Some(asker), own.len());
+        own
+    }
+
+    /// Sends notifications to their subscribers.
+    pub(crate) fn notify(&self, notifications: Vec<Outgoing>) {
+        if notifications.is_empty() {
+            return;
+        }
+        let mut inner = self.inner();
+        let mut readers = Vec::new();
+        for message in notifications {
+            inner.readers(&message.topic, &mut readers);
+            for (number, granted) in &readers {
+                self.queue(&mut inner, *number, delivery(&message, *granted));
             }
         }
-        self.count_out(&mut inner, asker, own.len());
-        own
     }
 
     /// Passes an ordinary message on. What concerns the publisher itself comes back.
@@ -379,6 +377,14 @@ impl Hub {
     }
 }
 
+fn delivery(message: &Outgoing, granted: QoS) -> Delivery {
+    Delivery {
+        topic: Arc::clone(&message.topic),
+        payload: message.payload.clone(),
+        qos: message.qos.min(granted),
+    }
+}
+
 impl Inner {
     /// Clients that read a topic, each once with the best QoS it was granted.
     fn readers(&self, topic: &str, readers: &mut Vec<(ClientNo, QoS)>) {
@@ -412,6 +418,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Kind;
 
     fn message(rest: &str, kind: Kind, qos: QoS) -> Outgoing {
         Outgoing {
@@ -433,14 +440,14 @@ mod tests {
         let asker = hub.join(&Identity::Open, "gw", None);
         let mut reader = hub.join(&Identity::Open, "reader", None);
         assert!(hub.subscribe(reader.number, "$aws/things/+/jobs/#", QoS::AtMostOnce, 9));
-        let own = hub.send(Some(asker.number), vec![reply()]);
+        let own = hub.reply(asker.number, vec![reply()]);
         assert_eq!(own.len(), 1);
         assert_eq!(own[0].qos, QoS::AtLeastOnce);
         assert_eq!(reader.queue.try_recv().unwrap().qos, QoS::AtMostOnce);
         // With a subscription of its own it still comes once.
         hub.subscribe(asker.number, "$aws/things/gw/#", QoS::AtMostOnce, 9);
         hub.subscribe(asker.number, "$aws/things/gw/jobs/#", QoS::AtLeastOnce, 9);
-        let own = hub.send(Some(asker.number), vec![reply()]);
+        let own = hub.reply(asker.number, vec![reply()]);
         assert_eq!(own.len(), 1);
         assert_eq!(own[0].qos, QoS::AtLeastOnce);
     }
@@ -450,17 +457,12 @@ mod tests {
         let hub = Hub::new();
         let mut seat = hub.join(&Identity::Open, "gw", None);
         let notice = || message("jobs/notify", Kind::Notification, QoS::AtLeastOnce);
-        assert_eq!(hub.send(Some(seat.number), vec![notice()]), []);
+        hub.notify(vec![notice()]);
         assert!(seat.queue.try_recv().is_err());
-        hub.subscribe(
-            seat.number,
-            "$aws/things/gw/jobs/notify",
-            QoS::AtLeastOnce,
-            9,
-        );
-        assert_eq!(hub.send(Some(seat.number), vec![notice()]).len(), 1);
-        assert_eq!(hub.send(None, vec![notice()]), []);
-        assert!(seat.queue.try_recv().is_ok());
+        let filter = "$aws/things/gw/jobs/notify";
+        hub.subscribe(seat.number, filter, QoS::AtLeastOnce, 9);
+        hub.notify(vec![notice()]);
+        assert_eq!(seat.queue.try_recv().unwrap().qos, QoS::AtLeastOnce);
     }
 
     #[test]
@@ -530,7 +532,7 @@ mod tests {
         let gw = ThingName::new("gw").unwrap();
         let seat = hub.join(&Identity::Open, "gw", Some(gw.clone()));
         hub.count_in(seat.number);
-        hub.send(Some(seat.number), vec![reply()]);
+        hub.reply(seat.number, vec![reply()]);
         hub.leave(seat.number);
         hub.join(&Identity::Open, "gw", Some(gw.clone()));
         let stats = hub.stats();

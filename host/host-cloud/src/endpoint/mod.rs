@@ -4,6 +4,7 @@
 //! QoS 2, as far as AWS has neither or nobody here needs them). Topics under `$aws/` are requests of the service, whose
 //! replies reach the asking client without a subscription.
 
+mod buffer;
 mod connection;
 mod filter;
 mod hub;
@@ -14,7 +15,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -34,6 +35,9 @@ use policy::Identity;
 /// Connections at once, with and without TLS: a fleet of a few thousand things on one machine, and below the usual limit
 /// of open files when that is raised for it.
 pub(crate) const CONNECTIONS_MAX: usize = 8192;
+
+/// Time that connections have to end when the cloud stops.
+const STOP_TIME: Duration = Duration::from_secs(1);
 
 /// Accepts clients until told to stop, then ends them.
 pub(crate) async fn listen(
@@ -55,7 +59,7 @@ pub(crate) async fn listen(
             Err(error) => {
                 // Out of file descriptors, or the client is gone already: let others finish first.
                 tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
@@ -74,7 +78,11 @@ pub(crate) async fn listen(
         });
     }
     core.hub.stop();
-    while clients.join_next().await.is_some() {}
+    let ended = async { while clients.join_next().await.is_some() {} };
+    // Who is in the middle of a handshake has no seat to be told at, and is not worth more waiting.
+    if timeout(STOP_TIME, ended).await.is_err() {
+        clients.shutdown().await;
+    }
 }
 
 async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, core: Arc<Core>) -> End {

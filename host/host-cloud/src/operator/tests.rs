@@ -45,7 +45,7 @@ async fn report(cloud: &CloudHandle, job: &str, payload: &str) {
         .handle(&gw(), &topic, payload.as_bytes(), QoS::AtLeastOnce)
         .await
         .unwrap();
-    assert!(answer.messages[0].topic.ends_with("/accepted"));
+    assert!(answer.replies[0].topic.ends_with("/accepted"));
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let core = Core::open(dir.path(), Limits::Aws, faults).unwrap();
         let (stop, stopped) = watch::channel(false);
+        tokio::spawn(Arc::clone(&core).run_timers(stopped.clone()));
         tokio::spawn(Arc::clone(&core).run_store(stopped));
         core.ensure_thing(&thing("gw")).await.unwrap();
         Self {
@@ -276,6 +277,34 @@ async fn a_cut_on_purpose_ends_everybody_right_behind_the_block_it_names() {
     let got = String::from_utf8_lossy(&got).into_owned();
     assert_eq!(got.matches("\"p\":").count(), 2);
     assert!(got.contains("\"i\":1") && !got.contains("\"i\":2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_takes_too_long_ends_at_its_time_and_the_device_is_told() {
+    let world = World::new().await;
+    let operator = Operator::new(Arc::clone(&world.core), None, None);
+    let mut timed = update(b"x");
+    timed.timeout_minutes = Some(2);
+    operator.create_update(timed).await.unwrap();
+    let (mut io, _end) = world.client("gw", 6000).await;
+    let filter = "$aws/things/gw/jobs/notify-next";
+    io.write_all(&subscribe(1, filter, 0)).await.unwrap();
+    read(&mut io, 5).await;
+    let start = Instant::now();
+    let report = "$aws/things/gw/jobs/AFR_OTA-u/update";
+    let begun = publish(report, br#"{"status":"IN_PROGRESS"}"#);
+    io.write_all(&begun).await.unwrap();
+    // The reply comes at once, with QoS 1; the notification two minutes later.
+    let head = read(&mut io, 2).await;
+    read(&mut io, usize::from(head[1])).await;
+    assert_eq!(start.elapsed().as_secs(), 0);
+    let head = read(&mut io, 2).await;
+    let notice = read(&mut io, usize::from(head[1])).await;
+    assert!(notice[2..].starts_with(filter.as_bytes()));
+    assert!(!String::from_utf8_lossy(&notice).contains("execution"));
+    assert_eq!(start.elapsed().as_secs(), 120);
+    let view = operator.show(&"AFR_OTA-u".parse().unwrap()).unwrap();
+    assert_eq!(view.executions[0].status.as_str(), "TIMED_OUT");
 }
 
 #[tokio::test(start_paused = true)]
