@@ -4,8 +4,8 @@ use guest_artifacts::GUESTS;
 use tidy::source;
 
 /// Most bytes of each shipped component. The agent's 96 KiB are a promise; a plugin's limit is its measured size and
-/// half as much again, so that growth is noticed before it is large.
-const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 96 * 1024), ("pal-flash-file", 64 * 1024)];
+/// a fifth more, so that growth is noticed before it is large.
+const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 96 * 1024), ("pal-flash-file", 80 * 1024)];
 
 #[test]
 fn every_component_has_a_size_limit_and_keeps_it() {
