@@ -190,6 +190,32 @@ mod tests {
         );
     }
 
+    /// As `openssl ecparam -name prime256v1 -genkey` writes it; made for this test and used nowhere else.
+    const OPENSSL_EC: &str = "\
+-----BEGIN EC PARAMETERS-----
+BggqhkjOPQMBBw==
+-----END EC PARAMETERS-----
+-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIF/P4FasAERxDMUnsRiGDERd9j15lzXvZgo7HcvycfquoAoGCCqGSM49
+AwEHoUQDQgAEcYgmHmP6dJ8mcQ1q+/RNII5qOC0TtriHz5aunPAgMjLsTni4kf5k
+IQpIMJ48zY185V7Oe0W3qVAkGED0+p6ung==
+-----END EC PRIVATE KEY-----
+";
+
+    #[test]
+    fn a_key_as_openssl_writes_it_signs() {
+        let signer = Signer::from_pem("key", OPENSSL_EC.as_bytes()).unwrap();
+        let signature = signer.sign("image", &b"abc"[..]).unwrap();
+        assert_eq!(signature.key, SigKey::Sha256Ecdsa);
+        let Key::Ecdsa(pair) = &signer.0 else {
+            panic!("another kind");
+        };
+        let bytes = STANDARD.decode(&signature.base64).unwrap();
+        ECDSA_P256_SHA256_ASN1
+            .verify_sig(pair.public_key().as_ref(), b"abc", &bytes)
+            .unwrap();
+    }
+
     #[test]
     fn what_is_no_usable_key_is_refused_by_name() {
         let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();

@@ -31,6 +31,9 @@ pub enum OperatorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It cannot be asked like this.
+    #[error("{0}")]
+    Request(String),
     /// The cloud refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -66,14 +69,20 @@ impl OperatorClient {
         })
     }
 
-    /// Creates an OTA update. Paths of images must be absolute: the cloud opens them.
+    /// Creates an OTA update. Images are given by absolute path: the cloud opens them.
     ///
     /// # Errors
-    /// The cloud refused, or went away.
+    /// An image is not given by path, the cloud refused, or it went away.
     pub async fn create_update(
         &mut self,
         update: CreateUpdate,
     ) -> Result<UpdateCreated, OperatorError> {
+        if let Some(file) = update.files.iter().find(|f| !f.image.is_absolute_path()) {
+            return Err(OperatorError::Request(format!(
+                "the image of file {} is not given by an absolute path",
+                file.file_id
+            )));
+        }
         self.call(Op::CreateUpdate(update)).await
     }
 
@@ -173,7 +182,7 @@ impl OperatorClient {
 
     async fn send(&mut self, op: Op) -> Result<(), OperatorError> {
         let encoded = serde_json::to_vec(&Request { v: VERSION, op });
-        let mut line = encoded.map_err(|e| OperatorError::Protocol(e.to_string()))?;
+        let mut line = encoded.map_err(|e| OperatorError::Request(e.to_string()))?;
         line.push(b'\n');
         self.writer.write_all(&line).await?;
         Ok(())

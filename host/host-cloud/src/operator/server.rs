@@ -129,7 +129,15 @@ fn body<T: serde::Serialize>(result: Result<T, CloudError>) -> AnswerBody {
 
 async fn answer(operator: &Operator, op: Op) -> AnswerBody {
     match op {
-        Op::CreateUpdate(update) => body(operator.create_update(update).await),
+        Op::CreateUpdate(update) => {
+            // This process has another working directory than the one that asks.
+            let relative = update.files.iter().find(|f| !f.image.is_absolute_path());
+            if let Some(file) = relative {
+                let message = format!("the path of file {} is not absolute", file.file_id);
+                return AnswerBody::Error(refusal("relative_path", message));
+            }
+            body(operator.create_update(update).await)
+        }
         Op::CreateJob(job) => body(operator.create_job(job).await),
         Op::Cancel { job_id, force } => body(operator.cancel(&job_id, force).await),
         Op::List => body(Ok(operator.list())),

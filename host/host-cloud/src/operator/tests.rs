@@ -177,6 +177,12 @@ async fn an_image_that_is_not_what_was_signed_is_refused() {
     let error = client.create_update(update).await.unwrap_err();
     assert!(matches!(&error, OperatorError::Refused(r) if r.code == "image_changed"));
     assert!(error.to_string().contains("fw.bin"), "{error}");
+    // Bytes do not go over the socket.
+    let mut spec = file(path.clone());
+    spec.image = ImageInput::Bytes(b"changed"[..].into());
+    let update = CreateUpdate::new(vec![gw()], vec![spec]);
+    let error = client.create_update(update).await.unwrap_err();
+    assert!(matches!(&error, OperatorError::Request(_)), "{error}");
     // Nothing is created for nobody, and the name is told.
     let update = CreateUpdate::new(vec!["nobody".parse().unwrap()], vec![file(path)]);
     let error = client.create_update(update).await.unwrap_err().to_string();
@@ -202,6 +208,10 @@ async fn what_is_no_request_is_refused_line_by_line() {
         (r#"{"v":1,"op":"show","job_id":"a/b"}"#, "bad_request"),
         (r#"{"v":1,"op":"show","job_id":"none"}"#, "unknown_job"),
         ("\u{0}\u{1}", "bad_request"),
+        (
+            r#"{"v":1,"op":"create_update","things":["gw"],"files":[{"file_id":0,"path":"fw.bin","file_path":"a","cert_file":"b"}]}"#,
+            "relative_path",
+        ),
     ];
     for (line, code) in rows {
         writer

@@ -150,6 +150,17 @@ pub enum ImageInput {
     Bytes(bytes::Bytes),
 }
 
+impl ImageInput {
+    /// Whether another process would find the same file there.
+    #[must_use]
+    pub fn is_absolute_path(&self) -> bool {
+        match self {
+            Self::Path(path) => path.is_absolute(),
+            Self::Bytes(_) => false,
+        }
+    }
+}
+
 /// A job of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreateJob {
@@ -266,3 +277,42 @@ impl From<&crate::error::CloudError> for Refusal {
 
 /// The counters, named here so that a client needs only this module.
 pub type Stats = CloudStats;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::SigKey;
+
+    #[test]
+    fn a_request_to_create_an_update_reads_as_documented_and_needs_only_the_essentials() {
+        let line = concat!(
+            r#"{"v":1,"op":"create_update","things":["gw"],"files":[{"file_id":0,"path":"/fw.bin","#,
+            r#""file_path":"/a","cert_file":"/b","signature":{"key":"sig-sha256-ecdsa","base64":"MEQC"}}],"#,
+            r#""protocols":["MQTT"]}"#
+        );
+        let file = FileSpec {
+            file_id: 0,
+            image: ImageInput::Path("/fw.bin".into()),
+            sha256: None,
+            file_type: None,
+            file_path: "/a".to_owned(),
+            cert_file: "/b".to_owned(),
+            signature: Some(Signature {
+                key: SigKey::Sha256Ecdsa,
+                base64: "MEQC".to_owned(),
+            }),
+        };
+        let update = CreateUpdate::new(vec![ThingName::new("gw").unwrap()], vec![file]);
+        let request = Request {
+            v: VERSION,
+            op: Op::CreateUpdate(update),
+        };
+        assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        let short = line.replace(r#","protocols":["MQTT"]"#, "");
+        for text in [line, &short] {
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+        let typo = line.replace("\"path\"", "\"paht\"");
+        assert!(serde_json::from_str::<Request>(&typo).is_err());
+    }
+}
