@@ -75,6 +75,9 @@ fn dependencies(manifest: &Table) -> Vec<(&String, &Value)> {
         .collect()
 }
 
+/// Members that are empty for every target but wasm, where no test runs.
+pub const WASM_ONLY: &[&str] = &["agent-wasm/agent-guest"];
+
 /// Finds a root manifest whose members differ from the folders in the tree, or whose version is not 0.0.0.
 #[must_use]
 pub fn root_violations(tree: &Tree) -> Vec<Finding> {
@@ -97,12 +100,20 @@ pub fn root_violations(tree: &Tree) -> Vec<Finding> {
             "holds a package; it is a virtual manifest",
         ));
     }
-    let members: Vec<&str> = workspace
-        .and_then(|table| table.get("members")?.as_array())
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let list = |key: &str| -> Vec<&str> {
+        let list = workspace.and_then(|table| table.get(key)?.as_array());
+        list.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
+    };
+    let (members, tested) = (list("members"), list("default-members"));
+    for member in &members {
+        if !tested.contains(member) && !WASM_ONLY.contains(member) {
+            let what = format!("leaves {member} out of default-members, and so of cargo test");
+            findings.push(Finding::new(ROOT, what));
+        }
+    }
     for folder in tree.crate_folders() {
         if !members.contains(&folder) {
             findings.push(Finding::new(
@@ -181,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_the_root_forgets_is_found() {
-        let root =
-            "[workspace]\nmembers = [\"host/a\"]\n[workspace.package]\nversion = \"0.0.0\"\n";
+    fn a_member_that_the_root_or_its_tests_forget_is_found() {
+        let root = "[workspace]\nmembers = [\"host/a\", \"host/c\"]\ndefault-members = [\"host/a\"]\n\
+                    [workspace.package]\nversion = \"0.0.0\"\n";
         let tree = Tree::from_pairs([
             ("Cargo.toml", root),
             ("host/a/Cargo.toml", ""),
@@ -193,6 +204,12 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect();
-        assert_eq!(found, ["Cargo.toml: does not name the member host/b"]);
+        assert_eq!(
+            found,
+            [
+                "Cargo.toml: leaves host/c out of default-members, and so of cargo test",
+                "Cargo.toml: does not name the member host/b",
+            ]
+        );
     }
 }

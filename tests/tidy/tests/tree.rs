@@ -129,3 +129,29 @@ fn every_upstream_test_is_bound_to_something_that_exists() {
     let text = tree.text(promise::UPSTREAM).unwrap();
     check(&promise::upstream(text, &Evidence::collect(&tree)));
 }
+
+#[test]
+fn the_porting_guide_maps_every_function_of_a_freertos_pal() {
+    const FUNCTIONS: [&str; 8] = [
+        "otaPal_CreateFileForRx",
+        "otaPal_WriteBlock",
+        "otaPal_CloseFile",
+        "otaPal_Abort",
+        "otaPal_ActivateNewImage",
+        "otaPal_ResetDevice",
+        "otaPal_SetPlatformImageState",
+        "otaPal_GetPlatformImageState",
+    ];
+    let tree = real_tree();
+    let guide = tree.text("pal-plugins/pal-sdk/PORTING.md").unwrap();
+    let mapped: Vec<String> = support::markdown::rows(guide)
+        .into_iter()
+        .map(|(_, cells)| cells[0].clone())
+        .collect();
+    for function in FUNCTIONS {
+        assert!(
+            mapped.contains(&format!("`{function}`")),
+            "{function} has no row"
+        );
+    }
+}
