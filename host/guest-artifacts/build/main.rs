@@ -32,11 +32,18 @@ struct Guest {
     constant: &'static str,
 }
 
-const GUESTS: &[Guest] = &[Guest {
-    package: "pal-flash-file",
-    name: "pal-flash-file",
-    constant: "FLASH_FILE",
-}];
+const GUESTS: &[Guest] = &[
+    Guest {
+        package: "agent-guest",
+        name: "agent",
+        constant: "AGENT",
+    },
+    Guest {
+        package: "pal-flash-file",
+        name: "pal-flash-file",
+        constant: "FLASH_FILE",
+    },
+];
 
 fn main() {
     if let Err(message) = run() {

@@ -1,4 +1,4 @@
-//! What every shipped guest must be, whatever it does.
+//! What every shipped guest must be, whatever it does. Sizes and imports are judged in `tests/tidy`.
 
 use sha2::{Digest, Sha256};
 
@@ -15,16 +15,6 @@ fn every_guest_is_a_component_with_its_digest() {
             "{}",
             guest.name
         );
-    }
-}
-
-#[test]
-fn no_guest_is_larger_than_its_budget() {
-    // Goal of the agent is 64 KiB, the hard limit of the issue 96; a plugin does less.
-    for guest in GUESTS {
-        let limit = 96 << 10;
-        let size = guest.bytes.len();
-        assert!(size <= limit, "{} has {size} bytes", guest.name);
     }
 }
 
