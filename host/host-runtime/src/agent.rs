@@ -197,3 +197,6 @@ impl fmt::Debug for AgentBuild {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

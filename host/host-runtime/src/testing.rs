@@ -122,6 +122,10 @@ impl Workers for StepWorkers {
 /// What a [`puppet`] does with an event.
 pub(crate) type React = Box<dyn FnMut(&mut dyn Outside, &Event) -> Result<Turn, GuestFault> + Send>;
 
+/// What a [`puppet`] does when it is started.
+pub(crate) type OnStart =
+    Box<dyn FnMut(&StartInfo) -> Result<Result<Turn, Failure>, GuestFault> + Send>;
+
 /// What the instances of a puppet saw, and how they are to react.
 pub(crate) struct Strings {
     /// `start …`, and every event, as text.
@@ -131,8 +135,7 @@ pub(crate) struct Strings {
     /// The reaction to events.
     pub(crate) react: React,
     /// The turn of a start, or why it is refused; a trap if an error.
-    pub(crate) on_start:
-        Box<dyn FnMut(&StartInfo) -> Result<Result<Turn, Failure>, GuestFault> + Send>,
+    pub(crate) on_start: OnStart,
     /// What the status function says.
     pub(crate) status: AgentStatus,
     /// Snapshots taken so far.

@@ -19,8 +19,8 @@ use crate::types::{Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started
 /// Most bytes of a publish; the limit of AWS IoT and of the contract.
 const PAYLOAD_MAX_BYTES: usize = 128 * 1024;
 
-/// Most bytes of a topic or filter; the limit of AWS IoT.
-const TOPIC_MAX_BYTES: usize = 256;
+/// Most bytes of a topic or filter. AWS IoT allows 256 after its reserved prefix; the longest names make 291.
+const TOPIC_MAX_BYTES: usize = 320;
 
 /// Most bytes of a URL. A pre-signed one has some 1,500.
 const URL_MAX_BYTES: usize = 8 * 1024;

@@ -1,0 +1,301 @@
+//! An agent component made by hand, against the contract's text alone: what reaches it, what comes back, and what
+//! happens when it misbehaves.
+
+use std::sync::{Arc, Mutex};
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use super::*;
+use crate::engine::{EngineOptions, GuestFault};
+use crate::types::Outcome;
+
+/// A core module that gives the duties of world `agent`. Results live at 1024 (a turn of zeros: nothing, no deadline),
+/// a description at 2048, names at 3072. What it does with an event hangs on the event's number, which stands 24 bytes
+/// into the parameters: `allowance` begins at 9, and so on in the order of the WIT text.
+fn module(name: &str) -> String {
+    format!(
+        r#"(module
+  (import "ota:agent/os@0.1.0" "log" (func $log (param i32 i32 i32)))
+  (import "ota:agent/transport@0.1.0" "publish" (func $publish (param i32 i32 i32 i32 i32) (result i64)))
+  (memory (export "memory") 1)
+  (global $top (mut i32) (i32.const 8192))
+  (data (i32.const 3072) "{name}")
+  (data (i32.const 3200) "1.2.3")
+  (data (i32.const 3300) "hello\nagent")
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (local $at i32)
+    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+    (global.set $top (i32.add (local.get $at) (local.get 3)))
+    (block $fits (loop $more
+      (br_if $fits (i32.le_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))))
+      (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))
+      unreachable))
+    (local.get $at))
+  (func (export "ota:agent/job-agent@0.1.0#describe") (result i32)
+    (i32.store (i32.const 2048) (i32.const 3072)) (i32.store (i32.const 2052) (i32.const {length}))
+    (i32.store (i32.const 2056) (i32.const 3200)) (i32.store (i32.const 2060) (i32.const 5))
+    (i32.store (i32.const 2064) (i32.const 3212)) (i32.store (i32.const 2068) (i32.const 1))
+    (i32.store (i32.const 3212) (i32.const 7))
+    (i32.const 2048))
+  (func (export "ota:agent/job-agent@0.1.0#start") (param i32) (result i32) (i32.const 1024))
+  (func (export "ota:agent/job-agent@0.1.0#handle") (param $p i32) (result i32)
+    (local $event i32)
+    (local.set $event (i32.load8_u offset=24 (local.get $p)))
+    ;; message: answer with a deadline of its payload's length, and publish the payload on its topic
+    (if (i32.eq (local.get $event) (i32.const 2)) (then
+      (drop (call $publish
+        (i32.load offset=32 (local.get $p)) (i32.load offset=36 (local.get $p))
+        (i32.load offset=40 (local.get $p)) (i32.load offset=44 (local.get $p)) (i32.const 1)))
+      (i32.store8 (i32.const 1024) (i32.const 1))
+      (i64.store (i32.const 1032) (i64.extend_i32_u (i32.load offset=44 (local.get $p))))))
+    ;; connected: log
+    (if (i32.eqz (local.get $event)) (then
+      (call $log (i32.const 2) (i32.const 3300) (i32.const 11))))
+    ;; target-restarted: panic
+    (if (i32.eq (local.get $event) (i32.const 6)) (then unreachable))
+    ;; timeout: spin
+    (if (i32.eq (local.get $event) (i32.const 7)) (then (loop br 0)))
+    ;; allowance: hog memory
+    (if (i32.eq (local.get $event) (i32.const 9)) (then
+      (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable))
+    ;; custom: flood the log
+    (if (i32.eq (local.get $event) (i32.const 10)) (then
+      (loop (call $log (i32.const 4) (i32.const 3300) (i32.const 11)) br 0)))
+    (i32.const 1024))
+  (func (export "ota:agent/job-agent@0.1.0#status") (result i32) (i32.const 1280))
+  (func (export "ota:agent/job-agent@0.1.0#snapshot") (param i64 i32 i64) (result i32)
+    (i32.store (i32.const 2100) (i32.const 7))
+    (i32.store (i32.const 2104) (i32.const 3300)) (i32.store (i32.const 2108) (i32.const 5))
+    (i32.const 2100)))"#,
+        length = name.len(),
+    )
+}
+
+fn component(module: &str) -> Vec<u8> {
+    let mut bytes = wat::parse_str(module).unwrap();
+    let mut resolve = wit_parser::Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/agent");
+    let (package, _) = resolve.push_dir(wit).unwrap();
+    let world = resolve.select_world(&[package], Some("agent")).unwrap();
+    embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();
+    let mut encoder = ComponentEncoder::default().module(&bytes).unwrap();
+    encoder.encode().unwrap()
+}
+
+fn engine() -> Arc<Engine> {
+    Engine::new(&EngineOptions::default()).unwrap()
+}
+
+/// Writes down the two calls that the hand-made agent makes.
+#[derive(Clone, Default)]
+struct Calls(Arc<Mutex<Vec<String>>>);
+
+impl Calls {
+    fn line(&self, line: String) -> Token {
+        let mut lines = self.0.lock().unwrap();
+        lines.push(line);
+        lines.len() as Token
+    }
+}
+
+impl Outside for Calls {
+    fn subscribe(&mut self, filter: String, _: Qos) -> Token {
+        self.line(filter)
+    }
+    fn unsubscribe(&mut self, filter: String) -> Token {
+        self.line(filter)
+    }
+    fn publish(&mut self, topic: String, payload: Vec<u8>, qos: Qos) -> Token {
+        self.line(format!("publish {topic} {} {qos:?}", payload.len()))
+    }
+    fn http_get(&mut self, url: String, _: u64, _: u32) -> Token {
+        self.line(url)
+    }
+    fn cancel(&mut self, _: Token) {}
+    fn create(&mut self, _: FileSpec) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn reopen(&mut self, _: String, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn write_block(&mut self, _: FileId, _: u64, _: Vec<u8>) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn close(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn verified(&mut self, _: FileId) -> Result<VerifiedRef, Failure> {
+        Err(Failure::new(0xd2, 0, "nothing is verified here"))
+    }
+    fn install(&mut self, _: &VerifiedRef) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn activate(&mut self, _: &VerifiedRef) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn reset(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn self_test(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn commit(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn reject(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn state(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn abort(&mut self, _: FileId) -> Started {
+        Started::Done(Outcome::Nothing)
+    }
+    fn journal_store(&mut self, _: Blob) -> Token {
+        self.line("journal".into())
+    }
+    fn log(&mut self, level: Level, text: String) {
+        self.line(format!("{level:?} {text:?}"));
+    }
+    fn emit(&mut self, _: ApplicationEvent) {}
+}
+
+fn start_info() -> StartInfo {
+    StartInfo {
+        config: AgentConfig {
+            device: "gateway-7".into(),
+            settings: Vec::new(),
+            targets: Vec::new(),
+        },
+        saved: Saved::None,
+        schema: 7,
+        seed: 1,
+        outstanding: vec![1, 2],
+        last_event: 0,
+    }
+}
+
+/// A started instance, and what it calls.
+fn started(build: &AgentBuild) -> (Box<dyn AgentInstance>, Calls) {
+    let calls = Calls::default();
+    let mut instance = build.instantiate(Box::new(calls.clone())).unwrap();
+    let turn = instance.start(Context::default(), start_info()).unwrap();
+    assert_eq!(turn, Ok(Turn::default()));
+    (instance, calls)
+}
+
+#[test]
+fn a_component_made_without_our_sdk_is_loaded_and_asked_who_it_is() {
+    let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
+    let wanted = Description {
+        name: "by-hand".into(),
+        version: "1.2.3".into(),
+        schemas: vec![7],
+    };
+    assert_eq!(build.description(), &wanted);
+    assert_eq!((build.schema(), build.label()), (7, "hand-made"));
+}
+
+#[test]
+fn events_go_in_and_calls_turns_and_snapshots_come_out() {
+    let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
+    let (mut instance, calls) = started(&build);
+    let message = Event::Message {
+        topic: "a/topic".into(),
+        payload: vec![9; 128 * 1024],
+    };
+    let turn = instance.handle(Context::default(), message).unwrap();
+    assert_eq!(turn.deadline_ms, Some(128 * 1024));
+    instance
+        .handle(Context::default(), Event::Connected(true))
+        .unwrap();
+    let wanted = [
+        "publish a/topic 131072 AtLeastOnce",
+        "Info \"hello\\nagent\"",
+    ];
+    assert_eq!(*calls.0.lock().unwrap(), wanted);
+    let snapshot = instance.snapshot(Context::default()).unwrap();
+    assert_eq!((snapshot.schema, &snapshot.bytes[..]), (7, &b"hello"[..]));
+    assert_eq!(instance.status().unwrap(), AgentStatus::default());
+    assert!(instance.memory_bytes() >= 3 * 65_536);
+}
+
+#[test]
+fn whatever_an_agent_does_the_call_ends_with_a_fault_that_says_so() {
+    let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
+    let rows = [
+        ("panic", Event::TargetRestarted(0), "unreachable"),
+        ("endless loop", Event::Timeout, "units of fuel"),
+        ("memory hog", Event::Allowance(1), "bytes of memory"),
+        (
+            "call flood",
+            Event::Custom {
+                name: "x".into(),
+                bytes: Vec::new(),
+            },
+            "called the host more than 4096 times",
+        ),
+    ];
+    for (name, event, wanted) in rows {
+        let (mut instance, _) = started(&build);
+        let fault = instance.handle(Context::default(), event).unwrap_err();
+        assert!(fault.to_string().contains(wanted), "{name}: {fault}");
+        // And another instance of the same build is well.
+        let (mut other, _) = started(&build);
+        other
+            .handle(Context::default(), Event::Connected(false))
+            .unwrap();
+    }
+}
+
+#[test]
+fn an_instance_is_not_entered_again_after_a_trap() {
+    let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
+    let (mut instance, _) = started(&build);
+    let trap = Event::TargetRestarted(0);
+    instance.handle(Context::default(), trap).unwrap_err();
+    let fault = instance.status().unwrap_err();
+    assert!(matches!(fault, GuestFault::Trapped(_)), "{fault}");
+}
+
+#[test]
+fn an_agent_that_does_not_say_sensibly_who_it_is_is_refused() {
+    let long = "x".repeat(65);
+    let rows = [
+        ("no name", module(""), "must be printable"),
+        ("long name", module(&long), "must be printable"),
+        ("escape", module("a\\1bb").replace("const 6)", "const 3)"), "must be printable"),
+        (
+            "trap",
+            module("by-hand").replace("(i32.const 2048))\n", "unreachable)\n"),
+            "unreachable",
+        ),
+        (
+            "a call outside",
+            module("by-hand").replace(
+                "(result i32)\n    (i32.store (i32.const 2048)",
+                "(result i32)\n    (call $log (i32.const 4) (i32.const 3300) (i32.const 11))\n    (i32.store (i32.const 2048)",
+            ),
+            "called the host",
+        ),
+    ];
+    let engine = engine();
+    for (name, module, wanted) in rows {
+        let refusal = AgentBuild::load(&engine, name, &component(&module)).unwrap_err();
+        assert!(matches!(refusal, Refusal::Describe(_)), "{name}: {refusal}");
+        assert!(refusal.to_string().contains(wanted), "{name}: {refusal}");
+    }
+}
+
+#[test]
+fn an_agent_with_the_right_names_and_other_types_is_refused() {
+    let text = r#"(component
+      (core module $m (func (export "f")))
+      (core instance $i (instantiate $m))
+      (func $f (canon lift (core func $i "f")))
+      (instance $agent (export "describe" (func $f)))
+      (export "ota:agent/job-agent@0.1.0" (instance $agent)))"#;
+    let bytes = wat::parse_str(text).unwrap();
+    let refusal = AgentBuild::load(&engine(), "strange", &bytes).unwrap_err();
+    assert!(matches!(refusal, Refusal::Link(_)), "{refusal}");
+}
