@@ -706,4 +706,6 @@ fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod tests;
