@@ -290,12 +290,7 @@ impl Target {
             });
         }
         self.enter_phase(Phase::Verified)?;
-        self.proofs += 1;
-        self.proof = Some(VerifiedRef::new(
-            self.config.file_id,
-            self.proofs,
-            info.clone(),
-        ));
+        self.proof = Some(VerifiedRef::new(self.config.file_id, info.clone()));
         self.staged.set_verified(true);
         self.data = true;
         op.outcome = Outcome::Verified(info);

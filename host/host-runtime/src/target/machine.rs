@@ -47,7 +47,6 @@ pub(super) struct Target {
     /// The log on the medium may end with something torn: write it anew before anything is appended.
     pub(super) map_torn: bool,
     pub(super) proof: Option<VerifiedRef>,
-    pub(super) proofs: u64,
     pub(super) op: Option<Op>,
     pub(super) waiting: VecDeque<Token>,
     pub(super) writes: VecDeque<Write>,
@@ -119,7 +118,6 @@ impl Target {
             map: None,
             map_torn: false,
             proof: None,
-            proofs: 0,
             op: None,
             waiting: VecDeque::new(),
             writes: VecDeque::new(),

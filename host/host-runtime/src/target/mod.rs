@@ -7,6 +7,7 @@
 //! [`Targets::poll`]. Not here: jobs, phases, order over several targets; that is the agent's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::types::{Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, code};
 
@@ -111,10 +112,12 @@ pub struct VerifiedRef {
 }
 
 impl VerifiedRef {
-    fn new(file: FileId, generation: u64, info: ImageInfo) -> Self {
+    fn new(file: FileId, info: ImageInfo) -> Self {
+        // Counted for the whole process, so that a proof of one device is none of another. Nothing shows the number.
+        static GENERATIONS: AtomicU64 = AtomicU64::new(0);
         Self {
             file,
-            generation,
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             info,
         }
     }

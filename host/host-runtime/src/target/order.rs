@@ -3,10 +3,10 @@
 use super::config::limit;
 use super::machine::Target;
 use super::record::Phase;
-use super::script::Kind;
+use super::script::{Kind, Running};
 use super::work::refused;
 use super::write::{Write, check_write};
-use super::{VerifiedRef, path};
+use super::{TargetEvent, VerifiedRef, path};
 use crate::types::{Failure, FileSpec, Outcome, Started, Token, code};
 
 /// Smallest and largest block of the grid (`wit/agent/pal.wit`).
@@ -49,12 +49,15 @@ impl Target {
                 ),
             ));
         }
+        // Whoever asked for what is under way has lost it: all of it can be asked for again.
+        if self.op.as_ref().is_some_and(|op| op.kind.may_be_dropped()) {
+            self.cancel_op(false);
+        }
+        if self.op.is_none() && self.cancel_writes() {
+            self.plugin.drop_instance();
+        }
         if let Err(failure) = self.check_idle() {
             return refuse(failure);
-        }
-        // Whoever wrote them is gone: they are asked for again.
-        if self.cancel_writes() {
-            self.plugin.drop_instance();
         }
         self.start(now_ms, token, Kind::Reopen)
     }
@@ -160,12 +163,12 @@ impl Target {
                 "the image is committed and stays",
             ));
         }
-        // A test that is to be given up need not be waited for.
-        let testing = self
-            .op
-            .as_ref()
-            .is_some_and(|op| matches!(op.kind, Kind::SelfTest | Kind::State));
-        if testing {
+        // A test that is to be given up need not be waited for, nor a restart of this process that did not come.
+        let given_up = self.op.as_ref().is_some_and(|op| {
+            matches!(op.kind, Kind::SelfTest | Kind::State)
+                || matches!(op.running, Running::ProcessEnd)
+        });
+        if given_up {
             self.cancel_op(false);
         }
         match self.check_idle() {
@@ -221,17 +224,21 @@ impl Target {
     fn started(&mut self, token: Token) -> Started {
         let mut ended = None;
         self.events.retain_mut(|event| match event {
-            super::TargetEvent::Done { token: t, outcome } if *t == token => {
+            TargetEvent::Done { token: t, outcome } if *t == token => {
                 ended = Some(std::mem::replace(outcome, Outcome::Nothing));
                 false
             }
-            // Nobody knows the token.
-            super::TargetEvent::Progress { token: t, .. } => *t != token,
-            super::TargetEvent::Done { .. }
-            | super::TargetEvent::Restarted(_)
-            | super::TargetEvent::ProcessRestart(_) => true,
+            TargetEvent::Done { .. }
+            | TargetEvent::Progress { .. }
+            | TargetEvent::Restarted(_)
+            | TargetEvent::ProcessRestart(_) => true,
         });
-        if self.wake_at().is_some_and(|at| at == 0) || ended.is_none() {
+        if ended.is_some() {
+            // Nobody knows the token.
+            self.events
+                .retain(|e| !matches!(e, TargetEvent::Progress { token: t, .. } if *t == token));
+        }
+        if !self.events.is_empty() || ended.is_none() {
             (self.ports.wake)();
         }
         match ended {

@@ -51,6 +51,24 @@ impl Kind {
             Self::Abort => "abort",
         }
     }
+
+    /// Whether it may be given up at any point and begun again: it marks nothing and restarts nothing.
+    pub(super) fn may_be_dropped(&self) -> bool {
+        match self {
+            Self::Reopen
+            | Self::Revive
+            | Self::Close
+            | Self::Install
+            | Self::SelfTest
+            | Self::State => true,
+            Self::Create(_)
+            | Self::Activate(_)
+            | Self::Reset
+            | Self::Commit
+            | Self::Reject
+            | Self::Abort => false,
+        }
+    }
 }
 
 /// A duty of the plugin's that a stage begins.

@@ -1,0 +1,421 @@
+//! What `create` refuses, and what it throws away.
+
+use super::double::Fault;
+use super::medium::Cut;
+use super::world::{FILE, Setup, World, main_of};
+use crate::plugin::Extent;
+use crate::target::{PathRule, TargetConfig, TargetError, Targets, VersionReader};
+use crate::types::{Failure, FileSpec, Outcome, TargetState, code};
+
+/// The end of a create of a good specification after `change`.
+fn create(change: impl FnOnce(&mut FileSpec)) -> Outcome {
+    let mut world = World::direct();
+    let mut spec = world.spec("job-1", &World::image(500, 2));
+    change(&mut spec);
+    world.run(|t, now, token| t.create(now, token, spec))
+}
+
+#[test]
+fn a_specification_is_checked_field_by_field() {
+    type Change = fn(&mut FileSpec);
+    let rows: [(&str, Change, Option<u8>); 19] = [
+        ("as it is", |_| {}, None),
+        ("unknown file id", |s| s.file_id = 9, Some(0xd0)),
+        ("empty job id", |s| s.job_id.clear(), Some(0xd0)),
+        ("job id of 64", |s| s.job_id = "a".repeat(64), None),
+        ("job id of 65", |s| s.job_id = "a".repeat(65), Some(0xd0)),
+        (
+            "job id with slash",
+            |s| s.job_id = "../a".into(),
+            Some(0xd0),
+        ),
+        ("no bytes", |s| s.size = 0, Some(0xd0)),
+        ("block of 255", |s| s.block_size = 255, Some(0xd0)),
+        ("block of 256", |s| s.block_size = 256, None),
+        ("block of 131072", |s| s.block_size = 131_072, None),
+        ("block of 131073", |s| s.block_size = 131_073, Some(0xd0)),
+        ("too many blocks", |s| s.size = (1 << 30) + 1, Some(0xe5)),
+        (
+            "larger than the slot",
+            |s| s.size = (1 << 20) + 1,
+            Some(0xd5),
+        ),
+        ("absolute path", |s| s.path = "/etc/x".into(), Some(0xd0)),
+        (
+            "path that escapes",
+            |s| s.path = "a/../../x".into(),
+            Some(0xd0),
+        ),
+        (
+            "signature too long",
+            |s| s.signature = vec![0; 513],
+            Some(0xd0),
+        ),
+        (
+            "SHA-1",
+            |s| s.signature_kind = "sig-sha1-rsa".into(),
+            Some(0xe3),
+        ),
+        (
+            "unknown label",
+            |s| s.certificate = "nobody".into(),
+            Some(0xe7),
+        ),
+        (
+            "no signature",
+            |s| {
+                s.signature_kind.clear();
+                s.signature.clear();
+            },
+            Some(0xe3),
+        ),
+    ];
+    for (name, change, main) in rows {
+        match (create(change), main) {
+            (Outcome::Nothing, None) => {}
+            (Outcome::Failed(failure), Some(main)) if failure.main == main => {}
+            (end, _) => panic!("{name}: {end:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_listed_path_is_allowed_even_if_it_is_absolute() {
+    let mut world = World::new(Setup {
+        paths: PathRule {
+            allowed: vec!["/opt/app".into()],
+        },
+        ..Setup::default()
+    });
+    let mut spec = world.spec("job-1", &World::image(500, 2));
+    spec.path = "/opt/app".into();
+    let end = world.run(|t, now, token| t.create(now, token, spec.clone()));
+    assert_eq!(end, Outcome::Nothing);
+    spec.path = "update.bin".into();
+    let end = world.run(|t, now, token| t.create(now, token, spec));
+    assert_eq!(main_of(&end), code::BAD_ARGUMENT);
+}
+
+#[test]
+fn extents_that_a_plugin_must_not_name_are_refused_and_nothing_is_erased() {
+    let extent = |region, offset, length| Extent {
+        region,
+        offset,
+        length,
+    };
+    let size = World::image(500, 2).len() as u64;
+    let half = size / 2;
+    let rows: [(&str, Vec<Extent>, bool); 14] = [
+        (
+            "two halves in order",
+            vec![extent(1, 4096, half), extent(1, 0, size - half)],
+            true,
+        ),
+        ("none", vec![], false),
+        ("too many", vec![extent(1, 0, 1); 65], false),
+        ("too short", vec![extent(1, 0, size - 1)], false),
+        ("too long", vec![extent(1, 0, size + 1)], false),
+        (
+            "an empty one",
+            vec![extent(1, 0, size), extent(1, 5000, 0)],
+            false,
+        ),
+        (
+            "overlapping",
+            vec![extent(1, 0, half), extent(1, half - 1, size - half)],
+            false,
+        ),
+        (
+            "a region that is not there",
+            vec![extent(9, 0, size)],
+            false,
+        ),
+        ("the record", vec![extent(2, 0, size)], false),
+        ("read-only", vec![extent(3, 0, size)], false),
+        (
+            "beyond the region",
+            vec![extent(1, (1 << 20) - 1, size)],
+            false,
+        ),
+        (
+            "an offset that overflows",
+            vec![extent(1, u64::MAX, size)],
+            false,
+        ),
+        (
+            "lengths that overflow",
+            vec![extent(1, 0, u64::MAX), extent(1, 1, u64::MAX)],
+            false,
+        ),
+        (
+            "the slot of the committed image",
+            vec![extent(0, 0, size)],
+            false,
+        ),
+    ];
+    for (name, extents, good) in rows {
+        let mut world = World::direct();
+        // An update before, so that the host knows which slot holds the committed image: slot-b, then slot-a.
+        for n in [1, 2] {
+            world.deliver_and_start(&format!("before-{n}"), &World::image(300, n));
+            assert_eq!(world.commit(), Outcome::Nothing);
+        }
+        let before = [0, 1].map(|n| world.slots[n].contents());
+        world.truth.lock().unwrap().extents = Some(extents);
+        let end = world.create("job-1", &World::image(500, 2));
+        if good {
+            assert_eq!(end, Outcome::Nothing, "{name}");
+        } else {
+            assert_eq!(main_of(&end), code::PLUGIN_FAILED, "{name}");
+            assert_eq!([0, 1].map(|n| world.slots[n].contents()), before, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_image_in_several_extents_is_read_back_in_the_order_of_the_file() {
+    // The double writes to its slot at the file's offset: only the identity layout is right for it.
+    let mut world = World::direct();
+    let image = World::image(4000, 2);
+    let size = image.len() as u64;
+    world.truth.lock().unwrap().extents = Some(vec![
+        Extent {
+            region: 1,
+            offset: 0,
+            length: 1500,
+        },
+        Extent {
+            region: 1,
+            offset: 1500,
+            length: size - 1500,
+        },
+    ]);
+    world.create("job-1", &image);
+    // A block that crosses the border of two extents is not within one of them.
+    assert_eq!(main_of(&world.write_block(&image, 1)), code::BUSY);
+    assert_eq!(world.write_block(&image, 0), Outcome::Nothing);
+    assert_eq!(world.write_block(&image, 2), Outcome::Nothing);
+}
+
+#[test]
+fn an_unfinished_transfer_of_an_older_job_is_thrown_away() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.create("old", &image);
+    world.write_blocks(&image, 0..3);
+    world.calls();
+    assert_eq!(world.create("new", &image), Outcome::Nothing);
+    assert!(world.calls().contains(&"abort".to_owned()));
+    assert_eq!(main_of(&world.reopen("old")), code::NOT_FOUND);
+    assert_eq!(world.targets.report()[0].held, 0);
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn while_an_image_is_armed_or_pending_nothing_is_created() {
+    let mut world = World::direct();
+    let image = World::image(500, 2);
+    world.deliver("job-1", &image);
+    world.install();
+    world.activate();
+    let next = World::image(500, 3);
+    assert_eq!(
+        main_of(&world.create("job-2", &next)),
+        code::BAD_IMAGE_STATE
+    );
+    world.reset();
+    assert_eq!(
+        main_of(&world.create("job-2", &next)),
+        code::BAD_IMAGE_STATE
+    );
+    world.power_cut();
+    assert_eq!(
+        main_of(&world.create("job-2", &next)),
+        code::BAD_IMAGE_STATE
+    );
+    assert_eq!(world.phase(), "activated");
+    assert_eq!(world.commit(), Outcome::Nothing);
+    assert_eq!(world.create("job-2", &next), Outcome::Nothing);
+}
+
+#[test]
+fn an_image_that_went_back_makes_way_for_the_next_one() {
+    let mut world = World::direct();
+    world.truth.lock().unwrap().never_starts = true;
+    world.deliver_and_start("job-1", &World::image(500, 2));
+    assert_eq!(world.state_now().code, 3);
+    world.truth.lock().unwrap().never_starts = false;
+    assert_eq!(
+        world.create("job-2", &World::image(600, 3)),
+        Outcome::Nothing
+    );
+}
+
+#[test]
+fn what_the_target_says_decides_about_an_image_that_was_activated_before() {
+    let say = |code, runs_new| TargetState {
+        code,
+        running: None,
+        runs_new,
+    };
+    let rows = [
+        ("silent", say(0, None), false),
+        ("pending", say(1, Some(true)), false),
+        ("the old one is valid", say(2, Some(false)), true),
+        ("valid, cannot tell which", say(2, None), true),
+        ("went back", say(3, Some(false)), true),
+        ("refused and still running", say(3, Some(true)), false),
+        ("armed", say(4, Some(false)), false),
+        ("foreign", say(5, Some(false)), false),
+        ("a code of the future", say(9, None), false),
+    ];
+    for (name, state, good) in rows {
+        let mut world = World::direct();
+        world.deliver_and_start("job-1", &World::image(500, 2));
+        world.truth.lock().unwrap().state = Some(Ok(state));
+        world
+            .truth
+            .lock()
+            .unwrap()
+            .boot(super::double::Record::default());
+        let end = world.create("job-2", &World::image(500, 3));
+        let refused = matches!(&end, Outcome::Failed(f) if f.main == code::BAD_IMAGE_STATE);
+        assert_eq!(refused, !good, "{name}: {end:?}");
+    }
+}
+
+#[test]
+fn a_commit_whose_end_was_not_seen_still_protects_its_slot() {
+    let mut world = World::direct();
+    let image = World::image(500, 2);
+    world.deliver_and_start("job-1", &image);
+    // The plugin commits, and the host's record of it cannot be written.
+    // Changes: the record says `committing`, the plugin writes and syncs its record, the record says `committed`.
+    world.power.cut_at(3, Cut::Before);
+    assert_eq!(main_of(&world.commit()), code::STORAGE);
+    world.power_cut();
+    assert_eq!(world.phase(), "committing");
+    let say = |runs_new| {
+        Some(Ok(TargetState {
+            code: 2,
+            running: None,
+            runs_new,
+        }))
+    };
+    for runs_new in [Some(true), None] {
+        world.truth.lock().unwrap().state = say(runs_new);
+        // A plugin that wants to overwrite what it has just committed.
+        world.truth.lock().unwrap().extents = Some(vec![Extent {
+            region: 1,
+            offset: 0,
+            length: image.len() as u64,
+        }]);
+        let end = world.create("job-2", &image);
+        assert_eq!(main_of(&end), code::PLUGIN_FAILED, "{runs_new:?}: {end:?}");
+        assert_eq!(world.slots[1].contents(), image);
+    }
+}
+
+#[test]
+fn an_unreachable_target_is_not_created_on() {
+    let mut world = World::direct();
+    let silent = Failure::new(code::UNREACHABLE, 0, "no answer");
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("state", Fault::Fail(1, silent.clone()));
+    let end = world.create("job-1", &World::image(500, 2));
+    assert_eq!(end, Outcome::Failed(silent));
+    assert_eq!(world.phase(), "none");
+}
+
+#[test]
+fn configurations_that_contradict_themselves_are_refused_by_name() {
+    type Change = fn(&mut TargetConfig);
+    let rows: [(&str, bool, Change); 9] = [
+        ("1 to 64", false, |c| c.name.clear()),
+        ("not configured", false, |c| c.regions.clear()),
+        ("powers of two", false, |c| c.regions[0].erase_size = 3),
+        ("two regions named", false, |c| {
+            c.regions[1].name = "slot-a".into()
+        }),
+        ("version_from", false, |c| {
+            c.version_from = VersionReader::None;
+            c.product = Some("app".into());
+        }),
+        ("version_from", false, |c| {
+            c.version_from = VersionReader::Plugin;
+            c.hardware = Some("rev-b".into());
+        }),
+        ("staging", true, |c| c.staging = None),
+        ("", true, |_| {}),
+        ("", false, |c| c.version_from = VersionReader::Mcuboot),
+    ];
+    for (word, staged, change) in rows {
+        let world = World::new(Setup {
+            staged,
+            ..Setup::default()
+        });
+        let mut config = world.config();
+        change(&mut config);
+        match Targets::new("gateway", vec![config], world.ports()) {
+            Ok(_) => assert_eq!(word, ""),
+            Err(TargetError::Config { reason, .. }) => {
+                assert!(
+                    !word.is_empty() && reason.contains(word),
+                    "{word}: {reason}"
+                );
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let world = World::direct();
+    let twins = Targets::new(
+        "gateway",
+        vec![world.config(), world.config()],
+        world.ports(),
+    );
+    assert!(matches!(twins, Err(TargetError::Config { .. })));
+}
+
+#[test]
+fn a_damaged_record_refuses_the_start_and_names_its_file() {
+    use crate::ports::state_dir::StateDir as _;
+    let world = World::direct();
+    for bytes in [&b"{"[..], b"{\"format\": 2}", b"[]"] {
+        world
+            .state
+            .store("targets/gateway/app/record.json", bytes)
+            .unwrap();
+        let refused = Targets::new("gateway", vec![world.config()], world.ports());
+        assert!(matches!(
+            refused,
+            Err(TargetError::State { file, .. }) if file == "targets/gateway/app/record.json"
+        ));
+    }
+}
+
+#[test]
+fn an_unknown_file_id_is_a_failure_everywhere() {
+    let mut world = World::direct();
+    let rows: [fn(&mut World) -> Outcome; 8] = [
+        |w| w.run(|t, now, token| t.reopen(now, token, "j", FILE + 1)),
+        |w| w.run(|t, now, token| t.write_block(now, token, FILE + 1, 0, vec![0])),
+        |w| w.run(|t, now, token| t.close(now, token, FILE + 1)),
+        |w| w.run(|t, now, token| t.reset(now, token, FILE + 1)),
+        |w| w.run(|t, now, token| t.commit(now, token, FILE + 1)),
+        |w| w.run(|t, now, token| t.reject(now, token, FILE + 1)),
+        |w| w.run(|t, now, token| t.state(now, token, FILE + 1)),
+        |w| w.run(|t, now, token| t.abort(now, token, FILE + 1)),
+    ];
+    for call in rows {
+        assert_eq!(main_of(&call(&mut world)), code::BAD_ARGUMENT);
+    }
+    assert_eq!(
+        world.targets.verified(FILE + 1).unwrap_err().main,
+        code::BAD_ARGUMENT
+    );
+}

@@ -1,0 +1,513 @@
+//! Plugins that break, hang or lie, and media that are full or refuse: every one ends with a named failure, and the
+//! next attempt is a fresh one.
+
+use super::double::{Fault, SLOT_B};
+use super::world::{FILE, Setup, World, main_of};
+use crate::plugin::{Answer, ExaminedImage, WakeOn};
+use crate::target::{Limits, SYNC_BYTES};
+use crate::types::{Failure, Outcome, Started, code};
+
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+
+/// A world just before `verb` is called, and the call.
+fn before(verb: &str) -> (World, fn(&mut World) -> Outcome) {
+    let mut world = World::direct();
+    let image = World::image(3000, 2);
+    let steps: [(&str, fn(&mut World) -> Outcome); 7] = [
+        ("create", |w| w.create("job-1", &World::image(3000, 2))),
+        ("install", World::install),
+        ("activate", World::activate),
+        ("reset", World::reset),
+        ("self-test", World::self_test),
+        ("commit", World::commit),
+        ("state", World::state),
+    ];
+    for (step, call) in steps {
+        if step == verb {
+            return (world, call);
+        }
+        assert_eq!(call(&mut world), Outcome::Nothing, "{step}");
+        if step == "create" {
+            world.write_all(&image);
+            assert!(matches!(world.close(), Outcome::Verified(_)));
+        }
+    }
+    panic!("unknown verb {verb}");
+}
+
+const VERBS: [&str; 7] = [
+    "create",
+    "install",
+    "activate",
+    "reset",
+    "self-test",
+    "commit",
+    "state",
+];
+
+#[test]
+fn a_plugin_that_traps_in_any_duty_is_struck_and_the_duty_can_be_repeated() {
+    for fault in [Fault::Trap(1), Fault::TrapInStep] {
+        for verb in VERBS {
+            let (mut world, call) = before(verb);
+            world
+                .truth
+                .lock()
+                .unwrap()
+                .faults
+                .insert(verb, fault.clone());
+            let Outcome::Failed(failure) = call(&mut world) else {
+                panic!("{verb} passed");
+            };
+            assert_eq!(
+                (failure.main, failure.sub),
+                (code::PLUGIN_FAILED, 1),
+                "{verb}"
+            );
+            assert_eq!(
+                world.truth.lock().unwrap().alive,
+                0,
+                "the broken instance is gone"
+            );
+            world.truth.lock().unwrap().faults.clear();
+            let again = call(&mut world);
+            assert!(!matches!(again, Outcome::Failed(_)), "{verb}: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fresh_instance_is_opened_with_the_saved_state_and_told_of_the_transfer() {
+    let (mut world, call) = before("install");
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("install", Fault::Trap(1));
+    call(&mut world);
+    world.calls();
+    world.truth.lock().unwrap().opened.clear();
+    assert_eq!(call(&mut world), Outcome::Nothing);
+    assert_eq!(world.calls(), ["open", "reopen", "install"]);
+    assert!(world.truth.lock().unwrap().opened[0].is_some());
+    // One that refuses the saved state is opened without.
+    world.restart();
+    world.truth.lock().unwrap().refuses_saved = true;
+    assert_eq!(world.state_now().code, 2);
+    assert_eq!(world.calls(), ["open", "open", "reopen", "state"]);
+}
+
+#[test]
+fn a_plugin_that_breaks_too_often_is_not_tried_again_for_its_transfer() {
+    let (mut world, call) = before("install");
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("install", Fault::Trap(100));
+    for strike in 1..=Limits::default().strikes_max {
+        let Outcome::Failed(failure) = call(&mut world) else {
+            panic!("it passed");
+        };
+        assert_eq!(failure.sub, strike);
+    }
+    world.calls();
+    assert_eq!(main_of(&call(&mut world)), code::PLUGIN_FAILED);
+    assert_eq!(world.calls(), [""; 0], "it was not even opened");
+    // The way out is open, and another transfer begins anew.
+    assert_eq!(world.abort(), Outcome::Nothing);
+    world.truth.lock().unwrap().faults.clear();
+    world.deliver_and_start("job-2", &World::image(300, 3));
+}
+
+#[test]
+fn abort_works_with_a_plugin_that_breaks_at_everything() {
+    let (mut world, _) = before("install");
+    for verb in ["abort", "reopen", "state"] {
+        world
+            .truth
+            .lock()
+            .unwrap()
+            .faults
+            .insert(verb, Fault::Trap(100));
+    }
+    assert_eq!(world.abort(), Outcome::Nothing);
+    assert_eq!(world.phase(), "none");
+    assert_eq!(world.slots[1].contents(), b"");
+}
+
+#[test]
+fn a_duty_without_end_is_ended_by_its_steps_or_by_the_clock() {
+    let sleepy = WakeOn {
+        after_ms: Some(60_000),
+        ..WakeOn::default()
+    };
+    let data = WakeOn {
+        on_data: true,
+        ..WakeOn::default()
+    };
+    for wake in [WakeOn::default(), sleepy, data] {
+        for verb in VERBS {
+            let (mut world, call) = before(verb);
+            world
+                .truth
+                .lock()
+                .unwrap()
+                .faults
+                .insert(verb, Fault::Endless(wake));
+            let began = world.now();
+            let Outcome::Failed(failure) = call(&mut world) else {
+                panic!("{verb} passed");
+            };
+            assert_eq!(failure.main, code::PLUGIN_FAILED, "{verb}");
+            assert!(failure.detail.contains("no progress"), "{failure}");
+            assert!(world.now() - began <= Limits::default().duty_stall_ms + 60_000);
+            world.truth.lock().unwrap().faults.clear();
+            let again = call(&mut world);
+            assert!(!matches!(again, Outcome::Failed(_)), "{verb}: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn a_duty_that_waits_for_input_alone_is_refused() {
+    let (mut world, call) = before("install");
+    let input = WakeOn {
+        on_input: true,
+        ..WakeOn::default()
+    };
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("install", Fault::Endless(input));
+    let Outcome::Failed(failure) = call(&mut world) else {
+        panic!("it passed");
+    };
+    assert_eq!(failure.main, code::PLUGIN_FAILED);
+    assert!(failure.detail.contains("waits for input"), "{failure}");
+}
+
+#[test]
+fn an_answer_that_does_not_belong_to_the_duty_breaks_the_plugin() {
+    let info = Answer::Info(ExaminedImage::default());
+    for (verb, answer) in [
+        ("create", info.clone()),
+        ("install", Answer::HostResets),
+        ("activate", info.clone()),
+        ("reset", info.clone()),
+        ("commit", Answer::Other(vec![1])),
+        ("state", Answer::Nothing),
+    ] {
+        let (mut world, call) = before(verb);
+        world
+            .truth
+            .lock()
+            .unwrap()
+            .faults
+            .insert(verb, Fault::Answer(answer));
+        assert_eq!(main_of(&call(&mut world)), code::PLUGIN_FAILED, "{verb}");
+    }
+}
+
+#[test]
+fn what_a_plugin_says_about_its_failure_is_passed_on() {
+    for verb in VERBS {
+        let (mut world, call) = before(verb);
+        let failure = Failure::new(0xe6, 77, "boot record is full");
+        world
+            .truth
+            .lock()
+            .unwrap()
+            .faults
+            .insert(verb, Fault::Fail(1, failure.clone()));
+        assert_eq!(call(&mut world), Outcome::Failed(failure), "{verb}");
+        let again = call(&mut world);
+        assert!(!matches!(again, Outcome::Failed(_)), "{verb}: {again:?}");
+    }
+}
+
+#[test]
+fn a_plugin_that_breaks_while_it_writes_loses_that_block_only() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("write-block", Fault::Trap(1));
+    assert_eq!(main_of(&world.write_block(&image, 2)), code::PLUGIN_FAILED);
+    world.calls();
+    world.write_blocks(&image, 2..6);
+    assert_eq!(world.calls()[..3], ["open", "reopen", "write-block"]);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_plugin_that_names_other_extents_after_reopen_is_struck() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world.restart();
+    world.truth.lock().unwrap().extents = Some(vec![crate::plugin::Extent {
+        region: SLOT_B,
+        offset: 4096,
+        length: image.len() as u64,
+    }]);
+    let Outcome::Failed(failure) = world.reopen("job-1") else {
+        panic!("it passed");
+    };
+    assert_eq!(failure.main, code::PLUGIN_FAILED);
+    assert!(failure.detail.contains("other extents"), "{failure}");
+    world.truth.lock().unwrap().extents = None;
+    assert!(matches!(world.reopen("job-1"), Outcome::Held(_)));
+}
+
+#[test]
+fn blocks_wait_while_a_slow_plugin_writes_and_all_end() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.create("job-1", &image);
+    world.truth.lock().unwrap().steps.insert("write-block", 40);
+    let mut tokens = Vec::new();
+    for index in 0..6 {
+        let offset = index * 1024;
+        let data = image[offset..image.len().min(offset + 1024)].to_vec();
+        match world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data)) {
+            Started::Pending(token) => tokens.push(token),
+            Started::Done(end) => panic!("{end:?}"),
+        }
+    }
+    assert_eq!(main_of(&world.close()), code::BUSY);
+    for token in tokens {
+        assert_eq!(world.finish(token), Outcome::Nothing);
+    }
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn more_writes_than_may_wait_are_refused() {
+    let mut world = World::new(Setup {
+        limits: Limits {
+            pending_writes_max: 3,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
+    let image = World::image(5000, 2);
+    world.create("job-1", &image);
+    let slow = WakeOn {
+        after_ms: Some(10),
+        ..WakeOn::default()
+    };
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("write-block", Fault::Endless(slow));
+    for index in 0..3usize {
+        let data = image[index * 1024..][..1024].to_vec();
+        let started =
+            world.start(|t, now, token| t.write_block(now, token, FILE, index as u64 * 1024, data));
+        assert!(matches!(started, Started::Pending(_)));
+    }
+    assert_eq!(main_of(&world.write_block(&image, 3)), code::LIMIT);
+    assert_eq!(world.abort(), Outcome::Nothing);
+    world.poll();
+    let cancelled = world
+        .events
+        .iter()
+        .filter(|e| matches!(e, crate::target::TargetEvent::Done { outcome, .. } if main_of(outcome) == code::CANCELLED))
+        .count();
+    assert_eq!(cancelled, 3);
+}
+
+#[test]
+fn a_block_that_is_held_is_not_written_again_and_writes_are_checked() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    assert_eq!(main_of(&world.write_block(&image, 0)), code::BUSY);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world.calls();
+    let whole = image[..4096].to_vec();
+    let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, whole));
+    assert_eq!(end, Outcome::Nothing);
+    assert_eq!(
+        world.calls(),
+        ["write-block"],
+        "the two missing blocks at once"
+    );
+    assert_eq!(world.write_block(&image, 3), Outcome::Nothing);
+    assert_eq!(world.calls(), [""; 0]);
+    for (offset, length) in [
+        (1u64, 1024usize),
+        (0, 1000),
+        (0, 0),
+        (5120, 100),
+        (1 << 40, 1024),
+    ] {
+        let end =
+            world.run(|t, now, token| t.write_block(now, token, FILE, offset, vec![0; length]));
+        assert_eq!(main_of(&end), code::BAD_ARGUMENT, "{offset} {length}");
+    }
+}
+
+#[test]
+fn a_block_larger_than_the_plugin_takes_is_cut() {
+    let mut world = World::direct();
+    let image = World::image(20_000, 2);
+    let mut spec = world.spec("job-1", &image);
+    spec.block_size = 16_384;
+    world.run(|t, now, token| t.create(now, token, spec));
+    world.calls();
+    for (offset, end) in [(0, 16_384), (16_384, image.len())] {
+        let data = image[offset..end].to_vec();
+        let end = world.run(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+        assert_eq!(end, Outcome::Nothing);
+    }
+    // 4096 bytes at a time: four, and 3744 bytes are one.
+    assert_eq!(world.calls().len(), 5);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_full_or_read_only_disk_is_named_at_every_step_and_is_no_end() {
+    for errno in [ENOSPC, EROFS] {
+        for verb in ["create", "install", "activate", "commit"] {
+            let (mut world, call) = before(verb);
+            world.power.fail_with(Some(errno));
+            let Outcome::Failed(failure) = call(&mut world) else {
+                panic!("{verb} passed");
+            };
+            assert_eq!(
+                (failure.main, failure.sub),
+                (code::STORAGE, errno.cast_unsigned()),
+                "{verb}: {failure}"
+            );
+            world.power.fail_with(None);
+            let again = call(&mut world);
+            assert!(!matches!(again, Outcome::Failed(_)), "{verb}: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_of_the_blocks_loses_none_that_was_acknowledged() {
+    for staged in [false, true] {
+        let mut world = World::new(Setup {
+            staged,
+            ..Setup::default()
+        });
+        let image = World::image(5000, 2);
+        world.create("job-1", &image);
+        world.write_blocks(&image, 0..3);
+        world.power.fail_with(Some(ENOSPC));
+        let Outcome::Failed(failure) = world.write_block(&image, 3) else {
+            panic!("it was taken");
+        };
+        assert_eq!(
+            (failure.main, failure.sub),
+            (code::STORAGE, 28),
+            "{failure}"
+        );
+        world.power.fail_with(None);
+        world.restart();
+        assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0111]));
+        world.write_all(&image);
+        assert!(matches!(world.close(), Outcome::Verified(_)));
+    }
+}
+
+#[test]
+fn after_a_failed_sync_the_blocks_since_the_last_good_one_are_not_held() {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(2048),
+        ..Setup::default()
+    });
+    let image = World::image(8000, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world.poll();
+    world.bench.hold(true);
+    world.write_blocks(&image, 2..4);
+    world.slots[1].fail_with(Some(5));
+    world.bench.hold(false);
+    world.bench.run_all();
+    world.poll();
+    // The transfer is stuck, by name, until somebody looks what is really there.
+    assert_eq!(main_of(&world.write_block(&image, 4)), code::STORAGE);
+    assert_eq!(main_of(&world.close()), code::STORAGE);
+    world.slots[1].fail_with(None);
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0011]));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn blocks_wait_for_a_sync_that_is_too_slow() {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(1024),
+        ..Setup::default()
+    });
+    let image = World::image(8000, 2);
+    world.create("job-1", &image);
+    world.bench.hold(true);
+    world.write_blocks(&image, 0..2);
+    assert_eq!(world.bench.waiting(), 1, "one sync at a time");
+    let data = image[2048..3072].to_vec();
+    let Started::Pending(token) =
+        world.start(|t, now, token| t.write_block(now, token, FILE, 2048, data))
+    else {
+        panic!("it did not wait");
+    };
+    world.poll();
+    assert_eq!(world.ended(token), None);
+    world.bench.hold(false);
+    world.bench.run_all();
+    assert_eq!(world.finish(token), Outcome::Nothing);
+}
+
+#[test]
+fn slow_blocks_are_synced_by_time() {
+    let mut world = World::direct();
+    let image = World::image(8000, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..1);
+    let before = world.power.count();
+    let wake = world.poll();
+    assert_eq!(wake, Some(world.now() + Limits::default().sync_after_ms));
+    assert_eq!(world.power.count(), before);
+    world.turn_clock(Limits::default().sync_after_ms);
+    assert_eq!(world.poll(), None);
+    assert_eq!(world.power.count(), before + 2, "the data, then the mark");
+    world.power_cut();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![1]));
+    const { assert!(SYNC_BYTES > 1024) };
+}
+
+#[test]
+fn the_block_map_costs_less_than_one_percent() {
+    let mut world = World::staged();
+    let image = World::image(900_000, 2);
+    let mut spec = world.spec("job-1", &image);
+    spec.block_size = 4096;
+    world.run(|t, now, token| t.create(now, token, spec));
+    let before = world.state.written();
+    for (n, block) in image.chunks(4096).enumerate() {
+        let data = block.to_vec();
+        let end = world.run(|t, now, token| t.write_block(now, token, FILE, n as u64 * 4096, data));
+        assert_eq!(end, Outcome::Nothing);
+    }
+    let written = world.state.written() - before;
+    assert!(written * 100 < image.len() as u64, "{written} bytes");
+}

@@ -1,0 +1,352 @@
+//! Storage and state directory in memory, with a power switch: every operation that changes something is counted, and
+//! the power can be cut before, in the middle of, or after any of them. What was not synced may be lost then.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::ports::state_dir::StateDir;
+use crate::ports::storage::Storage;
+use crate::target::StorageFactory;
+
+/// When in an operation the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    Before,
+    During,
+    After,
+}
+
+/// What happens to an operation.
+#[derive(PartialEq, Eq)]
+enum Luck {
+    Whole,
+    Torn,
+    WholeThenDark,
+}
+
+/// The power of a simulated machine.
+#[derive(Default)]
+pub(super) struct Power(Mutex<Switch>);
+
+#[derive(Default)]
+struct Switch {
+    dark: bool,
+    count: u64,
+    cut_at: Option<(u64, Cut)>,
+    errno: Option<i32>,
+}
+
+impl Power {
+    /// Operations so far.
+    pub(super) fn count(&self) -> u64 {
+        self.0.lock().unwrap().count
+    }
+
+    /// Cut it at operation `n` (0 = the next one).
+    pub(super) fn cut_at(&self, n: u64, cut: Cut) {
+        let mut switch = self.0.lock().unwrap();
+        switch.cut_at = Some((switch.count + n, cut));
+    }
+
+    /// It is back, and stays.
+    pub(super) fn restore(&self) {
+        let mut switch = self.0.lock().unwrap();
+        switch.dark = false;
+        switch.cut_at = None;
+    }
+
+    /// From now on every change fails with this errno: a full or read-only disk.
+    pub(super) fn fail_with(&self, errno: Option<i32>) {
+        self.0.lock().unwrap().errno = errno;
+    }
+
+    pub(super) fn is_dark(&self) -> bool {
+        self.0.lock().unwrap().dark
+    }
+
+    fn tick(&self) -> io::Result<Luck> {
+        let mut switch = self.0.lock().unwrap();
+        if switch.dark {
+            return Err(io::Error::other("no power"));
+        }
+        if let Some(errno) = switch.errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let now = switch.count;
+        switch.count += 1;
+        match switch.cut_at {
+            Some((at, cut)) if at == now => {
+                switch.dark = true;
+                match cut {
+                    Cut::Before => Err(io::Error::other("no power")),
+                    Cut::During => Ok(Luck::Torn),
+                    Cut::After => Ok(Luck::WholeThenDark),
+                }
+            }
+            _ => Ok(Luck::Whole),
+        }
+    }
+
+    fn end(luck: &Luck) -> io::Result<()> {
+        match luck {
+            Luck::Whole => Ok(()),
+            Luck::Torn | Luck::WholeThenDark => Err(io::Error::other("no power")),
+        }
+    }
+}
+
+/// Bytes that are durable, and bytes as they read now.
+#[derive(Clone, Default)]
+struct Bytes {
+    durable: Vec<u8>,
+    now: Vec<u8>,
+}
+
+/// One region or staging file.
+pub(super) struct MemoryStorage {
+    power: Arc<Power>,
+    capacity: u64,
+    bytes: Mutex<Bytes>,
+    /// This storage alone fails from now on.
+    errno: Mutex<Option<i32>>,
+}
+
+impl MemoryStorage {
+    pub(super) fn new(power: &Arc<Power>, capacity: u64) -> Arc<Self> {
+        Arc::new(Self {
+            power: Arc::clone(power),
+            capacity,
+            bytes: Mutex::default(),
+            errno: Mutex::default(),
+        })
+    }
+
+    /// What a reader sees.
+    pub(super) fn contents(&self) -> Vec<u8> {
+        self.bytes().now.clone()
+    }
+
+    /// Lay down bytes, durable at once.
+    pub(super) fn fill(&self, bytes: &[u8]) {
+        *self.bytes() = Bytes {
+            durable: bytes.to_vec(),
+            now: bytes.to_vec(),
+        };
+    }
+
+    /// Somebody turns one bit behind everybody's back.
+    pub(super) fn flip(&self, bit: usize) {
+        let mut bytes = self.bytes();
+        bytes.now[bit / 8] ^= 1 << (bit % 8);
+        bytes.durable = bytes.now.clone();
+    }
+
+    /// What was not synced is gone.
+    pub(super) fn lose_unsynced(&self) {
+        let mut bytes = self.bytes();
+        bytes.now = bytes.durable.clone();
+    }
+
+    pub(super) fn fail_with(&self, errno: Option<i32>) {
+        *self.errno.lock().unwrap() = errno;
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, Bytes> {
+        self.bytes.lock().unwrap()
+    }
+
+    fn tick(&self) -> io::Result<Luck> {
+        if let Some(errno) = *self.errno.lock().unwrap() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        self.power.tick()
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.power.is_dark() {
+            return Err(io::Error::other("no power"));
+        }
+        let bytes = self.bytes();
+        for (at, byte) in (offset as usize..).zip(buffer) {
+            *byte = bytes.now.get(at).copied().unwrap_or(0xff);
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset + data.len() as u64 > self.capacity {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        let luck = self.tick()?;
+        let part = match luck {
+            Luck::Torn => data.len() / 2,
+            Luck::Whole | Luck::WholeThenDark => data.len(),
+        };
+        let mut bytes = self.bytes();
+        let end = offset as usize + part;
+        if bytes.now.len() < end {
+            bytes.now.resize(end, 0xff);
+        }
+        bytes.now[offset as usize..end].copy_from_slice(&data[..part]);
+        if luck == Luck::Torn {
+            // The torn half has reached the medium.
+            bytes.durable = bytes.now.clone();
+        }
+        Power::end(&luck)
+    }
+
+    fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
+        let luck = self.tick()?;
+        let mut bytes = self.bytes();
+        let (start, end) = (offset as usize, (offset + length) as usize);
+        if end >= bytes.now.len() {
+            bytes.now.truncate(start);
+        } else {
+            bytes.now[start..end].fill(0xff);
+        }
+        Power::end(&luck)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let luck = self.tick()?;
+        if luck != Luck::Torn {
+            let mut bytes = self.bytes();
+            bytes.durable = bytes.now.clone();
+        }
+        Power::end(&luck)
+    }
+}
+
+/// A staging file.
+pub(super) struct MemoryStaging {
+    power: Arc<Power>,
+    file: Mutex<Option<Arc<MemoryStorage>>>,
+}
+
+impl MemoryStaging {
+    pub(super) fn new(power: &Arc<Power>) -> Arc<Self> {
+        Arc::new(Self {
+            power: Arc::clone(power),
+            file: Mutex::default(),
+        })
+    }
+
+    pub(super) fn file(&self) -> Option<Arc<MemoryStorage>> {
+        self.file.lock().unwrap().clone()
+    }
+}
+
+impl StorageFactory for MemoryStaging {
+    fn open(&self, capacity: u64) -> io::Result<Arc<dyn Storage>> {
+        let luck = self.power.tick()?;
+        let mut file = self.file.lock().unwrap();
+        let file = file.get_or_insert_with(|| MemoryStorage::new(&self.power, capacity));
+        Power::end(&luck)?;
+        Ok(Arc::clone(file) as _)
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let luck = self.power.tick()?;
+        if luck != Luck::Torn {
+            *self.file.lock().unwrap() = None;
+        }
+        Power::end(&luck)
+    }
+}
+
+/// A state directory.
+pub(super) struct MemoryState {
+    power: Arc<Power>,
+    files: Mutex<BTreeMap<String, Bytes>>,
+    written: Mutex<u64>,
+}
+
+impl MemoryState {
+    pub(super) fn new(power: &Arc<Power>) -> Arc<Self> {
+        Arc::new(Self {
+            power: Arc::clone(power),
+            files: Mutex::default(),
+            written: Mutex::default(),
+        })
+    }
+
+    pub(super) fn lose_unsynced(&self) {
+        for bytes in self.files.lock().unwrap().values_mut() {
+            bytes.now = bytes.durable.clone();
+        }
+    }
+
+    /// Bytes written in all.
+    pub(super) fn written(&self) -> u64 {
+        *self.written.lock().unwrap()
+    }
+
+    fn count(&self, bytes: &[u8]) {
+        *self.written.lock().unwrap() += bytes.len() as u64;
+    }
+}
+
+impl StateDir for MemoryState {
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        if self.power.is_dark() {
+            return Err(io::Error::other("no power"));
+        }
+        Ok(self.files.lock().unwrap().get(name).map(|b| b.now.clone()))
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let luck = self.power.tick()?;
+        // Temp file and rename: torn = the old one is still there.
+        if luck != Luck::Torn {
+            self.count(bytes);
+            self.files.lock().unwrap().insert(
+                name.to_owned(),
+                Bytes {
+                    durable: bytes.to_vec(),
+                    now: bytes.to_vec(),
+                },
+            );
+        }
+        Power::end(&luck)
+    }
+
+    fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+        let luck = self.power.tick()?;
+        self.count(bytes);
+        let mut files = self.files.lock().unwrap();
+        let file = files.entry(name.to_owned()).or_default();
+        let part = match luck {
+            Luck::Torn => bytes.len() / 2,
+            Luck::Whole | Luck::WholeThenDark => bytes.len(),
+        };
+        file.now.extend_from_slice(&bytes[..part]);
+        if sync || luck == Luck::Torn {
+            file.durable = file.now.clone();
+        }
+        Power::end(&luck)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let luck = self.power.tick()?;
+        if luck != Luck::Torn {
+            self.files.lock().unwrap().remove(name);
+        }
+        Power::end(&luck)
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let files = self.files.lock().unwrap();
+        Ok(files
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect())
+    }
+}

@@ -1,0 +1,13 @@
+//! Tests of the target engine, on storage in memory and plugins that do what a test says.
+
+mod component;
+mod create;
+mod direct;
+mod double;
+mod faults;
+mod locks;
+mod medium;
+mod proof;
+mod restart;
+mod staged;
+mod world;
