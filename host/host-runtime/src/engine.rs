@@ -84,11 +84,11 @@ impl Budget {
     /// second, only while a guest runs.
     pub const TICK_MS: u64 = 10;
 
-    /// An agent. An event costs some thousand units, a full job document or a snapshot a few million; 200 million is
-    /// well under a second here and a few seconds on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
+    /// An agent. An event costs some thousand units, a full job document or a snapshot a few million; 100 million is
+    /// a fraction of a second here and a second or two on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
     /// each are 2 MiB. Host call: a block or document of 128 KiB with its envelope. Handles: one image a file, twice.
     pub const AGENT: Self = Self {
-        fuel: 200_000_000,
+        fuel: 100_000_000,
         ticks: 500,
         memory_bytes: 4 * 1024 * 1024,
         table_elements: 4096,

@@ -1,7 +1,7 @@
 //! The runtime that hosts an OTA agent and its PAL plugins on a gateway.
 //!
 //! It knows the WIT contract and nothing else: no MQTT, no AWS topic, no agent state. See `README.md` of this crate
-//! for the map.
+//! for the map; [`supervisor`] has the example.
 
 pub mod agent;
 pub mod device;
