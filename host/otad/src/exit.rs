@@ -122,14 +122,20 @@ impl Failed {
     /// A failure whose text is the whole chain of `error`, after `what`.
     #[must_use]
     pub fn chain(exit: Exit, what: &str, error: &dyn std::error::Error) -> Self {
-        let mut text = format!("{what}: {error}");
-        let mut source = error.source();
-        while let Some(inner) = source {
-            text.push_str(&format!(": {inner}"));
-            source = inner.source();
-        }
-        Self { exit, text }
+        Self::new(exit, format!("{what}: {}", chain(error)))
     }
+}
+
+/// An error with its sources, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
 }
 
 /// How a verb ends.

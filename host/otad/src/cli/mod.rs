@@ -1,11 +1,16 @@
 //! The command line: parse, dispatch, print the error once, exit with a documented code.
 
 pub mod args;
+mod cloud;
 mod config;
 mod control;
 mod image;
 mod launch;
+mod run;
+mod status;
 mod target;
+mod thing;
+mod update;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -47,10 +52,15 @@ fn complain(failed: &Failed) {
 
 fn follow(verb: Verb) -> Ended {
     match verb {
+        Verb::Run(args) => run::follow(&args),
+        Verb::Status(args) => wait(status::follow(&args)),
         Verb::Config(verb) => config::follow(&verb),
         Verb::Launch(args) => launch::follow(&args),
         Verb::Image(verb) => image::follow(&verb),
         Verb::Target(verb) => target::follow(&verb),
+        Verb::Cloud(args) => cloud::follow(&args),
+        Verb::Thing(verb) => wait(thing::follow(&verb)),
+        Verb::Update(verb) => wait(update::follow(&verb)),
         Verb::Suspend(args) => wait(control::suspend(&args)),
         Verb::Resume(args) => wait(control::resume(&args)),
         Verb::Abort(args) => wait(control::abort(&args)),

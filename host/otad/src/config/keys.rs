@@ -46,9 +46,9 @@ numbers! {
         "silence after which the connection is probed; AWS IoT takes at most 1200";
     CONNECT_TIMEOUT_MS = "device.mqtt" "connect_timeout_ms" ["milliseconds"] 20_000, 500 => 120_000,
         "how long name, TCP, TLS and CONNACK may take together";
-    RECONNECT_MIN_MS = "device.mqtt" "reconnect_min_ms" ["milliseconds"] 1000, 10 => HOUR_MS,
+    RECONNECT_MIN_MS = "device.mqtt" "reconnect_min_ms" ["milliseconds"] 500, 10 => HOUR_MS,
         "first delay before a reconnect; it doubles each time and has as much jitter again";
-    RECONNECT_MAX_MS = "device.mqtt" "reconnect_max_ms" ["milliseconds"] 120_000, 10 => DAY_MS,
+    RECONNECT_MAX_MS = "device.mqtt" "reconnect_max_ms" ["milliseconds"] 60_000, 10 => DAY_MS,
         "the delay stops doubling here";
     PUBLISH_FAILURES_MAX = "device.mqtt" "publish_failures_max" ["publishes"] 3, 1 => 1000,
         "failed publishes in a row after which the connection is made anew";

@@ -124,7 +124,7 @@ pub struct Mqtt {
     pub certificate: Option<Located<PathBuf>>,
     /// Its private key.
     pub private_key: Option<Located<PathBuf>>,
-    /// ALPN protocol; by default what AWS wants on 443, none elsewhere.
+    /// ALPN protocol, `off` for none; by default what AWS wants on 443, none elsewhere.
     pub alpn: Option<String>,
     /// Whether this is AWS IoT under another name.
     pub aws: bool,
@@ -143,13 +143,6 @@ pub struct Mqtt {
 }
 
 impl Mqtt {
-    /// Whether the endpoint is AWS IoT, by its name or because the operator says so.
-    #[must_use]
-    pub fn is_aws(&self) -> bool {
-        let host = self.endpoint.value.trim_end_matches('.').to_lowercase();
-        self.aws || host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
-    }
-
     /// Whether the endpoint is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

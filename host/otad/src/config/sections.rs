@@ -252,28 +252,15 @@ fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
             ),
         );
     }
-    if mqtt.certificate.is_some() != mqtt.private_key.is_some() {
-        let (has, lacks) = if mqtt.certificate.is_some() {
-            ("certificate", "private_key")
-        } else {
-            ("private_key", "certificate")
-        };
-        sink.advise(
-            &section.place(has),
-            format!("`{has}` without `{lacks}`"),
-            format!("add `{lacks} = \"….pem\"`"),
-        );
-    }
     if mqtt.tls {
-        if mqtt.root_certificate.is_none() && !section.has("root_certificate") {
-            section.missing("root_certificate", "\"root.pem\"");
-        }
-        if mqtt.is_aws() && mqtt.certificate.is_none() && mqtt.private_key.is_none() {
-            sink.advise(
-                section.origin(),
-                "AWS IoT wants a client certificate",
-                "add `certificate = \"certificate.pem\"` and `private_key = \"private-key.pem\"`",
-            );
+        for (key, example) in [
+            ("root_certificate", "\"root.pem\""),
+            ("certificate", "\"certificate.pem\""),
+            ("private_key", "\"private-key.pem\""),
+        ] {
+            if !section.has(key) {
+                section.missing(key, example);
+            }
         }
     } else if !mqtt.is_loopback() && !development.allow_plaintext {
         sink.advise(

@@ -388,7 +388,7 @@ const TWICE: &[(&str, usize, &str)] = &[
         "is the storage of another target",
     ),
     (
-        "[[device]]\nname='pump-1'\nmqtt={endpoint='localhost',root_certificate='r'}\ntarget=[]\n",
+        "[[device]]\nname='pump-1'\nmqtt={endpoint='localhost',tls=false}\ntarget=[]\n",
         20,
         "a second device \"pump-1\"",
     ),

@@ -6,8 +6,9 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use crate::restart_script;
 
 /// How a version of the application behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,38 +49,6 @@ fn pad(text: &mut String, size: usize) {
     text.push('\n');
 }
 
-/// Stands in for a service manager. Arguments: target.
-const RESTART: &str = r#"#!/bin/sh
-# Ends the old program of a target, starts the new one through the launcher, and starts it again while it does not stay
-# up: what Restart=on-failure does.
-set -u
-dir=$(dirname "$0")
-name=$1
-if [ -f "$dir/$name.pid" ]; then
-    old=$(cat "$dir/$name.pid")
-    kill "$old" 2>/dev/null
-    while kill -0 "$old" 2>/dev/null; do sleep 0.05; done
-fi
-attempt=0
-while [ "$attempt" -lt 6 ]; do
-    attempt=$((attempt + 1))
-    : >"$dir/$name.out"
-    "@OTAD@" launch "$name" --config "$dir/otad.toml" </dev/null >>"$dir/$name.out" 2>>"$dir/$name.log" &
-    pid=$!
-    echo "$pid" >"$dir/$name.pid"
-    # It is up when it has said something and is still there.
-    wait_ms=0
-    while kill -0 "$pid" 2>/dev/null && [ ! -s "$dir/$name.out" ] && [ "$wait_ms" -lt 5000 ]; do
-        sleep 0.05
-        wait_ms=$((wait_ms + 50))
-    done
-    sleep 0.1
-    if kill -0 "$pid" 2>/dev/null; then exit 0; fi
-done
-echo "$name does not stay up" >&2
-exit 1
-"#;
-
 /// Prints the version that the running program printed. Arguments: target.
 const VERSION: &str = r#"#!/bin/sh
 dir=$(dirname "$0")
@@ -96,17 +65,9 @@ grep -q 'health=good' "$dir/$1.out"
 
 /// Write the scripts into the demo's directory.
 pub(super) fn write_scripts(dir: &Path, otad: &Path) -> io::Result<()> {
-    let restart = RESTART.replace("@OTAD@", &otad.display().to_string());
-    for (name, text) in [
-        ("restart.sh", restart.as_str()),
-        ("version.sh", VERSION),
-        ("health.sh", HEALTH),
-    ] {
-        let path = dir.join(name);
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    restart_script::write(dir, otad)?;
+    restart_script::write_executable(dir, "version.sh", VERSION)?;
+    restart_script::write_executable(dir, "health.sh", HEALTH)
 }
 
 /// The version that the program of a target printed last.

@@ -1,10 +1,378 @@
 //! The host library: from a configuration to running devices.
 //!
 //! ```text
-//! Config -> Gateway (engine, agent build, plugins, trust store, state directory) -> one device after the other
+//! Config ─▶ Gateway (lock, engine, agent build, plugins, trust store) ─▶ prepare(device) ─▶ start(transport)
 //! ```
 //!
-//! An application that owns its MQTT connection takes [`Gateway::prepare`] and brings its own transport; `otad run` lets
-//! [`connect`] do it. Not here: the daemon's process life (`daemon.rs`).
+//! An application that owns its MQTT connection takes [`Gateway::prepare`] and brings its own transport, as
+//! `examples/shared_connection.rs` does; [`Gateway::connect`] makes a connection for the device. Not here: signals,
+//! control socket and exit code of the daemon (`daemon.rs`).
 
 mod target;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use host_crypto::{TrustError, TrustStore};
+use host_mqtt::{
+    Alpn, BackOffLimits, Connection, ConnectionConfig, Endpoint, Limits, MqttError, Security,
+    TlsFiles,
+};
+use host_runtime::agent::AgentBuild;
+use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
+use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
+use host_runtime::plugin::{ComponentPlugin, PluginFactory};
+use host_runtime::ports::clock::SystemClock;
+use host_runtime::ports::commands::TokioCommands;
+use host_runtime::ports::seed::SystemSeed;
+use host_runtime::ports::state_dir::FileStateDir;
+use host_runtime::ports::workers::BlockingPool;
+use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
+use host_runtime::types::Setting;
+
+use crate::config::{Config, Device, Mqtt, PluginChoice, ReplySubscriptions};
+use crate::exit::{Exit, Failed, chain};
+use crate::lock::{self, Lock};
+
+/// Why a gateway or one of its devices cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Another process uses the state directory, or it cannot be used.
+    #[error("{0}")]
+    Lock(Failed),
+    /// The state directory cannot be used.
+    #[error("state directory {}", path.display())]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the medium says.
+        #[source]
+        source: io::Error,
+    },
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[source] io::Error),
+    /// The component engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The agent is refused.
+    #[error("agent {label}")]
+    Agent {
+        /// Where it came from.
+        label: String,
+        /// Why.
+        #[source]
+        source: Refusal,
+    },
+    /// A plugin is refused.
+    #[error("plugin {label}")]
+    Plugin {
+        /// Where it came from.
+        label: String,
+        /// Why.
+        #[source]
+        source: Refusal,
+    },
+    /// A plugin's file cannot be read.
+    #[error("plugin {}", path.display())]
+    PluginFile {
+        /// The file.
+        path: PathBuf,
+        /// What the medium says.
+        #[source]
+        source: io::Error,
+    },
+    /// The trust store.
+    #[error("trust store")]
+    Trust(#[source] TrustError),
+    /// Storage of a target.
+    #[error("{}", path.display())]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What the medium says.
+        #[source]
+        source: io::Error,
+    },
+    /// No such device in the configuration.
+    #[error("the configuration has no device \"{0}\"")]
+    NoDevice(String),
+    /// The device cannot be set up.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The MQTT client cannot be made at all. (That a connection fails is no error: it is tried again.)
+    #[error("device \"{device}\": no MQTT client")]
+    Mqtt {
+        /// The device.
+        device: String,
+        /// Why.
+        #[source]
+        source: MqttError,
+    },
+}
+
+impl From<GatewayError> for Failed {
+    fn from(error: GatewayError) -> Self {
+        let exit = match &error {
+            GatewayError::Lock(failed) => failed.exit,
+            GatewayError::Trust(_) | GatewayError::NoDevice(_) | GatewayError::Mqtt { .. } => {
+                Exit::Config
+            }
+            GatewayError::Device(DeviceError::Config { .. } | DeviceError::Refused { .. }) => {
+                Exit::Config
+            }
+            GatewayError::State { .. }
+            | GatewayError::Random(_)
+            | GatewayError::Engine(_)
+            | GatewayError::Agent { .. }
+            | GatewayError::Plugin { .. }
+            | GatewayError::PluginFile { .. }
+            | GatewayError::Storage { .. }
+            | GatewayError::Device(_) => Exit::Failed,
+        };
+        Self::new(exit, chain(&error))
+    }
+}
+
+/// Everything that the devices of one configuration share. It holds the lock of the state directory.
+pub struct Gateway {
+    config: Config,
+    engine: Arc<Engine>,
+    agent: Arc<AgentBuild>,
+    trust: TrustStore,
+    ports: DevicePorts,
+    plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
+    _lock: Lock,
+}
+
+/// A device with a connection of its own.
+#[derive(Clone, Debug)]
+pub struct ConnectedDevice {
+    /// The device.
+    pub handle: DeviceHandle,
+    /// Its connection.
+    pub connection: Connection,
+}
+
+impl Gateway {
+    /// Take the lock, load the engine, the built-in agent and the trust store. To be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn open(config: Config) -> Result<Self, GatewayError> {
+        let state_dir = &config.daemon.state_dir.value;
+        let lock = lock::take(state_dir).map_err(GatewayError::Lock)?;
+        let state = FileStateDir::open(state_dir).map_err(|source| GatewayError::State {
+            path: state_dir.clone(),
+            source,
+        })?;
+        let engine = Engine::new(&EngineOptions {
+            cache_dir: Some(state_dir.join("code")),
+        })?;
+        let label = "built-in";
+        let agent = AgentBuild::load(&engine, label, guest_artifacts::AGENT).map_err(|source| {
+            GatewayError::Agent {
+                label: label.to_owned(),
+                source,
+            }
+        })?;
+        let ports = DevicePorts {
+            state: Arc::new(state),
+            workers: Arc::new(BlockingPool::current()),
+            commands: Arc::new(TokioCommands::current()),
+            clock: Arc::new(SystemClock::new()),
+            seed: Arc::new(SystemSeed::new().map_err(GatewayError::Random)?),
+        };
+        Ok(Self {
+            trust: target::trust_store(&config)?,
+            config,
+            engine,
+            agent,
+            ports,
+            plugins: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The agent build, such as `ota-agent 0.1.0`.
+    #[must_use]
+    pub fn agent(&self) -> String {
+        let description = self.agent.description();
+        format!("{} {}", description.name, description.version)
+    }
+
+    /// Set up a device; its transport comes with [`PendingDevice::start`].
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn prepare(&self, device: &str) -> Result<PendingDevice, GatewayError> {
+        let device = self.device(device)?;
+        let targets: Result<Vec<_>, _> = device
+            .targets
+            .iter()
+            .map(|t| target::target(&self.config, &self.trust, t, self.plugin(&t.plugin)?))
+            .collect();
+        let name = device.name.value.clone();
+        let mut settings = device.agent.clone();
+        settings.push(Setting {
+            key: "reply_subscriptions".to_owned(),
+            value: match self.subscribes_replies(device) {
+                true => "always".to_owned(),
+                false => "never".to_owned(),
+            },
+        });
+        let config = DeviceConfig {
+            agent: Arc::clone(&self.agent),
+            settings,
+            targets: targets?,
+            topics: vec![format!("$aws/things/{name}/")],
+            name,
+        };
+        Ok(supervisor::prepare(config, self.ports.clone())?)
+    }
+
+    /// Whether a device subscribes to the replies of the services: what an application passes to
+    /// [`host_mqtt::SharedConnection::attach`].
+    ///
+    /// # Errors
+    /// No such device.
+    pub fn reply_subscriptions(&self, device: &str) -> Result<bool, GatewayError> {
+        Ok(self.subscribes_replies(self.device(device)?))
+    }
+
+    /// Set up a device and give it a connection of its own.
+    ///
+    /// # Errors
+    /// [`GatewayError`]. That the connection cannot be made is none: it is tried again.
+    pub fn connect(&self, device: &str) -> Result<ConnectedDevice, GatewayError> {
+        let pending = self.prepare(device)?;
+        let device = self.device(device)?;
+        let name = &device.name.value;
+        let no_client = |source| GatewayError::Mqtt {
+            device: name.clone(),
+            source,
+        };
+        let config = connection_config(device, self.config.development.allow_plaintext);
+        let connection = Connection::start(config).map_err(no_client)?;
+        let replies = self.subscribes_replies(device);
+        let transport = connection
+            .attach(name, pending.mailbox(), replies)
+            .map_err(no_client)?;
+        Ok(ConnectedDevice {
+            handle: pending.start(Box::new(transport))?,
+            connection,
+        })
+    }
+
+    fn device(&self, name: &str) -> Result<&Device, GatewayError> {
+        self.config
+            .device(Some(name))
+            .ok_or_else(|| GatewayError::NoDevice(name.to_owned()))
+    }
+
+    fn subscribes_replies(&self, device: &Device) -> bool {
+        let mqtt = &device.mqtt;
+        match mqtt.reply_subscriptions {
+            ReplySubscriptions::Auto => host_mqtt::ReplySubscriptions::Auto,
+            ReplySubscriptions::Always => host_mqtt::ReplySubscriptions::Always,
+            ReplySubscriptions::Never => host_mqtt::ReplySubscriptions::Never,
+        }
+        .resolve(&endpoint(mqtt), mqtt.aws)
+    }
+
+    /// The plugin, loaded once for all targets that have it.
+    fn plugin(&self, choice: &PluginChoice) -> Result<Arc<dyn PluginFactory>, GatewayError> {
+        let label = match choice {
+            PluginChoice::Builtin(name) => format!("builtin:{name}"),
+            PluginChoice::File(path) => path.value.display().to_string(),
+        };
+        let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugin) = plugins.get(&label) {
+            return Ok(Arc::clone(plugin));
+        }
+        let read;
+        let bytes = match choice {
+            // `sections.rs` has checked the name against the same list.
+            PluginChoice::Builtin(_) => guest_artifacts::FLASH_FILE,
+            PluginChoice::File(path) => {
+                read = std::fs::read(&path.value).map_err(|source| GatewayError::PluginFile {
+                    path: path.value.clone(),
+                    source,
+                })?;
+                &read
+            }
+        };
+        let plugin = ComponentPlugin::load(&self.engine, &label, bytes).map_err(|source| {
+            GatewayError::Plugin {
+                label: label.clone(),
+                source,
+            }
+        })?;
+        let plugin: Arc<dyn PluginFactory> = plugin;
+        plugins.insert(label, Arc::clone(&plugin));
+        Ok(plugin)
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("config", &self.config.file)
+            .finish_non_exhaustive()
+    }
+}
+
+fn endpoint(mqtt: &Mqtt) -> Endpoint {
+    Endpoint {
+        host: mqtt.endpoint.value.clone(),
+        port: mqtt.port,
+    }
+}
+
+fn connection_config(device: &Device, allow_plaintext: bool) -> ConnectionConfig {
+    let mqtt = &device.mqtt;
+    let file = |located: &Option<crate::config::Located<PathBuf>>| {
+        // `sections.rs` has refused TLS without the three files; an empty path is a worded error here.
+        located
+            .as_ref()
+            .map_or_else(PathBuf::new, |l| l.value.clone())
+    };
+    let security = if mqtt.tls {
+        Security::Tls(TlsFiles {
+            ca: file(&mqtt.root_certificate),
+            certificate: file(&mqtt.certificate),
+            key: file(&mqtt.private_key),
+        })
+    } else if allow_plaintext && !mqtt.is_loopback() {
+        Security::PlaintextAnywhere
+    } else {
+        Security::PlaintextLoopback
+    };
+    ConnectionConfig {
+        alpn: match mqtt.alpn.as_deref() {
+            None | Some("auto") => Alpn::Auto,
+            Some("off") => Alpn::Off,
+            Some(name) => Alpn::Protocols(vec![name.to_owned()]),
+        },
+        keep_alive_s: mqtt.keep_alive_s,
+        back_off: BackOffLimits {
+            base_ms: mqtt.reconnect_min_ms,
+            cap_ms: mqtt.reconnect_max_ms,
+        },
+        limits: Limits {
+            connect_timeout: Duration::from_millis(mqtt.connect_timeout_ms),
+            unanswered_max: mqtt.publish_failures_max,
+            ..Limits::default()
+        },
+        ..ConnectionConfig::new(endpoint(mqtt), &mqtt.client_id.value, security)
+    }
+}

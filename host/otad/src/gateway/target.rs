@@ -37,7 +37,11 @@ fn policy(
             .label(label, &entry.value)
             .map_err(GatewayError::Trust)?;
     }
-    match target.certificate.as_ref().or(config.trust.default.as_ref()) {
+    match target
+        .certificate
+        .as_ref()
+        .or(config.trust.default.as_ref())
+    {
         Some(entry) => policy
             .default_entry(&entry.value)
             .map_err(GatewayError::Trust),

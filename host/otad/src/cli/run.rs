@@ -1,0 +1,22 @@
+//! `otad run`.
+
+use super::args::RunArgs;
+use super::load;
+use crate::console;
+use crate::daemon;
+use crate::exit::{Exit, Failed, Verb};
+
+/// Threads of the daemon: one for the devices, one for what must not wait for them. Hashing and fsync have their own.
+const WORKER_THREADS: usize = 2;
+
+pub(super) fn follow(args: &RunArgs) -> Verb {
+    let config = load(&args.config)?;
+    let filter = args.log.as_deref().unwrap_or(&config.daemon.log);
+    console::start(filter, args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?;
+    runtime.block_on(daemon::run(config))
+}
