@@ -42,7 +42,6 @@ pub mod limits;
 pub mod operator;
 mod pki;
 pub mod service;
-mod sign;
 mod stats;
 mod store;
 
@@ -50,5 +49,4 @@ pub use cloud::{Cloud, CloudConfig, CloudHandle};
 pub use error::CloudError;
 pub use limits::Limits;
 pub use pki::{Credentials, Pki, fingerprint};
-pub use sign::Signer;
 pub use stats::{CloudStats, ThingStats, ThingTraffic};
