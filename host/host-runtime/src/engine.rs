@@ -86,7 +86,8 @@ impl Budget {
 
     /// An agent. An event costs some thousand units, a full job document or a snapshot a few million; 100 million is
     /// a fraction of a second here and a second or two on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
-    /// each are 2 MiB. Host call: a block or document of 128 KiB with its envelope. Handles: one image a file, twice.
+    /// each are 2 MiB. Host call (and result): a snapshot of 256 KiB, and what is round it. Handles: one image a file,
+    /// four times.
     pub const AGENT: Self = Self {
         fuel: 100_000_000,
         ticks: 500,
@@ -96,7 +97,7 @@ impl Budget {
         tables: 4,
         memories: 2,
         handles: 64,
-        hostcall_bytes: 256 * 1024,
+        hostcall_bytes: 320 * 1024,
         host_calls: 4096,
     };
 

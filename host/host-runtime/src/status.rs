@@ -107,7 +107,7 @@ pub fn event_name(kind: u32) -> &'static str {
 }
 
 /// Everything about one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeviceStatus {
     /// Thing name.
     pub device: String,
@@ -138,7 +138,7 @@ pub struct DeviceStatus {
 }
 
 /// The agent build and its instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentReport {
     /// Name of the build.
     pub name: String,
@@ -324,5 +324,18 @@ mod tests {
             (late.gives_up_in_ms, late.next_try_in_ms),
             (Some(0), Some(0))
         );
+    }
+    #[test]
+    fn a_status_goes_through_json() {
+        let status = DeviceStatus {
+            device: "gateway-7".into(),
+            wait: Some(WaitReport::default()),
+            targets: vec![TargetReport::default()],
+            files: vec![FileReport::default()],
+            ..DeviceStatus::default()
+        };
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.contains(r#""life":"new""#), "{text}");
+        assert_eq!(serde_json::from_str::<DeviceStatus>(&text).unwrap(), status);
     }
 }

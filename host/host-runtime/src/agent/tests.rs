@@ -221,6 +221,28 @@ fn events_go_in_and_calls_turns_and_snapshots_come_out() {
 }
 
 #[test]
+fn the_largest_snapshot_comes_out_and_one_that_is_far_larger_is_a_fault() {
+    let engine = engine();
+    for (size, fits) in [(256 * 1024, true), (512 * 1024, false)] {
+        let module = module("by-hand")
+            .replace("\"memory\") 1)", "\"memory\") 16)")
+            .replace(
+                "(i32.const 2108) (i32.const 5)",
+                &format!("(i32.const 2108) (i32.const {size})"),
+            );
+        let build = AgentBuild::load(&engine, "hand-made", &component(&module)).unwrap();
+        let (mut instance, _) = started(&build);
+        match instance.snapshot(Context::default()) {
+            Ok(blob) => assert_eq!((blob.bytes.len(), fits), (size, true)),
+            Err(fault) => assert!(
+                !fits && fault.to_string().contains("too much data"),
+                "{fault}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn whatever_an_agent_does_the_call_ends_with_a_fault_that_says_so() {
     let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
     let rows = [

@@ -118,7 +118,7 @@ pub(super) fn check_fit(
     for (what, wanted, found) in rows {
         let Some(wanted) = wanted else { continue };
         if found != Some(wanted) {
-            let found = found.map_or("nothing".to_owned(), |f| format!("`{f}`"));
+            let found = found.map_or_else(|| "nothing".to_owned(), |f| format!("`{f}`"));
             return Err(Failure::new(
                 code::WRONG_PRODUCT,
                 0,

@@ -15,13 +15,13 @@ use super::config::{TargetConfig, TargetPorts, VersionReader};
 use super::layout::{Layout, Piece};
 use super::map::{BlockMap, Grid};
 use super::names::{BLOCK_MAP, state_name};
-use super::record::{self, Committed, Phase, StoredBlob, TargetRecord, TransferRecord};
+use super::record::{self, Phase, StoredBlob, TargetRecord, TransferRecord};
 use super::regions::{Account, Regions, Staged};
 use super::script::{Kind, Op, Running, Stage, script};
 use super::slot::PluginSlot;
 use super::work::{Inbox, Promise, Report};
 use super::write::{Sync, Write};
-use super::{TargetError, TargetEvent, TargetReport, VerifiedRef};
+use super::{TargetError, TargetEvent, VerifiedRef};
 use crate::plugin::lend::{Lent, PluginLog};
 use crate::plugin::{Transfer, capability};
 use crate::ports::storage::Storage;
@@ -467,46 +467,6 @@ impl Target {
             certificate: spec.certificate.clone(),
             signature_kind: spec.signature_kind.clone(),
             signature: spec.signature.clone(),
-        }
-    }
-
-    /// For `otad status`.
-    pub(super) fn report(&self) -> TargetReport {
-        let transfer = self.record.transfer.as_ref();
-        let description = self.plugin.description();
-        let mut warnings = Vec::new();
-        if self.config.trust.allows_unsigned() {
-            warnings.push("unsigned images are taken (development setting)".to_owned());
-        }
-        if !description.can(capability::REVERT) {
-            warnings.push(
-                "an uncommitted image does not go away by itself (plugin without revert)"
-                    .to_owned(),
-            );
-        }
-        let size = transfer.map_or(0, |t| t.spec.size);
-        TargetReport {
-            name: self.config.name.clone(),
-            file_id: self.config.file_id,
-            plugin: format!(
-                "{} ({} {})",
-                self.plugin.label(),
-                description.name,
-                description.version
-            ),
-            phase: self.phase().map_or("none", Phase::name).to_owned(),
-            job_id: transfer.map(|t| t.spec.job_id.clone()),
-            size,
-            held: match (&self.map, self.phase()) {
-                (Some(map), _) => map.held_bytes(),
-                (None, Some(Phase::Creating | Phase::Receiving) | None) => 0,
-                (None, Some(_)) => size,
-            },
-            operation: self.op.as_ref().map(|op| op.kind.name().to_owned()),
-            state: self.last_state,
-            strikes: self.plugin.strikes(),
-            committed: self.record.committed.as_ref().map(Committed::info),
-            warnings,
         }
     }
 

@@ -18,6 +18,7 @@ pub use self::config::{
     TargetConfig, TargetPorts, VersionReader, limit,
 };
 pub use self::names::state_name;
+pub use self::report::TargetReport;
 
 mod config;
 mod duty;
@@ -31,6 +32,7 @@ mod order;
 mod path;
 mod record;
 mod regions;
+mod report;
 mod script;
 mod serial;
 mod slot;
@@ -138,36 +140,6 @@ impl VerifiedRef {
     pub fn info(&self) -> &ImageInfo {
         &self.info
     }
-}
-
-/// One target in `otad status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct TargetReport {
-    /// Name from the configuration.
-    pub name: String,
-    /// Its file id.
-    pub file_id: FileId,
-    /// Plugin label, name and version.
-    pub plugin: String,
-    /// Where the transfer stands: `none`, `creating`, `receiving`, `closed`, `verified`, `installed`, `activating`,
-    /// `activated`, `committing`, `committed`, `rejecting`, `rejected`.
-    pub phase: String,
-    /// Job of the transfer.
-    pub job_id: Option<String>,
-    /// Size of the transfer's file.
-    pub size: u64,
-    /// Bytes held.
-    pub held: u64,
-    /// Operation under way.
-    pub operation: Option<String>,
-    /// What the target said last about itself.
-    pub state: Option<crate::types::TargetState>,
-    /// Broken calls of the plugin in this transfer.
-    pub strikes: u32,
-    /// The last committed image, as far as the host knows.
-    pub committed: Option<ImageInfo>,
-    /// What an operator should know: unsigned images allowed, no revert.
-    pub warnings: Vec<String>,
 }
 
 /// All targets of one device.

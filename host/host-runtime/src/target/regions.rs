@@ -453,7 +453,7 @@ fn check_alignment(
     length: u64,
 ) -> Result<(), Failure> {
     let unit = u64::from(unit.max(1));
-    if offset % unit != 0 || length % unit != 0 {
+    if !offset.is_multiple_of(unit) || !length.is_multiple_of(unit) {
         return Err(Failure::new(
             code::BAD_ARGUMENT,
             0,

@@ -86,7 +86,7 @@ pub(super) fn check_write(grid: Grid, offset: u64, length: usize) -> Result<(), 
             "a write of {length} bytes, expected 1 to {WRITE_MAX_BYTES}"
         ));
     }
-    if offset % block != 0 {
+    if !offset.is_multiple_of(block) {
         return refuse(format!(
             "offset {offset} is not on the grid of {block} bytes"
         ));
@@ -96,7 +96,7 @@ pub(super) fn check_write(grid: Grid, offset: u64, length: usize) -> Result<(), 
             "{length} bytes at {offset} are beyond the file of {} bytes",
             grid.size
         )),
-        Some(end) if end % block != 0 && end != grid.size => refuse(format!(
+        Some(end) if !end.is_multiple_of(block) && end != grid.size => refuse(format!(
             "{length} bytes at {offset} are not whole blocks of {block} bytes"
         )),
         Some(_) => Ok(()),
@@ -499,13 +499,17 @@ mod tests {
 
     #[test]
     fn only_the_blocks_that_are_missing_are_written() {
+        fn runs(map: &BlockMap, offset: u64, length: usize) -> Vec<(usize, usize)> {
+            let runs = missing_runs(map, GRID, offset, length);
+            runs.into_iter().map(|run| (run.start, run.end)).collect()
+        }
         let mut map = BlockMap::new(GRID, 1);
-        assert_eq!(missing_runs(&map, GRID, 0, 1000), [0..1000]);
+        assert_eq!(runs(&map, 0, 1000), [(0, 1000)]);
         map.enter(1, &[0]);
-        assert_eq!(missing_runs(&map, GRID, 0, 1000), [0..256, 512..1000]);
-        assert_eq!(missing_runs(&map, GRID, 512, 488), [0..488]);
+        assert_eq!(runs(&map, 0, 1000), [(0, 256), (512, 1000)]);
+        assert_eq!(runs(&map, 512, 488), [(0, 488)]);
         map.enter(3, &[0]);
-        assert_eq!(missing_runs(&map, GRID, 512, 488), [0..256]);
-        assert_eq!(missing_runs(&map, GRID, 256, 256), []);
+        assert_eq!(runs(&map, 512, 488), [(0, 256)]);
+        assert_eq!(runs(&map, 256, 256), []);
     }
 }

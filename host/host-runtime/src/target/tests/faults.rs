@@ -10,11 +10,14 @@ use crate::types::{Failure, Outcome, Started, code};
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 
+/// One call of a target's operation.
+type Call = fn(&mut World) -> Outcome;
+
 /// A world just before `verb` is called, and the call.
-fn before(verb: &str) -> (World, fn(&mut World) -> Outcome) {
+fn before(verb: &str) -> (World, Call) {
     let mut world = World::direct();
     let image = World::image(3000, 2);
-    let steps: [(&str, fn(&mut World) -> Outcome); 7] = [
+    let steps: [(&str, Call); 7] = [
         ("create", |w| w.create("job-1", &World::image(3000, 2))),
         ("install", World::install),
         ("activate", World::activate),

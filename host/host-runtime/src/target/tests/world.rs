@@ -79,12 +79,15 @@ impl Workers for Bench {
     }
 }
 
+/// Extra environment of a program.
+type Environment = Vec<(String, String)>;
+
 /// The operator's programs.
 #[derive(Default)]
 pub(super) struct Programs {
     /// What each of them ends with, by its name; `None` = it goes on.
     pub(super) ends: Mutex<Vec<(String, Option<CommandEnd>)>>,
-    pub(super) ran: Mutex<Vec<(String, Vec<(String, String)>)>>,
+    pub(super) ran: Mutex<Vec<(String, Environment)>>,
     pub(super) replies: Mutex<Vec<Reply<CommandEnd>>>,
     /// Called when `reset` runs.
     on_reset: Mutex<Option<Box<dyn Fn() + Send>>>,
@@ -113,7 +116,7 @@ impl Commands for Programs {
             .unwrap()
             .iter()
             .find(|(n, _)| *n == name)
-            .map_or(Some(exit(0, "")), |(_, end)| end.clone());
+            .map_or_else(|| Some(exit(0, "")), |(_, end)| end.clone());
         if name == "reset"
             && let Some(reset) = &*self.on_reset.lock().unwrap()
         {
