@@ -65,14 +65,15 @@ fn u32_at(bytes: &[u8; TRAILER_BYTES as usize], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// NUL-padded UTF-8; after the first NUL nothing but NULs.
+/// NUL-padded UTF-8 without control characters; after the first NUL nothing but NULs.
 fn text(field: &[u8]) -> Option<&str> {
     let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
     let (text, padding) = field.split_at(end);
     if padding.iter().any(|b| *b != 0) {
         return None;
     }
-    core::str::from_utf8(text).ok()
+    let text = core::str::from_utf8(text).ok()?;
+    (!text.chars().any(char::is_control)).then_some(text)
 }
 
 #[cfg(test)]
@@ -134,6 +135,7 @@ pub(crate) mod tests {
             ("another length", true, |b| b[116..124].fill(0xff)),
             ("product", true, |b| b[24] = 0xff),
             ("product", true, |b| b[70] = b'x'),
+            ("product", true, |b| b[24] = b'\n'),
             ("hardware", true, |b| b[72] = 0xff),
         ];
         for (wrong, sealed, change) in rows {

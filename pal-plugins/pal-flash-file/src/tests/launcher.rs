@@ -59,12 +59,13 @@ pub(super) fn launch(fake: &Fake) -> u8 {
     let sequence = u32_at(&record, 8);
     let (confirmed, next, state) = (record[12], record[13], record[14]);
     let tries = newest(fake, "tries", b"OTADTRY1", 64);
-    let used = match &tries {
-        Some((_, t)) if u32_at(t, 12) == sequence => u32_at(t, 16),
-        _ => 0,
+    let (used, went_back) = match &tries {
+        Some((_, t)) if u32_at(t, 12) == sequence => (u32_at(t, 16), t[20] == confirmed),
+        _ => (0, false),
     };
     let wanted: [u8; 32] = record[96 - 32..96].try_into().unwrap();
-    let fit = state == 1 && used < TRIES && slot_digest(fake, next, &record) == wanted;
+    let fit =
+        state == 1 && used < TRIES && !went_back && slot_digest(fake, next, &record) == wanted;
     let (slot, used) = if fit {
         (next, used + 1)
     } else {
