@@ -29,10 +29,14 @@ pub struct Config {
 pub struct Daemon {
     /// Journals, block maps, records, locks.
     pub state_dir: Located<PathBuf>,
+    /// Compiled components, which only save the next start some time; `state_dir`/code if not set. Ours alone (0700).
+    pub cache_dir: PathBuf,
     /// Where `otad status` and its siblings reach the daemon.
     pub control_socket: Located<PathBuf>,
     /// Group that may use the socket (mode 0660); otherwise only the owner (0600).
     pub control_group: Option<Located<String>>,
+    /// Compiled code of agent and plugins is kept here (mode 0700), so that the next start is quick.
+    pub code_cache: PathBuf,
     /// Log filter of the console, such as `info` or `info,host_mqtt=debug`.
     pub log: String,
 }

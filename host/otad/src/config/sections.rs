@@ -78,9 +78,15 @@ fn daemon(root: &Reader<'_>) -> Daemon {
     }
     let daemon = Daemon {
         control_group: section.text("control_group"),
+        code_cache: section
+            .path("code_cache")
+            .map_or_else(|| state_dir.value.join("code"), |p| p.value),
         log: section
             .text("log")
             .map_or_else(|| "info".to_owned(), |t| t.value),
+        cache_dir: section
+            .path("cache_dir")
+            .map_or_else(|| state_dir.value.join("code"), |p| p.value),
         state_dir,
         control_socket,
     };

@@ -36,6 +36,7 @@ fn a_good_file_is_read_with_defaults_and_paths_beside_it() {
         config.daemon.control_socket.value,
         Path::new("etc/state/control.sock")
     );
+    assert_eq!(config.daemon.cache_dir, Path::new("etc/state/code"));
     let device = &config.devices[0];
     assert_eq!(
         (device.mqtt.port, device.mqtt.client_id.value.as_str()),
@@ -156,8 +157,8 @@ const WRONG: &[Row] = &[
     (
         "private_key = \"private-key.pem\"",
         "",
-        11,
-        "`certificate` without `private_key`",
+        8,
+        "[device.mqtt] has no `private_key`",
         "add `private_key",
     ),
     (

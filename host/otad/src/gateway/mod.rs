@@ -170,7 +170,7 @@ impl Gateway {
             source,
         })?;
         let engine = Engine::new(&EngineOptions {
-            cache_dir: Some(state_dir.join("code")),
+            cache_dir: Some(config.daemon.cache_dir.clone()),
         })?;
         let label = "built-in";
         let agent = AgentBuild::load(&engine, label, guest_artifacts::AGENT).map_err(|source| {
