@@ -11,11 +11,15 @@
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
 
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::exit::{Exit, Failed};
 
@@ -42,20 +46,25 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
             format!("log filter \"{text}\": {e}; such as `info` or `info,host_mqtt=debug`"),
         )
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
     let lines = Lines {
         journal: std::env::var_os("JOURNAL_STREAM").is_some(),
     };
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = Registry::default().with(filter).with(Places);
     let started = match format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal() && !lines.journal)
-            .event_format(lines)
+        LogFormat::Text => registry
+            .with(
+                layer
+                    .with_ansi(std::io::stderr().is_terminal() && !lines.journal)
+                    .event_format(lines),
+            )
             .try_init(),
-        LogFormat::Json => builder
-            .fmt_fields(JsonFields::new())
-            .event_format(Format::default().json().flatten_event(true))
+        LogFormat::Json => registry
+            .with(
+                layer
+                    .fmt_fields(JsonFields::new())
+                    .event_format(Format::default().json().flatten_event(true)),
+            )
             .try_init(),
     };
     // A second start in one process (tests, the demo) keeps the first.
@@ -86,32 +95,107 @@ where
             write!(writer, "{} ", time_of_day())?;
             level_word(&mut writer, level)?;
         }
+        let mut line = Line::default();
         if let Some(scope) = context.event_scope() {
             for span in scope.from_root() {
-                let extensions = span.extensions();
-                if let Some(fields) = extensions.get::<FormattedFields<N>>()
-                    && !fields.is_empty()
-                {
-                    write!(writer, "{}: ", values(fields))?;
+                if let Some(place) = span.extensions().get::<Place>() {
+                    line.take_place(place);
                 }
             }
         }
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        event.record(&mut line);
+        writeln!(writer, "{line}")
     }
 }
 
-/// `name="pump-1" job="x"` -> `pump-1 x`: the names of the fields are plain from their place.
-fn values(fields: &str) -> String {
-    let mut out = String::new();
-    for part in fields.split_whitespace() {
-        if !out.is_empty() {
-            out.push(' ');
+/// Where something happens: the fields of spans and events that go before the text.
+#[derive(Clone, Default)]
+struct Place {
+    device: Option<String>,
+    target: Option<String>,
+}
+
+/// Remembers the place of each span; everything else about spans is for the JSON lines.
+struct Places;
+
+impl<S> Layer<S> for Places
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut line = Line::default();
+        attributes.record(&mut line);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(line.place);
         }
-        let value = part.split_once('=').map_or(part, |(_, value)| value);
-        out.push_str(value.trim_matches('"'));
     }
-    out
+}
+
+/// One line being put together.
+#[derive(Default)]
+struct Line {
+    place: Place,
+    operation: Option<String>,
+    message: String,
+    others: String,
+}
+
+impl Line {
+    fn take_place(&mut self, place: &Place) {
+        let take = |ours: &mut Option<String>, theirs: &Option<String>| {
+            if theirs.is_some() {
+                ours.clone_from(theirs);
+            }
+        };
+        take(&mut self.place.device, &place.device);
+        take(&mut self.place.target, &place.target);
+    }
+
+    fn field(&mut self, name: &str, value: String) {
+        match name {
+            "message" => self.message = value,
+            "device" => self.place.device = Some(value),
+            "target" => self.place.target = Some(value),
+            // Of a target: `close failed: …`.
+            "operation" => self.operation = Some(value),
+            // `DEVICE/TARGET`, of a plugin's own lines.
+            "plugin" => match value.split_once('/') {
+                Some((device, target)) => {
+                    self.place.device = Some(device.to_owned());
+                    self.place.target = Some(target.to_owned());
+                }
+                None => self.others.push_str(&format!(" plugin={value}")),
+            },
+            // Said when the job is taken; the rest of the story is about it.
+            "job" => {}
+            _ => self.others.push_str(&format!(" {name}={value}")),
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.field(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.field(field.name(), format!("{value:?}"));
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(device) = &self.place.device {
+            write!(f, "{device}: ")?;
+        }
+        if let Some(target) = &self.place.target {
+            write!(f, "{target}: ")?;
+        }
+        if let Some(operation) = &self.operation {
+            write!(f, "{operation} ")?;
+        }
+        write!(f, "{}{}", self.message, self.others)
+    }
 }
 
 /// syslog(3), as sd-daemon(3) has them.
@@ -166,9 +250,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn span_fields_are_shown_by_their_values() {
-        assert_eq!(values("name=\"pump-1\""), "pump-1");
-        assert_eq!(values("name=\"pump-1\" job=\"j-1\""), "pump-1 j-1");
+    fn device_and_target_go_before_the_text_and_the_job_is_left_out() {
+        let line = |fields: &[(&str, &str)]| {
+            let mut line = Line::default();
+            for (name, value) in fields {
+                line.field(name, (*value).to_owned());
+            }
+            line.to_string()
+        };
+        let message = ("message", "slot-b is next");
+        assert_eq!(line(&[message]), "slot-b is next");
+        assert_eq!(
+            line(&[message, ("plugin", "pump-1/main")]),
+            "pump-1: main: slot-b is next"
+        );
+        assert_eq!(
+            line(&[message, ("device", "pump-1"), ("job", "j"), ("code", "3")]),
+            "pump-1: slot-b is next code=3"
+        );
+        assert_eq!(
+            line(&[("operation", "close"), ("message", "failed: no room")]),
+            "close failed: no room"
+        );
     }
 
     #[test]

@@ -35,8 +35,6 @@ pub struct Daemon {
     pub control_socket: Located<PathBuf>,
     /// Group that may use the socket (mode 0660); otherwise only the owner (0600).
     pub control_group: Option<Located<String>>,
-    /// Compiled code of agent and plugins is kept here (mode 0700), so that the next start is quick.
-    pub code_cache: PathBuf,
     /// Log filter of the console, such as `info` or `info,host_mqtt=debug`.
     pub log: String,
 }

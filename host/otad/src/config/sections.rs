@@ -78,9 +78,6 @@ fn daemon(root: &Reader<'_>) -> Daemon {
     }
     let daemon = Daemon {
         control_group: section.text("control_group"),
-        code_cache: section
-            .path("code_cache")
-            .map_or_else(|| state_dir.value.join("code"), |p| p.value),
         log: section
             .text("log")
             .map_or_else(|| "info".to_owned(), |t| t.value),

@@ -1,10 +1,10 @@
 //! What the daemon adds to the story that agent and adapters tell on the console: the version that each target runs, at
-//! the start and after each job, and the events that the application gets.
+//! the start and after each job.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host_runtime::status::{DeviceStatus, event_name};
+use host_runtime::status::DeviceStatus;
 use host_runtime::supervisor::DeviceHandle;
 
 use crate::control::view;
@@ -41,16 +41,8 @@ pub(super) async fn tell(device: DeviceHandle) {
         }
         let mut ask = false;
         for stored in events {
-            let event = &stored.event;
-            cursor = event.sequence;
-            let job = event.job_id.as_deref().unwrap_or("-");
-            tracing::info!(
-                "{}: event {} {}, job {job}",
-                device.name(),
-                event.sequence,
-                event_name(event.kind)
-            );
-            ask |= VERSION_MAY_CHANGE.contains(&event.kind);
+            cursor = stored.event.sequence;
+            ask |= VERSION_MAY_CHANGE.contains(&stored.event.kind);
         }
         if ask {
             versions(&device.status().await, &mut known);
