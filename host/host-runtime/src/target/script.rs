@@ -103,6 +103,8 @@ pub(super) enum Stage {
     Ask,
     /// Refuse, or go on, by what the target said.
     Judge,
+    /// Ask the target how it is, for `otad status` alone; without an answer the script goes on.
+    Look,
     /// Replace the transfer of the record by a new one, or by none.
     Forget,
     /// A duty.
@@ -205,6 +207,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             S::OpenRecord,
             S::Plugin(Verb::Commit),
             S::Settle,
+            S::Look,
         ]),
         Kind::Reject => stages.extend([
             S::Open,
@@ -213,6 +216,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             S::OpenRecord,
             S::Plugin(Verb::Reject),
             S::Enter(Phase::Rejected),
+            S::Look,
         ]),
         Kind::State => stages.extend([S::Open, S::TryAttach, S::Ask, S::Judge, S::VersionCommand]),
         Kind::Abort => stages.extend([S::TryOpen, S::Discard, S::Forget, S::Clean]),

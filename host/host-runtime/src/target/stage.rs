@@ -13,7 +13,7 @@ use super::script::{Kind, Op, Running, Stage, Verb};
 use super::work::{self, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, capability};
 use crate::ports::commands::{Command, CommandEnd};
-use crate::types::{Failure, Outcome, code};
+use crate::types::{Failure, Outcome, TargetState, code};
 
 impl Target {
     /// Begin a stage.
@@ -33,7 +33,7 @@ impl Target {
                     return self.on_duty(now_ms, op, stage, duty);
                 }
             }
-            Stage::Ask => {
+            Stage::Ask | Stage::Look => {
                 let duty = self.plugin.call(|plugin| plugin.state());
                 return self.on_duty(now_ms, op, stage, duty);
             }
@@ -128,7 +128,7 @@ impl Target {
         };
         match (stage, ended) {
             // The script goes on without: the transfer is thrown away in any case, or is not what was asked about.
-            (Stage::Discard | Stage::TryAttach, Err(failure)) => {
+            (Stage::Discard | Stage::TryAttach | Stage::Look, Err(failure)) => {
                 tracing::warn!(target = %self.config.name, "{stage:?}: {failure}");
                 Ok(())
             }
@@ -140,12 +140,15 @@ impl Target {
         match (stage, answer) {
             (Stage::Attach | Stage::TryAttach, Answer::Nothing) => self.attached(),
             (Stage::Discard, _) => Ok(()),
-            (Stage::Ask, Answer::State(mut state)) => {
+            (Stage::Ask | Stage::Look, Answer::State(mut state)) => {
                 if state.code > STATE_MAX {
                     tracing::warn!(target = %self.config.name, "unknown state {}", state.code);
                     state.code = 0;
                 }
                 op.state = Some(state);
+                if stage == Stage::Look {
+                    self.on_look(op, state);
+                }
                 Ok(())
             }
             (Stage::Plugin(Verb::Examine), Answer::Info(info)) => {
@@ -471,10 +474,25 @@ impl Target {
         }
     }
 
+    /// The target as it is after a verdict. A commit changes no version, so what the operator's command said holds.
+    fn on_look(&mut self, op: &mut Op, mut state: TargetState) {
+        let command = self.config.version_command.is_some();
+        if command && op.kind == Kind::Reject {
+            op.stages.push_front(Stage::VersionCommand);
+            return;
+        }
+        if command {
+            state.running = self.last_state.and_then(|last| last.running);
+        }
+        self.last_state = Some(state);
+    }
+
     fn tell_state(&mut self, op: &mut Op) {
         if let Some(state) = op.state {
             self.last_state = Some(state);
-            op.outcome = Outcome::State(state);
+            if op.kind == Kind::State {
+                op.outcome = Outcome::State(state);
+            }
         }
     }
 

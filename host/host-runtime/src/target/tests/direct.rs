@@ -130,6 +130,63 @@ fn files_of_all_edge_sizes_are_received() {
     }
 }
 
+/// A world whose operator restarts the target.
+fn restartable(version_command: bool) -> World {
+    let world = World::new(Setup {
+        reset: Some(ResetPolicy::Command(command("reset"))),
+        version_command,
+        ..Setup::default()
+    });
+    world.truth.lock().unwrap().host_resets = true;
+    world
+}
+
+/// Code and running version of the target, as the report has them.
+fn shown(world: &World) -> (u8, Option<u8>) {
+    let state = world.targets.report().remove(0).state.unwrap();
+    (state.code, state.running.map(|v| v.major))
+}
+
+#[test]
+fn after_a_verdict_the_report_shows_the_target_as_it_is_then() {
+    let mut world = restartable(false);
+    let major = |slot: u8| Some(version(slot).major);
+    world.deliver_and_start("job-1", &World::image(5000, 2));
+    assert_eq!(world.state_now().code, 1);
+    assert_eq!(shown(&world), (1, major(1)));
+    assert_eq!(world.commit(), Outcome::Nothing);
+    assert_eq!(shown(&world), (2, major(1)));
+    world.deliver_and_start("job-2", &World::image(700, 3));
+    assert_eq!(world.state_now().code, 1);
+    assert_eq!(shown(&world), (1, major(0)));
+    assert_eq!(world.reject(), Outcome::Nothing);
+    assert_eq!(shown(&world).1, major(1));
+}
+
+#[test]
+fn a_verdict_stands_whether_or_not_the_target_says_how_it_is() {
+    let mut world = restartable(false);
+    world.deliver_and_start("job-1", &World::image(700, 3));
+    let silent = Fault::Answer(crate::plugin::Answer::Nothing);
+    world.truth.lock().unwrap().faults.insert("state", silent);
+    assert_eq!(world.reject(), Outcome::Nothing);
+    assert_eq!(world.phase(), "rejected");
+}
+
+#[test]
+fn the_operators_command_says_what_runs_after_a_verdict_too() {
+    let mut world = restartable(true);
+    world.deliver_and_start("job-1", &World::image(5000, 2));
+    world.programs.end_with("version", Some(exit(0, "4.0.0")));
+    assert_eq!(world.state_now().running.map(|v| v.major), Some(4));
+    assert_eq!(world.commit(), Outcome::Nothing);
+    assert_eq!(shown(&world), (2, Some(4)));
+    world.deliver_and_start("job-2", &World::image(700, 3));
+    world.programs.end_with("version", Some(exit(0, "3.0.0")));
+    assert_eq!(world.reject(), Outcome::Nothing);
+    assert_eq!(shown(&world).1, Some(3));
+}
+
 #[test]
 fn a_refused_image_is_left_and_the_old_one_runs() {
     let mut world = World::new(Setup {
