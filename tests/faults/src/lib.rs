@@ -1,0 +1,1 @@
+//! What a whole gateway survives: lost messages, cuts, bad images, restarts. Tests only.
