@@ -1,6 +1,9 @@
 //! Whole updates of a gateway in virtual time, well and badly.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be set up has nothing to test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be set up has nothing to test"
+)]
 
 use host_cloud::service::ExecutionStatus;
 use world::{Faults, Gateway, image};

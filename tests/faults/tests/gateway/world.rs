@@ -34,8 +34,8 @@ use host_runtime::target::{
 };
 use host_runtime::types::{Failure, Outcome, Qos, Setting, Token, Version, code};
 
-pub const THING: &str = "gateway-7";
-pub const JOB: &str = "AFR_OTA-update-1";
+pub(crate) const THING: &str = "gateway-7";
+pub(crate) const JOB: &str = "AFR_OTA-update-1";
 const SLOT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Signer, and builds of the two guests: made once for all tests of the process.
@@ -64,7 +64,7 @@ fn shared() -> &'static Shared {
 }
 
 /// An image of a version: payload from a seed, and the trailer.
-pub fn image(minor: u8, payload_bytes: usize) -> Vec<u8> {
+pub(crate) fn image(minor: u8, payload_bytes: usize) -> Vec<u8> {
     let mut bytes = support::image::random_bytes(minor.into(), payload_bytes);
     let trailer = Trailer {
         version: Version {
@@ -82,27 +82,27 @@ pub fn image(minor: u8, payload_bytes: usize) -> Vec<u8> {
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Every n-th block is lost, 0 = none.
-    pub lose_every: u64,
+    pub(crate) lose_every: u64,
     /// Every n-th block comes twice, 0 = none.
-    pub double_every: u64,
+    pub(crate) double_every: u64,
     /// The new image does not come up: the launcher falls back.
-    pub never_starts: bool,
+    pub(crate) never_starts: bool,
     /// The signature is another image's.
-    pub bad_signature: bool,
+    pub(crate) bad_signature: bool,
 }
 
 /// The gateway, its cloud and its power.
-pub struct Gateway {
-    pub faults: Faults,
-    pub now: Context,
-    pub device: Device,
-    pub service: Service,
+pub(crate) struct Gateway {
+    pub(crate) faults: Faults,
+    pub(crate) now: Context,
+    pub(crate) device: Device,
+    pub(crate) service: Service,
     /// Blocks that the service sent.
-    pub blocks_sent: u64,
+    pub(crate) blocks_sent: u64,
     /// Starts of the process.
-    pub starts: u32,
+    pub(crate) starts: u32,
     thing: ThingName,
     medium: Medium,
     wire: Wire,
@@ -143,7 +143,7 @@ impl Power {
 
 impl Gateway {
     /// A gateway that runs version 1.0.0, and a job for `new` in its queue.
-    pub fn new(new: &[u8], faults: Faults) -> Self {
+    pub(crate) fn new(new: &[u8], faults: Faults) -> Self {
         let medium = Medium::new();
         medium.slots[0].fill(&image(0, 1000));
         medium.init();
@@ -172,17 +172,17 @@ impl Gateway {
     }
 
     /// Writes to the medium so far.
-    pub fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.medium.power.writes.load(Ordering::SeqCst)
     }
 
     /// The power goes at the `n`-th write: it and all later ones are lost.
-    pub fn cut_at_write(&mut self, n: u64) {
+    pub(crate) fn cut_at_write(&mut self, n: u64) {
         self.medium.power.off_from.store(n, Ordering::SeqCst);
     }
 
     /// The power goes, and comes back: everything that is not on the medium is gone.
-    pub fn power_cut(&mut self) {
+    pub(crate) fn power_cut(&mut self) {
         self.medium.power.off_from.store(0, Ordering::SeqCst);
         self.wire = Wire::default();
         self.device = device(&self.medium, &self.wire);
@@ -197,7 +197,7 @@ impl Gateway {
     }
 
     /// The connection comes (back).
-    pub fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.connected = true;
         let session_present = false;
         self.device
@@ -205,7 +205,7 @@ impl Gateway {
     }
 
     /// The connection goes: what is under way fails, as an adapter says it.
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.connected = false;
         let calls = std::mem::take(&mut *self.wire.0.lock().unwrap());
         for (token, _) in calls.asked {
@@ -218,7 +218,7 @@ impl Gateway {
 
     /// One step: what is due in the device, then what the device asked of the network, or else time passes. False when
     /// nothing will ever happen again.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let next = self.device.poll(self.now);
         if self.device.restart_requested().is_some() || self.medium.power.is_off() {
             self.power_cut();
@@ -245,7 +245,7 @@ impl Gateway {
     }
 
     /// Step until the job has ended and the device is at rest; panics when that takes more than `steps`.
-    pub fn run(&mut self, steps: u32) {
+    pub(crate) fn run(&mut self, steps: u32) {
         let mut ended_at_ms = None;
         for _ in 0..steps {
             if self.execution().0.is_terminal() {
@@ -268,7 +268,7 @@ impl Gateway {
     }
 
     /// Status and details of the job.
-    pub fn execution(&self) -> (ExecutionStatus, serde_json::Value) {
+    pub(crate) fn execution(&self) -> (ExecutionStatus, serde_json::Value) {
         let thing = &self.service.state().things[&self.thing];
         let execution = thing.execution(JOB).unwrap();
         let details = serde_json::Value::Object(execution.details.clone());
@@ -276,13 +276,13 @@ impl Gateway {
     }
 
     /// What the confirmed slot holds.
-    pub fn confirmed(&self) -> Vec<u8> {
+    pub(crate) fn confirmed(&self) -> Vec<u8> {
         let (_, confirmed, _, _) = self.medium.record();
         self.medium.slots[usize::from(confirmed)].contents()
     }
 
     /// Whether the next start would try an image that is not committed.
-    pub fn is_armed(&self) -> bool {
+    pub(crate) fn is_armed(&self) -> bool {
         self.medium.is_to_be_tried()
     }
 
