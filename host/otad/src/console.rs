@@ -63,7 +63,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
             .with(
                 layer
                     .fmt_fields(JsonFields::new())
-                    .event_format(Format::default().json().flatten_event(true)),
+                    .event_format(Format::default().json().flatten_event(false)),
             )
             .try_init(),
     };

@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod daemon;
+pub mod demo;
 pub mod exit;
 pub mod gateway;
 pub mod image;

@@ -4,6 +4,7 @@ pub mod args;
 mod cloud;
 mod config;
 mod control;
+mod demo;
 mod image;
 mod launch;
 mod run;
@@ -53,6 +54,7 @@ fn complain(failed: &Failed) {
 fn follow(verb: Verb) -> Ended {
     match verb {
         Verb::Run(args) => run::follow(&args),
+        Verb::Demo(args) => demo::follow(&args),
         Verb::Status(args) => wait(status::follow(&args)),
         Verb::Config(verb) => config::follow(&verb),
         Verb::Launch(args) => launch::follow(&args),
@@ -70,7 +72,6 @@ fn follow(verb: Verb) -> Ended {
         Verb::Rollback(args) => wait(control::rollback(&args)),
         Verb::Events(args) => wait(control::events(&args)),
         Verb::Job(verb) => wait(control::job(&verb)),
-        other => Err(Failed::new(Exit::Usage, format!("{other:?}"))),
     }
 }
 

@@ -43,7 +43,11 @@ fn pad(text: &mut String, size: usize) {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^= mixed >> 27;
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "# {line:08x} {mixed:016x} {:016x}", mixed.rotate_left(17));
+        let _ = writeln!(
+            text,
+            "# {line:08x} {mixed:016x} {:016x}",
+            mixed.rotate_left(17)
+        );
     }
     text.truncate(size.saturating_sub(1));
     text.push('\n');
@@ -73,7 +77,10 @@ pub(super) fn write_scripts(dir: &Path, otad: &Path) -> io::Result<()> {
 /// The version that the program of a target printed last.
 pub(super) fn printed_version(dir: &Path, target: &str) -> Option<String> {
     let text = fs::read_to_string(dir.join(format!("{target}.out"))).ok()?;
-    let line = text.lines().rev().find_map(|l| l.strip_prefix("version="))?;
+    let line = text
+        .lines()
+        .rev()
+        .find_map(|l| l.strip_prefix("version="))?;
     Some(line.split_whitespace().next()?.to_owned())
 }
 

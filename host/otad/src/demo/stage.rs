@@ -1,0 +1,254 @@
+//! Sets the stage: cloud, proxy, certificates, configuration, first images, running programs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use host_cloud::fault::{Fault, FaultPlan};
+use host_cloud::service::ThingName;
+use host_cloud::{Cloud, CloudConfig, CloudHandle};
+use host_runtime::ports::state_dir::FileStateDir;
+
+use super::program::{self, Behaviour};
+use super::proxy::Proxy;
+use super::scenario::{Image, Job, Scenario};
+use crate::exit::{Exit, Failed, chain};
+use crate::image;
+use crate::launch::Files;
+use crate::target_init::{self, Place};
+
+/// The device.
+pub(super) const THING: &str = "demo-gateway";
+
+/// Names of the targets, by file id; the second one only where a scenario needs it.
+pub(super) const TARGETS: [&str; 2] = ["main", "extra"];
+
+/// What runs at the start.
+pub(super) const OLD_VERSION: &str = "1.0.0";
+
+/// The product that the targets' images must be for.
+const PRODUCT: &str = "demo-gateway";
+
+/// Bytes a second towards the daemon: 2 MiB take about a second and a half, so that there is something to see.
+const BYTES_PER_S: u64 = 1_400_000;
+
+/// Size of the image that runs at the start.
+const OLD_IMAGE_BYTES: usize = 64 * 1024;
+
+const SLOT_SIZE_BYTES: u64 = 4 << 20;
+
+/// Lots of the lossy scenario are drawn from this.
+const FAULT_SEED: u64 = 2026;
+
+/// Everything that is there before the daemon starts.
+pub(super) struct Stage {
+    pub(super) cloud: CloudHandle,
+    pub(super) proxy: Proxy,
+    pub(super) config: PathBuf,
+    /// Targets of this scenario, by file id.
+    pub(super) targets: &'static [&'static str],
+}
+
+/// A failure to set something up.
+pub(super) fn failed(what: &str, error: &dyn std::error::Error) -> Failed {
+    Failed::new(Exit::Failed, format!("{what}: {}", chain(error)))
+}
+
+impl Stage {
+    pub(super) async fn set(scenario: &Scenario, dir: &Path) -> Result<Self, Failed> {
+        let cloud = start_cloud(scenario, dir).await?;
+        let address = cloud
+            .tls_addr()
+            .ok_or_else(|| Failed::new(Exit::Failed, "the cloud has no TLS endpoint"))?;
+        let proxy = Proxy::start(address, BYTES_PER_S)
+            .await
+            .map_err(|e| failed("starting the proxy", &e))?;
+        let targets = match &scenario.job {
+            Job::Image(image) if image.file_id > 0 => &TARGETS[..],
+            _ => &TARGETS[..1],
+        };
+        let stage = Self {
+            cloud,
+            proxy,
+            config: dir.join("otad.toml"),
+            targets,
+        };
+        stage.credentials(dir).await?;
+        fs::write(&stage.config, stage.configuration(scenario))
+            .map_err(|e| failed("writing the configuration", &e))?;
+        let otad =
+            std::env::current_exe().map_err(|e| failed("finding this program's own file", &e))?;
+        program::write_scripts(dir, &otad).map_err(|e| failed("writing the scripts", &e))?;
+        for target in targets {
+            first_image(dir, target)?;
+            start_program(dir, target)?;
+        }
+        Ok(stage)
+    }
+
+    async fn credentials(&self, dir: &Path) -> Result<(), Failed> {
+        let cloud_failed = |e: host_cloud::CloudError| failed("certificates", &e);
+        let thing: ThingName = THING.parse().map_err(|e| failed("thing name", &e))?;
+        let device = self
+            .cloud
+            .thing_create(&thing)
+            .await
+            .map_err(cloud_failed)?;
+        let signer = self.cloud.code_signing().map_err(cloud_failed)?;
+        let write = || -> io::Result<()> {
+            fs::create_dir(dir.join("trust"))?;
+            fs::copy(&device.root_path, dir.join("root.pem"))?;
+            fs::copy(&device.certificate_path, dir.join("certificate.pem"))?;
+            // Permissions come along: the key stays 0600.
+            fs::copy(&device.private_key_path, dir.join("private-key.pem"))?;
+            fs::copy(&signer.certificate_path, dir.join("trust/signer.pem"))?;
+            Ok(())
+        };
+        write().map_err(|e| failed("writing the certificates", &e))
+    }
+
+    fn configuration(&self, scenario: &Scenario) -> String {
+        let mut text = format!(
+            r#"# The gateway of `otad demo`.
+
+[daemon]
+state_dir = "state"
+
+[trust]
+directory = "trust"
+default = "signer"
+
+[[device]]
+name = "{THING}"
+
+[device.mqtt]
+endpoint = "localhost"
+port = {port}
+root_certificate = "root.pem"
+certificate = "certificate.pem"
+private_key = "private-key.pem"
+reconnect_min_ms = 200
+reconnect_max_ms = 1000
+
+[device.agent]
+{agent_lines}"#,
+            port = self.proxy.port(),
+            agent_lines = scenario.agent_lines,
+        );
+        for (file_id, target) in self.targets.iter().enumerate() {
+            text.push_str(&format!(
+                r#"
+[[device.target]]
+name = "{target}"
+file_id = {file_id}
+plugin = "flash-file"
+directory = "targets/{target}"
+slot_size_bytes = {SLOT_SIZE_BYTES}
+product = "{PRODUCT}"
+restart = {{ command = ["./restart.sh", "{target}"] }}
+version_command = {{ command = ["./version.sh", "{target}"] }}
+health = {{ command = ["./health.sh", "{target}"] }}
+{target_lines}"#,
+                target_lines = scenario.target_lines,
+            ));
+        }
+        text
+    }
+}
+
+async fn start_cloud(scenario: &Scenario, dir: &Path) -> Result<CloudHandle, Failed> {
+    let faults = [
+        (
+            scenario.lost_percent,
+            Fault::DropBlocksPercent(scenario.lost_percent),
+        ),
+        (
+            scenario.doubled_percent,
+            Fault::DuplicateBlocksPercent(scenario.doubled_percent),
+        ),
+    ];
+    let faults = faults
+        .into_iter()
+        .filter_map(|(percent, fault)| (percent > 0).then_some(fault));
+    let config = CloudConfig {
+        faults: Box::new(FaultPlan::new(FAULT_SEED, faults)),
+        ..CloudConfig::new(dir.join("cloud"))
+    };
+    Cloud::start(config)
+        .await
+        .map_err(|e| failed("starting the cloud", &e))
+}
+
+/// The files of a target.
+pub(super) fn files(dir: &Path, target: &str) -> Files {
+    let at = |name: &str| dir.join("targets").join(target).join(name);
+    Files {
+        slot_a: at("slot-a"),
+        slot_b: at("slot-b"),
+        record: at("record"),
+        tries: at("tries"),
+    }
+}
+
+/// An image, packed; its size is the one asked for, trailer included.
+pub(super) fn pack(
+    dir: &Path,
+    version: &str,
+    product: &str,
+    behaviour: Behaviour,
+    size_bytes: usize,
+) -> Result<PathBuf, Failed> {
+    let program = dir.join(format!("app-{version}"));
+    let image = dir.join(format!("app-{version}.img"));
+    let payload = size_bytes.saturating_sub(host_runtime::target::trailer::TRAILER_BYTES);
+    fs::write(&program, program::application(version, behaviour, payload))
+        .map_err(|e| failed("writing the application", &e))?;
+    let number = image::parse_version(version).map_err(|e| Failed::new(Exit::Failed, e))?;
+    image::pack(&program, &image, number, product, "")?;
+    Ok(image)
+}
+
+/// The image of the job.
+pub(super) fn new_image(dir: &Path, image: &Image) -> Result<PathBuf, Failed> {
+    pack(
+        dir,
+        image.version,
+        image.product,
+        image.behaviour,
+        image.size_bytes,
+    )
+}
+
+fn first_image(dir: &Path, target: &str) -> Result<(), Failed> {
+    let image = pack(dir, OLD_VERSION, PRODUCT, Behaviour::Good, OLD_IMAGE_BYTES)?;
+    let state =
+        FileStateDir::open(&dir.join("state")).map_err(|e| failed("state directory", &e))?;
+    let place = Place {
+        device: THING,
+        target,
+        files: &files(dir, target),
+        slot_size_bytes: SLOT_SIZE_BYTES,
+        force: false,
+    };
+    target_init::init(&place, &image, &state).map(drop)
+}
+
+fn start_program(dir: &Path, target: &str) -> Result<(), Failed> {
+    let status = Command::new(dir.join("restart.sh"))
+        .arg(target)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| failed("starting the old version", &e))?;
+    if status.success() && program::printed_version(dir, target).as_deref() == Some(OLD_VERSION) {
+        return Ok(());
+    }
+    let log = fs::read_to_string(dir.join(format!("{target}.log"))).unwrap_or_default();
+    Err(Failed::new(
+        Exit::Failed,
+        format!(
+            "version {OLD_VERSION} of {target} does not start: {}",
+            log.trim()
+        ),
+    ))
+}
