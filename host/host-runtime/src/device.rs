@@ -16,108 +16,28 @@
 
 use std::sync::Arc;
 
-use crate::agent::{
-    AgentBuild, AgentConfig, AgentSlot, Context, Event, Saved, Stamp, StartEnd, StartInfo, Target,
-};
+use crate::agent::{AgentConfig, AgentSlot, Context, Event, Saved, Stamp, StartEnd, StartInfo};
 use crate::events::EventRing;
-use crate::journal::{Found, Journal};
 use crate::mailbox::{Input, Mailbox};
-use crate::names::component;
-use crate::ports::clock::Clock;
-use crate::ports::commands::Commands;
 use crate::ports::seed::Seed;
-use crate::ports::state_dir::StateDir;
-use crate::ports::transport::Transport;
-use crate::ports::workers::{Wake, Workers};
 use crate::status::{
-    AgentReport, Counters, DeviceStatus, FileReport, STATE_NAMES, WaitReport, name,
+    AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_NAMES, WaitReport, name,
 };
-use crate::target::{TargetConfig, TargetError, TargetEvent, TargetPorts, Targets};
-use crate::types::{Failure, FileId, Outcome, Qos, Setting, code};
+use crate::target::TargetEvent;
+use crate::types::{Failure, FileId, Outcome, Qos, code};
 
-use self::host::{Door, Host};
+use self::host::Door;
 use self::token::Owner;
+
+pub use self::prepare::{DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 
 mod host;
 mod log;
+mod prepare;
 mod token;
 
 /// Events that one poll gives to the agent, so that other tasks get their turn: some 0.2 ms of blocks.
 const EVENTS_PER_POLL: usize = 64;
-
-/// Longest thing name, in bytes; the limit of AWS IoT.
-const NAME_MAX_BYTES: usize = 128;
-
-/// What an operator configures for one device.
-pub struct DeviceConfig {
-    /// Thing name, 1 to 128 of `[a-zA-Z0-9:_-]`.
-    pub name: String,
-    /// The agent that serves it.
-    pub agent: Arc<AgentBuild>,
-    /// Device-wide settings for the agent.
-    pub settings: Vec<Setting>,
-    /// Its targets.
-    pub targets: Vec<TargetConfig>,
-    /// Topic prefixes that are this device's own, such as `$aws/things/NAME/`. The agent may use no other topic.
-    pub topics: Vec<String>,
-}
-
-/// What a device needs from the world, beside its transport.
-#[derive(Clone)]
-pub struct DevicePorts {
-    /// Journals, events, transfer records.
-    pub state: Arc<dyn StateDir>,
-    /// What takes long.
-    pub workers: Arc<dyn Workers>,
-    /// The operator's programs.
-    pub commands: Arc<dyn Commands>,
-    /// Lent to plugins; the device itself is told the time.
-    pub clock: Arc<dyn Clock>,
-    /// One for each start of an agent.
-    pub seed: Arc<dyn Seed>,
-}
-
-/// Why a device cannot be made or started.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// The configuration contradicts itself.
-    #[error("device `{device}`: {reason}")]
-    Config {
-        /// The device.
-        device: String,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// A target cannot be set up.
-    #[error("device `{device}`")]
-    Target {
-        /// The device.
-        device: String,
-        /// Which and why.
-        #[source]
-        source: TargetError,
-    },
-    /// The state directory cannot be read.
-    #[error("device `{device}`: the {what} cannot be read from the state directory")]
-    State {
-        /// The device.
-        device: String,
-        /// Journal or events.
-        what: &'static str,
-        /// What the medium says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The agent refused its configuration or its saved state.
-    #[error("device `{device}`: the agent refuses to start")]
-    Refused {
-        /// The device.
-        device: String,
-        /// Its words.
-        #[source]
-        source: Failure,
-    },
-}
 
 /// The connection, as far as the device knows.
 #[derive(Debug, Default)]
@@ -128,145 +48,6 @@ struct Connection {
     changes: u64,
     /// How the last one ended, if one has.
     last_end: Option<(u32, String)>,
-}
-
-/// Everything of a device but its transport: the mailbox exists before the transport does.
-pub struct PreparedDevice {
-    name: String,
-    topics: Vec<String>,
-    slot_build: Arc<AgentBuild>,
-    config: AgentConfig,
-    targets: Targets,
-    journal: Journal,
-    journal_damaged: bool,
-    events: EventRing,
-    mailbox: Mailbox,
-    ports: DevicePorts,
-}
-
-impl PreparedDevice {
-    /// Check the configuration, read the state directory, set up the targets. `wake` is called from any thread when
-    /// [`Device::poll`] has something to do.
-    ///
-    /// # Errors
-    /// [`DeviceError`], never `Refused`.
-    pub fn new(config: DeviceConfig, ports: DevicePorts, wake: Wake) -> Result<Self, DeviceError> {
-        check(&config)?;
-        let device = config.name;
-        let targets = Targets::new(
-            &device,
-            config.targets,
-            TargetPorts {
-                state: Arc::clone(&ports.state),
-                workers: Arc::clone(&ports.workers),
-                commands: Arc::clone(&ports.commands),
-                clock: Arc::clone(&ports.clock),
-                wake: Arc::clone(&wake),
-            },
-        )
-        .map_err(|source| DeviceError::Target {
-            device: device.clone(),
-            source,
-        })?;
-        let unreadable = |what| {
-            let device = device.clone();
-            move |source| DeviceError::State {
-                device,
-                what,
-                source,
-            }
-        };
-        let prefix = format!("devices/{}", component(&device));
-        let (journal, found) = Journal::load(
-            format!("{prefix}/journal"),
-            Arc::clone(&ports.state),
-            Arc::clone(&ports.workers),
-            Arc::clone(&wake),
-        )
-        .map_err(unreadable("journal"))?;
-        let events = EventRing::load(
-            &prefix,
-            Arc::clone(&ports.state),
-            Arc::clone(&ports.workers),
-            Arc::clone(&wake),
-        )
-        .map_err(unreadable("event ring"))?;
-        let config_for_agent = AgentConfig {
-            device: device.clone(),
-            settings: config.settings,
-            targets: targets
-                .agent_settings()
-                .map(|(name, file, settings)| Target {
-                    file,
-                    name: name.to_owned(),
-                    settings: settings.to_vec(),
-                })
-                .collect(),
-        };
-        Ok(Self {
-            name: device,
-            topics: config.topics,
-            slot_build: config.agent,
-            config: config_for_agent,
-            targets,
-            journal,
-            journal_damaged: found == Found::Damaged,
-            events,
-            mailbox: Mailbox::new(wake),
-            ports,
-        })
-    }
-
-    /// The way in, for adapters.
-    #[must_use]
-    pub fn mailbox(&self) -> Mailbox {
-        self.mailbox.clone()
-    }
-
-    /// The application's events.
-    #[must_use]
-    pub fn events(&self) -> EventRing {
-        self.events.clone()
-    }
-
-    /// Give it its transport. The agent is started by [`Device::start`].
-    #[must_use]
-    pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
-        let door = Door::new(Host::new(
-            self.name.clone(),
-            self.topics,
-            transport,
-            self.targets,
-            self.journal,
-            self.events,
-        ));
-        let inside = door.clone();
-        let slot = AgentSlot::new(
-            &self.name,
-            self.slot_build,
-            Box::new(move || Box::new(inside.clone())),
-        );
-        let last_error = self.journal_damaged.then(|| {
-            let text =
-                "the journal was damaged and has been put aside; targets and job service are asked";
-            tracing::error!(device = %self.name, "{text}");
-            text.to_owned()
-        });
-        Device {
-            name: self.name,
-            config: self.config,
-            door,
-            slot,
-            mailbox: self.mailbox,
-            seed: self.ports.seed,
-            connection: Connection::default(),
-            restart_requested: None,
-            delivered: 0,
-            dropped_before_job: 0,
-            job: None,
-            last_error,
-        }
-    }
 }
 
 /// A device.
@@ -429,7 +210,7 @@ impl Device {
     /// Whether the agent has been shut down for good.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.slot.life() == crate::status::AgentLife::Stopped
+        self.slot.life() == AgentLife::Stopped
     }
 
     /// The target whose reset is a restart of this process, once one was asked for.
@@ -670,32 +451,6 @@ impl Device {
             last_event: host.events.last(),
         }
     }
-}
-
-fn check(config: &DeviceConfig) -> Result<(), DeviceError> {
-    let name = &config.name;
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-');
-    let refuse = |reason: String| {
-        Err(DeviceError::Config {
-            device: name.clone(),
-            reason,
-        })
-    };
-    if name.is_empty() || name.len() > NAME_MAX_BYTES || !name.chars().all(legal) {
-        return refuse(format!(
-            "a thing name has 1 to {NAME_MAX_BYTES} of `a-z A-Z 0-9 : _ -`"
-        ));
-    }
-    if let Some(bad) = config
-        .topics
-        .iter()
-        .find(|topic| !topic.ends_with('/') || topic.contains(['+', '#']))
-    {
-        return refuse(format!(
-            "topic prefix `{bad}` must end with `/` and have no wildcard"
-        ));
-    }
-    Ok(())
 }
 
 fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {

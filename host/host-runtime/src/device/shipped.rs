@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::*;
+use crate::agent::AgentBuild;
 use crate::engine::{Budget, Engine, EngineOptions};
 use crate::status::AgentLife;
 use crate::testing::{

@@ -4,15 +4,18 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
+use super::prepare::check;
 use super::*;
 use crate::agent::{AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, Command, Outside, Turn};
 use crate::engine::GuestFault;
 use crate::mailbox::MESSAGES_MAX;
+use crate::ports::state_dir::StateDir;
 use crate::status::AgentLife;
 use crate::testing::{
     CountingSeed, FakeState, NoCommands, StepWorkers, StoppedClock, Strings, Wire, blob, changed,
     idle, no_wake, puppet, trap,
 };
+use crate::types::Setting;
 
 /// A device and all that a test may pull at.
 struct Bench {
