@@ -95,7 +95,7 @@ fn long(device: &Value) -> String {
             text(target, "name"),
             number(target, "file_id"),
             text(target, "running_version"),
-            text(target, "image_state"),
+            image_state(target),
             text(target, "plugin"),
         ));
         for warning in list(target, "warnings") {
@@ -106,6 +106,14 @@ fn long(device: &Value) -> String {
         lines.push(format!("  last error: {error}"));
     }
     lines.join("\n")
+}
+
+/// `target-state` for people: the contract's `invalid` is said of the new image, not of the one that runs.
+fn image_state(target: &Value) -> &str {
+    match text(target, "image_state") {
+        "invalid" => "valid, the new one was refused",
+        other => other,
+    }
 }
 
 /// What it waits for, since when, and when it tries again or gives up.

@@ -56,7 +56,7 @@ impl Daemon {
         config: &Path,
         verbose: bool,
     ) -> Result<(Self, mpsc::Receiver<LogLine>), Failed> {
-        let dir = config.parent().unwrap_or(Path::new("."));
+        let dir = config.parent().unwrap_or_else(|| Path::new("."));
         let otad =
             std::env::current_exe().map_err(|e| failed("finding this program's own file", &e))?;
         let mut command = Command::new(otad);

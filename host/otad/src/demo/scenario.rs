@@ -241,7 +241,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         }),
         end: End {
             status: "FAILED",
-            reason: "rejected: ",
+            // The operator's health check, its exit code.
+            reason: "rejected: 0xde000001",
             versions: &["1.0.0"],
             passed: &[
                 Milestone::Verified,
@@ -262,10 +263,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         }),
         end: End {
             status: "FAILED",
-            reason: "rejected: ",
+            // OtadErrRolledBack: the target went back by itself.
+            reason: "rejected: 0x00000046",
             versions: &["1.0.0"],
-            passed: &[Milestone::Verified, Milestone::Activated],
-            avoided: &[Milestone::Committed],
+            passed: &[
+                Milestone::Verified,
+                Milestone::Activated,
+                Milestone::RolledBack,
+            ],
+            avoided: &[Milestone::SelfTested, Milestone::Committed],
         },
         ..DEFAULT
     },

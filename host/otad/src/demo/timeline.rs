@@ -84,7 +84,7 @@ impl Timeline {
         }
         if step == Step::Failed {
             let at = self.start.elapsed();
-            let text = format!("{}: {}", line.field("operation"), line.field("message"));
+            let text = format!("{} {}", line.field("operation"), line.field("message"));
             self.print(at, &text, None);
         }
     }
@@ -93,8 +93,11 @@ impl Timeline {
     pub(super) fn on_event(&mut self, name: &str) {
         self.seen
             .send_modify(|seen| seen.events.push(name.to_owned()));
-        if name == "received-job" {
-            self.pass(Milestone::Notified);
+        match name {
+            "received-job" => self.pass(Milestone::Notified),
+            // The target went back by itself.
+            "rolled-back" => self.pass(Milestone::RolledBack),
+            _ => {}
         }
     }
 

@@ -249,6 +249,18 @@ impl Gateway {
         Ok(self.subscribes_replies(self.device(device)?))
     }
 
+    /// How a device connects: for an application that makes the connection itself.
+    ///
+    /// # Errors
+    /// No such device.
+    pub fn connection_config(&self, device: &str) -> Result<ConnectionConfig, GatewayError> {
+        let device = self.device(device)?;
+        Ok(connection_config(
+            device,
+            self.config.development.allow_plaintext,
+        ))
+    }
+
     /// Set up a device and give it a connection of its own.
     ///
     /// # Errors
@@ -261,8 +273,7 @@ impl Gateway {
             device: name.clone(),
             source,
         };
-        let config = connection_config(device, self.config.development.allow_plaintext);
-        let connection = Connection::start(config).map_err(no_client)?;
+        let connection = Connection::start(self.connection_config(name)?).map_err(no_client)?;
         let replies = self.subscribes_replies(device);
         let transport = connection
             .attach(name, pending.mailbox(), replies)

@@ -1,0 +1,319 @@
+//! The program's command line from outside: exit codes, help, and errors that say what to do. Rows: arguments, code,
+//! words on standard error.
+
+use std::process::{Command, Output};
+
+fn otad(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_otad"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("OTAD_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Arguments, exit code, words on standard error.
+type Row = (&'static [&'static str], i32, &'static [&'static str]);
+
+const WRONG: &[Row] = &[
+    (&[], 64, &["Usage: otad <COMMAND>"]),
+    (&["updat"], 64, &["unrecognized subcommand", "update"]),
+    (&["run", "--config"], 64, &["a value is required"]),
+    (
+        &["run", "--config", "/nowhere/otad.toml"],
+        78,
+        &["/nowhere/otad.toml: cannot be read", "otad thing create"],
+    ),
+    (&["run", "--config", "/"], 78, &["not a file"]),
+    (
+        &["config", "check", "--config", "/nowhere/x"],
+        78,
+        &["cannot be read"],
+    ),
+    (
+        &["status", "--socket", "/nowhere/control.sock"],
+        3,
+        &["no daemon listens", "otad run"],
+    ),
+    (
+        &["events", "--socket", "/nowhere/control.sock"],
+        3,
+        &["no daemon listens"],
+    ),
+    (&["events", "--after", "x"], 64, &["invalid value 'x'"]),
+    (
+        &["commit", "--socket", "/nowhere/s"],
+        3,
+        &["no daemon listens"],
+    ),
+    (&["launch"], 64, &["<TARGET>"]),
+    (
+        &["launch", "main", "--config", "/nowhere/x"],
+        78,
+        &["cannot be read"],
+    ),
+    (
+        &["image", "pack", "/nowhere/app", "--version", "1.0"],
+        64,
+        &["--version: \"1.0\" is no version", "1.1.0"],
+    ),
+    (&["image", "pack", "/nowhere/app"], 64, &["--version <V>"]),
+    (
+        &["image", "pack", "/nowhere/app", "--version", "1.0.0"],
+        1,
+        &["/nowhere/app"],
+    ),
+    (&["image", "show", "/nowhere/app"], 1, &["/nowhere/app"]),
+    (&["target", "init", "main"], 64, &["<FILE>"]),
+    (
+        &["update", "create"],
+        64,
+        &["--cloud <DIR>", "--thing <NAME>", "--file <FILE>"],
+    ),
+    (
+        &[
+            "update", "create", "--cloud", "/nowhere", "--thing", "a b", "--file", "/x",
+        ],
+        64,
+        &["--thing"],
+    ),
+    (
+        &[
+            "update", "create", "--cloud", "/nowhere", "--thing", "a", "--file", "/x",
+        ],
+        3,
+        &["no cloud answers", "otad cloud"],
+    ),
+    (
+        &[
+            "update",
+            "create",
+            "--cloud",
+            "c",
+            "--thing",
+            "a",
+            "--file",
+            "f",
+            "--key",
+            "k",
+            "--unsigned",
+        ],
+        64,
+        &["cannot be used with"],
+    ),
+    (
+        &["update", "show", "--cloud", "/nowhere", "j"],
+        3,
+        &["no cloud answers"],
+    ),
+    (
+        &[
+            "thing", "create", "a b", "--cloud", "/nowhere", "--out", "x",
+        ],
+        64,
+        &["NAME"],
+    ),
+    (
+        &[
+            "thing",
+            "create",
+            "a",
+            "--cloud",
+            "/nowhere",
+            "--out",
+            "/nowhere/x",
+        ],
+        3,
+        &["no cloud answers"],
+    ),
+    (&["cloud"], 64, &["--dir <DIR>"]),
+    (&["cloud", "--dir", "/proc/nowhere"], 1, &["/proc/nowhere"]),
+    (
+        &["demo", "--scenario", "toast"],
+        64,
+        &["no scenario \"toast\"", "bad-signature"],
+    ),
+    (&["demo", "--dir", "/proc"], 5, &["is not empty"]),
+];
+
+#[test]
+fn every_wrong_command_line_ends_with_its_code_and_says_what_to_do() {
+    for (arguments, code, words) in WRONG {
+        let output = otad(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {error}");
+        for word in *words {
+            assert!(
+                error.contains(word),
+                "{arguments:?}: no {word:?} in {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors_and_the_help_teaches() {
+    let help = otad(&["--help"]);
+    assert!(help.status.success());
+    let help = text(&help.stdout);
+    for words in [
+        "Quick start",
+        "otad demo",
+        "Exit codes:",
+        "restart-pending",
+        "OTAD_SECTION__KEY",
+    ] {
+        assert!(help.contains(words), "{words}");
+    }
+    let version = otad(&["--version"]);
+    assert!(version.status.success());
+    assert_eq!(
+        text(&version.stdout).trim(),
+        concat!("otad ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn every_verb_has_a_help_of_its_own() {
+    const VERBS: &[&[&str]] = &[
+        &["run"],
+        &["demo"],
+        &["cloud"],
+        &["thing", "create"],
+        &["update", "create"],
+        &["update", "show"],
+        &["update", "list"],
+        &["update", "cancel"],
+        &["status"],
+        &["suspend"],
+        &["resume"],
+        &["abort"],
+        &["activate"],
+        &["commit"],
+        &["rollback"],
+        &["poll"],
+        &["events"],
+        &["job", "approve"],
+        &["job", "decline"],
+        &["launch"],
+        &["image", "pack"],
+        &["image", "show"],
+        &["target", "init"],
+        &["config", "check"],
+        &["config", "keys"],
+    ];
+    for verb in VERBS {
+        let mut arguments = verb.to_vec();
+        arguments.push("--help");
+        let output = otad(&arguments);
+        assert!(output.status.success(), "{verb:?}");
+        let help = text(&output.stdout);
+        assert!(help.contains("Usage: otad"), "{verb:?}: {help}");
+    }
+}
+
+#[test]
+fn the_list_of_numbers_names_unit_range_and_default() {
+    let output = otad(&["config", "keys"]);
+    assert!(output.status.success());
+    let list = text(&output.stdout);
+    assert!(
+        list.contains("[device.agent] block_size\n    bytes; 256 to 131072, default 4096"),
+        "{list}"
+    );
+}
+
+/// A configuration in a directory of its own whose files do not exist.
+fn configuration() -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("otad.toml");
+    let text = r#"
+[daemon]
+state_dir = "state"
+[trust]
+directory = "trust"
+[[device]]
+name = "pump-1"
+[device.mqtt]
+endpoint = "localhost"
+root_certificate = "root.pem"
+certificate = "certificate.pem"
+private_key = "private-key.pem"
+[[device.target]]
+name = "main"
+file_id = 0
+plugin = "flash-file"
+directory = "targets/main"
+restart = { command = ["./restart.sh"] }
+"#;
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+#[test]
+fn a_configuration_whose_files_are_missing_is_refused_with_every_line() {
+    let (_dir, path) = configuration();
+    for verb in [&["config", "check"][..], &["run"]] {
+        let mut arguments = verb.to_vec();
+        arguments.extend(["--config", &path]);
+        let output = otad(&arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{error}");
+        for words in [
+            ":5:13: trust store",
+            "root.pem: No such file",
+            ":11:15:",
+            ":12:15:",
+            "`restart` of target \"main\"",
+        ] {
+            assert!(error.contains(words), "{words} in {error}");
+        }
+    }
+}
+
+#[test]
+fn a_target_is_laid_down_once_and_launched_with_its_arguments() {
+    let (dir, path) = configuration();
+    let app = dir.path().join("app");
+    std::fs::write(
+        &app,
+        "#!/bin/sh\necho \"$OTAD_TARGET $OTAD_SLOT $*\"\nexit 7\n",
+    )
+    .unwrap();
+    let app = app.to_str().unwrap();
+    let packed = otad(&["image", "pack", app, "--version", "1.0.0"]);
+    assert!(packed.status.success());
+    let image = format!("{app}.img");
+
+    let nothing = otad(&["launch", "main", "--config", &path]);
+    assert_eq!(nothing.status.code(), Some(2), "{}", text(&nothing.stderr));
+    assert!(
+        otad(&["target", "init", "main", &image, "--config", &path])
+            .status
+            .success()
+    );
+    let again = otad(&["target", "init", "main", &image, "--config", &path]);
+    assert_eq!(again.status.code(), Some(5));
+    assert!(text(&again.stderr).contains("--force"));
+    let unknown = otad(&["launch", "mian", "--config", &path]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("there are: main"));
+
+    let launched = otad(&["launch", "main", "--config", &path, "--", "--port", "80"]);
+    assert_eq!(launched.status.code(), Some(7));
+    assert_eq!(text(&launched.stdout).trim(), "main slot-a --port 80");
+
+    std::fs::write(
+        dir.path().join("targets/main/slot-a"),
+        "#!/bin/sh\nexit 0\n",
+    )
+    .unwrap();
+    let changed = otad(&["launch", "main", "--config", &path]);
+    assert_eq!(changed.status.code(), Some(6), "{}", text(&changed.stderr));
+}
