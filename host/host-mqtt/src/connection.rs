@@ -107,8 +107,7 @@ impl Connection {
     /// What the operator must mend: a value, a file, plaintext where it is not allowed.
     pub fn start(config: ConnectionConfig) -> Result<Self, MqttError> {
         let runtime = Handle::try_current().map_err(|_| MqttError::NoRuntime)?;
-        config.check()?;
-        let options = options(&config)?;
+        let options = config.mqtt_options()?;
         let (client, mut event_loop) = AsyncClient::builder(options)
             .capacity(config.limits.queue_max)
             .build();
@@ -219,6 +218,17 @@ async fn stopped(status: &mut watch::Receiver<ConnectionStatus>) {
             .wait_for(|status| status.state == ConnectionState::Stopped)
             .await,
     );
+}
+
+impl ConnectionConfig {
+    /// What a client of rumqttc needs for this connection: for an application that makes its own and shares it.
+    ///
+    /// # Errors
+    /// What the operator must mend: a value, a file, plaintext where it is not allowed.
+    pub fn mqtt_options(&self) -> Result<MqttOptions, MqttError> {
+        self.check()?;
+        options(self)
+    }
 }
 
 fn options(config: &ConnectionConfig) -> Result<MqttOptions, MqttError> {
