@@ -74,7 +74,7 @@ pub async fn run(config: Config) -> Verb {
     }
     let backend = Arc::new(Devices(devices.clone()));
     tasks.spawn(server.serve(backend));
-    tracing::info!("listening on control socket {}", socket.display());
+    tracing::info!("ready; control socket {}", socket.display());
 
     let ending = tokio::select! {
         name = signals.next() => Ending::Signal(name),
