@@ -19,6 +19,7 @@ pub use self::config::{
 };
 pub use self::names::state_name;
 pub use self::report::TargetReport;
+pub use self::staging::FileStaging;
 
 mod config;
 mod duty;
@@ -37,6 +38,7 @@ mod script;
 mod serial;
 mod slot;
 mod stage;
+mod staging;
 pub mod trailer;
 pub mod verified_record;
 mod work;
