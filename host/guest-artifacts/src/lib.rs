@@ -32,4 +32,8 @@ pub fn guest(name: &str) -> Option<&'static Guest> {
 mod dep_info;
 
 #[cfg(test)]
+#[path = "../build/sections.rs"]
+mod sections;
+
+#[cfg(test)]
 mod tests;
