@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub trait Storage: Send + Sync {
     /// Bytes it can hold.
     fn capacity(&self) -> u64;
-    /// Fill `buffer` from `offset`; bytes never written read as 0xff.
+    /// Fill `buffer` from `offset`. Beyond the last byte ever written it reads 0xff; a gap between written bytes reads as
+    /// the medium has it (0 in a file).
     ///
     /// # Errors
     /// What the medium says.
