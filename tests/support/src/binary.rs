@@ -4,11 +4,13 @@
 //! binaries), so that normally it only has to be found beside the test's own executable. Where it is missing or older
 //! than one of its sources, which cargo's dep-info file lists, cargo is asked to build it. `OTAD_BIN` names another one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
+
+use rustix::fs::FlockOperation;
 
 use crate::Error;
 
@@ -37,7 +39,63 @@ pub fn otad_command() -> Command {
         command.env_remove(name);
     }
     command.stdin(std::process::Stdio::null());
+    command.env("OTAD_DAEMON__CACHE_DIR", code_cache());
     command
+}
+
+/// Where all daemons of the tests keep their compiled components: compiling the agent takes a debug build seconds.
+#[must_use]
+pub fn code_cache() -> PathBuf {
+    let folder = otad().parent().and_then(Path::parent);
+    folder
+        .map_or_else(std::env::temp_dir, Path::to_owned)
+        .join("otad-code-cache")
+}
+
+/// The right to be the only one that fills the code cache, as long as it is cold.
+#[derive(Debug)]
+pub struct Warming {
+    lock: Option<File>,
+    marker: PathBuf,
+}
+
+/// Waits while another test fills the code cache. Whoever gets a cold one starts a daemon, waits until it is ready, and
+/// says [`Warming::done`].
+///
+/// # Errors
+/// The folder cannot be used.
+pub fn warm_code_cache() -> Result<Warming, Error> {
+    let cache = code_cache();
+    let marker = cache.with_extension("warm");
+    let lock = File::create(cache.with_extension("lock")).map_err(Error::io("making a lock"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|errno| Error::io("taking the lock of the code cache")(errno.into()))?;
+    // Another agent may be in a newer program.
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let is_warm = cache.is_dir() && modified(&marker) >= modified(otad());
+    Ok(Warming {
+        lock: (!is_warm).then_some(lock),
+        marker,
+    })
+}
+
+impl Warming {
+    /// Whether a start has to compile.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// The cache is warm now.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn done(self) -> Result<(), Error> {
+        if self.is_cold() {
+            fs::write(&self.marker, "").map_err(Error::io("marking the code cache as warm"))?;
+        }
+        Ok(())
+    }
 }
 
 fn locate() -> Result<PathBuf, Error> {

@@ -1,0 +1,296 @@
+//! The cloud in a box, within the test's process: what it counts and what becomes of jobs can be asked directly.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use host_cloud::operator::Operator;
+use host_cloud::operator::wire::{CreateJob, CreateUpdate, FileSpec, ImageInput};
+use host_cloud::service::{JobId, SigKey, Signature, ThingName};
+use host_cloud::{CloudConfig, CloudHandle, CloudStats, Credentials};
+use host_crypto::SigningKey;
+use serde_json::Value;
+use support::deadline::PATIENCE;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A running cloud.
+pub struct Cloud {
+    runtime: Runtime,
+    handle: Option<CloudHandle>,
+    key: SigningKey,
+    signer: Credentials,
+    dir: TempDir,
+}
+
+/// An update to be created.
+#[derive(Debug, Default)]
+pub struct Update {
+    /// `fileid`.
+    pub file_id: u8,
+    /// `fileType`, 0 if left out.
+    pub file_type: Option<u8>,
+    /// The image.
+    pub image: Vec<u8>,
+    /// `filepath`.
+    pub filepath: String,
+    /// `certfile`.
+    pub certfile: String,
+    /// Whose signature.
+    pub signed: Signed,
+    /// The job is called `AFR_OTA-` and this.
+    pub update_id: Option<String>,
+    /// Name of the stream.
+    pub stream_id: Option<String>,
+}
+
+/// Whose signature an update carries.
+#[derive(Debug, Default)]
+pub enum Signed {
+    /// The cloud's own key, over the image.
+    #[default]
+    Cloud,
+    /// The cloud's own key, over other bytes: the image was changed afterwards.
+    Before(Vec<u8>),
+    /// A key of somebody else's, in PEM.
+    Key(String),
+    /// Made elsewhere: `sig-sha256-rsa` or `sig-sha256-ecdsa`, and the bytes.
+    Given(&'static str, Vec<u8>),
+    /// Nobody's.
+    Unsigned,
+}
+
+impl Update {
+    /// A signed update of file 0.
+    #[must_use]
+    pub fn of(image: Vec<u8>) -> Self {
+        Self {
+            image,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a job ended for its first thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// `SUCCEEDED`, `FAILED`, …
+    pub status: String,
+    /// `statusDetails.reason`; empty if there is none.
+    pub reason: String,
+}
+
+impl Ended {
+    /// What `assert_eq!` compares with.
+    #[must_use]
+    pub fn as_pair(&self) -> (&str, &str) {
+        (&self.status, &self.reason)
+    }
+}
+
+impl Cloud {
+    /// A cloud with AWS's limits on any port.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// The same, with other settings.
+    #[must_use]
+    pub fn start_with(change: impl FnOnce(&mut CloudConfig)) -> Self {
+        let dir = support::temp_dir("cloud").unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut config = CloudConfig::new(dir.path().join("cloud"));
+        change(&mut config);
+        let handle = runtime.block_on(host_cloud::Cloud::start(config)).unwrap();
+        let signer = handle.code_signing().unwrap();
+        Self {
+            key: SigningKey::from_pem(&signer.private_key_pem).unwrap(),
+            signer,
+            handle: Some(handle),
+            runtime,
+            dir,
+        }
+    }
+
+    fn handle(&self) -> &CloudHandle {
+        self.handle.as_ref().unwrap()
+    }
+
+    /// Its port for MQTT over TLS.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.handle().tls_addr().unwrap().port()
+    }
+
+    /// Its directory, for `otad … --cloud`.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().join("cloud")
+    }
+
+    /// The operator's calls.
+    #[must_use]
+    pub fn operator(&self) -> &Operator {
+        self.handle().operator()
+    }
+
+    /// Everything it has counted.
+    #[must_use]
+    pub fn stats(&self) -> CloudStats {
+        self.handle().stats()
+    }
+
+    /// The running cloud itself: faults, cuts.
+    #[must_use]
+    pub fn running(&self) -> &CloudHandle {
+        self.handle()
+    }
+
+    /// Runs something on the cloud's runtime.
+    pub fn block_on<R>(&self, future: impl Future<Output = R>) -> R {
+        self.runtime.block_on(future)
+    }
+
+    /// The cloud's signing certificate.
+    #[must_use]
+    pub fn signer_pem(&self) -> &str {
+        &self.signer.certificate_pem
+    }
+
+    /// Registers a thing.
+    #[must_use]
+    pub fn thing(&self, name: &str) -> Credentials {
+        let name = ThingName::new(name).unwrap();
+        self.block_on(self.handle().thing_create(&name)).unwrap()
+    }
+
+    /// Creates an update.
+    ///
+    /// # Panics
+    /// If the cloud refuses it.
+    pub fn update(&self, thing: &str, update: Update) -> JobId {
+        let signature = self.signature(&update);
+        let file = FileSpec {
+            file_id: update.file_id,
+            image: ImageInput::Bytes(update.image.into()),
+            sha256: None,
+            file_type: update.file_type,
+            file_path: update.filepath,
+            cert_file: update.certfile,
+            signature,
+        };
+        let mut create = CreateUpdate::new(vec![ThingName::new(thing).unwrap()], vec![file]);
+        create.update_id = update.update_id;
+        create.stream_id = update.stream_id.map(|id| id.parse().unwrap());
+        self.block_on(self.operator().create_update(create))
+            .unwrap()
+            .job_id
+    }
+
+    fn signature(&self, update: &Update) -> Option<Signature> {
+        let ecdsa = |key: &SigningKey, bytes: &[u8]| Signature {
+            key: SigKey::Sha256Ecdsa,
+            base64: BASE64.encode(key.sign_stream(bytes).unwrap().1),
+        };
+        match &update.signed {
+            Signed::Cloud => Some(ecdsa(&self.key, &update.image)),
+            Signed::Before(bytes) => Some(ecdsa(&self.key, bytes)),
+            Signed::Key(pem) => Some(ecdsa(&SigningKey::from_pem(pem).unwrap(), &update.image)),
+            Signed::Given(kind, bytes) => Some(Signature {
+                key: match *kind {
+                    "sig-sha256-rsa" => SigKey::Sha256Rsa,
+                    "sig-sha256-ecdsa" => SigKey::Sha256Ecdsa,
+                    other => panic!("{other} is no kind of signature"),
+                },
+                base64: BASE64.encode(bytes),
+            }),
+            Signed::Unsigned => None,
+        }
+    }
+
+    /// Creates a job with any document.
+    ///
+    /// # Panics
+    /// If the cloud refuses it.
+    pub fn job(&self, thing: &str, job_id: &str, document: Value) -> JobId {
+        let job = CreateJob {
+            job_id: JobId::new(job_id).unwrap(),
+            things: vec![ThingName::new(thing).unwrap()],
+            document,
+            description: String::new(),
+            timeout_minutes: None,
+        };
+        self.block_on(self.operator().create_job(job))
+            .unwrap()
+            .job_id
+    }
+
+    /// How a job stands for its first thing.
+    ///
+    /// # Panics
+    /// If there is no such job.
+    #[must_use]
+    pub fn now(&self, job: &JobId) -> Ended {
+        let view = self.operator().show(job).unwrap();
+        let execution = &view.executions[0];
+        let reason = execution.status_details.get("reason");
+        Ended {
+            status: execution.status.as_str().to_owned(),
+            reason: reason
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+
+    /// Waits for the end of a job.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    #[must_use]
+    pub fn wait_end(&self, job: &JobId) -> Ended {
+        let mut watch = self.operator().watch(job).unwrap();
+        let ended = self.block_on(async {
+            tokio::time::timeout(PATIENCE, async { while watch.next().await.is_some() {} }).await
+        });
+        let now = self.now(job);
+        assert!(ended.is_ok(), "{job} has not ended: {now:?}");
+        now
+    }
+
+    /// Waits until the device has reported so many blocks of a job; the configuration says how often it reports.
+    ///
+    /// # Panics
+    /// If the job ends first, or it takes too long.
+    pub fn wait_received(&self, job: &JobId, blocks: u64) {
+        let received = || -> Option<u64> {
+            let view = self.operator().show(job).unwrap();
+            let text = view.executions[0].status_details.get("receive")?.as_str()?;
+            text.split_once('/')?.0.parse().ok()
+        };
+        let mut watch = self.operator().watch(job).unwrap();
+        let seen = self.block_on(async {
+            let look = async {
+                while received().is_none_or(|count| count < blocks) {
+                    watch.next().await?;
+                }
+                Some(())
+            };
+            tokio::time::timeout(PATIENCE, look).await
+        });
+        assert_eq!(seen, Ok(Some(())), "{job}: {:?}", received());
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.runtime.block_on(handle.shutdown());
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A gateway: a directory with credentials and a configuration, and the daemon that is started in it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::binary::{self, otad_command};
+use support::deadline::PATIENCE;
+use support::process::Process;
+use tempfile::TempDir;
+
+use crate::Cloud;
+
+/// A first start may have to compile agent and plugin, in a debug build on a machine that does other things too.
+const COLD_START: Duration = Duration::from_secs(300);
+
+/// The tests' restart command: the launcher starts the slot, whose program ends at once. Arguments: thing, target.
+const RESTART: &str = r#"#!/bin/sh
+dir=$(dirname "$0")
+"@OTAD@" launch "$2" --device "$1" --config "$dir/otad.toml" >>"$dir/launch.log" 2>&1
+exit 0
+"#;
+
+/// One target of a device, as lines of the configuration.
+#[derive(Clone, Debug)]
+pub struct TargetLines {
+    /// Name.
+    pub name: String,
+    /// `fileid`.
+    pub file_id: u8,
+    /// The `restart` command; none if empty.
+    pub restart: String,
+    /// More lines of the table.
+    pub lines: String,
+}
+
+/// One device, as lines of the configuration.
+#[derive(Clone, Debug)]
+pub struct DeviceLines {
+    /// Thing name.
+    pub thing: String,
+    /// The port it connects to.
+    pub port: u16,
+    /// More lines of `[device.mqtt]`.
+    pub mqtt: String,
+    /// `[device.agent]`.
+    pub agent: String,
+    /// Its targets.
+    pub targets: Vec<TargetLines>,
+}
+
+/// A configuration to be written.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    /// More lines of `[daemon]`.
+    pub daemon: String,
+    /// More lines of `[trust]`.
+    pub trust: String,
+    /// `[development]`.
+    pub development: String,
+    /// All devices.
+    pub devices: Vec<DeviceLines>,
+}
+
+impl Lines {
+    /// The first device.
+    pub fn device(&mut self) -> &mut DeviceLines {
+        &mut self.devices[0]
+    }
+
+    /// The first target of the first device.
+    pub fn target(&mut self) -> &mut TargetLines {
+        &mut self.devices[0].targets[0]
+    }
+}
+
+/// A target with the tests' restart command.
+#[must_use]
+pub fn target(thing: &str, name: &str, file_id: u8) -> TargetLines {
+    TargetLines {
+        name: name.to_owned(),
+        file_id,
+        restart: format!(r#"{{ command = ["./restart.sh", "{thing}", "{name}"] }}"#),
+        lines: String::new(),
+    }
+}
+
+/// A gateway's directory.
+#[derive(Debug)]
+pub struct Gateway {
+    dir: TempDir,
+    lines: Lines,
+}
+
+impl Gateway {
+    /// A gateway with one thing that has one flash-file target called `main`, file id 0.
+    #[must_use]
+    pub fn new(cloud: &Cloud, thing: &str) -> Self {
+        Self::with(cloud, &[thing], |_| {})
+    }
+
+    /// The same for several things, with other settings.
+    #[must_use]
+    pub fn with(cloud: &Cloud, things: &[&str], change: impl FnOnce(&mut Lines)) -> Self {
+        let dir = support::temp_dir("gateway").unwrap();
+        let mut devices = Vec::new();
+        for thing in things {
+            let credentials = cloud.thing(thing);
+            let own = dir.path().join(thing);
+            fs::create_dir(&own).unwrap();
+            fs::write(own.join("root.pem"), &credentials.root_pem).unwrap();
+            fs::write(own.join("certificate.pem"), &credentials.certificate_pem).unwrap();
+            fs::write(own.join("private-key.pem"), &credentials.private_key_pem).unwrap();
+            let private = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(own.join("private-key.pem"), private).unwrap();
+            devices.push(DeviceLines {
+                thing: (*thing).to_owned(),
+                port: cloud.port(),
+                mqtt: String::new(),
+                agent: String::new(),
+                targets: vec![target(thing, "main", 0)],
+            });
+        }
+        let trust = dir.path().join("trust");
+        fs::create_dir(&trust).unwrap();
+        fs::write(trust.join("signer.pem"), cloud.signer_pem()).unwrap();
+        let lines = Lines {
+            daemon: String::new(),
+            trust: String::new(),
+            development: String::new(),
+            devices,
+        };
+        let mut gateway = Self { dir, lines };
+        let otad = binary::otad().display().to_string();
+        gateway.script("restart.sh", &RESTART.replace("@OTAD@", &otad));
+        gateway.reconfigure(change);
+        gateway
+    }
+
+    /// Changes the configuration.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Lines)) {
+        change(&mut self.lines);
+        fs::write(self.config(), render(&self.lines)).unwrap();
+    }
+
+    /// A file of the directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path("otad.toml")
+    }
+
+    /// A file of a target of the first device.
+    #[must_use]
+    pub fn target_file(&self, target: &str, name: &str) -> PathBuf {
+        let thing = &self.lines.devices[0].thing;
+        self.path(&format!("targets/{thing}/{target}/{name}"))
+    }
+
+    /// Writes an executable script into the directory.
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// `otad VERB … --config …`, as a command.
+    #[must_use]
+    pub fn command(&self, verb: &[&str]) -> Command {
+        let mut command = otad_command();
+        command.args(verb).arg("--config").arg(self.config());
+        command.current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs `otad VERB … --config …` to its end.
+    #[must_use]
+    pub fn verb(&self, verb: &[&str]) -> Output {
+        self.command(verb).output().unwrap()
+    }
+
+    /// The same; it must succeed. What it printed.
+    pub fn expect_verb(&self, verb: &[&str]) -> String {
+        let output = self.verb(verb);
+        assert!(output.status.success(), "{verb:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Lays down the first image of all targets.
+    pub fn init(&self, image: &[u8]) {
+        let path = self.path("first.img");
+        fs::write(&path, image).unwrap();
+        for device in &self.lines.devices {
+            for target in &device.targets {
+                let image = path.to_str().unwrap();
+                let verb = ["target", "init", &target.name, image, "--device"];
+                self.expect_verb(&[&verb[..], &[&device.thing]].concat());
+            }
+        }
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    #[must_use]
+    pub fn run(&self) -> Daemon {
+        self.run_with(|_| {})
+    }
+
+    /// The same, with more arguments or another environment.
+    #[must_use]
+    pub fn run_with(&self, change: impl FnOnce(&mut Command)) -> Daemon {
+        let mut command = self.command(&["run"]);
+        change(&mut command);
+        let warming = binary::warm_code_cache().unwrap();
+        let wait = if warming.is_cold() {
+            COLD_START
+        } else {
+            PATIENCE
+        };
+        let mut process = Process::start("otad run", command).unwrap();
+        process.wait_line("ready; control socket", wait).unwrap();
+        warming.done().unwrap();
+        Daemon { process }
+    }
+
+    /// Starts the daemon where it is not expected to get ready.
+    #[must_use]
+    pub fn start(&self, change: impl FnOnce(&mut Command)) -> Process {
+        let mut command = self.command(&["run"]);
+        change(&mut command);
+        Process::start("otad run", command).unwrap()
+    }
+
+    /// `otad status --json`.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.expect_verb(&["status", "--json"])).unwrap()
+    }
+}
+
+/// A running daemon; killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Its process.
+    pub process: Process,
+}
+
+impl Daemon {
+    /// Waits for a line behind the one that was found last.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn wait_line(&mut self, text: &str) -> String {
+        self.process
+            .wait_line(text, PATIENCE)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Panics
+    /// If it does not end with exit code 0.
+    pub fn stop(self) {
+        let status = self.process.terminate(PATIENCE).unwrap();
+        assert_eq!(status.code(), Some(0), "{:?}", self.process.lines());
+    }
+
+    /// Everything it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.text(support::process::Stream::Err)
+    }
+}
+
+fn render(lines: &Lines) -> String {
+    let mut text = format!(
+        "[daemon]\nstate_dir = \"state\"\n{}\n[trust]\ndirectory = \"trust\"\ndefault = \"signer\"\n{}\n",
+        lines.daemon, lines.trust
+    );
+    if !lines.development.is_empty() {
+        text.push_str(&format!("[development]\n{}\n", lines.development));
+    }
+    for device in &lines.devices {
+        text.push_str(&render_device(device));
+    }
+    text
+}
+
+fn render_device(device: &DeviceLines) -> String {
+    let thing = &device.thing;
+    let mut text = format!(
+        "[[device]]\nname = \"{thing}\"\n[device.mqtt]\nendpoint = \"localhost\"\nport = {}\n\
+         root_certificate = \"{thing}/root.pem\"\ncertificate = \"{thing}/certificate.pem\"\n\
+         private_key = \"{thing}/private-key.pem\"\n{}\n[device.agent]\n{}\n",
+        device.port, device.mqtt, device.agent
+    );
+    for target in &device.targets {
+        text.push_str(&format!(
+            "[[device.target]]\nname = \"{}\"\nfile_id = {}\nplugin = \"flash-file\"\n\
+             directory = \"targets/{thing}/{}\"\n",
+            target.name, target.file_id, target.name
+        ));
+        if !target.restart.is_empty() {
+            text.push_str(&format!("restart = {}\n", target.restart));
+        }
+        text.push_str(&target.lines);
+        text.push('\n');
+    }
+    text
+}
+
+/// Bytes of a file.
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

@@ -1,0 +1,6 @@
+//! The daemon as an operator has it: `otad run` as a process, with its files, commands and sockets, at a cloud in a box.
+//!
+//! One program for all of them, so that it is linked once; each module is one subject.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+mod sizes;
