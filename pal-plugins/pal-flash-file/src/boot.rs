@@ -195,6 +195,8 @@ fn take_image(body: &[u8], slot_at: usize, at: usize) -> Option<Option<Image>> {
 /// The tries record. Only the launcher writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tries {
+    /// Goes up with every start that it notes.
+    pub(crate) sequence: u32,
     /// `sequence` of the state record that was in force when the launcher started a slot last.
     pub(crate) record_sequence: u32,
     /// Which one it started.
@@ -225,15 +227,18 @@ impl Launched {
         Ok(match format.load(device)? {
             Stored::Blank => Self::Nothing,
             Stored::Damaged => Self::Unknown,
-            Stored::Valid(latest) => Tries::decode(&latest.body).map_or(Self::Unknown, Self::Last),
+            Stored::Valid(latest) => {
+                Tries::decode(latest.sequence, &latest.body).map_or(Self::Unknown, Self::Last)
+            }
         })
     }
 }
 
 impl Tries {
-    fn decode(body: &[u8]) -> Option<Self> {
+    fn decode(sequence: u32, body: &[u8]) -> Option<Self> {
         // The count in between is between the launcher and itself.
         Some(Self {
+            sequence,
             record_sequence: u32::from_le_bytes(*body.first_chunk()?),
             started: Slot::from_byte(*body.get(8)?)??,
         })

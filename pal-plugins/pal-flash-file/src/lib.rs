@@ -13,17 +13,19 @@
 //!      └──── the next ◄── rejected (3) ◄───────────────────────┘    └──► went back (3)
 //! ```
 //!
-//! Every duty reads both records anew, does a bounded number of small reads and at most one atomic write, and is over
-//! in its first call: there is no state to suspend. It knows nothing of jobs, signatures or digests of its own: what
-//! may be activated the host decides, and the launcher starts only what the host has verified.
+//! Every duty reads both records anew and does a bounded number of small reads and atomic writes. All but `self_test`,
+//! which waits to see that the new image stays up, are over in their first call: there is no state to suspend. It knows
+//! nothing of jobs, signatures or digests of its own: what may be activated the host decides, and the launcher starts
+//! only what the host has verified.
 
 mod boot;
 mod trailer;
 
-use pal_sdk::lent::{BlockDevice, Level, Log};
+use pal_sdk::lent::{BlockDevice, Clock, Level, Log};
 use pal_sdk::{
     Answer, Blob, Description, Duty, Extent, Failure, ImageInfo, Plugin, Setting,
-    TRANSFER_MAX_BYTES, TargetState, Transfer, Version, capability, code, export_plugin, state,
+    TRANSFER_MAX_BYTES, TargetState, Transfer, Version, Wake, capability, code, export_plugin,
+    state,
 };
 
 use boot::{Image, Launched, Next, Read, Record, Slot};
@@ -49,6 +51,24 @@ pub mod sub {
     pub const UNKNOWN: u32 = 8;
     /// No transfer is open.
     pub const NO_TRANSFER: u32 = 9;
+    /// The new image was started again during its self-test: it does not stay up.
+    pub const STARTED_AGAIN: u32 = 10;
+}
+
+/// Time that a new image has to stay up before it passes its self-test. `tries` proves only that the launcher has chosen
+/// the image: one that ends at its first line shows by being started again, so this has to be longer than the service
+/// manager waits before it does that (systemd: `RestartSec=`, 100 ms unless set).
+mod settle {
+    /// The setting.
+    pub(super) const KEY: &str = "settle_ms";
+    /// Unless set: a program that cannot load its libraries or its configuration has ended by then.
+    pub(super) const DEFAULT_MS: u32 = 2000;
+    /// No service manager is told to restart faster.
+    pub(super) const MIN_MS: u32 = 100;
+    /// The longest sleep that the contract knows; who wants to watch for longer has a health command.
+    pub(super) const MAX_MS: u32 = 60_000;
+    /// Time between two looks at `tries`.
+    pub(super) const LOOK_MS: u32 = 500;
 }
 
 /// The plugin; `L` is what it is lent.
@@ -56,6 +76,17 @@ pub mod sub {
 pub struct FlashFile<L> {
     lent: L,
     transfer: Option<Open>,
+    settle_ms: u32,
+    test: Option<Test>,
+}
+
+/// A self-test under way.
+#[derive(Clone, Copy, Debug)]
+struct Test {
+    /// What the launcher had started when it began.
+    launched: Launched,
+    /// When it has passed, by the lent clock.
+    until_ms: u64,
 }
 
 /// A transfer that was created or reopened.
@@ -121,7 +152,7 @@ impl Now {
     }
 }
 
-impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
+impl<L: BlockDevice + Clock + Log + 'static> Plugin for FlashFile<L> {
     type Lent = L;
 
     fn describe() -> Description {
@@ -129,16 +160,19 @@ impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
             name: "pal-flash-file".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kinds: vec!["flash-file".to_owned()],
-            capabilities: capability::DIRECT | capability::REVERT | capability::RUNNING_VERSION,
+            capabilities: capability::DIRECT
+                | capability::REVERT
+                | capability::SELF_TEST
+                | capability::RUNNING_VERSION,
             largest_write: TRANSFER_MAX_BYTES,
             schemas: vec![SCHEMA],
         }
     }
 
     fn open(lent: L, settings: Vec<Setting>, saved: Option<Blob>) -> Result<Self, Failure> {
-        if let Some(setting) = settings.first() {
-            let detail = ["setting `", &setting.key, "`: pal-flash-file has none"];
-            return Err(Failure::bad_argument(&detail.concat()));
+        let mut settle_ms = settle::DEFAULT_MS;
+        for setting in &settings {
+            settle_ms = read_setting(setting)?;
         }
         // Nothing is saved: both records are read anew, and `reopen` brings the transfer.
         match saved {
@@ -146,6 +180,8 @@ impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
             _ => Ok(Self {
                 lent,
                 transfer: None,
+                settle_ms,
+                test: None,
             }),
         }
     }
@@ -258,13 +294,38 @@ impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
         Duty::done()
     }
 
-    /// The launcher has started the new image and it is still the one that runs.
+    /// The launcher has started the new image, and has not had to start it again for as long as configured.
     fn self_test(&mut self) -> Result<Duty, Failure> {
-        let (_, read, now) = self.look()?;
-        match now {
-            Now::Pending(_) if self.may_be_ours(&read.record) => Duty::done(),
-            Now::Settled if self.is_ours(&read.record) => Duty::done(),
-            _ => Err(bad_state(sub::NOT_RUNNING)),
+        self.test = None;
+        let (_, read, launched) = self.records()?;
+        match Now::of(&read.record, launched) {
+            Now::Pending(_) if self.may_be_ours(&read.record) => {}
+            Now::Settled if self.is_ours(&read.record) => return Duty::done(),
+            _ => return Err(bad_state(sub::NOT_RUNNING)),
+        }
+        let until_ms = self.lent.now_ms().saturating_add(self.settle_ms.into());
+        self.test = Some(Test { launched, until_ms });
+        look_again(self.settle_ms)
+    }
+
+    fn step(&mut self, _budget_bytes: u32) -> Result<Duty, Failure> {
+        // Taken: whatever goes wrong now ends the test.
+        let Some(test) = self.test.take() else {
+            return Err(Failure::bad_argument("no duty is under way"));
+        };
+        let (_, read, launched) = self.records()?;
+        if !matches!(Now::of(&read.record, launched), Now::Pending(_)) {
+            return Err(bad_state(sub::NOT_RUNNING));
+        }
+        if launched != test.launched {
+            return Err(bad_state(sub::STARTED_AGAIN));
+        }
+        match test.until_ms.saturating_sub(self.lent.now_ms()) {
+            0 => Duty::done(),
+            left_ms => {
+                self.test = Some(test);
+                look_again(left_ms.try_into().unwrap_or(settle::MAX_MS))
+            }
         }
     }
 
@@ -372,6 +433,7 @@ impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
     }
 
     fn abort(&mut self) -> Result<Duty, Failure> {
+        self.test = None;
         let Some(open) = self.transfer else {
             return Duty::done();
         };
@@ -399,7 +461,7 @@ impl<L: BlockDevice + Log + 'static> Plugin for FlashFile<L> {
 /// Encoding of the saved state: nothing.
 const SCHEMA: u32 = 1;
 
-impl<L: BlockDevice + Log> FlashFile<L> {
+impl<L: BlockDevice + Clock + Log> FlashFile<L> {
     fn regions(&self) -> Result<Regions, Failure> {
         let list = self.lent.regions();
         let find = |name: &str| {
@@ -430,10 +492,18 @@ impl<L: BlockDevice + Log> FlashFile<L> {
 
     /// Read everything anew.
     #[inline(never)]
-    fn look(&self) -> Result<(Regions, Read, Now), Failure> {
+    fn records(&self) -> Result<(Regions, Read, Launched), Failure> {
         let regions = self.regions()?;
         let read = self.record(&regions)?;
-        let now = Now::of(&read.record, Launched::load(&self.lent, regions.tries)?);
+        let launched = Launched::load(&self.lent, regions.tries)?;
+        Ok((regions, read, launched))
+    }
+
+    /// The same, put together.
+    #[inline(never)]
+    fn look(&self) -> Result<(Regions, Read, Now), Failure> {
+        let (regions, read, launched) = self.records()?;
+        let now = Now::of(&read.record, launched);
         Ok((regions, read, now))
     }
 
@@ -516,6 +586,41 @@ impl Regions {
     }
 }
 
+const _: () = assert!(
+    settle::MIN_MS == 100 && settle::MAX_MS == 60_000,
+    "the text of read_setting says so too"
+);
+
+/// The one setting there is.
+fn read_setting(setting: &Setting) -> Result<u32, Failure> {
+    let detail: &[&str] = if setting.key == settle::KEY {
+        match setting.value.parse() {
+            Ok(ms) if (settle::MIN_MS..=settle::MAX_MS).contains(&ms) => return Ok(ms),
+            _ => &[
+                "setting `settle_ms` is \"",
+                &setting.value,
+                "\"; it takes 100 to 60000, in milliseconds",
+            ],
+        }
+    } else {
+        &[
+            "unknown setting `",
+            &setting.key,
+            "`; pal-flash-file has `settle_ms` alone",
+        ]
+    };
+    Err(Failure::bad_argument(&detail.concat()))
+}
+
+/// The self-test goes on for so long.
+fn look_again(left_ms: u32) -> Result<Duty, Failure> {
+    let wake = Wake {
+        after_ms: Some(left_ms.min(settle::LOOK_MS)),
+        ..Wake::default()
+    };
+    Duty::working(0, 0, wake)
+}
+
 /// Tells one transfer from the next in the record: FNV-1a over all that names it. Not a proof of anything; what runs is
 /// proved by the host's digests. Never 0.
 fn tag(transfer: &Transfer) -> u64 {
@@ -552,6 +657,9 @@ const fn why(number: u32) -> &'static str {
         sub::COMMITTED => "the image is committed already",
         sub::NOT_RUNNING => "the new image does not run",
         sub::NO_TRANSFER => "no transfer is open",
+        sub::STARTED_AGAIN => {
+            "the new image does not stay up: it was started again during its self-test"
+        }
         _ => "the launcher's record is damaged: what runs is not known",
     }
 }

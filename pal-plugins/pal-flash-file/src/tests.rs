@@ -10,6 +10,7 @@ use crate::trailer::tests::pack;
 mod cuts;
 mod duties;
 mod launcher;
+mod stay_up;
 
 const SLOT_BYTES: u64 = 4 * 1024;
 const PAYLOAD_BYTES: u64 = 2500;
@@ -132,6 +133,18 @@ impl Bench {
         (state.code, state.running.map(|v| v.minor), state.runs_new)
     }
 
+    /// The whole self-test: the host steps whenever the plugin wants to be woken.
+    fn self_test(&mut self) -> Result<Duty, Failure> {
+        let mut duty = self.plugin.self_test();
+        while let Ok(Duty::Working(working)) = &duty {
+            let wait_ms = working.wake.after_ms.expect("it names a time");
+            assert!((1..=500).contains(&wait_ms), "{wait_ms}");
+            self.fake.world().now_ms += u64::from(wait_ms);
+            duty = self.plugin.step(4096);
+        }
+        duty
+    }
+
     /// The host process restarts: a new instance, and the transfer if there is one.
     fn restart_host(&mut self, transfer: Option<Transfer>) {
         self.plugin = open(&self.fake);
@@ -143,6 +156,13 @@ impl Bench {
 
 fn open(fake: &Fake) -> FlashFile<Fake> {
     FlashFile::open(fake.clone(), Vec::new(), None).unwrap()
+}
+
+fn setting(key: &str, value: &str) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 const DONE: Result<Duty, Failure> = Ok(Duty::Finished(Answer::Nothing));

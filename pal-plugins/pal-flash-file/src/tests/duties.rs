@@ -9,6 +9,7 @@ fn a_description_fits_the_contract() {
     let description = FlashFile::<Fake>::describe();
     assert_eq!(description.kinds, ["flash-file"]);
     assert_eq!(description.capabilities & 0x03, 0x01, "direct");
+    assert_eq!(description.capabilities & 0x10, 0x10, "a self-test");
     assert_eq!(description.largest_write, 131_072);
     assert_eq!(description.schemas, [1]);
 }
@@ -17,11 +18,7 @@ fn a_description_fits_the_contract() {
 fn open_touches_nothing_and_refuses_what_it_does_not_know() {
     let fake = Fake::default();
     assert!(FlashFile::open(fake.clone(), Vec::new(), None).is_ok());
-    let setting = Setting {
-        key: "speed".to_owned(),
-        value: "9".to_owned(),
-    };
-    let failure = FlashFile::open(fake.clone(), vec![setting], None).unwrap_err();
+    let failure = FlashFile::open(fake.clone(), vec![setting("speed", "9")], None).unwrap_err();
     assert_eq!(failure.main, 0xd0);
     assert!(failure.detail.contains("`speed`"));
     let blob = |schema| {
@@ -62,7 +59,7 @@ fn a_whole_update_ends_in_the_other_slot() {
         assert_eq!(bench.plugin.reset(), HOST_RESETS);
         assert_eq!(launcher::launch(&bench.fake), slot);
         assert_eq!(bench.told(), (1, Some(new.minor), Some(true)));
-        assert_eq!(bench.plugin.self_test(), DONE);
+        assert_eq!(bench.self_test(), DONE);
         assert_eq!(bench.plugin.commit(), DONE);
         assert_eq!(bench.told(), (2, Some(new.minor), Some(true)));
         assert_eq!(launcher::launch(&bench.fake), slot);
@@ -288,7 +285,7 @@ fn only_a_running_new_image_is_committed() {
     bench.activate().unwrap();
     assert_eq!(codes(bench.plugin.commit()), not_running);
     launcher::launch(&bench.fake);
-    assert_eq!(bench.plugin.self_test(), DONE);
+    assert_eq!(bench.self_test(), DONE);
     bench.plugin.reject().unwrap();
     assert_eq!(codes(bench.plugin.commit()), not_running);
 }
@@ -307,7 +304,7 @@ fn every_duty_may_be_repeated_without_another_write() {
     let committed = launcher::record(&bench.fake);
     assert_eq!(bench.plugin.commit(), DONE);
     assert_eq!(bench.activate(), DONE);
-    assert_eq!(bench.plugin.self_test(), DONE);
+    assert_eq!(bench.self_test(), DONE);
     assert_eq!(launcher::record(&bench.fake), committed);
 }
 
