@@ -335,6 +335,15 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for FlashFile<L> {
         match now {
             Now::Pending(image) if self.may_be_ours(record) => {
                 self.replace(&regions, &read, image, Next::None, record.tag)?;
+                let old = record.confirmed;
+                let (regions, read, now) = self.look()?;
+                if now == Now::Foreign {
+                    // The launcher went back in between: what was tested is not what runs.
+                    let tag = read.record.tag;
+                    self.replace(&regions, &read, old, Next::Rejected(image), tag)?;
+                    let number = sub::NOT_RUNNING;
+                    return Err(Failure::new(code::COMMIT_FAILED, number, why(number)));
+                }
                 self.say(image.slot, " is confirmed");
                 Duty::done()
             }
@@ -384,7 +393,8 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for FlashFile<L> {
             record.tag,
         )?;
         self.say(image.slot, " is rejected");
-        if runs {
+        // The launcher may have started it in between; if not, it sees the new record before it does.
+        if runs || matches!(self.look()?.2, Now::RejectedRuns(_)) {
             Duty::answer(Answer::HostResets)
         } else {
             Duty::done()

@@ -10,6 +10,7 @@ use crate::trailer::tests::pack;
 mod cuts;
 mod duties;
 mod launcher;
+mod races;
 mod stay_up;
 
 const SLOT_BYTES: u64 = 4 * 1024;
