@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -48,9 +49,21 @@ pub(super) async fn follow(verb: &UpdateVerb) -> Verb {
     }
 }
 
-/// The operator socket of the cloud with this directory.
+/// How long a cloud that has just been started may take until its socket is there.
+const CLOUD_START: Duration = Duration::from_secs(5);
+/// Between two looks.
+const CLOUD_LOOK: Duration = Duration::from_millis(100);
+
+/// The operator socket of the cloud with this directory. Waits a little for one that is only just starting.
 pub(super) async fn connect(cloud: &CloudArg) -> Result<OperatorClient, Failed> {
     let socket = cloud.cloud.join("operator.sock");
+    let looks = CLOUD_START.as_millis() / CLOUD_LOOK.as_millis();
+    for _ in 0..looks {
+        match OperatorClient::connect(&socket).await {
+            Err(OperatorError::Connect { .. }) => tokio::time::sleep(CLOUD_LOOK).await,
+            other => return other.map_err(refused),
+        }
+    }
     OperatorClient::connect(&socket).await.map_err(refused)
 }
 
@@ -302,7 +315,7 @@ fn show_change(change: &Change, progress: &mut Progress, last: &mut Option<Strin
         details(&change.status_details)
     );
     if last.as_deref() != Some(&line) && !change.status.is_terminal() {
-        say(line.trim_end());
+        progress.print(line.trim_end());
         *last = Some(line);
     }
 }
