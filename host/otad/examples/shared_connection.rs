@@ -8,6 +8,8 @@
 //! cargo run --example shared_connection -- pump-1/otad.toml
 //! ```
 
+#![expect(clippy::print_stdout, reason = "its console is what it shows")]
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;

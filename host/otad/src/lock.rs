@@ -2,12 +2,17 @@
 //!
 //! An advisory lock on `<state_dir>/lock`, held by the kernel for as long as the process lives: a killed daemon leaves
 //! nothing to clean up. The file holds the owner's process id, for the message only.
+//!
+//! Whoever may still write holds it: a sync that hangs outlives the gateway that ordered it, and what it writes down
+//! afterwards must not meet the records of the next process. So every piece of work keeps the lock ([`Keeping`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
+use host_runtime::ports::workers::{Work, Workers};
 use rustix::fs::FlockOperation;
 
 use crate::exit::{Exit, Failed};
@@ -16,6 +21,31 @@ use crate::exit::{Exit, Failed};
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+/// Workers whose work keeps the lock until it has ended, whoever has let go of it by then.
+pub(crate) struct Keeping<W> {
+    workers: W,
+    lock: Arc<Lock>,
+}
+
+impl<W> Keeping<W> {
+    pub(crate) fn new(workers: W, lock: Lock) -> Self {
+        Self {
+            workers,
+            lock: Arc::new(lock),
+        }
+    }
+}
+
+impl<W: Workers> Workers for Keeping<W> {
+    fn run(&self, work: Work) {
+        let lock = Arc::clone(&self.lock);
+        self.workers.run(Box::new(move || {
+            work();
+            drop(lock);
+        }));
+    }
 }
 
 /// Take the lock of a state directory, which is created (mode 0700) if need be.
@@ -37,6 +67,17 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         .mode(0o700)
         .create(state_dir)
         .map_err(unusable)?;
+    let metadata = std::fs::metadata(state_dir).map_err(unusable)?;
+    let own = rustix::process::geteuid().as_raw();
+    if let Some(wrong) = wrong_rights(metadata.mode(), metadata.uid(), own) {
+        return Err(Failed::new(
+            Exit::Config,
+            format!(
+                "state directory {} {wrong}: what lies there decides what `otad launch` starts",
+                state_dir.display()
+            ),
+        ));
+    }
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -70,8 +111,22 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
     Ok(Lock { _file: file })
 }
 
+/// Why a directory is not safe from other users.
+fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
+    if owner != 0 && owner != own {
+        return Some(format!(
+            "belongs to uid {owner} and not to root or to uid {own}, chown it"
+        ));
+    }
+    let mode = mode & 0o7777;
+    (mode & 0o022 != 0)
+        .then(|| format!("may be written by group or others (mode {mode:04o}), chmod go-w it"))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -85,5 +140,44 @@ mod tests {
         assert!(failed.text.contains(&process), "{}", failed.text);
         drop(first);
         take(&state).unwrap();
+    }
+
+    #[test]
+    fn work_that_has_not_ended_keeps_the_lock() {
+        #[derive(Default)]
+        struct Held(Mutex<Vec<Work>>);
+        impl Workers for Arc<Held> {
+            fn run(&self, work: Work) {
+                self.0.lock().unwrap().push(work);
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let held: Arc<Held> = Arc::default();
+        let workers = Keeping::new(Arc::clone(&held), take(dir.path()).unwrap());
+        workers.run(Box::new(|| {}));
+        drop(workers);
+        assert_eq!(take(dir.path()).unwrap_err().exit, Exit::Retry);
+        for work in held.0.lock().unwrap().drain(..) {
+            work();
+        }
+        take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_state_directory_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, taken) in [(0o755, true), (0o775, false), (0o777, false), (0o700, true)] {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let end = take(dir.path());
+            assert_eq!(end.is_ok(), taken, "{mode:o}");
+            if let Err(failed) = end {
+                assert_eq!(failed.exit, Exit::Config);
+                assert!(failed.text.contains("chmod go-w"), "{}", failed.text);
+            }
+        }
+        assert_eq!(wrong_rights(0o700, 0, 1000), None);
+        assert_eq!(wrong_rights(0o700, 1000, 1000), None);
+        assert!(wrong_rights(0o700, 1001, 1000).is_some());
     }
 }

@@ -13,6 +13,9 @@ pub struct Progress {
     shown: Option<u64>,
 }
 
+/// The bar moves at least this often, also where nothing arrives.
+const TICK: Duration = Duration::from_millis(200);
+
 /// Plain lines come at each of these steps.
 const STEP_PERCENT: u64 = 10;
 
@@ -28,7 +31,6 @@ impl Progress {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_message(what.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
         Self {
@@ -43,8 +45,19 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
+            if self.shown.replace(0).is_none() {
+                bar.enable_steady_tick(TICK);
+            }
         } else if let Some(line) = self.line(done, total) {
             say(&line);
+        }
+    }
+
+    /// Print a line above the bar.
+    pub fn print(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => say(line),
         }
     }
 

@@ -52,7 +52,7 @@ pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Fact
         ));
     }
     let old = fs::read(&files.record).unwrap_or_default();
-    if Record::newest(&old).is_some() && !place.force {
+    if Record::newest_copy(&old).is_some() && !place.force {
         return Err(Failed::new(
             Exit::Refused,
             format!(
@@ -61,12 +61,13 @@ pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Fact
             ),
         ));
     }
-    lay_down(files, file, &facts).map_err(|e| {
+    let laying = |e: io::Error| {
         Failed::new(
             Exit::Failed,
             format!("laying down the image of \"{}\": {e}", place.target),
         )
-    })?;
+    };
+    lay_slots(files, file).map_err(laying)?;
     let entry = VerifiedImage {
         sha256: facts.sha256,
         size: facts.size,
@@ -82,11 +83,13 @@ pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Fact
             )
         },
     )?;
+    lay_record(files, &facts).map_err(laying)?;
     Ok(facts)
 }
 
-/// Image first, record last: a cut in between leaves a target without an image, or with its old one.
-fn lay_down(files: &Files, image: &Path, facts: &Facts) -> io::Result<()> {
+/// The image, before the list of verified images and the record. A cut leaves a target as it was or, from here to the
+/// record, one that has to be laid down again.
+fn lay_slots(files: &Files, image: &Path) -> io::Result<()> {
     for path in [&files.slot_a, &files.slot_b, &files.record, &files.tries] {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -101,14 +104,27 @@ fn lay_down(files: &Files, image: &Path, facts: &Facts) -> io::Result<()> {
     remove(&files.slot_b)?;
     // Tries of a former life would count for a record of the new one.
     remove(&files.tries)?;
+    for path in [slot, &files.slot_b, &files.tries] {
+        sync_directory(path)?;
+    }
+    Ok(())
+}
+
+/// The record comes last: what it names has to be in its place and in the list of verified images.
+fn lay_record(files: &Files, facts: &Facts) -> io::Result<()> {
     let draft = draft_of(&files.record);
     let mut file = File::create(&draft)?;
     file.write_all(&first_record(facts))?;
     file.sync_all()?;
     fs::rename(&draft, &files.record)?;
-    match slot.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+    sync_directory(&files.record)
+}
+
+/// Make a name durable, or its absence.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
     }
 }
 
@@ -167,6 +183,15 @@ mod tests {
 
     impl Bench {
         fn init(&self, bytes: &[u8], force: bool) -> Result<Facts, Failed> {
+            self.init_with(&self.state, bytes, force)
+        }
+
+        fn init_with(
+            &self,
+            state: &dyn StateDir,
+            bytes: &[u8],
+            force: bool,
+        ) -> Result<Facts, Failed> {
             let file = self.dir.path().join("image");
             fs::write(&file, bytes).unwrap();
             let place = Place {
@@ -176,7 +201,7 @@ mod tests {
                 slot_size_bytes: 32,
                 force,
             };
-            init(&place, &file, &self.state)
+            init(&place, &file, state)
         }
 
         fn launch(&self) -> (Slot, Reason) {
@@ -212,5 +237,56 @@ mod tests {
             assert_eq!(bench.init(bytes, true).unwrap_err().exit, Exit::Refused);
         }
         assert_eq!(fs::read(&bench.files.slot_a).unwrap(), [7; 32]);
+    }
+
+    /// A state directory whose medium fails at the store of this number.
+    struct Failing<'a> {
+        inner: &'a FileStateDir,
+        at: usize,
+        stores: std::sync::atomic::AtomicUsize,
+    }
+
+    impl StateDir for Failing<'_> {
+        fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+            self.inner.load(name)
+        }
+
+        fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            let number = self
+                .stores
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if number == self.at {
+                return Err(io::Error::other("power cut"));
+            }
+            self.inner.store(name, bytes)
+        }
+
+        fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+            self.inner.append(name, bytes, sync)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.inner.remove(name)
+        }
+
+        fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+            self.inner.list(prefix)
+        }
+    }
+
+    #[test]
+    fn an_init_that_was_cut_can_be_repeated_without_force() {
+        for at in 0..2 {
+            let bench = bench();
+            let failing = Failing {
+                inner: &bench.state,
+                at,
+                stores: Default::default(),
+            };
+            let failed = bench.init_with(&failing, b"#!/bin/sh\n", false);
+            assert_eq!(failed.unwrap_err().exit, Exit::Failed, "store {at}");
+            bench.init(b"#!/bin/sh\n", false).unwrap();
+            assert_eq!(bench.launch(), (Slot::A, Reason::Confirmed));
+        }
     }
 }

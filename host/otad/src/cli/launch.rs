@@ -24,11 +24,20 @@ pub(super) fn follow(args: &LaunchArgs) -> Verb {
         )
     };
     let state = FileStateDir::open(state_dir).map_err(unreadable)?;
-    let verified = verified_record::list(&state, &device.name.value, &target.name.value)
-        .map_err(unreadable)?;
-    let is_verified = |digest: &[u8; 32]| verified.iter().any(|v| v.sha256 == *digest);
+    let list = || {
+        verified_record::list(&state, &device.name.value, &target.name.value).map_err(unreadable)
+    };
+    list()?;
+    // Asked anew each time: an image may be verified and marked while the launcher takes digests.
+    let is_verified = |digest: &[u8; 32]| match list() {
+        Ok(verified) => verified.iter().any(|v| v.sha256 == *digest),
+        Err(failed) => {
+            tracing::warn!("{failed}");
+            false
+        }
+    };
     let (choice, program) = launch::prepare(&files, target.tries_max, is_verified)?;
-    let version = verified
+    let version = list()?
         .iter()
         .find(|v| v.sha256 == choice.image.sha256)
         .and_then(|v| v.version)

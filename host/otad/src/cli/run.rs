@@ -1,5 +1,7 @@
 //! `otad run`.
 
+use std::time::Duration;
+
 use super::args::RunArgs;
 use super::load;
 use crate::console;
@@ -8,6 +10,10 @@ use crate::exit::{Exit, Failed, Verb};
 
 /// Threads of the daemon: one for the devices, one for what must not wait for them. Hashing and fsync have their own.
 const WORKER_THREADS: usize = 2;
+
+/// How long work that is under way at the end (a sync, reading an image back) may take before it is cut off. It keeps
+/// the lock of the state directory until it has ended or the process has, so that it never meets the next daemon.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn follow(args: &RunArgs) -> Verb {
     let config = load(&args.config)?;
@@ -18,5 +24,7 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
         .enable_all()
         .build()
         .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?;
-    runtime.block_on(daemon::run(config))
+    let ended = runtime.block_on(daemon::run(config));
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    ended
 }

@@ -50,6 +50,9 @@ fn number(value: &Value, key: &str) -> u64 {
 
 /// The C demo's line, and how far the download is.
 fn short(device: &Value) -> String {
+    if let Some(why) = device["failed"].as_str() {
+        return format!("{}  no status: {why}", text(device, "device"));
+    }
     let counters = &device["counters"];
     let mut line = format!(
         "{}  State: {}  Received: {}  Queued: {}  Processed: {}  Dropped: {}",
@@ -73,6 +76,9 @@ fn short(device: &Value) -> String {
 
 fn long(device: &Value) -> String {
     let mut lines = vec![short(device)];
+    if device["failed"].is_string() {
+        return lines.remove(0);
+    }
     let connection = &device["connection"];
     if device["connected"] == true {
         lines.push(format!("  connected to {}", text(connection, "endpoint")));
@@ -170,6 +176,13 @@ mod tests {
             short(&device()),
             "pump-1  State: WaitingForFileBlock  Received: 5  Queued: 4  Processed: 3  Dropped: 1  file 0 Receiving 3/512"
         );
+    }
+
+    #[test]
+    fn a_device_that_says_nothing_is_one_line_with_the_reason() {
+        let device = serde_json::json!({ "device": "pump-1", "failed": "its record is damaged" });
+        let line = "pump-1  no status: its record is damaged";
+        assert_eq!((short(&device), long(&device)), (line.into(), line.into()));
     }
 
     #[test]

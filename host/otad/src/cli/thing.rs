@@ -1,6 +1,7 @@
 //! `otad thing create`: a thing's credentials and a configuration that needs no editing.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use host_cloud::operator::OperatorClient;
@@ -77,7 +78,12 @@ fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Faile
         Failed::chain(Exit::Failed, &path.display().to_string(), e)
     };
     let trust = out.join("trust");
-    fs::create_dir_all(&trust).map_err(|e| io(&trust, &e))?;
+    // A trust directory that the group may write is refused, and the umask may say so.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&trust)
+        .map_err(|e| io(&trust, &e))?;
     let copies: [(&PathBuf, PathBuf); 4] = [
         (&info.root_path, out.join("root.pem")),
         (&thing.certificate_path, out.join("certificate.pem")),

@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::reader::{Located, Reader, Sink};
 use super::tree::Table;
+use crate::control::server::PATH_MAX_BYTES;
 
 /// Plugins that are part of otad.
 pub const BUILTIN_PLUGINS: &[&str] = &["flash-file"];
@@ -66,13 +67,11 @@ fn daemon(root: &Reader<'_>) -> Daemon {
         value: state_dir.value.join("control.sock"),
         origin: state_dir.origin.clone(),
     });
-    // Linux: sockaddr_un.sun_path has 108 bytes with its NUL.
-    const SOCKET_PATH_MAX_BYTES: usize = 107;
     let length = control_socket.value.as_os_str().len();
-    if length > SOCKET_PATH_MAX_BYTES {
+    if length > PATH_MAX_BYTES {
         section.sink.advise(
             &control_socket.origin,
-            format!("the path of the control socket has {length} bytes, the kernel takes {SOCKET_PATH_MAX_BYTES}"),
+            format!("the path of the control socket has {length} bytes, there is room for {PATH_MAX_BYTES}"),
             "set `control_socket` to a shorter path, such as \"/run/otad/control.sock\"",
         );
     }

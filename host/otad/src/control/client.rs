@@ -47,13 +47,17 @@ impl Client {
         let mut line =
             serde_json::to_vec(request).map_err(|e| Failed::chain(Exit::Usage, "request", &e))?;
         line.push(b'\n');
-        stream.write_all(&line).await.map_err(lost)?;
+        // A daemon that turns a peer away does not read the request, but has answered.
+        let sent = stream.write_all(&line).await;
         let mut reader = BufReader::new(stream);
         loop {
             line.clear();
             let mut limited = (&mut reader).take(ANSWER_MAX_BYTES as u64);
             let n = limited.read_until(b'\n', &mut line).await.map_err(lost)?;
             if n == 0 {
+                if let Err(e) = sent {
+                    return Err(lost(e));
+                }
                 return Err(Failed::new(
                     Exit::Retry,
                     "the daemon ended before it answered",

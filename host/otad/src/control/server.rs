@@ -14,20 +14,34 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::group;
-use super::protocol::{Answer, Body, REQUEST_MAX_BYTES, Refusal, Request};
+use super::protocol::{Answer, Body, REQUEST_MAX_BYTES, Refusal, Request, Verb};
 use crate::exit::Exit;
 
-/// Connections at a time: a handful of operators and scripts; the next one waits.
+/// Requests at a time: a handful of operators and scripts. The next one is told to come again, so that nobody waits
+/// without a word.
 const CONNECTIONS_MAX: usize = 32;
+
+/// Of `events --follow` at a time, beside the other requests: they stay for as long as their reader likes.
+const FOLLOWERS_MAX: usize = 16;
+
+/// How long a reader may leave an answer lying before it is taken for gone.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a peer may take to send its request.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Items on their way to a slow reader.
 const ITEMS_MAX: usize = 64;
+
+/// Longest path of a control socket. Linux: `sockaddr_un.sun_path` has 108 bytes with its NUL, and the socket is bound
+/// under a longer name first.
+pub const PATH_MAX_BYTES: usize = 108 - 1 - DRAFT.len();
+
+/// Ending of the name under which the socket is bound first.
+const DRAFT: &str = ".new";
 
 /// What the verbs do.
 pub trait Backend: Send + Sync + 'static {
@@ -91,7 +105,7 @@ impl Server {
         }
         // Bound under another name first: the real name never has a wrong mode.
         let mut draft = path.as_os_str().to_owned();
-        draft.push(".new");
+        draft.push(DRAFT);
         let draft = PathBuf::from(draft);
         remove(&draft)?;
         let listener = UnixListener::bind(&draft)?;
@@ -109,19 +123,24 @@ impl Server {
 
     /// Serve until dropped.
     pub async fn serve<B: Backend>(self, backend: Arc<B>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Places {
+            requests: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        };
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
+                    let Ok(place) = Arc::clone(&places.requests).try_acquire_owned() else {
+                        turn_away(&stream);
+                        continue;
+                    };
                     let (backend, access) = (Arc::clone(&backend), self.access);
+                    let places = places.clone();
                     tokio::spawn(async move {
-                        if let Err(e) = connection(stream, access, &*backend).await {
+                        if let Err(e) = connection(stream, access, &*backend, &places, place).await
+                        {
                             tracing::debug!("control connection: {e}");
                         }
-                        drop(place);
                     });
                 }
                 Err(e) => {
@@ -142,6 +161,28 @@ impl Drop for Server {
     }
 }
 
+/// What is free.
+#[derive(Clone)]
+struct Places {
+    requests: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
+
+/// A worded refusal that costs no task: it fits the buffer of a socket that nothing was sent on.
+fn turn_away(stream: &UnixStream) {
+    let line = Answer::line(Body::Error(busy(CONNECTIONS_MAX, "requests")));
+    if let Err(e) = stream.try_write(&line) {
+        tracing::debug!("control socket: a connection is turned away without a word: {e}");
+    }
+}
+
+fn busy(max: usize, what: &str) -> Refusal {
+    Refusal::new(
+        Exit::Retry,
+        format!("the daemon is busy with {max} {what}, its limit; try again when one has ended"),
+    )
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -149,7 +190,13 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn connection<B: Backend>(stream: UnixStream, access: Access, backend: &B) -> io::Result<()> {
+async fn connection<B: Backend>(
+    stream: UnixStream,
+    access: Access,
+    backend: &B,
+    places: &Places,
+    mut place: OwnedSemaphorePermit,
+) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let (reader, mut writer) = stream.into_split();
     if !allowed(access, &peer) {
@@ -165,7 +212,7 @@ async fn connection<B: Backend>(stream: UnixStream, access: Access, backend: &B)
                 peer.uid()
             ),
         );
-        return writer.write_all(&Answer::line(Body::Error(refusal))).await;
+        return write(&mut writer, Body::Error(refusal)).await;
     }
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -185,6 +232,15 @@ async fn connection<B: Backend>(stream: UnixStream, access: Access, backend: &B)
         Some(text) => Err(Refusal::new(Exit::Usage, text)),
         None => Request::parse(&line),
     };
+    let request = request.and_then(|request| {
+        if let Verb::Events { follow: true, .. } = request.verb {
+            // The place among the requests is free again with this.
+            place = Arc::clone(&places.followers)
+                .try_acquire_owned()
+                .map_err(|_| busy(FOLLOWERS_MAX, "followers of events"))?;
+        }
+        Ok(request)
+    });
     let body = match request {
         Err(refusal) => Body::Error(refusal),
         Ok(request) => match follow(request, backend, &mut reader, &mut writer).await? {
@@ -192,7 +248,21 @@ async fn connection<B: Backend>(stream: UnixStream, access: Access, backend: &B)
             None => return Ok(()),
         },
     };
-    writer.write_all(&Answer::line(body)).await
+    write(&mut writer, body).await?;
+    drop(place);
+    Ok(())
+}
+
+/// Write one line to a reader that takes it in time.
+async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), body: Body) -> io::Result<()> {
+    let line = Answer::line(body);
+    match tokio::time::timeout(WRITE_WAIT, writer.write_all(&line)).await {
+        Ok(end) => end,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the reader does not take its answer",
+        )),
+    }
 }
 
 fn allowed(access: Access, peer: &UCred) -> bool {
@@ -214,10 +284,10 @@ async fn follow<B: Backend>(
         tokio::select! {
             // Items first, or the answer would overtake them.
             biased;
-            Some(item) = items.recv() => writer.write_all(&Answer::line(Body::Item(item))).await?,
+            Some(item) = items.recv() => write(writer, Body::Item(item)).await?,
             result = &mut call => {
                 while let Ok(item) = items.try_recv() {
-                    writer.write_all(&Answer::line(Body::Item(item))).await?;
+                    write(writer, Body::Item(item)).await?;
                 }
                 return Ok(Some(result.map_or_else(Body::Error, Body::Ok)));
             }

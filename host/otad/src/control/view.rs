@@ -27,6 +27,12 @@ pub fn device(status: &DeviceStatus, connection: Option<&host_mqtt::ConnectionSt
     value
 }
 
+/// A device that says nothing of itself, and why.
+#[must_use]
+pub fn silent(device: &str, why: &str) -> Value {
+    json!({ "device": device, "failed": why })
+}
+
 fn target(report: &TargetReport) -> Value {
     let mut value = serde_json::to_value(report).unwrap_or_default();
     value["running_version"] = json!(running_version(report));

@@ -1,5 +1,7 @@
 //! What the control socket's verbs do to the devices.
 
+use std::time::Duration;
+
 use host_runtime::agent::{Command, OfferAnswer};
 use host_runtime::status::DeviceStatus;
 use host_runtime::supervisor::DeviceHandle;
@@ -19,8 +21,21 @@ const EVENTS_AT_A_TIME: usize = 32;
 /// `main` of a failed self-test that an operator has decided: the application rejected the image (OTA_SetImageState).
 const REJECTED_BY_OPERATOR: u8 = 0;
 
+/// How long a device may take to say how it is. It answers within milliseconds, unless it waits for a medium.
+const STATUS_MAX: Duration = Duration::from_secs(5);
+
 /// The devices of a daemon.
-pub(super) struct Devices(pub(super) Vec<ConnectedDevice>);
+pub(super) struct Devices {
+    pub(super) running: Vec<ConnectedDevice>,
+    pub(super) failed: Vec<FailedDevice>,
+}
+
+/// A device that could not be set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FailedDevice {
+    pub(super) name: String,
+    pub(super) why: String,
+}
 
 impl Backend for Devices {
     async fn call(&self, request: Request, items: mpsc::Sender<Value>) -> Result<Value, Refusal> {
@@ -70,36 +85,61 @@ impl Backend for Devices {
 
 impl Devices {
     fn one(&self, name: Option<&str>) -> Result<&ConnectedDevice, Refusal> {
-        let names = || {
-            let names: Vec<&str> = self.0.iter().map(|d| d.handle.name()).collect();
-            names.join(", ")
-        };
-        match (name, &self.0[..]) {
-            (Some(name), all) => all.iter().find(|d| d.handle.name() == name).ok_or_else(|| {
-                Refusal::new(
-                    Exit::Nothing,
-                    format!("no device \"{name}\"; there are: {}", names()),
-                )
-            }),
-            (None, [only]) => Ok(only),
-            (None, _) => Err(Refusal::new(
+        let named = |name: &str| self.running.iter().find(|d| d.handle.name() == name);
+        match (name, &self.running[..], &self.failed[..]) {
+            (Some(name), ..) => named(name).ok_or_else(|| self.missing(name)),
+            (None, [only], []) => Ok(only),
+            (None, ..) => Err(Refusal::new(
                 Exit::Usage,
-                format!("which device? name one with --device: {}", names()),
+                format!("which device? name one with --device: {}", self.names()),
             )),
         }
     }
 
-    async fn status(&self, name: Option<&str>) -> Result<Value, Refusal> {
-        let devices: Vec<&ConnectedDevice> = match name {
-            Some(_) => vec![self.one(name)?],
-            None => self.0.iter().collect(),
-        };
-        let mut list = Vec::with_capacity(devices.len());
-        for device in devices {
-            let status = device.handle.status().await;
-            list.push(view::device(&status, Some(&device.connection.status())));
+    /// Why there is no running device of this name.
+    fn missing(&self, name: &str) -> Refusal {
+        match self.failed.iter().find(|d| d.name == name) {
+            Some(device) => Refusal::new(
+                Exit::Failed,
+                format!("device \"{name}\" does not run: {}", device.why),
+            ),
+            None => Refusal::new(
+                Exit::Nothing,
+                format!("no device \"{name}\"; there are: {}", self.names()),
+            ),
         }
-        Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "devices": list }))
+    }
+
+    fn names(&self) -> String {
+        let running = self.running.iter().map(|d| d.handle.name());
+        let failed = self.failed.iter().map(|d| d.name.as_str());
+        running.chain(failed).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The devices, those that do not run too; always answered.
+    async fn status(&self, name: Option<&str>) -> Result<Value, Refusal> {
+        let wanted = |other: &str| name.is_none_or(|name| name == other);
+        let mut list = Vec::new();
+        for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
+            let asked = tokio::time::timeout(STATUS_MAX, device.handle.status());
+            list.push(match asked.await {
+                Ok(status) => view::device(&status, Some(&device.connection.status())),
+                Err(_) => {
+                    let why = format!(
+                        "no answer within {} s; it waits for its storage, or is broken",
+                        STATUS_MAX.as_secs()
+                    );
+                    view::silent(device.handle.name(), &why)
+                }
+            });
+        }
+        for device in self.failed.iter().filter(|d| wanted(&d.name)) {
+            list.push(view::silent(&device.name, &device.why));
+        }
+        match name {
+            Some(name) if list.is_empty() => Err(self.missing(name)),
+            Some(_) | None => Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "devices": list })),
+        }
     }
 }
 
@@ -250,6 +290,35 @@ mod tests {
         assert!(none.text.contains("WaitingForActivation"), "{}", none.text);
         let unknown = concerned(&all, Some("x"), is_testing).unwrap_err();
         assert!(unknown.text.contains("there are: mcu"), "{}", unknown.text);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_could_not_be_set_up_is_shown_with_its_reason_and_takes_no_commands() {
+        let devices = Devices {
+            running: Vec::new(),
+            failed: vec![FailedDevice {
+                name: "pump-1".to_owned(),
+                why: "its record is damaged".to_owned(),
+            }],
+        };
+        for name in [None, Some("pump-1")] {
+            let status = devices.status(name).await.unwrap();
+            assert_eq!(status["devices"][0]["device"], "pump-1");
+            assert_eq!(status["devices"][0]["failed"], "its record is damaged");
+        }
+        let refusal = devices.one(Some("pump-1")).unwrap_err();
+        assert!(
+            refusal.text.contains("its record is damaged"),
+            "{}",
+            refusal.text
+        );
+        let unknown = devices.status(Some("pump-2")).await.unwrap_err();
+        assert_eq!(unknown.exit, "nothing");
+        assert!(
+            unknown.text.contains("there are: pump-1"),
+            "{}",
+            unknown.text
+        );
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! `otad run`: the life of the daemon process.
 //!
 //! ```text
-//! configuration, checks ─▶ lock ─▶ gateway ─▶ devices, control socket ─▶ SIGTERM, SIGINT ─▶ stop, DISCONNECT, exit 0
+//! configuration, checks ─▶ lock ─▶ gateway ─▶ control socket, devices ─▶ SIGTERM, SIGINT ─▶ stop, DISCONNECT, exit 0
 //!                                                      └─▶ file 0 is otad itself ─▶ the same, exit 4
 //! ```
 //!
 //! A stopped daemon ends its devices without telling their agents: what they do goes on from the journal at the next
-//! start. Not here: what a device is made of (`gateway`).
+//! start. The end is bounded: a second signal, or too long a wait, ends the process at once (`signals.rs`). Not here:
+//! what a device is made of (`gateway`).
 
 mod backend;
+mod signals;
 mod story;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use host_runtime::types::FileId;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config, ConfigError};
@@ -23,7 +24,8 @@ use crate::control::group;
 use crate::control::server::{Access, Server};
 use crate::exit::{Exit, Failed, Verb};
 use crate::gateway::{ConnectedDevice, Gateway};
-use backend::Devices;
+use backend::{Devices, FailedDevice};
+use signals::Signals;
 
 /// How long an orderly end may take; service managers wait 90 s before they kill.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -33,6 +35,8 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 enum Ending {
     Signal(&'static str),
     Restart(FileId),
+    /// Every device has ended by itself: the service manager starts the daemon again, and all of them with it.
+    Alone,
 }
 
 /// Run until a signal, or until a target that is otad itself is to be restarted.
@@ -44,12 +48,63 @@ pub async fn run(config: Config) -> Verb {
     tracing::info!("otad version {}", env!("CARGO_PKG_VERSION"));
     check(&config)?;
     let access = access(&config)?;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::listen()?;
     let gateway = Gateway::open(config)?;
     tracing::info!("agent {}", gateway.agent());
-    let config = gateway.config();
-    let mut devices = Vec::with_capacity(config.devices.len());
-    for device in &config.devices {
+    let socket = &gateway.config().daemon.control_socket.value;
+    // Before anything is connected: whoever asks while the devices are set up waits for the answer.
+    let server = Server::bind(socket, access).map_err(|e| {
+        Failed::new(
+            Exit::Failed,
+            format!("control socket {}: {e}", socket.display()),
+        )
+    })?;
+    let Devices { running, failed } = connect(&gateway)?;
+    let mut tasks = JoinSet::new();
+    for device in &running {
+        tasks.spawn(story::tell(device.handle.clone()));
+    }
+    let backend = Arc::new(Devices {
+        running: running.clone(),
+        failed,
+    });
+    tasks.spawn(server.serve(backend));
+    tracing::info!("ready; control socket {}", socket.display());
+
+    let ending = tokio::select! {
+        name = signals.next() => Ending::Signal(name),
+        file = restart_requested(&running) => Ending::Restart(file),
+        () = all_ended(&running) => Ending::Alone,
+    };
+    signals.end();
+    match ending {
+        Ending::Signal(name) => tracing::info!("{name}: stopping"),
+        Ending::Restart(file) => {
+            tracing::info!("file {file} is this program: stopping, to be started again");
+        }
+        Ending::Alone => tracing::error!("no device is left: stopping"),
+    }
+    if tokio::time::timeout(STOP_MAX, stop(running)).await.is_err() {
+        tracing::warn!("not everything ended within {} s", STOP_MAX.as_secs());
+    }
+    tasks.shutdown().await;
+    Ok(match ending {
+        Ending::Signal(_) => Exit::Done,
+        Ending::Restart(_) => Exit::RestartPending,
+        Ending::Alone => Exit::Failed,
+    })
+}
+
+/// Set up every device. One that cannot be (a damaged record, a refused journal, a missing plugin) is logged and shown
+/// in the status; the others go on.
+///
+/// # Errors
+/// None can be: those of the first.
+fn connect(gateway: &Gateway) -> Result<Devices, Failed> {
+    let mut running = Vec::new();
+    let mut failed = Vec::new();
+    let mut first = None;
+    for device in &gateway.config().devices {
         let name = &device.name.value;
         let mqtt = &device.mqtt;
         tracing::info!(
@@ -59,41 +114,44 @@ pub async fn run(config: Config) -> Verb {
             mqtt.endpoint.value,
             mqtt.port
         );
-        devices.push(gateway.connect(name)?);
-    }
-    let socket = &config.daemon.control_socket.value;
-    let server = Server::bind(socket, access).map_err(|e| {
-        Failed::new(
-            Exit::Failed,
-            format!("control socket {}: {e}", socket.display()),
-        )
-    })?;
-    let mut tasks = JoinSet::new();
-    for device in &devices {
-        tasks.spawn(story::tell(device.handle.clone()));
-    }
-    let backend = Arc::new(Devices(devices.clone()));
-    tasks.spawn(server.serve(backend));
-    tracing::info!("ready; control socket {}", socket.display());
-
-    let ending = tokio::select! {
-        name = signals.next() => Ending::Signal(name),
-        file = restart_requested(&devices) => Ending::Restart(file),
-    };
-    match ending {
-        Ending::Signal(name) => tracing::info!("{name}: stopping"),
-        Ending::Restart(file) => {
-            tracing::info!("file {file} is this program: stopping, to be started again");
+        match gateway.connect(name) {
+            Ok(device) => running.push(device),
+            Err(error) => {
+                let error = Failed::from(error);
+                tracing::error!(
+                    "{name}: does not run until this is mended and otad started again: {}",
+                    error.text
+                );
+                failed.push(FailedDevice {
+                    name: name.clone(),
+                    why: error.text.clone(),
+                });
+                first.get_or_insert(error);
+            }
         }
     }
-    if tokio::time::timeout(STOP_MAX, stop(devices)).await.is_err() {
-        tracing::warn!("not everything ended within {} s", STOP_MAX.as_secs());
+    match first {
+        Some(error) if running.is_empty() => Err(error),
+        Some(_) | None => Ok(Devices { running, failed }),
     }
-    tasks.shutdown().await;
-    Ok(match ending {
-        Ending::Signal(_) => Exit::Done,
-        Ending::Restart(_) => Exit::RestartPending,
-    })
+}
+
+/// Wait until no device is left, and say of each that ends that it has: nobody has stopped it.
+async fn all_ended(devices: &[ConnectedDevice]) {
+    let mut waiting = JoinSet::new();
+    for device in devices {
+        let handle = device.handle.clone();
+        waiting.spawn(async move { handle.stopped().await });
+    }
+    while let Some(ended) = waiting.join_next().await {
+        if let Ok(status) = ended {
+            let why = status
+                .last_error
+                .as_deref()
+                .unwrap_or("its agent was shut down");
+            tracing::error!("{}: has ended: {why}", status.device);
+        }
+    }
 }
 
 /// First the devices, so that nothing new is sent; then the connections, in order.
@@ -158,29 +216,4 @@ fn access(config: &Config) -> Result<Access, Failed> {
         owner: rustix::process::geteuid().as_raw(),
         group,
     })
-}
-
-/// The signals that end the daemon.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failed> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| Failed::chain(Exit::Failed, "listening for signals", &e))
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

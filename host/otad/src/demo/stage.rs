@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -97,7 +98,9 @@ impl Stage {
             .map_err(cloud_failed)?;
         let signer = self.cloud.code_signing().map_err(cloud_failed)?;
         let write = || -> io::Result<()> {
-            fs::create_dir(dir.join("trust"))?;
+            fs::DirBuilder::new()
+                .mode(0o755)
+                .create(dir.join("trust"))?;
             fs::copy(&device.root_path, dir.join("root.pem"))?;
             fs::copy(&device.certificate_path, dir.join("certificate.pem"))?;
             // Permissions come along: the key stays 0600.

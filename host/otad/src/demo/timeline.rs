@@ -133,7 +133,11 @@ impl Timeline {
 
     fn print(&mut self, at: Duration, text: &str, took: Option<Duration>) {
         let took = took.map_or_else(String::new, |t| format!("  +{:.3} s", t.as_secs_f64()));
-        say(&format!("{:>9.3} s  {text:<14}{took}", at.as_secs_f64()));
+        let line = format!("{:>9.3} s  {text:<14}{took}", at.as_secs_f64());
+        match &self.progress {
+            Some(progress) => progress.print(line.trim_end()),
+            None => say(line.trim_end()),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use host_runtime::types::Setting;
 
 use crate::config::{Config, Device, Mqtt, PluginChoice, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
-use crate::lock::{self, Lock};
+use crate::lock::{self, Keeping};
 
 /// Why a gateway or one of its devices cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +137,8 @@ impl From<GatewayError> for Failed {
     }
 }
 
-/// Everything that the devices of one configuration share. It holds the lock of the state directory.
+/// Everything that the devices of one configuration share. It holds the lock of the state directory, and so do its
+/// devices, until the last of them and the last work begun for them has ended.
 pub struct Gateway {
     config: Config,
     engine: Arc<Engine>,
@@ -145,7 +146,6 @@ pub struct Gateway {
     trust: TrustStore,
     ports: DevicePorts,
     plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
-    _lock: Lock,
 }
 
 /// A device with a connection of its own.
@@ -181,7 +181,7 @@ impl Gateway {
         })?;
         let ports = DevicePorts {
             state: Arc::new(state),
-            workers: Arc::new(BlockingPool::current()),
+            workers: Arc::new(Keeping::new(BlockingPool::current(), lock)),
             commands: Arc::new(TokioCommands::current()),
             clock: Arc::new(SystemClock::new()),
             seed: Arc::new(SystemSeed::new().map_err(GatewayError::Random)?),
@@ -193,7 +193,6 @@ impl Gateway {
             agent,
             ports,
             plugins: Mutex::default(),
-            _lock: lock,
         })
     }
 
@@ -278,10 +277,14 @@ impl Gateway {
         let transport = connection
             .attach(name, pending.mailbox(), replies)
             .map_err(no_client)?;
-        Ok(ConnectedDevice {
-            handle: pending.start(Box::new(transport))?,
-            connection,
-        })
+        match pending.start(Box::new(transport)) {
+            Ok(handle) => Ok(ConnectedDevice { handle, connection }),
+            Err(error) => {
+                // Nobody is there to use it, and by itself it would go on.
+                tokio::spawn(async move { connection.stop().await });
+                Err(error.into())
+            }
+        }
     }
 
     fn device(&self, name: &str) -> Result<&Device, GatewayError> {

@@ -4,6 +4,7 @@
 //! record armed, tries left    count a try, sync it, exec the next slot
 //! record armed, none left     note the old slot, sync, exec the confirmed slot: the plugin sees that it went back
 //! otherwise                   exec the confirmed slot
+//! record changed meanwhile    begin anew
 //! ```
 //!
 //! The launcher belongs to the installed otad, never to a slot: it is what is left when a slot does not start. It starts
@@ -128,45 +129,65 @@ pub fn choose(
     }
 }
 
+/// Times that the launcher begins anew because the record has changed meanwhile, or a try could not be noted. The record
+/// changes some three times an update.
+const ROUNDS_MAX: u32 = 8;
+
 /// Decide, note, make executable; what is left is to exec.
+///
+/// Digests take seconds, and the plugin does not wait: what was decided counts only if the record is still the same
+/// once it is noted durably. The plugin looks at the note after it has written the record, so one of the two sees the
+/// other.
 ///
 /// # Errors
 /// [`Exit::Nothing`] if no image was ever laid down, [`Exit::Unverified`] if no slot holds what was verified,
-/// [`Exit::Failed`] if the records cannot be read or written.
+/// [`Exit::Failed`] if the record cannot be read, or does not stop changing.
 pub fn prepare(
     files: &Files,
     tries_max: u32,
     is_verified: impl Fn(&[u8; 32]) -> bool,
 ) -> Result<(Choice, PathBuf), Failed> {
-    let region = read_region(&files.record)?;
-    let Some((_, record)) = Record::newest(&region) else {
-        let (exit, what) = if record::is_blank(&region) {
-            (Exit::Nothing, "holds no record; lay down the first image")
-        } else {
-            (
-                Exit::Unverified,
-                "both copies of the record are damaged; lay down an image anew",
-            )
-        };
-        let path = files.record.display();
-        return Err(Failed::new(
-            exit,
-            format!("{path}: {what} with `otad target init TARGET FILE`"),
-        ));
-    };
-    // One launch at a time counts; the lock goes with the file.
-    let file = open_tries(&files.tries)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
-        .map_err(|e| storage(&files.tries, &e.into()))?;
-    let region = read_region(&files.tries)?;
-    let tries = Tries::newest(&region).map(|t| t.1);
-    let fit = |image: &Image| fit(files.slot(image.slot), image, &is_verified);
-    let choice = choose(&record, tries, tries_max, |next| match fit(next) {
-        Ok(()) => true,
-        Err(failed) => {
-            tracing::warn!("{failed}");
-            false
+    // Before any note is made: without a record there is nothing to launch.
+    decode(&files.record, &read_region(&files.record)?)?;
+    let mut notes = Notes::open(&files.tries);
+    for _ in 0..ROUNDS_MAX {
+        let record = decode(&files.record, &read_region(&files.record)?)?;
+        let choice = decide(files, &record, &notes, tries_max, &is_verified)?;
+        let noted = notes.write(choice.note);
+        if !noted && matches!(choice.reason, Reason::Try { .. }) {
+            continue;
         }
+        let path = files.slot(choice.image.slot).to_owned();
+        make_executable(&path).map_err(|e| storage(&path, &e))?;
+        if decode(&files.record, &read_region(&files.record)?)? == record {
+            return Ok((choice, path));
+        }
+        tracing::info!("the record has changed meanwhile; deciding anew");
+    }
+    Err(Failed::new(
+        Exit::Failed,
+        format!(
+            "{}: has changed {ROUNDS_MAX} times while the launcher was deciding; start it again",
+            files.record.display()
+        ),
+    ))
+}
+
+/// Which slot, of those that hold what the record says.
+fn decide(
+    files: &Files,
+    record: &Record,
+    notes: &Notes<'_>,
+    tries_max: u32,
+    is_verified: &impl Fn(&[u8; 32]) -> bool,
+) -> Result<Choice, Failed> {
+    let fit = |image: &Image| fit(files.slot(image.slot), image, is_verified);
+    // A try that is not noted would be repeated for ever, and nobody would know what runs.
+    let choice = choose(record, notes.newest(), tries_max, |next| {
+        notes.is_good
+            && fit(next)
+                .inspect_err(|failed| tracing::warn!("{failed}"))
+                .is_ok()
     });
     let Some(choice) = choice else {
         return Err(Failed::new(
@@ -177,15 +198,75 @@ pub fn prepare(
     if !matches!(choice.reason, Reason::Try { .. }) {
         fit(&choice.image)?;
     }
-    if let Some(note) = choice.note {
-        let at = Tries::next_offset(&region) as u64;
-        file.write_all_at(&note.encode(), at)
-            .and_then(|()| file.sync_all())
-            .map_err(|e| storage(&files.tries, &e))?;
+    Ok(choice)
+}
+
+/// The `tries` file, locked: one launch at a time counts. One that cannot be read, locked or written keeps an image in
+/// test from being started, and nothing else.
+struct Notes<'a> {
+    path: &'a Path,
+    /// The lock goes with it. Notes are tried as long as it is there: a failed one may have to be put right.
+    file: Option<File>,
+    is_good: bool,
+}
+
+impl<'a> Notes<'a> {
+    fn open(path: &'a Path) -> Self {
+        let locked = open_tries(path).and_then(|file| {
+            rustix::io::retry_on_intr(|| {
+                rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            })?;
+            Ok(file)
+        });
+        let mut notes = Self {
+            path,
+            file: None,
+            is_good: true,
+        };
+        match locked {
+            Ok(file) => notes.file = Some(file),
+            Err(e) => notes.fail(&e.to_string()),
+        }
+        if let Err(failed) = read_region(path) {
+            notes.fail(&failed.text);
+        }
+        notes
     }
-    let path = files.slot(choice.image.slot).to_owned();
-    make_executable(&path).map_err(|e| storage(&path, &e))?;
-    Ok((choice, path))
+
+    fn fail(&mut self, why: &str) {
+        self.is_good = false;
+        tracing::warn!(
+            "{}: {why}; starts cannot be noted, so no image in test is started",
+            self.path.display()
+        );
+    }
+
+    fn region(&self) -> Vec<u8> {
+        read_region(self.path).unwrap_or_default()
+    }
+
+    fn newest(&self) -> Option<Tries> {
+        Tries::newest(&self.region()).map(|t| t.1)
+    }
+
+    /// Note it durably; whether that worked.
+    fn write(&mut self, note: Option<Tries>) -> bool {
+        let Some(note) = note else {
+            return self.is_good;
+        };
+        let at = Tries::next_offset(&self.region()) as u64;
+        let Some(file) = &self.file else {
+            return false;
+        };
+        let written = file
+            .write_all_at(&note.encode(), at)
+            .and_then(|()| file.sync_all());
+        if let Err(e) = written {
+            self.fail(&e.to_string());
+            return false;
+        }
+        true
+    }
 }
 
 /// Become the program. Returns only if that did not work.
@@ -213,14 +294,39 @@ fn storage(path: &Path, error: &io::Error) -> Failed {
     Failed::new(Exit::Failed, format!("{}: {error}", path.display()))
 }
 
-fn open_tries(path: &Path) -> Result<File, Failed> {
+fn open_tries(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)
-        .map_err(|e| storage(path, &e))
+}
+
+/// The record that counts.
+fn decode(path: &Path, region: &[u8]) -> Result<Record, Failed> {
+    const INIT: &str = "with `otad target init TARGET FILE`";
+    if let Some((_, record)) = Record::newest(region) {
+        return Ok(record);
+    }
+    let (exit, what) = if Record::newest_copy(region).is_some() {
+        (
+            Exit::Unverified,
+            "a later otad wrote the record, this one does not know its kind; launch with that otad"
+                .to_owned(),
+        )
+    } else if record::is_blank(region) {
+        (
+            Exit::Nothing,
+            format!("holds no record; lay down the first image {INIT}"),
+        )
+    } else {
+        (
+            Exit::Unverified,
+            format!("both copies of the record are damaged; lay down an image anew {INIT}"),
+        )
+    };
+    Err(Failed::new(exit, format!("{}: {what}", path.display())))
 }
 
 /// A whole region; what does not exist is empty.

@@ -11,10 +11,6 @@ pub const COPY_BYTES: usize = 4096;
 /// Bytes of a region that holds a doubled record.
 pub const REGION_BYTES: u64 = 2 * COPY_BYTES as u64;
 
-const RECORD_BYTES: usize = 128;
-const RECORD_MAGIC: &[u8; 8] = b"OTADREC1";
-const TRIES_BYTES: usize = 64;
-const TRIES_MAGIC: &[u8; 8] = b"OTADTRY1";
 const NO_SLOT: u8 = 0xff;
 
 /// One of the two slots.
@@ -105,26 +101,40 @@ pub struct Tries {
 
 /// A record that is kept twice.
 pub trait Doubled: Copy {
-    /// Its sequence number.
-    fn sequence(&self) -> u32;
-    /// One copy, if these are its bytes.
+    /// How a copy begins.
+    const MAGIC: &'static [u8; 8];
+    /// Bytes of a copy.
+    const BYTES: usize;
+
+    /// One copy, if these are its bytes and this build knows what they mean.
     fn decode(copy: &[u8]) -> Option<Self>;
     /// The bytes of one copy.
     fn encode(&self) -> Vec<u8>;
 
-    /// The copy that counts, of a whole region.
+    /// The copy that counts, of a whole region, whatever it means: the older one never stands in for a newer one that
+    /// only a later build understands.
+    fn newest_copy(region: &[u8]) -> Option<(usize, &[u8])> {
+        let copy = |at: usize| {
+            let bytes = framed(region.get(at..)?, Self::MAGIC, Self::BYTES)?;
+            Some((at, bytes, word(bytes, 8)?))
+        };
+        let (at, bytes, _) = match (copy(0), copy(COPY_BYTES)) {
+            (Some(a), Some(b)) if is_newer(b.2, a.2) => b,
+            (Some(a), _) => a,
+            (None, b) => b?,
+        };
+        Some((at, bytes))
+    }
+
+    /// What the copy that counts says; `None` also if it is of a kind that this build does not know.
     fn newest(region: &[u8]) -> Option<(usize, Self)> {
-        let copy = |at: usize| Some((at, Self::decode(region.get(at..)?)?));
-        match (copy(0), copy(COPY_BYTES)) {
-            (Some(a), Some(b)) if is_newer(b.1.sequence(), a.1.sequence()) => Some(b),
-            (Some(a), _) => Some(a),
-            (None, b) => b,
-        }
+        let (at, copy) = Self::newest_copy(region)?;
+        Some((at, Self::decode(copy)?))
     }
 
     /// Where the next write of a region goes.
     fn next_offset(region: &[u8]) -> usize {
-        match Self::newest(region) {
+        match Self::newest_copy(region) {
             Some((0, _)) => COPY_BYTES,
             _ => 0,
         }
@@ -181,12 +191,11 @@ fn push_image(copy: &mut Vec<u8>, image: Option<Image>) {
 }
 
 impl Doubled for Record {
-    fn sequence(&self) -> u32 {
-        self.sequence
-    }
+    const MAGIC: &'static [u8; 8] = b"OTADREC1";
+    const BYTES: usize = 128;
 
     fn decode(copy: &[u8]) -> Option<Self> {
-        let copy = framed(copy, RECORD_MAGIC, RECORD_BYTES)?;
+        let copy = framed(copy, Self::MAGIC, Self::BYTES)?;
         let record = Self {
             sequence: word(copy, 8)?,
             confirmed: image(copy, 12, 16)?,
@@ -205,7 +214,7 @@ impl Doubled for Record {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut copy = RECORD_MAGIC.to_vec();
+        let mut copy = Self::MAGIC.to_vec();
         copy.extend(self.sequence.to_le_bytes());
         copy.push(Slot::byte(self.confirmed.map(|i| i.slot)));
         copy.push(Slot::byte(self.next.map(|i| i.slot)));
@@ -217,32 +226,32 @@ impl Doubled for Record {
         copy.push(0);
         push_image(&mut copy, self.confirmed);
         push_image(&mut copy, self.next);
-        seal(copy, RECORD_BYTES)
+        seal(copy, Self::BYTES)
     }
 }
 
 impl Doubled for Tries {
-    fn sequence(&self) -> u32 {
-        self.sequence
-    }
+    const MAGIC: &'static [u8; 8] = b"OTADTRY1";
+    const BYTES: usize = 64;
 
     fn decode(copy: &[u8]) -> Option<Self> {
-        let copy = framed(copy, TRIES_MAGIC, TRIES_BYTES)?;
+        let copy = framed(copy, Self::MAGIC, Self::BYTES)?;
         Some(Self {
             sequence: word(copy, 8)?,
             record_sequence: word(copy, 12)?,
             used: word(copy, 16)?,
-            started: Slot::parse(copy[20])?,
+            // No slot of this build's: then its count is what counts.
+            started: Slot::parse(copy[20]).flatten(),
         })
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut copy = TRIES_MAGIC.to_vec();
+        let mut copy = Self::MAGIC.to_vec();
         copy.extend(self.sequence.to_le_bytes());
         copy.extend(self.record_sequence.to_le_bytes());
         copy.extend(self.used.to_le_bytes());
         copy.push(Slot::byte(self.started));
-        seal(copy, TRIES_BYTES)
+        seal(copy, Self::BYTES)
     }
 }
 
@@ -280,7 +289,7 @@ mod tests {
     #[test]
     fn records_are_read_as_they_were_written() {
         let bytes = record(3).encode();
-        assert_eq!(bytes.len(), RECORD_BYTES);
+        assert_eq!(bytes.len(), Record::BYTES);
         assert_eq!(Record::decode(&bytes), Some(record(3)));
         let tries = Tries {
             sequence: 5,
@@ -289,7 +298,7 @@ mod tests {
             started: Some(Slot::B),
         };
         let bytes = tries.encode();
-        assert_eq!(bytes.len(), TRIES_BYTES);
+        assert_eq!(bytes.len(), Tries::BYTES);
         assert_eq!(Tries::decode(&bytes), Some(tries));
     }
 
@@ -308,6 +317,45 @@ mod tests {
             assert_eq!(Record::newest(&region).map(|r| r.1.sequence), sequence);
             assert_eq!(Record::next_offset(&region), offset);
         }
+    }
+
+    /// A copy of a later build: a state that this one does not know, well framed.
+    fn later_kind(sequence: u32) -> Vec<u8> {
+        let mut copy = record(sequence).encode();
+        copy[14] = 3;
+        copy.truncate(Record::BYTES - 4);
+        seal(copy, Record::BYTES)
+    }
+
+    #[test]
+    fn a_newer_copy_of_a_later_kind_is_not_replaced_by_the_older_one() {
+        let old = record(7).encode();
+        for (copies, at) in [
+            ([Some(old.clone()), Some(later_kind(8))], COPY_BYTES),
+            ([Some(later_kind(8)), Some(old.clone())], 0),
+        ] {
+            let region = region(copies);
+            assert_eq!(Record::newest_copy(&region).map(|c| c.0), Some(at));
+            assert_eq!(Record::newest(&region), None);
+        }
+        // The other way round it is past.
+        let region = region([Some(old), Some(later_kind(6))]);
+        assert_eq!(Record::newest(&region), Some((0, record(7))));
+    }
+
+    #[test]
+    fn tries_that_name_no_known_slot_still_count() {
+        let mut copy = Tries {
+            sequence: 5,
+            record_sequence: 3,
+            used: 2,
+            started: None,
+        }
+        .encode();
+        copy[20] = 9;
+        copy.truncate(Tries::BYTES - 4);
+        let tries = Tries::decode(&seal(copy, Tries::BYTES)).unwrap();
+        assert_eq!((tries.used, tries.started), (2, None));
     }
 
     #[test]

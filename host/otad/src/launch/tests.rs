@@ -197,9 +197,123 @@ fn without_a_record_the_launcher_says_how_to_lay_one_down() {
     let failed = bench.launch().unwrap_err();
     assert_eq!(failed.exit, Exit::Nothing);
     assert!(failed.text.contains("otad target init"), "{}", failed.text);
+    let mut later = bench.record.encode();
+    // Sequence 2, a state that this build does not know; the older copy says "armed".
+    later[8] = 2;
+    later[14] = 3;
+    let mut region = bench.record.encode();
+    region.resize(record::COPY_BYTES, 0xff);
+    let sum = crc32c::crc32c(&later[..Record::BYTES - 4]);
+    later[Record::BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+    region.extend(later);
+    fs::write(&bench.files.record, region).unwrap();
+    let failed = bench.launch().unwrap_err();
+    assert_eq!(failed.exit, Exit::Unverified);
+    assert!(failed.text.contains("a later otad"), "{}", failed.text);
     fs::write(&bench.files.record, b"OTADREC1 and then something else").unwrap();
     let failed = bench.launch().unwrap_err();
     assert_eq!(failed.exit, Exit::Unverified);
     assert!(failed.text.contains("damaged"), "{}", failed.text);
     assert!(bench.dir.path().exists());
+}
+
+impl Bench {
+    /// Another record in place of the one that is there, as the plugin writes it.
+    fn replace(&self, record: &Record) {
+        fs::write(&self.files.record, record.encode()).unwrap();
+    }
+
+    /// A launch while whose first digest is taken the plugin writes another record.
+    fn launch_while(&self, record: &Record) -> (Slot, Reason) {
+        let known = [self.record.confirmed, self.record.next];
+        let is_first = std::cell::Cell::new(true);
+        let is_verified = |d: &[u8; 32]| {
+            if is_first.take() {
+                self.replace(record);
+            }
+            known.iter().flatten().any(|i| i.sha256 == *d)
+        };
+        let (choice, path) = prepare(&self.files, 3, is_verified).unwrap();
+        assert_eq!(path, self.files.slot(choice.image.slot));
+        (choice.image.slot, choice.reason)
+    }
+
+    fn tries(&self) -> Tries {
+        Tries::newest(&fs::read(&self.files.tries).unwrap())
+            .unwrap()
+            .1
+    }
+}
+
+#[test]
+fn an_image_that_is_rejected_while_the_launcher_takes_its_digest_is_not_started() {
+    let bench = Bench::new(b"#!a", b"#!b");
+    let rejected = Record {
+        sequence: 2,
+        state: State::Rejected,
+        ..bench.record
+    };
+    assert_eq!(bench.launch_while(&rejected), (Slot::A, Reason::Confirmed));
+    let tries = bench.tries();
+    assert_eq!((tries.record_sequence, tries.started), (2, Some(Slot::A)));
+}
+
+#[test]
+fn an_image_that_is_committed_while_the_launcher_goes_back_is_started() {
+    let bench = Bench::new(b"#!a", b"#!b");
+    for _ in 0..3 {
+        assert_eq!(bench.launch().unwrap().0, Slot::B);
+    }
+    let committed = Record {
+        sequence: 2,
+        confirmed: bench.record.next,
+        next: None,
+        state: State::Settled,
+    };
+    assert_eq!(bench.launch_while(&committed), (Slot::B, Reason::Confirmed));
+    let tries = bench.tries();
+    assert_eq!((tries.record_sequence, tries.started), (2, Some(Slot::B)));
+}
+
+#[test]
+fn a_record_that_does_not_stop_changing_starts_nothing() {
+    let bench = Bench::new(b"#!a", b"#!b");
+    let sequence = std::cell::Cell::new(1);
+    let is_verified = |_: &[u8; 32]| {
+        sequence.set(sequence.get() + 1);
+        bench.replace(&Record {
+            sequence: sequence.get(),
+            ..bench.record
+        });
+        true
+    };
+    let failed = prepare(&bench.files, 3, is_verified).unwrap_err();
+    assert_eq!(failed.exit, Exit::Failed);
+    assert!(failed.text.contains("has changed"), "{}", failed.text);
+}
+
+#[test]
+fn starts_that_cannot_be_noted_keep_nothing_but_an_image_in_test_from_being_started() {
+    type Break = fn(&Path);
+    // It cannot be opened; it can, and takes no byte.
+    let breaks: [Break; 2] = [
+        |path| fs::create_dir(path).unwrap(),
+        |path| std::os::unix::fs::symlink("/dev/full", path).unwrap(),
+    ];
+    for (row, make_bad) in breaks.into_iter().enumerate() {
+        let bench = Bench::new(b"#!a", b"#!b");
+        make_bad(&bench.files.tries);
+        for _ in 0..2 {
+            let found = bench.launch().unwrap();
+            assert_eq!(found, (Slot::A, Reason::NextUnfit), "row {row}");
+        }
+        bench.replace(&Record {
+            sequence: 2,
+            next: None,
+            state: State::Settled,
+            ..bench.record
+        });
+        let found = bench.launch().unwrap();
+        assert_eq!(found, (Slot::A, Reason::Confirmed), "row {row}");
+    }
 }

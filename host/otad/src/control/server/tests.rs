@@ -136,3 +136,64 @@ fn strangers_are_refused_whatever_the_mode_of_the_file() {
         assert_eq!(access.allows(uid, gid, None), may, "uid {uid} gid {gid}");
     }
 }
+
+async fn follow(path: &Path) -> (BufReader<UnixStream>, String) {
+    let verb = Verb::Events {
+        after: 1,
+        follow: true,
+    };
+    let mut line = serde_json::to_vec(&Request::new(verb)).unwrap();
+    line.push(b'\n');
+    let mut stream = BufReader::new(UnixStream::connect(path).await.unwrap());
+    stream.write_all(&line).await.unwrap();
+    let mut answer = String::new();
+    stream.read_line(&mut answer).await.unwrap();
+    (stream, answer)
+}
+
+#[tokio::test]
+async fn followers_have_a_limit_of_their_own_and_a_status_is_answered_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = serve(dir.path(), own());
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS_MAX {
+        let (stream, first) = follow(&path).await;
+        assert!(first.contains("item"), "{first}");
+        followers.push(stream);
+    }
+    let (_, refused) = follow(&path).await;
+    assert!(refused.contains("busy with 16 followers"), "{refused}");
+    assert!(refused.contains("retry"), "{refused}");
+    let client = Client::new(&path);
+    client.call(&Request::new(Verb::Status)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_answered_that_the_daemon_is_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = serve(dir.path(), own());
+    // They have the daemon's time to send their requests.
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        silent.push(UnixStream::connect(&path).await.unwrap());
+    }
+    let client = Client::new(&path);
+    let failed = client.call(&Request::new(Verb::Status)).await.unwrap_err();
+    assert_eq!(failed.exit, Exit::Retry);
+    assert!(
+        failed.text.contains("busy with 32 requests"),
+        "{}",
+        failed.text
+    );
+}
+
+#[tokio::test]
+async fn the_longest_path_that_is_allowed_can_be_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = PATH_MAX_BYTES - dir.path().as_os_str().len() - 1;
+    let longest = dir.path().join("s".repeat(room));
+    assert_eq!(longest.as_os_str().len(), PATH_MAX_BYTES);
+    Server::bind(&longest, own()).unwrap();
+    let longer = dir.path().join("s".repeat(room + 1));
+    Server::bind(&longer, own()).unwrap_err();
+}
