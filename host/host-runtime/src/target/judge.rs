@@ -231,10 +231,19 @@ impl Target {
     }
 
     /// From here on the bytes stay what they are, until the transfer is thrown away.
-    pub(super) fn lock(&mut self) {
+    ///
+    /// # Errors
+    /// Blocks were lost since the close was allowed: a sync that was under way has failed.
+    pub(super) fn lock(&mut self) -> Result<(), Failure> {
+        self.check_complete()?;
         self.regions.set_window(Vec::new());
         self.proof = None;
         self.staged.set_verified(false);
+        Ok(())
+    }
+
+    /// The bytes are durable and the record says so.
+    pub(super) fn closed(&mut self) {
         if let Some(transfer) = self.record.transfer.as_mut()
             && transfer.phase == Phase::Receiving
         {

@@ -189,6 +189,10 @@ impl Target {
                 self.on_synced(now_ms, report);
                 continue;
             }
+            if self.sync.is_flush(id) {
+                // Also if the close was given up meanwhile: a failed fsync is not told twice.
+                self.on_flushed(&report);
+            }
             match self.op.as_mut() {
                 Some(op) if matches!(op.running, Running::Report(_, wanted) if wanted == id) => {
                     op.report = Some(report);

@@ -338,7 +338,7 @@ impl Target {
         Err(Failure::new(code::BUSY, 0, reason))
     }
 
-    fn check_complete(&self) -> Result<(), Failure> {
+    pub(super) fn check_complete(&self) -> Result<(), Failure> {
         match self.phase() {
             None => Err(Failure::new(
                 code::NOT_FOUND,

@@ -50,6 +50,17 @@ impl Target {
                     .to_owned(),
             );
         }
+        let is_external = self
+            .config
+            .agent_settings
+            .iter()
+            .any(|s| s.key == "self_test" && s.value == "external");
+        if self.config.health.is_none() && !is_external {
+            warnings.push(
+                "neither a health command nor an external test: a new image that stays up counts as good"
+                    .to_owned(),
+            );
+        }
         let size = transfer.map_or(0, |t| t.spec.size);
         TargetReport {
             name: self.config.name.clone(),

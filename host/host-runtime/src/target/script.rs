@@ -121,6 +121,8 @@ pub(super) enum Stage {
     Resume,
     /// Nothing is written from now on.
     Lock,
+    /// Make data durable, then the record that says `closed`.
+    Flush,
     /// Read back, hash, verify.
     ReadBack,
     /// Compare with the target, write down, make the proof.
@@ -169,7 +171,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
         }
         Kind::Revive => stages.extend([S::Open, S::Attach]),
         Kind::Close => {
-            stages.extend([S::Lock, S::ReadBack]);
+            stages.extend([S::Lock, S::Flush, S::ReadBack]);
             if reader_is_plugin {
                 stages.extend([S::Open, S::Attach, S::Plugin(Verb::Examine)]);
             }

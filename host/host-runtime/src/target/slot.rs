@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::limit;
 use super::regions::{Account, Regions};
-use crate::agent::text::clean;
+use crate::agent::text::{FAULT_MAX_BYTES, clean};
 use crate::plugin::lend::Lent;
 use crate::plugin::{Description, Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
@@ -148,7 +148,9 @@ impl PluginSlot {
     /// The instance has broken the contract: it goes, and its strikes are counted.
     pub(super) fn strike(&mut self, reason: &str) -> Failure {
         self.drop_instance();
-        self.strikes += 1;
+        self.strikes = self.strikes.saturating_add(1);
+        // A trap names the guest's functions, and an answer may be as long as the guest likes.
+        let reason = clean(reason, FAULT_MAX_BYTES);
         let label = self.factory.label();
         tracing::warn!(
             plugin = label,

@@ -10,7 +10,7 @@ use super::machine::Target;
 use super::map::BlockMap;
 use super::record::{self, Phase};
 use super::script::{Kind, Op, Running, Stage, Verb};
-use super::work::{self, ReadBackOrder, Report};
+use super::work::{self, Flush, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, capability};
 use crate::ports::commands::{Command, CommandEnd};
 use crate::types::{Failure, Outcome, TargetState, code};
@@ -52,7 +52,8 @@ impl Target {
             Stage::Receive => return self.receive(),
             Stage::Check => return self.begin_check(op),
             Stage::Resume => return self.resume(op),
-            Stage::Lock => self.lock(),
+            Stage::Lock => return self.lock(),
+            Stage::Flush => return self.begin_flush(op),
             Stage::ReadBack => return self.begin_read_back(now_ms, op),
             Stage::Mint => return self.mint(op),
             Stage::Enter(phase) => return self.enter_phase(phase),
@@ -215,6 +216,8 @@ impl Target {
                 self.map_torn = false;
                 Ok(())
             }
+            Report::Flushed(Flush::Closed) => Ok(()),
+            Report::Flushed(Flush::NotRecorded(failure) | Flush::Lost(failure)) => Err(failure),
             Report::ReadBack(end) => {
                 op.read_back = Some(end?);
                 Ok(())
@@ -310,6 +313,11 @@ impl Target {
         else {
             return Ok(());
         };
+        if self.phase() != Some(Phase::Receiving) {
+            // A close that was given up went through after all.
+            return Ok(());
+        }
+        self.mend_map()?;
         let layout = self.layout()?;
         let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
         let (id, promise) = self.promise(true);
@@ -335,20 +343,42 @@ impl Target {
             cancel: Arc::clone(&op.cancel),
             progress: Arc::clone(&op.work_done),
         };
-        // Read back again: it was written down before.
-        let closed = (transfer.phase == Phase::Closed).then(|| self.record.clone());
-        let state = Arc::clone(&self.ports.state);
-        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
         let (id, promise) = self.promise(true);
         op.running = Running::Report(Stage::ReadBack, id);
         op.progress_at = Some(now_ms);
         self.ports.workers.run(Box::new(move || {
-            let end = work::read_back(order, || match closed {
-                Some(record) => record::store(&*state, &device, &name, &record)
-                    .map_err(|e| Failure::storage("write the transfer record", &e)),
-                None => Ok(()),
+            promise.keep(Report::ReadBack(work::read_back(order)));
+        }));
+        Ok(())
+    }
+
+    /// The transfer counts as closed once its bytes are durable (`on_flushed`), not before: until then the block map
+    /// says what a failed fsync takes back.
+    fn begin_flush(&mut self, op: &mut Op) -> Result<(), Failure> {
+        let layout = self.layout()?;
+        let mut closed = self.record.clone();
+        let recorded = match closed.transfer.as_mut() {
+            Some(transfer) if transfer.phase == Phase::Receiving => {
+                transfer.phase = Phase::Closed;
+                false
+            }
+            // Read back again: it was written down before.
+            Some(_) | None => true,
+        };
+        let state = Arc::clone(&self.ports.state);
+        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
+        let (id, promise) = self.promise(true);
+        op.running = Running::Report(Stage::Flush, id);
+        self.sync.flush_begins(id);
+        self.ports.workers.run(Box::new(move || {
+            let end = work::flush(&layout, || {
+                if recorded {
+                    return Ok(());
+                }
+                record::store(&*state, &device, &name, &closed)
+                    .map_err(|e| Failure::storage("write the transfer record", &e))
             });
-            promise.keep(Report::ReadBack(end));
+            promise.keep(Report::Flushed(end));
         }));
         Ok(())
     }
@@ -420,9 +450,10 @@ impl Target {
         ];
         let (id, promise) = self.promise(false);
         op.running = Running::Report(stage, id);
-        self.ports.commands.run(
+        self.ports.commands.run_unless(
             command,
             &environment,
+            Arc::downgrade(&op.cancel),
             Box::new(move |end| promise.keep(Report::Command(end))),
         );
     }

@@ -25,6 +25,8 @@ pub(super) enum Report {
     Erased(Result<(), Failure>),
     /// The block map was replayed and checked.
     Checked(Result<BlockMap, Failure>),
+    /// What was locked was made durable, or not.
+    Flushed(Flush),
     /// The file was read back.
     ReadBack(Result<Box<ReadBack>, Failure>),
     /// Data and map were synced; the entries that it covers.
@@ -33,6 +35,17 @@ pub(super) enum Report {
     Command(CommandEnd),
     /// Whoever should have reported is gone.
     Lost,
+}
+
+/// How the flush of a locked file ended.
+#[derive(Debug)]
+pub(super) enum Flush {
+    /// Data and record are durable.
+    Closed,
+    /// The data is, the record still says what it said.
+    NotRecorded(Failure),
+    /// The data may not be, whatever a read says.
+    Lost(Failure),
 }
 
 /// A file that was read back, hashed and verified.
@@ -167,14 +180,19 @@ pub(super) struct ReadBackOrder {
     pub(super) progress: Arc<AtomicU64>,
 }
 
-/// Sync the file, let `locked` write down that it is closed, read it back from its storage, hash it, and check the
-/// signature.
-pub(super) fn read_back(
-    mut order: ReadBackOrder,
-    locked: impl FnOnce() -> Result<(), Failure>,
-) -> Result<Box<ReadBack>, Failure> {
-    order.layout.sync().map_err(|at| storage("sync", &at))?;
-    locked()?;
+/// Make the file durable, then let `record` write down that it is closed.
+pub(super) fn flush(layout: &Layout, record: impl FnOnce() -> Result<(), Failure>) -> Flush {
+    if let Err(at) = layout.sync() {
+        return Flush::Lost(storage("sync", &at));
+    }
+    match record() {
+        Ok(()) => Flush::Closed,
+        Err(failure) => Flush::NotRecorded(failure),
+    }
+}
+
+/// Read the file back from its storage, hash it, and check the signature. It was flushed before.
+pub(super) fn read_back(mut order: ReadBackOrder) -> Result<Box<ReadBack>, Failure> {
     let size = order.spec.size;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; READ_BYTES];

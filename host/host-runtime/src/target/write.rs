@@ -16,7 +16,7 @@ use super::machine::Target;
 use super::map::{BlockMap, Grid};
 use super::record::Phase;
 use super::script::Kind;
-use super::work::{self, Report};
+use super::work::{self, Flush, Report};
 use crate::plugin::Duty;
 use crate::types::{Failure, Outcome, Token, code};
 
@@ -56,9 +56,19 @@ pub(super) struct Sync {
     /// When the first block since the last sync was written.
     since: Option<u64>,
     failed: Option<Failure>,
+    /// Report number of the flush of a close.
+    flush: Option<u64>,
 }
 
 impl Sync {
+    pub(super) fn flush_begins(&mut self, id: u64) {
+        self.flush = Some(id);
+    }
+
+    pub(super) fn is_flush(&self, id: u64) -> bool {
+        self.flush == Some(id)
+    }
+
     pub(super) fn is_report(&self, id: u64) -> bool {
         self.under_way == Some(id)
     }
@@ -343,13 +353,47 @@ impl Target {
             )),
         };
         if let Err(failure) = end {
-            tracing::error!(
-                device = %self.device, target = %self.config.name,
-                "blocks since the last sync are lost: {failure}"
-            );
-            self.release_unsynced();
-            self.sync.failed = Some(failure);
+            self.lose_unsynced(failure);
         }
+    }
+
+    /// The flush of a close is over, whether or not anybody still waits for the close.
+    pub(super) fn on_flushed(&mut self, report: &Report) {
+        self.sync.flush = None;
+        let failure = match report {
+            Report::Flushed(Flush::Closed) => return self.closed(),
+            Report::Flushed(Flush::NotRecorded(_)) => return,
+            Report::Flushed(Flush::Lost(failure)) => failure.clone(),
+            _ => Failure::new(code::STORAGE, 0, "the flushing worker has died"),
+        };
+        // What was closed before is durable; this was one fsync more.
+        if self.phase() == Some(Phase::Receiving) {
+            self.lose_unsynced(failure);
+        }
+    }
+
+    fn lose_unsynced(&mut self, failure: Failure) {
+        tracing::error!(
+            device = %self.device, target = %self.config.name,
+            "blocks since the last sync are lost: {failure}"
+        );
+        self.release_unsynced();
+        self.sync.failed = Some(failure);
+    }
+
+    /// Before the map is read again: what the medium has of it must not say more than this process knows.
+    pub(super) fn mend_map(&mut self) -> Result<(), Failure> {
+        let name = self.map_name();
+        let Some(map) = self.map.as_mut().filter(|_| self.map_torn) else {
+            return Ok(());
+        };
+        self.ports
+            .state
+            .store(&name, &map.log())
+            .map_err(|e| Failure::storage("write the block map", &e))?;
+        map.log_rewritten();
+        self.map_torn = false;
+        Ok(())
     }
 
     /// Forget the blocks since the last sync, here and on the medium.

@@ -107,7 +107,7 @@ fn it_says_who_it_is_and_imports_what_it_needs() {
         plugin
             .imports()
             .iter()
-            .all(|i| i == "block-device" || i == "log")
+            .all(|i| ["block-device", "clock", "log"].contains(&i.as_str()))
     );
 }
 

@@ -514,3 +514,95 @@ fn the_block_map_costs_less_than_one_percent() {
     let written = world.state.written() - before;
     assert!(written * 100 < image.len() as u64, "{written} bytes");
 }
+
+/// A world with a complete file of four blocks, of which the first two were made durable.
+fn half_durable(sync_bytes: u64) -> (World, Vec<u8>) {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(sync_bytes),
+        ..Setup::default()
+    });
+    let image = World::image(4096 - 128, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world.turn_clock(Limits::default().sync_after_ms);
+    world.poll();
+    world.bench.hold(true);
+    world.write_blocks(&image, 2..4);
+    (world, image)
+}
+
+/// Begin a close that has something to wait for.
+fn begin_close(world: &mut World) -> u64 {
+    let started = world.start(|t, now, token| t.close(now, token, FILE));
+    world.poll();
+    match started {
+        Started::Pending(token) => token,
+        Started::Done(end) => panic!("{end:?}"),
+    }
+}
+
+/// The worker that waits finds a medium that fails, once.
+fn fail_what_waits(world: &World) {
+    assert_eq!(world.bench.waiting(), 1);
+    world.slots[1].fail_with(Some(5));
+    world.bench.run_all();
+    world.slots[1].fail_with(None);
+    world.bench.hold(false);
+}
+
+/// Not even a second fsync, which passes, makes it good; what was lost is fetched again, and only then verified.
+fn fetched_again(world: &mut World, image: &[u8]) {
+    assert_eq!(world.phase(), "receiving");
+    assert_eq!(main_of(&world.close()), code::STORAGE, "closed again");
+    assert_eq!(world.slots[1].contents(), image, "as the page cache has it");
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0011]));
+    world.write_all(image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_sync_that_fails_while_a_close_waits_for_it_fails_the_close() {
+    let (mut world, image) = half_durable(2048);
+    let close = begin_close(&mut world);
+    fail_what_waits(&world);
+    assert_eq!(main_of(&world.finish(close)), code::STORAGE);
+    fetched_again(&mut world, &image);
+}
+
+#[test]
+fn a_failed_flush_fails_the_close_and_is_not_made_good_by_closing_again() {
+    let (mut world, image) = half_durable(SYNC_BYTES);
+    let close = begin_close(&mut world);
+    fail_what_waits(&world);
+    assert_eq!(main_of(&world.finish(close)), code::STORAGE);
+    fetched_again(&mut world, &image);
+}
+
+#[test]
+fn a_failed_flush_of_a_close_that_was_given_up_is_not_forgotten() {
+    let (mut world, image) = half_durable(SYNC_BYTES);
+    begin_close(&mut world);
+    let started = world.start(|t, now, token| t.reopen(now, token, "job-1", FILE));
+    let Started::Pending(reopen) = started else {
+        panic!("it did not wait for the worker");
+    };
+    fail_what_waits(&world);
+    assert_eq!(world.finish(reopen), Outcome::Held(vec![0b0011]));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_close_that_was_given_up_may_have_gone_through() {
+    let (mut world, _) = half_durable(SYNC_BYTES);
+    begin_close(&mut world);
+    let started = world.start(|t, now, token| t.reopen(now, token, "job-1", FILE));
+    let Started::Pending(reopen) = started else {
+        panic!("it did not wait for the worker");
+    };
+    world.bench.hold(false);
+    world.bench.run_all();
+    assert_eq!(world.finish(reopen), Outcome::Held(vec![0b1111]));
+    assert_eq!(world.phase(), "closed");
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}

@@ -193,6 +193,19 @@ fn an_unsigned_image_passes_only_under_the_development_setting_and_is_marked() {
 }
 
 #[test]
+fn a_target_whose_new_images_nobody_tests_says_so() {
+    for health in [false, true] {
+        let world = World::new(Setup {
+            health,
+            ..Setup::default()
+        });
+        let warnings = &world.targets.report()[0].warnings;
+        let warned = warnings.iter().any(|w| w.contains("counts as good"));
+        assert_eq!(warned, !health, "{warnings:?}");
+    }
+}
+
+#[test]
 fn reading_back_tells_progress_and_is_cancelled_by_abort() {
     let mut world = World::direct();
     let image = World::image(500, 2);
@@ -233,5 +246,9 @@ fn a_worker_that_dies_is_an_end_and_not_a_wait() {
     world.bench.lose_all();
     world.bench.hold(false);
     assert_eq!(main_of(&world.finish(close)), code::STORAGE);
+    // Nobody knows whether it was made durable.
+    assert_eq!(main_of(&world.close()), code::STORAGE);
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0]));
+    world.write_all(&image);
     assert!(matches!(world.close(), Outcome::Verified(_)));
 }
