@@ -136,6 +136,8 @@ directory = "targets/main"
 # Ends the program and starts it again through `otad launch main`. With systemd:
 # restart = {{ command = ["/usr/bin/systemctl", "restart", "main.service"] }}
 restart = {{ command = ["./restart.sh", "main"] }}
+# Exits 0 if the program is well. Without it a new version counts as good if it stays up for two seconds:
+# health = {{ command = ["/usr/local/bin/is-main-well"] }}
 "#
     )
 }
