@@ -254,6 +254,29 @@ fn target(target: &Target, findings: &mut Findings) {
             );
         }
     }
+    let is_external = target
+        .agent_settings
+        .iter()
+        .any(|s| s.key == "self_test" && s.value == "external");
+    if target.health.is_none() && !is_external {
+        findings.warning(
+            place,
+            format!(
+                "target \"{}\" has no `health` command and no external test: a new image that stays up counts as good",
+                target.name.value
+            ),
+            "set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`",
+        );
+    }
+    for region in &target.regions {
+        if let Err(message) = file_or_nothing(&region.path.value) {
+            findings.error(
+                &region.path.origin,
+                format!("region \"{}\": {message}", region.name),
+                "slots and records are files of a file system; block devices are not supported yet",
+            );
+        }
+    }
     if target.version_from == VersionFrom::None && target.version_command.is_none() {
         findings.warning(
             place,
@@ -263,6 +286,14 @@ fn target(target: &Target, findings: &mut Findings) {
             ),
             "set `version_from` or `version_command`; downgrades cannot be told otherwise",
         );
+    }
+}
+
+/// What `FileStorage` refuses; nothing is opened here, for a device may act on that.
+fn file_or_nothing(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(format!("{} is no regular file", path.display())),
+        _ => Ok(()),
     }
 }
 

@@ -502,3 +502,56 @@ fn development_settings_are_loud() {
     let config = read(&text).expect("good");
     assert_eq!(config.development.warnings().len(), 1);
 }
+
+/// What the machine says about a configuration with these lines in its target, as far as it is about a word.
+fn findings(directory: &Path, lines: &str, word: &str) -> Vec<Finding> {
+    let text = GOOD.replace("targets/main", &directory.display().to_string());
+    let config = read(&format!("{text}{lines}")).expect("good");
+    let mut found = check(&config);
+    found.retain(|f| f.diagnostic.message.contains(word));
+    found
+}
+
+#[test]
+fn a_target_whose_new_images_nobody_tests_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = findings(dir.path(), "", "health");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(!found[0].is_error);
+    for tested in [
+        "self_test = \"external\"\n",
+        "health = { command = [\"/bin/true\"] }\n",
+    ] {
+        assert_eq!(findings(dir.path(), tested, "counts as good"), []);
+    }
+    let auto = findings(dir.path(), "self_test = \"auto\"\n", "counts as good");
+    assert_eq!(auto.len(), 1);
+}
+
+#[test]
+fn a_region_that_is_no_regular_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("slot-a"), b"an image").unwrap();
+    assert_eq!(findings(dir.path(), "", "regular file"), []);
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("slot-b")).unwrap();
+    std::fs::create_dir(dir.path().join("record")).unwrap();
+    let found = findings(dir.path(), "", "regular file");
+    let errors: Vec<_> = found.iter().filter(|f| f.is_error).collect();
+    assert_eq!(errors.len(), 2, "{found:?}");
+    for (error, region) in errors.iter().zip(["\"slot-b\"", "\"record\""]) {
+        let message = &error.diagnostic.message;
+        assert!(message.contains(region), "{message}");
+    }
+}
+
+#[test]
+fn settings_of_the_plugin_go_to_it_as_text() {
+    let lines = "[device.target.settings]\nsettle_ms = 300\n";
+    let config = read(&format!("{GOOD}{lines}")).expect("good");
+    let settings = &config.devices[0].targets[0].plugin_settings;
+    assert_eq!(settings.len(), 1);
+    assert_eq!(
+        (settings[0].key.as_str(), settings[0].value.as_str()),
+        ("settle_ms", "300")
+    );
+}
