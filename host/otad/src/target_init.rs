@@ -51,6 +51,18 @@ pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Fact
             ),
         ));
     }
+    for path in [&files.slot_a, &files.slot_b, &files.record, &files.tries] {
+        // A rename would put a file into the place of a device's name.
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Failed::new(
+                Exit::Refused,
+                format!(
+                    "{} is no regular file; block devices are not supported yet, name a file of a file system",
+                    path.display()
+                ),
+            ));
+        }
+    }
     let old = fs::read(&files.record).unwrap_or_default();
     if Record::newest_copy(&old).is_some() && !place.force {
         return Err(Failed::new(
@@ -272,6 +284,18 @@ mod tests {
         fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
             self.inner.list(prefix)
         }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
+        let bench = bench();
+        fs::create_dir(bench.files.slot_a.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &bench.files.slot_a).unwrap();
+        let failed = bench.init(b"one", true).unwrap_err();
+        assert_eq!(failed.exit, Exit::Refused);
+        assert!(failed.text.contains("no regular file"), "{}", failed.text);
+        assert!(bench.files.slot_a.is_symlink());
+        assert!(!bench.files.record.exists());
     }
 
     #[test]

@@ -492,7 +492,7 @@ fn region(section: Reader<'_>) -> Region {
     );
     let path = section.path("path");
     if path.is_none() && !section.has("path") {
-        section.missing("path", "\"/dev/mmcblk0p2\"");
+        section.missing("path", "\"/var/lib/otad/targets/main/slot-a\"");
     }
     let region = Region {
         kind,
