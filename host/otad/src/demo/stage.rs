@@ -39,6 +39,9 @@ const OLD_IMAGE_BYTES: usize = 64 * 1024;
 
 const SLOT_SIZE_BYTES: u64 = 4 << 20;
 
+/// A program of the demo that does not stay up has ended after a tenth of this.
+const SETTLE_MS: u32 = 500;
+
 /// Lots of the lossy scenario are drawn from this.
 const FAULT_SEED: u64 = 2026;
 
@@ -152,7 +155,10 @@ product = "{PRODUCT}"
 restart = {{ command = ["./restart.sh", "{target}"] }}
 version_command = {{ command = ["./version.sh", "{target}"] }}
 health = {{ command = ["./health.sh", "{target}"] }}
-{target_lines}"#,
+{target_lines}
+[device.target.settings]
+settle_ms = {SETTLE_MS}
+"#,
                 target_lines = scenario.target_lines,
             ));
         }
