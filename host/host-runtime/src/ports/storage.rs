@@ -1,6 +1,6 @@
 //! Bytes that stay: the regions lent to plugins, and the staging files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -50,8 +50,16 @@ impl FileStorage {
     /// Open or create `path`, which may grow to `capacity` bytes.
     ///
     /// # Errors
-    /// The file cannot be opened or created.
+    /// The file cannot be opened or created, or is no regular file: its length says what was written, and a block
+    /// device has none.
     pub fn open(path: &Path, capacity: u64, read_only: bool) -> io::Result<Self> {
+        // Before it is opened, which would wait on a pipe and may act on a device.
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no regular file; block devices are not supported yet, name a file of a file system",
+            ));
+        }
         if !read_only && !path.exists() {
             OpenOptions::new()
                 .write(true)
@@ -193,6 +201,17 @@ mod tests {
         storage.write_at(0, b"x").unwrap();
         storage.sync().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn only_a_regular_file_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [Path::new("/dev/null"), dir.path()] {
+            for read_only in [false, true] {
+                let error = FileStorage::open(path, 4096, read_only).unwrap_err();
+                assert!(error.to_string().contains("no regular file"), "{error}");
+            }
+        }
     }
 
     #[test]
