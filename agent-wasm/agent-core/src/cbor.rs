@@ -73,6 +73,11 @@ impl<'b> Reader<'b> {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are left.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What the next item is.
     pub(crate) fn peek(&self) -> Option<Major> {
         self.bytes.first().map(|first| major_of(*first))

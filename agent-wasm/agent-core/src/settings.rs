@@ -7,7 +7,7 @@ use alloc::{string::String, vec::Vec};
 
 use crate::jobs::ThingName;
 use crate::text::push_decimal;
-use crate::types::{Config, Failure, FileId, Setting, cut};
+use crate::types::{Config, Failure, FileId, Setting, Target, cut};
 
 /// Most targets of a device: the file ids of AWS go from 0 to 255.
 pub const TARGETS_MAX_COUNT: usize = 256;
@@ -65,128 +65,87 @@ pub struct Number {
     pub min: u64,
     /// Greatest value.
     pub max: u64,
-    /// What it is, and why the limits.
-    pub what: &'static str,
 }
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-const fn number(
-    key: Key,
-    name: &'static str,
-    (default, min, max): (u64, u64, u64),
-    what: &'static str,
-) -> Number {
+const fn number(key: Key, name: &'static str, (default, min, max): (u64, u64, u64)) -> Number {
     Number {
         key,
         name,
         default,
         min,
         max,
-        what,
     }
 }
 
 /// All numbers of a device, in the order of [`Key`].
 pub const NUMBERS: [Number; 16] = [
-    number(
-        Key::BlockSize,
-        "block_size",
-        (4096, 256, 131_072),
-        "bytes in a block; the service takes 256 to 131072",
-    ),
-    number(
-        Key::BlocksPerRequest,
-        "blocks_per_request",
-        // 31 x 4096 is what fits one request beside its envelope; larger blocks lower the default, see `read`.
-        (31, 1, 512),
-        "blocks asked for in one request; times block_size at most 131072, what the service sends for one request",
-    ),
+    // bytes in a block; the service takes 256 to 131072.
+    number(Key::BlockSize, "block_size", (4096, 256, 131_072)),
+    // blocks asked for in one request; times block_size at most 131072, what the service sends for one request.
+    number(Key::BlocksPerRequest, "blocks_per_request", (31, 1, 512)),
+    // time for an answer of the services before a request is repeated.
     number(
         Key::RequestTimeout,
         "request_timeout_ms",
         (10_000, 10, 10 * MINUTE_MS),
-        "time for an answer of the services before a request is repeated",
     ),
-    number(
-        Key::RetryMax,
-        "retry_max_ms",
-        (5 * MINUTE_MS, 10, DAY_MS),
-        "longest back-off between repeated requests and statuses",
-    ),
-    number(
-        Key::MomentumMax,
-        "momentum_max",
-        (32, 1, 10_000),
-        "block requests in a row without a good block before the job fails",
-    ),
-    number(
-        Key::StatusFrequency,
-        "status_frequency",
-        (64, 1, 1_048_576),
-        "blocks between two progress statuses; at most the blocks of a file",
-    ),
-    number(
-        Key::PollInterval,
-        "poll_interval_ms",
-        (0, 0, 30 * DAY_MS),
-        "time between questions for a job while idle, 0 = only notifications",
-    ),
+    // longest back-off between repeated requests and statuses.
+    number(Key::RetryMax, "retry_max_ms", (5 * MINUTE_MS, 10, DAY_MS)),
+    // block requests in a row without a good block before the job fails.
+    number(Key::MomentumMax, "momentum_max", (32, 1, 10_000)),
+    // blocks between two progress statuses; at most the blocks of a file.
+    number(Key::StatusFrequency, "status_frequency", (64, 1, 1_048_576)),
+    // time between questions for a job while idle, 0 = only notifications.
+    number(Key::PollInterval, "poll_interval_ms", (0, 0, 30 * DAY_MS)),
+    // fileType of images that are activated and tested; all others end with their installation.
     number(
         Key::FirmwareFileType,
         "firmware_file_type",
         (0, 0, u32::MAX as u64),
-        "fileType of images that are activated and tested; all others end with their installation",
     ),
+    // time from the restart to the verdict of the self-test; it includes coming back on line.
     number(
         Key::SelfTestDeadline,
         "self_test_deadline_ms",
         (5 * MINUTE_MS, 10, 30 * DAY_MS),
-        "time from the restart to the verdict of the self-test; it includes coming back on line",
     ),
+    // time for a target to come back after a reset.
     number(
         Key::RestartDeadline,
         "restart_deadline_ms",
         (5 * MINUTE_MS, 10, DAY_MS),
-        "time for a target to come back after a reset",
     ),
+    // time between reminders of a deferred activation or an open offer; each asks whether the job still stands.
     number(
         Key::ActivationReminder,
         "activation_reminder_ms",
         (HOUR_MS, 10, 30 * DAY_MS),
-        "time between reminders of a deferred activation or an open offer; each asks whether the job still stands",
     ),
+    // longest deferral of an activation before the job fails.
     number(
         Key::ActivationDeadline,
         "activation_deadline_ms",
         (7 * DAY_MS, 10, 365 * DAY_MS),
-        "longest deferral of an activation before the job fails",
     ),
+    // time for an operation of the host without an end and without progress.
     number(
         Key::OperationDeadline,
         "operation_deadline_ms",
         (30 * MINUTE_MS, 10, DAY_MS),
-        "time for an operation of the host without an end and without progress",
     ),
-    number(
-        Key::UpdateAttempts,
-        "update_attempts",
-        (3, 1, 100),
-        "tries of a step after which a target or the service gives the same answer once more",
-    ),
-    number(
-        Key::CustomAnswer,
-        "custom_answer_ms",
-        (10_000, 0, DAY_MS),
-        "time for the answer to a custom job before it counts as nobody's, 0 = do not ask",
-    ),
+    // tries of a step after which a target or the service gives the same answer once more.
+    number(Key::UpdateAttempts, "update_attempts", (3, 1, 100)),
+    // time for the answer to a custom job before it counts as nobody's, 0 = do not ask.
+    number(Key::CustomAnswer, "custom_answer_ms", (10_000, 0, DAY_MS)),
+    // time for a custom job from taken to finished.
     number(
         Key::CustomJobDeadline,
         "custom_job_deadline_ms",
         (DAY_MS, 10, 365 * DAY_MS),
-        "time for a custom job from taken to finished",
     ),
 ];
 
@@ -200,6 +159,37 @@ pub enum OnJob {
     /// Leave it QUEUED.
     Ignore,
 }
+
+/// A choice among words, and what may stand there. The first word is the default.
+struct Choice {
+    name: &'static str,
+    words: &'static [&'static str],
+}
+
+const fn choice(name: &'static str, words: &'static [&'static str]) -> Choice {
+    Choice { name, words }
+}
+
+const CHOICES: [Choice; 4] = [
+    choice("foreign_jobs", &["refuse", "leave"]),
+    choice("on_job", &["accept", "ask", "ignore"]),
+    choice("protocols", &["mqtt"]),
+    choice("reply_subscriptions", &["never", "always"]),
+];
+
+const NO_OR_YES: &[&str] = &["false", "true"];
+
+const TARGET_CHOICES: [Choice; 5] = [
+    choice("activation", &["immediate", "deferred"]),
+    choice("allow_downgrade", NO_OR_YES),
+    choice("self_test", &["auto", "external"]),
+    choice("firmware", NO_OR_YES),
+    // The host's business: it refuses such a target at `create` (0xdd). Known here, so that it is no warning.
+    choice("no_revert_allowed", NO_OR_YES),
+];
+
+/// A choice that was not made.
+const UNSET: u8 = u8::MAX;
 
 /// What one target allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,46 +236,69 @@ impl Settings {
     /// # Errors
     /// A failure 0xd0 that names the setting, its value and what is allowed. The operator is at fault.
     pub fn read(config: &Config) -> Result<Self, Failure> {
-        let thing = ThingName::new(&config.device)
-            .map_err(|_| bad("device", &config.device, "1 to 128 of a-z A-Z 0-9 : _ -"))?;
-        let mut settings = Self {
-            thing,
-            numbers: NUMBERS.map(|row| row.default),
-            leave_foreign_jobs: false,
-            on_job: OnJob::Accept,
-            subscribe_replies: false,
-            targets: Vec::new(),
-            unknown: Vec::new(),
+        let Ok(thing) = ThingName::new(&config.device) else {
+            return Err(bad(
+                "device",
+                &config.device,
+                "1 to 128 of a-z A-Z 0-9 : _ -",
+            ));
         };
-        let mut window_is_set = false;
-        for setting in &config.settings {
-            window_is_set |= setting.key == "blocks_per_request";
-            settings.read_device(setting)?;
-        }
-        settings.check_window(window_is_set)?;
         if config.targets.len() > TARGETS_MAX_COUNT {
             return Err(bad("targets", "too many", "at most 256"));
         }
+        let mut numbers = [0; NUMBERS.len()];
+        let mut words = [UNSET; CHOICES.len()];
+        let mut unknown = Vec::new();
+        read(
+            &config.settings,
+            false,
+            &mut numbers,
+            &CHOICES,
+            &mut words,
+            &mut unknown,
+        )?;
+        fit_window(&mut numbers)?;
+        for (number, row) in numbers.iter_mut().zip(&NUMBERS) {
+            // What was read is one more than what was set.
+            if *number == 0 {
+                *number = row.default;
+            } else {
+                *number -= 1;
+            }
+        }
+        let mut targets: Vec<TargetPolicy> = Vec::new();
         for target in &config.targets {
-            let mut policy = settings.policy(target.file, &target.name);
-            for setting in &target.settings {
-                if !read_target(&mut policy, setting)? {
-                    settings.unknown.push(setting.key.clone());
+            let policy = read_target(target, &numbers, &mut unknown)?;
+            let mut at = targets.len();
+            for (place, other) in targets.iter().enumerate().rev() {
+                if other.file == policy.file {
+                    return Err(bad("targets", &target.name, "each file id once"));
+                }
+                if other.file > policy.file {
+                    at = place;
                 }
             }
-            if settings.target(target.file).is_some() {
-                return Err(bad("targets", &target.name, "each file id once"));
-            }
-            settings.targets.push(policy);
+            targets.insert(at, policy);
         }
-        settings.targets.sort_by_key(|target| target.file);
-        Ok(settings)
+        Ok(Self {
+            thing,
+            numbers,
+            leave_foreign_jobs: words[0] == 1,
+            on_job: match words[1] {
+                1 => OnJob::Ask,
+                2 => OnJob::Ignore,
+                _ => OnJob::Accept,
+            },
+            subscribe_replies: words[3] == 1,
+            targets,
+            unknown,
+        })
     }
 
     /// A number of the device.
     #[must_use]
     pub fn number(&self, key: Key) -> u64 {
-        self.numbers.get(key as usize).copied().unwrap_or(0)
+        self.numbers[key as usize]
     }
 
     /// A number whose limits fit 32 bits.
@@ -299,138 +312,130 @@ impl Settings {
     pub fn target(&self, file: FileId) -> Option<&TargetPolicy> {
         self.targets.iter().find(|target| target.file == file)
     }
+}
 
-    fn read_device(&mut self, setting: &Setting) -> Result<(), Failure> {
-        let value = setting.value.as_str();
-        for row in &NUMBERS {
-            if row.name == setting.key {
-                let number = read_number(row.name, value, row.min, row.max)?;
-                if let Some(slot) = self.numbers.get_mut(row.key as usize) {
-                    *slot = number;
+/// Reads numbers, each plus one so that 0 stays "not set", and choices.
+fn read(
+    settings: &[Setting],
+    of_target: bool,
+    numbers: &mut [u64],
+    choices: &[Choice],
+    words: &mut [u8],
+    unknown: &mut Vec<String>,
+) -> Result<(), Failure> {
+    for Setting { key, value } in settings {
+        let row = NUMBERS
+            .iter()
+            .zip(&mut *numbers)
+            .find(|(row, _)| row.name == key);
+        // A target has two deadlines of its own.
+        let row = row.filter(|(row, _)| {
+            !of_target || matches!(row.key, Key::SelfTestDeadline | Key::RestartDeadline)
+        });
+        let choice = choices
+            .iter()
+            .zip(&mut *words)
+            .find(|(choice, _)| choice.name == key);
+        if let Some((row, number)) = row {
+            *number = read_number(row, value)? + 1;
+        } else if let Some((choice, word)) = choice {
+            let Some(place) = choice.words.iter().position(|word| word == value) else {
+                let mut allowed = String::new();
+                for word in choice.words {
+                    if !allowed.is_empty() {
+                        allowed.push_str(" or ");
+                    }
+                    allowed.push_str(word);
                 }
-                return Ok(());
-            }
-        }
-        match setting.key.as_str() {
-            "foreign_jobs" => {
-                self.leave_foreign_jobs = one_of(setting, &["refuse", "leave"])? == 1;
-            }
-            "on_job" => {
-                self.on_job = match one_of(setting, &["accept", "ask", "ignore"])? {
-                    0 => OnJob::Accept,
-                    1 => OnJob::Ask,
-                    _ => OnJob::Ignore,
-                };
-            }
-            "protocols" => {
-                one_of(setting, &["mqtt"])?;
-            }
-            "reply_subscriptions" => {
-                self.subscribe_replies = one_of(setting, &["never", "always"])? == 1;
-            }
-            _ => self.unknown.push(setting.key.clone()),
-        }
-        Ok(())
-    }
-
-    fn check_window(&mut self, window_is_set: bool) -> Result<(), Failure> {
-        let block_size = self.number(Key::BlockSize);
-        let fits = WINDOW_MAX_BYTES / block_size;
-        if self.number(Key::BlocksPerRequest) <= fits {
-            return Ok(());
-        }
-        if window_is_set {
-            let mut value = String::new();
-            push_decimal(&mut value, self.number(Key::BlocksPerRequest));
-            return Err(bad(
-                "blocks_per_request",
-                &value,
-                "times block_size at most 131072",
-            ));
-        }
-        if let Some(slot) = self.numbers.get_mut(Key::BlocksPerRequest as usize) {
-            *slot = fits;
-        }
-        Ok(())
-    }
-
-    fn policy(&self, file: FileId, name: &str) -> TargetPolicy {
-        TargetPolicy {
-            file,
-            name: String::from(cut(name, 64)),
-            deferred: false,
-            allow_downgrade: false,
-            external_test: false,
-            self_test_deadline_ms: self.number(Key::SelfTestDeadline),
-            restart_deadline_ms: self.number(Key::RestartDeadline),
-            firmware: None,
+                return Err(bad(key, value, &allowed));
+            };
+            *word = place as u8;
+        } else {
+            unknown.push(key.clone());
         }
     }
+    Ok(())
 }
 
-/// Reads one setting of a target; false if there is no such setting.
-fn read_target(policy: &mut TargetPolicy, setting: &Setting) -> Result<bool, Failure> {
-    match setting.key.as_str() {
-        "activation" => policy.deferred = one_of(setting, &["immediate", "deferred"])? == 1,
-        "allow_downgrade" => policy.allow_downgrade = read_bool(setting)?,
-        "self_test" => policy.external_test = one_of(setting, &["auto", "external"])? == 1,
-        "firmware" => policy.firmware = Some(read_bool(setting)?),
-        // The host's business: it refuses such a target at `create` (0xdd). Known here, so that it is no warning.
-        "no_revert_allowed" => {
-            read_bool(setting)?;
+fn read_number(row: &Number, value: &str) -> Result<u64, Failure> {
+    let mut number = (!value.is_empty()).then_some(0u64);
+    for byte in value.bytes() {
+        let digit = u64::from(byte.wrapping_sub(b'0'));
+        number = number.and_then(|number| number.checked_mul(10)?.checked_add(digit));
+        if digit > 9 {
+            number = None;
         }
-        "self_test_deadline_ms" => {
-            policy.self_test_deadline_ms = read_deadline(setting, Key::SelfTestDeadline)?;
-        }
-        "restart_deadline_ms" => {
-            policy.restart_deadline_ms = read_deadline(setting, Key::RestartDeadline)?;
-        }
-        _ => return Ok(false),
     }
-    Ok(true)
+    if let Some(number) = number
+        && row.min <= number
+        && number <= row.max
+    {
+        return Ok(number);
+    }
+    let mut allowed = String::new();
+    push_decimal(&mut allowed, row.min);
+    allowed.push_str(" to ");
+    push_decimal(&mut allowed, row.max);
+    Err(bad(row.name, value, &allowed))
 }
 
-fn read_deadline(setting: &Setting, key: Key) -> Result<u64, Failure> {
-    let row = &NUMBERS[key as usize];
-    read_number(row.name, &setting.value, row.min, row.max)
-}
-
-fn read_bool(setting: &Setting) -> Result<bool, Failure> {
-    Ok(one_of(setting, &["false", "true"])? == 1)
-}
-
-fn one_of(setting: &Setting, words: &[&str]) -> Result<usize, Failure> {
-    words
-        .iter()
-        .position(|word| *word == setting.value)
-        .ok_or_else(|| {
-            let mut allowed = String::new();
-            for word in words {
-                if !allowed.is_empty() {
-                    allowed.push_str(" or ");
-                }
-                allowed.push_str(word);
-            }
-            bad(&setting.key, &setting.value, &allowed)
-        })
-}
-
-fn read_number(name: &str, value: &str, min: u64, max: u64) -> Result<u64, Failure> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if digits {
-        value.parse::<u64>().ok()
+/// A window that was set must fit one answer of the service with these blocks; the default shrinks until it does.
+fn fit_window(numbers: &mut [u64; NUMBERS.len()]) -> Result<(), Failure> {
+    let [block_size, window, ..] = numbers;
+    // Both are set plus one, and a block has 256 bytes at least.
+    let block = if *block_size == 0 {
+        NUMBERS[0].default
     } else {
-        None
+        *block_size - 1
     };
-    number
-        .filter(|number| (min..=max).contains(number))
-        .ok_or_else(|| {
-            let mut allowed = String::new();
-            push_decimal(&mut allowed, min);
-            allowed.push_str(" to ");
-            push_decimal(&mut allowed, max);
-            bad(name, value, &allowed)
-        })
+    let fits = WINDOW_MAX_BYTES / block.max(1);
+    if *window == 0 {
+        *window = fits.min(NUMBERS[1].default) + 1;
+    } else if *window - 1 > fits {
+        let mut value = String::new();
+        push_decimal(&mut value, *window - 1);
+        return Err(bad(
+            "blocks_per_request",
+            &value,
+            "times block_size at most 131072",
+        ));
+    }
+    Ok(())
+}
+
+fn read_target(
+    target: &Target,
+    device: &[u64; NUMBERS.len()],
+    unknown: &mut Vec<String>,
+) -> Result<TargetPolicy, Failure> {
+    let mut numbers = [0; NUMBERS.len()];
+    let mut words = [UNSET; TARGET_CHOICES.len()];
+    read(
+        &target.settings,
+        true,
+        &mut numbers,
+        &TARGET_CHOICES,
+        &mut words,
+        unknown,
+    )?;
+    let own = |key: Key| {
+        let number = numbers[key as usize];
+        if number == 0 {
+            device[key as usize]
+        } else {
+            number - 1
+        }
+    };
+    Ok(TargetPolicy {
+        file: target.file,
+        name: String::from(cut(&target.name, 64)),
+        deferred: words[0] == 1,
+        allow_downgrade: words[1] == 1,
+        external_test: words[2] == 1,
+        self_test_deadline_ms: own(Key::SelfTestDeadline),
+        restart_deadline_ms: own(Key::RestartDeadline),
+        firmware: (words[3] != UNSET).then_some(words[3] == 1),
+    })
 }
 
 fn bad(name: &str, value: &str, allowed: &str) -> Failure {

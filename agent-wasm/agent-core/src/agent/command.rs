@@ -1,19 +1,29 @@
 //! What an operator or the application wants. A command that cannot be followed is refused with the C agent's code and
 //! changes nothing.
 
+use alloc::string::String;
+
 use crate::code::{OtaErr, State};
-use crate::settings::Key;
-use crate::types::{Command, Failure, FileId, Level};
+use crate::types::{Command, Failure, FileId};
 
 use super::Agent;
 use super::answer::refused;
 use super::job::{FilePhase, Stage};
-use super::ops::Doing;
+use super::lines::{Line, Why};
+use super::ops::Deed;
 use super::table::Cause;
-use super::timer::{Timer, Timers};
+use super::timer::{NEVER, Timer, Timers};
 
 impl Agent {
-    pub(super) fn obey(&mut self, command: Command) -> Result<(), Failure> {
+    pub(super) fn on_command(&mut self, command: Command) {
+        if let Err(refused) = self.obey(command) {
+            let detail = String::from(refused.detail.as_str());
+            self.note_text(Line::Refused, &detail);
+            self.view.refused = Some(refused);
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Failure> {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
             return Err(refused(OtaErr::AgentStopped, "the agent is stopped"));
         }
@@ -42,7 +52,7 @@ impl Agent {
     /// In every state but these two the question goes out as soon as there is a connection; with a job at hand the
     /// answer is no news, or shows that the job is gone.
     fn check_for_update(&mut self) -> Result<(), Failure> {
-        if self.suspended_since.is_some() {
+        if self.is_suspended() {
             return Err(refused(
                 OtaErr::RequestJobFailed,
                 "the agent is suspended, resume it first",
@@ -58,31 +68,30 @@ impl Agent {
     }
 
     fn suspend(&mut self) {
-        if self.suspended_since.is_none() {
-            self.suspended_since = Some(self.now);
+        if !self.is_suspended() {
+            self.suspended_since = self.now;
             self.pause_transfer();
             self.touch_journal();
-            self.log(Level::Info, &["suspended by order"]);
+            self.note(Line::Suspended);
         }
     }
 
     fn resume(&mut self) {
-        if self.suspended_since.is_none() {
-            return;
-        }
-        self.end_suspension();
-        self.log(Level::Info, &["resumed by order"]);
-        if self.state == State::Suspended {
-            let next = self.natural_state();
-            self.set_state(Cause::Resume, next);
+        if self.is_suspended() {
+            self.end_suspension();
+            self.note(Line::Resumed);
+            if self.state == State::Suspended {
+                self.set_state(Cause::Resume, self.natural_state());
+            }
         }
     }
 
     /// Time that was spent suspended counts for no deadline.
     fn end_suspension(&mut self) {
-        let Some(since) = self.suspended_since.take() else {
+        let since = core::mem::replace(&mut self.suspended_since, NEVER);
+        if since == NEVER {
             return;
-        };
+        }
         let pause = self.now.saturating_sub(since);
         self.timers.shift(pause);
         self.ops.shift(pause);
@@ -94,57 +103,49 @@ impl Agent {
     }
 
     fn activate(&mut self, id: FileId) -> Result<(), Failure> {
-        let job = self
-            .job
-            .as_mut()
-            .filter(|job| job.stage == Stage::AwaitRestart);
-        let Some(job) = job else {
+        if self.job.stage != Stage::AwaitRestart {
             return Err(refused(
                 OtaErr::ActivateFailed,
                 "no verified image waits for activation",
             ));
-        };
-        let Some(file) = job.file(id).filter(|file| file.firmware) else {
+        }
+        let Some(file) = self.file(id).filter(|file| file.firmware) else {
             return Err(refused(
                 OtaErr::InvalidArg,
                 "the job has no such file to activate",
             ));
         };
-        if !file.approved {
-            file.approved = true;
-            let text = Self::of_file("activation ordered, file ", id);
-            self.log(Level::Info, &[&text]);
+        if !core::mem::replace(&mut file.approved, true) {
+            self.note_number(Line::ActivationOrdered, id);
             self.touch_journal();
         }
         Ok(())
     }
 
     fn take_verdict(&mut self, id: FileId, failure: Option<Failure>) -> Result<(), Failure> {
-        let Some(job) = self.job.as_mut().filter(|job| job.id.is_some()) else {
+        if !self.job.is_taken() || self.job.id.is_none() {
             return Err(refused(OtaErr::NoActiveJob, "there is no job"));
-        };
-        let stage = job.stage;
-        let tested = |phase| (FilePhase::Testing..=FilePhase::Committed).contains(&phase);
-        let Some(file) = job.file(id).filter(|file| file.firmware) else {
+        }
+        let stage = self.job.stage;
+        let Some(file) = self.file(id).filter(|file| file.firmware) else {
             return Err(refused(
                 OtaErr::InvalidArg,
                 "the job has no such file in test",
             ));
         };
+        let in_test = (FilePhase::Testing..=FilePhase::Committed).contains(&file.phase);
         match (stage, failure) {
             (Stage::Testing, None) => {
                 file.tested = true;
-                let text = Self::of_file("self-test accepted by order, file ", id);
-                self.log(Level::Info, &[&text]);
+                self.note_number(Line::TestAccepted, id);
                 Ok(())
             }
             (Stage::Testing, Some(failure)) => {
-                let text = Self::of_file("self-test rejected by order, file ", id);
-                self.log(Level::Info, &[&text]);
-                self.fail_rejected(failure, false);
+                self.note_number(Line::TestRejected, id);
+                self.reject_by_order(&failure);
                 Ok(())
             }
-            (Stage::Commit, None) if tested(file.phase) => Ok(()),
+            (Stage::Commit, None) if in_test => Ok(()),
             _ => Err(refused(
                 OtaErr::ImageStateMismatch,
                 "no verdict is awaited now",
@@ -153,10 +154,10 @@ impl Agent {
     }
 
     fn user_abort(&mut self) -> Result<(), Failure> {
-        let Some(job) = self.job.as_ref().filter(|job| job.id.is_some()) else {
+        if !self.job.is_taken() || self.job.id.is_none() {
             return Err(refused(OtaErr::NoActiveJob, "there is no job"));
-        };
-        if !job.stage.is_open() {
+        }
+        if !self.job.stage.is_open() {
             return Err(refused(
                 OtaErr::ImageStateMismatch,
                 "the job is decided already",
@@ -164,24 +165,20 @@ impl Agent {
         }
         // An abort is not put off until somebody resumes.
         self.end_suspension();
-        let code = OtaErr::UserAbort.code();
-        self.fail_for(
-            Cause::UserAbort,
-            Failure::new(code as u8, 0, "given up by order"),
-        );
+        self.fail_by(Cause::UserAbort, Why::ota(OtaErr::UserAbort));
         Ok(())
     }
 
     /// Stops for good. The job stays in the journal: another start goes on with it.
     fn shut_down(&mut self, unsubscribe: bool) {
-        self.ops.forget(|doing| doing != Doing::Journal);
-        self.timers = Timers::default();
-        let limit = 2 * self.settings.number(Key::RequestTimeout);
-        self.timers.set(Timer::Shutdown, self.now + limit);
+        self.ops.forget(|deed| deed != Deed::Journal);
+        self.timers = Timers::new();
+        let limit = 2 * self.settings.number(crate::settings::Key::RequestTimeout);
+        self.arm_in(Timer::Shutdown, limit);
         self.transfer = None;
-        self.offered = None;
+        self.drop_offer(false);
         if unsubscribe {
-            self.unsubscribe_all();
+            self.unsubscribe(true);
         }
         self.set_state(Cause::Shutdown, State::ShuttingDown);
     }

@@ -1,60 +1,67 @@
 //! A job and its files as the agent holds them: what survives a restart, and what is read from the service again.
 //!
-//! Data and small questions only; what is done about them is in the modules named after the states.
+//! Data and small questions only; what is done about them is in the modules named after what they do.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::document::FileEntry;
-use crate::jobs::{JobId, Status, StreamId, VersionWord};
-use crate::types::{Failure, FileId, FileSpec, FileStatus, TargetState, Version};
+use crate::jobs::{ExecutionStatus, JobId, StreamId};
+use crate::types::{FileId, FileStatus, TargetState, Version};
 
+use super::lines::Why;
 use super::recover::{Memory, Service};
 use super::table::Cause;
 
-/// How far a job is, as the journal knows it.
+/// How far a job is. Before `Custom` the journal does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// Files are fetched, verified and installed.
-    Taken = 0,
-    /// `self_test: ready` is acknowledged: the images may be activated.
-    AwaitRestart = 1,
-    /// All new images run.
-    Testing = 2,
-    /// The decision is to commit.
-    Commit = 3,
-    /// The decision is to go back.
-    Back = 4,
-    /// The end is to be reported.
-    Report = 5,
+    /// There is none.
+    Idle = 0,
+    /// An update awaits a yes of the application.
+    Offered = 1,
+    /// No parser took it; the application is asked.
+    Asked = 2,
     /// Somebody else runs the job.
-    Custom = 6,
+    Custom = 3,
+    /// Files are fetched, verified and installed.
+    Taken = 4,
+    /// `self_test: ready` is acknowledged: the images may be activated.
+    AwaitRestart = 5,
+    /// All new images run.
+    Testing = 6,
+    /// The decision is to commit.
+    Commit = 7,
+    /// The decision is to go back.
+    Back = 8,
+    /// The end is to be reported.
+    Report = 9,
 }
 
 impl Stage {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
+        Self::Idle,
+        Self::Offered,
+        Self::Asked,
+        Self::Custom,
         Self::Taken,
         Self::AwaitRestart,
         Self::Testing,
         Self::Commit,
         Self::Back,
         Self::Report,
-        Self::Custom,
     ];
 
-    /// Whether the job can still be given up.
-    pub(super) const fn is_open(self) -> bool {
-        match self {
-            Self::Taken | Self::AwaitRestart | Self::Testing | Self::Custom => true,
-            Self::Commit | Self::Back | Self::Report => false,
-        }
+    /// Whether a job was taken and can still be given up.
+    pub(super) fn is_open(self) -> bool {
+        (Self::Custom..=Self::Testing).contains(&self)
     }
 }
 
 /// How far a file is; the numbers are `file-status.phase`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FilePhase {
     /// Nothing has been done.
+    #[default]
     ToDo = 0,
     /// The target prepares to receive.
     Creating = 1,
@@ -107,27 +114,23 @@ impl FilePhase {
     ];
 }
 
-/// How a job ends: what is reported, and the reason in numbers for the application.
+/// How a job ends: what is reported, and the reason for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
-    pub(super) status: Status,
-    pub(super) failure: Option<Failure>,
-}
-
-/// A fact that ends an open job; acted upon by the next step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failing {
-    pub(super) cause: Cause,
-    pub(super) ending: Ending,
-    /// The version or state check after a restart has failed.
-    pub(super) self_test: bool,
+    /// The status without its token, ready to be sent.
+    pub(super) head: String,
+    /// What the service must show once it has it.
+    pub(super) word: ExecutionStatus,
+    pub(super) why: Why,
+    pub(super) detail: String,
 }
 
 /// One file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JobFile {
     pub(super) id: FileId,
     pub(super) file_type: u32,
+    pub(super) size: u64,
     /// Activated and tested; others end with their installation.
     pub(super) firmware: bool,
     pub(super) phase: FilePhase,
@@ -141,6 +144,8 @@ pub(super) struct JobFile {
     pub(super) approved: bool,
     /// The self-test passed.
     pub(super) tested: bool,
+    /// The new image has run.
+    pub(super) ran: bool,
     /// It may have been created in a former life: look before creating.
     pub(super) reopen: bool,
     /// Its target has been asked how it is, for this job.
@@ -149,42 +154,15 @@ pub(super) struct JobFile {
     pub(super) look: bool,
     /// The time for its restart is over; the next look decides.
     pub(super) late: bool,
-    /// The new image has run.
-    pub(super) ran: bool,
     /// The start-test event was emitted.
     pub(super) announced: bool,
     /// Bytes installed, bytes to install.
     pub(super) installed: (u64, u64),
     /// Blocks held, blocks in all.
     pub(super) blocks: (u32, u32),
-    /// What the job document says, once it has been read since the start.
-    pub(super) entry: Option<FileEntry>,
 }
 
 impl JobFile {
-    pub(super) const fn new(id: FileId, file_type: u32, firmware: bool) -> Self {
-        Self {
-            id,
-            file_type,
-            firmware,
-            phase: FilePhase::ToDo,
-            image: None,
-            old: None,
-            tries: 0,
-            approved: false,
-            tested: false,
-            reopen: false,
-            asked: false,
-            look: false,
-            late: false,
-            ran: false,
-            announced: false,
-            installed: (0, 0),
-            blocks: (0, 0),
-            entry: None,
-        }
-    }
-
     /// Whether the file is on its target for good or for a trial, so that going back means more than throwing away.
     pub(super) fn is_marked(&self) -> bool {
         (FilePhase::Armed..=FilePhase::Committing).contains(&self.phase)
@@ -204,26 +182,6 @@ impl JobFile {
             version: self.image,
         }
     }
-
-    pub(super) fn spec(&self, job: &JobId, block_size: u32) -> Option<FileSpec> {
-        let entry = self.entry.as_ref()?;
-        let (kind, signature) = match &entry.signature {
-            Some(signature) => (signature.kind.key(), signature.bytes.clone()),
-            None => ("", Vec::new()),
-        };
-        Some(FileSpec {
-            job_id: String::from(job.as_str()),
-            file_id: self.id,
-            size: entry.size,
-            block_size,
-            file_type: self.file_type,
-            attributes: entry.attributes,
-            path: entry.path.clone(),
-            certificate: entry.certificate.clone(),
-            signature_kind: String::from(kind),
-            signature,
-        })
-    }
 }
 
 /// One job. Without an id it stands for uncommitted images that no job claims, on their way back.
@@ -235,85 +193,104 @@ pub(super) struct Job {
     pub(super) files: Vec<JobFile>,
     /// Grid of the transfers, fixed when the job was taken.
     pub(super) block_size: u32,
-    /// Set from the decision on.
+    /// Set from the decision on; for a job that somebody else runs, what is told of it now.
     pub(super) ending: Option<Ending>,
     /// The service has closed it: nothing is reported any more.
     pub(super) withdrawn: bool,
-    /// The version of file 0 that did the download.
-    pub(super) updated_by: VersionWord,
+    /// The version word of file 0 that did the download.
+    pub(super) updated_by: u32,
+    /// The service has shown it open since the new images run.
+    pub(super) read_again: bool,
     /// `self_test: active` is acknowledged.
     pub(super) active: bool,
     /// Starts of the agent since the first activation.
     pub(super) starts: u32,
-    /// Where the blocks come from, once the document has been read since the start.
+    /// The offer was answered: later.
+    pub(super) deferred: bool,
+    /// The job document, once it has been read since the start.
+    pub(super) document: String,
+    /// Where the blocks come from, once the document has been read.
     pub(super) stream: Option<StreamId>,
-    pub(super) failing: Option<Failing>,
+    /// A fact that ends an open job; acted upon by the next step.
+    pub(super) failing: Option<Cause>,
+    /// It is the version or state check after a restart.
+    pub(super) self_test: bool,
 }
 
 impl Job {
-    pub(super) fn new(id: Option<JobId>, stage: Stage, block_size: u32) -> Self {
+    pub(super) const fn new(id: Option<JobId>, stage: Stage) -> Self {
         Self {
             id,
             stage,
             files: Vec::new(),
-            block_size,
+            block_size: 0,
             ending: None,
             withdrawn: false,
-            updated_by: VersionWord(0),
+            updated_by: 0,
+            read_again: false,
             active: false,
             starts: 0,
+            deferred: false,
+            document: String::new(),
             stream: None,
             failing: None,
+            self_test: false,
         }
     }
 
-    pub(super) fn is(&self, id: &JobId) -> bool {
-        self.id.as_ref() == Some(id)
+    /// Whether there is more than an offer.
+    pub(super) fn is_taken(&self) -> bool {
+        self.stage >= Stage::Custom
+    }
+
+    pub(super) fn is(&self, id: &str) -> bool {
+        self.is_taken() && !id.is_empty() && self.text() == id
     }
 
     pub(super) fn text(&self) -> &str {
         self.id.as_ref().map_or("", JobId::as_str)
     }
 
-    /// Whether the job document has been read since the start of the agent.
-    pub(super) fn is_known(&self) -> bool {
-        self.files.iter().all(|file| file.entry.is_some())
+    /// Whether the job document is missing, for the job comes from the journal.
+    pub(super) fn needs_document(&self) -> bool {
+        self.stage == Stage::Taken && self.stream.is_none()
     }
 
     pub(super) fn file(&mut self, id: FileId) -> Option<&mut JobFile> {
         self.files.iter_mut().find(|file| file.id == id)
     }
 
-    pub(super) fn position(&self, id: FileId) -> Option<usize> {
-        self.files.iter().position(|file| file.id == id)
+    /// The first file that is so, in the order of the file ids.
+    pub(super) fn first(&self, is: fn(&JobFile) -> bool) -> Option<FileId> {
+        self.files.iter().find(|file| is(file)).map(|file| file.id)
     }
 
-    pub(super) fn has_firmware(&self) -> bool {
-        self.files.iter().any(|file| file.firmware)
-    }
-
-    /// The order of activation and of going back: the coordinator, file 0, last. The order of commit is its reverse
-    /// in that file 0 comes first.
-    pub(super) fn zero_last(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.files.len()).collect();
-        order.sort_by_key(|at| self.files.get(*at).is_some_and(|file| file.id == 0));
-        order
+    /// The same, with the coordinator, file 0, last: the order of activation and of going back.
+    pub(super) fn zero_last(&self, is: fn(&JobFile) -> bool) -> Option<FileId> {
+        let mut found = None;
+        for file in self.files.iter().filter(|file| is(file)) {
+            if found.is_none() || found == Some(0) {
+                found = Some(file.id);
+            }
+        }
+        found
     }
 
     /// What the journal remembers about a file, for the recovery table.
-    pub(super) fn memory(&self, at: usize) -> Memory {
-        let phase = self
-            .files
-            .get(at)
-            .map_or(FilePhase::ToDo, |file| file.phase);
+    pub(super) fn memory(&self, phase: FilePhase) -> Memory {
         match self.stage {
-            Stage::Taken | Stage::Custom | Stage::Report => Memory::Taken,
             Stage::AwaitRestart if phase >= FilePhase::Testing => Memory::Testing,
             Stage::AwaitRestart if phase >= FilePhase::Armed => Memory::Armed,
             Stage::AwaitRestart => Memory::Installed,
             Stage::Testing => Memory::Testing,
             Stage::Commit => Memory::Commit,
             Stage::Back => Memory::Back,
+            Stage::Idle
+            | Stage::Offered
+            | Stage::Asked
+            | Stage::Custom
+            | Stage::Taken
+            | Stage::Report => Memory::Taken,
         }
     }
 
@@ -327,7 +304,7 @@ impl Job {
 }
 
 /// What a target said last, asked at the start and whenever it restarts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) file: FileId,
     /// It has answered, or failed to.
@@ -353,8 +330,19 @@ mod tests {
 
     #[test]
     fn file_0_goes_last_and_the_others_in_their_order() {
-        let mut job = Job::new(None, Stage::Taken, 4096);
-        job.files = [0, 1, 7].map(|id| JobFile::new(id, 0, true)).to_vec();
-        assert_eq!(job.zero_last(), [1, 2, 0]);
+        let mut job = Job::new(None, Stage::Taken);
+        job.files = [0, 1, 7]
+            .map(|id| JobFile {
+                id,
+                ..JobFile::default()
+            })
+            .to_vec();
+        let mut order = Vec::new();
+        while let Some(id) = job.zero_last(|file| !file.tested) {
+            job.file(id).unwrap().tested = true;
+            order.push(id);
+        }
+        assert_eq!(order, [1, 7, 0]);
+        assert_eq!(job.first(|file| file.tested), Some(0));
     }
 }

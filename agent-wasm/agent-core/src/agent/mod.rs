@@ -6,12 +6,12 @@
 //!       +---------------------+------------------------------+        table.rs checks it
 //! ```
 //!
-//! An event only records facts. [`Agent::advance`] then looks at the facts and orders what is due and not under way,
-//! so a lost operation, a restart, a resume and a reconnect all end in the same code. It knows no socket, no storage
-//! and no clock; it does not verify images and does not decide what a plugin does. States are the C agent's numbers,
-//! what a state needs is in the job and its files (`job.rs`), where it also survives.
+//! An event only records facts. `advance` then looks at the facts and orders what is due and not under way, so a lost
+//! operation, a restart, a resume and a reconnect all end in the same code. It knows no socket, no storage and no
+//! clock; it does not verify images and does not decide what a plugin does. States are the C agent's numbers; what a
+//! state needs is in the job and its files (`job.rs`), where it also survives. Reasons are numbers in here and get
+//! their text on the way out, because the guest has 96 KiB.
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -19,15 +19,17 @@ use crate::code::{OtadErr, State};
 use crate::jobs::{ClientTokens, JobId};
 use crate::settings::{Key, Settings};
 use crate::types::{
-    Action, AgentStatus, Blob, Command, Context, Description, Event, Failure, FileId, InstantMs,
-    Level, Op, Order, Outcome, Saved, StartInfo, TargetState, Token, Turn,
+    Action, AgentStatus, Blob, Context, Description, Event, Failure, FileId, InstantMs, Level, Op,
+    Order, Outcome, Saved, StartInfo, Token, Turn,
 };
 
-mod activation;
 mod answer;
+mod codec;
 mod command;
-mod files;
+mod drive;
 mod job;
+mod lines;
+mod look;
 mod news;
 mod offer;
 mod ops;
@@ -35,11 +37,10 @@ pub mod recover;
 mod report;
 mod request;
 mod saved;
-mod saved_parts;
+mod stages;
 pub mod table;
 mod timer;
 mod transfer;
-mod verdict;
 mod view;
 
 #[cfg(test)]
@@ -49,16 +50,17 @@ pub use job::FilePhase;
 pub use saved::JOURNAL_MAX_BYTES;
 pub use timer::Timer;
 
-use job::{Failing, Job, Probe, Stage};
+use job::{Job, JobFile, Probe, Stage};
+use lines::{Line, Why};
 use news::{Journal, News};
-use offer::Offered;
-use ops::{Doing, Duty, Ops};
+use ops::{Deed, Ops, Pending};
 use report::Reporter;
 use request::{Asking, Subscriptions};
+use stages::Style;
 use table::Cause;
-use timer::{Random, Timers};
+use timer::{NEVER, Random, Timers};
 use transfer::Transfer;
-use view::{Counters, View};
+use view::View;
 
 /// Schemas of saved states that this build reads and writes, the best one first.
 pub const SCHEMAS: &[u32] = &[1];
@@ -80,11 +82,13 @@ pub struct Agent {
     relinked: bool,
     /// The first connection has been seen.
     begun: bool,
-    suspended_since: Option<InstantMs>,
-    unsubscribe: bool,
     /// All targets have been asked since the start, and the journal's job has met them.
     asked_all: bool,
-    orders: VecDeque<Action>,
+    /// An uncommitted image runs at the start and the journal has no job.
+    unclaimed: bool,
+    /// [`NEVER`] = not suspended.
+    suspended_since: InstantMs,
+    orders: Vec<Action>,
     ops: Ops,
     timers: Timers,
     random: Random,
@@ -93,23 +97,21 @@ pub struct Agent {
     subscriptions: Subscriptions,
     asking: Asking,
     reporter: Reporter,
-    job: Option<Job>,
-    offered: Option<Offered>,
+    job: Job,
     transfer: Option<Transfer>,
     /// Jobs that are over: a late notification of one is only a hint to ask.
     seen: Vec<JobId>,
     /// Jobs that were left to others.
     left: Vec<JobId>,
-    /// An uncommitted image runs at the start and the journal has no job.
-    unclaimed: bool,
     journal: Journal,
     news: News,
-    counters: Counters,
     view: View,
+    /// What was said about a failure last, in full.
+    heard: Failure,
     /// Tries of an operation that a busy target refused.
     busy: u32,
-    /// This device's share of the bandwidth, if there is a cap.
-    allowance: Option<u64>,
+    /// This device's share of the bandwidth, [`NEVER`] = no cap.
+    allowance: u64,
 }
 
 impl Agent {
@@ -134,10 +136,10 @@ impl Agent {
             return Err(saved::unknown_schema(info.schema));
         }
         let mut agent = Self::new(settings, info.schema, info.seed, context.now_ms);
-        match info.saved {
+        match &info.saved {
             Saved::None => {}
-            Saved::Journal(blob) => agent.load_journal(&blob)?,
-            Saved::Snapshot(blob) => agent.load_snapshot(&blob, &info.outstanding)?,
+            Saved::Journal(blob) => agent.load_journal(blob)?,
+            Saved::Snapshot(blob) => agent.load_snapshot(blob, &info.outstanding)?,
         }
         agent.news.go_on_after(info.last_event);
         agent.greet();
@@ -146,18 +148,17 @@ impl Agent {
     }
 
     fn new(settings: Settings, schema: u32, seed: u64, now: InstantMs) -> Self {
-        let probes = settings
-            .targets
-            .iter()
-            .map(|target| Probe {
-                file: target.file,
-                asked: false,
-                stale: false,
-                state: TargetState::default(),
-            })
-            .collect();
-        let subscriptions = Subscriptions::new(&settings);
+        let probe = |file| Probe {
+            file,
+            ..Probe::default()
+        };
         Self {
+            probes: settings
+                .targets
+                .iter()
+                .map(|target| probe(target.file))
+                .collect(),
+            subscriptions: Subscriptions::new(settings.subscribe_replies),
             settings,
             schema,
             state: State::Init,
@@ -165,30 +166,49 @@ impl Agent {
             connected: false,
             relinked: false,
             begun: false,
-            suspended_since: None,
-            unsubscribe: false,
             asked_all: false,
-            orders: VecDeque::new(),
+            unclaimed: false,
+            suspended_since: NEVER,
+            orders: Vec::new(),
             ops: Ops::default(),
-            timers: Timers::default(),
+            timers: Timers::new(),
             random: Random(seed),
             tokens: ClientTokens::new(seed),
-            probes,
-            subscriptions,
             asking: Asking::default(),
             reporter: Reporter::default(),
-            job: None,
-            offered: None,
+            job: Job::new(None, Stage::Idle),
             transfer: None,
             seen: Vec::new(),
             left: Vec::new(),
-            unclaimed: false,
             journal: Journal::default(),
             news: News::default(),
-            counters: Counters::default(),
             view: View::default(),
+            heard: Failure {
+                main: 0,
+                sub: 0,
+                detail: String::new(),
+            },
             busy: 0,
-            allowance: None,
+            allowance: NEVER,
+        }
+    }
+
+    fn greet(&mut self) {
+        let Description { name, version, .. } = Self::describe();
+        let text = [
+            name,
+            " ",
+            version,
+            ", device ",
+            self.settings.thing.as_str(),
+        ]
+        .concat();
+        self.note_text(Line::Greeting, &text);
+        for key in core::mem::take(&mut self.settings.unknown) {
+            self.note_text(Line::UnknownSetting, &key);
+        }
+        if self.job.is_taken() {
+            self.note_job(Line::GoingOn);
         }
     }
 
@@ -197,13 +217,13 @@ impl Agent {
         self.now = self.now.max(context.now_ms);
         match event {
             Event::Ended { op, outcome } => {
-                if let Some(doing) = self.ops.end_op(op) {
-                    self.on_ended(doing, outcome);
+                if let Some(pending) = self.ops.take_op(op) {
+                    self.on_ended(pending, outcome);
                 }
             }
             Event::Done { token, outcome } => {
-                if let Some(doing) = self.ops.end_token(token) {
-                    self.on_ended(doing, outcome);
+                if let Some(pending) = self.ops.take_token(token) {
+                    self.on_ended(pending, outcome);
                 }
             }
             Event::Connected { session_present } => self.on_connected(session_present),
@@ -224,7 +244,7 @@ impl Agent {
     /// The next thing to do, until none is left. The binding calls the import and then [`Self::bind`] or
     /// [`Self::handle`] with [`Event::Ended`]; orders with op 0 have no end.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.orders.pop_front()
+        (!self.orders.is_empty()).then(|| self.orders.remove(0))
     }
 
     /// An action goes on under this token.
@@ -235,49 +255,32 @@ impl Agent {
     /// When to call [`Self::handle`] with [`Event::Timeout`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<InstantMs> {
-        self.true_deadline().or_else(|| self.fallback_deadline())
+        let deadline = self.true_deadline();
+        if deadline != NEVER {
+            return Some(deadline);
+        }
+        // A state that must not wait without a deadline and has none is a mistake in here, or waits for its share of
+        // the bandwidth; this keeps it from hanging.
+        let exempt = matches!(self.state, State::Suspended | State::Stopped) || self.is_idle();
+        (!exempt).then(|| self.now + self.settings.number(Key::RequestTimeout))
     }
 
-    fn true_deadline(&self) -> Option<InstantMs> {
+    fn true_deadline(&self) -> InstantMs {
         if matches!(self.state, State::Suspended | State::Stopped) {
-            return None;
+            return NEVER;
         }
         let download = self
             .transfer
             .as_ref()
-            .and_then(|transfer| transfer.deadline());
-        [self.timers.first(), self.ops.first_deadline(), download]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// A state that must not wait without a deadline and has none is a mistake in here; this keeps it from hanging.
-    fn fallback_deadline(&self) -> Option<InstantMs> {
-        let exempt = match self.state {
-            State::Suspended | State::Stopped => true,
-            State::WaitingForJob => self.is_idle(),
-            State::Init
-            | State::Ready
-            | State::RequestingJob
-            | State::CreatingFile
-            | State::RequestingFileBlock
-            | State::WaitingForFileBlock
-            | State::ClosingFile
-            | State::ShuttingDown
-            | State::Installing
-            | State::WaitingForActivation
-            | State::WaitingForRestart
-            | State::Testing
-            | State::Committing
-            | State::GoingBack
-            | State::Reporting => false,
-        };
-        (!exempt).then(|| self.now + self.settings.number(Key::RequestTimeout))
+            .and_then(|transfer| transfer.downloader.deadline());
+        self.timers
+            .first()
+            .min(self.ops.first_deadline())
+            .min(download.unwrap_or(NEVER))
     }
 
     fn is_idle(&self) -> bool {
-        self.job.is_none() && self.offered.is_none() && self.connected
+        self.state == State::WaitingForJob && self.job.stage == Stage::Idle && self.connected
     }
 
     /// What the last call leaves behind; each change is told once.
@@ -296,39 +299,69 @@ impl Agent {
         self.view_status()
     }
 
-    /// Everything that another instance needs to go on.
-    #[must_use]
-    pub fn snapshot(&self, context: Context) -> Blob {
-        self.save_snapshot(self.now.max(context.now_ms))
+    /// Everything that another instance needs to go on. Changes nothing.
+    pub fn snapshot(&mut self, context: Context) -> Blob {
+        self.save(self.now.max(context.now_ms), true)
     }
 
     /// Orders something that has no end.
     fn order_once(&mut self, order: Order) {
-        self.orders.push_back(Action { op: 0, order });
+        self.orders.push(Action { op: 0, order });
     }
 
-    fn order(&mut self, order: Order, doing: Doing) {
-        let wait = match doing {
-            Doing::Subscribe(_)
-            | Doing::Unsubscribe
-            | Doing::Ask
-            | Doing::Status
-            | Doing::Progress
-            | Doing::Blocks => 3 * self.settings.number(Key::RequestTimeout),
-            Doing::Journal => 6 * self.settings.number(Key::RequestTimeout),
+    fn order(&mut self, order: Order, deed: Deed, file: FileId, index: u32) {
+        let request = self.settings.number(Key::RequestTimeout);
+        let late = self.job.files.iter().any(|of| of.id == file && of.late);
+        let wait = if deed == Deed::Journal {
+            6 * request
+        } else if deed.is_transport() {
+            3 * request
+        } else if deed == Deed::State && late {
             // The last look at a target that is late must not take as long as an installation.
-            Doing::Duty(file, Duty::State) if self.is_late(file) => {
-                self.settings.number(Key::RequestTimeout)
-            }
-            Doing::Duty(..) | Doing::Write(..) => self.settings.number(Key::OperationDeadline),
+            request
+        } else {
+            self.settings.number(Key::OperationDeadline)
         };
-        let op = self.ops.begin(doing, self.now.saturating_add(wait));
-        self.orders.push_back(Action { op, order });
+        let deadline = self.now.saturating_add(wait);
+        let pending = Pending {
+            op: 0,
+            token: 0,
+            deed,
+            file,
+            index,
+            deadline,
+        };
+        let op = self.ops.begin(pending);
+        self.orders.push(Action { op, order });
     }
 
-    fn log(&mut self, level: Level, parts: &[&str]) {
-        let text = parts.concat();
-        self.order_once(Order::Log { level, text });
+    /// Sets a timer by a setting.
+    fn arm(&mut self, timer: Timer, key: Key) {
+        self.arm_in(timer, self.settings.number(key));
+    }
+
+    fn arm_in(&mut self, timer: Timer, wait: u64) {
+        self.timers.set(timer, self.now.saturating_add(wait));
+    }
+
+    /// Sets a timer unless it runs.
+    fn arm_once(&mut self, timer: Timer, key: Key) {
+        if !self.timers.runs(timer) {
+            self.arm(timer, key);
+        }
+    }
+
+    /// Time before the next try; the first one waits for the request time-out.
+    fn arm_back_off(&mut self, timer: Timer, tries: u32) {
+        let base = self.settings.number(Key::RequestTimeout);
+        let wait = self
+            .random
+            .back_off(base, self.settings.number(Key::RetryMax), tries);
+        self.arm_in(timer, wait);
+    }
+
+    fn file(&mut self, id: FileId) -> Option<&mut JobFile> {
+        self.job.file(id)
     }
 
     /// The only place that assigns the state.
@@ -340,19 +373,20 @@ impl Agent {
             (true, State::Ready) => Level::Debug,
             (true, _) => Level::Info,
         };
-        let from = self.state.name();
-        let parts = [
+        let (from, to) = (self.state.name(), next.name());
+        let text = [
             "state [",
             from,
             "] event [",
             event.name(),
             "] new state [",
-            next.name(),
+            to,
             "]",
-        ];
-        self.log(level, &parts);
+        ]
+        .concat();
+        self.log(level, text);
         self.state = next;
-        self.view.last_error = None;
+        self.view.last_error = Why::default();
         if !known {
             self.fault(1);
         }
@@ -360,33 +394,25 @@ impl Agent {
 
     /// An impossible case: the job fails, the agent lives. Under test it is a mistake to be found.
     fn fault(&mut self, at: u32) {
-        assert!(!cfg!(test), "impossible case {at} in {:?}", self.state);
-        let failure = Failure::new(
-            OtadErr::Fault.code() as u8,
-            at,
-            "impossible case in the agent",
-        );
-        self.fail_with_numbers(failure);
+        #[cfg(test)]
+        panic!("impossible case {at} in {:?}", self.state);
+        #[cfg(not(test))]
+        self.fail_with_numbers(Why::own(OtadErr::Fault, at));
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.suspended_since != NEVER
     }
 
     fn fire_due(&mut self) {
-        if self.suspended_since.is_some() && self.state != State::ShuttingDown {
+        // While suspended time stands still.
+        if self.is_suspended() && self.state != State::ShuttingDown {
             return;
         }
-        while let Some(doing) = self.ops.take_overdue(self.now) {
-            let sub = match doing {
-                Doing::Duty(file, _) | Doing::Write(file, _) => file,
-                Doing::Subscribe(_)
-                | Doing::Unsubscribe
-                | Doing::Ask
-                | Doing::Status
-                | Doing::Progress
-                | Doing::Blocks
-                | Doing::Journal => 0,
-            };
-            let code = OtadErr::OperationTimeout.code() as u8;
-            let failure = Failure::new(code, sub, "the host did not end the operation in time");
-            self.on_ended(doing, Outcome::Failed(failure));
+        while let Some(pending) = self.ops.take_overdue(self.now) {
+            let why = Why::own(OtadErr::OperationTimeout, pending.file);
+            let failure = self.failure_of(why);
+            self.on_ended(pending, Outcome::Failed(failure));
         }
         while let Some(timer) = self.timers.take_due(self.now) {
             self.on_timer(timer);
@@ -397,29 +423,74 @@ impl Agent {
         match timer {
             Timer::Ask => self.on_ask_timeout(),
             Timer::Poll => self.asking.next = true,
-            Timer::Status => self.on_status_timeout(),
+            // A back-off that ends here repeats the status as well.
+            Timer::Status => self.reporter.tries = self.reporter.tries.saturating_add(1),
             Timer::Restart => self.on_restart_timeout(),
             Timer::Test => self.on_test_timeout(),
             Timer::Reminder => self.on_reminder(),
             Timer::Limit => self.on_activation_timeout(),
             Timer::Offer => self.on_offer_timer(),
             Timer::Custom => self.on_custom_timeout(),
-            Timer::Shutdown => self.ops.forget(|doing| doing == Doing::Unsubscribe),
+            Timer::Shutdown => self.ops.forget(|deed| deed == Deed::Unsubscribe),
             // These only hold something back; the next step finds them gone.
             Timer::Subscribe | Timer::Journal | Timer::Link | Timer::Retry => {}
         }
     }
 
-    fn on_ended(&mut self, doing: Doing, outcome: Outcome) {
-        match doing {
-            Doing::Subscribe(id) => self.on_subscribed(id, nothing(outcome)),
-            Doing::Unsubscribe | Doing::Progress => {}
-            Doing::Ask => self.on_asked(nothing(outcome)),
-            Doing::Status => self.on_status_published(nothing(outcome)),
-            Doing::Blocks => self.on_blocks_requested(nothing(outcome)),
-            Doing::Write(file, index) => self.on_written(file, index, nothing(outcome)),
-            Doing::Journal => self.on_journal_stored(nothing(outcome)),
-            Doing::Duty(file, duty) => self.on_duty_ended(file, duty, outcome),
+    fn on_ended(&mut self, pending: Pending, outcome: Outcome) {
+        let Pending {
+            deed, file, index, ..
+        } = pending;
+        if deed.is_duty() {
+            self.on_duty_ended(file, deed, outcome);
+            return;
+        }
+        // Only a failure has something to tell; a host that tells more is not listened to.
+        let why = if let Outcome::Failed(failure) = &outcome {
+            self.hear(failure)
+        } else {
+            Why::default()
+        };
+        match deed {
+            Deed::Subscribe => self.on_subscribed(index, why),
+            Deed::Ask => self.on_asked(why),
+            Deed::Status => self.on_status_published(why),
+            Deed::Blocks => self.on_blocks_requested(why),
+            Deed::Journal => self.on_journal_stored(why),
+            Deed::Write => self.on_written(file, index, why),
+            // Nobody waits for these two; the duties of targets were seen to above.
+            Deed::Unsubscribe
+            | Deed::Progress
+            | Deed::Create
+            | Deed::Reopen
+            | Deed::Close
+            | Deed::Install
+            | Deed::Activate
+            | Deed::Reset
+            | Deed::SelfTest
+            | Deed::Commit
+            | Deed::Reject
+            | Deed::State
+            | Deed::Abort => {}
+        }
+    }
+
+    fn on_progress(&mut self, token: Token, done: u64, total: u64) {
+        let deadline = self
+            .now
+            .saturating_add(self.settings.number(Key::OperationDeadline));
+        let Some(pending) = self
+            .ops
+            .list
+            .iter_mut()
+            .find(|pending| pending.token == token)
+        else {
+            return;
+        };
+        pending.deadline = pending.deadline.max(deadline);
+        let (deed, id) = (pending.deed, pending.file);
+        if let (Deed::Install, Some(file)) = (deed, self.file(id)) {
+            file.installed = (done, total);
         }
     }
 
@@ -437,14 +508,14 @@ impl Agent {
 
     /// One step; true if the facts have changed.
     fn step(&mut self) -> bool {
+        self.flush_journal();
         if self.state == State::Stopped {
             return false;
         }
-        self.flush_journal();
         if self.state == State::ShuttingDown {
             return self.step_shutdown();
         }
-        if self.suspended_since.is_some() {
+        if self.is_suspended() {
             if self.state != State::Suspended {
                 self.set_state(Cause::Suspend, State::Suspended);
             }
@@ -459,11 +530,10 @@ impl Agent {
         match self.state {
             State::Init => self.step_init(),
             State::Ready => self.step_ready(),
-            State::RequestingJob => self.step_unclaimed(),
+            State::RequestingJob => self.step_beginning(),
             State::WaitingForJob => self.step_waiting_for_job(),
             State::CreatingFile => self.step_creating(),
-            State::RequestingFileBlock => self.step_requesting(),
-            State::WaitingForFileBlock => self.step_waiting_for_block(),
+            State::RequestingFileBlock | State::WaitingForFileBlock => self.step_downloading(),
             State::ClosingFile => self.step_closing(),
             State::Installing => self.step_installing(),
             State::WaitingForActivation => self.step_waiting_for_activation(),
@@ -479,18 +549,13 @@ impl Agent {
     fn step_link(&mut self) {
         if self.connected || self.state == State::Init {
             self.timers.stop(Timer::Link);
-        } else if !self.timers.runs(Timer::Link) {
-            let at = self.now.saturating_add(self.settings.number(Key::RetryMax));
-            self.timers.set(Timer::Link, at);
+        } else {
+            self.arm_once(Timer::Link, Key::RetryMax);
         }
     }
 
     fn step_ready(&mut self) -> bool {
-        if self
-            .job
-            .as_ref()
-            .is_some_and(|job| job.stage == Stage::Back)
-        {
+        if self.job.stage == Stage::Back {
             self.set_state(Cause::ImageUnclaimed, State::GoingBack);
             return true;
         }
@@ -500,13 +565,8 @@ impl Agent {
         self.begun = true;
         self.relinked = false;
         self.asking.next = true;
-        self.log(
-            Level::Info,
-            &[
-                "agent ready, device ",
-                &String::from(self.settings.thing.as_str()),
-            ],
-        );
+        let device = String::from(self.settings.thing.as_str());
+        self.note_text(Line::Ready, &device);
         self.set_state(Cause::Start, State::RequestingJob);
         true
     }
@@ -514,81 +574,17 @@ impl Agent {
     fn step_shutdown(&mut self) -> bool {
         let waits = self
             .ops
-            .any(|doing| matches!(doing, Doing::Unsubscribe | Doing::Journal));
+            .any(|deed| matches!(deed, Deed::Unsubscribe | Deed::Journal));
         if waits && self.timers.runs(Timer::Shutdown) {
             return false;
         }
-        self.timers = Timers::default();
+        self.timers = Timers::new();
         self.set_state(Cause::Unsubscribed, State::Stopped);
         true
     }
 
-    /// Where the agent goes on with what it has, after a suspension.
-    fn natural_state(&self) -> State {
-        if !self.asked_all {
-            return State::Init;
-        }
-        let early = |job: &Job| matches!(job.stage, Stage::Taken | Stage::Custom);
-        if !self.begun && self.job.as_ref().is_none_or(early) {
-            return State::Ready;
-        }
-        self.job
-            .as_ref()
-            .map_or(State::RequestingJob, |job| self.natural_state_of(job))
-    }
-
-    fn is_late(&self, file: FileId) -> bool {
-        let files = self.job.iter().flat_map(|job| &job.files);
-        files.into_iter().any(|of| of.id == file && of.late)
-    }
-}
-
-/// An outcome that has nothing to tell. A host that tells something else is not believed.
-fn nothing(outcome: Outcome) -> Result<(), Failure> {
-    match outcome {
-        Outcome::Nothing => Ok(()),
-        Outcome::Failed(failure) => Err(failure),
-        Outcome::Held(_) | Outcome::Verified(_) | Outcome::State(_) | Outcome::Other(_) => {
-            Err(wrong_outcome())
-        }
-    }
-}
-
-/// The host ended an operation with something that does not belong to it.
-fn wrong_outcome() -> Failure {
-    Failure::new(
-        OtadErr::Fault.code() as u8,
-        3,
-        "the host ended an operation with a wrong outcome",
-    )
-}
-
-/// Notes that what the journal must hold has changed.
-impl Agent {
+    /// What the journal must hold has changed.
     fn touch_journal(&mut self) {
         self.journal.dirty = true;
-    }
-
-    fn on_progress(&mut self, token: Token, done: u64, total: u64) {
-        let deadline = self
-            .now
-            .saturating_add(self.settings.number(Key::OperationDeadline));
-        let Some(pending) = self.ops.of_token(token) else {
-            return;
-        };
-        pending.deadline = pending.deadline.max(deadline);
-        if let Doing::Duty(file, Duty::Install) = pending.doing
-            && let Some(file) = self.job.as_mut().and_then(|job| job.file(file))
-        {
-            file.installed = (done.min(total.max(done)), total);
-        }
-    }
-
-    fn on_command(&mut self, command: Command) {
-        if let Err(refused) = self.obey(command) {
-            let code = alloc::string::String::from(&refused.detail);
-            self.log(Level::Warn, &["command refused: ", &code]);
-            self.view.refused = Some(refused);
-        }
     }
 }

@@ -7,12 +7,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::code::{JobEvent, State};
+use crate::code::JobEvent;
 use crate::settings::Key;
-use crate::types::{ApplicationEvent, Failure, FileId, Level, Order, Version};
+use crate::types::{ApplicationEvent, Failure, FileId, Order, Version};
 
 use super::Agent;
-use super::ops::Doing;
+use super::lines::{Line, Why};
+use super::ops::Deed;
 use super::timer::Timer;
 
 /// Most events that wait for the journal. More can only gather while it cannot be stored; then the oldest are dropped.
@@ -35,7 +36,7 @@ pub(super) struct News {
     /// Waiting, oldest first; their numbers follow `last`.
     pub(super) pending: Vec<ApplicationEvent>,
     /// How many of these the store under way holds.
-    pub(super) storing: usize,
+    pub(super) storing: u32,
     /// The application has been told that there is no job, and nothing has happened since.
     pub(super) idle_told: bool,
 }
@@ -43,10 +44,11 @@ pub(super) struct News {
 impl News {
     /// Goes on behind what the host has stored: events of the journal that it has are dropped.
     pub(super) fn go_on_after(&mut self, last_event: u64) {
-        let known = usize::try_from(last_event.saturating_sub(self.last)).unwrap_or(usize::MAX);
-        self.pending.drain(..known.min(self.pending.len()));
+        while self.last < last_event && !self.pending.is_empty() {
+            self.pending.remove(0);
+            self.last += 1;
+        }
         self.last = last_event;
-        self.storing = 0;
     }
 }
 
@@ -56,7 +58,23 @@ impl Agent {
         !self.journal.dirty && !self.journal.storing
     }
 
-    pub(super) fn tell(
+    /// News about the job as a whole.
+    pub(super) fn tell(&mut self, kind: JobEvent) {
+        self.tell_event(kind, None, None, None, Vec::new());
+    }
+
+    /// News about a file.
+    pub(super) fn tell_file(&mut self, kind: JobEvent, file: FileId, version: Option<Version>) {
+        self.tell_event(kind, Some(file), None, version, Vec::new());
+    }
+
+    /// News that something failed.
+    pub(super) fn tell_failure(&mut self, kind: JobEvent, why: Why) {
+        let failure = self.failure_of(why);
+        self.tell_event(kind, None, Some(failure), None, Vec::new());
+    }
+
+    pub(super) fn tell_event(
         &mut self,
         kind: JobEvent,
         file: Option<FileId>,
@@ -68,12 +86,10 @@ impl Agent {
             self.news.pending.remove(0);
             self.news.storing = self.news.storing.saturating_sub(1);
         }
-        let job_id = self.job_ref().and_then(|job| job.id.as_ref());
-        let job_id = job_id.or(self.offered.as_ref().map(|offered| &offered.id));
         self.news.pending.push(ApplicationEvent {
             sequence: 0,
             kind: kind.code(),
-            job_id: job_id.map(|id| String::from(id.as_str())),
+            job_id: self.job.id.as_ref().map(|id| String::from(id.as_str())),
             file,
             failure,
             version,
@@ -90,50 +106,47 @@ impl Agent {
         }
         self.journal.dirty = false;
         self.journal.storing = true;
-        self.news.storing = self.news.pending.len();
-        let journal = self.save_journal();
-        self.order(Order::JournalStore(journal), Doing::Journal);
+        self.news.storing = self.news.pending.len() as u32;
+        let journal = self.save(self.now, false);
+        self.order(Order::JournalStore(journal), Deed::Journal, 0, 0);
     }
 
-    pub(super) fn on_journal_stored(&mut self, result: Result<(), Failure>) {
+    pub(super) fn on_journal_stored(&mut self, why: Why) {
         self.journal.storing = false;
-        match result {
-            Ok(()) => {
-                self.journal.tries = 0;
-                self.emit_stored();
-            }
-            Err(failure) => {
-                self.journal.dirty = true;
-                self.journal.tries = self.journal.tries.saturating_add(1);
-                let at = self.now + self.back_off(self.journal.tries);
-                self.timers.set(Timer::Journal, at);
-                self.log(Level::Warn, &["journal not stored: ", &failure.detail]);
-                self.view.last_error = Some(failure.clone());
-                if self.journal.tries >= self.settings.number32(Key::UpdateAttempts) {
-                    self.fail_with_numbers(failure);
-                }
-            }
+        if !why.is_some() {
+            self.journal.tries = 0;
+            self.emit_stored();
+            return;
+        }
+        self.journal.dirty = true;
+        self.journal.tries = self.journal.tries.saturating_add(1);
+        self.arm_back_off(Timer::Journal, self.journal.tries);
+        let detail = String::from(self.detail_of(why));
+        self.note_text(Line::JournalFailed, &detail);
+        if self.journal.tries >= self.settings.number32(Key::UpdateAttempts) {
+            self.fail_with_numbers(why);
         }
     }
 
     fn emit_stored(&mut self) {
-        let stored = mem::take(&mut self.news.storing).min(self.news.pending.len());
-        let events: Vec<ApplicationEvent> = self.news.pending.drain(..stored).collect();
-        for mut event in events {
+        for _ in 0..mem::take(&mut self.news.storing) {
+            if self.news.pending.is_empty() {
+                return;
+            }
+            let mut event = self.news.pending.remove(0);
             self.news.last += 1;
             event.sequence = self.news.last;
             let name = JobEvent::from_code(event.kind).map_or("", JobEvent::name);
-            self.log(Level::Info, &["event ", name]);
+            self.note_text(Line::Emitted, name);
             self.order_once(Order::Emit(event));
         }
     }
 
     /// Nothing to do: told once until something happens, or when somebody asked.
     pub(super) fn tell_no_job(&mut self) {
-        if self.news.idle_told || self.state == State::Suspended {
-            return;
+        if !self.news.idle_told {
+            self.tell(JobEvent::NoActiveJob);
+            self.news.idle_told = true;
         }
-        self.tell(JobEvent::NoActiveJob, None, None, None, Vec::new());
-        self.news.idle_told = true;
     }
 }

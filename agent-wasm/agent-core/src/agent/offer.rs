@@ -11,29 +11,25 @@ use crate::document::{self, JobExecution, ParseError, Protocol, Reply, ReplyErro
 use crate::jobs::{self, ExecutionState, ExecutionStatus, JobId, SelfTest, Status, StatusDetails};
 use crate::settings::{Key, OnJob};
 use crate::stream::{BlockGrid, GridError};
-use crate::text::push_decimal;
-use crate::types::{Failure, Level};
 
 use super::Agent;
 use super::job::{Ending, Job, JobFile, Stage};
+use super::lines::{Line, Why};
 use super::recover::Service;
-use super::table::Cause;
 use super::timer::Timer;
 
-/// A job that awaits an answer of the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Offered {
-    pub(super) id: JobId,
-    /// The job document as it came.
-    pub(super) document: String,
-    /// No parser took it; otherwise it is an update that awaits a yes.
-    pub(super) custom: bool,
-    /// The answer was: later.
-    pub(super) deferred: bool,
+/// How a job ends because of its document: with these two numbers, or aborted with this code.
+pub(super) enum Verdict {
+    Failed(Why),
+    Aborted(OtaErr),
 }
 
-/// A document that passed all checks, or how its job ends at once.
-type Judged = Result<document::Job, Ending>;
+impl From<ParseError> for Verdict {
+    /// `0x0000000c: 0x<code>`.
+    fn from(error: ParseError) -> Self {
+        Self::Failed(Why::new(OtaErr::JobParserError.code(), error.code()))
+    }
+}
 
 impl Agent {
     /// A message on `$next/get/accepted`, or (notified) one that nobody asked for.
@@ -42,7 +38,7 @@ impl Agent {
             return;
         }
         match document::parse_reply(payload) {
-            Err(error) => self.on_unreadable_job(notified, &error),
+            Err(error) => self.on_unreadable_job(notified, error),
             Ok(Reply::NoJob(token)) => {
                 if notified || self.answers(token, false) {
                     self.on_no_job();
@@ -56,301 +52,281 @@ impl Agent {
         }
     }
 
-    fn on_unreadable_job(&mut self, notified: bool, error: &ReplyError) {
-        let mut code = String::new();
-        push_decimal(&mut code, error.error.code().into());
-        self.log(
-            Level::Warn,
-            &["job message not understood, parse error ", &code],
-        );
+    fn on_unreadable_job(&mut self, notified: bool, error: ReplyError) {
+        self.note_number(Line::Unreadable, error.error.code());
         // Without an id nobody can be told; the open question is repeated with back-off.
-        let Some(id) = &error.job_id else { return };
-        if self.job.is_some() || (notified && self.is_seen(id)) {
+        let Some(id) = error.job_id else { return };
+        if self.job.is_taken() || (notified && self.seen.contains(&id)) {
             return;
         }
         self.asking.next = false;
         self.asking.sent = None;
         self.timers.stop(Timer::Ask);
-        self.refuse(id.clone(), parse_failure(error.error));
+        self.refuse(id, error.error.into());
     }
 
     fn on_no_job(&mut self) {
-        if self.job.is_some() {
+        if self.job.is_taken() {
             self.confirm_job();
             return;
         }
-        if let Some(offered) = self.offered.take() {
-            self.log(
-                Level::Info,
-                &["job ", offered.id.as_str(), " is no longer offered"],
-            );
-            self.stop_offer_timers();
-        }
+        self.drop_offer(true);
         if self.unclaimed {
             self.refute_claim();
         } else {
-            self.log(Level::Info, &["no job"]);
+            self.note(Line::NoJob);
             self.tell_no_job();
         }
     }
 
+    /// Forgets an offer that is not answered yet.
+    pub(super) fn drop_offer(&mut self, say: bool) {
+        if self.job.is_taken() {
+            return;
+        }
+        if self.job.id.is_some() && say {
+            self.note_job(Line::OfferGone);
+        }
+        self.job = Job::new(None, Stage::Idle);
+        self.timers.stop(Timer::Offer);
+        self.timers.stop(Timer::Custom);
+    }
+
     /// Asks how the job at hand stands, before a hint counts as its end.
     fn confirm_job(&mut self) {
-        if self
-            .job_ref()
-            .is_some_and(|job| job.id.is_some() && !job.withdrawn)
-        {
-            self.asking.describe = true;
-        }
+        self.asking.describe |= self.job.id.is_some() && !self.job.withdrawn;
     }
 
     fn on_execution(&mut self, execution: &JobExecution<'_>, notified: bool) {
         let id = &execution.job_id;
-        if let Some(job) = &self.job {
-            if !job.is(id) || execution.status.is_terminal() {
+        if self.job.is_taken() {
+            if !self.job.is(id.as_str()) || execution.status.is_terminal() {
                 self.confirm_job();
-            } else if job.stage == Stage::Taken && !job.is_known() {
-                self.learn(execution.document);
+            } else {
+                self.on_read_again(execution.document);
             }
-            return;
-        }
-        if execution.status.is_terminal() {
-            return;
-        }
-        if notified && self.is_seen(id) {
+        } else if execution.status.is_terminal() || self.left.contains(id) {
+            // Over, or somebody else's.
+        } else if notified && self.seen.contains(id) {
             // A late notification of a job that is over: only an answer to a question starts it again.
             self.asking.next = true;
-            return;
-        }
-        if self.left.contains(id) {
-            self.log(Level::Debug, &["job ", id.as_str(), " is left to others"]);
-            return;
-        }
-        if self
-            .offered
-            .as_ref()
-            .is_some_and(|offered| offered.id == *id)
-        {
-            self.rearm_offer();
-            return;
-        }
-        if self.unclaimed && execution.details.self_test.is_none() {
+        } else if self.job.id.as_ref() == Some(id) {
+            if self.job.stage == Stage::Offered {
+                self.arm_once(Timer::Offer, Key::ActivationReminder);
+            }
+        } else if self.unclaimed && execution.details.self_test.is_none() {
             self.refute_claim();
-            return;
-        }
-        self.offered = None;
-        self.stop_offer_timers();
-        self.judge(id, execution.status, execution.details, execution.document);
-    }
-
-    pub(super) fn stop_offer_timers(&mut self) {
-        self.timers.stop(Timer::Offer);
-        if self.job_ref().is_none_or(|job| job.stage != Stage::Custom) {
-            self.timers.stop(Timer::Custom);
-        }
-    }
-
-    fn rearm_offer(&mut self) {
-        if self.offered.as_ref().is_some_and(|o| !o.custom) && !self.timers.runs(Timer::Offer) {
-            let at = self.now + self.settings.number(Key::ActivationReminder);
-            self.timers.set(Timer::Offer, at);
+        } else {
+            self.drop_offer(false);
+            self.judge(id, execution.status, execution.details, execution.document);
         }
     }
 
     fn judge(&mut self, id: &JobId, status: ExecutionStatus, details: StatusDetails, text: &str) {
+        let id = id.clone();
         if !document::is_ota(text) {
             self.on_foreign_job(id, text);
             return;
         }
         let document = match self.check_document(text) {
             Ok(document) => document,
-            Err(ending) => return self.refuse(id.clone(), ending),
+            Err(verdict) => return self.refuse(id, verdict),
         };
-        self.log_parameters(id, &document);
+        self.log_parameters(&id, &document);
         let service = match details.self_test {
             None => Service::Open,
             Some(SelfTest::Active) => Service::Active,
             Some(SelfTest::Ready | SelfTest::Other) => Service::Ready,
         };
-        let job = self.job_of(id.clone(), document);
-        if service != Service::Open && job.has_firmware() {
-            self.adopt(job, service, details.updated_by, text);
-        } else if status == ExecutionStatus::Queued && self.settings.on_job == OnJob::Ignore {
-            self.log(
-                Level::Info,
-                &["job ", id.as_str(), " left alone, on_job is ignore"],
-            );
-            self.leave(id.clone());
-        } else if status == ExecutionStatus::Queued && self.settings.on_job == OnJob::Ask {
-            self.offer(id.clone(), text, false);
+        let fresh = status == ExecutionStatus::Queued;
+        let job = self.job_of(id, &document, text);
+        if service != Service::Open && job.first(|file| file.firmware).is_some() {
+            self.adopt(job, service, details.updated_by);
+        } else if fresh && self.settings.on_job == OnJob::Ignore {
+            self.leave(job.id, Line::LeftAlone);
+        } else if fresh && self.settings.on_job == OnJob::Ask {
+            self.offer(job, Stage::Offered);
         } else {
-            self.take_job(job, text);
+            self.take_job(job, true);
         }
     }
 
     /// All that can be said against a document before a byte of the image is fetched.
-    pub(super) fn check_document(&self, text: &str) -> Judged {
-        let document = document::parse_job(text).map_err(parse_failure)?;
+    pub(super) fn check_document(&self, text: &str) -> Result<document::Job, Verdict> {
+        let document = document::parse_job(text)?;
         if !document.protocols.mqtt {
-            let code = OtaErr::InvalidDataProtocol.code();
-            let failure = Failure::new(code as u8, 0, "the job offers no protocol of this agent");
-            return Err(Ending {
-                status: Status::Aborted { code },
-                failure: Some(failure),
-            });
+            return Err(Verdict::Aborted(OtaErr::InvalidDataProtocol));
         }
-        document
-            .check_protocol(Protocol::Mqtt)
-            .map_err(parse_failure)?;
+        document.check_protocol(Protocol::Mqtt)?;
         let block_size = self.settings.number32(Key::BlockSize);
         for file in &document.files {
             if let Err(GridError::TooManyBlocks(blocks)) = BlockGrid::new(file.size, block_size) {
-                return Err(parse_failure(ParseError::TooManyBlocks { blocks }));
+                return Err(ParseError::TooManyBlocks { blocks }.into());
             }
         }
         for file in &document.files {
             if self.settings.target(file.file_id).is_none() {
-                let main = OtadErr::UnknownFileId.code();
-                let detail = Self::of_file("no target is configured for file id ", file.file_id);
-                let failure = Failure::new(main as u8, file.file_id, &detail);
-                let status = Status::Failed {
-                    main,
-                    sub: file.file_id,
-                };
-                return Err(Ending {
-                    status,
-                    failure: Some(failure),
-                });
+                let why = Why::own(OtadErr::UnknownFileId, file.file_id);
+                return Err(Verdict::Failed(why));
             }
         }
         Ok(document)
     }
 
     fn log_parameters(&mut self, id: &JobId, document: &document::Job) {
-        self.log(Level::Info, &["job parameter [jobId: ", id.as_str(), "]"]);
-        let protocols = match (document.protocols.mqtt, document.protocols.http) {
-            (true, true) => "MQTT, HTTP",
-            (true, false) => "MQTT",
-            (false, true) => "HTTP",
-            (false, false) => "none",
+        self.note_text(Line::JobId, id.as_str());
+        let protocols = if document.protocols.http {
+            "MQTT, HTTP"
+        } else {
+            "MQTT"
         };
-        self.log(Level::Info, &["job parameter [protocols: ", protocols, "]"]);
+        self.note_text(Line::Protocols, protocols);
         let stream = document
             .stream
             .as_ref()
             .map_or("", |stream| stream.as_str());
-        self.log(Level::Info, &["job parameter [streamname: ", stream, "]"]);
+        self.note_text(Line::Stream, stream);
         for file in &document.files {
-            let mut numbers = [const { String::new() }; 3];
-            push_decimal(&mut numbers[0], file.size);
-            push_decimal(&mut numbers[1], file.file_id.into());
-            push_decimal(&mut numbers[2], file.file_type.into());
-            self.log(Level::Info, &["job parameter [filepath: ", &file.path, "]"]);
-            self.log(
-                Level::Info,
-                &["job parameter [filesize: ", &numbers[0], "]"],
-            );
-            self.log(Level::Info, &["job parameter [fileid: ", &numbers[1], "]"]);
-            self.log(
-                Level::Info,
-                &["job parameter [certfile: ", &file.certificate, "]"],
-            );
-            self.log(
-                Level::Info,
-                &["job parameter [fileType: ", &numbers[2], "]"],
-            );
+            self.note_text(Line::FilePath, &file.path);
+            self.write_line(Line::FileSize, file.size, "");
+            self.note_number(Line::FileIdentity, file.file_id);
+            self.note_text(Line::CertFile, &file.certificate);
+            self.note_number(Line::FileType, file.file_type);
             if let Some(signature) = &file.signature {
-                let text = head(&signature.bytes);
-                let key = signature.kind.key();
-                self.log(Level::Info, &["job parameter [", key, ": ", &text, "...]"]);
+                let text = [signature.kind.key(), ": ", &head(&signature.bytes)].concat();
+                self.note_text(Line::Signature, &text);
             }
         }
     }
 
     /// The job of a checked document, nothing done yet.
-    pub(super) fn job_of(&self, id: JobId, document: document::Job) -> Job {
-        let block_size = self.settings.number32(Key::BlockSize);
-        let mut job = Job::new(Some(id), Stage::Taken, block_size);
-        job.stream = document.stream;
-        for entry in document.files {
+    pub(super) fn job_of(&self, id: JobId, document: &document::Job, text: &str) -> Job {
+        let mut job = Job::new(Some(id), Stage::Taken);
+        job.block_size = self.settings.number32(Key::BlockSize);
+        job.stream.clone_from(&document.stream);
+        job.document = String::from(text);
+        for entry in &document.files {
             let policy = self
                 .settings
                 .target(entry.file_id)
                 .and_then(|target| target.firmware);
             let is_type = u64::from(entry.file_type) == self.settings.number(Key::FirmwareFileType);
-            let firmware = policy.unwrap_or(is_type);
-            let mut file = JobFile::new(entry.file_id, entry.file_type, firmware);
-            file.entry = Some(entry);
-            job.files.push(file);
+            let file = JobFile {
+                id: entry.file_id,
+                file_type: entry.file_type,
+                size: entry.size,
+                firmware: policy.unwrap_or(is_type),
+                ..JobFile::default()
+            };
+            let at = job
+                .files
+                .iter()
+                .position(|of| of.id > file.id)
+                .unwrap_or(job.files.len());
+            job.files.insert(at, file);
         }
-        job.files.sort_by_key(|file| file.id);
         job
     }
 
-    pub(super) fn take_job(&mut self, job: Job, text: &str) {
-        self.job = Some(job);
-        self.log(Level::Info, &["job accepted, the transfer begins"]);
-        self.tell(
-            JobEvent::ReceivedJob,
-            None,
-            None,
-            None,
-            Vec::from(text.as_bytes()),
-        );
+    pub(super) fn take_job(&mut self, job: Job, tell: bool) {
+        self.job = job;
+        self.note(Line::Accepted);
+        if tell {
+            self.tell_document(JobEvent::ReceivedJob);
+        }
+        self.touch_journal();
+    }
+
+    pub(super) fn tell_document(&mut self, kind: JobEvent) {
+        let document = Vec::from(self.job.document.as_bytes());
+        self.tell_event(kind, None, None, None, document);
+    }
+
+    /// The service shows the job at hand, open.
+    fn on_read_again(&mut self, text: &str) {
+        self.job.read_again = true;
+        if self.job.needs_document() {
+            self.learn(text);
+        }
     }
 
     /// The document of a job that the journal already knows.
     fn learn(&mut self, text: &str) {
-        let document = match document::parse_job(text) {
-            Ok(document) => document,
-            Err(error) => return self.fail(parse_failure(error)),
-        };
-        let Some(job) = &mut self.job else { return };
-        for file in &mut job.files {
-            file.entry = document
-                .files
-                .iter()
-                .find(|entry| entry.file_id == file.id)
-                .cloned();
+        let known = document::parse_job(text).map(|document| {
+            let has = |file: &JobFile| document.files.iter().any(|entry| entry.file_id == file.id);
+            let same =
+                document.files.len() == self.job.files.len() && self.job.files.iter().all(has);
+            (document.stream, same)
+        });
+        match known {
+            Ok((Some(stream), true)) => {
+                self.job.stream = Some(stream);
+                self.job.document = String::from(text);
+            }
+            // It is not the document that was taken.
+            Ok(_) => self.fail_parse(ParseError::NotOta),
+            Err(error) => self.fail_parse(error),
         }
-        let complete = job.files.len() == document.files.len() && job.is_known();
-        job.stream = document.stream;
-        if !complete || job.stream.is_none() {
-            self.fail(parse_failure(ParseError::NotOta));
-        }
+    }
+
+    fn fail_parse(&mut self, error: ParseError) {
+        self.fail_with_numbers(Why::new(OtaErr::JobParserError.code(), error.code()));
     }
 
     /// Ends a job before it began.
-    pub(super) fn refuse(&mut self, id: JobId, ending: Ending) {
-        let detail = ending
-            .failure
-            .as_ref()
-            .map_or("", |failure| failure.detail.as_str());
-        self.log(Level::Error, &["job ", id.as_str(), " refused: ", detail]);
-        let mut job = Job::new(
-            Some(id),
-            Stage::Report,
-            self.settings.number32(Key::BlockSize),
-        );
-        let failure = ending.failure.clone();
-        job.ending = Some(ending);
-        self.job = Some(job);
-        self.tell(JobEvent::Fail, None, failure, None, Vec::new());
+    pub(super) fn refuse(&mut self, id: JobId, verdict: Verdict) {
+        let (status, why) = match verdict {
+            Verdict::Failed(why) => (
+                Status::Failed {
+                    main: why.main,
+                    sub: why.sub,
+                },
+                why,
+            ),
+            Verdict::Aborted(code) => (Status::Aborted { code: code.code() }, Why::ota(code)),
+        };
+        self.end_at_once(id, &status, why);
+        self.note_job(Line::JobRefused);
+        self.tell_failure(JobEvent::Fail, why);
     }
 
-    pub(super) fn leave(&mut self, id: JobId) {
-        if self.left.len() >= super::SEEN_MAX {
-            self.left.remove(0);
+    /// A job that ends without having been run here.
+    pub(super) fn end_at_once(&mut self, id: JobId, status: &Status, why: Why) {
+        self.job = Job::new(Some(id), Stage::Report);
+        self.end_with(status, why);
+        self.touch_journal();
+    }
+
+    pub(super) fn end_with(&mut self, status: &Status, why: Why) {
+        let known = JobParseErr::from_code(why.sub.cast_signed()).filter(|_| why.main == 0x0c);
+        let detail = match known {
+            Some(known) => known.name(),
+            None => self.detail_of(why),
+        };
+        let detail = String::from(detail);
+        let word = ExecutionStatus::from_word(status.word());
+        self.job.ending = Some(Ending {
+            head: status.head(),
+            word,
+            why,
+            detail,
+        });
+    }
+
+    /// A job that others may run.
+    pub(super) fn leave(&mut self, id: Option<JobId>, line: Line) {
+        if let Some(id) = id {
+            self.note_text(line, id.as_str());
+            Self::remember(&mut self.left, id);
         }
-        self.left.push(id);
     }
 
-    pub(super) fn on_described(&mut self, job: &str, payload: &[u8]) {
-        if !self.is_job(job) || self.state == State::Suspended {
+    pub(super) fn on_described(&mut self, payload: &[u8]) {
+        if self.state == State::Suspended {
             return;
         }
         match document::parse_reply(payload) {
-            Ok(Reply::Job(execution)) if execution.job_id.as_str() == job => {
+            Ok(Reply::Job(execution)) if self.job.is(execution.job_id.as_str()) => {
                 if !self.answers(execution.token, true) {
                     return;
                 }
@@ -360,16 +336,13 @@ impl Agent {
                         details: execution.details,
                         version_number: execution.version_number,
                     });
-                } else if self
-                    .job_ref()
-                    .is_some_and(|j| j.stage == Stage::Taken && !j.is_known())
-                {
-                    self.learn(execution.document);
+                } else {
+                    self.on_read_again(execution.document);
                 }
             }
             Ok(Reply::NoJob(token)) => {
                 if self.answers(token, true) {
-                    self.withdraw("the service has no such job");
+                    self.withdraw();
                 }
             }
             // Somebody else's answer, or rubbish: the timer repeats the question.
@@ -377,84 +350,26 @@ impl Agent {
         }
     }
 
-    pub(super) fn on_describe_rejected(&mut self, job: &str, payload: &[u8]) {
-        if !self.is_job(job) {
-            return;
-        }
+    /// A question was refused. For the job at hand that can be the answer.
+    pub(super) fn on_question_refused(&mut self, describe: bool, payload: &[u8]) {
         let Ok(rejected) = jobs::parse_rejected(payload) else {
             return;
         };
-        if !self.answers(rejected.token, true) {
+        if !self.answers(rejected.token, describe) {
             return;
         }
-        match (rejected.code, &rejected.execution) {
-            (JobsErr::TerminalStateReached, Some(execution)) => self.compare_with(execution),
-            (JobsErr::TerminalStateReached | JobsErr::ResourceNotFound, _) => {
-                self.withdraw("the service has closed the job");
+        let gone = [JobsErr::TerminalStateReached, JobsErr::ResourceNotFound];
+        match &rejected.execution {
+            Some(execution) if describe && rejected.code == JobsErr::TerminalStateReached => {
+                self.compare_with(execution);
             }
-            (
-                JobsErr::Unknown
-                | JobsErr::InvalidTopic
-                | JobsErr::InvalidJson
-                | JobsErr::InvalidRequest
-                | JobsErr::InvalidStateTransition
-                | JobsErr::VersionMismatch
-                | JobsErr::InternalError
-                | JobsErr::RequestThrottled,
-                _,
-            ) => {
-                self.asking.describe = true;
-                self.on_ask_refused(&rejected.code_text);
+            _ if describe && gone.contains(&rejected.code) => self.withdraw(),
+            _ => {
+                self.asking.next |= !describe;
+                self.asking.describe |= describe;
+                self.ask_later(Line::AskRefused, rejected.code_text);
             }
         }
-    }
-
-    pub(super) fn step_waiting_for_job(&mut self) -> bool {
-        if self.step_unclaimed() {
-            return true;
-        }
-        let next = if !self.connected {
-            Some(Cause::Disconnected)
-        } else if self.relinked {
-            Some(Cause::Connected)
-        } else if self.asking.next && self.asking.sent.is_none() && !self.timers.runs(Timer::Ask) {
-            let again = self.asking.tries > 0;
-            Some(if again {
-                Cause::RequestTimer
-            } else {
-                Cause::RequestJobDocument
-            })
-        } else {
-            None
-        };
-        if let Some(cause) = next {
-            self.relinked = false;
-            self.asking.next = true;
-            self.timers.stop(Timer::Poll);
-            self.set_state(cause, State::RequestingJob);
-            return true;
-        }
-        self.step_custom_job();
-        let poll = self.settings.number(Key::PollInterval);
-        if poll > 0 && self.is_idle() && !self.timers.runs(Timer::Poll) {
-            self.timers.set(Timer::Poll, self.now + poll);
-        }
-        false
-    }
-
-    /// In the idle states: a job that was taken, or is over before it began, or an image to be sent back.
-    pub(super) fn step_unclaimed(&mut self) -> bool {
-        let Some(job) = &self.job else { return false };
-        let (cause, next) = match job.stage {
-            Stage::Taken if job.is_known() => (Cause::ReceivedJobDocument, State::CreatingFile),
-            Stage::Testing => (Cause::ReceivedJobDocument, State::Testing),
-            Stage::Report => (Cause::JobConcluded, State::Reporting),
-            Stage::Back => (Cause::ImageUnclaimed, State::GoingBack),
-            Stage::Taken | Stage::Custom | Stage::AwaitRestart | Stage::Commit => return false,
-        };
-        self.timers.stop(Timer::Poll);
-        self.set_state(cause, next);
-        true
     }
 }
 
@@ -472,19 +387,4 @@ fn head(bytes: &[u8]) -> String {
         }
     }
     out
-}
-
-/// `0x0000000c: 0x<code>`.
-pub(super) fn parse_failure(error: ParseError) -> Ending {
-    let main = OtaErr::JobParserError.code();
-    let sub = error.code();
-    let detail = match JobParseErr::from_code(sub.cast_signed()) {
-        Some(known) => known.name(),
-        None => "the job document is defective",
-    };
-    let failure = Failure::new(main as u8, sub, detail);
-    Ending {
-        status: Status::Failed { main, sub },
-        failure: Some(failure),
-    }
 }

@@ -6,9 +6,27 @@ use alloc::vec::Vec;
 
 use crate::types::{FileId, InstantMs, Op, Token};
 
-/// What is done to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duty {
+use super::timer::NEVER;
+
+/// What is done. Up to `Blocks` the transport does it, from `Create` on a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Deed {
+    /// A subscription; its number stands where others have a block.
+    Subscribe,
+    /// Nobody waits for it but a shutdown.
+    Unsubscribe,
+    /// Publish of a job question.
+    Ask,
+    /// Publish of a status that must be acknowledged.
+    Status,
+    /// Publish of mere progress.
+    Progress,
+    /// Publish of a block request.
+    Blocks,
+    /// Store of the journal.
+    Journal,
+    /// A block on its way to the storage.
+    Write,
     Create,
     Reopen,
     Close,
@@ -22,8 +40,16 @@ pub(super) enum Duty {
     Abort,
 }
 
-impl Duty {
-    pub(super) const ALL: [Self; 11] = [
+impl Deed {
+    pub(super) const ALL: [Self; 19] = [
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::Ask,
+        Self::Status,
+        Self::Progress,
+        Self::Blocks,
+        Self::Journal,
+        Self::Write,
         Self::Create,
         Self::Reopen,
         Self::Close,
@@ -37,53 +63,46 @@ impl Duty {
         Self::Abort,
     ];
 
-    /// The verb, for people.
-    pub(super) const fn verb(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Reopen => "reopen",
-            Self::Close => "close",
-            Self::Install => "install",
-            Self::Activate => "activate",
-            Self::Reset => "reset",
-            Self::SelfTest => "self-test",
-            Self::Commit => "commit",
-            Self::Reject => "reject",
-            Self::State => "state",
-            Self::Abort => "abort",
-        }
+    pub(super) fn is_transport(self) -> bool {
+        self <= Self::Blocks
+    }
+
+    pub(super) fn is_duty(self) -> bool {
+        self >= Self::Create
+    }
+
+    /// The verb, for people; of a duty.
+    pub(super) fn verb(self) -> &'static str {
+        let at = (self as usize).wrapping_sub(Self::Create as usize);
+        VERBS.get(at).copied().unwrap_or("the host")
     }
 }
 
-/// What an operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
-    /// The subscription with this number.
-    Subscribe(u32),
-    /// Nobody waits for it but a shutdown.
-    Unsubscribe,
-    /// Publish of a job question.
-    Ask,
-    /// Publish of a status that must be acknowledged.
-    Status,
-    /// Publish of mere progress.
-    Progress,
-    /// Publish of a block request.
-    Blocks,
-    /// A block on its way to the storage.
-    Write(FileId, u32),
-    /// One of the PAL's duties.
-    Duty(FileId, Duty),
-    /// Store of the journal.
-    Journal,
-}
+/// In the order of the deeds from `Create` on.
+const VERBS: [&str; 11] = [
+    "create",
+    "reopen",
+    "close",
+    "install",
+    "activate",
+    "reset",
+    "self-test",
+    "commit",
+    "reject",
+    "state",
+    "abort",
+];
 
 /// One operation under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) op: Op,
-    pub(super) token: Option<Token>,
-    pub(super) doing: Doing,
+    /// 0 as long as it has none.
+    pub(super) token: Token,
+    pub(super) deed: Deed,
+    pub(super) file: FileId,
+    /// The block, or the number of the subscription.
+    pub(super) index: u32,
     pub(super) deadline: InstantMs,
 }
 
@@ -91,94 +110,63 @@ pub(super) struct Pending {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ops {
     last: Op,
-    list: Vec<Pending>,
+    pub(super) list: Vec<Pending>,
 }
 
 impl Ops {
-    pub(super) fn begin(&mut self, doing: Doing, deadline: InstantMs) -> Op {
+    pub(super) fn begin(&mut self, mut pending: Pending) -> Op {
         // 0 stands for orders without an end.
         self.last = self.last.wrapping_add(1).max(1);
-        self.list.push(Pending {
-            op: self.last,
-            token: None,
-            doing,
-            deadline,
-        });
+        pending.op = self.last;
+        self.list.push(pending);
         self.last
-    }
-
-    /// Takes over an operation that another instance began.
-    pub(super) fn adopt(&mut self, token: Token, doing: Doing, deadline: InstantMs) {
-        let op = self.begin(doing, deadline);
-        self.bind(op, token);
     }
 
     pub(super) fn bind(&mut self, op: Op, token: Token) {
         if let Some(pending) = self.list.iter_mut().find(|pending| pending.op == op) {
-            pending.token = Some(token);
+            pending.token = token;
         }
     }
 
-    pub(super) fn end_op(&mut self, op: Op) -> Option<Doing> {
-        // An operation that has got its token ends by the token only.
-        let at = self
-            .list
-            .iter()
-            .position(|p| p.op == op && p.token.is_none())?;
-        Some(self.list.swap_remove(at).doing)
+    /// The end of an operation that never got a token.
+    pub(super) fn take_op(&mut self, op: Op) -> Option<Pending> {
+        self.take(|pending| pending.op == op && pending.token == 0)
     }
 
-    pub(super) fn end_token(&mut self, token: Token) -> Option<Doing> {
-        let at = self
-            .list
-            .iter()
-            .position(|pending| pending.token == Some(token))?;
-        Some(self.list.swap_remove(at).doing)
-    }
-
-    /// The operation of a token, to hear of its progress.
-    pub(super) fn of_token(&mut self, token: Token) -> Option<&mut Pending> {
-        self.list
-            .iter_mut()
-            .find(|pending| pending.token == Some(token))
+    pub(super) fn take_token(&mut self, token: Token) -> Option<Pending> {
+        self.take(|pending| pending.token == token && token != 0)
     }
 
     /// Gives up one operation whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: InstantMs) -> Option<Doing> {
-        let at = self
-            .list
-            .iter()
-            .position(|pending| pending.deadline <= now)?;
-        Some(self.list.swap_remove(at).doing)
+    pub(super) fn take_overdue(&mut self, now: InstantMs) -> Option<Pending> {
+        self.take(|pending| pending.deadline <= now)
+    }
+
+    fn take(&mut self, which: impl Fn(&Pending) -> bool) -> Option<Pending> {
+        let at = self.list.iter().position(which)?;
+        Some(self.list.swap_remove(at))
     }
 
     /// Gives up operations; their ends will be ignored.
-    pub(super) fn forget(&mut self, which: impl Fn(Doing) -> bool) {
-        self.list.retain(|pending| !which(pending.doing));
+    pub(super) fn forget(&mut self, which: fn(Deed) -> bool) {
+        self.list.retain(|pending| !which(pending.deed));
     }
 
-    pub(super) fn any(&self, which: impl Fn(Doing) -> bool) -> bool {
-        self.list.iter().any(|pending| which(pending.doing))
+    pub(super) fn any(&self, which: fn(Deed) -> bool) -> bool {
+        self.list.iter().any(|pending| which(pending.deed))
     }
 
     /// The duty under way on a file; there is at most one.
-    pub(super) fn duty(&self, file: FileId) -> Option<Duty> {
-        self.list.iter().find_map(|pending| match pending.doing {
-            Doing::Duty(of, duty) if of == file => Some(duty),
-            Doing::Duty(..)
-            | Doing::Subscribe(_)
-            | Doing::Unsubscribe
-            | Doing::Ask
-            | Doing::Status
-            | Doing::Progress
-            | Doing::Blocks
-            | Doing::Write(..)
-            | Doing::Journal => None,
-        })
+    pub(super) fn duty(&self, file: FileId) -> Option<Deed> {
+        let of = |pending: &&Pending| pending.file == file && pending.deed.is_duty();
+        self.list.iter().find(of).map(|pending| pending.deed)
     }
 
-    pub(super) fn first_deadline(&self) -> Option<InstantMs> {
-        self.list.iter().map(|pending| pending.deadline).min()
+    pub(super) fn first_deadline(&self) -> InstantMs {
+        self.list
+            .iter()
+            .map(|pending| pending.deadline)
+            .fold(NEVER, InstantMs::min)
     }
 
     pub(super) fn shift(&mut self, by: u64) {
@@ -186,39 +174,56 @@ impl Ops {
             pending.deadline = pending.deadline.saturating_add(by);
         }
     }
-
-    pub(super) fn list(&self) -> &[Pending] {
-        &self.list
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn pending(deed: Deed, file: FileId, deadline: InstantMs) -> Pending {
+        Pending {
+            op: 0,
+            token: 0,
+            deed,
+            file,
+            index: 0,
+            deadline,
+        }
+    }
+
+    #[test]
+    fn deeds_stand_in_the_order_of_their_numbers() {
+        for (at, deed) in Deed::ALL.iter().enumerate() {
+            assert_eq!(*deed as usize, at);
+        }
+    }
+
     #[test]
     fn an_operation_ends_once_by_its_op_or_by_its_token() {
         let mut ops = Ops::default();
-        let first = ops.begin(Doing::Journal, 10);
-        let second = ops.begin(Doing::Duty(1, Duty::Close), 20);
+        let first = ops.begin(pending(Deed::Journal, 0, 10));
+        let second = ops.begin(pending(Deed::Close, 1, 20));
         ops.bind(second, 77);
-        assert_eq!(ops.duty(1), Some(Duty::Close));
-        assert_eq!(ops.end_op(second), None);
-        assert_eq!(ops.end_op(first), Some(Doing::Journal));
-        assert_eq!(ops.end_op(first), None);
-        assert_eq!(ops.end_token(78), None);
-        assert_eq!(ops.end_token(77), Some(Doing::Duty(1, Duty::Close)));
-        assert_eq!(ops.end_token(77), None);
+        assert_eq!(ops.duty(1), Some(Deed::Close));
+        assert_eq!(ops.duty(0), None);
+        assert_eq!(ops.take_op(second), None);
+        assert_eq!(ops.take_op(first).map(|p| p.deed), Some(Deed::Journal));
+        assert_eq!(ops.take_op(first), None);
+        assert_eq!(ops.take_token(78), None);
+        assert_eq!(ops.take_token(0), None);
+        assert_eq!(ops.take_token(77).map(|p| p.deed), Some(Deed::Close));
+        assert_eq!(ops.take_token(77), None);
     }
 
     #[test]
     fn an_overdue_operation_is_given_up_and_its_late_end_is_unknown() {
         let mut ops = Ops::default();
-        ops.adopt(5, Doing::Write(0, 3), 10);
+        let op = ops.begin(pending(Deed::Write, 0, 10));
+        ops.bind(op, 5);
         assert_eq!(ops.take_overdue(9), None);
-        assert_eq!(ops.take_overdue(10), Some(Doing::Write(0, 3)));
-        assert_eq!(ops.end_token(5), None);
-        assert_eq!(ops.first_deadline(), None);
+        assert_eq!(ops.take_overdue(10).map(|p| p.deed), Some(Deed::Write));
+        assert_eq!(ops.take_token(5), None);
+        assert_eq!(ops.first_deadline(), NEVER);
     }
 
     #[test]
@@ -227,6 +232,6 @@ mod tests {
             last: u32::MAX,
             list: Vec::new(),
         };
-        assert_eq!(ops.begin(Doing::Journal, 0), 1);
+        assert_eq!(ops.begin(pending(Deed::Journal, 0, 0)), 1);
     }
 }

@@ -7,27 +7,43 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::code::{JobsErr, OtadErr};
+use crate::code::{JobsErr, OtaErr, OtadErr};
 use crate::jobs::{
-    self, Accepted, ClientToken, ExecutionState, ExecutionStatus, Rejected, ReplyToken, SelfTest,
-    Status,
+    self, ClientToken, ExecutionState, ExecutionStatus, ReplyToken, SelfTest, Status, VersionWord,
 };
 use crate::settings::Key;
-use crate::text::push_decimal;
-use crate::types::{Failure, InstantMs, Level, Order, Qos};
+use crate::types::{InstantMs, Order, Qos};
 
 use super::Agent;
-use super::ops::Doing;
+use super::lines::{Line, Why};
+use super::ops::Deed;
 use super::table::Cause;
 use super::timer::Timer;
 
-/// Most tokens of one repeated status that are still listened to.
+/// Most tokens of one repeated status, or of progress, that are still listened to.
 const TOKENS_MAX: usize = 4;
+
+/// Which status is to be acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Due {
+    #[default]
+    Nothing = 0,
+    /// `self_test: ready`.
+    Ready = 1,
+    /// `self_test: active`.
+    Active = 2,
+    /// The job's ending as it stands.
+    End = 3,
+}
+
+impl Due {
+    pub(super) const ALL: [Self; 4] = [Self::Nothing, Self::Ready, Self::Active, Self::End];
+}
 
 /// The status that is to be acknowledged, and progress that may still be answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reporter {
-    pub(super) wanted: Option<Status>,
+    pub(super) due: Due,
     /// Tokens that it was sent with, oldest first.
     pub(super) sent: Vec<ClientToken>,
     pub(super) acknowledged: bool,
@@ -43,235 +59,174 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    fn begin(&mut self, status: Status) {
-        self.wanted = Some(status);
-        self.sent.clear();
-        self.acknowledged = false;
-        self.tries = 0;
-        self.refusals = 0;
-        self.compare = false;
+    fn remember(&mut self, token: ClientToken) {
+        if self.sent.len() >= TOKENS_MAX {
+            self.sent.remove(0);
+        }
+        self.sent.push(token);
     }
 
-    pub(super) fn on_connection(&mut self) {
-        self.progress.clear();
-        self.compare = false;
-    }
-
-    /// Which of our statuses an answer is about. One without a token is about the only one that is unanswered.
-    fn matches(&mut self, token: ReplyToken, now: InstantMs) -> Option<Answered> {
+    /// Which of our statuses an answer is about: the one that matters (true) or progress. One without a token is about
+    /// the only one that is unanswered.
+    fn matches(&mut self, token: ReplyToken, now: InstantMs) -> Option<bool> {
         self.progress.retain(|(_, until)| *until > now);
-        let open = self.wanted.is_some() && !self.acknowledged && !self.sent.is_empty();
+        let open = !self.acknowledged && !self.sent.is_empty();
         match token {
-            ReplyToken::Ours(token) if self.sent.contains(&token) => Some(Answered::Status),
+            ReplyToken::Ours(token) if self.sent.contains(&token) => Some(true),
             ReplyToken::Ours(token) => {
                 let at = self.progress.iter().position(|(of, _)| *of == token)?;
                 self.progress.remove(at);
-                Some(Answered::Progress)
+                Some(false)
             }
-            ReplyToken::Absent if open && self.progress.is_empty() => Some(Answered::Status),
+            ReplyToken::Absent if open && self.progress.is_empty() => Some(true),
             ReplyToken::Absent if !open && self.progress.len() == 1 => {
                 self.progress.clear();
-                Some(Answered::Progress)
+                Some(false)
             }
             ReplyToken::Absent | ReplyToken::Foreign => None,
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answered {
-    Status,
-    Progress,
-}
-
-/// What the service's view of the execution means for what we sent.
-enum Comparison {
-    /// It has it.
-    Same,
-    /// It is open, and different.
-    Open,
-    /// It is over in another way.
-    Over,
-}
-
-fn compare(sent: Option<&Status>, execution: &ExecutionState) -> Comparison {
-    let Some(sent) = sent else {
-        return if execution.status.is_terminal() {
-            Comparison::Over
-        } else {
-            Comparison::Open
-        };
-    };
-    let same_word = ExecutionStatus::from_word(sent.word()) == execution.status;
-    let same_test = match sent {
-        Status::SelfTestReady(_) => execution.details.self_test == Some(SelfTest::Ready),
-        Status::SelfTestActive(_) => execution.details.self_test == Some(SelfTest::Active),
-        Status::Receiving { .. }
-        | Status::Accepted { .. }
-        | Status::AcceptedFile { .. }
-        | Status::Rejected { .. }
-        | Status::Aborted { .. }
-        | Status::Failed { .. }
-        | Status::Declined(_)
-        | Status::Custom(_) => true,
-    };
-    if same_word && same_test {
-        Comparison::Same
-    } else if execution.status.is_terminal() {
-        Comparison::Over
-    } else {
-        Comparison::Open
-    }
-}
-
 impl Agent {
     /// Wants a status acknowledged; true once it is.
-    pub(super) fn report(&mut self, status: &Status) -> bool {
-        if self.reporter.wanted.as_ref() != Some(status) {
-            self.reporter.begin(status.clone());
+    pub(super) fn report(&mut self, due: Due) -> bool {
+        let reporter = &mut self.reporter;
+        if reporter.due != due {
+            reporter.due = due;
+            reporter.sent.clear();
+            reporter.acknowledged = false;
+            reporter.tries = 0;
+            reporter.refusals = 0;
+            reporter.compare = false;
             self.timers.stop(Timer::Status);
         }
         if self.reporter.acknowledged {
             return true;
         }
         if self.connected && !self.timers.runs(Timer::Status) && self.subscribed(false) {
-            self.publish_status(status);
+            self.publish_status(due);
         }
         false
     }
 
-    fn publish_status(&mut self, status: &Status) {
-        let Some(id) = self.job.as_ref().and_then(|job| job.id.as_ref()) else {
-            return;
-        };
-        let topic = jobs::update(&self.settings.thing, id);
-        let token = self.tokens.draw();
-        let payload = status.payload(token);
-        self.log(Level::Info, &["status ", &payload]);
-        if self.reporter.sent.len() >= TOKENS_MAX {
-            self.reporter.sent.remove(0);
+    /// The same for the job's ending.
+    pub(super) fn report_end(&mut self) -> bool {
+        self.report(Due::End)
+    }
+
+    fn head(&self, due: Due) -> String {
+        let running = VersionWord(self.running_word());
+        match due {
+            Due::Ready => Status::SelfTestReady(running).head(),
+            Due::Active => Status::SelfTestActive(running).head(),
+            Due::Nothing | Due::End => self
+                .job
+                .ending
+                .as_ref()
+                .map(|ending| ending.head.clone())
+                .unwrap_or_default(),
         }
-        self.reporter.sent.push(token);
+    }
+
+    fn publish_status(&mut self, due: Due) {
+        let token = self.tokens.draw();
+        let payload = Status::with_token(self.head(due), token);
+        self.reporter.remember(token);
         self.reporter.payload.clone_from(&payload);
-        let payload = payload.into_bytes();
+        self.publish_update(Line::Status, payload, Qos::AtLeastOnce, Deed::Status);
+        self.arm_back_off(Timer::Status, self.reporter.tries);
+    }
+
+    fn publish_update(&mut self, line: Line, payload: String, qos: Qos, deed: Deed) {
+        let Some(id) = &self.job.id else { return };
+        let topic = jobs::update(&self.settings.thing, id);
+        self.note_text(line, &payload);
         self.order(
             Order::Publish {
                 topic,
-                payload,
-                qos: Qos::AtLeastOnce,
+                payload: payload.into_bytes(),
+                qos,
             },
-            Doing::Status,
+            deed,
+            0,
+            0,
         );
-        let at = self.now + self.back_off(self.reporter.tries);
-        self.timers.set(Timer::Status, at);
     }
 
     /// Tells progress, once, with QoS 0.
     pub(super) fn tell_progress(&mut self, received: u32, total: u32) {
-        let Some(id) = self.job.as_ref().and_then(|job| job.id.as_ref()) else {
-            return;
-        };
-        let topic = jobs::update(&self.settings.thing, id);
         let token = self.tokens.draw();
         let payload = Status::Receiving { received, total }.payload(token);
-        self.log(Level::Debug, &["status ", &payload]);
         if self.reporter.progress.len() >= TOKENS_MAX {
             self.reporter.progress.remove(0);
         }
         let until = self.now + self.settings.number(Key::RequestTimeout);
         self.reporter.progress.push((token, until));
-        let payload = payload.into_bytes();
-        self.order(
-            Order::Publish {
-                topic,
-                payload,
-                qos: Qos::AtMostOnce,
-            },
-            Doing::Progress,
-        );
+        self.publish_update(Line::Progress, payload, Qos::AtMostOnce, Deed::Progress);
     }
 
-    pub(super) fn on_status_published(&mut self, result: Result<(), Failure>) {
+    pub(super) fn on_status_published(&mut self, why: Why) {
         // Success says nothing: only the service's answer counts, and its timer runs.
-        if let Err(failure) = result {
-            self.log(Level::Warn, &["status not sent: ", &failure.detail]);
-            self.view.last_error = Some(failure);
+        if why.is_some() {
+            let detail = String::from(self.detail_of(why));
+            self.note_text(Line::StatusNotSent, &detail);
             self.repeat_status();
         }
     }
 
-    pub(super) fn on_status_timeout(&mut self) {
-        // A back-off that ends here repeats the status as well.
-        self.reporter.tries = self.reporter.tries.saturating_add(1);
-    }
-
     fn repeat_status(&mut self) {
         self.reporter.tries = self.reporter.tries.saturating_add(1);
-        let at = self.now + self.back_off(self.reporter.tries);
-        self.timers.set(Timer::Status, at);
+        self.arm_back_off(Timer::Status, self.reporter.tries);
     }
 
-    pub(super) fn on_update_accepted(&mut self, job: &str, payload: &[u8]) {
-        if !self.is_job(job) {
-            return;
-        }
-        let Ok(Accepted { token, .. }) = jobs::parse_accepted(payload) else {
+    pub(super) fn on_update_accepted(&mut self, payload: &[u8]) {
+        let Ok(accepted) = jobs::parse_accepted(payload) else {
             return;
         };
-        if self.reporter.matches(token, self.now) == Some(Answered::Status) {
+        if self.reporter.matches(accepted.token, self.now) == Some(true) {
             self.acknowledge();
         }
     }
 
     fn acknowledge(&mut self) {
-        if self.reporter.acknowledged {
-            return;
+        if !core::mem::replace(&mut self.reporter.acknowledged, true) {
+            self.timers.stop(Timer::Status);
+            self.note(Line::Acknowledged);
         }
-        self.reporter.acknowledged = true;
-        self.timers.stop(Timer::Status);
-        let word = self.reporter.wanted.as_ref().map_or("", Status::word);
-        self.log(Level::Info, &["status acknowledged: ", word]);
     }
 
-    pub(super) fn on_update_rejected(&mut self, job: &str, payload: &[u8]) {
-        if !self.is_job(job) {
-            return;
-        }
+    pub(super) fn on_update_rejected(&mut self, payload: &[u8]) {
         let Ok(rejected) = jobs::parse_rejected(payload) else {
             return;
         };
-        let Some(answered) = self.reporter.matches(rejected.token, self.now) else {
+        let Some(matters) = self.reporter.matches(rejected.token, self.now) else {
             return;
         };
-        let code = rejected.code_text.as_str();
-        self.log(
-            Level::Warn,
-            &["status refused: ", code, ": ", &rejected.message],
-        );
-        self.view.last_error = Some(status_rejected(rejected.code, &rejected.message));
-        match answered {
-            Answered::Status => self.on_status_refused(&rejected),
-            Answered::Progress => self.on_progress_refused(&rejected),
-        }
-    }
-
-    fn on_status_refused(&mut self, rejected: &Rejected) {
-        if self.reporter.acknowledged {
-            return;
-        }
+        self.warn_of(Line::StatusRefused, &rejected.code_text, &rejected.message);
+        self.view.last_error = Why::own(OtadErr::StatusRejected, rejected.code.code());
+        let open = rejected
+            .execution
+            .filter(|state| !state.status.is_terminal());
         match rejected.code {
-            JobsErr::RequestThrottled | JobsErr::InternalError => self.repeat_status(),
+            JobsErr::ResourceNotFound => self.withdraw(),
             JobsErr::InvalidStateTransition
             | JobsErr::VersionMismatch
             | JobsErr::TerminalStateReached => match &rejected.execution {
+                // Progress is not repeated: the next one tells more.
+                Some(_) if !matters && open.is_some() => {}
+                Some(_) if matters && self.reporter.acknowledged => {}
                 Some(execution) => self.compare_with(execution),
                 None => {
-                    self.reporter.compare = true;
                     self.asking.describe = true;
-                    self.repeat_status();
+                    if matters && !self.reporter.acknowledged {
+                        self.reporter.compare = true;
+                        self.repeat_status();
+                    }
                 }
             },
-            JobsErr::ResourceNotFound => self.withdraw("the service has no such job"),
+            _ if !matters || self.reporter.acknowledged => {}
+            JobsErr::RequestThrottled | JobsErr::InternalError => self.repeat_status(),
             JobsErr::InvalidRequest | JobsErr::InvalidJson | JobsErr::InvalidTopic => {
                 self.give_up_status(rejected.code);
             }
@@ -279,45 +234,29 @@ impl Agent {
         }
     }
 
-    fn on_progress_refused(&mut self, rejected: &Rejected) {
-        match (rejected.code, &rejected.execution) {
-            (JobsErr::ResourceNotFound, _) => self.withdraw("the service has no such job"),
-            (JobsErr::InvalidStateTransition | JobsErr::TerminalStateReached, Some(execution))
-                if execution.status.is_terminal() =>
-            {
-                self.withdraw("the service has closed the job");
-            }
-            (JobsErr::InvalidStateTransition | JobsErr::TerminalStateReached, None) => {
-                self.asking.describe = true;
-            }
-            // Progress is not repeated: the next one tells more.
-            (
-                JobsErr::Unknown
-                | JobsErr::InvalidTopic
-                | JobsErr::InvalidJson
-                | JobsErr::InvalidRequest
-                | JobsErr::InvalidStateTransition
-                | JobsErr::VersionMismatch
-                | JobsErr::InternalError
-                | JobsErr::RequestThrottled
-                | JobsErr::TerminalStateReached,
-                _,
-            ) => {}
-        }
+    /// What the service must show once it has what was sent last.
+    fn shows(&self, execution: &ExecutionState) -> bool {
+        let (word, test) = match self.reporter.due {
+            Due::Ready => (ExecutionStatus::InProgress, Some(SelfTest::Ready)),
+            Due::Active => (ExecutionStatus::InProgress, Some(SelfTest::Active)),
+            Due::End => match &self.job.ending {
+                Some(ending) => (ending.word, None),
+                None => return false,
+            },
+            Due::Nothing => return false,
+        };
+        execution.status == word && (test.is_none() || execution.details.self_test == test)
     }
 
     /// The service has shown how the execution stands.
     pub(super) fn compare_with(&mut self, execution: &ExecutionState) {
         self.reporter.compare = false;
-        let wanted = self
-            .reporter
-            .wanted
-            .as_ref()
-            .filter(|_| !self.reporter.sent.is_empty());
-        match compare(wanted, execution) {
-            Comparison::Same => self.acknowledge(),
-            Comparison::Over => self.withdraw("the service has closed the job in another way"),
-            Comparison::Open => self.repeat_bounded(JobsErr::InvalidStateTransition),
+        if !self.reporter.sent.is_empty() && self.shows(execution) {
+            self.acknowledge();
+        } else if execution.status.is_terminal() {
+            self.withdraw();
+        } else {
+            self.repeat_bounded(JobsErr::InvalidStateTransition);
         }
     }
 
@@ -333,50 +272,38 @@ impl Agent {
     /// The service will never take this status. Before the end of a job that is a failure; at the end there is
     /// nothing left to say, and waiting for ever would help nobody.
     fn give_up_status(&mut self, code: JobsErr) {
-        let failure = status_rejected(code, "the job service refuses the status");
-        let ends = self.job_ref().is_some_and(|job| !job.stage.is_open());
-        if ends {
-            self.log(Level::Error, &["status given up: ", code.name()]);
-            if let Some(job) = &mut self.job {
-                job.withdrawn = true;
-                if let Some(ending) = &mut job.ending {
-                    ending.failure.get_or_insert(failure);
-                }
-            }
-            self.touch_journal();
-        } else {
-            self.fail_with_numbers(failure);
+        let why = Why::own(OtadErr::StatusRejected, code.code());
+        if self.job.stage.is_open() {
+            self.fail_with_numbers(why);
+            return;
         }
+        self.note(Line::StatusGivenUp);
+        self.job.withdrawn = true;
+        let detail = String::from(self.detail_of(why));
+        if let Some(ending) = self
+            .job
+            .ending
+            .as_mut()
+            .filter(|ending| !ending.why.is_some())
+        {
+            ending.why = why;
+            ending.detail = detail;
+        }
+        self.touch_journal();
     }
 
     /// The service no longer has the job open. Before the decision the job goes back without a word; after it the
     /// decision stands, and only the report falls away.
-    pub(super) fn withdraw(&mut self, why: &str) {
-        let Some(job) = &mut self.job else { return };
-        if job.withdrawn || job.id.is_none() {
+    pub(super) fn withdraw(&mut self) {
+        if self.job.withdrawn || self.job.id.is_none() {
             return;
         }
-        let open = job.stage.is_open();
-        let text = String::from(job.text());
-        if !open {
-            job.withdrawn = true;
-        }
-        self.log(Level::Warn, &["job ", &text, " withdrawn: ", why]);
-        if open {
-            self.fail_for(Cause::JobWithdrawn, Failure::new(0x12, 0, why));
+        self.note_job(Line::Withdrawn);
+        if self.job.stage.is_open() {
+            self.fail_by(Cause::JobWithdrawn, Why::ota(OtaErr::NoActiveJob));
         } else {
+            self.job.withdrawn = true;
             self.touch_journal();
         }
     }
-
-    /// Detail text with the number of a file.
-    pub(super) fn of_file(what: &str, file: u32) -> String {
-        let mut text = String::from(what);
-        push_decimal(&mut text, file.into());
-        text
-    }
-}
-
-fn status_rejected(code: JobsErr, message: &str) -> Failure {
-    Failure::new(OtadErr::StatusRejected.code() as u8, code.code(), message)
 }

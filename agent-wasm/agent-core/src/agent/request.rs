@@ -7,146 +7,54 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::State;
-use crate::jobs::{self, ClientToken, Encoding, JobId, ReplyToken, StreamId, Topic};
-use crate::settings::{Key, Settings};
-use crate::text::push_decimal;
-use crate::types::{Failure, Level, Order, Qos};
+use crate::jobs::{self, ClientToken, Encoding, JobId, ReplyToken, Topic};
+use crate::settings::Key;
+use crate::types::{Order, Qos};
 
-use super::ops::Doing;
+use super::Agent;
+use super::job::Stage;
+use super::lines::{Line, Why};
+use super::ops::Deed;
 use super::table::Cause;
 use super::timer::Timer;
-use super::{Agent, Job};
 
 /// How far a subscription is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Held {
+    /// Not wanted.
+    #[default]
+    No,
     Wanted,
     Asked,
-    Held,
+    Yes,
 }
 
-/// One subscription.
-#[derive(Clone, Debug)]
-pub(super) struct Subscription {
-    pub(super) id: u32,
-    pub(super) filter: String,
-    qos: Qos,
-    pub(super) held: Held,
-    /// Of the stream of the job at hand, not of the agent's whole life.
-    pub(super) stream: bool,
-}
+/// `notify-next`, four for replies, and two for the stream of the job at hand.
+pub(super) const FILTERS: usize = 7;
+const FIRST_OF_STREAM: usize = 5;
 
-/// All subscriptions of the device.
-#[derive(Clone, Debug)]
+/// All subscriptions of the device, by number.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Subscriptions {
-    pub(super) list: Vec<Subscription>,
-    last_id: u32,
+    pub(super) held: [Held; FILTERS],
     pub(super) tries: u32,
 }
 
 impl Subscriptions {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let thing = &settings.thing;
-        let mut subscriptions = Self {
-            list: Vec::new(),
-            last_id: 0,
-            tries: 0,
-        };
-        subscriptions.add(jobs::notify_next(thing), Qos::AtLeastOnce, false);
-        if settings.subscribe_replies {
-            // `+` also stands for `$next`, and no filter covers another: overlaps would bring every answer twice.
-            for reply in ["get", "update"] {
-                for end in ["accepted", "rejected"] {
-                    let parts = ["$aws/things/", thing.as_str(), "/jobs/+/", reply, "/", end];
-                    subscriptions.add(parts.concat(), Qos::AtLeastOnce, false);
-                }
-            }
+    pub(super) fn new(replies: bool) -> Self {
+        let mut subscriptions = Self::default();
+        let base = if replies { FIRST_OF_STREAM } else { 1 };
+        for held in subscriptions.held.iter_mut().take(base) {
+            *held = Held::Wanted;
         }
         subscriptions
     }
 
-    fn add(&mut self, filter: String, qos: Qos, stream: bool) {
-        self.last_id = self.last_id.wrapping_add(1);
-        let id = self.last_id;
-        self.list.push(Subscription {
-            id,
-            filter,
-            qos,
-            held: Held::Wanted,
-            stream,
-        });
-    }
-
-    pub(super) fn add_stream(&mut self, settings: &Settings, stream: &StreamId) {
-        let data = jobs::stream_data(&settings.thing, stream, Encoding::Cbor);
-        if self
-            .list
-            .iter()
-            .any(|subscription| subscription.filter == data)
-        {
-            return;
-        }
-        self.add(data, Qos::AtMostOnce, true);
-        let rejected = jobs::stream_rejected(&settings.thing, stream, Encoding::Cbor);
-        self.add(rejected, Qos::AtMostOnce, true);
-    }
-
-    /// Takes over how far a subscription of another instance is.
-    pub(super) fn restore(&mut self, id: u32, filter: String, held: Held, stream: bool) {
-        self.last_id = self.last_id.max(id);
-        match self.list.iter_mut().find(|of| of.filter == filter) {
-            Some(subscription) => {
-                subscription.id = id;
-                subscription.held = held;
-            }
-            None if stream => {
-                let qos = Qos::AtMostOnce;
-                self.list.push(Subscription {
-                    id,
-                    filter,
-                    qos,
-                    held,
-                    stream,
-                });
-            }
-            // The settings no longer ask for it; it does no harm.
-            None => {}
-        }
-    }
-
-    /// Before and after taking over: what was not taken over gets a number of its own.
-    pub(super) fn renumber(&mut self, all: bool) {
-        for subscription in &mut self.list {
-            if all {
-                subscription.id = 0;
-            } else if subscription.id == 0 {
-                self.last_id = self.last_id.wrapping_add(1);
-                subscription.id = self.last_id;
-            }
-        }
-    }
-
-    pub(super) fn lose(&mut self, id: u32) {
-        if let Some(subscription) = self.list.iter_mut().find(|of| of.id == id) {
-            subscription.held = Held::Wanted;
-        }
-    }
-
-    fn ready(&self, stream: bool) -> bool {
-        let mut group = self
-            .list
-            .iter()
-            .filter(|subscription| subscription.stream == stream);
-        group.all(|subscription| subscription.held == Held::Held)
-    }
-
-    /// The session is gone, or the ends of what was asked for will not come. Fresh numbers make late ends unknown.
+    /// The session is gone, or the ends of what was asked for will not come.
     fn reset(&mut self, session_present: bool) {
-        for subscription in &mut self.list {
-            if !session_present || subscription.held == Held::Asked {
-                self.last_id = self.last_id.wrapping_add(1);
-                subscription.id = self.last_id;
-                subscription.held = Held::Wanted;
+        for held in &mut self.held {
+            if *held == Held::Asked || (*held == Held::Yes && !session_present) {
+                *held = Held::Wanted;
             }
         }
         self.tries = 0;
@@ -160,21 +68,14 @@ pub(super) struct Asking {
     pub(super) next: bool,
     /// Ask how the job at hand stands.
     pub(super) describe: bool,
-    /// The question on its way.
-    pub(super) sent: Option<Question>,
+    /// The question on its way, and whether it is about the job at hand.
+    pub(super) sent: Option<(bool, ClientToken)>,
     pub(super) tries: u32,
-}
-
-/// A question on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Question {
-    pub(super) describe: bool,
-    pub(super) token: ClientToken,
 }
 
 impl Agent {
     pub(super) fn on_connected(&mut self, session_present: bool) {
-        self.forget_transport();
+        self.ops.forget(Deed::is_transport);
         self.connected = true;
         self.relinked = true;
         self.subscriptions.reset(session_present);
@@ -184,132 +85,125 @@ impl Agent {
         self.asking.sent = None;
         self.asking.tries = 0;
         self.asking.next |= self.begun;
-        self.reporter.on_connection();
-        self.log(Level::Info, &["connected"]);
+        self.reporter.progress.clear();
+        self.reporter.compare = false;
+        self.note(Line::Connected);
     }
 
     pub(super) fn on_disconnected(&mut self, reason: u32, detail: &str) {
-        self.forget_transport();
+        self.ops.forget(Deed::is_transport);
         self.connected = false;
         self.asking.sent = None;
         self.timers.stop(Timer::Ask);
         self.timers.stop(Timer::Status);
         self.pause_transfer();
-        let mut number = String::new();
-        push_decimal(&mut number, reason.into());
-        self.log(
-            Level::Warn,
-            &["disconnected, reason ", &number, ": ", detail],
-        );
+        self.write_line(Line::Disconnected, reason.into(), detail);
     }
 
-    /// The ends of transport operations tell nothing any more.
-    fn forget_transport(&mut self) {
-        self.ops.forget(|doing| {
-            matches!(
-                doing,
-                Doing::Subscribe(_)
-                    | Doing::Unsubscribe
-                    | Doing::Ask
-                    | Doing::Status
-                    | Doing::Progress
-                    | Doing::Blocks
-            )
-        });
+    fn filter(&self, number: usize) -> String {
+        let thing = &self.settings.thing;
+        let stream = |make: fn(&jobs::ThingName, &jobs::StreamId, Encoding) -> String| {
+            let stream = self.job.stream.as_ref();
+            stream
+                .map(|stream| make(thing, stream, Encoding::Cbor))
+                .unwrap_or_default()
+        };
+        match number {
+            0 => jobs::notify_next(thing),
+            5 => stream(jobs::stream_data),
+            6 => stream(jobs::stream_rejected),
+            _ => {
+                // `+` also stands for `$next`, and no filter covers another: overlaps would bring every answer twice.
+                let verb = if number < 3 {
+                    "/jobs/+/get/"
+                } else {
+                    "/jobs/+/update/"
+                };
+                let end = if number % 2 == 1 {
+                    "accepted"
+                } else {
+                    "rejected"
+                };
+                ["$aws/things/", thing.as_str(), verb, end].concat()
+            }
+        }
+    }
+
+    fn numbers(stream: bool) -> core::ops::Range<usize> {
+        if stream {
+            FIRST_OF_STREAM..FILTERS
+        } else {
+            0..FIRST_OF_STREAM
+        }
     }
 
     /// Subscribes to what is missing; true once the group is complete.
     pub(super) fn subscribed(&mut self, stream: bool) -> bool {
-        if self.subscriptions.ready(stream) {
-            return true;
-        }
-        if !self.connected || self.timers.runs(Timer::Subscribe) {
-            return false;
-        }
-        let mut wanted = Vec::new();
-        for subscription in &mut self.subscriptions.list {
-            if subscription.stream == stream && subscription.held == Held::Wanted {
-                subscription.held = Held::Asked;
-                wanted.push((
-                    subscription.id,
-                    subscription.filter.clone(),
-                    subscription.qos,
-                ));
+        let mut complete = true;
+        for number in Self::numbers(stream) {
+            let Some(held) = self.subscriptions.held.get_mut(number) else {
+                continue;
+            };
+            if stream && *held == Held::No {
+                *held = Held::Wanted;
+            }
+            complete &= matches!(held, Held::Yes | Held::No);
+            if *held == Held::Wanted && self.connected && !self.timers.runs(Timer::Subscribe) {
+                *held = Held::Asked;
+                let filter = self.filter(number);
+                let qos = if stream {
+                    Qos::AtMostOnce
+                } else {
+                    Qos::AtLeastOnce
+                };
+                self.order(
+                    Order::Subscribe { filter, qos },
+                    Deed::Subscribe,
+                    0,
+                    number as u32,
+                );
             }
         }
-        for (id, filter, qos) in wanted {
-            self.order(Order::Subscribe { filter, qos }, Doing::Subscribe(id));
-        }
-        false
+        complete
     }
 
-    pub(super) fn on_subscribed(&mut self, id: u32, result: Result<(), Failure>) {
-        let list = &mut self.subscriptions.list;
-        let Some(subscription) = list.iter_mut().find(|of| of.id == id) else {
+    pub(super) fn on_subscribed(&mut self, number: u32, why: Why) {
+        let Some(held) = self.subscriptions.held.get_mut(number as usize) else {
             return;
         };
-        match result {
-            Ok(()) => {
-                subscription.held = Held::Held;
-                self.subscriptions.tries = 0;
-            }
-            Err(failure) => {
-                subscription.held = Held::Wanted;
-                let of_stream = subscription.stream;
-                let filter = subscription.filter.clone();
-                self.log(
-                    Level::Warn,
-                    &["subscription failed: ", &filter, ": ", &failure.detail],
-                );
-                let at = self.now + self.back_off(self.subscriptions.tries);
-                self.timers.set(Timer::Subscribe, at);
-                self.subscriptions.tries += 1;
-                self.view.last_error = Some(failure);
-                if of_stream && self.subscriptions.tries > self.settings.number32(Key::MomentumMax)
-                {
-                    self.fail_for_momentum();
-                }
-            }
+        if *held != Held::Asked {
+            return;
+        }
+        if !why.is_some() {
+            *held = Held::Yes;
+            self.subscriptions.tries = 0;
+            return;
+        }
+        *held = Held::Wanted;
+        let detail = String::from(self.detail_of(why));
+        self.note_text(Line::SubscribeFailed, &detail);
+        self.arm_back_off(Timer::Subscribe, self.subscriptions.tries);
+        self.subscriptions.tries += 1;
+        let most = self.settings.number32(Key::MomentumMax);
+        if number as usize >= FIRST_OF_STREAM && self.subscriptions.tries > most {
+            self.fail_for_momentum();
         }
     }
 
-    pub(super) fn unsubscribe_stream(&mut self) {
-        let mut gone = Vec::new();
-        self.subscriptions.list.retain(|subscription| {
-            if subscription.stream && subscription.held != Held::Wanted {
-                gone.push(subscription.filter.clone());
-            }
-            !subscription.stream
-        });
-        if self.connected {
-            for filter in gone {
-                self.order(Order::Unsubscribe { filter }, Doing::Unsubscribe);
-            }
-        }
-    }
-
-    /// At shutdown: everything that was subscribed.
-    pub(super) fn unsubscribe_all(&mut self) {
-        self.unsubscribe_stream();
-        let mut gone = Vec::new();
-        for subscription in &mut self.subscriptions.list {
-            if subscription.held != Held::Wanted {
-                subscription.held = Held::Wanted;
-                gone.push(subscription.filter.clone());
+    /// Lets go of the stream, or of everything.
+    pub(super) fn unsubscribe(&mut self, all: bool) {
+        // As many things end with the stream as with the agent, in this order.
+        let numbers = Self::numbers(true).chain(if all { Self::numbers(false) } else { 0..0 });
+        for number in numbers {
+            let filter = self.filter(number);
+            let Some(held) = self.subscriptions.held.get_mut(number) else {
+                continue;
+            };
+            let was = core::mem::take(held);
+            if self.connected && matches!(was, Held::Asked | Held::Yes) {
+                self.order(Order::Unsubscribe { filter }, Deed::Unsubscribe, 0, 0);
             }
         }
-        if self.connected {
-            for filter in gone {
-                self.order(Order::Unsubscribe { filter }, Doing::Unsubscribe);
-            }
-        }
-    }
-
-    /// Time before the next try; the first one waits for the request time-out.
-    pub(super) fn back_off(&mut self, tries: u32) -> u64 {
-        let base = self.settings.number(Key::RequestTimeout);
-        self.random
-            .back_off(base, self.settings.number(Key::RetryMax), tries)
     }
 
     /// Sends the question that is due.
@@ -317,78 +211,78 @@ impl Agent {
         let speaks = !matches!(self.state, State::Init | State::Ready);
         let wanted = self.asking.next || self.asking.describe;
         let waits = self.asking.sent.is_some() || self.timers.runs(Timer::Ask);
-        if !speaks || !self.connected || !wanted || waits || !self.begin_or_subscribe() {
+        if !speaks || !self.connected || !wanted || waits {
             return;
         }
-        let describe = self.asking.describe && self.job.as_ref().is_some_and(|j| j.id.is_some());
-        self.asking.describe &= describe;
-        // In the idle state the question for the next job is a state of its own.
-        if !describe && (!self.asking.next || self.state == State::WaitingForJob) {
+        // A job recovered from the journal speaks before the agent has been idle for the first time.
+        if !core::mem::replace(&mut self.begun, true) {
+            self.asking.next = true;
+        }
+        if !self.subscribed(false) {
             return;
         }
+        self.asking.describe &= self.job.is_taken();
         let thing = &self.settings.thing;
-        let topic = match self.job.as_ref().and_then(|job| job.id.as_ref()) {
-            Some(id) if describe => jobs::describe_job(thing, id),
-            Some(_) | None => jobs::next_get(thing),
+        let topic = match &self.job.id {
+            Some(id) if self.asking.describe => jobs::describe_job(thing, id),
+            // In the idle state the question for the next job is a state of its own.
+            _ if !self.asking.next || self.state == State::WaitingForJob => return,
+            _ => jobs::next_get(thing),
         };
+        let describe = self.asking.describe;
         let token = self.tokens.draw();
         let payload = jobs::job_request(token).into_bytes();
-        self.log(Level::Debug, &["asking for a job: ", &topic]);
+        self.note_text(Line::Asking, &topic);
         self.order(
             Order::Publish {
                 topic,
                 payload,
                 qos: Qos::AtLeastOnce,
             },
-            Doing::Ask,
+            Deed::Ask,
+            0,
+            0,
         );
-        self.asking.sent = Some(Question { describe, token });
-        let at = self.now + self.back_off(self.asking.tries);
-        self.timers.set(Timer::Ask, at);
+        self.asking.sent = Some((describe, token));
+        self.arm_back_off(Timer::Ask, self.asking.tries);
         if !describe && self.state == State::RequestingJob {
             self.set_state(Cause::RequestJobDocument, State::WaitingForJob);
         }
     }
 
-    /// A job recovered from the journal speaks before the agent has been idle for the first time.
-    fn begin_or_subscribe(&mut self) -> bool {
-        if !self.begun {
-            self.begun = true;
-            self.asking.next = true;
+    pub(super) fn on_asked(&mut self, why: Why) {
+        // Success says nothing: only the answer counts, and its timer runs.
+        if why.is_some() {
+            self.ask_later(Line::AskNotSent, String::from(self.detail_of(why)));
         }
-        self.subscribed(false)
     }
 
-    pub(super) fn on_asked(&mut self, result: Result<(), Failure>) {
-        // Success says nothing: only the answer counts, and its timer runs.
-        if let Err(failure) = result {
-            self.asking.sent = None;
-            self.asking.tries += 1;
-            let at = self.now + self.back_off(self.asking.tries);
-            self.timers.set(Timer::Ask, at);
-            self.log(Level::Warn, &["job request not sent: ", &failure.detail]);
-            self.view.last_error = Some(failure);
-        }
+    /// The question did not come through, or was refused.
+    pub(super) fn ask_later(&mut self, line: Line, text: String) {
+        self.asking.sent = None;
+        self.asking.tries += 1;
+        self.arm_back_off(Timer::Ask, self.asking.tries);
+        self.note_text(line, &text);
     }
 
     pub(super) fn on_ask_timeout(&mut self) {
         if self.asking.sent.take().is_some() {
             self.asking.tries += 1;
-            self.log(Level::Warn, &["no answer to the job request, asking again"]);
+            self.note(Line::AskingAgain);
         }
     }
 
     /// Whether an answer is to the question that is open. Without a token it is, if the kind fits: one is open at most.
     pub(super) fn answers(&mut self, token: ReplyToken, describe: bool) -> bool {
-        let Some(question) = self.asking.sent else {
+        let Some((of, sent)) = self.asking.sent else {
             return false;
         };
         let ours = match token {
-            ReplyToken::Ours(token) => token == question.token,
+            ReplyToken::Ours(token) => token == sent,
             ReplyToken::Absent => true,
             ReplyToken::Foreign => false,
         };
-        if !ours || question.describe != describe {
+        if !ours || of != describe {
             return false;
         }
         self.asking.sent = None;
@@ -402,21 +296,11 @@ impl Agent {
         true
     }
 
-    /// The service refused the question: ask again later.
-    pub(super) fn on_ask_refused(&mut self, code: &str) {
-        self.asking.sent = None;
-        self.asking.tries += 1;
-        let at = self.now + self.back_off(self.asking.tries);
-        self.timers.set(Timer::Ask, at);
-        self.log(Level::Warn, &["job request refused: ", code]);
-    }
-
     pub(super) fn on_message(&mut self, topic: &str, payload: Vec<u8>) {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
             return;
         }
-        let thing = self.settings.thing.clone();
-        let Some(topic) = jobs::classify(&thing, topic) else {
+        let Some(topic) = jobs::classify(&self.settings.thing, topic) else {
             return;
         };
         match topic {
@@ -424,54 +308,93 @@ impl Agent {
             Topic::StreamRejected(stream, encoding) => {
                 self.on_stream_rejected(stream, encoding, &payload);
             }
-            Topic::UpdateAccepted(job) => self.on_update_accepted(job, &payload),
-            Topic::UpdateRejected(job) => self.on_update_rejected(job, &payload),
+            Topic::UpdateAccepted(job) if self.job.is(job) => self.on_update_accepted(&payload),
+            Topic::UpdateRejected(job) if self.job.is(job) => self.on_update_rejected(&payload),
             Topic::NextAccepted => self.on_job_message(false, &payload),
             Topic::NotifyNext => self.on_job_message(true, &payload),
-            Topic::JobAccepted(job) => self.on_described(job, &payload),
-            Topic::NextRejected => self.on_next_rejected(&payload),
-            Topic::JobRejected(job) => self.on_describe_rejected(job, &payload),
+            Topic::JobAccepted(job) if self.job.is(job) => self.on_described(&payload),
+            Topic::NextRejected => self.on_question_refused(false, &payload),
+            Topic::JobRejected(job) if self.job.is(job) => self.on_question_refused(true, &payload),
             Topic::Notify
             | Topic::PendingAccepted
             | Topic::PendingRejected
             | Topic::StartNextAccepted
             | Topic::StartNextRejected
+            | Topic::JobAccepted(_)
+            | Topic::JobRejected(_)
+            | Topic::UpdateAccepted(_)
+            | Topic::UpdateRejected(_)
             | Topic::StreamData(_, Encoding::Json)
             | Topic::StreamDescription(..) => {}
         }
     }
 
-    fn on_next_rejected(&mut self, payload: &[u8]) {
-        let Ok(rejected) = jobs::parse_rejected(payload) else {
-            return;
+    /// Remembers a job as over, or as somebody else's.
+    pub(super) fn remember(list: &mut Vec<JobId>, id: JobId) {
+        if !list.contains(&id) {
+            if list.len() >= super::SEEN_MAX {
+                list.remove(0);
+            }
+            list.push(id);
+        }
+    }
+
+    /// Waits for a job: asks for one when it is time to.
+    pub(super) fn step_waiting_for_job(&mut self) -> bool {
+        if self.step_beginning() {
+            return true;
+        }
+        let may_ask = self.asking.sent.is_none() && !self.timers.runs(Timer::Ask);
+        let cause = if !self.connected {
+            Cause::Disconnected
+        } else if self.relinked {
+            Cause::Connected
+        } else if !self.asking.next || !may_ask {
+            // While somebody else works on a job, the service is told so.
+            if self.job.stage == Stage::Custom {
+                self.report_end();
+            }
+            if self.settings.number(Key::PollInterval) > 0 && self.is_idle() {
+                self.arm_once(Timer::Poll, Key::PollInterval);
+            }
+            return false;
+        } else if self.asking.tries > 0 {
+            Cause::RequestTimer
+        } else {
+            Cause::RequestJobDocument
         };
-        if self.answers(rejected.token, false) {
-            self.asking.next = true;
-            self.on_ask_refused(&rejected.code_text);
-        }
+        self.relinked = false;
+        self.asking.next = true;
+        self.timers.stop(Timer::Poll);
+        self.set_state(cause, State::RequestingJob);
+        true
     }
 
-    pub(super) fn is_job(&self, id: &str) -> bool {
-        self.job
-            .as_ref()
-            .is_some_and(|job| job.text() == id && job.id.is_some())
+    /// In the idle states: a job that was taken, or is over before it began, or an image to be sent back.
+    pub(super) fn step_beginning(&mut self) -> bool {
+        let (cause, next) = match self.job.stage {
+            Stage::Taken if !self.job.needs_document() => {
+                (Cause::ReceivedJobDocument, State::CreatingFile)
+            }
+            Stage::Testing => (Cause::ReceivedJobDocument, State::Testing),
+            Stage::Report => (Cause::JobConcluded, State::Reporting),
+            Stage::Back => (Cause::ImageUnclaimed, State::GoingBack),
+            Stage::Idle
+            | Stage::Offered
+            | Stage::Asked
+            | Stage::Taken
+            | Stage::Custom
+            | Stage::AwaitRestart
+            | Stage::Commit => return false,
+        };
+        self.timers.stop(Timer::Poll);
+        self.set_state(cause, next);
+        true
     }
 
-    pub(super) fn is_seen(&self, id: &JobId) -> bool {
-        self.seen.contains(id)
-    }
-
-    pub(super) fn remember(&mut self, id: JobId) {
-        if self.is_seen(&id) {
-            return;
-        }
-        if self.seen.len() >= super::SEEN_MAX {
-            self.seen.remove(0);
-        }
-        self.seen.push(id);
-    }
-
-    pub(super) fn job_ref(&self) -> Option<&Job> {
-        self.job.as_ref()
+    /// Warns with a text of the service.
+    pub(super) fn warn_of(&mut self, line: Line, code: &str, message: &str) {
+        let text = [code, ": ", message].concat();
+        self.note_text(line, &text);
     }
 }

@@ -1,39 +1,40 @@
-//! Journal and snapshot: one encoding, schema 1, compact CBOR arrays.
+//! Journal and snapshot: one encoding, schema 1.
 //!
-//! `[journal, volatile or null]`. The journal is what must survive a power cut: phases, counters, the remaining time of
-//! long deadlines, events that are not emitted yet. The snapshot adds all the rest, so that nothing need be asked
-//! again. Durations, never instants: the clock of the next instance begins anywhere.
+//! The journal is what must survive a power cut: phases, counters, the remaining time of long deadlines, events that
+//! are not emitted yet. The snapshot begins with it and adds all the rest, so that nothing need be asked again.
+//! Durations, never instants: the clock of the next instance begins anywhere. A field is never moved or re-used:
+//! whatever changes here is another schema.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{HostErr, State};
-#[cfg(test)]
-use crate::jobs::JobId;
-use crate::stream::{DownloadState, Downloader, PaceState, RequestState, Statistics};
+use crate::jobs::{ClientToken, ExecutionStatus, JobId, StreamId};
+use crate::settings::Key;
+use crate::stream::{DownloadState, Downloader, PaceState, RequestState};
 use crate::text::push_decimal;
-use crate::types::{Blob, Failure, InstantMs, Level, Token};
+use crate::types::{ApplicationEvent, Blob, Failure, InstantMs, Token, Version};
 
-use super::job::{FilePhase, Job, Stage};
-use super::offer::Offered;
-use super::ops::{Doing, Duty};
-use super::request::{Held, Question};
-use super::saved_parts::{
-    Damaged, Read, Reader, Writer, read_doing, read_ending, read_entry, read_event, read_failure,
-    read_job, read_job_id, read_state, read_status, read_stream, read_token, write_doing,
-    write_ending, write_entry, write_event, write_failure, write_job, write_state, write_status,
-    write_token,
-};
+use super::Agent;
+use super::codec::Codec;
+use super::job::{Ending, FilePhase, Job, JobFile, Probe, Stage};
+use super::lines::Why;
+use super::ops::{Deed, Pending};
+use super::report::Due;
+use super::request::Held;
 use super::table::Cause;
-use super::timer::Timer;
+use super::timer::{NEVER, Timer};
 use super::transfer::Transfer;
-use super::{Agent, Failing};
 
 /// Most bytes of a journal.
 pub const JOURNAL_MAX_BYTES: usize = 64 * 1024;
 
+/// Longest document that is kept in a snapshot, which has 256 KiB: beside it stands the map of the largest file with
+/// 128 KiB. A longer one is asked for again.
+const DOCUMENT_KEPT_BYTES: usize = 100 * 1024;
+
 /// Deadlines that a restart does not begin anew.
-const DURABLE_TIMERS: [Timer; 4] = [Timer::Test, Timer::Limit, Timer::Custom, Timer::Restart];
+const DURABLE_TIMERS: [Timer; 3] = [Timer::Test, Timer::Limit, Timer::Custom];
 
 pub(super) fn unknown_schema(schema: u32) -> Failure {
     let mut detail = String::from("this build does not know schema ");
@@ -41,109 +42,121 @@ pub(super) fn unknown_schema(schema: u32) -> Failure {
     Failure::new(HostErr::Schema.code() as u8, schema, &detail)
 }
 
-fn damaged(schema: u32) -> Failure {
-    Failure::new(
-        HostErr::Schema.code() as u8,
-        schema,
-        "the saved state is damaged",
-    )
-}
-
 impl Agent {
-    pub(super) fn save_journal(&self) -> Blob {
-        let mut w = Writer::new();
-        w.array(2);
-        self.write_journal(&mut w, false);
-        w.option(None, |_, ()| {});
+    /// The journal, or with `all` the snapshot. Changes nothing.
+    pub(super) fn save(&mut self, now: InstantMs, all: bool) -> Blob {
+        // While suspended, time stands still.
+        let base = if self.is_suspended() {
+            self.suspended_since
+        } else {
+            now
+        };
+        let mut codec = Codec::writer(base);
+        self.visit_journal(&mut codec);
+        if all {
+            self.visit_volatile(&mut codec);
+        }
         Blob {
             schema: self.schema,
-            bytes: w.into_bytes(),
+            bytes: codec.into_bytes(),
         }
-    }
-
-    pub(super) fn save_snapshot(&self, now: InstantMs) -> Blob {
-        let mut w = Writer::new();
-        w.array(2);
-        self.write_journal(&mut w, true);
-        self.write_volatile(&mut w, now);
-        Blob {
-            schema: self.schema,
-            bytes: w.into_bytes(),
-        }
-    }
-
-    /// The instant that durations are counted from: while suspended, time stands still.
-    fn base(&self, now: InstantMs) -> InstantMs {
-        self.suspended_since.unwrap_or(now)
-    }
-
-    fn write_journal(&self, w: &mut Writer, documents: bool) {
-        w.array(6).uint(self.news.last);
-        let offered = self
-            .offered
-            .as_ref()
-            .map(|offered| offered.document.as_bytes());
-        w.list(&self.news.pending, |w, event| {
-            // An offer's document is in the snapshot once, and not in a journal: the job is offered again.
-            write_event(
-                w,
-                event,
-                documents && offered != Some(event.document.as_slice()),
-            );
-        });
-        w.flag(self.suspended_since.is_some());
-        w.list(&self.seen, |w, id| {
-            w.text(id.as_str());
-        });
-        w.option(self.job.as_ref(), write_job);
-        let base = self.base(self.now);
-        w.list(&DURABLE_TIMERS, |w, timer| {
-            w.option_uint(self.timers.at(*timer).map(|at| at.saturating_sub(base)));
-        });
     }
 
     pub(super) fn load_journal(&mut self, blob: &Blob) -> Result<(), Failure> {
         if blob.bytes.is_empty() {
             return Ok(());
         }
-        let mut r = open(blob)?;
-        self.read_journal(&mut r)
-            .map_err(|_| damaged(blob.schema))?;
+        self.load(blob, false)?;
         self.go_on_from_journal();
         Ok(())
     }
 
-    fn read_journal(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        r.array(2)?;
-        r.array(6)?;
-        self.news.last = r.uint()?;
-        self.news.pending = r.list(read_event)?;
-        self.suspended_since = r.flag()?.then_some(self.now);
-        self.seen = r.list(read_job_id)?;
-        self.job = r.option(read_job)?;
-        let timers = r.list(Reader::option_uint)?;
-        for (timer, left) in DURABLE_TIMERS.into_iter().zip(timers) {
-            if let Some(left) = left {
-                self.timers.set(timer, self.now.saturating_add(left));
+    pub(super) fn load_snapshot(&mut self, blob: &Blob, live: &[Token]) -> Result<(), Failure> {
+        self.load(blob, true)?;
+        // What is not under way any more is lost.
+        for pending in core::mem::take(&mut self.ops.list) {
+            if pending.token != 0 && live.contains(&pending.token) {
+                self.ops.list.push(pending);
+            } else {
+                self.on_lost(pending);
             }
         }
         Ok(())
+    }
+
+    fn load(&mut self, blob: &Blob, all: bool) -> Result<(), Failure> {
+        if !super::SCHEMAS.contains(&blob.schema) {
+            return Err(unknown_schema(blob.schema));
+        }
+        let mut codec = Codec::reader(&blob.bytes, self.now);
+        self.visit_journal(&mut codec);
+        if all {
+            self.visit_volatile(&mut codec);
+        }
+        if codec.is_complete() && self.makes_sense(all) {
+            return Ok(());
+        }
+        let code = HostErr::Schema.code() as u8;
+        Err(Failure::new(
+            code,
+            blob.schema,
+            "the saved state is damaged",
+        ))
+    }
+
+    /// A state that needs something it does not have would be a saved state of nothing.
+    fn makes_sense(&self, all: bool) -> bool {
+        let ends = matches!(
+            self.job.stage,
+            Stage::Report | Stage::Commit | Stage::Custom
+        );
+        let file = |file: &JobFile| file.size > 0 || self.job.stage != Stage::Taken;
+        if (ends && self.job.ending.is_none()) || !self.job.files.iter().all(file) {
+            return false;
+        }
+        let downloads = matches!(
+            self.state,
+            State::RequestingFileBlock | State::WaitingForFileBlock
+        );
+        let works = self.state.code() >= State::CreatingFile.code()
+            && !matches!(
+                self.state,
+                State::Suspended | State::ShuttingDown | State::Stopped
+            );
+        !all || ((!works || self.job.is_taken()) && (!downloads || self.transfer.is_some()))
+    }
+
+    fn visit_journal(&mut self, c: &mut Codec<'_>) {
+        c.uint(&mut self.news.last);
+        c.list(&mut self.news.pending, fresh_event, visit_event);
+        let mut suspended = self.is_suspended();
+        c.flag(&mut suspended);
+        if c.reads() && suspended {
+            self.suspended_since = self.now;
+        }
+        visit_ids(c, &mut self.seen);
+        // What was only offered will be offered again.
+        let mut taken = self.job.is_taken();
+        c.flag(&mut taken);
+        if taken {
+            visit_job(c, &mut self.job);
+        }
+        for timer in DURABLE_TIMERS {
+            if let Some(slot) = self.timers.slots.get_mut(timer as usize) {
+                c.instant(slot);
+            }
+        }
     }
 
     /// Looks have to be taken, and what the host process held in its hands is gone.
     fn go_on_from_journal(&mut self) {
         self.journal.dirty = !self.news.pending.is_empty();
         self.asking.next = true;
-        // A restart of the agent is none of the targets: their time begins when a look says that they are away.
-        self.timers.stop(Timer::Restart);
-        let Some(job) = &mut self.job else { return };
-        let stage = job.stage;
-        for file in &mut job.files {
-            let bringing = match stage {
-                Stage::Taken => true,
-                Stage::AwaitRestart | Stage::Commit => file.phase <= FilePhase::Installed,
-                Stage::Testing | Stage::Back | Stage::Report | Stage::Custom => false,
-            };
+        let stage = self.job.stage;
+        for file in &mut self.job.files {
+            let may_activate = matches!(stage, Stage::AwaitRestart | Stage::Commit);
+            let bringing =
+                stage == Stage::Taken || (may_activate && file.phase <= FilePhase::Installed);
             if bringing {
                 file.phase = FilePhase::ToDo;
                 file.reopen = true;
@@ -151,524 +164,407 @@ impl Agent {
             }
             file.look = stage == Stage::Back && file.phase == FilePhase::GoingBack;
         }
-        let tests = stage == Stage::Testing && !self.timers.runs(Timer::Test);
-        let runs = stage == Stage::Custom && !self.timers.runs(Timer::Custom);
-        if tests {
+        if stage == Stage::Testing && !self.timers.runs(Timer::Test) {
             self.begin_test();
         }
-        if runs {
-            let at = self.now
-                + self
-                    .settings
-                    .number(crate::settings::Key::CustomJobDeadline);
-            self.timers.set(Timer::Custom, at);
+        if stage == Stage::Custom {
+            self.arm_once(Timer::Custom, Key::CustomJobDeadline);
         }
     }
 
-    fn write_volatile(&self, w: &mut Writer, now: InstantMs) {
-        let base = self.base(now);
-        w.array(18).uint(self.state.code().into());
-        w.list(&self.flags(), |w, flag| {
-            w.flag(*flag);
-        });
-        w.list(&Timer::ALL, |w, timer| {
-            w.option_uint(self.timers.at(*timer).map(|at| at.saturating_sub(base)));
-        });
-        let under_way: Vec<_> = self
-            .ops
-            .list()
-            .iter()
-            .filter_map(|p| p.token.map(|t| (t, p)))
-            .collect();
-        w.list(&under_way, |w, (token, pending)| {
-            w.array(3)
-                .uint(*token)
-                .uint(pending.deadline.saturating_sub(base));
-            write_doing(w, pending.doing);
-        });
-        w.list(&self.probes, |w, probe| {
-            w.array(4)
-                .uint(probe.file.into())
-                .flag(probe.asked)
-                .flag(probe.stale);
-            write_state(w, probe.state);
-        });
-        w.list(&self.subscriptions.list, |w, subscription| {
-            w.array(4)
-                .uint(subscription.id.into())
-                .text(&subscription.filter);
-            w.uint(subscription.held as u64).flag(subscription.stream);
-        });
-        self.write_asking(w);
-        self.write_reporter(w, base);
-        w.option(self.offered.as_ref(), |w, offered| {
-            w.array(4).text(offered.id.as_str()).text(&offered.document);
-            w.flag(offered.custom).flag(offered.deferred);
-        });
-        w.option(self.job.as_ref(), write_job_rest);
-        w.option(self.transfer.as_ref(), |w, transfer| {
-            write_transfer(w, transfer, base)
-        });
-        w.list(&self.left, |w, id| {
-            w.text(id.as_str());
-        });
-        w.array(3)
-            .uint(self.journal.tries.into())
-            .uint(self.news.storing as u64);
-        w.flag(self.news.idle_told);
-        let blocks = self.counters.blocks;
-        w.array(3)
-            .uint(blocks.received.into())
-            .uint(blocks.processed.into());
-        w.uint(blocks.dropped.into());
-        w.uint(self.busy.into());
-        w.option_uint(self.allowance);
-        w.uint(now.saturating_sub(self.view.since));
-        w.option(self.view.last_error.as_ref(), write_failure);
-    }
-
-    fn flags(&self) -> [bool; 9] {
-        [
-            self.connected,
-            self.relinked,
-            self.begun,
-            self.asked_all,
-            self.unsubscribe,
-            self.unclaimed,
-            self.journal.dirty,
-            self.journal.storing,
-            self.asking.next,
-        ]
-    }
-
-    fn write_asking(&self, w: &mut Writer) {
-        w.array(4)
-            .flag(self.asking.describe)
-            .uint(self.asking.tries.into());
-        w.uint(self.subscriptions.tries.into());
-        w.option(self.asking.sent, |w, question| {
-            w.array(2).flag(question.describe);
-            write_token(w, question.token);
-        });
-    }
-
-    fn write_reporter(&self, w: &mut Writer, base: InstantMs) {
-        let reporter = &self.reporter;
-        w.array(8);
-        w.option(reporter.wanted.as_ref(), write_status);
-        w.list(&reporter.sent, |w, token| write_token(w, *token));
-        w.flag(reporter.acknowledged)
-            .uint(reporter.tries.into())
-            .uint(reporter.refusals.into());
-        w.flag(reporter.compare).text(&reporter.payload);
-        w.list(&reporter.progress, |w, (token, until)| {
-            w.array(2).uint(until.saturating_sub(base));
-            write_token(w, *token);
-        });
-    }
-
-    pub(super) fn load_snapshot(&mut self, blob: &Blob, live: &[Token]) -> Result<(), Failure> {
-        let mut r = open(blob)?;
-        let lost = self
-            .read_snapshot(&mut r, live)
-            .map_err(|_| damaged(blob.schema))?;
-        if !r.is_at_end() {
-            return Err(damaged(blob.schema));
+    fn visit_volatile(&mut self, c: &mut Codec<'_>) {
+        let state = self.state as usize;
+        c.one_of(&mut self.state, state, State::ALL);
+        for flag in [
+            &mut self.connected,
+            &mut self.relinked,
+            &mut self.begun,
+            &mut self.asked_all,
+            &mut self.unclaimed,
+            &mut self.journal.dirty,
+            &mut self.journal.storing,
+            &mut self.news.idle_told,
+            &mut self.asking.next,
+            &mut self.asking.describe,
+            &mut self.reporter.acknowledged,
+            &mut self.reporter.compare,
+        ] {
+            c.flag(flag);
         }
-        for doing in lost {
-            self.on_lost(doing);
+        for number in [
+            &mut self.journal.tries,
+            &mut self.news.storing,
+            &mut self.asking.tries,
+            &mut self.subscriptions.tries,
+            &mut self.reporter.tries,
+            &mut self.reporter.refusals,
+            &mut self.busy,
+            &mut self.view.blocks.received,
+            &mut self.view.blocks.processed,
+            &mut self.view.blocks.dropped,
+            &mut self.view.last_error.main,
+            &mut self.view.last_error.sub,
+        ] {
+            c.uint32(number);
         }
-        Ok(())
-    }
-
-    fn read_snapshot(&mut self, r: &mut Reader<'_>, live: &[Token]) -> Read<Vec<Doing>> {
-        self.read_journal(r)?;
-        r.array(18)?;
-        self.state = State::from_code(r.byte()?).ok_or(Damaged)?;
-        self.read_flags(r)?;
-        let timers = r.list(Reader::option_uint)?;
-        for (timer, left) in Timer::ALL.into_iter().zip(timers) {
-            match left {
-                Some(left) => self.timers.set(timer, self.now.saturating_add(left)),
-                None => self.timers.stop(timer),
-            }
+        c.uint(&mut self.allowance);
+        for slot in &mut self.timers.slots {
+            c.instant(slot);
         }
-        let lost = self.read_ops(r, live)?;
-        self.read_probes(r)?;
-        self.read_subscriptions(r)?;
-        self.read_asking(r)?;
-        self.read_reporter(r)?;
-        self.offered = r.option(|r| {
-            r.array(4)?;
-            let (id, document) = (read_job_id(r)?, r.text()?);
-            Ok(Offered {
-                id,
-                document,
-                custom: r.flag()?,
-                deferred: r.flag()?,
-            })
-        })?;
-        let mut job = self.job.take();
-        r.option(|r| read_job_rest(r, job.as_mut().ok_or(Damaged)?))?;
-        self.job = job;
-        self.read_transfer(r)?;
-        self.left = r.list(read_job_id)?;
-        r.array(3)?;
-        self.journal.tries = r.uint32()?;
-        self.news.storing = usize::try_from(r.uint()?).map_err(|_| Damaged)?;
-        self.news.idle_told = r.flag()?;
-        self.restore_documents();
-        r.array(3)?;
-        self.counters.blocks = Statistics {
-            received: r.uint32()?,
-            processed: r.uint32()?,
-            dropped: r.uint32()?,
-        };
-        self.busy = r.uint32()?;
-        self.allowance = r.option_uint()?;
-        self.view.since = self.now.saturating_sub(r.uint()?);
-        self.view.last_error = r.option(read_failure)?;
-        self.check_restored().map(|()| lost)
-    }
-
-    /// A state that needs something it does not have would be a snapshot of nothing.
-    fn check_restored(&self) -> Read<()> {
-        let needs_job = self.state.code() >= State::CreatingFile.code()
-            && !matches!(
-                self.state,
-                State::Suspended | State::ShuttingDown | State::Stopped
+        for held in &mut self.subscriptions.held {
+            let place = *held as usize;
+            c.one_of(
+                held,
+                place,
+                &[Held::No, Held::Wanted, Held::Asked, Held::Yes],
             );
-        let downloads = matches!(
-            self.state,
-            State::RequestingFileBlock | State::WaitingForFileBlock
+        }
+        c.list(&mut self.ops.list, fresh_pending, visit_pending);
+        self.visit_probes(c);
+        c.option(
+            &mut self.asking.sent,
+            || (false, fresh_token()),
+            |c, sent| {
+                c.flag(&mut sent.0);
+                visit_token(c, &mut sent.1);
+            },
         );
-        let broken = (needs_job && self.job.is_none()) || (downloads && self.transfer.is_none());
-        if broken { Err(Damaged) } else { Ok(()) }
+        let due = self.reporter.due as usize;
+        c.one_of(&mut self.reporter.due, due, &Due::ALL);
+        c.list(&mut self.reporter.sent, fresh_token, visit_token);
+        c.text(&mut self.reporter.payload);
+        c.list(
+            &mut self.reporter.progress,
+            || (fresh_token(), 0),
+            |c, (token, until)| {
+                visit_token(c, token);
+                c.instant(until);
+            },
+        );
+        visit_ids(c, &mut self.left);
+        visit_job(c, &mut self.job);
+        self.visit_rest_of_job(c);
+        self.visit_documents(c);
+        self.visit_transfer(c);
+        self.visit_since(c);
     }
 
-    fn read_flags(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        let flags = r.list(Reader::flag)?;
-        let [
-            connected,
-            relinked,
-            begun,
-            asked_all,
-            unsubscribe,
-            unclaimed,
-            dirty,
-            storing,
-            next,
-        ] = flags.try_into().map_err(|_| Damaged)?;
-        self.connected = connected;
-        self.relinked = relinked;
-        self.begun = begun;
-        self.asked_all = asked_all;
-        self.unsubscribe = unsubscribe;
-        self.unclaimed = unclaimed;
-        self.journal.dirty = dirty;
-        self.journal.storing = storing;
-        self.asking.next = next;
-        Ok(())
-    }
-
-    /// Takes over what is still under way; what is not is lost.
-    fn read_ops(&mut self, r: &mut Reader<'_>, live: &[Token]) -> Read<Vec<Doing>> {
-        let saved = r.list(|r| {
-            r.array(3)?;
-            Ok((r.uint()?, r.uint()?, read_doing(r)?))
-        })?;
-        let mut lost = Vec::new();
-        for (token, left, doing) in saved {
-            if live.contains(&token) {
-                self.ops.adopt(token, doing, self.now.saturating_add(left));
+    /// The documents of waiting events; the job's own stands in the job.
+    fn visit_documents(&mut self, c: &mut Codec<'_>) {
+        for event in &mut self.news.pending {
+            let mut own = !self.job.document.is_empty()
+                && self.job.document.len() <= DOCUMENT_KEPT_BYTES
+                && event.document.as_slice() == self.job.document.as_bytes();
+            c.flag(&mut own);
+            if own {
+                event.document = Vec::from(self.job.document.as_bytes());
             } else {
-                lost.push(doing);
+                c.bytes(&mut event.document);
             }
         }
-        Ok(lost)
     }
 
-    fn read_probes(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        let saved = r.list(|r| {
-            r.array(4)?;
-            Ok((r.uint32()?, r.flag()?, r.flag()?, read_state(r)?))
-        })?;
-        for (file, asked, stale, state) in saved {
+    fn visit_since(&mut self, c: &mut Codec<'_>) {
+        let mut waited = self.now.saturating_sub(self.view.since);
+        c.uint(&mut waited);
+        if c.reads() {
+            self.view.since = self.now.saturating_sub(waited);
+        }
+    }
+
+    fn visit_probes(&mut self, c: &mut Codec<'_>) {
+        let mut probes = self.probes.clone();
+        c.list(&mut probes, Probe::default, |c, probe| {
+            c.uint32(&mut probe.file);
+            c.flag(&mut probe.asked);
+            c.flag(&mut probe.stale);
+            c.byte(&mut probe.state.code);
+            visit_version(c, &mut probe.state.running);
+            c.option(&mut probe.state.runs_new, || false, Codec::flag);
+        });
+        for probe in probes {
             // A target that is new in the configuration stays unasked, and is asked.
-            if let Some(probe) = self.probes.iter_mut().find(|probe| probe.file == file) {
-                probe.asked = asked;
-                probe.stale = stale;
-                probe.state = state;
+            if let Some(of) = self.probes.iter_mut().find(|of| of.file == probe.file) {
+                *of = probe;
             }
         }
-        Ok(())
     }
 
-    fn read_subscriptions(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        let saved = r.list(|r| {
-            r.array(4)?;
-            let (id, filter) = (r.uint32()?, r.text()?);
-            let held = r.one_of(&[Held::Wanted, Held::Asked, Held::Held])?;
-            Ok((id, filter, held, r.flag()?))
-        })?;
-        self.subscriptions.renumber(true);
-        for (id, filter, held, stream) in saved {
-            self.subscriptions.restore(id, filter, held, stream);
+    /// What a job has beyond its journal.
+    fn visit_rest_of_job(&mut self, c: &mut Codec<'_>) {
+        let job = &mut self.job;
+        c.flag(&mut job.read_again);
+        c.flag(&mut job.active);
+        c.flag(&mut job.deferred);
+        c.flag(&mut job.self_test);
+        let mut failing = job.failing.map_or(0, |cause| cause as u8 + 1);
+        c.byte(&mut failing);
+        job.failing = Cause::ALL
+            .get(usize::from(failing).wrapping_sub(1))
+            .copied();
+        let mut document = String::new();
+        if job.document.len() <= DOCUMENT_KEPT_BYTES {
+            document.clone_from(&job.document);
         }
-        self.subscriptions.renumber(false);
-        Ok(())
+        c.text(&mut document);
+        let mut stream = String::from(job.stream.as_ref().map_or("", StreamId::as_str));
+        c.text(&mut stream);
+        if c.reads() {
+            job.document = document;
+            job.stream = StreamId::new(&stream).ok();
+        }
+        for file in &mut job.files {
+            c.flag(&mut file.asked);
+            c.flag(&mut file.look);
+            c.flag(&mut file.late);
+            c.flag(&mut file.announced);
+            c.uint(&mut file.installed.0);
+            c.uint(&mut file.installed.1);
+            c.uint32(&mut file.blocks.0);
+            c.uint32(&mut file.blocks.1);
+        }
     }
 
-    fn read_asking(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        r.array(4)?;
-        self.asking.describe = r.flag()?;
-        self.asking.tries = r.uint32()?;
-        self.subscriptions.tries = r.uint32()?;
-        self.asking.sent = r.option(|r| {
-            r.array(2)?;
-            Ok(Question {
-                describe: r.flag()?,
-                token: read_token(r)?,
-            })
-        })?;
-        Ok(())
-    }
-
-    fn read_reporter(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        r.array(8)?;
+    fn visit_transfer(&mut self, c: &mut Codec<'_>) {
         let now = self.now;
-        let reporter = &mut self.reporter;
-        reporter.wanted = r.option(read_status)?;
-        reporter.sent = r.list(read_token)?;
-        reporter.acknowledged = r.flag()?;
-        reporter.tries = r.uint32()?;
-        reporter.refusals = r.uint32()?;
-        reporter.compare = r.flag()?;
-        reporter.payload = r.text()?;
-        reporter.progress = r.list(|r| {
-            r.array(2)?;
-            let until = now.saturating_add(r.uint()?);
-            Ok((read_token(r)?, until))
-        })?;
-        Ok(())
-    }
-
-    fn read_transfer(&mut self, r: &mut Reader<'_>) -> Read<()> {
-        let saved = r.option(|r| {
-            r.array(3)?;
-            Ok((r.uint32()?, r.flag()?, read_download(r)?))
-        })?;
-        let Some((id, announced, state)) = saved else {
-            return Ok(());
+        let mut id = self.transfer.as_ref().map(|transfer| transfer.file);
+        c.option(&mut id, || 0, Codec::uint32);
+        let Some(id) = id else { return };
+        let transfer = self.transfer.as_ref();
+        let mut announced = transfer.is_some_and(|transfer| transfer.announced);
+        c.flag(&mut announced);
+        let mut state = transfer.map_or_else(fresh_download, |t| t.downloader.state(now));
+        visit_download(c, &mut state);
+        if !c.reads() || c.is_broken() {
+            return;
+        }
+        let file = self.job.files.iter().find(|file| file.id == id);
+        let Some(config) = file.and_then(|file| self.download_config(file)) else {
+            return c.refuse();
         };
-        let job = self.job.as_ref().ok_or(Damaged)?;
-        let file = job.files.iter().find(|file| file.id == id).ok_or(Damaged)?;
-        let config = self.download_config(job, file).ok_or(Damaged)?;
         let held = state.held.clone();
         // A window that no longer fits the settings begins anew; what is held stays held.
-        let downloader = Downloader::restore(config, self.now, state)
-            .or_else(|_| Downloader::reopen(config, &held))
-            .map_err(|_| Damaged)?;
-        self.transfer = Some(Transfer {
-            file: id,
-            downloader,
-            announced,
-        });
-        Ok(())
-    }
-
-    fn restore_documents(&mut self) {
-        use crate::code::JobEvent;
-        let Some(offered) = &self.offered else { return };
-        for event in &mut self.news.pending {
-            let about = event.job_id.as_deref() == Some(offered.id.as_str());
-            let kind = [JobEvent::ReceivedJob, JobEvent::ParseCustomJob];
-            if about && event.document.is_empty() && kind.iter().any(|k| k.code() == event.kind) {
-                event.document = Vec::from(offered.document.as_bytes());
+        let restored = Downloader::restore(config, now, state);
+        match restored.or_else(|_| Downloader::reopen(config, &held)) {
+            Ok(downloader) => {
+                self.transfer = Some(Transfer {
+                    file: id,
+                    downloader,
+                    announced,
+                })
             }
+            Err(_) => c.refuse(),
         }
     }
 
     /// An operation that nobody knows the end of: look, and do it again.
-    fn on_lost(&mut self, doing: Doing) {
-        match doing {
-            Doing::Subscribe(id) => self.subscriptions.lose(id),
-            Doing::Write(file, index) => self.lose_write(file, index),
-            Doing::Journal => {
+    fn on_lost(&mut self, pending: Pending) {
+        let Pending {
+            deed,
+            file: id,
+            index,
+            ..
+        } = pending;
+        match deed {
+            Deed::Subscribe => {
+                if let Some(held) = self.subscriptions.held.get_mut(index as usize) {
+                    *held = Held::Wanted;
+                }
+            }
+            Deed::Write => self.lose_write(id, index),
+            Deed::Journal => {
                 self.journal.storing = false;
                 self.journal.dirty = true;
             }
-            Doing::Duty(id, duty) => {
-                let Some(file) = self.job.as_mut().and_then(|job| job.file(id)) else {
-                    return;
-                };
-                match duty {
-                    Duty::Create | Duty::Reopen => {
-                        file.reopen = true;
-                        file.phase = FilePhase::ToDo;
-                    }
-                    Duty::Activate | Duty::Reset | Duty::Commit | Duty::Reject | Duty::Abort => {
-                        file.look = true;
-                    }
-                    // These are ordered again as they are.
-                    Duty::Close | Duty::Install | Duty::SelfTest | Duty::State => {}
+            Deed::Create | Deed::Reopen => {
+                if let Some(file) = self.file(id) {
+                    file.reopen = true;
+                    file.phase = FilePhase::ToDo;
                 }
             }
-            // Their answers or timers are waited for anyway.
-            Doing::Unsubscribe | Doing::Ask | Doing::Status | Doing::Progress | Doing::Blocks => {}
+            Deed::Activate | Deed::Reset | Deed::Commit | Deed::Reject | Deed::Abort => {
+                if let Some(file) = self.file(id) {
+                    file.look = true;
+                }
+            }
+            // Ordered again as they are; and what is published is waited for by a timer anyway.
+            Deed::Unsubscribe
+            | Deed::Ask
+            | Deed::Status
+            | Deed::Progress
+            | Deed::Blocks
+            | Deed::Close
+            | Deed::Install
+            | Deed::SelfTest
+            | Deed::State => {}
         }
     }
+}
 
-    pub(super) fn greet(&mut self) {
-        let description = Self::describe();
-        let device = String::from(self.settings.thing.as_str());
-        let parts = [
-            description.name,
-            " ",
-            description.version,
-            ", device ",
-            &device,
+fn fresh_event() -> ApplicationEvent {
+    ApplicationEvent {
+        sequence: 0,
+        kind: 0,
+        job_id: None,
+        file: None,
+        failure: None,
+        version: None,
+        document: Vec::new(),
+    }
+}
+
+/// Without its document: the job that it belongs to is offered again after a restart.
+fn visit_event(c: &mut Codec<'_>, event: &mut ApplicationEvent) {
+    c.uint32(&mut event.kind);
+    c.option(&mut event.job_id, String::new, Codec::text);
+    c.option(&mut event.file, || 0, Codec::uint32);
+    c.option(
+        &mut event.failure,
+        || Failure::new(0, 0, ""),
+        |c, failure| {
+            c.byte(&mut failure.main);
+            c.uint32(&mut failure.sub);
+            c.text(&mut failure.detail);
+        },
+    );
+    visit_version(c, &mut event.version);
+}
+
+fn visit_version(c: &mut Codec<'_>, version: &mut Option<Version>) {
+    c.option(version, Version::default, |c, version| {
+        let mut word = version.word();
+        c.uint32(&mut word);
+        c.uint32(&mut version.build);
+        *version = Version {
+            build: version.build,
+            ..Version::from_word(word)
+        };
+    });
+}
+
+fn visit_ids(c: &mut Codec<'_>, ids: &mut Vec<JobId>) {
+    let mut texts: Vec<String> = ids.iter().map(|id| String::from(id.as_str())).collect();
+    c.list(&mut texts, String::new, Codec::text);
+    if c.reads() {
+        ids.clear();
+        ids.extend(texts.iter().filter_map(|text| JobId::new(text).ok()));
+    }
+}
+
+const fn fresh_token() -> ClientToken {
+    ClientToken { number: 0, seed: 0 }
+}
+
+fn visit_token(c: &mut Codec<'_>, token: &mut ClientToken) {
+    c.uint(&mut token.number);
+    c.uint32(&mut token.seed);
+}
+
+const fn fresh_pending() -> Pending {
+    Pending {
+        op: 0,
+        token: 0,
+        deed: Deed::Subscribe,
+        file: 0,
+        index: 0,
+        deadline: NEVER,
+    }
+}
+
+fn visit_pending(c: &mut Codec<'_>, pending: &mut Pending) {
+    c.uint(&mut pending.token);
+    let deed = pending.deed as usize;
+    c.one_of(&mut pending.deed, deed, &Deed::ALL);
+    c.uint32(&mut pending.file);
+    c.uint32(&mut pending.index);
+    c.instant(&mut pending.deadline);
+}
+
+/// What survives a power cut of a job.
+fn visit_job(c: &mut Codec<'_>, job: &mut Job) {
+    let mut id = String::from(job.text());
+    c.text(&mut id);
+    if c.reads() {
+        job.id = JobId::new(&id).ok();
+    }
+    let stage = job.stage as usize;
+    c.one_of(&mut job.stage, stage, &Stage::ALL);
+    c.uint32(&mut job.block_size);
+    c.flag(&mut job.withdrawn);
+    c.uint32(&mut job.updated_by);
+    c.uint32(&mut job.starts);
+    c.option(&mut job.ending, fresh_ending, |c, ending| {
+        const WORDS: [ExecutionStatus; 4] = [
+            ExecutionStatus::InProgress,
+            ExecutionStatus::Failed,
+            ExecutionStatus::Succeeded,
+            ExecutionStatus::Rejected,
         ];
-        self.log(Level::Info, &parts);
-        for key in core::mem::take(&mut self.settings.unknown) {
-            self.log(Level::Warn, &["unknown setting ignored: ", &key]);
-        }
-        if let Some(id) = self.job.as_ref().and_then(|job| job.id.clone()) {
-            self.log(Level::Info, &["going on with job ", id.as_str()]);
-        }
+        c.text(&mut ending.head);
+        let place = WORDS
+            .iter()
+            .position(|word| *word == ending.word)
+            .unwrap_or(0);
+        c.one_of(&mut ending.word, place, &WORDS);
+        c.uint32(&mut ending.why.main);
+        c.uint32(&mut ending.why.sub);
+        c.text(&mut ending.detail);
+    });
+    c.list(&mut job.files, JobFile::default, |c, file| {
+        c.uint32(&mut file.id);
+        c.uint32(&mut file.file_type);
+        c.uint(&mut file.size);
+        let phase = file.phase as usize;
+        c.one_of(&mut file.phase, phase, &FilePhase::ALL);
+        visit_version(c, &mut file.image);
+        visit_version(c, &mut file.old);
+        c.uint32(&mut file.tries);
+        c.flag(&mut file.firmware);
+        c.flag(&mut file.approved);
+        c.flag(&mut file.tested);
+        c.flag(&mut file.ran);
+        c.flag(&mut file.reopen);
+    });
+}
+
+fn fresh_ending() -> Ending {
+    Ending {
+        head: String::new(),
+        word: ExecutionStatus::Failed,
+        why: Why::default(),
+        detail: String::new(),
     }
 }
 
-fn open(blob: &Blob) -> Result<Reader<'_>, Failure> {
-    if super::SCHEMAS.contains(&blob.schema) {
-        Ok(Reader::new(&blob.bytes))
-    } else {
-        Err(unknown_schema(blob.schema))
+fn fresh_download() -> DownloadState {
+    DownloadState {
+        held: Vec::new(),
+        writing: Vec::new(),
+        requests: Vec::new(),
+        momentum: 0,
+        pace: PaceState::default(),
+        paused: false,
+        gave_up: false,
     }
 }
 
-/// What a job has beyond its journal.
-fn write_job_rest(w: &mut Writer, job: &Job) {
-    w.array(4).flag(job.active);
-    w.option(job.stream.as_ref(), |w, stream| {
-        w.text(stream.as_str());
+fn visit_download(c: &mut Codec<'_>, state: &mut DownloadState) {
+    c.bytes(&mut state.held);
+    c.list(&mut state.writing, || 0, Codec::uint32);
+    c.list(&mut state.requests, RequestState::default, |c, request| {
+        c.uint32(&mut request.remaining);
+        c.list(&mut request.wanted, || 0, Codec::uint32);
     });
-    w.option(job.failing.as_ref(), |w, failing| {
-        w.array(3)
-            .uint(failing.cause as u64)
-            .flag(failing.self_test);
-        write_ending(w, &failing.ending);
-    });
-    w.list(&job.files, |w, file| {
-        w.array(8)
-            .flag(file.asked)
-            .flag(file.look)
-            .flag(file.late)
-            .flag(file.announced);
-        w.uint(file.installed.0).uint(file.installed.1);
-        w.array(2)
-            .uint(file.blocks.0.into())
-            .uint(file.blocks.1.into());
-        w.option(file.entry.as_ref(), write_entry);
-    });
-}
-
-fn read_job_rest(r: &mut Reader<'_>, job: &mut Job) -> Read<()> {
-    r.array(4)?;
-    job.active = r.flag()?;
-    job.stream = r.option(read_stream)?;
-    job.failing = r.option(|r| {
-        r.array(3)?;
-        let cause = r.one_of(&Cause::ALL)?;
-        Ok(Failing {
-            cause,
-            self_test: r.flag()?,
-            ending: read_ending(r)?,
-        })
-    })?;
-    r.array(job.files.len() as u64)?;
-    for file in &mut job.files {
-        r.array(8)?;
-        file.asked = r.flag()?;
-        file.look = r.flag()?;
-        file.late = r.flag()?;
-        file.announced = r.flag()?;
-        file.installed = (r.uint()?, r.uint()?);
-        r.array(2)?;
-        file.blocks = (r.uint32()?, r.uint32()?);
-        file.entry = r.option(read_entry)?;
+    c.uint32(&mut state.momentum);
+    c.flag(&mut state.paused);
+    c.flag(&mut state.gave_up);
+    for duration in [
+        &mut state.pace.silence_in_ms,
+        &mut state.pace.hold_in_ms,
+        &mut state.pace.pause_ms,
+    ] {
+        c.option(duration, || 0, Codec::uint);
     }
-    Ok(())
-}
-
-fn write_transfer(w: &mut Writer, transfer: &Transfer, base: InstantMs) {
-    let state = transfer.downloader.state(base);
-    w.array(3)
-        .uint(transfer.file.into())
-        .flag(transfer.announced);
-    w.array(7).bytes(&state.held);
-    w.list(&state.writing, |w, block| {
-        w.uint((*block).into());
-    });
-    w.list(&state.requests, |w, request| {
-        w.array(2).uint(request.remaining.into());
-        w.list(&request.wanted, |w, block| {
-            w.uint((*block).into());
-        });
-    });
-    w.uint(state.momentum.into())
-        .flag(state.paused)
-        .flag(state.gave_up);
-    w.array(5);
-    w.option_uint(state.pace.silence_in_ms);
-    w.option_uint(state.pace.hold_in_ms);
-    w.option_uint(state.pace.pause_ms);
-    w.uint(state.pace.silences.into());
-    w.option_uint(state.pace.allowance);
-}
-
-fn read_download(r: &mut Reader<'_>) -> Read<DownloadState> {
-    r.array(7)?;
-    let held = r.bytes()?;
-    let writing = r.list(Reader::uint32)?;
-    let requests = r.list(|r| {
-        r.array(2)?;
-        Ok(RequestState {
-            remaining: r.uint32()?,
-            wanted: r.list(Reader::uint32)?,
-        })
-    })?;
-    let (momentum, paused, gave_up) = (r.uint32()?, r.flag()?, r.flag()?);
-    r.array(5)?;
-    let pace = PaceState {
-        silence_in_ms: r.option_uint()?,
-        hold_in_ms: r.option_uint()?,
-        pause_ms: r.option_uint()?,
-        silences: r.uint32()?,
-        allowance: r.option_uint()?,
-    };
-    Ok(DownloadState {
-        held,
-        writing,
-        requests,
-        momentum,
-        pace,
-        paused,
-        gave_up,
-    })
-}
-
-/// Reads the id list of a blob without an agent; only the tests need it.
-#[cfg(test)]
-pub(super) fn seen_in(blob: &Blob) -> Vec<JobId> {
-    let mut r = Reader::new(&blob.bytes);
-    let mut read = || -> Read<Vec<JobId>> {
-        r.array(2)?;
-        r.array(6)?;
-        r.uint()?;
-        r.list(read_event)?;
-        r.flag()?;
-        r.list(read_job_id)
-    };
-    read().unwrap_or_default()
+    c.uint32(&mut state.pace.silences);
+    c.option(&mut state.pace.allowance, || 0, Codec::uint);
 }

@@ -107,40 +107,43 @@ impl Cause {
 
     /// The name in the log, the C agent's where it has the event.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Start => "Start",
-            Self::RequestJobDocument => "RequestJobDocument",
-            Self::ReceivedJobDocument => "ReceivedJobDocument",
-            Self::CreateFile => "CreateFile",
-            Self::RequestFileBlock => "RequestFileBlock",
-            Self::RequestTimer => "RequestTimer",
-            Self::CloseFile => "CloseFile",
-            Self::Suspend => "Suspend",
-            Self::Resume => "Resume",
-            Self::UserAbort => "UserAbort",
-            Self::Shutdown => "Shutdown",
-            Self::TargetsAsked => "TargetsAsked",
-            Self::Connected => "Connected",
-            Self::Disconnected => "Disconnected",
-            Self::Recovered => "Recovered",
-            Self::JobConcluded => "JobConcluded",
-            Self::JobFailed => "JobFailed",
-            Self::JobWithdrawn => "JobWithdrawn",
-            Self::ImageUnclaimed => "ImageUnclaimed",
-            Self::FileVerified => "FileVerified",
-            Self::FileUnverified => "FileUnverified",
-            Self::FilesInstalled => "FilesInstalled",
-            Self::StatusAcknowledged => "StatusAcknowledged",
-            Self::ActivationOrdered => "ActivationOrdered",
-            Self::TargetsRestarted => "TargetsRestarted",
-            Self::TestsPassed => "TestsPassed",
-            Self::AllCommitted => "AllCommitted",
-            Self::AllWentBack => "AllWentBack",
-            Self::Unsubscribed => "Unsubscribed",
-        }
+    pub fn name(self) -> &'static str {
+        NAMES.get(self as usize).copied().unwrap_or("")
     }
 }
+
+/// In the order of [`Cause::ALL`].
+const NAMES: [&str; 29] = [
+    "Start",
+    "RequestJobDocument",
+    "ReceivedJobDocument",
+    "CreateFile",
+    "RequestFileBlock",
+    "RequestTimer",
+    "CloseFile",
+    "Suspend",
+    "Resume",
+    "UserAbort",
+    "Shutdown",
+    "TargetsAsked",
+    "Connected",
+    "Disconnected",
+    "Recovered",
+    "JobConcluded",
+    "JobFailed",
+    "JobWithdrawn",
+    "ImageUnclaimed",
+    "FileVerified",
+    "FileUnverified",
+    "FilesInstalled",
+    "StatusAcknowledged",
+    "ActivationOrdered",
+    "TargetsRestarted",
+    "TestsPassed",
+    "AllCommitted",
+    "AllWentBack",
+    "Unsubscribed",
+];
 
 /// One row: in this state, this event may lead to these states.
 #[derive(Clone, Copy, Debug)]
@@ -435,13 +438,14 @@ pub const ROWS: &[Row] = &[
 #[must_use]
 pub fn allows(state: State, event: Cause, next: State) -> bool {
     let acts = state != State::ShuttingDown && state != State::Stopped;
-    match event {
-        Cause::Suspend => acts && state != State::Suspended && next == State::Suspended,
-        Cause::Shutdown => acts && next == State::ShuttingDown,
-        _ => ROWS
-            .iter()
-            .any(|row| row.state == state && row.event == event && row.next.contains(&next)),
+    if event == Cause::Suspend {
+        return acts && state != State::Suspended && next == State::Suspended;
     }
+    if event == Cause::Shutdown {
+        return acts && next == State::ShuttingDown;
+    }
+    ROWS.iter()
+        .any(|row| row.state == state && row.event == event && row.next.contains(&next))
 }
 
 /// What bounds the waiting in a state. Operations of the host carry their own deadline on top, in every state.
@@ -587,6 +591,14 @@ mod tests {
             );
             assert!(last || states.contains(&State::Stopped), "{state:?}");
             assert_eq!(last, states.len() == 1, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn every_event_has_its_own_name() {
+        for (at, cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(*cause as usize, at);
+            assert_eq!(cause.name(), alloc::format!("{cause:?}"));
         }
     }
 

@@ -55,47 +55,57 @@ impl Timer {
     ];
 }
 
+/// No deadline.
+pub(super) const NEVER: InstantMs = u64::MAX;
+
 /// The deadlines that are set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Timers {
-    slots: [Option<InstantMs>; Timer::ALL.len()],
+    pub(super) slots: [InstantMs; Timer::ALL.len()],
 }
 
 impl Timers {
+    pub(super) const fn new() -> Self {
+        Self {
+            slots: [NEVER; Timer::ALL.len()],
+        }
+    }
+
     pub(super) fn set(&mut self, timer: Timer, at: InstantMs) {
-        self.slots[timer as usize] = Some(at);
+        if let Some(slot) = self.slots.get_mut(timer as usize) {
+            *slot = at;
+        }
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {
-        self.slots[timer as usize] = None;
+        self.set(timer, NEVER);
     }
 
-    pub(super) fn at(&self, timer: Timer) -> Option<InstantMs> {
-        self.slots[timer as usize]
+    /// When it is due, [`NEVER`] if it is not set.
+    pub(super) fn at(&self, timer: Timer) -> InstantMs {
+        self.slots.get(timer as usize).copied().unwrap_or(NEVER)
     }
 
     pub(super) fn runs(&self, timer: Timer) -> bool {
-        self.at(timer).is_some()
+        self.at(timer) != NEVER
     }
 
-    pub(super) fn first(&self) -> Option<InstantMs> {
-        self.slots.iter().flatten().min().copied()
+    pub(super) fn first(&self) -> InstantMs {
+        self.slots.iter().copied().fold(NEVER, InstantMs::min)
     }
 
     /// Takes one timer that is due.
     pub(super) fn take_due(&mut self, now: InstantMs) -> Option<Timer> {
-        for timer in Timer::ALL {
-            if self.at(timer).is_some_and(|at| at <= now) {
-                self.stop(timer);
-                return Some(timer);
-            }
-        }
-        None
+        let timer = Timer::ALL
+            .into_iter()
+            .find(|timer| self.at(*timer) <= now)?;
+        self.stop(timer);
+        Some(timer)
     }
 
     /// Moves every deadline, after time that does not count.
     pub(super) fn shift(&mut self, by: u64) {
-        for slot in self.slots.iter_mut().flatten() {
+        for slot in &mut self.slots {
             *slot = slot.saturating_add(by);
         }
     }
@@ -138,15 +148,17 @@ mod tests {
 
     #[test]
     fn a_due_timer_is_taken_once_and_the_rest_stay() {
-        let mut timers = Timers::default();
+        let mut timers = Timers::new();
+        assert_eq!(timers.first(), NEVER);
         timers.set(Timer::Ask, 10);
         timers.set(Timer::Poll, 20);
-        assert_eq!(timers.first(), Some(10));
+        assert_eq!(timers.first(), 10);
         assert_eq!(timers.take_due(9), None);
         assert_eq!(timers.take_due(10), Some(Timer::Ask));
         assert_eq!(timers.take_due(10), None);
         timers.shift(5);
-        assert_eq!(timers.at(Timer::Poll), Some(25));
+        assert_eq!(timers.at(Timer::Poll), 25);
+        assert!(!timers.runs(Timer::Ask));
     }
 
     #[test]

@@ -10,35 +10,32 @@ use crate::text::push_decimal;
 use crate::types::{AgentStatus, Failure, InstantMs, Version, Wait};
 
 use super::Agent;
-use super::job::Stage;
+use super::job::{JobFile, Stage};
+use super::lines::Why;
 use super::table::BOUNDS;
-use super::timer::Timer;
+use super::timer::{NEVER, Timer};
 
-/// Block messages since the transfer began.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    pub(super) blocks: Statistics,
-}
-
-impl Counters {
-    pub(super) fn zero(&mut self) {
-        self.blocks = Statistics::default();
-    }
-}
-
-/// What was told last.
+/// What was told last, and what is to be told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     pub(super) refused: Option<Failure>,
     /// What went wrong last in this state.
-    pub(super) last_error: Option<Failure>,
+    pub(super) last_error: Why,
+    /// Block messages since the transfer began.
+    pub(super) blocks: Statistics,
     status: u64,
     wait: u64,
     reason: u32,
     pub(super) since: InstantMs,
 }
 
-/// FNV-1a: enough to see that something is different.
+impl View {
+    pub(super) fn zero_counters(&mut self) {
+        self.blocks = Statistics::default();
+    }
+}
+
+/// FNV-1a by words: enough to see that something is different.
 struct Fingerprint(u64);
 
 impl Fingerprint {
@@ -47,38 +44,24 @@ impl Fingerprint {
     }
 
     fn add(&mut self, value: u64) {
-        for byte in value.to_le_bytes() {
-            self.byte(byte);
-        }
-    }
-
-    fn byte(&mut self, byte: u8) {
-        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-
-    fn text(&mut self, text: &str) {
-        text.bytes().for_each(|byte| self.byte(byte));
-        self.byte(0xff);
-    }
-
-    fn version(&mut self, version: Option<Version>) {
-        self.add(version.map_or(u64::MAX, |v| u64::from(v.word()) << 32 | u64::from(v.build)));
+        self.0 = (self.0 ^ value)
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(29);
     }
 }
 
 impl Agent {
     pub(super) fn view_status(&self) -> AgentStatus {
-        let job = self.job.as_ref().filter(|job| job.id.is_some());
-        let blocks = self.counters.blocks;
+        let job = if self.job.is_taken() {
+            self.job.id.as_ref()
+        } else {
+            None
+        };
+        let blocks = self.view.blocks;
         AgentStatus {
             state: self.state.code(),
-            job_id: job.map(|job| String::from(job.text())),
-            files: self
-                .job
-                .iter()
-                .flat_map(|job| &job.files)
-                .map(|file| file.status())
-                .collect(),
+            job_id: job.map(|id| String::from(id.as_str())),
+            files: self.job.files.iter().map(JobFile::status).collect(),
             received: blocks.received.into(),
             processed: blocks.processed.into(),
             dropped: blocks.dropped.into(),
@@ -89,18 +72,23 @@ impl Agent {
     pub(super) fn changed_status(&mut self) -> Option<AgentStatus> {
         let mut print = Fingerprint::new();
         print.add(self.state.code().into());
-        if let Some(job) = &self.job {
-            print.text(job.text());
-            for file in &job.files {
-                print.add(file.id.into());
-                print.add(file.phase as u64);
-                print.version(file.image);
-            }
+        if self.job.is_taken() {
+            self.job
+                .text()
+                .bytes()
+                .for_each(|byte| print.add(byte.into()));
         }
-        if core::mem::replace(&mut self.view.status, print.0) == print.0 {
-            return None;
+        for file in &self.job.files {
+            let unknown = || Version {
+                build: u32::MAX,
+                ..Version::default()
+            };
+            let version = file.image.unwrap_or_else(unknown);
+            print.add(u64::from(file.id) << 8 | file.phase as u64);
+            print.add(u64::from(version.word()) << 32 | u64::from(version.build));
         }
-        Some(self.view_status())
+        let changed = core::mem::replace(&mut self.view.status, print.0) != print.0;
+        changed.then(|| self.view_status())
     }
 
     /// The wait, if anything but the next try has changed.
@@ -115,14 +103,12 @@ impl Agent {
         }
         let tries = self.wait_tries(reason);
         let gives_up = self.gives_up(reason);
+        let last_error = self.view.last_error;
         let mut print = Fingerprint::new();
-        print.add(reason.into());
-        print.add(self.state.code().into());
+        print.add(u64::from(reason) << 8 | u64::from(self.state.code()));
         print.add(tries.into());
-        print.add(gives_up.unwrap_or(u64::MAX));
-        if let Some(failure) = &self.view.last_error {
-            print.add(failure.word().into());
-        }
+        print.add(gives_up);
+        print.add(u64::from(last_error.main) << 32 | u64::from(last_error.sub));
         if core::mem::replace(&mut self.view.wait, print.0) == print.0 {
             return None;
         }
@@ -131,8 +117,8 @@ impl Agent {
             detail: self.wait_detail(reason),
             since: self.view.since,
             tries,
-            gives_up,
-            last_error: self.view.last_error.clone(),
+            gives_up: (gives_up != NEVER).then_some(gives_up),
+            last_error: last_error.is_some().then(|| self.failure_of(last_error)),
         })
     }
 
@@ -141,47 +127,26 @@ impl Agent {
         let usual = BOUNDS
             .get(usize::from(self.state.code()))
             .map_or(0, |bound| bound.waits_for);
-        let by_network = matches!(
-            self.state,
-            State::RequestingJob | State::RequestingFileBlock | State::WaitingForFileBlock
-        );
-        let reports = matches!(self.state, State::Reporting)
-            || (self.state == State::Installing && !self.has_duty())
-            || (self.state == State::Testing && !self.is_active());
-        if (by_network || reports) && !self.connected {
-            return 9;
+        let idle_duty = self
+            .job
+            .files
+            .iter()
+            .all(|file| self.ops.duty(file.id).is_none());
+        let testing = self.state == State::Testing && !self.job.active;
+        let installed = self.state == State::Installing && idle_duty;
+        let reports = installed || testing || self.state == State::Reporting;
+        let by_network = reports || usual == 3 || self.state == State::RequestingJob;
+        if by_network && !self.connected {
+            9
+        } else if testing && !self.job.read_again {
+            2
+        } else if reports {
+            8
+        } else if self.state == State::WaitingForJob && self.asking.sent.is_some() {
+            2
+        } else {
+            usual
         }
-        match self.state {
-            State::WaitingForJob if self.asking.sent.is_some() => 2,
-            State::Installing | State::Testing if reports => 8,
-            State::Init
-            | State::Ready
-            | State::RequestingJob
-            | State::WaitingForJob
-            | State::CreatingFile
-            | State::RequestingFileBlock
-            | State::WaitingForFileBlock
-            | State::ClosingFile
-            | State::Suspended
-            | State::ShuttingDown
-            | State::Stopped
-            | State::Installing
-            | State::WaitingForActivation
-            | State::WaitingForRestart
-            | State::Testing
-            | State::Committing
-            | State::GoingBack
-            | State::Reporting => usual,
-        }
-    }
-
-    fn has_duty(&self) -> bool {
-        let mut files = self.job.iter().flat_map(|job| &job.files);
-        files.any(|file| self.ops.duty(file.id).is_some())
-    }
-
-    fn is_active(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.active)
     }
 
     fn wait_tries(&self, reason: u32) -> u32 {
@@ -198,65 +163,66 @@ impl Agent {
         }
     }
 
-    fn gives_up(&self, reason: u32) -> Option<InstantMs> {
-        match reason {
-            5 => self.timers.at(Timer::Limit),
-            6 => self.timers.at(Timer::Restart),
-            7 => self.timers.at(Timer::Test),
-            4 => self.ops.first_deadline(),
-            8 | 9
-                if self
-                    .job
-                    .as_ref()
-                    .is_some_and(|job| job.stage == Stage::Testing) =>
-            {
-                self.timers.at(Timer::Test)
-            }
-            1 if self.job.is_some() => self.timers.at(Timer::Custom),
-            _ => None,
-        }
+    fn gives_up(&self, reason: u32) -> InstantMs {
+        let timer = match reason {
+            4 => return self.ops.first_deadline(),
+            5 => Timer::Limit,
+            6 => Timer::Restart,
+            7 => Timer::Test,
+            8 | 9 if self.job.stage == Stage::Testing => Timer::Test,
+            1 if self.job.is_taken() => Timer::Custom,
+            _ => return NEVER,
+        };
+        self.timers.at(timer)
     }
 
     fn wait_detail(&self, reason: u32) -> String {
-        let file = self.transfer.as_ref().map(|transfer| transfer.file);
-        match reason {
-            1 => match (&self.offered, &self.job) {
-                (Some(offered), _) => ["answer to job ", offered.id.as_str()].concat(),
-                (None, Some(job)) => ["end of job ", job.text()].concat(),
-                (None, None) => String::from("a job"),
-            },
-            2 => String::from("answer to the job request"),
-            3 => {
-                let transfer = self.transfer.as_ref();
-                let block = transfer.and_then(|transfer| transfer.downloader.waits_for());
-                let mut text = String::from("block ");
-                push_decimal(&mut text, block.map_or(0, |block| block.0.into()));
-                text.push_str(" of file ");
-                push_decimal(&mut text, file.unwrap_or(0).into());
-                text
-            }
-            4 => String::from(self.wait_for_operation()),
-            5 => String::from("the order to activate"),
-            6 => String::from("the restart of a target"),
-            7 => String::from("the verdict of the self-test"),
-            8 => String::from("acknowledgement of the status"),
-            9 => String::from("a connection"),
-            _ => String::from("an order to resume"),
+        const DETAILS: [&str; 11] = [
+            "",
+            "a job",
+            "answer to the job request",
+            "block ",
+            "the host",
+            "the order to activate",
+            "the restart of a target",
+            "the verdict of the self-test",
+            "acknowledgement of the status",
+            "a connection",
+            "an order to resume",
+        ];
+        let mut text = String::from(DETAILS.get(reason as usize).copied().unwrap_or(""));
+        if reason == 3 {
+            let transfer = self.transfer.as_ref();
+            let block = transfer.and_then(|transfer| transfer.downloader.waits_for());
+            push_decimal(&mut text, block.map_or(0, |block| block.0.into()));
+            text.push_str(" of file ");
+            push_decimal(
+                &mut text,
+                transfer.map_or(0, |transfer| transfer.file.into()),
+            );
+        } else if reason == 1 && self.job.stage != Stage::Idle {
+            text.clear();
+            text.push_str(if self.job.is_taken() {
+                "end of job "
+            } else {
+                "answer to job "
+            });
+            text.push_str(self.job.text());
+        } else if reason == 4 {
+            let duty = self
+                .job
+                .files
+                .iter()
+                .find_map(|file| self.ops.duty(file.id));
+            let what = match duty {
+                Some(deed) => deed.verb(),
+                None if self.state == State::Init => "the state of the targets",
+                None if !self.is_durable() => "the journal",
+                None => return text,
+            };
+            text.clear();
+            text.push_str(what);
         }
-    }
-
-    fn wait_for_operation(&self) -> &'static str {
-        let files = self
-            .job
-            .iter()
-            .flat_map(|job| &job.files)
-            .map(|file| file.id);
-        let duty = files.filter_map(|file| self.ops.duty(file)).next();
-        match duty {
-            Some(duty) => duty.verb(),
-            None if self.state == State::Init => "the state of the targets",
-            None if !self.is_durable() => "the journal",
-            None => "the host",
-        }
+        text
     }
 }

@@ -26,29 +26,42 @@ macro_rules! codes {
         impl $name {
             /// Every value, in the order of the numbers.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )+ ];
+            // Tables and loops, not matches: a match is some 15 bytes of wasm an arm.
+            const CODES: &'static [$int] = &[ $( $value, )+ ];
+            const NAMES: &'static [&'static str] = &[ $( $text, )+ ];
 
             /// The number on the wire.
             #[must_use]
             pub const fn code(self) -> $int {
-                match self { $( Self::$variant => $value, )+ }
+                Self::CODES[self as usize]
             }
 
             /// The value of a number, if the table has it.
             #[must_use]
             pub const fn from_code(code: $int) -> Option<Self> {
-                match code { $( $value => Some(Self::$variant), )+ _ => None }
+                let mut at = 0;
+                while at < Self::CODES.len() {
+                    if Self::CODES[at] == code {
+                        return Some(Self::ALL[at]);
+                    }
+                    at += 1;
+                }
+                None
             }
 
             /// The name, as the C agent's `strerror` gives it.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $( Self::$variant => $text, )+ }
+                Self::NAMES[self as usize]
             }
 
             /// The name of a number, [`UNKNOWN`] if the table does not have it.
             #[must_use]
             pub const fn text(code: $int) -> &'static str {
-                match code { $( $value => $text, )+ _ => UNKNOWN }
+                match Self::from_code(code) {
+                    Some(known) => known.name(),
+                    None => UNKNOWN,
+                }
             }
         }
     };

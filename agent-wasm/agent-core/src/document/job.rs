@@ -9,9 +9,7 @@ use crate::jobs::StreamId;
 use crate::json::{self, Value};
 use crate::stream::{BlockGrid, GridError};
 
-use super::member::{
-    bad_name, check_length, collect, needed, number, number_or_0, number_u32, plain_text, text,
-};
+use super::member::{Check, parse_text};
 use super::{Field, ParseError};
 
 /// Most files in a job: more than any gateway has targets, few enough for one journal.
@@ -160,158 +158,134 @@ impl Job {
 /// Whether a document is for this parser: an object with a member `afr_ota`. Any other is a custom or a foreign job.
 #[must_use]
 pub fn is_ota(document: &str) -> bool {
-    matches!(afr_ota(document), Ok(_) | Err(ParseError::Duplicate { .. }))
+    parse_text(document).is_ok_and(|document| json::find(document, OTA).is_some())
 }
+
+const OTA: &str = "afr_ota";
 
 /// Reads an `afr_ota` job document: the value of `jobDocument`, as [`super::JobExecution::document`] has it.
 ///
 /// # Errors
 /// [`ParseError::NotOta`] if it is for somebody else; otherwise the first defect, the job's author is at fault.
 pub fn parse_job(document: &str) -> Result<Job, ParseError> {
-    const KEYS: [(&str, Field); 3] = [
-        ("protocols", Field::Protocols),
-        ("streamname", Field::StreamName),
-        ("files", Field::Files),
-    ];
-    let [protocols, stream, files] = collect(afr_ota(document)?, Field::AfrOta, &KEYS)?;
-    Ok(Job {
-        protocols: read_protocols(needed(protocols, Field::Protocols)?)?,
-        stream: stream.map_or(Ok(None), read_stream)?,
-        files: read_files(needed(files, Field::Files)?)?,
-    })
+    let mut check = Check::default();
+    let document = parse_text(document)?;
+    let ota = check
+        .find(document, OTA, Field::AfrOta)
+        .ok_or(ParseError::NotOta)?;
+    check.type_of(ota, b'{', Field::AfrOta);
+    let protocols = check.need(ota, "protocols", Field::Protocols);
+    let stream = check.find(ota, "streamname", Field::StreamName);
+    let files = check.need(ota, "files", Field::Files);
+    let job = Job {
+        protocols: read_protocols(&mut check, protocols),
+        stream: read_stream(&mut check, stream),
+        files: read_files(&mut check, files),
+    };
+    check.finish(job)
 }
 
-fn afr_ota(document: &str) -> Result<Value<'_>, ParseError> {
-    check_length(document.len())?;
-    let document = json::parse(document)?;
-    if !matches!(document, Value::Object(_)) {
-        return Err(ParseError::NotOta);
-    }
-    let [ota] = collect(document, Field::Message, &[("afr_ota", Field::AfrOta)])?;
-    ota.ok_or(ParseError::NotOta)
-}
-
-fn read_protocols(value: Value<'_>) -> Result<Protocols, ParseError> {
-    let field = Field::Protocols;
+fn read_protocols(check: &mut Check, value: Option<Value<'_>>) -> Protocols {
     let mut protocols = Protocols::default();
-    for element in value.elements().ok_or(ParseError::WrongType { field })? {
-        match &*text(element, field)? {
-            "MQTT" => protocols.mqtt = true,
-            "HTTP" => protocols.http = true,
-            _ => {}
-        }
+    let Some(value) = value else { return protocols };
+    check.type_of(value, b'[', Field::Protocols);
+    for (_, element) in value.walk() {
+        let name = check.text(Some(element), Field::Protocols);
+        protocols.mqtt |= name == "MQTT";
+        protocols.http |= name == "HTTP";
     }
-    Ok(protocols)
+    protocols
 }
 
 /// An empty stream name, as jobs for HTTP may have it, is none.
-fn read_stream(value: Value<'_>) -> Result<Option<StreamId>, ParseError> {
-    let field = Field::StreamName;
-    let name = text(value, field)?;
+fn read_stream(check: &mut Check, value: Option<Value<'_>>) -> Option<StreamId> {
+    let name = check.text(value, Field::StreamName);
     if name.is_empty() {
-        return Ok(None);
+        return None;
     }
-    StreamId::new(&name)
-        .map(Some)
-        .map_err(|error| bad_name(error, field))
+    match StreamId::new(&name) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            check.bad_name(error, Field::StreamName);
+            None
+        }
+    }
 }
 
-fn read_files(value: Value<'_>) -> Result<Vec<FileEntry>, ParseError> {
-    let field = Field::Files;
+fn read_files(check: &mut Check, value: Option<Value<'_>>) -> Vec<FileEntry> {
     let mut files: Vec<FileEntry> = Vec::new();
-    for element in value.elements().ok_or(ParseError::WrongType { field })? {
+    let Some(value) = value else { return files };
+    check.type_of(value, b'[', Field::Files);
+    for (_, element) in value.walk() {
         if files.len() == FILES_MAX_COUNT {
-            return Err(ParseError::TooManyFiles);
+            check.fail(ParseError::TooManyFiles);
         }
-        let file = read_file(element, files.len() as u32)?;
+        // A file with a defect is the last one that counts.
+        if !check.is_good() {
+            break;
+        }
+        let file = read_file(check, element, files.len() as u32);
         if files.iter().any(|earlier| earlier.file_id == file.file_id) {
-            return Err(ParseError::Duplicate {
+            check.fail(ParseError::Duplicate {
                 field: Field::FileId,
             });
         }
         files.push(file);
     }
     if files.is_empty() {
-        Err(ParseError::NoFiles)
-    } else {
-        Ok(files)
+        check.fail(ParseError::NoFiles);
+    }
+    files
+}
+
+fn read_file(check: &mut Check, of: Value<'_>, file: u32) -> FileEntry {
+    const MOST: u64 = u32::MAX as u64;
+    check.type_of(of, b'{', Field::Files);
+    let size = check.need(of, "filesize", Field::FileSize);
+    let there = size.is_some();
+    let size = check.number(size, Field::FileSize, u64::MAX);
+    if size == 0 && there {
+        check.fail(ParseError::ZeroFileSize { file });
+    }
+    let id = check.need(of, "fileid", Field::FileId);
+    let attributes = check.find(of, "attr", Field::Attributes);
+    let file_type = check.find(of, "fileType", Field::FileType);
+    let url = check.plain_text(of, "update_data_url", Field::UpdateDataUrl, URL_MAX_BYTES);
+    let scheme = check.plain_text(of, "auth_scheme", Field::AuthScheme, AUTH_SCHEME_MAX_BYTES);
+    FileEntry {
+        file_id: check.number(id, Field::FileId, MOST) as u32,
+        size,
+        path: check.plain_text(of, "filepath", Field::FilePath, PATH_MAX_BYTES),
+        certificate: check.plain_text(of, "certfile", Field::CertFile, CERTIFICATE_MAX_BYTES),
+        signature: read_signatures(check, of, file),
+        url: (!url.is_empty()).then_some(url),
+        auth_scheme: (!scheme.is_empty()).then_some(scheme),
+        attributes: check.number(attributes, Field::Attributes, MOST) as u32,
+        file_type: check.number(file_type, Field::FileType, MOST) as u32,
     }
 }
 
-/// The members of a file; the signature's four keys come last.
-const FILE_KEYS: [(&str, Field); 12] = [
-    ("fileid", Field::FileId),
-    ("filesize", Field::FileSize),
-    ("filepath", Field::FilePath),
-    ("certfile", Field::CertFile),
-    ("update_data_url", Field::UpdateDataUrl),
-    ("auth_scheme", Field::AuthScheme),
-    ("attr", Field::Attributes),
-    ("fileType", Field::FileType),
-    (SignatureKind::ALL[0].key(), Field::Signature),
-    (SignatureKind::ALL[1].key(), Field::Signature),
-    (SignatureKind::ALL[2].key(), Field::Signature),
-    (SignatureKind::ALL[3].key(), Field::Signature),
-];
-
-fn read_file(value: Value<'_>, file: u32) -> Result<FileEntry, ParseError> {
-    let members = collect(value, Field::Files, &FILE_KEYS)?;
-    let [
-        id,
-        size,
-        path,
-        certificate,
-        url,
-        scheme,
-        attributes,
-        file_type,
-        signatures @ ..,
-    ] = members;
-    let size = number(needed(size, Field::FileSize)?, Field::FileSize)?;
-    if size == 0 {
-        return Err(ParseError::ZeroFileSize { file });
-    }
-    let url = plain_text(url, Field::UpdateDataUrl, URL_MAX_BYTES)?;
-    let auth_scheme = plain_text(scheme, Field::AuthScheme, AUTH_SCHEME_MAX_BYTES)?;
-    Ok(FileEntry {
-        file_id: number_u32(needed(id, Field::FileId)?, Field::FileId)?,
-        size,
-        path: plain_text(path, Field::FilePath, PATH_MAX_BYTES)?,
-        certificate: plain_text(certificate, Field::CertFile, CERTIFICATE_MAX_BYTES)?,
-        signature: read_signatures(signatures, file)?,
-        url: Some(url).filter(|url| !url.is_empty()),
-        auth_scheme: Some(auth_scheme).filter(|scheme| !scheme.is_empty()),
-        attributes: number_or_0(attributes, Field::Attributes)?,
-        file_type: number_or_0(file_type, Field::FileType)?,
-    })
-}
-
-fn read_signatures(
-    values: [Option<Value<'_>>; 4],
-    file: u32,
-) -> Result<Option<Signature>, ParseError> {
+fn read_signatures(check: &mut Check, of: Value<'_>, file: u32) -> Option<Signature> {
     let mut signature = None;
-    for (kind, value) in SignatureKind::ALL.into_iter().zip(values) {
-        let Some(value) = value else { continue };
+    for kind in SignatureKind::ALL {
+        let Some(value) = check.find(of, kind.key(), Field::Signature) else {
+            continue;
+        };
         if signature.is_some() {
-            return Err(ParseError::TwoSignatures { file });
+            check.fail(ParseError::TwoSignatures { file });
         }
-        signature = Some(Signature {
-            kind,
-            bytes: read_signature(value, file)?,
-        });
+        let encoded = check.text(Some(value), Field::Signature);
+        let decoded = base64::decode(encoded.as_bytes(), SIGNATURE_MAX_BYTES);
+        let (bytes, status) = match decoded {
+            // Line ends or padding alone are base64 of nothing, which signs nothing.
+            Ok(bytes) if bytes.is_empty() => (bytes, Some(Base64Status::InvalidInputSize)),
+            Ok(bytes) => (bytes, None),
+            Err(status) => (Vec::new(), Some(status)),
+        };
+        if let Some(status) = status {
+            check.fail(ParseError::BadSignature { file, status });
+        }
+        signature = Some(Signature { kind, bytes });
     }
-    Ok(signature)
-}
-
-fn read_signature(value: Value<'_>, file: u32) -> Result<Vec<u8>, ParseError> {
-    let encoded = text(value, Field::Signature)?;
-    let bad = |status| ParseError::BadSignature { file, status };
-    let bytes = base64::decode(encoded.as_bytes(), SIGNATURE_MAX_BYTES).map_err(bad)?;
-    // Line ends or padding alone are base64 of nothing, which signs nothing.
-    if bytes.is_empty() {
-        Err(bad(Base64Status::InvalidInputSize))
-    } else {
-        Ok(bytes)
-    }
+    signature
 }

@@ -1,169 +1,176 @@
 //! Members of objects: each once, each of its type, each within its limit.
+//!
+//! The first defect is kept and reading goes on with a harmless value: that is a good deal less code than a way out of
+//! every line, and nothing that was read counts once there is a defect.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 
 use crate::jobs::{NameDefect, NameError};
-use crate::json::{self, JsonError, Value};
+use crate::json::{self, Value};
 
 use super::{DOCUMENT_MAX_BYTES, Field, ParseError};
 
-impl From<JsonError> for ParseError {
-    fn from(error: JsonError) -> Self {
-        let JsonError { at, too_deep } = error;
-        if too_deep {
-            Self::TooDeep { at }
-        } else {
-            Self::BadJson { at }
-        }
-    }
-}
-
 /// Checks a whole message: length, UTF-8, JSON.
 pub(crate) fn parse_message(payload: &[u8]) -> Result<Value<'_>, ParseError> {
-    check_length(payload.len())?;
     match core::str::from_utf8(payload) {
-        Ok(text) => Ok(json::parse(text)?),
+        _ if payload.len() > DOCUMENT_MAX_BYTES => Err(ParseError::TooLarge {
+            bytes: payload.len(),
+        }),
+        Ok(text) => parse_text(text),
         Err(error) => Err(ParseError::NotUtf8 {
             at: error.valid_up_to(),
         }),
     }
 }
 
-pub(super) const fn check_length(bytes: usize) -> Result<(), ParseError> {
-    if bytes > DOCUMENT_MAX_BYTES {
-        Err(ParseError::TooLarge { bytes })
-    } else {
-        Ok(())
+pub(super) fn parse_text(text: &str) -> Result<Value<'_>, ParseError> {
+    if text.len() > DOCUMENT_MAX_BYTES {
+        return Err(ParseError::TooLarge { bytes: text.len() });
     }
+    json::parse(text).map_err(|error| {
+        if error.too_deep {
+            ParseError::TooDeep { at: error.at }
+        } else {
+            ParseError::BadJson { at: error.at }
+        }
+    })
 }
 
-/// Walks an object once and hands out the members under these keys, in the order of the keys. All others are passed over.
-///
-/// One walk for every object there is: reading member by member into typed places makes a copy of the walk for each.
-pub(crate) fn collect<'a, const N: usize>(
-    object: Value<'a>,
-    whole: Field,
-    keys: &[(&str, Field); N],
-) -> Result<[Option<Value<'a>>; N], ParseError> {
-    let mut found = [None; N];
-    fill(object, whole, keys, &mut found)?;
-    Ok(found)
+/// Reads members and keeps the first defect.
+#[derive(Default)]
+pub(crate) struct Check {
+    defect: Option<ParseError>,
 }
 
-fn fill<'a>(
-    object: Value<'a>,
-    whole: Field,
-    keys: &[(&str, Field)],
-    found: &mut [Option<Value<'a>>],
-) -> Result<(), ParseError> {
-    for (key, value) in object
-        .members()
-        .ok_or(ParseError::WrongType { field: whole })?
-    {
-        let slot = keys
-            .iter()
-            .zip(&mut *found)
-            .find(|((name, _), _)| *name == key);
-        if let Some(((_, field), slot)) = slot
-            && slot.replace(value).is_some()
-        {
-            return Err(ParseError::Duplicate { field: *field });
+impl Check {
+    /// What was read, unless there was a defect.
+    pub(crate) fn finish<T>(self, read: T) -> Result<T, ParseError> {
+        match self.defect {
+            None => Ok(read),
+            Some(defect) => Err(defect),
         }
     }
-    Ok(())
-}
 
-/// A member that must be there.
-pub(super) fn needed<T>(slot: Option<T>, field: Field) -> Result<T, ParseError> {
-    slot.ok_or(ParseError::Missing { field })
-}
-
-/// A text.
-pub(crate) fn text(value: Value<'_>, field: Field) -> Result<Cow<'_, str>, ParseError> {
-    if let Value::Text(text) = value {
-        Ok(text.decode())
-    } else {
-        Err(ParseError::WrongType { field })
+    pub(crate) fn is_good(&self) -> bool {
+        self.defect.is_none()
     }
-}
 
-/// A text of at most `most` bytes without control characters: they would end a path early or forge a line of a log.
-/// Empty if it is not there.
-pub(super) fn plain_text(
-    value: Option<Value<'_>>,
-    field: Field,
-    most: usize,
-) -> Result<String, ParseError> {
-    let Some(value) = value else {
-        return Ok(String::new());
-    };
-    let text = text(value, field)?;
-    if text.len() > most {
-        return Err(ParseError::TooLong {
-            field,
-            bytes: text.len(),
-            most,
+    pub(crate) fn fail(&mut self, defect: ParseError) {
+        if self.defect.is_none() {
+            self.defect = Some(defect);
+        }
+    }
+
+    /// A value of the wrong type.
+    pub(crate) fn type_of(&mut self, value: Value<'_>, first: u8, field: Field) {
+        if value.first() != first {
+            self.fail(ParseError::WrongType { field });
+        }
+    }
+
+    /// A member that may be there.
+    pub(crate) fn find<'a>(&mut self, of: Value<'a>, key: &str, field: Field) -> Option<Value<'a>> {
+        let (value, twice) = json::find(of, key)?;
+        if twice {
+            self.fail(ParseError::Duplicate { field });
+        }
+        Some(value)
+    }
+
+    /// A member that must be there.
+    pub(crate) fn need<'a>(&mut self, of: Value<'a>, key: &str, field: Field) -> Option<Value<'a>> {
+        let value = self.find(of, key, field);
+        if value.is_none() {
+            self.fail(ParseError::Missing { field });
+        }
+        value
+    }
+
+    /// A text, empty if it is not there.
+    pub(crate) fn text(&mut self, value: Option<Value<'_>>, field: Field) -> String {
+        let Some(value) = value else {
+            return String::new();
+        };
+        value.text().unwrap_or_else(|| {
+            self.fail(ParseError::WrongType { field });
+            String::new()
+        })
+    }
+
+    /// A text of at most `most` bytes without control characters: they would end a path early or forge a line of a
+    /// log. Empty if it is not there.
+    pub(super) fn plain_text(
+        &mut self,
+        of: Value<'_>,
+        key: &str,
+        field: Field,
+        most: usize,
+    ) -> String {
+        let value = self.find(of, key, field);
+        let text = self.text(value, field);
+        if text.len() > most {
+            self.fail(ParseError::TooLong {
+                field,
+                bytes: text.len(),
+                most,
+            });
+        } else if text.chars().any(char::is_control) {
+            self.fail(ParseError::BadText { field });
+        }
+        text
+    }
+
+    /// A text that is not the name it should be.
+    pub(super) fn bad_name(&mut self, error: NameError, field: Field) {
+        self.fail(match error.defect {
+            NameDefect::TooLong(bytes) => ParseError::TooLong {
+                field,
+                bytes,
+                most: error.kind.max_bytes(),
+            },
+            NameDefect::Empty | NameDefect::BadByte(_) => ParseError::BadText { field },
         });
     }
-    if text.chars().any(char::is_control) {
-        return Err(ParseError::BadText { field });
-    }
-    Ok(text.into_owned())
-}
 
-/// A text that is not the name it should be.
-pub(super) fn bad_name(error: NameError, field: Field) -> ParseError {
-    match error.defect {
-        NameDefect::TooLong(bytes) => ParseError::TooLong {
-            field,
-            bytes,
-            most: error.kind.max_bytes(),
-        },
-        NameDefect::Empty | NameDefect::BadByte(_) => ParseError::BadText { field },
+    /// A number of at most `most`, 0 if it is not there.
+    pub(crate) fn number(&mut self, value: Option<Value<'_>>, field: Field, most: u64) -> u64 {
+        let Some(value) = value else { return 0 };
+        match number(value, field) {
+            Ok(number) if number <= most => return number,
+            Ok(_) => self.fail(ParseError::NumberTooLarge { field }),
+            Err(defect) => self.fail(defect),
+        }
+        0
     }
 }
 
 /// A number: decimal, or in quotes decimal or hexadecimal after `0x`. A leading zero is refused, for the C agent reads
 /// octal then and others do not.
 pub(crate) fn number(value: Value<'_>, field: Field) -> Result<u64, ParseError> {
-    let quoted;
-    let digits = match value {
-        Value::Number(digits) => digits,
-        Value::Text(text) => {
-            quoted = text.decode();
-            &*quoted
-        }
-        Value::Null | Value::Bool(_) | Value::Object(_) | Value::Array(_) => {
-            return Err(ParseError::WrongType { field });
-        }
+    let text = match value.first() {
+        b'"' => value.text().unwrap_or_default(),
+        b'-' | b'0'..=b'9' => String::from(value.raw()),
+        _ => return Err(ParseError::WrongType { field }),
     };
-    let bytes = digits.as_bytes();
-    let (digits, base) = match bytes {
+    let (digits, base) = match text.as_bytes() {
         [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
-        [b'0', _, ..] => return Err(ParseError::BadNumber { field }),
+        [b'0', _, ..] => (&[] as &[u8], 10),
         digits => (digits, 10),
     };
-    if digits.is_empty() {
-        return Err(ParseError::BadNumber { field });
-    }
     let mut number = Some(0u64);
+    let mut good = !digits.is_empty();
     for digit in digits {
-        let digit = char::from(*digit)
-            .to_digit(base)
-            .ok_or(ParseError::BadNumber { field })?;
-        let shifted = number.and_then(|number| number.checked_mul(u64::from(base)));
-        number = shifted.and_then(|number| number.checked_add(u64::from(digit)));
+        let digit = char::from(*digit).to_digit(base);
+        good &= digit.is_some();
+        number = number.and_then(|number| {
+            number
+                .checked_mul(base.into())?
+                .checked_add(digit.unwrap_or(0).into())
+        });
     }
-    number.ok_or(ParseError::NumberTooLarge { field })
-}
-
-/// A number of at most 32 bits, 0 if it is not there.
-pub(super) fn number_or_0(value: Option<Value<'_>>, field: Field) -> Result<u32, ParseError> {
-    value.map_or(Ok(0), |value| number_u32(value, field))
-}
-
-/// A number of at most 32 bits.
-pub(crate) fn number_u32(value: Value<'_>, field: Field) -> Result<u32, ParseError> {
-    u32::try_from(number(value, field)?).map_err(|_| ParseError::NumberTooLarge { field })
+    match number {
+        Some(number) if good => Ok(number),
+        None if good => Err(ParseError::NumberTooLarge { field }),
+        _ => Err(ParseError::BadNumber { field }),
+    }
 }

@@ -8,7 +8,7 @@ mod job;
 mod member;
 mod reply;
 
-pub(crate) use member::{collect, number, number_u32, parse_message, text};
+pub(crate) use member::{Check, number, parse_message};
 
 pub use error::{Field, ParseError};
 pub use job::{

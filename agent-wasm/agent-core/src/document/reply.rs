@@ -1,12 +1,9 @@
 //! Messages that carry a job, or say that there is none.
 
-use crate::jobs::{
-    ExecutionStatus, JobId, ReplyToken, StatusDetails, read_details, read_status, read_token,
-    read_version,
-};
+use crate::jobs::{ExecutionStatus, JobId, ReplyToken, StatusDetails, read_state, read_token};
 use crate::json::Value;
 
-use super::member::{bad_name, collect, needed, parse_message, text};
+use super::member::{Check, parse_message};
 use super::{Field, ParseError};
 
 /// A message on `$next/get/accepted`, `<job>/get/accepted` or `notify-next`.
@@ -58,60 +55,45 @@ impl From<ParseError> for ReplyError {
 /// # Errors
 /// [`ReplyError`]: the service or the job's author is at fault; asking again brings the same.
 pub fn parse_reply(payload: &[u8]) -> Result<Reply<'_>, ReplyError> {
-    const KEYS: [(&str, Field); 2] = [
-        ("clientToken", Field::ClientToken),
-        ("execution", Field::Execution),
-    ];
     let message = parse_message(payload)?;
-    let [token, execution] = collect(message, Field::Message, &KEYS)?;
-    let token = read_token(token);
-    match execution {
-        None | Some(Value::Null) => Ok(Reply::NoJob(token)),
-        Some(execution) => {
-            let empty = execution
-                .members()
-                .is_some_and(|mut members| members.next().is_none());
-            if empty {
-                return Ok(Reply::NoJob(token));
-            }
-            read_execution(token, execution).map(Reply::Job)
-        }
+    let mut check = Check::default();
+    check.type_of(message, b'{', Field::Message);
+    let token = read_token(check.find(message, "clientToken", Field::ClientToken));
+    let execution = check.find(message, "execution", Field::Execution);
+    // The service leaves it out, or sends it empty, where there is no job.
+    let Some(execution) = execution.filter(|of| !of.is_null() && of.raw() != "{}") else {
+        return Ok(check.finish(Reply::NoJob(token))?);
+    };
+    check.type_of(execution, b'{', Field::Execution);
+    if check.is_good() && execution.walk().next().is_none() {
+        return Ok(Reply::NoJob(token));
     }
-}
-
-/// The job's id first, wherever it stands, so that a defect in another member can be reported.
-fn read_execution(token: ReplyToken, execution: Value<'_>) -> Result<JobExecution<'_>, ReplyError> {
-    let [job_id] = collect(execution, Field::Execution, &[("jobId", Field::JobId)])?;
-    let job_id = text(needed(job_id, Field::JobId)?, Field::JobId)?;
-    let job_id = JobId::new(&job_id).map_err(|error| bad_name(error, Field::JobId))?;
-    match read_rest(execution) {
-        Ok((status, details, version_number, document)) => Ok(JobExecution {
+    // The job's id first, wherever it stands, so that a defect in another member can be reported.
+    let id = check.need(execution, "jobId", Field::JobId);
+    let id = check.text(id, Field::JobId);
+    let job_id = match JobId::new(&id) {
+        _ if !check.is_good() => None,
+        Ok(id) => Some(id),
+        Err(error) => {
+            check.bad_name(error, Field::JobId);
+            None
+        }
+    };
+    let document = check.need(execution, "jobDocument", Field::JobDocument);
+    let state = read_state(&mut check, execution);
+    match (check.finish(()), job_id) {
+        (Ok(()), Some(job_id)) => Ok(Reply::Job(JobExecution {
             token,
             job_id,
-            status,
-            details,
-            version_number,
-            document,
-        }),
-        Err(error) => Err(ReplyError {
-            error,
-            job_id: Some(job_id),
-        }),
+            status: state.status,
+            details: state.details,
+            version_number: state.version_number,
+            document: document.map_or("", Value::raw),
+        })),
+        (Ok(()), None) => Err(ParseError::Missing {
+            field: Field::JobId,
+        }
+        .into()),
+        (Err(error), job_id) => Err(ReplyError { error, job_id }),
     }
-}
-
-type Rest<'a> = (ExecutionStatus, StatusDetails, Option<u64>, &'a str);
-
-fn read_rest(execution: Value<'_>) -> Result<Rest<'_>, ParseError> {
-    const KEYS: [(&str, Field); 4] = [
-        ("jobDocument", Field::JobDocument),
-        ("status", Field::Status),
-        ("statusDetails", Field::StatusDetails),
-        ("versionNumber", Field::VersionNumber),
-    ];
-    let [document, status, details, version] = collect(execution, Field::Execution, &KEYS)?;
-    let document = needed(document, Field::JobDocument)?.raw();
-    let status = status.map_or(Ok(ExecutionStatus::Unknown), read_status)?;
-    let details = read_details(details)?;
-    Ok((status, details, read_version(version)?, document))
 }

@@ -9,7 +9,7 @@ mod status;
 mod token;
 mod topic;
 
-pub(crate) use reply::{read_details, read_status, read_token, read_version, shown};
+pub(crate) use reply::{read_state, read_token, shown};
 
 pub use name::{JobId, NameDefect, NameError, NameKind, StreamId, ThingName};
 pub use reply::{

@@ -5,8 +5,8 @@
 use alloc::string::String;
 
 use crate::code::JobsErr;
-use crate::document::{Field, ParseError, collect, number, number_u32, parse_message, text};
-use crate::json::Value;
+use crate::document::{Check, Field, ParseError, number, parse_message};
+use crate::json::{self, Value};
 
 use super::{ClientToken, VersionWord};
 
@@ -37,17 +37,20 @@ impl ExecutionStatus {
     /// The status of a word.
     #[must_use]
     pub fn from_word(word: &str) -> Self {
-        match word {
-            "QUEUED" => Self::Queued,
-            "IN_PROGRESS" => Self::InProgress,
-            "FAILED" => Self::Failed,
-            "SUCCEEDED" => Self::Succeeded,
-            "CANCELED" => Self::Canceled,
-            "TIMED_OUT" => Self::TimedOut,
-            "REJECTED" => Self::Rejected,
-            "REMOVED" => Self::Removed,
-            _ => Self::Unknown,
-        }
+        const WORDS: [(&str, ExecutionStatus); 8] = [
+            ("QUEUED", ExecutionStatus::Queued),
+            ("IN_PROGRESS", ExecutionStatus::InProgress),
+            ("FAILED", ExecutionStatus::Failed),
+            ("SUCCEEDED", ExecutionStatus::Succeeded),
+            ("CANCELED", ExecutionStatus::Canceled),
+            ("TIMED_OUT", ExecutionStatus::TimedOut),
+            ("REJECTED", ExecutionStatus::Rejected),
+            ("REMOVED", ExecutionStatus::Removed),
+        ];
+        WORDS
+            .iter()
+            .find(|(of, _)| *of == word)
+            .map_or(Self::Unknown, |(_, status)| *status)
     }
 
     /// Whether nothing can follow.
@@ -174,92 +177,71 @@ struct Answer {
 }
 
 fn read_answer(payload: &[u8]) -> Result<Answer, ParseError> {
-    const KEYS: [(&str, Field); 4] = [
-        ("clientToken", Field::ClientToken),
-        ("executionState", Field::ExecutionState),
-        ("code", Field::Code),
-        ("message", Field::Text),
-    ];
     let message = parse_message(payload)?;
-    let [token, execution, code, message] = collect(message, Field::Message, &KEYS)?;
-    Ok(Answer {
-        token: read_token(token),
-        execution: execution.map_or(Ok(None), read_execution_state)?,
-        code_text: code.map_or(Ok(String::new()), |code| read_shown(code, Field::Code))?,
-        message: message.map_or(Ok(String::new()), |text| read_shown(text, Field::Text))?,
-    })
-}
-
-fn read_shown(value: Value<'_>, field: Field) -> Result<String, ParseError> {
-    text(value, field).map(|text| shown(&text))
+    let mut check = Check::default();
+    check.type_of(message, b'{', Field::Message);
+    let token = read_token(check.find(message, "clientToken", Field::ClientToken));
+    let state = check.find(message, "executionState", Field::ExecutionState);
+    let execution = read_execution_state(&mut check, state);
+    let code = check.find(message, "code", Field::Code);
+    let text = check.find(message, "message", Field::Text);
+    let answer = Answer {
+        token,
+        execution,
+        code_text: shown(&check.text(code, Field::Code)),
+        message: shown(&check.text(text, Field::Text)),
+    };
+    check.finish(answer)
 }
 
 /// A token, whatever it is: one that is no text is somebody else's.
 pub(crate) fn read_token(value: Option<Value<'_>>) -> ReplyToken {
-    match value {
-        None => ReplyToken::Absent,
-        Some(Value::Text(text)) => {
-            ClientToken::parse(&text.decode()).map_or(ReplyToken::Foreign, ReplyToken::Ours)
-        }
-        Some(_) => ReplyToken::Foreign,
-    }
-}
-
-/// The two details that count. Others, and an `updatedBy` that is no number (`  v1.2.2` after a success), are nobody's
-/// business here.
-pub(crate) fn read_details(value: Option<Value<'_>>) -> Result<StatusDetails, ParseError> {
-    const FIELD: Field = Field::StatusDetails;
-    let Some(value) = value.filter(|value| *value != Value::Null) else {
-        return Ok(StatusDetails::default());
+    let Some(value) = value else {
+        return ReplyToken::Absent;
     };
-    let keys = [("self_test", FIELD), ("updatedBy", FIELD)];
-    let [self_test, updated_by] = collect(value, FIELD, &keys)?;
-    let updated_by = updated_by.and_then(|value| number_u32(value, FIELD).ok());
-    Ok(StatusDetails {
-        self_test: self_test.map(read_self_test),
-        updated_by: updated_by.map(VersionWord),
-    })
+    let token = value.text().and_then(|text| ClientToken::parse(&text));
+    token.map_or(ReplyToken::Foreign, ReplyToken::Ours)
 }
 
-/// How often an execution was updated.
-pub(crate) fn read_version(value: Option<Value<'_>>) -> Result<Option<u64>, ParseError> {
-    value
-        .map(|value| number(value, Field::VersionNumber))
-        .transpose()
-}
-
-pub(crate) fn read_status(value: Value<'_>) -> Result<ExecutionStatus, ParseError> {
-    text(value, Field::Status).map(|word| ExecutionStatus::from_word(&word))
-}
-
-fn read_self_test(value: Value<'_>) -> SelfTest {
-    match value.raw() {
-        "\"ready\"" => SelfTest::Ready,
-        "\"active\"" => SelfTest::Active,
-        _ => SelfTest::Other,
+/// Status, details and version of an execution, wherever the service tells them. Of the details two count: others, and
+/// an `updatedBy` that is no number (`  v1.2.2` after a success), are nobody's business here.
+pub(crate) fn read_state(check: &mut Check, of: Value<'_>) -> ExecutionState {
+    const FIELD: Field = Field::StatusDetails;
+    let status = check.find(of, "status", Field::Status);
+    let status = check.text(status, Field::Status);
+    let version = check.find(of, "versionNumber", Field::VersionNumber);
+    let mut details = StatusDetails::default();
+    if let Some(value) = check
+        .find(of, "statusDetails", FIELD)
+        .filter(|value| !value.is_null())
+    {
+        check.type_of(value, b'{', FIELD);
+        details.self_test = check
+            .find(value, "self_test", FIELD)
+            .map(|value| match value.raw() {
+                "\"ready\"" => SelfTest::Ready,
+                "\"active\"" => SelfTest::Active,
+                _ => SelfTest::Other,
+            });
+        let by = check
+            .find(value, "updatedBy", FIELD)
+            .and_then(|by| number(by, FIELD).ok());
+        details.updated_by = by.and_then(|by| u32::try_from(by).ok()).map(VersionWord);
+    }
+    ExecutionState {
+        status: ExecutionStatus::from_word(&status),
+        details,
+        version_number: version
+            .map(|version| check.number(Some(version), Field::VersionNumber, u64::MAX)),
     }
 }
 
 /// `executionState`; the service leaves it out, or sends it empty, where it has nothing to tell.
-fn read_execution_state(value: Value<'_>) -> Result<Option<ExecutionState>, ParseError> {
-    const KEYS: [(&str, Field); 3] = [
-        ("status", Field::Status),
-        ("statusDetails", Field::StatusDetails),
-        ("versionNumber", Field::VersionNumber),
-    ];
-    if value == Value::Null {
-        return Ok(None);
-    }
-    let [status, details, version] = collect(value, Field::ExecutionState, &KEYS)?;
-    let (details, version_number) = (read_details(details)?, read_version(version)?);
-    let Some(status) = status else {
-        return Ok(None);
-    };
-    Ok(Some(ExecutionState {
-        status: read_status(status)?,
-        details,
-        version_number,
-    }))
+fn read_execution_state(check: &mut Check, value: Option<Value<'_>>) -> Option<ExecutionState> {
+    let value = value.filter(|value| !value.is_null())?;
+    check.type_of(value, b'{', Field::ExecutionState);
+    let state = read_state(check, value);
+    json::find(value, "status").map(|_| state)
 }
 
 /// A text as it may be shown: cut at [`TEXT_MAX_BYTES`], without control characters.

@@ -102,15 +102,28 @@ impl Status {
     /// The payload of the update.
     #[must_use]
     pub fn payload(&self, token: ClientToken) -> String {
+        Self::with_token(self.head(), token)
+    }
+
+    /// The payload without its token, for a status that is sent more than once.
+    #[must_use]
+    pub fn head(&self) -> String {
         let mut out = String::with_capacity(160);
         out.push_str("{\"status\":\"");
         out.push_str(self.word());
         out.push_str("\",\"statusDetails\":{");
         self.push_details(&mut out);
-        out.push_str("},\"clientToken\":\"");
-        token.push(&mut out);
-        out.push_str("\"}");
+        out.push('}');
         out
+    }
+
+    /// The payload of a [`Self::head`].
+    #[must_use]
+    pub fn with_token(mut head: String, token: ClientToken) -> String {
+        head.push_str(",\"clientToken\":\"");
+        token.push(&mut head);
+        head.push_str("\"}");
+        head
     }
 
     /// The status word of the Jobs service.

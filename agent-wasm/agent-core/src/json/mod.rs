@@ -1,10 +1,9 @@
 //! A strict, borrowing JSON reader that copies nothing, keeps no tree and knows no floating point.
 //!
-//! [`parse`] checks a whole text by RFC 8259 in one pass without recursion and hands out its value; objects and arrays
-//! stay slices that are walked again when somebody looks inside. Numbers stay text. What a member means, whether a key
-//! may stand twice, and limits other than depth are the caller's business.
+//! [`parse`] checks a whole text by RFC 8259 in one pass and hands out its value; a value is the slice of the text that
+//! it stands in, and is walked again when somebody looks inside. What a member means, whether a key may stand twice,
+//! and limits other than depth are the caller's business.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 use core::str::Chars;
 
@@ -20,115 +19,113 @@ pub(crate) struct JsonError {
     pub(crate) too_deep: bool,
 }
 
-/// A value whose text was checked.
+/// A value whose text was checked, without white space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
-    /// `null`
-    Null,
-    /// `true` or `false`
-    Bool(&'a str),
-    /// The number's text.
-    Number(&'a str),
-    /// A string.
-    Text(Text<'a>),
-    /// The object's text with its braces.
-    Object(&'a str),
-    /// The array's text with its brackets.
-    Array(&'a str),
-}
-
-/// A checked string with its quotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Text<'a> {
-    quoted: &'a str,
-}
+pub(crate) struct Value<'a>(&'a str);
 
 /// Checks a whole text and returns its one value.
 pub(crate) fn parse(text: &str) -> Result<Value<'_>, JsonError> {
-    let mut reader = Reader { text, at: 0 };
-    let value = reader.value()?;
+    let mut reader = Reader {
+        text,
+        at: 0,
+        too_deep: false,
+    };
     reader.white();
-    if reader.at < text.len() {
-        Err(reader.error())
-    } else {
+    let start = reader.at;
+    let good = reader.value(0);
+    let value = Value(reader.text.get(start..reader.at).unwrap_or(""));
+    if good {
+        reader.white();
+    }
+    if good && reader.at == text.len() {
         Ok(value)
+    } else {
+        Err(JsonError {
+            at: reader.at,
+            too_deep: reader.too_deep,
+        })
     }
 }
 
 impl<'a> Value<'a> {
-    /// The members of an object in their order; none if it is something else.
-    pub(crate) fn members(self) -> Option<Members<'a>> {
-        if let Self::Object(text) = self {
-            // Past the opening brace.
-            Some(Members {
-                reader: Reader { text, at: 1 },
-            })
-        } else {
-            None
-        }
-    }
-
-    /// The elements of an array in their order; none if it is something else.
-    pub(crate) fn elements(self) -> Option<Elements<'a>> {
-        if let Self::Array(text) = self {
-            Some(Elements {
-                reader: Reader { text, at: 1 },
-            })
-        } else {
-            None
-        }
-    }
-
     /// The value as it stands in the text.
-    pub(crate) fn raw(self) -> &'a str {
-        match self {
-            Self::Null => "null",
-            Self::Bool(raw) | Self::Number(raw) | Self::Object(raw) | Self::Array(raw) => raw,
-            Self::Text(text) => text.quoted,
+    pub(crate) const fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// Its first byte says what it is: `{`, `[`, `"`, a digit or `-`, or the first of `null`, `true` and `false`.
+    pub(crate) fn first(self) -> u8 {
+        self.0.as_bytes().first().copied().unwrap_or(b'n')
+    }
+
+    pub(crate) fn is_null(self) -> bool {
+        self.first() == b'n'
+    }
+
+    /// The members of an object or the elements of an array, in their order; nothing of anything else.
+    pub(crate) fn walk(self) -> Walk<'a> {
+        let object = self.first() == b'{';
+        let at = if object || self.first() == b'[' {
+            1
+        } else {
+            self.0.len()
+        };
+        Walk {
+            reader: Reader {
+                text: self.0,
+                at,
+                too_deep: false,
+            },
+            object,
         }
     }
-}
 
-impl<'a> Text<'a> {
-    /// The text with its escapes undone; borrowed where there are none.
-    pub(crate) fn decode(self) -> Cow<'a, str> {
-        let raw = self.quoted.get(1..self.quoted.len() - 1).unwrap_or("");
-        if !raw.bytes().any(|byte| byte == b'\\') {
-            return Cow::Borrowed(raw);
-        }
+    /// The text of a string with its escapes undone; none if it is something else.
+    pub(crate) fn text(self) -> Option<String> {
+        let raw = self.0.strip_prefix('"')?;
         let mut out = String::with_capacity(raw.len());
         let mut characters = raw.chars();
         while let Some(character) = characters.next() {
-            let escaped = character == '\\';
-            out.push(if escaped {
-                unescape(&mut characters)
-            } else {
-                character
-            });
+            match character {
+                '"' => break,
+                '\\' => out.push(unescape(&mut characters)),
+                other => out.push(other),
+            }
         }
-        Cow::Owned(out)
+        Some(out)
+    }
+
+    /// Whether it is this text, however it is escaped.
+    fn is_text(self, text: &str) -> bool {
+        let plain = self.0.get(1..self.0.len().wrapping_sub(1)) == Some(text);
+        plain || (self.0.contains('\\') && self.text().as_deref() == Some(text))
     }
 }
 
 /// The character of a checked escape, after its backslash.
 fn unescape(rest: &mut Chars<'_>) -> char {
-    match rest.next() {
-        Some('b') => '\u{8}',
-        Some('f') => '\u{c}',
-        Some('n') => '\n',
-        Some('r') => '\r',
-        Some('t') => '\t',
-        Some('u') => {
-            let mut code = hex4(rest);
-            if (0xd800..0xdc00).contains(&code) {
-                // The low half follows, after its own backslash and `u`.
-                let (_, _) = (rest.next(), rest.next());
-                code = 0x1_0000 + ((code & 0x3ff) << 10 | hex4(rest) & 0x3ff);
-            }
-            char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+    const ESCAPES: [(char, char); 5] = [
+        ('b', '\u{8}'),
+        ('f', '\u{c}'),
+        ('n', '\n'),
+        ('r', '\r'),
+        ('t', '\t'),
+    ];
+    let escaped = rest.next().unwrap_or(char::REPLACEMENT_CHARACTER);
+    if escaped == 'u' {
+        let mut code = hex4(rest);
+        if code & 0xfc00 == 0xd800 {
+            // The low half follows, after its own backslash and `u`.
+            rest.next();
+            rest.next();
+            code = 0x1_0000 + ((code & 0x3ff) << 10 | hex4(rest) & 0x3ff);
         }
-        other => other.unwrap_or(char::REPLACEMENT_CHARACTER),
+        return char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
     }
+    ESCAPES
+        .iter()
+        .find(|(of, _)| *of == escaped)
+        .map_or(escaped, |(_, character)| *character)
 }
 
 fn hex4(digits: &mut Chars<'_>) -> u32 {
@@ -140,266 +137,199 @@ fn hex4(digits: &mut Chars<'_>) -> u32 {
     value
 }
 
-/// Walks an object. Its text was checked, so an error cannot come; it ends the walk if it does.
-pub(crate) struct Members<'a> {
+/// Walks an object or an array. Its text was checked, so an error cannot come; it ends the walk if it does.
+pub(crate) struct Walk<'a> {
     reader: Reader<'a>,
+    object: bool,
 }
 
-impl<'a> Iterator for Members<'a> {
-    type Item = (Cow<'a, str>, Value<'a>);
+impl<'a> Iterator for Walk<'a> {
+    /// Key and value; the key of an element is nothing.
+    type Item = (Value<'a>, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.reader.separator();
-        let key = self.reader.string().ok()?;
-        self.reader.white();
-        self.reader.take(b':').ok()?;
-        let value = self.reader.value().ok()?;
-        Some((key.decode(), value))
+        let reader = &mut self.reader;
+        reader.pass(b',');
+        let mut key = Value("");
+        if self.object {
+            key = reader.take_value()?;
+            reader.pass(b':');
+        }
+        Some((key, reader.take_value()?))
     }
 }
 
-/// Walks an array, as [`Members`] does an object.
-pub(crate) struct Elements<'a> {
-    reader: Reader<'a>,
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = Value<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.reader.separator();
-        self.reader.value().ok()
+/// A member of an object, by its key: none, or the value and whether the key stands there again.
+pub(crate) fn find<'a>(object: Value<'a>, name: &str) -> Option<(Value<'a>, bool)> {
+    let mut found = None;
+    for (key, value) in object.walk() {
+        if key.is_text(name) {
+            found = Some((value, found.is_some()));
+        }
     }
+    found
 }
 
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    too_deep: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn error(&self) -> JsonError {
-        JsonError {
-            at: self.at,
-            too_deep: false,
-        }
+    fn peek(&self) -> u8 {
+        // 0 stands nowhere in JSON, so it can mean the end.
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn take(&mut self, byte: u8) -> Result<(), JsonError> {
-        if self.peek() != Some(byte) {
-            return Err(self.error());
-        }
-        self.at += 1;
-        Ok(())
+    /// Goes on if this byte is next.
+    fn take(&mut self, byte: u8) -> bool {
+        let there = self.peek() == byte;
+        self.at += usize::from(there);
+        there
     }
 
     fn white(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
             self.at += 1;
         }
     }
 
-    /// What stands between two members of a checked container.
-    fn separator(&mut self) {
+    /// In a checked text: white space, and this byte if it is there.
+    fn pass(&mut self, byte: u8) {
         self.white();
-        if self.peek() == Some(b',') {
-            self.at += 1;
-            self.white();
-        }
+        self.take(byte);
+        self.white();
     }
 
-    fn since(&self, start: usize) -> &'a str {
-        self.text.get(start..self.at).unwrap_or("")
-    }
-
-    fn value(&mut self) -> Result<Value<'a>, JsonError> {
-        self.white();
+    /// In a checked text: the value that begins here.
+    fn take_value(&mut self) -> Option<Value<'a>> {
         let start = self.at;
-        let first = self.peek();
-        match first {
-            Some(b'"') => return Ok(Value::Text(self.string()?)),
-            Some(b'{' | b'[') => self.container()?,
-            _ => return self.scalar(),
-        }
-        let text = self.since(start);
-        Ok(if first == Some(b'{') {
-            Value::Object(text)
-        } else {
-            Value::Array(text)
-        })
+        self.value(0)
+            .then(|| Value(self.text.get(start..self.at).unwrap_or("")))
     }
 
-    /// Anything but a container or a string.
-    fn scalar(&mut self) -> Result<Value<'a>, JsonError> {
+    fn value(&mut self, depth: u32) -> bool {
         match self.peek() {
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b'n') => self.word("null", Value::Null),
-            Some(b't') => self.word("true", Value::Bool("true")),
-            Some(b'f') => self.word("false", Value::Bool("false")),
-            _ => Err(self.error()),
-        }
-    }
-
-    fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, JsonError> {
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
-        if !rest.starts_with(word.as_bytes()) {
-            return Err(self.error());
-        }
-        self.at += word.len();
-        Ok(value)
-    }
-
-    /// Checks an array or an object with all that is in it. Which of the two each open level is, is one bit of a word:
-    /// no recursion, so no stack that a stranger's brackets could use up.
-    fn container(&mut self) -> Result<(), JsonError> {
-        let mut objects = 0u64;
-        let mut depth = 0;
-        loop {
-            // Here a value begins.
-            self.white();
-            let opened = match self.peek() {
-                Some(open @ (b'{' | b'[')) => {
-                    if depth == DEPTH_MAX {
-                        return Err(JsonError {
-                            at: self.at,
-                            too_deep: true,
-                        });
-                    }
-                    self.at += 1;
-                    depth += 1;
-                    objects = objects << 1 | u64::from(open == b'{');
-                    self.white();
-                    true
-                }
-                Some(b'"') => {
-                    self.string()?;
-                    false
-                }
-                _ => {
-                    self.scalar()?;
-                    false
-                }
-            };
-            // An empty container has no first value.
-            let mut begun = opened;
-            loop {
-                if depth == 0 {
-                    return Ok(());
-                }
-                let object = objects & 1 == 1;
-                self.white();
-                if self.peek() == Some(if object { b'}' } else { b']' }) {
-                    self.at += 1;
-                    depth -= 1;
-                    objects >>= 1;
-                    begun = false;
-                    continue;
-                }
-                if !begun {
-                    self.take(b',')?;
-                    self.white();
-                }
-                if object {
-                    self.string()?;
-                    self.white();
-                    self.take(b':')?;
-                }
-                break;
+            b'"' => self.string(),
+            open @ (b'{' | b'[') => {
+                // A bound on the recursion too.
+                self.too_deep = depth >= DEPTH_MAX;
+                !self.too_deep && self.container(open, depth)
             }
+            b'-' | b'0'..=b'9' => self.number(),
+            _ => ["null", "true", "false"].into_iter().any(|word| {
+                let rest = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
+                let there = rest.starts_with(word.as_bytes());
+                self.at += if there { word.len() } else { 0 };
+                there
+            }),
         }
     }
 
-    fn string(&mut self) -> Result<Text<'a>, JsonError> {
-        let start = self.at;
-        self.take(b'"')?;
+    fn container(&mut self, open: u8, depth: u32) -> bool {
+        // In ASCII a closing bracket or brace stands two places behind the opening one.
+        let close = open + 2;
+        self.at += 1;
+        self.white();
+        if self.take(close) {
+            return true;
+        }
+        loop {
+            if open == b'{' {
+                if !self.string() {
+                    return false;
+                }
+                self.white();
+                if !self.take(b':') {
+                    return false;
+                }
+                self.white();
+            }
+            if !self.value(depth + 1) {
+                return false;
+            }
+            self.white();
+            if self.take(close) {
+                return true;
+            }
+            if !self.take(b',') {
+                return false;
+            }
+            self.white();
+        }
+    }
+
+    fn string(&mut self) -> bool {
+        if !self.take(b'"') {
+            return false;
+        }
         loop {
             match self.peek() {
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                Some(0..=0x1f) | None => return Err(self.error()),
-                Some(_) => self.at += 1,
+                b'"' => break,
+                b'\\' => {
+                    if !self.escape() {
+                        return false;
+                    }
+                }
+                0..=0x1f => return false,
+                _ => self.at += 1,
             }
         }
         self.at += 1;
-        Ok(Text {
-            quoted: self.since(start),
-        })
+        true
     }
 
-    fn escape(&mut self) -> Result<(), JsonError> {
-        let escaped = self.text.as_bytes().get(self.at + 1).copied();
-        match escaped {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 2;
-                Ok(())
-            }
-            Some(b'u') => self.escape_unicode(),
-            _ => Err(self.error()),
+    fn escape(&mut self) -> bool {
+        let escaped = self.text.as_bytes().get(self.at + 1).copied().unwrap_or(0);
+        if b"\"\\/bfnrt".contains(&escaped) {
+            self.at += 2;
+            return true;
         }
-    }
-
-    fn escape_unicode(&mut self) -> Result<(), JsonError> {
-        let unit = self.unit()?;
-        match unit {
-            // A high half needs its low one, which stands alone nowhere.
-            0xd800..=0xdbff => match self.unit() {
-                Ok(0xdc00..=0xdfff) => Ok(()),
-                _ => Err(self.error()),
-            },
-            0xdc00..=0xdfff => Err(self.error()),
-            _ => Ok(()),
+        // A high half needs its low one, which stands alone nowhere.
+        match self.unit() {
+            Some(0xd800..=0xdbff) => matches!(self.unit(), Some(0xdc00..=0xdfff)),
+            Some(0xdc00..=0xdfff) | None => false,
+            Some(_) => true,
         }
     }
 
     /// `\uXXXX`.
-    fn unit(&mut self) -> Result<u32, JsonError> {
-        self.take(b'\\')?;
-        self.take(b'u')?;
+    fn unit(&mut self) -> Option<u32> {
+        if !self.take(b'\\') || !self.take(b'u') {
+            return None;
+        }
         let mut unit = 0;
         for _ in 0..4 {
-            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            unit = unit << 4 | digit.ok_or_else(|| self.error())?;
+            unit = unit << 4 | char::from(self.peek()).to_digit(16)?;
             self.at += 1;
         }
-        Ok(unit)
+        Some(unit)
     }
 
-    fn number(&mut self) -> Result<Value<'a>, JsonError> {
-        let start = self.at;
-        if self.peek() == Some(b'-') {
-            self.at += 1;
+    fn number(&mut self) -> bool {
+        self.take(b'-');
+        if !self.take(b'0') && !self.digits() {
+            return false;
         }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
+        if self.take(b'.') && !self.digits() {
+            return false;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
+        if self.take(b'e') || self.take(b'E') {
+            if !self.take(b'+') {
+                self.take(b'-');
             }
-            self.digits()?;
+            return self.digits();
         }
-        Ok(Value::Number(self.since(start)))
+        true
     }
 
-    fn digits(&mut self) -> Result<(), JsonError> {
-        if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            return Err(self.error());
-        }
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+    fn digits(&mut self) -> bool {
+        let start = self.at;
+        while self.peek().is_ascii_digit() {
             self.at += 1;
         }
-        Ok(())
+        self.at > start
     }
 }
 

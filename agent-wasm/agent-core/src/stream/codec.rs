@@ -11,7 +11,7 @@ use crate::cbor::{self, CborError, Major, Reader};
 use crate::code::StreamErr;
 use crate::document::{ParseError, parse_message};
 use crate::jobs::{Encoding, shown};
-use crate::json::Value;
+use crate::json;
 
 /// A request for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,14 +209,18 @@ fn read_refusal_cbor(message: &[u8], out: &mut [Option<String>; 6]) -> Result<()
 
 fn read_refusal_json(message: &[u8], out: &mut [Option<String>; 6]) -> Result<(), DecodeError> {
     let value = parse_message(message).map_err(|_: ParseError| DecodeError::Malformed)?;
-    for (key, value) in value.members().ok_or(DecodeError::NotAMap)? {
-        let Some(at) = REFUSAL.iter().position(|name| *name == key) else {
+    if value.first() != b'{' {
+        return Err(DecodeError::NotAMap);
+    }
+    for (at, name) in REFUSAL.into_iter().enumerate() {
+        let Some((value, twice)) = json::find(value, name) else {
             continue;
         };
-        let Value::Text(text) = value else {
-            return Err(DecodeError::WrongType(REFUSAL[at]));
-        };
-        put(&mut out[at], shown(&text.decode()), REFUSAL[at])?;
+        let text = value.text().ok_or(DecodeError::WrongType(name))?;
+        out[at] = Some(shown(&text));
+        if twice {
+            return Err(DecodeError::Duplicate(name));
+        }
     }
     Ok(())
 }

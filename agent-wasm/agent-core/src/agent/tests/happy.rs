@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::world::{World, config, document, version};
+use super::world::{World, version};
 use crate::code::State;
 use crate::types::Level;
 

@@ -468,7 +468,7 @@ impl World {
             || (state == State::WaitingForJob && self.agent.is_idle());
         let deadline = self.agent.true_deadline();
         assert!(
-            exempt || deadline.is_some(),
+            exempt || deadline != u64::MAX,
             "{state:?} waits without a deadline\n{}",
             self.story()
         );
@@ -986,9 +986,10 @@ fn start_info(
 }
 
 const fn done_token(event: &Event) -> Option<Token> {
-    match event {
-        Event::Done { token, .. } => Some(*token),
-        _ => None,
+    if let Event::Done { token, .. } = event {
+        Some(*token)
+    } else {
+        None
     }
 }
 

@@ -1,0 +1,435 @@
+//! What is done to a file next, and what its end changes: one place for every stage of a job.
+//!
+//! `drive` orders the next operation of one file, if none is under way for it; which file, and how far it may go, is
+//! the business of `stages.rs`. What a look at a target means is in `look.rs`.
+
+use alloc::string::String;
+
+use crate::code::{HostErr, JobEvent, OtaErr, OtadErr, PalStatus};
+use crate::document;
+use crate::jobs::{JobId, Status};
+use crate::settings::Key;
+use crate::types::{Failure, FileId, FileSpec, ImageInfo, Order, Outcome, Version};
+
+use super::job::{FilePhase, Stage};
+use super::lines::{Line, Why};
+use super::ops::Deed;
+use super::table::Cause;
+use super::timer::Timer;
+use super::{Agent, Style};
+
+/// Time before a busy target is asked again, doubled with each try.
+const BUSY_RETRY_MS: u64 = 250;
+
+/// Most tries of a busy target: 250 ms doubled up to the request time-out, so some minutes at the defaults.
+const BUSY_MAX: u32 = 30;
+
+/// The lines of the deeds, in their order.
+const DEED_LINES: [Line; 11] = [
+    Line::Create,
+    Line::Reopen,
+    Line::Close,
+    Line::Install,
+    Line::Activate,
+    Line::Reset,
+    Line::SelfTest,
+    Line::Commit,
+    Line::Reject,
+    Line::State,
+    Line::Abort,
+];
+
+impl Agent {
+    /// Whether nothing can be ordered for a file now.
+    fn is_held_up(&self, id: FileId) -> bool {
+        self.ops.duty(id).is_some() || self.timers.runs(Timer::Retry)
+    }
+
+    /// Orders one operation on a file.
+    pub(super) fn duty(&mut self, id: FileId, deed: Deed) {
+        let order = match deed {
+            Deed::Create => match self.spec(id) {
+                Some(spec) => Order::Create(spec),
+                None => {
+                    // Without the document there is nothing to create from: ask for the job again.
+                    self.asking.describe = true;
+                    return;
+                }
+            },
+            Deed::Reopen => Order::Reopen {
+                job_id: String::from(self.job.text()),
+                file: id,
+            },
+            Deed::Close => Order::Close(id),
+            Deed::Install => Order::Install(id),
+            Deed::Activate => Order::Activate(id),
+            Deed::Reset => Order::Reset(id),
+            Deed::SelfTest => Order::SelfTest(id),
+            Deed::Commit => Order::Commit(id),
+            Deed::Reject => Order::Reject(id),
+            Deed::Abort => Order::Abort(id),
+            Deed::State
+            | Deed::Subscribe
+            | Deed::Unsubscribe
+            | Deed::Ask
+            | Deed::Status
+            | Deed::Progress
+            | Deed::Blocks
+            | Deed::Journal
+            | Deed::Write => Order::State(id),
+        };
+        if let Some(line) = DEED_LINES.get((deed as usize).wrapping_sub(Deed::Create as usize)) {
+            self.note_number(*line, id);
+        }
+        self.order(order, deed, id, 0);
+    }
+
+    fn spec(&self, id: FileId) -> Option<FileSpec> {
+        let document = document::parse_job(&self.job.document).ok()?;
+        let entry = document
+            .files
+            .into_iter()
+            .find(|entry| entry.file_id == id)?;
+        let signature_kind = entry
+            .signature
+            .as_ref()
+            .map_or("", |signature| signature.kind.key());
+        Some(FileSpec {
+            job_id: String::from(self.job.id.as_ref().map(JobId::as_str)?),
+            file_id: id,
+            size: entry.size,
+            block_size: self.job.block_size,
+            file_type: entry.file_type,
+            attributes: entry.attributes,
+            path: entry.path,
+            certificate: entry.certificate,
+            signature_kind: String::from(signature_kind),
+            signature: entry
+                .signature
+                .map(|signature| signature.bytes)
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Orders the next thing that brings a file to where its job goes. Neither a mark nor a restart nor a commit
+    /// happens before the journal says that it may.
+    pub(super) fn drive(&mut self, id: FileId) {
+        if self.is_held_up(id) {
+            return;
+        }
+        let durable = self.is_durable();
+        let stage = self.job.stage;
+        let external = self
+            .settings
+            .target(id)
+            .is_some_and(|target| target.external_test);
+        let Some(file) = self.file(id) else { return };
+        if file.look {
+            self.duty(id, Deed::State);
+            return;
+        }
+        if stage == Stage::Back {
+            self.drive_back(id);
+            return;
+        }
+        let deed = match file.phase {
+            FilePhase::ToDo | FilePhase::Creating => {
+                if stage != Stage::Taken {
+                    file.asked = true;
+                    file.reopen = true;
+                }
+                if !file.asked {
+                    Deed::State
+                } else {
+                    file.phase = FilePhase::Creating;
+                    if file.reopen {
+                        Deed::Reopen
+                    } else {
+                        Deed::Create
+                    }
+                }
+            }
+            FilePhase::Receiving => {
+                // Far behind the download: blocks of a verified file are missing.
+                return self.give_up_file(id, Why::new(PalStatus::FileClose.code(), 0));
+            }
+            FilePhase::Closing => Deed::Close,
+            FilePhase::Verified | FilePhase::Installing => {
+                file.phase = FilePhase::Installing;
+                Deed::Install
+            }
+            FilePhase::Installed if durable => Deed::Activate,
+            FilePhase::Armed if durable => {
+                file.phase = FilePhase::Restarting;
+                self.set_restart_timer();
+                Deed::Reset
+            }
+            FilePhase::Restarting => {
+                if !self.timers.runs(Timer::Restart) {
+                    self.set_restart_timer();
+                }
+                return;
+            }
+            FilePhase::Testing | FilePhase::Committing if !file.tested && !external => {
+                Deed::SelfTest
+            }
+            FilePhase::Testing | FilePhase::Committing if stage == Stage::Commit && durable => {
+                file.phase = FilePhase::Committing;
+                Deed::Commit
+            }
+            FilePhase::Installed
+            | FilePhase::Armed
+            | FilePhase::Testing
+            | FilePhase::Committing
+            | FilePhase::Committed
+            | FilePhase::GoingBack
+            | FilePhase::WentBack
+            | FilePhase::Failed => return,
+        };
+        self.duty(id, deed);
+    }
+
+    fn drive_back(&mut self, id: FileId) {
+        let restarts = self.timers.runs(Timer::Restart);
+        let Some(file) = self.file(id) else { return };
+        // In the middle of a restart nothing can be told to it; its end or its time-out comes.
+        if file.phase == FilePhase::Restarting && restarts {
+            return;
+        }
+        let marked = file.is_marked() || file.phase == FilePhase::GoingBack;
+        file.phase = FilePhase::GoingBack;
+        self.duty(id, if marked { Deed::Reject } else { Deed::Abort });
+    }
+
+    pub(super) fn on_duty_ended(&mut self, id: FileId, deed: Deed, outcome: Outcome) {
+        if let Outcome::Failed(failure) = &outcome {
+            let why = self.hear(failure);
+            self.write_line(Line::DeedFailed, id.into(), &failure.detail);
+            if why.main == HostErr::Busy.code() && self.busy < BUSY_MAX {
+                self.busy += 1;
+                let most = self.settings.number(Key::RequestTimeout);
+                let wait = self
+                    .random
+                    .back_off(BUSY_RETRY_MS.min(most), most, self.busy);
+                self.arm_in(Timer::Retry, wait);
+                return;
+            }
+        }
+        self.busy = 0;
+        match (deed, outcome) {
+            (Deed::State, Outcome::State(state)) => self.on_state(id, Some(state)),
+            (Deed::State, _) => self.on_state(id, None),
+            (Deed::Reopen, Outcome::Held(held)) => self.begin_download(id, Some(&held)),
+            (Deed::Close, Outcome::Verified(info)) => self.on_verified(id, &info),
+            (Deed::Reopen | Deed::Close, Outcome::Nothing) => {
+                self.on_duty_failed(id, deed, wrong_outcome());
+            }
+            (_, Outcome::Nothing) => self.on_duty_done(id, deed),
+            (_, Outcome::Failed(failure)) => {
+                self.on_duty_failed(id, deed, Why::new(failure.main.into(), failure.sub));
+            }
+            // A host that tells something else is not believed.
+            (
+                _,
+                Outcome::Held(_) | Outcome::Verified(_) | Outcome::State(_) | Outcome::Other(_),
+            ) => {
+                self.on_duty_failed(id, deed, wrong_outcome());
+            }
+        }
+    }
+
+    fn on_duty_done(&mut self, id: FileId, deed: Deed) {
+        let stage = self.job.stage;
+        let Some(file) = self.file(id) else { return };
+        let (firmware, image) = (file.firmware, file.image);
+        match deed {
+            Deed::Create => return self.begin_download(id, None),
+            Deed::Install => {
+                file.phase = FilePhase::Installed;
+                if !firmware {
+                    self.tell_file(JobEvent::UpdateComplete, id, image);
+                }
+            }
+            Deed::Activate => file.phase = FilePhase::Armed,
+            // The order is given: from now on the time for the restart runs.
+            Deed::Reset => {
+                if file.phase == FilePhase::Restarting {
+                    self.set_restart_timer();
+                }
+                return;
+            }
+            Deed::SelfTest => {
+                file.tested = true;
+                return;
+            }
+            Deed::Commit if stage == Stage::Commit => file.phase = FilePhase::Committed,
+            Deed::Reject => self.on_back(id),
+            Deed::Abort => {
+                file.phase = FilePhase::WentBack;
+                return;
+            }
+            Deed::Subscribe
+            | Deed::Unsubscribe
+            | Deed::Ask
+            | Deed::Status
+            | Deed::Progress
+            | Deed::Blocks
+            | Deed::Journal
+            | Deed::Write
+            | Deed::Reopen
+            | Deed::Close
+            | Deed::Commit
+            | Deed::State => return,
+        }
+        self.touch_journal();
+    }
+
+    fn on_duty_failed(&mut self, id: FileId, deed: Deed, why: Why) {
+        let stage = self.job.stage;
+        let tested = self.file(id).is_some_and(|file| file.tested);
+        let gone = why.main == HostErr::NotFound.code();
+        let unproved = why.main == HostErr::NotVerified.code();
+        let reads = matches!(deed, Deed::Create | Deed::Reopen);
+        let marks = matches!(deed, Deed::Install | Deed::Activate);
+        let broken = deed == Deed::Close && why.main == PalStatus::FileClose.code();
+        if deed == Deed::Reopen && gone && stage == Stage::Taken {
+            self.create_anew(id);
+        } else if deed == Deed::Reopen && gone {
+            // Verified once and gone now: there is nothing to fetch it from any more.
+            self.give_up_file(id, why);
+        } else if reads {
+            self.fail(Style::Aborted, Cause::JobFailed, why);
+        } else if broken || (marks && unproved) {
+            // Without a proof the file is read and verified again.
+            self.reopen_bounded(id, why);
+        } else if deed == Deed::Abort {
+            // Whether it worked or not: the next job throws away what is left.
+            if let Some(file) = self.file(id) {
+                file.phase = FilePhase::WentBack;
+            }
+        } else if deed == Deed::SelfTest && (tested || stage == Stage::Testing) {
+            // Unless somebody has given the verdict in the meantime.
+            if !tested {
+                self.fail_rejected(why);
+            }
+        } else if stage == Stage::Commit || matches!(deed, Deed::Commit | Deed::Reject) {
+            self.forward_trouble(id, why);
+        } else {
+            self.fail_with_numbers(why);
+        }
+    }
+
+    fn on_verified(&mut self, id: FileId, info: &ImageInfo) {
+        let Some(file) = self.file(id) else { return };
+        file.phase = FilePhase::Verified;
+        file.image = info.version.or(file.image);
+        let (image, old, firmware) = (file.image, file.old, file.firmware);
+        let mut text = info.signer.clone();
+        if let Some(version) = image {
+            text.push_str(", version ");
+            version.push_text(&mut text);
+        }
+        self.write_line(Line::Verified, id.into(), &text);
+        self.touch_journal();
+        if firmware && let (Some(image), Some(old)) = (image, old) {
+            self.check_version(id, image, old);
+        }
+    }
+
+    /// Looks at what the host holds before the file is closed once more; a few times only.
+    fn reopen_bounded(&mut self, id: FileId, why: Why) {
+        if self.tries_are_used_up(id) {
+            self.give_up_file(id, why);
+        } else if let Some(file) = self.file(id) {
+            file.reopen = true;
+            file.phase = FilePhase::ToDo;
+        }
+    }
+
+    pub(super) fn tries_are_used_up(&mut self, id: FileId) -> bool {
+        let attempts = self.settings.number32(Key::UpdateAttempts);
+        self.file(id).is_some_and(|file| {
+            file.tries += 1;
+            file.tries > attempts
+        })
+    }
+
+    /// Once decided, a failure is a reason to look and try again, a few times.
+    pub(super) fn forward_trouble(&mut self, id: FileId, why: Why) {
+        if self.tries_are_used_up(id) {
+            self.give_up_file(id, why);
+        } else if let Some(file) = self.file(id) {
+            file.look = true;
+            let tries = file.tries;
+            self.arm_back_off(Timer::Retry, tries);
+        }
+    }
+
+    /// The tries of a file are used up.
+    pub(super) fn give_up_file(&mut self, id: FileId, why: Why) {
+        self.view.last_error = why;
+        if self.job.stage.is_open() {
+            self.fail_with_numbers(why);
+        } else if let Some(file) = self.file(id) {
+            file.phase = FilePhase::Failed;
+        }
+    }
+
+    /// Refuses the same or a lower version, unless the operator allows it.
+    pub(super) fn check_version(&mut self, id: FileId, new: Version, old: Version) {
+        if self
+            .settings
+            .target(id)
+            .is_some_and(|target| target.allow_downgrade)
+            || new > old
+        {
+            return;
+        }
+        let code = if new == old {
+            OtaErr::SameFirmwareVersion
+        } else {
+            OtaErr::DowngradeNotAllowed
+        };
+        self.fail_rejected(Why::new(code.code(), id));
+    }
+
+    /// An open job ends for this reason; the first one counts.
+    pub(super) fn fail(&mut self, style: Style, cause: Cause, why: Why) {
+        if !self.job.stage.is_open() || self.job.failing.is_some() {
+            return;
+        }
+        let status = match style {
+            Style::Numbers => Status::Failed {
+                main: why.main,
+                sub: why.sub,
+            },
+            Style::Aborted => Status::Aborted { code: why.word() },
+            Style::Rejected => Status::Rejected { code: why.word() },
+        };
+        self.end_with(&status, why);
+        self.job.failing = Some(cause);
+    }
+
+    pub(super) fn fail_with_numbers(&mut self, why: Why) {
+        self.fail(Style::Numbers, Cause::JobFailed, why);
+    }
+
+    pub(super) fn fail_rejected(&mut self, why: Why) {
+        self.fail(Style::Rejected, Cause::JobFailed, why);
+    }
+
+    /// Withdrawn by the service, or given up by the user.
+    pub(super) fn fail_by(&mut self, cause: Cause, why: Why) {
+        self.fail(Style::Aborted, cause, why);
+    }
+
+    /// The verdict of an operator or of the application.
+    pub(super) fn reject_by_order(&mut self, failure: &Failure) {
+        let why = self.hear(failure);
+        self.fail_rejected(why);
+    }
+}
+
+fn wrong_outcome() -> Why {
+    Why::own(OtadErr::Fault, 3)
+}
