@@ -1,10 +1,13 @@
 //! The operator's own programs: reset, health check, version. Argv arrays, never a shell line.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::workers::Reply;
@@ -38,7 +41,24 @@ pub const OUTPUT_MAX_BYTES: usize = 64 * 1024;
 pub trait Commands: Send + Sync {
     /// Start `command` with extra environment; `reply` is called exactly once.
     fn run(&self, command: &Command, environment: &[(String, String)], reply: Reply<CommandEnd>);
+
+    /// As [`run`](Self::run); the command is killed as soon as `cancel` is set or its owner has gone. By default it is
+    /// not: a simulated program ends when the simulation says.
+    fn run_unless(
+        &self,
+        command: &Command,
+        environment: &[(String, String)],
+        cancel: Weak<AtomicBool>,
+        reply: Reply<CommandEnd>,
+    ) {
+        drop(cancel);
+        self.run(command, environment, reply);
+    }
 }
+
+/// How often a running command's cancel flag is looked at, in milliseconds: nobody waits for a command that is no longer
+/// wanted, and a look costs nothing.
+const CANCEL_LOOK_MS: u64 = 100;
 
 /// Bytes of standard error that end up in the log when a program fails.
 const ERROR_MAX_BYTES: usize = 1024;
@@ -49,9 +69,12 @@ const DRAIN_MS: u64 = 100;
 
 /// Runs programs as children of this process.
 ///
-/// Each one leads a process group of its own, which is killed at its deadline. A program that exits in time leaves what
-/// it has started alone, so a restart command may start a service; that service must have its output redirected, as
-/// the pipe ends with the command. Standard input is empty, the environment is inherited.
+/// Each one leads a process group of its own, which is killed at its deadline, when it is cancelled, and when the runtime
+/// or this process ends: the next process starts the command again, and two at once would count each start twice. What
+/// is to outlive that must leave the group (`setsid`), as a service manager's services have. A process that is killed
+/// takes its commands with it, but not what those have started. A program that exits in time leaves what it has started
+/// alone, so a restart command may start a service; that service must have its output redirected, as the pipe ends with
+/// the command. Standard input is empty, the environment is inherited.
 #[derive(Clone, Debug)]
 pub struct TokioCommands(tokio::runtime::Handle);
 
@@ -68,10 +91,32 @@ impl TokioCommands {
 
 impl Commands for TokioCommands {
     fn run(&self, command: &Command, environment: &[(String, String)], reply: Reply<CommandEnd>) {
+        self.spawn(command, environment, None, reply);
+    }
+
+    fn run_unless(
+        &self,
+        command: &Command,
+        environment: &[(String, String)],
+        cancel: Weak<AtomicBool>,
+        reply: Reply<CommandEnd>,
+    ) {
+        self.spawn(command, environment, Some(cancel), reply);
+    }
+}
+
+impl TokioCommands {
+    fn spawn(
+        &self,
+        command: &Command,
+        environment: &[(String, String)],
+        cancel: Option<Weak<AtomicBool>>,
+        reply: Reply<CommandEnd>,
+    ) {
         let (command, environment) = (command.clone(), environment.to_vec());
         // Not joined on purpose: the end comes back through the reply.
         drop(self.0.spawn(async move {
-            let end = run(&command, &environment).await;
+            let end = run(&command, &environment, cancel).await;
             if end.code != Some(0) {
                 let program = command.argv.first().map_or("", String::as_str);
                 tracing::warn!(program, code = end.code, "command failed: {}", end.detail);
@@ -81,7 +126,104 @@ impl Commands for TokioCommands {
     }
 }
 
-async fn run(command: &Command, environment: &[(String, String)]) -> CommandEnd {
+/// Kill every command that this process runs, with all of its group: for a process that ends without ending its runtime.
+pub fn kill_all() {
+    for group in groups().iter() {
+        kill(*group);
+    }
+}
+
+/// The process groups of the commands under way.
+static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn groups() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kill(group: i32) {
+    if let Some(group) = Pid::from_raw(group) {
+        // It may have ended in between.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// The process group of a command under way; dropped before the command has ended, it is killed.
+struct Group(i32);
+
+impl Group {
+    fn of(child: &tokio::process::Child) -> Option<Self> {
+        let id = i32::try_from(child.id()?).ok()?;
+        groups().insert(id);
+        Some(Self(id))
+    }
+
+    /// The command has ended by itself: what it has left behind is meant to stay.
+    fn leave(self) {
+        groups().remove(&self.0);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        kill(self.0);
+        groups().remove(&self.0);
+    }
+}
+
+/// Start a program as the leader of a process group that does not outlive this process.
+fn start(
+    program: &str,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> std::io::Result<tokio::process::Child> {
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let parent = rustix::process::getpid();
+    let tie = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the line above.
+        if rustix::process::getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(rustix::io::Errno::SRCH.into())
+        }
+    };
+    #[expect(
+        unsafe_code,
+        reason = "between fork and exec; both calls are plain system calls and allocate nothing"
+    )]
+    // SAFETY: `tie` makes two system calls, touches no lock and no heap.
+    unsafe {
+        command.pre_exec(tie);
+    }
+    command.spawn()
+}
+
+/// Ends when `cancel` is set or its owner has gone; never without one.
+async fn cancelled(cancel: Option<Weak<AtomicBool>>) {
+    let Some(cancel) = cancel else {
+        return std::future::pending().await;
+    };
+    while cancel
+        .upgrade()
+        .is_some_and(|cancel| !cancel.load(Ordering::Relaxed))
+    {
+        tokio::time::sleep(Duration::from_millis(CANCEL_LOOK_MS)).await;
+    }
+}
+
+async fn run(
+    command: &Command,
+    environment: &[(String, String)],
+    cancel: Option<Weak<AtomicBool>>,
+) -> CommandEnd {
     let failed = |detail: String| CommandEnd {
         code: None,
         stdout: Vec::new(),
@@ -90,18 +232,11 @@ async fn run(command: &Command, environment: &[(String, String)]) -> CommandEnd 
     let Some((program, arguments)) = command.argv.split_first() else {
         return failed("the command is empty".to_owned());
     };
-    let spawned = tokio::process::Command::new(program)
-        .args(arguments)
-        .envs(environment.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn();
-    let mut child = match spawned {
+    let mut child = match start(program, arguments, environment) {
         Ok(child) => child,
         Err(e) => return failed(format!("`{program}` cannot be started: {e}")),
     };
+    let group = Group::of(&child);
     let stdout = child
         .stdout
         .take()
@@ -111,10 +246,17 @@ async fn run(command: &Command, environment: &[(String, String)]) -> CommandEnd 
         .take()
         .map(|pipe| Tail::read(pipe, ERROR_MAX_BYTES));
     let deadline = Duration::from_millis(command.deadline_ms);
-    let status = tokio::time::timeout(deadline, child.wait()).await;
+    let status = tokio::select! {
+        status = tokio::time::timeout(deadline, child.wait()) => status
+            .map_err(|_| format!("not done within {} ms, killed", command.deadline_ms)),
+        () = cancelled(cancel) => Err("cancelled, killed".to_owned()),
+    };
     let mut detail = String::new();
     let code = match status {
         Ok(Ok(status)) => {
+            if let Some(group) = group {
+                group.leave();
+            }
             if let Some(signal) = status.signal() {
                 detail = format!("killed by signal {signal}");
             }
@@ -124,9 +266,11 @@ async fn run(command: &Command, environment: &[(String, String)]) -> CommandEnd 
             detail = format!("`{program}` cannot be waited for: {e}");
             None
         }
-        Err(_) => {
-            kill_group(&mut child).await;
-            detail = format!("not done within {} ms, killed", command.deadline_ms);
+        Err(why) => {
+            drop(group);
+            // After the signal this does not take long; a failure leaves a zombie to the runtime's reaper.
+            drop(child.wait().await);
+            detail = why;
             None
         }
     };
@@ -143,20 +287,6 @@ async fn run(command: &Command, environment: &[(String, String)]) -> CommandEnd 
         stdout,
         detail,
     }
-}
-
-/// Kill the child and what it has started in its process group, and collect the child.
-async fn kill_group(child: &mut tokio::process::Child) {
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(rustix::process::Pid::from_raw);
-    if let Some(group) = group {
-        // It may have ended in between.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-    // After the signal this does not take long; a failure leaves a zombie to the runtime's reaper.
-    drop(child.wait().await);
 }
 
 /// The last line of a program's standard error that says something.
@@ -270,12 +400,74 @@ mod tests {
         assert_eq!(end.code, None);
         assert_eq!(end.detail, "not done within 2000 ms, killed");
         assert_eq!(end.stdout, b"out\n");
-        let pid = std::fs::read_to_string(pid_file).unwrap();
-        let stat = format!("/proc/{}/stat", pid.trim());
-        // It is dead as soon as the kernel gets to it, or a zombie that waits for whoever collects orphans here.
+        wait_for_death(std::fs::read_to_string(pid_file).unwrap().trim());
+    }
+
+    /// Wait until a process is dead, or a zombie that waits for whoever collects orphans here.
+    fn wait_for_death(pid: &str) {
+        let stat = format!("/proc/{pid}/stat");
         while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z")) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// A command that writes the process id of what it has started and waits for it without end, once it has done so.
+    async fn endless(
+        dir: &std::path::Path,
+        cancel: Weak<AtomicBool>,
+    ) -> (String, tokio::sync::oneshot::Receiver<CommandEnd>) {
+        let pid_file = dir.join("pid");
+        let script = format!(
+            "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            pid_file.display()
+        );
+        let command = Command {
+            argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), script],
+            deadline_ms: 1_000_000,
+        };
+        let (reply, end) = tokio::sync::oneshot::channel();
+        let reply = Box::new(|end| drop(reply.send(end)));
+        TokioCommands::current().run_unless(&command, &[], cancel, reply);
+        loop {
+            if let Ok(pid) = std::fs::read_to_string(&pid_file) {
+                return (pid.trim().to_owned(), end);
+            }
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_command_is_killed_with_everything_it_has_started() {
+        let temp = tempfile::tempdir().unwrap();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (pid, end) = endless(temp.path(), Arc::downgrade(&cancel)).await;
+        cancel.store(true, Ordering::Relaxed);
+        let end = end.await.unwrap();
+        assert_eq!((end.code, end.detail.as_str()), (None, "cancelled, killed"));
+        wait_for_death(&pid);
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_owner_has_gone_is_killed() {
+        let temp = tempfile::tempdir().unwrap();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (pid, end) = endless(temp.path(), Arc::downgrade(&cancel)).await;
+        drop(cancel);
+        assert_eq!(end.await.unwrap().code, None);
+        wait_for_death(&pid);
+    }
+
+    #[test]
+    fn a_command_does_not_outlive_its_runtime() {
+        let temp = tempfile::tempdir().unwrap();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (pid, _end) = runtime.block_on(endless(temp.path(), Arc::downgrade(&cancel)));
+        drop(runtime);
+        wait_for_death(&pid);
     }
 
     #[tokio::test]
