@@ -7,9 +7,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, ResourceLimiter, Store, Trap};
+use wasmtime::{Config, ResourceLimiter, Store, Trap, UpdateDeadline};
+
+use crate::agent::text::{FAULT_MAX_BYTES, clean};
 
 pub use self::check::{AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World};
 
@@ -59,7 +62,8 @@ pub enum EngineError {
 pub struct Budget {
     /// Instructions a call may run, by wasmtime's count.
     pub fuel: u64,
-    /// Epoch ticks of [`Budget::TICK_MS`] a call may take: a net under the fuel for a machine that stalls.
+    /// Epoch ticks of [`Budget::TICK_MS`] a call may take: a net under the fuel for a machine that stalls. Time that
+    /// the host spends on storage for the guest comes on top ([`Meter::excuse`]).
     pub ticks: u64,
     /// Linear memory of all modules of the component together, in bytes.
     pub memory_bytes: usize,
@@ -157,6 +161,8 @@ pub struct Meter {
     table_elements: usize,
     refused: Option<GuestFault>,
     host_calls: u32,
+    /// Ticks that were the host's, and were not added to the deadline yet.
+    excused: u64,
 }
 
 impl Meter {
@@ -169,6 +175,7 @@ impl Meter {
             table_elements: 0,
             refused: None,
             host_calls: 0,
+            excused: 0,
         }
     }
 
@@ -182,6 +189,14 @@ impl Meter {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// The host needed so long for something that the guest asked for, such as an fsync of a slow card: it is not the
+    /// guest's time. How often the guest may ask is for whoever lends it to limit.
+    pub fn excuse(&mut self, time: Duration) {
+        let ticks = time.as_millis().div_ceil(u128::from(Budget::TICK_MS));
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+        self.excused = self.excused.saturating_add(ticks);
     }
 
     /// Count a host call; the first line of every import.
@@ -355,6 +370,12 @@ impl Engine {
         let budget = data.meter().budget.clone();
         let mut store = Store::new(&self.inner, data);
         store.limiter(|data| data.meter());
+        store.epoch_deadline_callback(|mut store| {
+            Ok(match std::mem::take(&mut store.data_mut().meter().excused) {
+                0 => UpdateDeadline::Interrupt,
+                ticks => UpdateDeadline::Continue(ticks),
+            })
+        });
         store.set_hostcall_fuel(budget.hostcall_bytes);
         store.set_max_component_handles(budget.handles);
         store
@@ -372,6 +393,7 @@ impl Engine {
         let meter = store.data_mut().meter();
         meter.host_calls = 0;
         meter.refused = None;
+        meter.excused = 0;
         let (fuel, ticks) = (meter.budget.fuel, meter.budget.ticks);
         store
             .set_fuel(fuel)
@@ -403,10 +425,10 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
             ms: meter.budget.ticks * Budget::TICK_MS,
         },
         // A guest that got no memory panics next; the reason is worth more than the panic.
-        Some(_) | None => meter
-            .refused
-            .take()
-            .unwrap_or_else(|| GuestFault::Trapped(format!("{error:#}"))),
+        Some(_) | None => meter.refused.take().unwrap_or_else(|| {
+            // It names the guest's functions, and those are called what the guest likes.
+            GuestFault::Trapped(clean(&format!("{error:#}"), FAULT_MAX_BYTES))
+        }),
     }
 }
 

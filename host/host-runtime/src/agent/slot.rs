@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::text::{FAULT_MAX_BYTES, clean};
 use super::{
     AgentBuild, AgentInstance, AgentStatus, Context, Event, Outside, StartInfo, Turn, Wait,
 };
@@ -135,7 +136,8 @@ impl AgentSlot {
                 StartEnd::Started
             }
             Ok((Err(failure), _)) => {
-                self.last_error = Some(format!("the agent refused to start: {failure}"));
+                let words = clean(&failure.to_string(), FAULT_MAX_BYTES);
+                self.last_error = Some(format!("the agent refused to start: {words}"));
                 StartEnd::Refused(failure)
             }
             Err(fault) => {
@@ -348,6 +350,8 @@ impl AgentSlot {
         } else {
             AgentLife::Broken
         };
+        // A trap names the guest's functions, and those are called what the guest likes.
+        let what = clean(what, FAULT_MAX_BYTES);
         let text = format!("the agent broke in `{call}`: {what}");
         let (device, strikes) = (&self.device, self.strikes);
         if pause == 0 {

@@ -1,5 +1,8 @@
 //! Text from a guest: cut, one line, without control characters.
 
+/// Most bytes that the log shows of why a guest broke: the chain and the innermost functions of a trap.
+pub(crate) const FAULT_MAX_BYTES: usize = 1024;
+
 /// `text` with control characters replaced and at most `max` bytes, cut at a character.
 pub(crate) fn clean(text: &str, max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max));
