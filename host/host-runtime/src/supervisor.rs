@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::agent::text::clean;
 use crate::agent::{Command, Context};
 use crate::device::{Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 use crate::events::{EventRing, StoredEvent};
@@ -37,8 +38,8 @@ use crate::mailbox::{Input, Mailbox};
 use crate::ports::clock::Clock;
 use crate::ports::transport::Transport;
 use crate::ports::workers::Wake;
-use crate::status::DeviceStatus;
-use crate::types::{Failure, FileId, code};
+use crate::status::{AgentLife, DeviceStatus};
+use crate::types::{DETAIL_MAX_BYTES, Failure, FileId, code};
 
 /// Questions that may wait for a device; a status page with some watchers asks a few a second.
 const REQUESTS_MAX: usize = 64;
@@ -108,9 +109,15 @@ impl PendingDevice {
             notify: self.notify,
             inbox,
             restart: restart_out,
+            end: end_out.clone(),
+        };
+        let watched = Watched {
+            name: self.name.clone(),
+            mailbox: mailbox.clone(),
+            events: events.clone(),
             end: end_out,
         };
-        tokio::spawn(task.run());
+        tokio::spawn(watched.watch(tokio::spawn(task.run())));
         Ok(DeviceHandle {
             name: self.name.into(),
             mailbox,
@@ -237,6 +244,43 @@ impl DeviceHandle {
                 ..DeviceStatus::default()
             },
         }
+    }
+}
+
+/// What outlives a device's task, to say how it ended if it could not say so itself.
+struct Watched {
+    name: String,
+    mailbox: Mailbox,
+    events: EventRing,
+    end: watch::Sender<Option<Box<DeviceStatus>>>,
+}
+
+impl Watched {
+    async fn watch(self, task: tokio::task::JoinHandle<()>) {
+        let Err(error) = task.await else { return };
+        let why = if error.is_panic() {
+            let panic = error.into_panic();
+            let words = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            clean(words.unwrap_or("no words"), DETAIL_MAX_BYTES)
+        } else {
+            error.to_string()
+        };
+        let text = format!(
+            "the device's task broke: {why}; its update goes on when this process is started again"
+        );
+        tracing::error!(device = %self.name, "{text}");
+        self.mailbox.close();
+        self.events.end();
+        let mut status = DeviceStatus {
+            device: self.name,
+            last_error: Some(text),
+            ..DeviceStatus::default()
+        };
+        status.agent.life = AgentLife::Broken;
+        self.end.send_replace(Some(Box::new(status)));
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::agent::{AgentStatus, ApplicationEvent, Event, Turn};
+use crate::engine::GuestFault;
 use crate::ports::clock::SystemClock;
 use crate::ports::workers::BlockingPool;
 use crate::testing::{
@@ -175,4 +176,38 @@ async fn an_agent_that_refuses_to_start_starts_no_device() {
     });
     let error = pending.start(Box::new(Wire::default())).unwrap_err();
     assert!(matches!(error, DeviceError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_device_whose_task_panics_has_ended_and_says_why() {
+    let (device, strings, _) = start();
+    strings.lock().unwrap().react = Box::new(|_, _| panic!("block 17 of 16"));
+    let events = device.events();
+    device.mailbox().send(Input::Allowance(1));
+    let status = device.stopped().await;
+    assert_eq!(status.device, "gateway-7");
+    assert_eq!(status.agent.life, AgentLife::Broken);
+    let error = status.last_error.clone().unwrap();
+    assert!(error.contains("block 17 of 16"), "{error}");
+    // Nobody waits for it any more.
+    assert_eq!(device.status().await, status);
+    assert_eq!(events.wait_after(0, 1).await, []);
+    let failure = device.command(Command::Suspend).await.unwrap_err();
+    assert_eq!(failure.detail, "the device has ended");
+}
+
+#[tokio::test]
+async fn why_an_agent_broke_is_told_in_one_line_of_bounded_length() {
+    let (device, strings, _) = start();
+    strings.lock().unwrap().react = Box::new(|_, _| {
+        let words = format!("in `a\nERROR b\x1b[2J`{}", "x".repeat(300_000));
+        Err(GuestFault::Trapped(words))
+    });
+    let failure = device.command(Command::Suspend).await.unwrap_err();
+    let error = device.status().await.last_error.unwrap();
+    for text in [&error, &failure.detail] {
+        assert!(text.contains("in `a"), "{text}");
+        assert!(text.len() < 1200, "{} bytes", text.len());
+    }
+    assert!(!error.contains(char::is_control), "{error}");
 }
