@@ -259,12 +259,13 @@ impl Counters {
     /// What the agent counted, what waits for it, and what the host dropped before the agent saw it.
     #[must_use]
     pub fn new(agent: &AgentStatus, waiting: u64, host_dropped: u64) -> Self {
-        let queued = agent.received + waiting;
+        // A guest's numbers may be anything.
+        let queued = agent.received.saturating_add(waiting);
         Self {
-            received: queued + host_dropped,
+            received: queued.saturating_add(host_dropped),
             queued,
             processed: agent.processed,
-            dropped: agent.dropped + host_dropped,
+            dropped: agent.dropped.saturating_add(host_dropped),
         }
     }
 }
@@ -301,6 +302,20 @@ mod tests {
             dropped: 8,
         };
         assert_eq!(counters, wanted);
+    }
+
+    #[test]
+    fn a_counter_of_the_agent_that_cannot_be_is_no_overflow() {
+        let agent = AgentStatus {
+            received: u64::MAX,
+            dropped: u64::MAX,
+            ..AgentStatus::default()
+        };
+        let counters = Counters::new(&agent, 1, 5);
+        assert_eq!(
+            [counters.received, counters.queued, counters.dropped],
+            [u64::MAX; 3]
+        );
     }
 
     #[test]
