@@ -144,16 +144,16 @@ mod tests {
 
     #[test]
     fn work_that_has_not_ended_keeps_the_lock() {
-        #[derive(Default)]
-        struct Held(Mutex<Vec<Work>>);
-        impl Workers for Arc<Held> {
+        #[derive(Clone, Default)]
+        struct Held(Arc<Mutex<Vec<Work>>>);
+        impl Workers for Held {
             fn run(&self, work: Work) {
                 self.0.lock().unwrap().push(work);
             }
         }
         let dir = tempfile::tempdir().unwrap();
-        let held: Arc<Held> = Arc::default();
-        let workers = Keeping::new(Arc::clone(&held), take(dir.path()).unwrap());
+        let held = Held::default();
+        let workers = Keeping::new(held.clone(), take(dir.path()).unwrap());
         workers.run(Box::new(|| {}));
         drop(workers);
         assert_eq!(take(dir.path()).unwrap_err().exit, Exit::Retry);
