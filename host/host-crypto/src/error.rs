@@ -133,11 +133,21 @@ pub enum TrustError {
         #[source]
         source: std::io::Error,
     },
-    /// Anybody may put a certificate there.
-    #[error("trust directory or file {} may be written by everybody; chmod o-w it", path.display())]
+    /// Others may put a certificate there.
+    #[error("trust directory or file {} may be written by its group or by everybody (mode {mode:04o}); chmod go-w it", path.display())]
     Writable {
         /// The path.
         path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Somebody else may put a certificate there.
+    #[error("trust directory or file {} belongs to uid {owner}; chown it to root or to otad's user", path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
     },
     /// A file of the directory cannot be read.
     #[error("certificate file {} cannot be read", path.display())]

@@ -470,17 +470,22 @@ fn one_bad_file_refuses_the_directory_and_is_named() {
 }
 
 #[test]
-fn a_directory_or_file_that_everybody_may_write_is_refused() {
+fn a_directory_or_file_that_others_may_write_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let file = path.join("good.pem");
     fs::write(&file, OPENSSL_P256).unwrap();
-    for (victim, mode) in [(file.as_path(), 0o646), (path, 0o757)] {
+    for (victim, mode) in [
+        (file.as_path(), 0o646),
+        (file.as_path(), 0o664),
+        (path, 0o757),
+        (path, 0o775),
+    ] {
         let before = fs::metadata(victim).unwrap().permissions();
         fs::set_permissions(victim, fs::Permissions::from_mode(mode)).unwrap();
         assert!(matches!(
             TrustStore::load(path),
-            Err(TrustError::Writable { path }) if path == victim
+            Err(TrustError::Writable { path, .. }) if path == victim
         ));
         fs::set_permissions(victim, before).unwrap();
     }

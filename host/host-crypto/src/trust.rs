@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl TrustStore {
             path: directory.to_owned(),
             source,
         };
-        check_mode(directory, &fs::metadata(directory).map_err(unreadable)?)?;
+        check_access(directory, &fs::metadata(directory).map_err(unreadable)?)?;
         let mut paths = Vec::new();
         for item in fs::read_dir(directory).map_err(unreadable)? {
             let path = item.map_err(unreadable)?.path();
@@ -339,12 +340,24 @@ fn check_validity(certificate: &Certificate, now: u64) -> Result<(), VerifyError
     Ok(())
 }
 
-/// Whoever may write the store decides what runs on the gateway.
-fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), TrustError> {
-    const OTHERS_MAY_WRITE: u32 = 0o002;
-    if metadata.mode() & OTHERS_MAY_WRITE != 0 {
+/// Whoever may write the store decides what runs on the gateway: root and otad's own user, nobody else.
+fn check_access(path: &Path, metadata: &fs::Metadata) -> Result<(), TrustError> {
+    let own = rustix::process::geteuid().as_raw();
+    check_rights(path, metadata.mode(), metadata.uid(), own)
+}
+
+fn check_rights(path: &Path, mode: u32, owner: u32, own: u32) -> Result<(), TrustError> {
+    const OTHERS_MAY_WRITE: u32 = 0o022;
+    if owner != 0 && owner != own {
+        return Err(TrustError::Foreign {
+            path: path.to_owned(),
+            owner,
+        });
+    }
+    if mode & OTHERS_MAY_WRITE != 0 {
         return Err(TrustError::Writable {
             path: path.to_owned(),
+            mode: mode & 0o7777,
         });
     }
     Ok(())
@@ -355,16 +368,28 @@ fn read(path: &Path) -> Result<String, TrustError> {
         path: path.to_owned(),
         source,
     };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    check_mode(path, &metadata)?;
+    // What was checked is what is read: one open for both.
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    check_access(path, &metadata)?;
+    let limit = |found| TrustError::Limit {
+        what: format!("bytes of certificate file {}", path.display()),
+        found,
+        max: FILE_MAX_BYTES,
+    };
     if metadata.len() > FILE_MAX_BYTES {
-        return Err(TrustError::Limit {
-            what: format!("bytes of certificate file {}", path.display()),
-            found: metadata.len(),
-            max: FILE_MAX_BYTES,
-        });
+        return Err(limit(metadata.len()));
     }
-    fs::read_to_string(path).map_err(unreadable)
+    let mut text = String::new();
+    let read = file
+        .take(FILE_MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)? as u64;
+    // It has grown meanwhile, or is no regular file.
+    if read > FILE_MAX_BYTES {
+        return Err(limit(read));
+    }
+    Ok(text)
 }
 
 /// A label comes from a job document: cut, and without control characters.
@@ -375,4 +400,27 @@ fn printable(label: &str) -> String {
         .take(CHARS_MAX)
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_own_user_may_own_what_is_trusted_and_nobody_else_may_write_it() {
+        let rows = [
+            (0o755, 1000, "taken"),
+            (0o600, 0, "taken"),
+            (0o775, 1000, "mode 0775"),
+            (0o646, 0, "mode 0646"),
+            (0o600, 1001, "belongs to uid 1001"),
+        ];
+        for (mode, owner, words) in rows {
+            let said = match check_rights(Path::new("/etc/otad/trust"), mode, owner, 1000) {
+                Ok(()) => "taken".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert!(said.contains(words), "{mode:o} of {owner}: {said}");
+        }
+    }
 }
