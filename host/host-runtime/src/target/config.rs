@@ -163,6 +163,12 @@ pub struct Limits {
     pub pending_writes_max: usize,
     /// Operations of kind `state` that may wait their turn.
     pub waiting_states_max: usize,
+    /// Time between two looks whether a target that was reset has restarted: a launcher hashes the image before it
+    /// starts it, so the end of the operator's command says little.
+    pub restart_poll_ms: u64,
+    /// Longest time that an armed target counts as not restarted yet, and that a refused image may still run after the
+    /// reset. Less than half of the agent's default deadline for a restart, so that another attempt fits in.
+    pub restart_wait_ms: u64,
     /// Longest time that written blocks stay unsynced while others arrive slowly.
     pub sync_after_ms: u64,
     /// Digests of verified images kept for the launcher, beside the committed one.
@@ -180,6 +186,8 @@ impl Default for Limits {
             strikes_max: 3,
             pending_writes_max: 512,
             waiting_states_max: 4,
+            restart_poll_ms: 200,
+            restart_wait_ms: 2 * 60 * 1000,
             sync_after_ms: 1000,
             verified_images_max: 8,
         }

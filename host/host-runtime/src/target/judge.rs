@@ -11,7 +11,7 @@ use crate::types::{Failure, ImageInfo, Outcome, TargetState, code};
 const UNKNOWN: u8 = 0;
 const PENDING: u8 = 1;
 const VALID: u8 = 2;
-const ARMED: u8 = 4;
+pub(super) const ARMED: u8 = 4;
 const FOREIGN: u8 = 5;
 
 impl Target {

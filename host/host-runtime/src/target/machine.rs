@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::config::{TargetConfig, TargetPorts, VersionReader};
+use super::judge::ARMED;
 use super::layout::{Layout, Piece};
 use super::map::{BlockMap, Grid};
 use super::names::{BLOCK_MAP, state_name};
 use super::record::{self, Phase, StoredBlob, TargetRecord, TransferRecord};
 use super::regions::{Account, Regions, Staged};
-use super::script::{Kind, Op, Running, Stage, script};
+use super::script::{Kind, Op, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
 use super::work::{Inbox, Promise, Report};
 use super::write::{Sync, Write};
@@ -51,6 +52,8 @@ pub(super) struct Target {
     pub(super) waiting: VecDeque<Token>,
     pub(super) writes: VecDeque<Write>,
     pub(super) sync: Sync,
+    /// The host has reset the target, and nobody was told that it has restarted.
+    pub(super) restart: Option<Restart>,
     /// The staged file has grown or was verified since the last step.
     pub(super) data: bool,
     pub(super) last_state: Option<TargetState>,
@@ -122,6 +125,7 @@ impl Target {
             waiting: VecDeque::new(),
             writes: VecDeque::new(),
             sync: Sync::default(),
+            restart: None,
             data: false,
             last_state: None,
             events: VecDeque::new(),
@@ -161,6 +165,7 @@ impl Target {
         self.advance(now_ms);
         self.pump(now_ms);
         self.sync_by_time(now_ms);
+        self.watch(now_ms);
         self.tell_read_back(now_ms);
     }
 
@@ -170,10 +175,13 @@ impl Target {
         let op = self.op.as_ref().and_then(|op| match &op.running {
             Running::Duty(_, run) => Some(run.wake_at(limits)),
             Running::Report(Stage::ReadBack, _) => op.progress_at.map(|at| at + PROGRESS_MS),
+            Running::Pause(_, at) => Some(*at),
             Running::Nothing | Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
         });
         let events = (!self.events.is_empty()).then_some(0);
-        [op, self.write_wake_at(), self.sync_wake_at(), events]
+        let watch = self.restart.filter(|_| self.op.is_none());
+        let watch = watch.map(|restart| restart.next_at);
+        [op, self.write_wake_at(), self.sync_wake_at(), watch, events]
             .into_iter()
             .flatten()
             .min()
@@ -246,7 +254,7 @@ impl Target {
                 Ok(true)
             }
             Running::Report(stage, id) => match op.report.take() {
-                Some(report) => self.on_report(op, stage, report).map(|()| true),
+                Some(report) => self.on_report(now_ms, op, stage, report).map(|()| true),
                 None => {
                     op.running = Running::Report(stage, id);
                     Ok(false)
@@ -265,6 +273,11 @@ impl Target {
                 op.running = Running::ProcessEnd;
                 Ok(false)
             }
+            Running::Pause(stage, at) if now_ms < at => {
+                op.running = Running::Pause(stage, at);
+                Ok(false)
+            }
+            Running::Pause(stage, _) => self.enter(now_ms, op, stage).map(|()| true),
         }
     }
 
@@ -272,7 +285,7 @@ impl Target {
     fn end(&mut self, now_ms: u64, op: Op, outcome: Outcome) {
         self.regions.set_record(false);
         match &outcome {
-            Outcome::Failed(failure) => tracing::info!(
+            Outcome::Failed(failure) if op.kind != Kind::Watch => tracing::info!(
                 device = %self.device, target = %self.config.name,
                 operation = op.kind.name(), "failed: {failure}"
             ),
@@ -283,6 +296,7 @@ impl Target {
         }
         match op.token {
             Some(token) => self.events.push_back(TargetEvent::Done { token, outcome }),
+            None if op.kind == Kind::Watch => self.watched(now_ms, op.state, &outcome),
             None => {
                 if let Outcome::Failed(failure) = outcome {
                     self.fail_writes(&failure);
@@ -297,6 +311,36 @@ impl Target {
             self.plugin.drop_instance();
         }
         self.pump(now_ms);
+    }
+
+    /// Look whether a target that was reset has restarted.
+    fn watch(&mut self, now_ms: u64) {
+        let due = self
+            .restart
+            .is_some_and(|restart| now_ms >= restart.next_at);
+        if due && self.op.is_none() && self.writes.is_empty() {
+            self.begin(now_ms, None, Kind::Watch);
+        }
+    }
+
+    /// A look has ended. As long as the image is only marked, the launcher or the bootloader has not come to it. A
+    /// target that cannot be reached is in the middle of its restart; a plugin that breaks says nothing at all.
+    fn watched(&mut self, now_ms: u64, state: Option<TargetState>, outcome: &Outcome) {
+        let Some(mut restart) = self.restart.take() else {
+            return;
+        };
+        let waits = match outcome {
+            Outcome::Failed(failure) => failure.main != code::PLUGIN_FAILED,
+            _ => state.is_some_and(|state| state.code == ARMED),
+        };
+        if waits && now_ms < restart.until {
+            let next_at = now_ms.saturating_add(self.config.limits.restart_poll_ms);
+            restart.next_at = next_at.min(restart.until);
+            self.restart = Some(restart);
+            return;
+        }
+        self.events
+            .push_back(TargetEvent::Restarted(self.config.file_id));
     }
 
     /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one.

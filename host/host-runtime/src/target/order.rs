@@ -216,6 +216,10 @@ impl Target {
     }
 
     fn start(&mut self, now_ms: u64, token: Token, kind: Kind) -> Started {
+        if !matches!(kind, Kind::State | Kind::Reopen | Kind::SelfTest) {
+            // Whatever the last reset was for is over.
+            self.restart = None;
+        }
         self.begin(now_ms, Some(token), kind);
         self.started(token)
     }
@@ -306,7 +310,11 @@ impl Target {
             .map_err(|e| refused(&e))
     }
 
-    fn check_idle(&self) -> Result<(), Failure> {
+    /// Whether nothing is under way that was asked for.
+    fn check_idle(&mut self) -> Result<(), Failure> {
+        if self.op.as_ref().is_some_and(|op| op.kind == Kind::Watch) {
+            self.cancel_op(false);
+        }
         let busy = match &self.op {
             Some(op) => op.kind.name(),
             None if !self.writes.is_empty() => "write-block",

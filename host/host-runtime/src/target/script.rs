@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Commit,
     Reject,
     State,
+    /// Look whether the target has restarted; nobody asked.
+    Watch,
     Abort,
 }
 
@@ -48,6 +50,7 @@ impl Kind {
             Self::Commit => "commit",
             Self::Reject => "reject",
             Self::State => "state",
+            Self::Watch => "watch",
             Self::Abort => "abort",
         }
     }
@@ -60,7 +63,8 @@ impl Kind {
             | Self::Close
             | Self::Install
             | Self::SelfTest
-            | Self::State => true,
+            | Self::State
+            | Self::Watch => true,
             Self::Create(_)
             | Self::Activate(_)
             | Self::Reset
@@ -221,6 +225,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             S::Look,
         ]),
         Kind::State => stages.extend([S::Open, S::TryAttach, S::Ask, S::Judge, S::VersionCommand]),
+        Kind::Watch => stages.extend([S::Open, S::TryAttach, S::Ask]),
         Kind::Abort => stages.extend([S::TryOpen, S::Discard, S::Forget, S::Clean]),
     }
     stages
@@ -239,6 +244,17 @@ pub(super) enum Running {
     Report(Stage, u64),
     /// The end of this process.
     ProcessEnd,
+    /// The time at which the stage is begun.
+    Pause(Stage, u64),
+}
+
+/// A target that the host has reset, until it is seen to have restarted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restart {
+    /// When to look next.
+    pub(super) next_at: u64,
+    /// When to tell that it has restarted, whatever it says.
+    pub(super) until: u64,
 }
 
 /// An operation under way.
@@ -264,8 +280,8 @@ pub(super) struct Op {
     pub(super) examined: Option<ExaminedImage>,
     /// Storage of a transfer that was thrown away.
     pub(super) leftover: Layout,
-    /// The host has reset the target for this `reject`.
-    pub(super) was_reset: bool,
+    /// When the host began to reset the target for this `reject`.
+    pub(super) reset_at: Option<u64>,
 }
 
 impl Op {
@@ -285,7 +301,7 @@ impl Op {
             state: None,
             examined: None,
             leftover: Layout::default(),
-            was_reset: false,
+            reset_at: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::image::{self, Glance};
 use super::machine::Target;
 use super::map::BlockMap;
 use super::record::{self, Phase};
-use super::script::{Kind, Op, Running, Stage, Verb};
+use super::script::{Kind, Op, Restart, Running, Stage, Verb};
 use super::work::{self, Flush, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, capability};
 use crate::ports::commands::{Command, CommandEnd};
@@ -124,7 +124,7 @@ impl Target {
                     Err(reason) => Err(self.plugin.strike(&reason)),
                 }
             }
-            Ok(Duty::Finished(answer)) => self.on_answer(op, stage, answer),
+            Ok(Duty::Finished(answer)) => self.on_answer(now_ms, op, stage, answer),
             Err(failure) => Err(failure),
         };
         match (stage, ended) {
@@ -137,7 +137,13 @@ impl Target {
         }
     }
 
-    fn on_answer(&mut self, op: &mut Op, stage: Stage, answer: Answer) -> Result<(), Failure> {
+    fn on_answer(
+        &mut self,
+        now_ms: u64,
+        op: &mut Op,
+        stage: Stage,
+        answer: Answer,
+    ) -> Result<(), Failure> {
         match (stage, answer) {
             (Stage::Attach | Stage::TryAttach, Answer::Nothing) => self.attached(),
             (Stage::Discard, _) => Ok(()),
@@ -165,16 +171,25 @@ impl Target {
                 Ok(())
             }
             (Stage::Plugin(Verb::Reject), Answer::HostResets) => {
-                if op.was_reset {
+                let Some(reset_at) = op.reset_at else {
+                    op.reset_at = Some(now_ms);
+                    op.stages.push_front(Stage::Plugin(Verb::Reject));
+                    op.stages.push_front(Stage::HostReset);
+                    return Ok(());
+                };
+                let limits = &self.config.limits;
+                let waited = now_ms.saturating_sub(reset_at);
+                if waited >= limits.restart_wait_ms {
                     return Err(Failure::new(
                         REJECT_FAILED,
                         0,
-                        "the new image still runs after the target was restarted",
+                        format!(
+                            "the new image still runs {} s after the target was restarted",
+                            waited / 1000
+                        ),
                     ));
                 }
-                op.was_reset = true;
-                op.stages.push_front(Stage::Plugin(Verb::Reject));
-                op.stages.push_front(Stage::HostReset);
+                op.running = Running::Pause(stage, now_ms.saturating_add(limits.restart_poll_ms));
                 Ok(())
             }
             (
@@ -200,6 +215,7 @@ impl Target {
     /// What was started elsewhere is over.
     pub(super) fn on_report(
         &mut self,
+        now_ms: u64,
         op: &mut Op,
         stage: Stage,
         report: Report,
@@ -222,7 +238,7 @@ impl Target {
                 op.read_back = Some(end?);
                 Ok(())
             }
-            Report::Command(end) => self.on_command(op, stage, end),
+            Report::Command(end) => self.on_command(now_ms, op, stage, end),
             Report::Synced(_, end) => end,
             Report::Lost => Err(Failure::new(
                 code::STORAGE,
@@ -235,7 +251,7 @@ impl Target {
     fn open_plugin(&mut self, op: &Op) -> Result<(), Failure> {
         match op.kind {
             // Each begins anew, or only asks.
-            Kind::Create(_) | Kind::Abort | Kind::State => {}
+            Kind::Create(_) | Kind::Abort | Kind::State | Kind::Watch => {}
             Kind::Reopen
             | Kind::Revive
             | Kind::Close
@@ -458,7 +474,13 @@ impl Target {
         );
     }
 
-    fn on_command(&mut self, op: &mut Op, stage: Stage, end: CommandEnd) -> Result<(), Failure> {
+    fn on_command(
+        &mut self,
+        now_ms: u64,
+        op: &mut Op,
+        stage: Stage,
+        end: CommandEnd,
+    ) -> Result<(), Failure> {
         let why = match end.code {
             Some(code) => format!("exited with {code}"),
             None => end.detail.clone(),
@@ -469,8 +491,15 @@ impl Target {
             .unwrap_or_default();
         match stage {
             Stage::HostReset if end.code == Some(0) => {
-                if op.kind == Kind::Reset {
-                    op.after.push(TargetEvent::Restarted(self.config.file_id));
+                match op.reset_at.as_mut() {
+                    // The time counts from the end of the command, which has a limit of its own.
+                    Some(reset_at) => *reset_at = now_ms,
+                    None => {
+                        self.restart = Some(Restart {
+                            next_at: now_ms,
+                            until: now_ms.saturating_add(self.config.limits.restart_wait_ms),
+                        });
+                    }
                 }
                 Ok(())
             }

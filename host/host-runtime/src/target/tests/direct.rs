@@ -554,3 +554,104 @@ fn the_first_image_of_a_target_counts_as_committed_and_its_slot_is_kept() {
     assert_eq!(main_of(&end), code::PLUGIN_FAILED);
     assert!(verified_record::contains(&*world.state, "gateway", "app", &[1; 32]).unwrap());
 }
+
+/// A world in which the operator's restart command returns long before the launcher has started anything.
+fn slow_launcher() -> World {
+    let world = restartable(false);
+    world.programs.on_reset(|| {});
+    world
+}
+
+fn launch(world: &World) {
+    let record = Record::decode(&world.record.contents());
+    world.truth.lock().unwrap().boot(record);
+}
+
+fn restarts(world: &World) -> usize {
+    let told = |e: &&TargetEvent| matches!(e, TargetEvent::Restarted(_));
+    world.events.iter().filter(told).count()
+}
+
+#[test]
+fn a_restart_is_told_when_the_target_is_no_longer_armed_and_not_when_the_command_ends() {
+    let mut world = slow_launcher();
+    world.deliver("job-1", &World::image(500, 2));
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(world.activate(), Outcome::Nothing);
+    assert_eq!(world.reset(), Outcome::Nothing);
+    for _ in 0..20 {
+        let wake = world.poll().unwrap();
+        let limits = Limits::default();
+        assert!(wake <= world.now() + limits.restart_poll_ms);
+        world.turn_clock(wake.saturating_sub(world.now()));
+    }
+    assert_eq!(restarts(&world), 0, "it is still armed");
+    assert_eq!(world.state_now().code, 4, "and may be asked meanwhile");
+    launch(&world);
+    world.turn_clock(Limits::default().restart_poll_ms);
+    for _ in 0..5 {
+        world.poll();
+    }
+    assert_eq!(restarts(&world), 1);
+    assert_eq!(world.poll(), None, "nobody looks any more");
+    assert_eq!(world.programs.ran.lock().unwrap().len(), 1);
+    assert_eq!(world.state_now().code, 1);
+    assert_eq!(world.commit(), Outcome::Nothing);
+}
+
+#[test]
+fn a_target_that_stays_armed_or_silent_is_told_as_restarted_in_the_end() {
+    let unreachable = Failure::new(0xd4, 0, "silent");
+    for silent in [false, true] {
+        let mut world = slow_launcher();
+        world.deliver("job-1", &World::image(500, 2));
+        assert_eq!(world.install(), Outcome::Nothing);
+        assert_eq!(world.activate(), Outcome::Nothing);
+        assert_eq!(world.reset(), Outcome::Nothing);
+        if silent {
+            world.truth.lock().unwrap().state = Some(Err(unreachable.clone()));
+        }
+        let began = world.now();
+        while let Some(wake) = world.poll() {
+            world.turn_clock(wake.saturating_sub(world.now()));
+        }
+        assert_eq!(restarts(&world), 1, "{silent}");
+        assert_eq!(world.now() - began, Limits::default().restart_wait_ms);
+    }
+}
+
+#[test]
+fn a_reject_waits_until_the_old_image_runs_and_restarts_once() {
+    let mut world = slow_launcher();
+    world.deliver("job-1", &World::image(500, 2));
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(world.activate(), Outcome::Nothing);
+    launch(&world);
+    let started = world.start(|t, now, token| t.reject(now, token, FILE));
+    let Started::Pending(token) = started else {
+        panic!("{started:?}");
+    };
+    for _ in 0..20 {
+        let wake = world.poll().unwrap();
+        world.turn_clock(wake.saturating_sub(world.now()));
+    }
+    assert_eq!(world.ended(token), None);
+    launch(&world);
+    assert_eq!(world.finish(token), Outcome::Nothing);
+    assert_eq!(world.phase(), "rejected");
+    assert_eq!(world.programs.ran.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_target_that_is_watched_can_be_rejected_at_once() {
+    let mut world = slow_launcher();
+    world.deliver("job-1", &World::image(500, 2));
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(world.activate(), Outcome::Nothing);
+    assert_eq!(world.reset(), Outcome::Nothing);
+    world.truth.lock().unwrap().steps.insert("state", 1000);
+    world.poll();
+    world.truth.lock().unwrap().steps.clear();
+    assert_eq!(world.reject(), Outcome::Nothing);
+    assert_eq!(restarts(&world), 0);
+}
