@@ -131,6 +131,11 @@ impl Target {
             // The script goes on without: the transfer is thrown away in any case, or is not what was asked about.
             (Stage::Discard | Stage::TryAttach | Stage::Look, Err(failure)) => {
                 tracing::warn!(target = %self.config.name, "{stage:?}: {failure}");
+                let more = stage != Stage::Look && op.kind != Kind::Abort;
+                if more && !self.plugin.is_open() {
+                    // It broke on the transfer; what follows needs an instance, without it.
+                    return self.open_plugin(op);
+                }
                 Ok(())
             }
             (_, ended) => ended,
@@ -250,17 +255,20 @@ impl Target {
 
     fn open_plugin(&mut self, op: &Op) -> Result<(), Failure> {
         match op.kind {
-            // Each begins anew, or only asks.
-            Kind::Create(_) | Kind::Abort | Kind::State | Kind::Watch => {}
+            // Each begins anew, or only asks, or is a way out of a test: with an image that is marked there must be one.
+            Kind::Create(_)
+            | Kind::Abort
+            | Kind::State
+            | Kind::Watch
+            | Kind::Reset
+            | Kind::Commit
+            | Kind::Reject => {}
             Kind::Reopen
             | Kind::Revive
             | Kind::Close
             | Kind::Install
             | Kind::Activate(_)
-            | Kind::Reset
-            | Kind::SelfTest
-            | Kind::Commit
-            | Kind::Reject => self.plugin.check_strikes()?,
+            | Kind::SelfTest => self.plugin.check_strikes()?,
         }
         let blob = self.blob();
         self.plugin.open(blob.as_ref())

@@ -2,9 +2,9 @@
 //! next attempt is a fresh one.
 
 use super::double::{Fault, SLOT_B};
-use super::world::{FILE, Setup, World, main_of};
+use super::world::{FILE, Setup, World, command, main_of};
 use crate::plugin::{Answer, ExaminedImage, WakeOn};
-use crate::target::{Limits, SYNC_BYTES};
+use crate::target::{Limits, ResetPolicy, SYNC_BYTES};
 use crate::types::{Failure, Outcome, Started, code};
 
 const ENOSPC: i32 = 28;
@@ -605,4 +605,64 @@ fn a_close_that_was_given_up_may_have_gone_through() {
     assert_eq!(world.finish(reopen), Outcome::Held(vec![0b1111]));
     assert_eq!(world.phase(), "closed");
     assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_plugin_that_broke_too_often_can_still_be_reset_committed_and_rejected() {
+    for commits in [true, false] {
+        let (mut world, _) = before("self-test");
+        world.setup.reset = Some(ResetPolicy::Command(command("reset")));
+        world.restart();
+        let fault = Fault::Trap(Limits::default().strikes_max);
+        world
+            .truth
+            .lock()
+            .unwrap()
+            .faults
+            .insert("self-test", fault);
+        for _ in 0..Limits::default().strikes_max {
+            assert_eq!(main_of(&world.self_test()), code::PLUGIN_FAILED);
+        }
+        assert_eq!(
+            main_of(&world.self_test()),
+            code::PLUGIN_FAILED,
+            "struck out"
+        );
+        assert_eq!(main_of(&world.abort()), code::BUSY);
+        if commits {
+            assert_eq!(world.reset(), Outcome::Nothing);
+            assert_eq!(world.commit(), Outcome::Nothing);
+            assert_eq!(world.phase(), "committed");
+        } else {
+            assert_eq!(world.reject(), Outcome::Nothing);
+            assert_eq!(world.phase(), "rejected");
+        }
+        world.deliver_and_start("job-2", &World::image(300, 3));
+    }
+}
+
+#[test]
+fn a_plugin_that_breaks_in_reopen_is_asked_without_the_transfer_and_struck_once() {
+    let (mut world, _) = before("self-test");
+    world.restart();
+    let fault = Fault::Trap(1);
+    world.truth.lock().unwrap().faults.insert("reopen", fault);
+    let state = world.state_now();
+    assert_eq!((state.code, state.runs_new), (1, None));
+    let fault = Fault::Trap(1);
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("self-test", fault);
+    let Outcome::Failed(failure) = world.self_test() else {
+        panic!("it passed");
+    };
+    assert_eq!(failure.sub, 2, "one strike for reopen, one for this");
+    world.setup.reset = Some(ResetPolicy::Command(command("reset")));
+    world.restart();
+    let fault = Fault::Trap(100);
+    world.truth.lock().unwrap().faults.insert("reopen", fault);
+    assert_eq!(world.reject(), Outcome::Nothing);
 }
