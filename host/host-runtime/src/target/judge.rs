@@ -75,6 +75,15 @@ impl Target {
         }
         let stayed = match state.runs_new {
             Some(runs_new) => runs_new && state.code == VALID,
+            // Valid may be the old image as well, and the plugin was not asked about the new one.
+            None if phase == Phase::Committing
+                && state.code == VALID
+                && !self.plugin.is_attached() =>
+            {
+                return refuse(
+                    "a commit was begun, and the plugin did not take its transfer back to say whether it holds; try again or reject it",
+                );
+            }
             None => phase == Phase::Committing && state.code == VALID,
         };
         if stayed {

@@ -419,3 +419,28 @@ fn an_unknown_file_id_is_a_failure_everywhere() {
         code::BAD_ARGUMENT
     );
 }
+
+#[test]
+fn a_plugin_that_did_not_take_the_transfer_back_does_not_decide_about_its_commit() {
+    let mut world = World::direct();
+    let image = World::image(500, 2);
+    world.deliver_and_start("job-1", &image);
+    // The commit is written down and fails; then the new image goes down and the old one is back.
+    let failure = Failure::new(0xec, 0, "not now");
+    let fault = Fault::Fail(1, failure);
+    world.truth.lock().unwrap().faults.insert("commit", fault);
+    assert!(matches!(world.commit(), Outcome::Failed(_)));
+    assert_eq!(world.phase(), "committing");
+    world.truth.lock().unwrap().state = Some(Ok(TargetState {
+        code: 2,
+        running: None,
+        runs_new: None,
+    }));
+    world.restart();
+    let failure = Failure::new(code::STORAGE, 5, "one bad read");
+    let fault = Fault::Fail(1, failure);
+    world.truth.lock().unwrap().faults.insert("reopen", fault);
+    let end = world.create("job-2", &World::image(600, 3));
+    assert_eq!(main_of(&end), code::BAD_IMAGE_STATE);
+    assert_eq!(world.phase(), "committing", "nothing was settled");
+}
