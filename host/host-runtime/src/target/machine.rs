@@ -217,6 +217,10 @@ impl Target {
         loop {
             self.collect(now_ms);
             let Some(mut op) = self.op.take() else {
+                if self.is_writing() {
+                    // The plugin is in the middle of a block: one duty at a time.
+                    return;
+                }
                 let Some(token) = self.waiting.pop_front() else {
                     return;
                 };

@@ -121,6 +121,10 @@ impl Target {
             if self.op.is_some() || self.writes.is_empty() {
                 return;
             }
+            if !self.waiting.is_empty() && !self.is_writing() {
+                // Between two blocks; the rest goes on after the answer.
+                return self.advance(now_ms);
+            }
             let began = self.writes.front().is_some_and(|w| w.runs.is_some());
             if !began && self.must_wait_for_sync() {
                 return;
@@ -434,6 +438,11 @@ impl Target {
         Some(duty.wake_at(&self.config.limits))
     }
 
+    /// Whether the plugin is in the middle of a block.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writes.front().is_some_and(|w| w.duty.is_some())
+    }
+
     /// Take a write; it is tried at once.
     pub(super) fn queue_write(&mut self, now_ms: u64, write: Write) -> Result<(), Failure> {
         let max = self.config.limits.pending_writes_max;
@@ -468,7 +477,7 @@ impl Target {
 
     /// Cancel all writes that wait; `true` if one had begun a duty.
     pub(super) fn cancel_writes(&mut self) -> bool {
-        let began = self.writes.front().is_some_and(|w| w.duty.is_some());
+        let began = self.is_writing();
         while let Some(write) = self.writes.pop_front() {
             self.tell_cancelled(Some(write.token));
         }

@@ -666,3 +666,34 @@ fn a_plugin_that_breaks_in_reopen_is_asked_without_the_transfer_and_struck_once(
     world.truth.lock().unwrap().faults.insert("reopen", fault);
     assert_eq!(world.reject(), Outcome::Nothing);
 }
+
+#[test]
+fn a_state_waits_for_the_end_of_a_block_and_not_for_all_of_them() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.create("job-1", &image);
+    world.truth.lock().unwrap().steps.insert("write-block", 40);
+    let mut writes = Vec::new();
+    for index in 0..4usize {
+        let data = image[index * 1024..][..1024].to_vec();
+        let at = index as u64 * 1024;
+        match world.start(|t, now, token| t.write_block(now, token, FILE, at, data)) {
+            Started::Pending(token) => writes.push(token),
+            Started::Done(end) => panic!("{end:?}"),
+        }
+    }
+    world.poll();
+    world.calls();
+    let Started::Pending(state) = world.start(|t, now, token| t.state(now, token, FILE)) else {
+        panic!("in the middle of a block");
+    };
+    assert!(matches!(world.finish(state), Outcome::State(_)));
+    let calls = world.calls();
+    let asked = calls.iter().position(|call| call == "state").unwrap();
+    let before = |verb: &str| calls[..asked].iter().filter(|c| *c == verb).count();
+    assert_eq!(before("write-block"), 0, "{calls:?}");
+    assert!(before("step") < 40, "the rest of the block: {calls:?}");
+    for token in writes {
+        assert_eq!(world.finish(token), Outcome::Nothing);
+    }
+}
