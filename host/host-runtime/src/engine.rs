@@ -371,10 +371,12 @@ impl Engine {
         let mut store = Store::new(&self.inner, data);
         store.limiter(|data| data.meter());
         store.epoch_deadline_callback(|mut store| {
-            Ok(match std::mem::take(&mut store.data_mut().meter().excused) {
-                0 => UpdateDeadline::Interrupt,
-                ticks => UpdateDeadline::Continue(ticks),
-            })
+            Ok(
+                match std::mem::take(&mut store.data_mut().meter().excused) {
+                    0 => UpdateDeadline::Interrupt,
+                    ticks => UpdateDeadline::Continue(ticks),
+                },
+            )
         });
         store.set_hostcall_fuel(budget.hostcall_bytes);
         store.set_max_component_handles(budget.handles);

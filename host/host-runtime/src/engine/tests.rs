@@ -26,7 +26,8 @@ const SMALL: Budget = Budget {
     ..Budget::AGENT
 };
 
-struct Data(Meter);
+/// A meter, how long the host takes for a `ping`, and whether that is excused.
+struct Data(Meter, std::time::Duration, bool);
 
 impl Metered for Data {
     fn meter(&mut self) -> &mut Meter {
@@ -102,12 +103,23 @@ impl Instance {
         let mut linker = engine.linker::<Data>();
         let mut host = linker.instance("test:unit/host@0.1.0").unwrap();
         host.func_wrap("ping", |mut store, (): ()| {
-            store.data_mut().meter().host_call()
+            let Data(meter, time, excused) = store.data_mut();
+            let (time, excused) = (*time, *excused);
+            meter.host_call()?;
+            if time.is_zero() {
+                return Ok(());
+            }
+            let began = std::time::Instant::now();
+            std::thread::sleep(time);
+            if excused {
+                meter.excuse(began.elapsed());
+            }
+            Ok(())
         })
         .unwrap();
         host.func_wrap("take", |_, (_bytes,): (Vec<u8>,)| Ok(()))
             .unwrap();
-        let mut store = engine.store(Data(Meter::new(budget)));
+        let mut store = engine.store(Data(Meter::new(budget), Default::default(), false));
         let instance = engine
             .call(&mut store, |store| {
                 linker.instantiate(store, &loaded.component)
@@ -163,6 +175,24 @@ fn an_endless_loop_with_fuel_left_is_ended_by_the_clock() {
     let mut guest = Instance::new(&engine(), &guest(1), budget);
     let fault = guest.call::<_, ()>("spin", ()).unwrap_err();
     assert_eq!(fault, GuestFault::TooSlow { ms: 20 });
+}
+
+#[test]
+fn time_that_the_host_spends_for_a_guest_is_not_the_guest_s() {
+    let budget = Budget { ticks: 30, ..SMALL };
+    let host_time = std::time::Duration::from_millis(60);
+    // Ten calls of 60 ms are twice the deadline: excused they end at the eleventh call, else at the clock.
+    for excused in [true, false] {
+        let mut guest = Instance::new(&engine(), &guest(1), budget.clone());
+        let data = guest.store.data_mut();
+        (data.1, data.2) = (host_time, excused);
+        let fault = guest.call::<_, ()>("flood", ()).unwrap_err();
+        let expected = match excused {
+            true => GuestFault::TooManyHostCalls { max: 10 },
+            false => GuestFault::TooSlow { ms: 300 },
+        };
+        assert_eq!(fault, expected);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that the target was not granted is refused before an instance is made. Nothing is decided here.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
@@ -44,6 +45,18 @@ impl Metered for Inside {
 }
 
 impl Inside {
+    /// Let the host touch storage for the guest; how long that takes is not the guest's fault. Bytes and syncs are
+    /// counted by what is lent.
+    fn storage<R>(
+        &mut self,
+        call: impl FnOnce() -> Result<R, Failure>,
+    ) -> Result<R, wit_types::Failure> {
+        let began = Instant::now();
+        let end = call();
+        self.meter.excuse(began.elapsed());
+        end.map_err(convert::failure_out)
+    }
+
     /// What is lent, one host call later.
     fn lent(&mut self) -> wasmtime::Result<&Lent> {
         self.meter.host_call()?;
@@ -301,10 +314,11 @@ impl wit_block_device::Host for Inside {
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
         let device = self.lent()?.block_device.clone();
-        let end = device
-            .ok_or_else(not_granted)
-            .and_then(|device| device.read_at(region, offset, length));
-        Ok(end.map_err(convert::failure_out))
+        Ok(self.storage(|| {
+            device
+                .ok_or_else(not_granted)?
+                .read_at(region, offset, length)
+        }))
     }
 
     fn write_at(
@@ -314,10 +328,11 @@ impl wit_block_device::Host for Inside {
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
         let device = self.lent()?.block_device.clone();
-        let end = device
-            .ok_or_else(not_granted)
-            .and_then(|device| device.write_at(region, offset, &data));
-        Ok(end.map_err(convert::failure_out))
+        Ok(self.storage(|| {
+            device
+                .ok_or_else(not_granted)?
+                .write_at(region, offset, &data)
+        }))
     }
 
     fn erase(
@@ -327,18 +342,16 @@ impl wit_block_device::Host for Inside {
         length: u64,
     ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
         let device = self.lent()?.block_device.clone();
-        let end = device
-            .ok_or_else(not_granted)
-            .and_then(|device| device.erase(region, offset, length));
-        Ok(end.map_err(convert::failure_out))
+        Ok(self.storage(|| {
+            device
+                .ok_or_else(not_granted)?
+                .erase(region, offset, length)
+        }))
     }
 
     fn sync(&mut self, region: u32) -> wasmtime::Result<Result<(), wit_types::Failure>> {
         let device = self.lent()?.block_device.clone();
-        let end = device
-            .ok_or_else(not_granted)
-            .and_then(|device| device.sync(region));
-        Ok(end.map_err(convert::failure_out))
+        Ok(self.storage(|| device.ok_or_else(not_granted)?.sync(region)))
     }
 }
 
@@ -358,10 +371,7 @@ impl wit_staged_image::Host for Inside {
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
         let staged = self.lent()?.staged_image.clone();
-        let end = staged
-            .ok_or_else(not_granted)
-            .and_then(|staged| staged.read_at(offset, length));
-        Ok(end.map_err(convert::failure_out))
+        Ok(self.storage(|| staged.ok_or_else(not_granted)?.read_at(offset, length)))
     }
 }
 

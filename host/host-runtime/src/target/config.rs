@@ -27,6 +27,8 @@ pub mod limit {
     pub const PLUGIN_CALL_BYTES: u32 = 0x13;
     /// [`Limits::strikes_max`](super::Limits::strikes_max).
     pub const STRIKES: u32 = 0x14;
+    /// [`Limits::call_syncs_max`](super::Limits::call_syncs_max).
+    pub const PLUGIN_CALL_SYNCS: u32 = 0x15;
 }
 
 /// One target of a device.
@@ -150,6 +152,9 @@ pub struct Limits {
     /// Bytes that a plugin may really read, write or erase through lent storage in one call, after which it gets 0xd1:
     /// the budget twice over for each of reading and writing, and never less than a largest write with its read-back.
     pub call_bytes_max: u64,
+    /// Times that a plugin may make lent storage durable in one call: an fsync takes seconds on a bad card, and its time
+    /// is the host's. A record in two copies needs one a copy; twice that.
+    pub call_syncs_max: u32,
     /// Steps in one poll of a target, so that the others of the device get their turn.
     pub steps_per_poll: u32,
     /// Steps without any progress in `done` after which a duty counts as hung, whatever the clock says.
@@ -180,6 +185,7 @@ impl Default for Limits {
         Self {
             step_budget_bytes: 64 * 1024,
             call_bytes_max: 512 * 1024,
+            call_syncs_max: 4,
             steps_per_poll: 16,
             idle_steps_max: 100_000,
             duty_stall_ms: 10 * 60 * 1000,

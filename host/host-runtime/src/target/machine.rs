@@ -86,7 +86,10 @@ impl Target {
             );
         }
         let mut config = config;
-        let account = Arc::new(Account::new(config.limits.call_bytes_max));
+        let account = Arc::new(Account::new(
+            config.limits.call_bytes_max,
+            config.limits.call_syncs_max,
+        ));
         let regions = Arc::new(Regions::new(
             std::mem::take(&mut config.regions),
             Arc::clone(&account),

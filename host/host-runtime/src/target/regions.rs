@@ -9,7 +9,7 @@
 //!
 //! Refused writes end with 0xdc and change nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{RegionConfig, RegionKind, limit};
@@ -23,23 +23,49 @@ use crate::types::{Failure, code};
 /// Most extents of one file: a slot is one; a file spread over flash banks a few.
 const EXTENTS_MAX: usize = 64;
 
-/// Bytes that a plugin has moved in the call under way.
+/// What a plugin may still move and make durable in the call under way.
 pub(super) struct Account {
     left: AtomicU64,
     max: u64,
+    syncs: AtomicU32,
+    syncs_max: u32,
 }
 
 impl Account {
-    pub(super) fn new(max: u64) -> Self {
+    pub(super) fn new(max: u64, syncs_max: u32) -> Self {
         Self {
             left: AtomicU64::new(max),
             max,
+            syncs: AtomicU32::new(syncs_max),
+            syncs_max,
         }
     }
 
     /// A call begins.
     pub(super) fn begin_call(&self) {
         self.left.store(self.max, Ordering::Relaxed);
+        self.syncs.store(self.syncs_max, Ordering::Relaxed);
+    }
+
+    /// A call begins in which the plugin has nothing to make durable.
+    pub(super) fn no_syncs(&self) {
+        self.syncs.store(0, Ordering::Relaxed);
+    }
+
+    fn spend_sync(&self) -> Result<(), Failure> {
+        let left = self.syncs.load(Ordering::Relaxed);
+        let rest = left.checked_sub(1).ok_or_else(|| {
+            Failure::new(
+                code::LIMIT,
+                limit::PLUGIN_CALL_SYNCS,
+                format!(
+                    "a call may sync {} times, and not at all in write-block, where the host does",
+                    self.syncs_max
+                ),
+            )
+        })?;
+        self.syncs.store(rest, Ordering::Relaxed);
+        Ok(())
     }
 
     fn spend(&self, bytes: u64) -> Result<(), Failure> {
@@ -350,6 +376,7 @@ impl BlockDevice for Regions {
 
     fn sync(&self, region: u32) -> Result<(), Failure> {
         let config = self.place(region, 0, 0)?;
+        self.account.spend_sync()?;
         config
             .storage
             .sync()

@@ -21,6 +21,8 @@ pub(super) struct PluginSlot {
     /// The instance knows the transfer: it was given `create` or `reopen`.
     attached: bool,
     strikes: u32,
+    /// The call under way is one of `write-block`.
+    writes: bool,
 }
 
 impl PluginSlot {
@@ -42,6 +44,7 @@ impl PluginSlot {
             instance: None,
             attached: false,
             strikes: 0,
+            writes: false,
         }
     }
 
@@ -129,6 +132,17 @@ impl PluginSlot {
         opened
     }
 
+    /// Call the instance within `write-block`, where making data durable is the host's.
+    pub(super) fn call_to_write<R>(
+        &mut self,
+        call: impl FnOnce(&mut dyn Plugin) -> Result<R, PluginError>,
+    ) -> Result<R, Failure> {
+        self.writes = true;
+        let end = self.call(call);
+        self.writes = false;
+        end
+    }
+
     /// Call the instance; one that breaks is dropped and struck.
     pub(super) fn call<R>(
         &mut self,
@@ -138,6 +152,9 @@ impl PluginSlot {
             return Err(self.strike("there is no instance"));
         };
         self.account.begin_call();
+        if self.writes {
+            self.account.no_syncs();
+        }
         match call(&mut **instance) {
             Ok(answer) => Ok(answer),
             Err(PluginError::Failed(failure)) => Err(sane(failure)),

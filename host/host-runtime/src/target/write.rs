@@ -194,7 +194,8 @@ impl Target {
                 None => {
                     let at = write.offset + piece.start as u64;
                     let data = &write.data[piece];
-                    self.plugin.call(|plugin| plugin.write_block(at, data))?
+                    self.plugin
+                        .call_to_write(|plugin| plugin.write_block(at, data))?
                 }
                 Some(run) if steps == 0 || !run.due(now_ms, false, &limits) => {
                     write.duty = Some(run);
@@ -203,7 +204,7 @@ impl Target {
                 Some(mut run) => {
                     steps -= 1;
                     let budget = limits.step_budget_bytes;
-                    let answer = self.plugin.call(|plugin| plugin.step(budget))?;
+                    let answer = self.plugin.call_to_write(|plugin| plugin.step(budget))?;
                     if let Duty::Working { done, total, wake } = answer {
                         run.stepped(now_ms, (done, total), wake, &limits)
                             .map_err(|reason| self.plugin.strike(&reason))?;

@@ -46,6 +46,9 @@ pub(super) struct Truth {
     pub(super) extents: Option<Vec<Extent>>,
     /// Before each of these verbs, write to these places (region, offset) and remember what came of it.
     pub(super) scribble: BTreeMap<&'static str, (u32, u64)>,
+    /// Before this verb, sync until it is refused, and remember what came of it.
+    pub(super) syncs: Option<&'static str>,
+    pub(super) synced: Vec<Result<(), Failure>>,
     pub(super) scribbled: Vec<(&'static str, Result<(), Failure>)>,
     /// The slot that runs.
     pub(super) running: u8,
@@ -257,6 +260,17 @@ impl Double {
     }
 
     fn scribble(&mut self, verb: &'static str) {
+        if self.truth.lock().unwrap().syncs == Some(verb) {
+            let device = self.lent.block_device.clone().unwrap();
+            for _ in 0..100 {
+                let end = device.sync(SLOT_A);
+                let over = end.is_err();
+                self.truth.lock().unwrap().synced.push(end);
+                if over {
+                    break;
+                }
+            }
+        }
         let place = self.truth.lock().unwrap().scribble.get(verb).copied();
         if let Some((region, offset)) = place {
             let device = self.lent.block_device.clone().unwrap();

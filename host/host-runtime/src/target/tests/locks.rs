@@ -207,3 +207,33 @@ fn a_plugin_that_moves_too_much_in_one_call_is_stopped() {
         (code::LIMIT, crate::target::limit::PLUGIN_CALL_BYTES)
     );
 }
+
+#[test]
+fn a_plugin_syncs_a_few_times_in_a_call_and_never_while_it_writes_blocks() {
+    let mut world = World::direct();
+    let image = World::image(500, 2);
+    let may = crate::target::Limits::default().call_syncs_max;
+    for (verb, allowed) in [("create", may), ("write-block", 0), ("activate", may - 1)] {
+        world.truth.lock().unwrap().syncs = Some(verb);
+        match verb {
+            "create" => assert_eq!(world.create("job-1", &image), Outcome::Nothing),
+            "write-block" => {
+                world.write_all(&image);
+                assert!(matches!(world.close(), Outcome::Verified(_)));
+                assert_eq!(world.install(), Outcome::Nothing);
+            }
+            _ => assert!(
+                matches!(world.activate(), Outcome::Failed(_)),
+                "its own sync was too much"
+            ),
+        }
+        let mut truth = world.truth.lock().unwrap();
+        let ends = std::mem::take(&mut truth.synced);
+        let passed = ends.iter().filter(|end| end.is_ok()).count();
+        if verb != "activate" {
+            assert_eq!(passed, allowed as usize, "{verb}");
+        }
+        let last = ends.last().unwrap().clone().unwrap_err();
+        assert_eq!(last.main, code::LIMIT);
+    }
+}
