@@ -147,8 +147,9 @@ impl Target {
         self.record.transfer.as_ref().map(|t| t.phase)
     }
 
-    /// Begin an operation.
-    pub(super) fn begin(&mut self, now_ms: u64, token: Option<Token>, kind: Kind) {
+    /// Take an operation; the next [`Target::poll`] drives it. Whoever asks is a guest in the middle of a call: neither a
+    /// plugin nor a disk may take its time.
+    pub(super) fn begin(&mut self, token: Option<Token>, kind: Kind) {
         tracing::debug!(
             device = %self.device, target = %self.config.name,
             operation = kind.name(), "begins"
@@ -159,7 +160,6 @@ impl Target {
             self.config.version_from == VersionReader::Plugin,
         );
         self.op = Some(Op::new(kind, token, stages));
-        self.advance(now_ms);
     }
 
     /// Everything that can be done now.
@@ -179,7 +179,9 @@ impl Target {
             Running::Duty(_, run) => Some(run.wake_at(limits)),
             Running::Report(Stage::ReadBack, _) => op.progress_at.map(|at| at + PROGRESS_MS),
             Running::Pause(_, at) => Some(*at),
-            Running::Nothing | Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
+            // It was begun, and nothing of it was done.
+            Running::Nothing => Some(0),
+            Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
         });
         let events = (!self.events.is_empty()).then_some(0);
         let watch = self.restart.filter(|_| self.op.is_none());
@@ -227,8 +229,8 @@ impl Target {
                 let Some(token) = self.waiting.pop_front() else {
                     return;
                 };
-                self.begin(now_ms, Some(token), Kind::State);
-                return;
+                self.begin(Some(token), Kind::State);
+                continue;
             };
             let moved = self.turn(now_ms, &mut op, &mut steps);
             match moved {
@@ -326,7 +328,8 @@ impl Target {
             .restart
             .is_some_and(|restart| now_ms >= restart.next_at);
         if due && self.op.is_none() && self.writes.is_empty() {
-            self.begin(now_ms, None, Kind::Watch);
+            self.begin(None, Kind::Watch);
+            self.advance(now_ms);
         }
     }
 

@@ -4,7 +4,8 @@
 //! map of held blocks, owns the locks on lent storage, reads back, hashes and verifies, and drives the plugins' duties
 //! step by step. Nothing here reads a clock, spawns or waits: time comes as a value, long work goes through
 //! [`Workers`](crate::ports::workers::Workers) and [`Commands`](crate::ports::commands::Commands), and ends come out of
-//! [`Targets::poll`]. Not here: jobs, phases, order over several targets; that is the agent's.
+//! [`Targets::poll`]. What the agent asks for is checked in its call and begun in the next poll; only a block is
+//! tried at once. Not here: jobs, phases, order over several targets; that is the agent's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,13 +193,13 @@ impl Targets {
     }
 
     /// `pal.create`.
-    pub fn create(&mut self, now_ms: u64, token: Token, spec: FileSpec) -> Started {
-        self.with(spec.file_id, |target| target.create(now_ms, token, spec))
+    pub fn create(&mut self, _now_ms: u64, token: Token, spec: FileSpec) -> Started {
+        self.with(spec.file_id, |target| target.create(token, spec))
     }
 
     /// `pal.reopen`.
-    pub fn reopen(&mut self, now_ms: u64, token: Token, job_id: &str, file: FileId) -> Started {
-        self.with(file, |target| target.reopen(now_ms, token, job_id))
+    pub fn reopen(&mut self, _now_ms: u64, token: Token, job_id: &str, file: FileId) -> Started {
+        self.with(file, |target| target.reopen(token, job_id))
     }
 
     /// `pal.write-block`.
@@ -216,8 +217,8 @@ impl Targets {
     }
 
     /// `pal.close`.
-    pub fn close(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.close(now_ms, token))
+    pub fn close(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.close(token))
     }
 
     /// `pal.verified`.
@@ -232,43 +233,43 @@ impl Targets {
     }
 
     /// `pal.install`.
-    pub fn install(&mut self, now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
-        self.with(image.file, |target| target.install(now_ms, token, image))
+    pub fn install(&mut self, _now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+        self.with(image.file, |target| target.install(token, image))
     }
 
     /// `pal.activate`.
-    pub fn activate(&mut self, now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
-        self.with(image.file, |target| target.activate(now_ms, token, image))
+    pub fn activate(&mut self, _now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+        self.with(image.file, |target| target.activate(token, image))
     }
 
     /// `pal.reset`.
-    pub fn reset(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.reset(now_ms, token))
+    pub fn reset(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.reset(token))
     }
 
     /// `pal.self-test`.
-    pub fn self_test(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.self_test(now_ms, token))
+    pub fn self_test(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.self_test(token))
     }
 
     /// `pal.commit`.
-    pub fn commit(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.commit(now_ms, token))
+    pub fn commit(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.commit(token))
     }
 
     /// `pal.reject`. It also ends a self-test that is under way.
-    pub fn reject(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.reject(now_ms, token))
+    pub fn reject(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.reject(token))
     }
 
     /// `pal.state`.
-    pub fn state(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.state(now_ms, token))
+    pub fn state(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.state(token))
     }
 
     /// `pal.abort`.
-    pub fn abort(&mut self, now_ms: u64, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.abort(now_ms, token))
+    pub fn abort(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+        self.with(file, |target| target.abort(token))
     }
 
     /// Drive what is under way and collect what ended; returns when to call again at the latest (and whenever

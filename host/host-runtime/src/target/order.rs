@@ -25,16 +25,16 @@ const SIGNATURE_MAX_BYTES: usize = 512;
 const TEXT_MAX_BYTES: usize = 512;
 
 impl Target {
-    pub(super) fn create(&mut self, now_ms: u64, token: Token, spec: FileSpec) -> Started {
+    pub(super) fn create(&mut self, token: Token, spec: FileSpec) -> Started {
         if let Err(failure) = self.check_spec(&spec).and_then(|()| self.check_idle()) {
             return refuse(failure);
         }
         // Of the transfer that is thrown away.
         self.cancel_writes();
-        self.start(now_ms, token, Kind::Create(Box::new(spec)))
+        self.start(token, Kind::Create(Box::new(spec)))
     }
 
-    pub(super) fn reopen(&mut self, now_ms: u64, token: Token, job_id: &str) -> Started {
+    pub(super) fn reopen(&mut self, token: Token, job_id: &str) -> Started {
         let named =
             self.record.transfer.as_ref().filter(|transfer| {
                 transfer.spec.job_id == job_id && transfer.phase != Phase::Creating
@@ -59,7 +59,7 @@ impl Target {
         if let Err(failure) = self.check_idle() {
             return refuse(failure);
         }
-        self.start(now_ms, token, Kind::Reopen)
+        self.start(token, Kind::Reopen)
     }
 
     pub(super) fn write_block(
@@ -82,9 +82,9 @@ impl Target {
         }
     }
 
-    pub(super) fn close(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn close(&mut self, token: Token) -> Started {
         match self.check_idle().and_then(|()| self.check_complete()) {
-            Ok(()) => self.start(now_ms, token, Kind::Close),
+            Ok(()) => self.start(token, Kind::Close),
             Err(failure) => refuse(failure),
         }
     }
@@ -102,14 +102,14 @@ impl Target {
         })
     }
 
-    pub(super) fn install(&mut self, now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+    pub(super) fn install(&mut self, token: Token, image: &VerifiedRef) -> Started {
         match self.check_idle().and_then(|()| self.check_proof(image)) {
-            Ok(()) => self.start(now_ms, token, Kind::Install),
+            Ok(()) => self.start(token, Kind::Install),
             Err(failure) => refuse(failure),
         }
     }
 
-    pub(super) fn activate(&mut self, now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+    pub(super) fn activate(&mut self, token: Token, image: &VerifiedRef) -> Started {
         let end = self
             .check_idle()
             .and_then(|()| self.check_proof(image))
@@ -119,43 +119,43 @@ impl Target {
                 })
             });
         match end {
-            Ok(()) => self.start(now_ms, token, Kind::Activate(image.info().sha256)),
+            Ok(()) => self.start(token, Kind::Activate(image.info().sha256)),
             Err(failure) => refuse(failure),
         }
     }
 
-    pub(super) fn reset(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn reset(&mut self, token: Token) -> Started {
         match self.check_idle() {
-            Ok(()) => self.start(now_ms, token, Kind::Reset),
+            Ok(()) => self.start(token, Kind::Reset),
             Err(failure) => refuse(failure),
         }
     }
 
-    pub(super) fn self_test(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn self_test(&mut self, token: Token) -> Started {
         let end = self.check_idle().and_then(|()| {
             self.check_phase("self-test", |phase| {
                 phase >= Phase::Activating && phase < Phase::Rejecting
             })
         });
         match end {
-            Ok(()) => self.start(now_ms, token, Kind::SelfTest),
+            Ok(()) => self.start(token, Kind::SelfTest),
             Err(failure) => refuse(failure),
         }
     }
 
-    pub(super) fn commit(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn commit(&mut self, token: Token) -> Started {
         let end = self.check_idle().and_then(|()| {
             self.check_phase("commit", |phase| {
                 phase >= Phase::Activating && phase < Phase::Rejecting
             })
         });
         match end {
-            Ok(()) => self.start(now_ms, token, Kind::Commit),
+            Ok(()) => self.start(token, Kind::Commit),
             Err(failure) => refuse(failure),
         }
     }
 
-    pub(super) fn reject(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn reject(&mut self, token: Token) -> Started {
         if self.phase() == Some(Phase::Committed) {
             return refuse(Failure::new(
                 code::BAD_IMAGE_STATE,
@@ -172,14 +172,14 @@ impl Target {
             self.cancel_op(false);
         }
         match self.check_idle() {
-            Ok(()) => self.start(now_ms, token, Kind::Reject),
+            Ok(()) => self.start(token, Kind::Reject),
             Err(failure) => refuse(failure),
         }
     }
 
-    pub(super) fn state(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn state(&mut self, token: Token) -> Started {
         if self.op.is_none() && self.writes.is_empty() {
-            return self.start(now_ms, token, Kind::State);
+            return self.start(token, Kind::State);
         }
         let max = self.config.limits.waiting_states_max;
         if self.waiting.len() >= max {
@@ -193,7 +193,7 @@ impl Target {
         Started::Pending(token)
     }
 
-    pub(super) fn abort(&mut self, now_ms: u64, token: Token) -> Started {
+    pub(super) fn abort(&mut self, token: Token) -> Started {
         if let Some(phase) = self.phase().filter(|phase| phase.in_test()) {
             return refuse(Failure::new(
                 code::BUSY,
@@ -212,15 +212,15 @@ impl Target {
         if self.record.transfer.is_none() && !self.plugin.is_open() && self.outstanding() == 0 {
             return Started::Done(Outcome::Nothing);
         }
-        self.start(now_ms, token, Kind::Abort)
+        self.start(token, Kind::Abort)
     }
 
-    fn start(&mut self, now_ms: u64, token: Token, kind: Kind) -> Started {
+    fn start(&mut self, token: Token, kind: Kind) -> Started {
         if !matches!(kind, Kind::State | Kind::Reopen | Kind::SelfTest) {
             // Whatever the last reset was for is over.
             self.restart = None;
         }
-        self.begin(now_ms, Some(token), kind);
+        self.begin(Some(token), kind);
         self.started(token)
     }
 

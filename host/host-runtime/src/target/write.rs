@@ -23,6 +23,10 @@ use crate::types::{Failure, Outcome, Token, code};
 /// Most bytes of one write (`wit/agent/pal.wit`).
 pub(super) const WRITE_MAX_BYTES: usize = 131_072;
 
+/// Calls of the plugin within the agent's call that brings a block: one writes it, or two if the plugin takes half a
+/// block at a time.
+const INLINE_CALLS_MAX: u32 = 2;
+
 /// A write under way.
 pub(super) struct Write {
     token: Token,
@@ -135,29 +139,47 @@ impl Target {
                     self.fail_first(&self.broken());
                     continue;
                 }
-                self.begin(now_ms, None, Kind::Revive);
-                continue;
-            }
-            let Some(mut write) = self.writes.pop_front() else {
+                self.begin(None, Kind::Revive);
                 return;
-            };
-            let end = match self.write(now_ms, &mut write) {
-                Ok(false) => {
-                    self.writes.push_front(write);
-                    return;
-                }
-                Ok(true) => Outcome::Nothing,
-                Err(failure) => Outcome::Failed(failure),
-            };
-            self.events.push_back(TargetEvent::Done {
-                token: write.token,
-                outcome: end,
-            });
+            }
+            if !self.write_first(now_ms, self.config.limits.steps_per_poll) {
+                return;
+            }
         }
     }
 
-    /// Go on with a write; `Ok(false)` = its plugin sleeps.
-    fn write(&mut self, now_ms: u64, write: &mut Write) -> Result<bool, Failure> {
+    /// Try a write within the call that brought it, if nothing is before it: a block costs a copy then, and no turn of
+    /// the device. A few calls of the plugin at most, none of which may sync; what is left goes on in the next poll.
+    fn write_at_once(&mut self, now_ms: u64) {
+        let first = self.op.is_none() && self.writes.len() == 1 && self.waiting.is_empty();
+        let ready = !self.is_direct() || self.plugin.is_attached();
+        if first && ready && !self.map_torn && !self.must_wait_for_sync() {
+            self.write_first(now_ms, INLINE_CALLS_MAX);
+        }
+    }
+
+    /// Go on with the first write; `false` = it is not over.
+    fn write_first(&mut self, now_ms: u64, calls: u32) -> bool {
+        let Some(mut write) = self.writes.pop_front() else {
+            return false;
+        };
+        let outcome = match self.write(now_ms, &mut write, calls) {
+            Ok(false) => {
+                self.writes.push_front(write);
+                return false;
+            }
+            Ok(true) => Outcome::Nothing,
+            Err(failure) => Outcome::Failed(failure),
+        };
+        self.events.push_back(TargetEvent::Done {
+            token: write.token,
+            outcome,
+        });
+        true
+    }
+
+    /// Go on with a write; `Ok(false)` = its plugin sleeps, or has had its calls.
+    fn write(&mut self, now_ms: u64, write: &mut Write, calls: u32) -> Result<bool, Failure> {
         let (Some(grid), Some(map)) = (self.grid(), self.map.as_ref()) else {
             return Err(Failure::new(
                 code::BUSY,
@@ -176,7 +198,7 @@ impl Target {
             }
         };
         if self.is_direct() {
-            if !self.write_by_plugin(now_ms, write)? {
+            if !self.write_by_plugin(now_ms, write, calls)? {
                 return Ok(false);
             }
         } else {
@@ -186,23 +208,29 @@ impl Target {
         Ok(true)
     }
 
-    fn write_by_plugin(&mut self, now_ms: u64, write: &mut Write) -> Result<bool, Failure> {
+    fn write_by_plugin(
+        &mut self,
+        now_ms: u64,
+        write: &mut Write,
+        mut calls: u32,
+    ) -> Result<bool, Failure> {
         let limits = self.config.limits.clone();
-        let mut steps = limits.steps_per_poll;
         while let Some(piece) = write.pieces.front().cloned() {
             let answer = match write.duty.take() {
+                None if calls == 0 => return Ok(false),
                 None => {
+                    calls -= 1;
                     let at = write.offset + piece.start as u64;
                     let data = &write.data[piece];
                     self.plugin
                         .call_to_write(|plugin| plugin.write_block(at, data))?
                 }
-                Some(run) if steps == 0 || !run.due(now_ms, false, &limits) => {
+                Some(run) if calls == 0 || !run.due(now_ms, false, &limits) => {
                     write.duty = Some(run);
                     return Ok(false);
                 }
                 Some(mut run) => {
-                    steps -= 1;
+                    calls -= 1;
                     let budget = limits.step_budget_bytes;
                     let answer = self.plugin.call_to_write(|plugin| plugin.step(budget))?;
                     if let Duty::Working { done, total, wake } = answer {
@@ -435,8 +463,14 @@ impl Target {
     }
 
     pub(super) fn write_wake_at(&self) -> Option<u64> {
-        let duty = self.writes.front()?.duty.as_ref()?;
-        Some(duty.wake_at(&self.config.limits))
+        let first = self.writes.front()?;
+        match &first.duty {
+            Some(duty) => Some(duty.wake_at(&self.config.limits)),
+            // What is under way, or the sync, wakes by itself.
+            None if self.op.is_some() => None,
+            None if first.runs.is_none() && self.must_wait_for_sync() => None,
+            None => Some(0),
+        }
     }
 
     /// Whether the plugin is in the middle of a block.
@@ -455,8 +489,7 @@ impl Target {
             ));
         }
         self.writes.push_back(write);
-        self.collect(now_ms);
-        self.pump(now_ms);
+        self.write_at_once(now_ms);
         Ok(())
     }
 

@@ -337,6 +337,7 @@ fn a_reject_ends_the_self_test_that_is_under_way() {
         panic!("over at once");
     };
     world.truth.lock().unwrap().boot(Record::default());
+    world.poll();
     assert_eq!(world.reject(), Outcome::Nothing);
     world.poll();
     assert_eq!(main_of(&world.ended(test).unwrap()), code::CANCELLED);
@@ -382,6 +383,7 @@ fn a_state_waits_its_turn_and_other_operations_are_refused_meanwhile() {
         panic!("over at once");
     };
     let image = World::image(500, 2);
+    world.poll();
     assert_eq!(main_of(&world.create("job-1", &image)), code::BUSY);
     world.programs.end_with("version", Some(exit(0, "1.0.0")));
     let reply = world.programs.replies.lock().unwrap().remove(0);
@@ -491,6 +493,7 @@ fn an_abort_waits_for_the_worker_before_the_slot_is_used_again() {
     let Started::Pending(create) = world.start(|t, now, token| t.create(now, token, spec)) else {
         panic!("over at once");
     };
+    world.poll();
     assert_eq!(world.bench.waiting(), 1, "the erase of job-1");
     let Started::Pending(abort) = world.start(|t, now, token| t.abort(now, token, FILE)) else {
         panic!("did not wait");

@@ -697,3 +697,53 @@ fn a_state_waits_for_the_end_of_a_block_and_not_for_all_of_them() {
         assert_eq!(world.finish(token), Outcome::Nothing);
     }
 }
+
+#[test]
+fn what_is_asked_for_is_begun_by_the_next_poll_and_not_in_the_agent_s_call() {
+    let (mut world, _) = before("install");
+    let proof = world.targets.verified(FILE).unwrap();
+    world.calls();
+    let changes = world.power.count();
+    let started = world.start(|t, now, token| t.install(now, token, &proof));
+    let Started::Pending(token) = started else {
+        panic!("{started:?}");
+    };
+    assert_eq!(world.calls(), [""; 0]);
+    assert_eq!(world.power.count(), changes, "nothing was written");
+    assert_eq!(world.finish(token), Outcome::Nothing);
+    world.calls();
+    let image = World::image(3000, 3);
+    let changes = world.power.count();
+    let spec = world.spec("job-2", &image);
+    let abort = world.start(|t, now, token| t.abort(now, token, FILE));
+    assert!(matches!(abort, Started::Pending(_)));
+    let create = world.start(|t, now, token| t.create(now, token, spec));
+    assert!(
+        matches!(create, Started::Done(Outcome::Failed(_))),
+        "abort is under way"
+    );
+    assert_eq!(world.calls(), [""; 0]);
+    assert_eq!(world.power.count(), changes);
+}
+
+#[test]
+fn a_block_takes_few_calls_of_a_slow_plugin_within_the_agent_s_call() {
+    let mut world = World::direct();
+    let image = World::image(3000, 2);
+    world.create("job-1", &image);
+    let spin = Fault::Endless(WakeOn::default());
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("write-block", spin);
+    world.calls();
+    let data = image[..1024].to_vec();
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
+    assert!(matches!(started, Started::Pending(_)));
+    assert_eq!(world.calls(), ["write-block", "step"]);
+    let data = image[1024..2048].to_vec();
+    world.start(|t, now, token| t.write_block(now, token, FILE, 1024, data));
+    assert_eq!(world.calls(), [""; 0], "it is not the first");
+}

@@ -243,6 +243,7 @@ fn a_worker_that_dies_is_an_end_and_not_a_wait() {
     else {
         panic!("over at once");
     };
+    world.poll();
     world.bench.lose_all();
     world.bench.hold(false);
     assert_eq!(main_of(&world.finish(close)), code::STORAGE);
