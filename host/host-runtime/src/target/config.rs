@@ -29,6 +29,8 @@ pub mod limit {
     pub const STRIKES: u32 = 0x14;
     /// [`Limits::call_syncs_max`](super::Limits::call_syncs_max).
     pub const PLUGIN_CALL_SYNCS: u32 = 0x15;
+    /// [`Limits::pending_bytes_max`](super::Limits::pending_bytes_max).
+    pub const PENDING_BYTES: u32 = 0x16;
 }
 
 /// One target of a device.
@@ -166,6 +168,9 @@ pub struct Limits {
     pub strikes_max: u32,
     /// `write_block` calls that may wait for plugin or sync at a time: a window of 128 KiB in blocks of 256 bytes.
     pub pending_writes_max: usize,
+    /// Bytes of `write_block` calls that may wait for plugin or sync at a time, though one always may: two windows of
+    /// 128 KiB, as blocks that were asked for twice may come twice.
+    pub pending_bytes_max: usize,
     /// Operations of kind `state` that may wait their turn.
     pub waiting_states_max: usize,
     /// Time between two looks whether a target that was reset has restarted: a launcher hashes the image before it
@@ -191,6 +196,7 @@ impl Default for Limits {
             duty_stall_ms: 10 * 60 * 1000,
             strikes_max: 3,
             pending_writes_max: 512,
+            pending_bytes_max: 256 * 1024,
             waiting_states_max: 4,
             restart_poll_ms: 200,
             restart_wait_ms: 2 * 60 * 1000,

@@ -488,6 +488,17 @@ impl Target {
                 format!("{max} writes wait already; ask for no more than the window"),
             ));
         }
+        let waiting: usize = self.writes.iter().map(|w| w.data.len()).sum();
+        let max = self.config.limits.pending_bytes_max;
+        if waiting > 0 && waiting.saturating_add(write.data.len()) > max {
+            return Err(Failure::new(
+                code::LIMIT,
+                limit::PENDING_BYTES,
+                format!(
+                    "writes of {waiting} bytes wait already, {max} may; ask for no more than the window"
+                ),
+            ));
+        }
         self.writes.push_back(write);
         self.write_at_once(now_ms);
         Ok(())

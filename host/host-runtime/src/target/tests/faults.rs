@@ -747,3 +747,39 @@ fn a_block_takes_few_calls_of_a_slow_plugin_within_the_agent_s_call() {
     world.start(|t, now, token| t.write_block(now, token, FILE, 1024, data));
     assert_eq!(world.calls(), [""; 0], "it is not the first");
 }
+
+#[test]
+fn waiting_writes_are_limited_in_bytes_too_and_one_may_always_wait() {
+    let mut world = World::new(Setup {
+        limits: Limits {
+            pending_bytes_max: 2500,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
+    let image = World::image(8000, 2);
+    world.create("job-1", &image);
+    let slow = WakeOn {
+        after_ms: Some(10),
+        ..WakeOn::default()
+    };
+    let fault = Fault::Endless(slow);
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("write-block", fault);
+    let mut write = |from: usize, length: usize| {
+        let data = image[from..from + length].to_vec();
+        match world.start(|t, now, token| t.write_block(now, token, FILE, from as u64, data)) {
+            Started::Pending(_) => None,
+            Started::Done(Outcome::Failed(failure)) => Some((failure.main, failure.sub)),
+            Started::Done(end) => panic!("{end:?}"),
+        }
+    };
+    let refused = Some((code::LIMIT, crate::target::limit::PENDING_BYTES));
+    assert_eq!(write(0, 3072), None, "larger than the limit, but alone");
+    assert_eq!(write(3072, 1024), refused);
+    assert_eq!(world.abort(), Outcome::Nothing);
+}
