@@ -1,9 +1,9 @@
 //! Orders of the agent as calls of imports.
 
-use agent_core::types::{FileId, Order, Outcome, Token};
+use agent_core::types::{Order, Outcome, Token};
 
-use crate::bindings::ota::agent::types::Started;
-use crate::bindings::ota::agent::{os, pal, transport};
+use crate::bindings::ota::agent::{os, transport};
+use crate::pal::{self, Call};
 
 /// What became of an order.
 pub(crate) enum Begun {
@@ -34,20 +34,20 @@ pub(crate) fn carry_out(order: &Order) -> Begun {
             transport::cancel(*token);
             Begun::Nothing
         }
-        Order::Create(spec) => begun(pal::create(spec)),
-        Order::Reopen { job_id, file } => begun(pal::reopen(job_id, *file)),
+        Order::Create(spec) => pal::create(spec),
+        Order::Reopen { job_id, file } => pal::reopen(job_id, *file),
         Order::WriteBlock { file, offset, data } => {
-            begun(pal::write_block(*file, *offset, data.as_slice()))
+            pal::write_block(*file, *offset, data.as_slice())
         }
-        Order::Close(file) => begun(pal::close(*file)),
-        Order::Install(file) => with_image(*file, pal::install),
-        Order::Activate(file) => with_image(*file, pal::activate),
-        Order::Reset(file) => begun(pal::reset(*file)),
-        Order::SelfTest(file) => begun(pal::self_test(*file)),
-        Order::Commit(file) => begun(pal::commit(*file)),
-        Order::Reject(file) => begun(pal::reject(*file)),
-        Order::State(file) => begun(pal::state(*file)),
-        Order::Abort(file) => begun(pal::abort(*file)),
+        Order::Close(file) => pal::call(Call::Close, *file),
+        Order::Install(file) => pal::call(Call::Install, *file),
+        Order::Activate(file) => pal::call(Call::Activate, *file),
+        Order::Reset(file) => pal::call(Call::Reset, *file),
+        Order::SelfTest(file) => pal::call(Call::SelfTest, *file),
+        Order::Commit(file) => pal::call(Call::Commit, *file),
+        Order::Reject(file) => pal::call(Call::Reject, *file),
+        Order::State(file) => pal::call(Call::State, *file),
+        Order::Abort(file) => pal::call(Call::Abort, *file),
         Order::JournalStore(blob) => Begun::Pending(os::journal_store(blob)),
         Order::Log { level, text } => {
             os::log(*level, text);
@@ -57,20 +57,5 @@ pub(crate) fn carry_out(order: &Order) -> Begun {
             os::emit(event);
             Begun::Nothing
         }
-    }
-}
-
-/// The proof lives only for the call: it is the host's record that counts, not a handle kept here.
-fn with_image(file: FileId, call: fn(&pal::VerifiedImage) -> Started) -> Begun {
-    match pal::verified(file) {
-        Ok(image) => begun(call(&image)),
-        Err(failure) => Begun::Over(Outcome::Failed(failure)),
-    }
-}
-
-fn begun(started: Started) -> Begun {
-    match started {
-        Started::Done(outcome) => Begun::Over(outcome),
-        Started::Pending(token) => Begun::Pending(token),
     }
 }
