@@ -117,6 +117,7 @@ struct Medium {
     slots: [Arc<MemoryStorage>; 2],
     record: Arc<MemoryStorage>,
     tries: Arc<MemoryStorage>,
+    clock: Arc<Turned>,
 }
 
 /// Counts what is written, and takes the power away when told.
@@ -234,6 +235,7 @@ impl Gateway {
             Some(at) if at > self.now.now_ms => {
                 let passed = at - self.now.now_ms;
                 self.now.now_ms = at;
+                self.medium.clock.0.store(at, Ordering::SeqCst);
                 self.now.wall_s = self.now.wall_s.map(|s| s + passed.div_ceil(1000));
                 let outgoing = self.service.poll(self.now.now_ms);
                 self.deliver(outgoing);
@@ -421,7 +423,7 @@ fn device(medium: &Medium, wire: &Wire) -> Device {
         state: Arc::clone(&medium.state) as _,
         workers: Arc::new(Inline),
         commands: Arc::new(NoPrograms),
-        clock: Arc::new(WallOnly),
+        clock: Arc::clone(&medium.clock) as _,
         seed: Arc::new(Seeds::default()),
     };
     PreparedDevice::new(config, ports, Arc::new(|| {}))
@@ -481,6 +483,7 @@ impl Medium {
             slots: [storage(), storage()],
             record: storage(),
             tries: storage(),
+            clock: Arc::default(),
             power: Arc::clone(&power),
         }
     }
@@ -690,12 +693,13 @@ impl Commands for NoPrograms {
     }
 }
 
-/// The device is told the time; only certificates ask for the year.
-struct WallOnly;
+/// The device is told the time; the plugin asks for it, and certificates ask for the year.
+#[derive(Default)]
+struct Turned(AtomicU64);
 
-impl Clock for WallOnly {
+impl Clock for Turned {
     fn now_ms(&self) -> u64 {
-        0
+        self.0.load(Ordering::SeqCst)
     }
     fn wall_s(&self) -> Option<u64> {
         Some(1_900_000_000)
