@@ -63,6 +63,9 @@ pub struct TargetConfig {
     pub health: Option<Command>,
     /// Whose signatures count.
     pub trust: Arc<TrustPolicy>,
+    /// Updates are taken although the plugin cannot go back from an image that is not committed (no capability
+    /// `revert`).
+    pub allow_no_revert: bool,
     /// What `filepath` may say.
     pub paths: PathRule,
     /// Data and block map are made durable after so many bytes.

@@ -7,6 +7,7 @@ use super::script::{Kind, Running};
 use super::work::refused;
 use super::write::{Write, check_write};
 use super::{TargetEvent, VerifiedRef, path};
+use crate::plugin::capability;
 use crate::types::{Failure, FileSpec, Outcome, Started, Token, code};
 
 /// Smallest and largest block of the grid (`wit/agent/pal.wit`).
@@ -296,6 +297,17 @@ impl Target {
                     text.len()
                 ));
             }
+        }
+        let reverts = self.plugin.description().can(capability::REVERT);
+        if !reverts && !self.config.allow_no_revert {
+            return Err(Failure::new(
+                code::NO_REVERT,
+                0,
+                format!(
+                    "target `{}` cannot go back from a bad image; set no_revert_allowed to update it all the same",
+                    self.config.name
+                ),
+            ));
         }
         path::check(&self.config.paths, &spec.path)?;
         let request = host_crypto::Request {

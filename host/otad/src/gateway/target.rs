@@ -82,6 +82,10 @@ pub(super) fn target(
         },
         health: target.health.as_ref().map(command),
         trust: Arc::new(policy(config, store, target)?),
+        allow_no_revert: target
+            .agent_settings
+            .iter()
+            .any(|s| s.key == "no_revert_allowed" && s.value == "true"),
         paths: PathRule {
             allowed: target.filepaths.clone(),
         },

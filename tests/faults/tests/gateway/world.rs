@@ -408,6 +408,7 @@ fn device(medium: &Medium, wire: &Wire) -> Device {
         reset: ResetPolicy::Process,
         health: None,
         trust: Arc::new(TrustPolicy::new(store).label("signer", "signer").unwrap()),
+        allow_no_revert: false,
         paths: PathRule::default(),
         sync_bytes: SYNC_BYTES,
         limits: host_runtime::target::Limits::default(),

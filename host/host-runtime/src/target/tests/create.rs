@@ -1,6 +1,6 @@
 //! What `create` refuses, and what it throws away.
 
-use super::double::Fault;
+use super::double::{Factory, Fault};
 use super::medium::Cut;
 use super::world::{FILE, Setup, World, main_of};
 use crate::plugin::Extent;
@@ -443,4 +443,24 @@ fn a_plugin_that_did_not_take_the_transfer_back_does_not_decide_about_its_commit
     let end = world.create("job-2", &World::image(600, 3));
     assert_eq!(main_of(&end), code::BAD_IMAGE_STATE);
     assert_eq!(world.phase(), "committing", "nothing was settled");
+}
+
+#[test]
+fn a_target_that_cannot_go_back_is_updated_only_if_the_operator_says_so() {
+    for allowed in [false, true] {
+        let truth = std::sync::Arc::default();
+        let mut world = World::new(Setup {
+            plugin: Some(Factory::one_way(&truth)),
+            allow_no_revert: allowed,
+            ..Setup::default()
+        });
+        let end = world.create("job-1", &World::image(500, 2));
+        if allowed {
+            assert_eq!(end, Outcome::Nothing);
+            continue;
+        }
+        assert_eq!(main_of(&end), code::NO_REVERT);
+        assert_eq!(world.phase(), "none", "nothing was changed");
+        assert!(truth.lock().unwrap().calls.is_empty());
+    }
 }

@@ -160,6 +160,18 @@ impl Factory {
         })
     }
 
+    /// Direct, on a target that cannot go back.
+    pub(super) fn one_way(truth: &Arc<Mutex<Truth>>) -> Arc<Self> {
+        Arc::new(Self {
+            description: Description {
+                capabilities: capability::DIRECT,
+                ..Self::direct(truth).description.clone()
+            },
+            imports: vec!["block-device".into()],
+            truth: Arc::clone(truth),
+        })
+    }
+
     pub(super) fn staged(truth: &Arc<Mutex<Truth>>) -> Arc<Self> {
         Arc::new(Self {
             description: Description {

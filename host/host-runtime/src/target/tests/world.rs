@@ -156,6 +156,7 @@ pub(super) struct Setup {
     pub(super) sync_bytes: Option<u64>,
     pub(super) limits: Limits,
     pub(super) allow_unsigned: bool,
+    pub(super) allow_no_revert: bool,
     pub(super) paths: PathRule,
     /// Another plugin than the double.
     pub(super) plugin: Option<Arc<dyn PluginFactory>>,
@@ -325,6 +326,7 @@ impl World {
             reset: setup.reset.clone().unwrap_or(ResetPolicy::Plugin),
             health: setup.health.then(|| command("health")),
             trust: Arc::clone(&self.trust),
+            allow_no_revert: setup.allow_no_revert,
             paths: setup.paths.clone(),
             sync_bytes: setup.sync_bytes.unwrap_or(crate::target::SYNC_BYTES),
             limits: setup.limits.clone(),
