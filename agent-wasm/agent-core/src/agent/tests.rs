@@ -2,4 +2,5 @@
 //! short. `world.rs` checks after every event that what waits has a deadline.
 
 mod happy;
+mod turns;
 mod world;
