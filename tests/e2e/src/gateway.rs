@@ -109,8 +109,8 @@ impl Gateway {
         let mut devices = Vec::new();
         for thing in things {
             let credentials = cloud.thing(thing);
-            let own = dir.path().join(thing);
-            fs::create_dir(&own).unwrap();
+            let own = dir.path().join("credentials").join(thing);
+            fs::create_dir_all(&own).unwrap();
             fs::write(own.join("root.pem"), &credentials.root_pem).unwrap();
             fs::write(own.join("certificate.pem"), &credentials.certificate_pem).unwrap();
             fs::write(own.join("private-key.pem"), &credentials.private_key_pem).unwrap();
@@ -156,6 +156,12 @@ impl Gateway {
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.path("otad.toml")
+    }
+
+    /// A credential of a thing: `root.pem`, `certificate.pem` or `private-key.pem`.
+    #[must_use]
+    pub fn credential(&self, thing: &str, name: &str) -> PathBuf {
+        self.path(&format!("credentials/{thing}/{name}"))
     }
 
     /// A file of a target of the first device.
@@ -218,6 +224,10 @@ impl Gateway {
     pub fn run_with(&self, change: impl FnOnce(&mut Command)) -> Daemon {
         let mut command = self.command(&["run"]);
         change(&mut command);
+        self.start(command)
+    }
+
+    fn start(&self, command: Command) -> Daemon {
         let warming = binary::warm_code_cache().unwrap();
         let wait = if warming.is_cold() {
             COLD_START
@@ -230,12 +240,20 @@ impl Gateway {
         Daemon { process }
     }
 
-    /// Starts the daemon where it is not expected to get ready.
+    /// The same, with no file allowed to grow beyond `file_bytes_max`: what a full disk is to a daemon.
     #[must_use]
-    pub fn start(&self, change: impl FnOnce(&mut Command)) -> Process {
-        let mut command = self.command(&["run"]);
-        change(&mut command);
-        Process::start("otad run", command).unwrap()
+    pub fn run_limited(&self, file_bytes_max: u64) -> Daemon {
+        // The unit of `ulimit -f` is 512 bytes. The signal that comes with it is ignored.
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
+            file_bytes_max / 512
+        );
+        let mut plain = self.command(&["run"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).arg(plain.get_program());
+        command.args(plain.get_args()).current_dir(self.dir.path());
+        copy_environment(&mut plain, &mut command);
+        self.start(command)
     }
 
     /// `otad status --json`.
@@ -297,8 +315,8 @@ fn render_device(device: &DeviceLines) -> String {
     let thing = &device.thing;
     let mut text = format!(
         "[[device]]\nname = \"{thing}\"\n[device.mqtt]\nendpoint = \"localhost\"\nport = {}\n\
-         root_certificate = \"{thing}/root.pem\"\ncertificate = \"{thing}/certificate.pem\"\n\
-         private_key = \"{thing}/private-key.pem\"\n{}\n[device.agent]\n{}\n",
+         root_certificate = \"credentials/{thing}/root.pem\"\ncertificate = \"credentials/{thing}/certificate.pem\"\n\
+         private_key = \"credentials/{thing}/private-key.pem\"\n{}\n[device.agent]\n{}\n",
         device.port, device.mqtt, device.agent
     );
     for target in &device.targets {
@@ -314,6 +332,16 @@ fn render_device(device: &DeviceLines) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Gives one command what the other was to have in its environment.
+pub fn copy_environment(from: &mut Command, to: &mut Command) {
+    for (key, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(key, value),
+            None => to.env_remove(key),
+        };
+    }
 }
 
 /// Bytes of a file.

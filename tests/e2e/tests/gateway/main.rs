@@ -3,4 +3,11 @@
 //! One program for all of them, so that it is linked once; each module is one subject.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod cli;
+mod console;
+mod failures;
+mod fleet;
+mod names;
+mod quick_start;
 mod sizes;
+mod trust;

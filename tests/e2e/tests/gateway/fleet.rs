@@ -1,0 +1,78 @@
+//! Several devices, and several targets of one device, in one daemon.
+
+use e2e::gateway::{read, target};
+use e2e::{Cloud, Gateway, Update, image};
+use serde_json::Value;
+
+const SIZE: usize = 10_446;
+
+fn version(status: &Value, device: &str, target: &str) -> Option<String> {
+    let by = |list: &Value, key: &str, name: &str| -> Option<Value> {
+        let found = list.as_array()?.iter().find(|item| item[key] == name)?;
+        Some(found.clone())
+    };
+    let device = by(&status["devices"], "device", device)?;
+    let target = by(&device["targets"], "name", target)?;
+    target["running_version"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn two_devices_of_one_daemon_are_updated_each_by_its_own_job() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::with(&cloud, &["north", "south"], |_| {});
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let mut daemon = gateway.run();
+    let north = cloud.update("north", Update::of(image::program("1.1.0", "", SIZE)));
+    let south = cloud.update("south", Update::of(image::program("1.2.0", "", SIZE)));
+    let accepted = |version: &str| format!("accepted  v{version}");
+    for (job, version) in [(&north, "1.1.0"), (&south, "1.2.0")] {
+        let ended = cloud.wait_end(job);
+        assert_eq!(ended.as_pair(), ("SUCCEEDED", &*accepted(version)));
+    }
+    let status = gateway.status();
+    assert_eq!(version(&status, "north", "main").as_deref(), Some("1.1.0"));
+    assert_eq!(version(&status, "south", "main").as_deref(), Some("1.2.0"));
+    assert_eq!(cloud.stats().connections, 2);
+    // Without a name a verb would have to guess.
+    let output = gateway.verb(&["suspend"]);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    gateway.expect_verb(&["suspend", "--device", "south"]);
+    daemon.wait_line("south: ");
+    let next = cloud.update("north", Update::of(image::program("1.3.0", "", SIZE)));
+    assert_eq!(cloud.wait_end(&next).status, "SUCCEEDED");
+    let output = gateway.expect_verb(&["status", "--json", "--device", "south"]);
+    assert!(output.contains("\"state_name\":\"Suspended\""), "{output}");
+}
+
+#[test]
+fn a_job_for_one_target_leaves_the_other_alone() {
+    let cloud = Cloud::start();
+    let thing = "gateway";
+    let gateway = Gateway::with(&cloud, &[thing], |lines| {
+        lines.device().targets.push(target(thing, "mcu", 1));
+    });
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let files = ["slot-a", "record"].map(|name| gateway.target_file("main", name));
+    let before = files.each_ref().map(|path| read(path));
+    let daemon = gateway.run();
+    let update = |file_id, version| Update {
+        file_id,
+        ..Update::of(image::program(version, "", SIZE))
+    };
+    let job = cloud.update(thing, update(1, "1.1.0"));
+    assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED");
+    assert_eq!(files.each_ref().map(|path| read(path)), before);
+    assert!(!daemon.log().contains("main: "), "{}", daemon.log());
+    let status = gateway.status();
+    assert_eq!(version(&status, thing, "main").as_deref(), Some("1.0.0"));
+    assert_eq!(version(&status, thing, "mcu").as_deref(), Some("1.1.0"));
+    // The other way round, and a file id that nobody has.
+    let job = cloud.update(thing, update(0, "1.2.0"));
+    assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED");
+    let job = cloud.update(thing, update(9, "1.3.0"));
+    let ended = cloud.wait_end(&job);
+    assert_eq!(ended.status, "FAILED");
+    let status = gateway.status();
+    assert_eq!(version(&status, thing, "main").as_deref(), Some("1.2.0"));
+    assert_eq!(version(&status, thing, "mcu").as_deref(), Some("1.1.0"));
+}
