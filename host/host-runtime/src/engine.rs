@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -63,7 +63,7 @@ pub struct Budget {
     /// Instructions a call may run, by wasmtime's count.
     pub fuel: u64,
     /// Epoch ticks of [`Budget::TICK_MS`] a call may take: a net under the fuel for a machine that stalls. Time that
-    /// the host spends on storage for the guest comes on top ([`Meter::excuse`]).
+    /// the host spends on storage for the guest comes on top ([`Meter::excuse_since`]).
     pub ticks: u64,
     /// Linear memory of all modules of the component together, in bytes.
     pub memory_bytes: usize,
@@ -163,6 +163,8 @@ pub struct Meter {
     host_calls: u32,
     /// Ticks that were the host's, and were not added to the deadline yet.
     excused: u64,
+    /// Ticks that have passed in the engine.
+    epochs: Arc<AtomicU64>,
 }
 
 impl Meter {
@@ -176,6 +178,7 @@ impl Meter {
             refused: None,
             host_calls: 0,
             excused: 0,
+            epochs: Arc::default(),
         }
     }
 
@@ -191,11 +194,16 @@ impl Meter {
         self.memory_bytes
     }
 
-    /// The host needed so long for something that the guest asked for, such as an fsync of a slow card: it is not the
-    /// guest's time. How often the guest may ask is for whoever lends it to limit.
-    pub fn excuse(&mut self, time: Duration) {
-        let ticks = time.as_millis().div_ceil(u128::from(Budget::TICK_MS));
-        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+    /// Ticks so far, to be given back to [`excuse_since`](Self::excuse_since).
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.epochs.load(Ordering::SeqCst)
+    }
+
+    /// Since then the host was busy with something that the guest asked for, such as an fsync of a slow card: it is not
+    /// the guest's time. How often the guest may ask is for whoever lends it to limit.
+    pub fn excuse_since(&mut self, began: u64) {
+        let ticks = self.ticks().saturating_sub(began);
         self.excused = self.excused.saturating_add(ticks);
     }
 
@@ -367,7 +375,9 @@ impl Engine {
 
     /// A store whose instance is held to the budget of its meter.
     pub fn store<T: Metered>(&self, mut data: T) -> Store<T> {
-        let budget = data.meter().budget.clone();
+        let meter = data.meter();
+        meter.epochs = self.ticker.epochs();
+        let budget = meter.budget.clone();
         let mut store = Store::new(&self.inner, data);
         store.limiter(|data| data.meter());
         store.epoch_deadline_callback(|mut store| {

@@ -3,7 +3,7 @@
 //! It reads no clock: a tick is one bounded wait. Nothing but the wall-clock net under the fuel hangs on it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,6 +19,8 @@ struct Shared {
     running: AtomicUsize,
     /// The thread waits without a time-out; whoever begins a call has to wake it.
     asleep: AtomicBool,
+    /// Epochs that have passed.
+    epochs: Arc<AtomicU64>,
     /// True = end.
     stop: Mutex<bool>,
     wake: Condvar,
@@ -58,6 +60,11 @@ impl Ticker {
             self.shared.wake.notify_one();
         }
         Running(&self.shared)
+    }
+
+    /// Epochs that have passed, counted on.
+    pub(super) fn epochs(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.epochs)
     }
 
     /// Whether the thread waits for the next guest call.
@@ -109,7 +116,10 @@ fn run(shared: &Shared, engine: &EngineWeak) {
         stop = guard;
         if timeout.timed_out() {
             match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
+                Some(engine) => {
+                    engine.increment_epoch();
+                    shared.epochs.fetch_add(1, Ordering::SeqCst);
+                }
                 None => return,
             }
         }

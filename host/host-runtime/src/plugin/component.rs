@@ -4,7 +4,6 @@
 //! that the target was not granted is refused before an instance is made. Nothing is decided here.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
@@ -51,9 +50,9 @@ impl Inside {
         &mut self,
         call: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, wit_types::Failure> {
-        let began = Instant::now();
+        let began = self.meter.ticks();
         let end = call();
-        self.meter.excuse(began.elapsed());
+        self.meter.excuse_since(began);
         end.map_err(convert::failure_out)
     }
 
