@@ -263,13 +263,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         }),
         end: End {
             status: "FAILED",
-            // OtadErrRolledBack: the target went back by itself.
+            // OtadErrRolledBack: the target went back by itself, within the restart: nobody had to roll it back.
             reason: "rejected: 0x00000046",
             versions: &["1.0.0"],
             passed: &[
                 Milestone::Verified,
                 Milestone::Activated,
-                Milestone::RolledBack,
+                Milestone::Restarted,
             ],
             avoided: &[Milestone::SelfTested, Milestone::Committed],
         },
