@@ -253,9 +253,10 @@ fn an_update_is_told_in_json_and_by_exit_codes() {
     fs::write(folder.join("foreign.key"), key).unwrap();
     let _daemon = gateway.run();
     let same = create(&cloud, &folder, &["--file", "1.0.0.img", "--wait"]);
-    check(&same, 5, &[]);
+    assert_eq!(same.status.code(), Some(5), "{same:?}");
     let foreign = ["--file", "1.1.0.img", "--key", "foreign.key", "--wait"];
-    check(&create(&cloud, &folder, &foreign), 6, &[]);
+    let foreign = create(&cloud, &folder, &foreign);
+    assert_eq!(foreign.status.code(), Some(6), "{foreign:?}");
     let good = create(
         &cloud,
         &folder,
