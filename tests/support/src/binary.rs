@@ -52,6 +52,25 @@ pub fn code_cache() -> PathBuf {
         .join("otad-code-cache")
 }
 
+/// The path of an example of the package `otad`, found or built.
+///
+/// # Panics
+/// As [`otad`].
+#[must_use]
+#[expect(clippy::panic, reason = "as above")]
+pub fn example(name: &str) -> PathBuf {
+    let locate = || {
+        let profile = own_profile()?;
+        let folder = profile.join("examples");
+        let binary = folder.join(name);
+        if !is_fresh(&binary, &folder.join(format!("{name}.d"))) {
+            build(&profile, &["--package", NAME, "--example", name])?;
+        }
+        Ok::<_, Error>(binary)
+    };
+    locate().unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The right to be the only one that fills the code cache, as long as it is cold.
 #[derive(Debug)]
 pub struct Warming {
@@ -109,15 +128,10 @@ fn locate() -> Result<PathBuf, Error> {
             })
         };
     }
-    let own = std::env::current_exe().map_err(Error::io("asking for the test's own path"))?;
-    let hint = "the test does not lie in a cargo target folder; set OTAD_BIN";
-    let profile = profile_folder(&own).ok_or_else(|| Error::Missing {
-        path: own.clone(),
-        hint,
-    })?;
+    let profile = own_profile()?;
     let binary = profile.join(NAME);
     if !is_fresh(&binary, &profile.join(format!("{NAME}.d"))) {
-        build(&profile)?;
+        build(&profile, &["--bin", NAME])?;
     }
     let hint = "cargo built it somewhere else; set OTAD_BIN";
     if binary.is_file() {
@@ -125,6 +139,13 @@ fn locate() -> Result<PathBuf, Error> {
     } else {
         Err(Error::Missing { path: binary, hint })
     }
+}
+
+/// The folder of this test's own profile.
+fn own_profile() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().map_err(Error::io("asking for the test's own path"))?;
+    let hint = "the test does not lie in a cargo target folder; set OTAD_BIN";
+    profile_folder(&own).ok_or(Error::Missing { path: own, hint })
 }
 
 /// `target/debug` for `target/debug/deps/test-0123`, and for `target/debug/test`.
@@ -171,12 +192,10 @@ fn sources(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn build(profile: &Path) -> Result<(), Error> {
+fn build(profile: &Path, what: &[&str]) -> Result<(), Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .args(["build", "--bin", NAME])
-        .current_dir(workspace());
+    command.arg("build").args(what).current_dir(workspace());
     if let Some(target) = profile.parent() {
         command.arg("--target-dir").arg(target);
     }
