@@ -4,7 +4,7 @@
 //! nothing to clean up. The file holds the owner's process id, for the message only.
 //!
 //! Whoever may still write holds it: a sync that hangs outlives the gateway that ordered it, and what it writes down
-//! afterwards must not meet the records of the next process. So every piece of work keeps the lock ([`Keeping`]).
+//! afterwards must not meet the records of the next process. So every piece of work keeps the lock (`Keeping`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
