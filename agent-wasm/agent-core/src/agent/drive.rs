@@ -292,6 +292,13 @@ impl Agent {
         let reads = matches!(deed, Deed::Create | Deed::Reopen);
         let marks = matches!(deed, Deed::Install | Deed::Activate);
         let broken = deed == Deed::Close && why.main == PalStatus::FileClose.code();
+        if deed == Deed::Reset
+            && let Some(file) = self.file(id)
+            && file.phase == FilePhase::Restarting
+        {
+            // No restart will come: the image is marked, and no more.
+            file.phase = FilePhase::Armed;
+        }
         if deed == Deed::Reopen && gone && stage == Stage::Taken {
             self.create_anew(id);
         } else if deed == Deed::Reopen && gone {

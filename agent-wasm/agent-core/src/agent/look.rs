@@ -203,10 +203,15 @@ impl Agent {
             }
             Step::Leave => self.on_back(id),
             Step::Reverted => {
+                // It went there and back, seen or not.
+                file.ran = true;
+                file.phase = FilePhase::Armed;
                 self.job.self_test = true;
                 self.fail_rejected(Why::own(OtadErr::RolledBack, id));
-                // It is back already; nothing of it need be waited for.
-                self.on_back(id);
+                if state.code != PalImageState::Invalid as u8 {
+                    // It is back already; nothing of it need be waited for. A refused image is rejected, for the record.
+                    self.on_back(id);
+                }
             }
             Step::Mismatch => {
                 self.job.self_test = true;
