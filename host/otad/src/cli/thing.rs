@@ -136,8 +136,13 @@ directory = "targets/main"
 # Ends the program and starts it again through `otad launch main`. With systemd:
 # restart = {{ command = ["/usr/bin/systemctl", "restart", "main.service"] }}
 restart = {{ command = ["./restart.sh", "main"] }}
-# Exits 0 if the program is well. Without it a new version counts as good if it stays up for two seconds:
+# Exits 0 if the program is well. Without it a new version counts as good if it stays up for `settle_ms`:
 # health = {{ command = ["/usr/local/bin/is-main-well"] }}
+
+[device.target.settings]
+# How long a new version has to stay up before it passes its self-test, 100 to 60000. Longer than the service manager
+# waits before it starts a program again that has ended (systemd: RestartSec=), else a dead version passes.
+settle_ms = 10000
 "#
     )
 }

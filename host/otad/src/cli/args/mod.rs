@@ -1,11 +1,19 @@
 //! The command line as data: verbs, options, help. What they do is beside, one file a verb.
 
+mod cloud;
+mod config;
+mod update;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::console::LogFormat;
+
+pub use cloud::{CloudArg, CloudArgs, LimitsArg, ThingVerb};
+pub use config::ConfigVerb;
+pub use update::{CreateArgs, UpdateVerb};
 
 const TOP_HELP: &str = "\
 Quick start, with everything on this machine:
@@ -339,177 +347,4 @@ pub enum TargetVerb {
         #[arg(long)]
         force: bool,
     },
-}
-
-/// `otad config`.
-#[derive(Debug, Subcommand)]
-pub enum ConfigVerb {
-    /// Check the file, and the files and programs that it names.
-    Check {
-        #[command(flatten)]
-        /// Which configuration.
-        config: ConfigArg,
-    },
-    /// List every number that can be set: key, unit, default, range.
-    Keys,
-}
-
-/// `otad cloud`.
-#[derive(Debug, Args)]
-pub struct CloudArgs {
-    /// Where certificates, jobs and images are kept; created if need be.
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Address to listen on.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub listen: std::net::IpAddr,
-    /// TCP port; 0 = any that is free.
-    #[arg(long, value_name = "PORT", default_value_t = 8883)]
-    pub port: u16,
-    /// Limits of the service.
-    #[arg(long, value_enum, default_value_t)]
-    pub limits: LimitsArg,
-    /// What is logged.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    pub log: String,
-}
-
-/// Limits of the cloud in a box.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LimitsArg {
-    /// Those of AWS IoT: 16 MB a file, 128 KiB a message and so on.
-    #[default]
-    Aws,
-    /// Only those of the wire.
-    None,
-}
-
-/// Which cloud.
-#[derive(Clone, Debug, Args)]
-pub struct CloudArg {
-    /// Directory of a running `otad cloud`.
-    #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
-    pub cloud: PathBuf,
-}
-
-/// `otad thing`.
-#[derive(Debug, Subcommand)]
-pub enum ThingVerb {
-    /// Register a thing: private key, certificate, root certificate and a ready configuration with a flash-file target.
-    Create {
-        /// Thing name: 1 to 128 letters, digits, `:`, `_`, `-`.
-        name: String,
-        #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
-        /// Directory to write to; created if need be.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// Replace what is there already.
-        #[arg(long)]
-        force: bool,
-    },
-}
-
-/// `otad update`.
-#[derive(Debug, Subcommand)]
-pub enum UpdateVerb {
-    /// Sign an image, store it, make a stream and a job of it.
-    #[command(after_help = "\
-Signs with the cloud's own signing key unless --key or --signature is given.
-
-Examples:
-  otad update create --cloud cloud --thing pump-1 --file app-1.1.0.img --wait
-  otad update create --cloud cloud --thing pump-1 --file-id 1 --file mcu.img --key signer.key
-  otad update create --cloud cloud --thing pump-1 --document job.json     any job document
-
-Exit code with --wait: 0 SUCCEEDED, 1 FAILED, 2 CANCELED, 3 TIMED_OUT, 5 REJECTED or refused (version, product), 6 not
-verified.")]
-    Create(Box<CreateArgs>),
-    /// Status and reason of an update.
-    Show {
-        #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
-        /// Job id.
-        job: String,
-        /// Answer in JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// All updates.
-    List {
-        #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
-        /// Answer in JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Cancel an update; with --force also one that is in progress.
-    Cancel {
-        #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
-        /// Job id.
-        job: String,
-        /// Also in progress.
-        #[arg(long)]
-        force: bool,
-    },
-}
-
-/// `otad update create`.
-#[derive(Debug, Args)]
-pub struct CreateArgs {
-    #[command(flatten)]
-    /// Which cloud.
-    pub cloud: CloudArg,
-    /// The thing to update.
-    #[arg(long, value_name = "NAME")]
-    pub thing: String,
-    /// The image.
-    #[arg(long, value_name = "FILE", required_unless_present = "document")]
-    pub file: Option<PathBuf>,
-    /// The target: 0 = the gateway's own software, others what its configuration says.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub file_id: u32,
-    /// `fileType` of the job; 0 = firmware.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub file_type: u32,
-    /// Job id; made up if left out.
-    #[arg(long, value_name = "ID")]
-    pub job_id: Option<String>,
-    /// Private key to sign with (PEM, P-256), in place of the cloud's own.
-    #[arg(long, value_name = "FILE", conflicts_with = "signature")]
-    pub key: Option<PathBuf>,
-    /// A signature made elsewhere, such as by `openssl dgst -sha256 -sign` (DER or base64).
-    #[arg(long, value_name = "FILE")]
-    pub signature: Option<PathBuf>,
-    /// Kind of the signature given by --signature.
-    #[arg(
-        long,
-        value_name = "KIND",
-        default_value = "sig-sha256-ecdsa",
-        requires = "signature"
-    )]
-    pub signature_kind: String,
-    /// Without any signature: for devices under their development setting.
-    #[arg(long, conflicts_with_all = ["key", "signature"])]
-    pub unsigned: bool,
-    /// `certfile` of the job: the name of the signer's certificate on the device.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub certfile: String,
-    /// `filepath` of the job: a name on the device.
-    #[arg(long, value_name = "PATH", default_value = "")]
-    pub filepath: String,
-    /// Send this job document instead of one made from an image.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "key", "signature", "unsigned"])]
-    pub document: Option<PathBuf>,
-    /// Wait for the end and show the progress.
-    #[arg(long)]
-    pub wait: bool,
-    /// Answer in JSON.
-    #[arg(long)]
-    pub json: bool,
 }
