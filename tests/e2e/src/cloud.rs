@@ -224,6 +224,7 @@ impl Cloud {
             document,
             description: String::new(),
             timeout_minutes: None,
+            plan: Default::default(),
         };
         self.block_on(self.operator().create_job(job))
             .unwrap()

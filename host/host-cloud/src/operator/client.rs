@@ -14,11 +14,14 @@ use tokio::{
 use super::{
     server::{Line, read_line},
     wire::{
-        ANSWER_BYTES_MAX, Answer, AnswerBody, CloudInfo, CreateJob, CreateUpdate, Op, Refusal,
-        Request, Stats, ThingCreated, UpdateCreated, VERSION,
+        ANSWER_BYTES_MAX, Answer, AnswerBody, CloudInfo, CreateJob, CreateUpdate, Deleted,
+        JobFilter, Op, Refusal, Request, Stats, ThingCreated, UpdateCreated, VERSION,
     },
 };
-use crate::service::{Change, JobId, JobSummary, JobView, ThingName, ThingView};
+use crate::service::{
+    Change, GroupName, GroupView, JobId, JobSummary, JobView, StreamId, StreamView,
+    ThingDescription, ThingName, ThingView,
+};
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +102,37 @@ impl OperatorClient {
     /// # Errors
     /// The cloud refused, or went away.
     pub async fn cancel(&mut self, job_id: JobId, force: bool) -> Result<JobView, OperatorError> {
-        self.call(Op::Cancel { job_id, force }).await
+        self.cancel_because(job_id, force, None).await
+    }
+
+    /// Cancels a job and says why.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn cancel_because(
+        &mut self,
+        job_id: JobId,
+        force: bool,
+        reason: Option<String>,
+    ) -> Result<JobView, OperatorError> {
+        let op = Op::Cancel {
+            job_id,
+            force,
+            reason,
+        };
+        self.call(op).await
+    }
+
+    /// Forgets a job, its stream and its images; with `force` also one that has not ended.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn delete_job(
+        &mut self,
+        job_id: JobId,
+        force: bool,
+    ) -> Result<Deleted, OperatorError> {
+        self.call(Op::DeleteJob { job_id, force }).await
     }
 
     /// All jobs, oldest first.
@@ -107,7 +140,18 @@ impl OperatorClient {
     /// # Errors
     /// The cloud went away.
     pub async fn list(&mut self) -> Result<Vec<JobSummary>, OperatorError> {
-        self.call(Op::List).await
+        self.list_where(JobFilter::default()).await
+    }
+
+    /// Some jobs, oldest first.
+    ///
+    /// # Errors
+    /// The cloud went away.
+    pub async fn list_where(
+        &mut self,
+        filter: JobFilter,
+    ) -> Result<Vec<JobSummary>, OperatorError> {
+        self.call(Op::List(filter)).await
     }
 
     /// One job.
@@ -151,6 +195,109 @@ impl OperatorClient {
     /// The cloud went away.
     pub async fn thing_list(&mut self) -> Result<Vec<ThingView>, OperatorError> {
         self.call(Op::ThingList).await
+    }
+
+    /// One thing, with its executions.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn thing_describe(
+        &mut self,
+        name: ThingName,
+    ) -> Result<ThingDescription, OperatorError> {
+        self.call(Op::ThingDescribe { name }).await
+    }
+
+    /// Forgets a thing; with `force` also while a job has not ended on it.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn thing_delete(
+        &mut self,
+        name: ThingName,
+        force: bool,
+    ) -> Result<Deleted, OperatorError> {
+        self.call(Op::ThingDelete { name, force }).await
+    }
+
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn group_create(
+        &mut self,
+        name: GroupName,
+        description: String,
+    ) -> Result<GroupView, OperatorError> {
+        self.call(Op::GroupCreate { name, description }).await
+    }
+
+    /// All groups.
+    ///
+    /// # Errors
+    /// The cloud went away.
+    pub async fn group_list(&mut self) -> Result<Vec<GroupView>, OperatorError> {
+        self.call(Op::GroupList).await
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn group_describe(&mut self, name: GroupName) -> Result<GroupView, OperatorError> {
+        self.call(Op::GroupDescribe { name }).await
+    }
+
+    /// Forgets a group; its members stay things.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn group_delete(&mut self, name: GroupName) -> Result<Deleted, OperatorError> {
+        self.call(Op::GroupDelete { name }).await
+    }
+
+    /// Things join a group.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn group_add(
+        &mut self,
+        name: GroupName,
+        things: Vec<ThingName>,
+    ) -> Result<GroupView, OperatorError> {
+        self.call(Op::GroupAdd { name, things }).await
+    }
+
+    /// Things leave a group.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn group_remove(
+        &mut self,
+        name: GroupName,
+        things: Vec<ThingName>,
+    ) -> Result<GroupView, OperatorError> {
+        self.call(Op::GroupRemove { name, things }).await
+    }
+
+    /// All streams.
+    ///
+    /// # Errors
+    /// The cloud went away.
+    pub async fn stream_list(&mut self) -> Result<Vec<StreamView>, OperatorError> {
+        self.call(Op::StreamList).await
+    }
+
+    /// Forgets a stream; with `force` also while its job has not ended.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn stream_delete(
+        &mut self,
+        stream_id: StreamId,
+        force: bool,
+    ) -> Result<Deleted, OperatorError> {
+        self.call(Op::StreamDelete { stream_id, force }).await
     }
 
     /// Where the cloud listens, and its certificates.

@@ -80,6 +80,7 @@ impl Operator {
             files,
             protocols: update.protocols,
             timeout_minutes: update.timeout_minutes,
+            plan: update.plan,
         };
         self.core
             .operate(|service, now_ms| Ok(((), service.create_update(now_ms, new)?)))
@@ -129,6 +130,7 @@ impl Operator {
             things: job.things,
             document: job.document,
             timeout_minutes: job.timeout_minutes,
+            plan: job.plan,
         };
         self.core
             .operate(|service, now_ms| {

@@ -139,13 +139,27 @@ async fn answer(operator: &Operator, op: Op) -> AnswerBody {
             body(operator.create_update(update).await)
         }
         Op::CreateJob(job) => body(operator.create_job(job).await),
-        Op::Cancel { job_id, force } => body(operator.cancel(&job_id, force).await),
-        Op::List => body(Ok(operator.list())),
+        Op::Cancel { job_id, force, .. } => body(operator.cancel(&job_id, force).await),
+        Op::List(_) => body(Ok(operator.list())),
         Op::Show { job_id } | Op::Watch { job_id } => body(operator.show(&job_id)),
         Op::ThingCreate { name } => body(operator.thing_create(&name).await),
         Op::ThingList => body(Ok(operator.thing_list())),
         Op::Info => body(operator.info()),
         Op::Stats => body(Ok(operator.stats())),
+        Op::DeleteJob { .. }
+        | Op::ThingDescribe { .. }
+        | Op::ThingDelete { .. }
+        | Op::GroupCreate { .. }
+        | Op::GroupList
+        | Op::GroupDescribe { .. }
+        | Op::GroupDelete { .. }
+        | Op::GroupAdd { .. }
+        | Op::GroupRemove { .. }
+        | Op::StreamList
+        | Op::StreamDelete { .. } => {
+            let message = "this cloud does not serve this call".to_owned();
+            AnswerBody::Error(refusal("not_served", message))
+        }
     }
 }
 

@@ -89,6 +89,7 @@ async fn every_call_works_over_the_socket() {
         document: json!({"operation": "reboot"}),
         description: "by hand".to_owned(),
         timeout_minutes: None,
+        plan: Default::default(),
     };
     client.create_job(job).await.unwrap();
     let list = client.list().await.unwrap();
@@ -119,6 +120,7 @@ async fn a_watch_tells_every_change_and_ends_with_the_job() {
         document: json!({}),
         description: String::new(),
         timeout_minutes: None,
+        plan: Default::default(),
     };
     client.create_job(job("j")).await.unwrap();
     client.create_job(job("k")).await.unwrap();

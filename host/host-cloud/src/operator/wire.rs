@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    service::{Change, JobId, Protocol, Signature, StreamId, ThingName},
+    service::{
+        Change, GroupName, JobId, JobStatus, Plan, Protocol, Signature, StreamId, ThingName,
+    },
     stats::CloudStats,
 };
 
@@ -46,9 +48,20 @@ pub enum Op {
         /// Also where the device has begun.
         #[serde(default)]
         force: bool,
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
-    /// All jobs, oldest first; answered by a list of [`JobSummary`](crate::service::JobSummary).
-    List,
+    /// Forgets a job that has ended, with its stream and the images that no other stream needs; answered by [`Deleted`].
+    DeleteJob {
+        /// Which.
+        job_id: JobId,
+        /// Also one that has not ended: it vanishes from its things.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Jobs, oldest first; answered by a list of [`JobSummary`](crate::service::JobSummary).
+    List(JobFilter),
     /// One job; answered by its `JobView`.
     Show {
         /// Which.
@@ -66,16 +79,104 @@ pub enum Op {
     },
     /// All things; answered by a list of [`ThingView`](crate::service::ThingView).
     ThingList,
+    /// One thing; answered by its [`ThingDescription`](crate::service::ThingDescription).
+    ThingDescribe {
+        /// Which.
+        name: ThingName,
+    },
+    /// Forgets a thing: its certificates are detached, its connections end, its executions become REMOVED; answered by
+    /// [`Deleted`].
+    ThingDelete {
+        /// Which.
+        name: ThingName,
+        /// Also while a job has not ended on it.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Makes a group; answered by its [`GroupView`](crate::service::GroupView).
+    GroupCreate {
+        /// Its name.
+        name: GroupName,
+        /// For people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        description: String,
+    },
+    /// All groups; answered by a list of `GroupView`.
+    GroupList,
+    /// One group; answered by its `GroupView`.
+    GroupDescribe {
+        /// Which.
+        name: GroupName,
+    },
+    /// Forgets a group. Its members stay things, its continuous jobs get no more members; answered by [`Deleted`].
+    GroupDelete {
+        /// Which.
+        name: GroupName,
+    },
+    /// Things join a group and get its continuous jobs; answered by its `GroupView`. Members stay members.
+    GroupAdd {
+        /// Which.
+        name: GroupName,
+        /// Who.
+        things: Vec<ThingName>,
+    },
+    /// Things leave a group; its continuous jobs that they have not begun become REMOVED; answered by its `GroupView`.
+    GroupRemove {
+        /// Which.
+        name: GroupName,
+        /// Who.
+        things: Vec<ThingName>,
+    },
+    /// All streams; answered by a list of [`StreamView`](crate::service::StreamView).
+    StreamList,
+    /// Forgets a stream, and the images that no other stream needs; answered by [`Deleted`].
+    StreamDelete {
+        /// Which.
+        stream_id: StreamId,
+        /// Also while its job has not ended.
+        #[serde(default)]
+        force: bool,
+    },
     /// Where the cloud listens and what it trusts; answered by [`CloudInfo`].
     Info,
     /// Counters; answered by [`CloudStats`].
     Stats,
 }
 
+/// Which jobs to list; every member that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobFilter {
+    /// Jobs of this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<JobStatus>,
+    /// Jobs with an execution on this thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thing: Option<ThingName>,
+    /// Jobs for this group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+}
+
+/// What was forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The stream that went with its job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_id: Option<StreamId>,
+    /// Images that nobody needs any more, by SHA-256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Executions that had not ended.
+    #[serde(default)]
+    pub executions: usize,
+}
+
 /// An OTA update as an operator describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateUpdate {
-    /// Whom it is for.
+    /// Things it is for; groups stand in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub things: Vec<ThingName>,
     /// What it brings.
     pub files: Vec<FileSpec>,
@@ -94,6 +195,9 @@ pub struct CreateUpdate {
     /// Minutes a device may take once it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_minutes: Option<u32>,
+    /// Groups, snapshot or continuous, roll-out, abort rules.
+    #[serde(flatten)]
+    pub plan: Plan,
 }
 
 fn mqtt() -> Vec<Protocol> {
@@ -112,6 +216,7 @@ impl CreateUpdate {
             description: String::new(),
             protocols: mqtt(),
             timeout_minutes: None,
+            plan: Plan::default(),
         }
     }
 }
@@ -166,7 +271,8 @@ impl ImageInput {
 pub struct CreateJob {
     /// Its id.
     pub job_id: JobId,
-    /// Whom it is for.
+    /// Things it is for; groups stand in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub things: Vec<ThingName>,
     /// What the devices get: an object.
     pub document: Value,
@@ -176,6 +282,9 @@ pub struct CreateJob {
     /// Minutes a device may take once it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_minutes: Option<u32>,
+    /// Groups, snapshot or continuous, roll-out, abort rules.
+    #[serde(flatten)]
+    pub plan: Plan,
 }
 
 /// What came of an update.

@@ -3,7 +3,7 @@
 //! The codes of the wire are AWS's words. The operator's codes are ours, append-only.
 
 use super::{
-    name::{JobId, NameError, StreamId, ThingName},
+    name::{GroupName, JobId, NameError, StreamId, ThingName},
     update::Protocol,
 };
 
@@ -130,8 +130,74 @@ pub enum ServiceError {
         /// Its status on the wire.
         status: &'static str,
     },
+    /// The name is taken.
+    #[error("group {0} exists already")]
+    GroupExists(GroupName),
+    /// Not one of ours.
+    #[error("no group is called {0}; `otad group create {0}` makes one")]
+    UnknownGroup(GroupName),
+    /// A snapshot of nobody.
+    #[error(
+        "group {0} has no members; add things with `otad group add {0} THING`, or make the job continuous"
+    )]
+    GroupEmpty(GroupName),
+    /// A group given twice.
+    #[error("group {0} is given twice")]
+    GroupTwice(GroupName),
+    /// Not one of ours.
+    #[error("no stream is called {0}")]
+    UnknownStream(StreamId),
+    /// Devices still need it.
+    #[error("job {0} has not ended; cancel it first, or use --force")]
+    JobRunning(JobId),
+    /// Devices still need it.
+    #[error(
+        "stream {stream} belongs to job {job}, which has not ended; cancel that first, or use --force"
+    )]
+    StreamInUse {
+        /// Which stream.
+        stream: StreamId,
+        /// The job that needs it.
+        job: JobId,
+    },
+    /// The thing still has something to do.
+    #[error("job {job} has not ended on thing {thing}; cancel it first, or use --force")]
+    ThingBusy {
+        /// Which thing.
+        thing: ThingName,
+        /// One of its jobs.
+        job: JobId,
+    },
+    /// Nobody joins later.
+    #[error("a continuous job needs a group: nobody else could join it")]
+    ContinuousWithoutGroup,
+    /// Out of AWS's range.
+    #[error("a rate of {0} things a minute is out of range: 1 to 1000")]
+    RateOutOfRange(u32),
+    /// A canary of nobody.
+    #[error("a canary of no things is none; leave it out")]
+    CanaryOfNone,
+    /// Not a percentage.
+    #[error("a threshold of {0} percent is out of range: 1 to 100")]
+    PercentOutOfRange(u8),
+    /// Broken from the start.
+    #[error("a threshold of no failures is reached before the job begins; use 1 or more")]
+    ThresholdOfNone,
+    /// Says nothing.
+    #[error("a minimum of no executions says nothing; use 1 or more, or leave it out")]
+    MinimumOfNone,
+    /// Longer than AWS takes.
+    #[error("{what} has {chars} characters, at most {max} are allowed")]
+    DescriptionTooLong {
+        /// Which text.
+        what: &'static str,
+        /// Its length.
+        chars: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A job for nobody.
-    #[error("a job needs at least one thing")]
+    #[error("a job needs at least one thing or group")]
     NoTarget,
     /// A thing given twice.
     #[error("thing {0} is given twice")]
@@ -217,6 +283,21 @@ impl ServiceError {
             Self::JobExists(_) => "job_exists",
             Self::StreamExists(_) => "stream_exists",
             Self::JobEnded { .. } => "job_ended",
+            Self::GroupExists(_) => "group_exists",
+            Self::UnknownGroup(_) => "unknown_group",
+            Self::GroupEmpty(_) => "group_empty",
+            Self::GroupTwice(_) => "group_twice",
+            Self::UnknownStream(_) => "unknown_stream",
+            Self::JobRunning(_) => "job_running",
+            Self::StreamInUse { .. } => "stream_in_use",
+            Self::ThingBusy { .. } => "thing_busy",
+            Self::ContinuousWithoutGroup => "continuous_without_group",
+            Self::RateOutOfRange(_) => "rate_out_of_range",
+            Self::CanaryOfNone => "canary_of_none",
+            Self::PercentOutOfRange(_) => "percent_out_of_range",
+            Self::ThresholdOfNone => "threshold_of_none",
+            Self::MinimumOfNone => "minimum_of_none",
+            Self::DescriptionTooLong { .. } => "description_too_long",
             Self::NoTarget => "no_target",
             Self::TargetTwice(_) => "target_twice",
             Self::NoFile => "no_file",

@@ -18,6 +18,8 @@ mod job;
 mod job_api;
 mod job_wire;
 mod name;
+mod plan;
+mod progress;
 mod queue;
 mod state;
 mod stream_api;
@@ -44,13 +46,20 @@ pub use image::{ImageError, ImageId, ImageSource, MemoryImages};
 pub use job::{Execution, ExecutionStatus, Job, JobStatus, StatusDetails, Target};
 pub(crate) use job_api::refuse_jobs_request;
 pub use name::{
-    JOB_ID_BYTES_MAX, JobId, NameError, STREAM_ID_BYTES_MAX, StreamId, THING_NAME_BYTES_MAX,
-    ThingName,
+    GROUP_NAME_BYTES_MAX, GroupName, JOB_ID_BYTES_MAX, JobId, NameError, STREAM_ID_BYTES_MAX,
+    StreamId, THING_NAME_BYTES_MAX, ThingName,
 };
+pub use plan::{
+    AWS_THINGS_PER_MINUTE_MAX, AbortRule, FailureKind, Plan, Rollout, Selection, Threshold,
+};
+pub use progress::JobProgress;
 pub use state::{STATE_SCHEMA, State, Stream, StreamFile, Thing};
 pub use topic::split_thing;
 pub use update::{NewJob, NewUpdate, Protocol, SigKey, Signature, UpdateFile};
-pub use view::{ExecutionView, JobSummary, JobView, ThingView};
+pub use view::{
+    ExecutionView, GroupView, JobSummary, JobView, StreamFileView, StreamView, ThingDescription,
+    ThingJob, ThingView, WaitsFor,
+};
 
 use crate::limits::Limits;
 use change::ChangeLog;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest thing name.
 pub const THING_NAME_BYTES_MAX: usize = 128;
+/// Longest name of a group.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
 /// Longest job id.
 pub const JOB_ID_BYTES_MAX: usize = 64;
 /// Longest stream id.
@@ -116,6 +118,10 @@ macro_rules! name {
 name!(
     /// A device as AWS IoT names it.
     ThingName, "thing name", THING_NAME_BYTES_MAX, "a-z, A-Z, 0-9, ':', '_' and '-'", true
+);
+name!(
+    /// A group of things.
+    GroupName, "group name", GROUP_NAME_BYTES_MAX, "a-z, A-Z, 0-9, ':', '_' and '-'", true
 );
 name!(
     /// A job.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ExecutionStatus, ImageId, Job, JobId, JobStatus, Outgoing, Service, ServiceError, Stream,
+    ExecutionStatus, ImageId, Job, JobId, JobStatus, Outgoing, Plan, Service, ServiceError, Stream,
     StreamFile, StreamId, Target, Thing, ThingName, job_api::TIMEOUT_MINUTES_MAX,
 };
 
@@ -106,6 +106,8 @@ pub struct NewUpdate {
     pub protocols: Vec<Protocol>,
     /// Minutes the device may take once it began.
     pub timeout_minutes: Option<u32>,
+    /// Groups, and how it spreads.
+    pub plan: Plan,
 }
 
 /// A job of any kind to create.
@@ -121,6 +123,8 @@ pub struct NewJob {
     pub document: Value,
     /// Minutes the device may take once it began.
     pub timeout_minutes: Option<u32>,
+    /// Groups, and how it spreads.
+    pub plan: Plan,
 }
 
 impl Service {
@@ -220,6 +224,7 @@ impl Service {
             description: update.description.clone(),
             things: update.things,
             timeout_minutes: update.timeout_minutes,
+            plan: update.plan,
         };
         self.check_job(&job)?;
         let files = update.files.into_iter().map(|file| {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Execution, ExecutionStatus, Job, JobId, JobStatus, Service, ServiceError, StatusDetails,
-    StreamId, ThingName,
+    Execution, ExecutionStatus, GroupName, Job, JobId, JobProgress, JobStatus, Plan, Service,
+    ServiceError, StatusDetails, StreamId, ThingName,
 };
 
 /// One execution.
@@ -25,6 +25,13 @@ pub struct ExecutionView {
     pub started_at_ms: Option<u64>,
     /// When it last changed.
     pub updated_at_ms: u64,
+    /// Whether the roll-out has come to this thing: it knows of nothing before.
+    #[serde(default = "yes")]
+    pub offered: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ExecutionView {
@@ -37,6 +44,7 @@ impl ExecutionView {
             queued_at_ms: execution.queued_at_ms,
             started_at_ms: execution.started_at_ms,
             updated_at_ms: execution.updated_at_ms,
+            offered: true,
         }
     }
 }
@@ -58,15 +66,43 @@ pub struct JobView {
     pub created_at_ms: u64,
     /// Minutes an execution may be IN_PROGRESS.
     pub timeout_minutes: Option<u32>,
+    /// Things it names.
+    #[serde(default)]
+    pub things: Vec<ThingName>,
+    /// Whom else it is for, how fast, and when it gives up.
+    #[serde(default)]
+    pub plan: Plan,
+    /// How many executions stand where.
+    #[serde(default)]
+    pub progress: JobProgress,
+    /// What the rest of a roll-out waits for; none = there is no rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
+    /// Why it was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// One for each thing.
     pub executions: Vec<ExecutionView>,
 }
 
+/// What the rest of a roll-out waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// The executions of the canary to end.
+    Canary,
+    /// The time of the next batch, milliseconds since the epoch.
+    Batch(u64),
+    /// As many ends as an abort rule needs to judge.
+    Results,
+}
+
 impl JobView {
-    /// Whether nothing can change any more.
+    /// Whether nothing can change any more. A continuous job has not ended before it is cancelled.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.executions.iter().all(|e| e.status.is_terminal())
+        self.progress.open() == 0
+            && (self.plan.selection.is_snapshot() || self.status != JobStatus::InProgress)
     }
 }
 
@@ -83,6 +119,12 @@ pub struct JobSummary {
     pub created_at_ms: u64,
     /// How many executions have which status.
     pub executions: Vec<(ExecutionStatus, usize)>,
+    /// Stream of an update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_id: Option<StreamId>,
+    /// Whether it goes on with things that join its groups.
+    #[serde(default)]
+    pub continuous: bool,
 }
 
 /// One thing.
@@ -96,6 +138,70 @@ pub struct ThingView {
     pub certificates: Vec<String>,
     /// Jobs that have not ended on it.
     pub pending: Vec<JobId>,
+    /// Groups it belongs to.
+    #[serde(default)]
+    pub groups: Vec<GroupName>,
+}
+
+/// One thing with everything that ever ran on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThingDescription {
+    /// The thing.
+    #[serde(flatten)]
+    pub thing: ThingView,
+    /// Its executions that were offered to it, oldest first.
+    pub jobs: Vec<ThingJob>,
+}
+
+/// One job on one thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThingJob {
+    /// Which job.
+    pub job_id: JobId,
+    /// How it went.
+    #[serde(flatten)]
+    pub execution: ExecutionView,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Its name.
+    pub name: GroupName,
+    /// For people.
+    pub description: String,
+    /// When it was made, milliseconds since the epoch.
+    pub created_at_ms: u64,
+    /// Its members, by name.
+    pub things: Vec<ThingName>,
+    /// Continuous jobs that its later members get.
+    pub jobs: Vec<JobId>,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamView {
+    /// Its id.
+    pub stream_id: StreamId,
+    /// Its version.
+    pub version: u32,
+    /// For people.
+    pub description: String,
+    /// The job whose things may read it.
+    pub job_id: JobId,
+    /// Its files: id, size in bytes, SHA-256.
+    pub files: Vec<StreamFileView>,
+}
+
+/// One file of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamFileView {
+    /// Its id.
+    pub file_id: u8,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256.
+    pub sha256: String,
 }
 
 impl Service {
@@ -117,6 +223,11 @@ impl Service {
             stream_id: job.stream.clone(),
             created_at_ms: job.created_at_ms,
             timeout_minutes: job.timeout_minutes,
+            things: job.things().cloned().collect(),
+            plan: Plan::default(),
+            progress: self.progress(id, job),
+            waits_for: None,
+            reason: None,
             executions: self
                 .executions(id, job)
                 .map(|(thing, execution)| ExecutionView::new(thing, execution))
@@ -137,6 +248,8 @@ impl Service {
                 status: job.status,
                 created_at_ms: job.created_at_ms,
                 executions: self.tally(id, job),
+                stream_id: job.stream.clone(),
+                continuous: false,
             })
             .collect();
         jobs.sort_by_key(|job| job.created_at_ms);
@@ -154,6 +267,7 @@ impl Service {
                 created_at_ms: thing.created_at_ms,
                 certificates: thing.certificates.iter().cloned().collect(),
                 pending: thing.pending.keys().cloned().collect(),
+                groups: Vec::new(),
             })
             .collect()
     }
@@ -167,6 +281,14 @@ impl Service {
             let thing = self.state.things.get(name)?;
             Some((name, thing.execution(id.as_str())?))
         })
+    }
+
+    fn progress(&self, id: &JobId, job: &Job) -> JobProgress {
+        let mut progress = JobProgress::default();
+        for (_, execution) in self.executions(id, job) {
+            *progress.of(execution.status, false) += 1;
+        }
+        progress
     }
 
     fn tally(&self, id: &JobId, job: &Job) -> Vec<(ExecutionStatus, usize)> {

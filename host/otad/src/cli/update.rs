@@ -130,6 +130,7 @@ async fn create_job(
             document,
             description: String::new(),
             timeout_minutes: None,
+            plan: Default::default(),
         })
         .await
         .map_err(refused)?;

@@ -98,6 +98,7 @@ async fn create(scenario: &Scenario, stage: &Stage, dir: &Path) -> Result<JobId,
                 document,
                 description: String::new(),
                 timeout_minutes: None,
+                plan: Default::default(),
             };
             let view = operator.create_job(job).await;
             Ok(view.map_err(|e| failed("creating the job", &e))?.job_id)

@@ -369,6 +369,7 @@ fn cloud(thing: &ThingName, new: &[u8], faults: Faults) -> (Service, bool) {
         }],
         protocols: vec![Protocol::Mqtt],
         timeout_minutes: None,
+        plan: Default::default(),
     };
     let told = service.create_update(0, update).is_ok();
     (service, told)

@@ -454,6 +454,7 @@ fn a_step_and_a_job_run_out_at_their_own_times() {
         things: vec![thing("gw")],
         document: json!({}),
         timeout_minutes: Some(10),
+        plan: Default::default(),
     };
     world.service.create_job(NOW_MS, job).unwrap();
     assert_eq!(world.service.deadline(), None, "nothing runs while queued");

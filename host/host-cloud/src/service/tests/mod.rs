@@ -67,6 +67,7 @@ impl World {
             things: vec![thing("gw")],
             document: json!({"operation": id}),
             timeout_minutes: None,
+            plan: Default::default(),
         };
         self.service.create_job(self.now_ms, job).unwrap()
     }
@@ -113,6 +114,7 @@ pub(super) fn update(id: &str, files: &[(u8, &[u8])]) -> NewUpdate {
             .collect(),
         protocols: vec![Protocol::Mqtt],
         timeout_minutes: None,
+        plan: Default::default(),
     }
 }
 

@@ -75,6 +75,7 @@ fn a_document_is_an_object_of_at_most_32768_characters() {
         things: vec![thing("gw")],
         document: json!([]),
         timeout_minutes: None,
+        plan: Default::default(),
     };
     let error = world.service.create_job(NOW_MS, job.clone()).unwrap_err();
     assert_eq!(error, ServiceError::DocumentNotAnObject);
@@ -115,6 +116,7 @@ fn a_cancel_reaches_what_has_not_begun_and_with_force_the_rest() {
         things: vec![thing("gw"), thing("other")],
         document: json!({}),
         timeout_minutes: None,
+        plan: Default::default(),
     };
     world.service.create_job(NOW_MS, job).unwrap();
     world.report("j", "IN_PROGRESS");
