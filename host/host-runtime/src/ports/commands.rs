@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::workers::Reply;
 use crate::agent::text::clean;
@@ -60,8 +60,8 @@ pub trait Commands: Send + Sync {
 /// wanted, and a look costs nothing.
 const CANCEL_LOOK_MS: u64 = 100;
 
-/// Bytes of standard error that end up in the log when a program fails.
-const ERROR_MAX_BYTES: usize = 1024;
+/// Most bytes kept of a command's standard error; they end up in the log.
+pub const ERROR_MAX_BYTES: usize = 1024;
 
 /// After a program has exited, its output is read for so long at most: what it has started in the background may hold
 /// the pipe open for ever. What was written before the exit is in the pipe and needs no waiting.
@@ -116,12 +116,87 @@ impl TokioCommands {
         let (command, environment) = (command.clone(), environment.to_vec());
         // Not joined on purpose: the end comes back through the reply.
         drop(self.0.spawn(async move {
-            let end = run(&command, &environment, cancel).await;
+            let surroundings = Surroundings::Inherited(&environment);
+            let (end, _) = run(&command, &surroundings, cancel).await;
             if end.code != Some(0) {
                 let program = command.argv.first().map_or("", String::as_str);
                 tracing::warn!(program, code = end.code, "command failed: {}", end.detail);
             }
             reply(end);
+        }));
+    }
+}
+
+/// A program that gets nothing of this process's but what stands here: no variable, no working directory, no terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanCommand {
+    /// What to run, and for how long at most.
+    pub command: Command,
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// Its standard input, closed behind it. A program that does not read it is not at fault.
+    pub input: Vec<u8>,
+}
+
+/// How a [`CleanCommand`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanEnd {
+    /// Exit code, output, and what went wrong.
+    pub end: CommandEnd,
+    /// First [`ERROR_MAX_BYTES`] of standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl CleanCommand {
+    /// Run it, in `/`, as the leader of a process group that is killed at the deadline, when this future is dropped, and
+    /// when this process ends. To be awaited on a tokio runtime.
+    pub async fn run(&self) -> CleanEnd {
+        let surroundings = Surroundings::Clean {
+            environment: &self.environment,
+            input: &self.input,
+        };
+        let (end, stderr) = run(&self.command, &surroundings, None).await;
+        CleanEnd { end, stderr }
+    }
+}
+
+/// What a program finds when it starts.
+enum Surroundings<'a> {
+    /// This process's environment and directory, and more variables; nothing to read.
+    Inherited(&'a [(String, String)]),
+    /// Only this.
+    Clean {
+        environment: &'a [(String, String)],
+        input: &'a [u8],
+    },
+}
+
+impl Surroundings<'_> {
+    fn prepare(&self, command: &mut tokio::process::Command) {
+        match self {
+            Self::Inherited(environment) => {
+                command.stdin(Stdio::null());
+                command.envs(environment.iter().map(|(key, value)| (key, value)));
+            }
+            Self::Clean { environment, .. } => {
+                command.stdin(Stdio::piped()).current_dir("/").env_clear();
+                command.envs(environment.iter().map(|(key, value)| (key, value)));
+            }
+        }
+    }
+
+    /// Hand the input over, beside the program: it may write before it reads.
+    fn feed(&self, child: &mut tokio::process::Child) {
+        let Self::Clean { input, .. } = self else {
+            return;
+        };
+        let Some(mut pipe) = child.stdin.take() else {
+            return;
+        };
+        let input = input.to_vec();
+        // Ends with the pipe: the program has read all, closed it, or was killed. What it did not read is its choice.
+        drop(tokio::spawn(async move {
+            drop(pipe.write_all(&input).await);
         }));
     }
 }
@@ -175,16 +250,15 @@ impl Drop for Group {
 fn start(
     program: &str,
     arguments: &[String],
-    environment: &[(String, String)],
+    surroundings: &Surroundings<'_>,
 ) -> std::io::Result<tokio::process::Child> {
     let mut command = tokio::process::Command::new(program);
     command
         .args(arguments)
-        .envs(environment.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    surroundings.prepare(&mut command);
     let parent = rustix::process::getpid();
     let tie = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -221,22 +295,26 @@ async fn cancelled(cancel: Option<Weak<AtomicBool>>) {
 
 async fn run(
     command: &Command,
-    environment: &[(String, String)],
+    surroundings: &Surroundings<'_>,
     cancel: Option<Weak<AtomicBool>>,
-) -> CommandEnd {
-    let failed = |detail: String| CommandEnd {
-        code: None,
-        stdout: Vec::new(),
-        detail,
+) -> (CommandEnd, Vec<u8>) {
+    let failed = |detail: String| {
+        let end = CommandEnd {
+            code: None,
+            stdout: Vec::new(),
+            detail,
+        };
+        (end, Vec::new())
     };
     let Some((program, arguments)) = command.argv.split_first() else {
         return failed("the command is empty".to_owned());
     };
-    let mut child = match start(program, arguments, environment) {
+    let mut child = match start(program, arguments, surroundings) {
         Ok(child) => child,
         Err(e) => return failed(format!("`{program}` cannot be started: {e}")),
     };
     let group = Group::of(&child);
+    surroundings.feed(&mut child);
     let stdout = child
         .stdout
         .take()
@@ -282,11 +360,12 @@ async fn run(
         let separator = if detail.is_empty() { "" } else { ": " };
         detail = format!("{detail}{separator}{line}");
     }
-    CommandEnd {
+    let end = CommandEnd {
         code,
         stdout,
         detail,
-    }
+    };
+    (end, stderr)
 }
 
 /// The last line of a program's standard error that says something.
@@ -488,5 +567,37 @@ mod tests {
         let end = shell("head -c 1000000 /dev/zero; echo done >&2", 10_000).await;
         assert_eq!(end.code, Some(0));
         assert_eq!(end.stdout.len(), OUTPUT_MAX_BYTES);
+    }
+
+    fn clean(script: &str, deadline_ms: u64, input: &[u8]) -> CleanCommand {
+        CleanCommand {
+            command: Command {
+                argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+                deadline_ms,
+            },
+            environment: vec![("OTAD_HOOK".to_owned(), "job".to_owned())],
+            input: input.to_vec(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clean_command_reads_its_input_and_finds_nothing_else() {
+        let script = "pwd; env | grep -v -e ^PWD= -e ^SHLVL= -e ^_=; cat; echo said >&2";
+        let end = clean(script, 10_000, b"{\"a\":1}").run().await;
+        assert_eq!(end.end.code, Some(0), "{end:?}");
+        let text = String::from_utf8(end.end.stdout).unwrap();
+        assert_eq!(text, "/\nOTAD_HOOK=job\n{\"a\":1}");
+        assert_eq!(end.stderr, b"said\n");
+    }
+
+    #[tokio::test]
+    async fn input_that_nobody_reads_neither_blocks_nor_fails_a_command() {
+        let end = clean("exit 5", 10_000, &vec![b'x'; 1 << 20]).run().await;
+        assert_eq!(end.end.code, Some(5), "{end:?}");
+        let hung = clean("exec sleep 1000", 200, &vec![b'x'; 1 << 20])
+            .run()
+            .await;
+        assert_eq!(hung.end.code, None);
+        assert!(hung.end.detail.contains("200 ms"), "{hung:?}");
     }
 }
