@@ -109,8 +109,10 @@ struct Ring {
     handed_out: u64,
     /// The last event that its reader is done with.
     done_with: u64,
-    /// Of `done_with`, what is on the medium.
-    done_with_stored: u64,
+    /// Of `done_with`, what is on the medium; `None` = nothing has ever been written there.
+    done_with_stored: Option<u64>,
+    /// There is a reader whose place is to be kept.
+    has_reader: bool,
     /// The device has ended: nothing will come any more.
     ended: bool,
     last_error: Option<String>,
@@ -148,7 +150,7 @@ impl EventRing {
         });
         // A place beyond the end would hide events from their reader.
         ring.done_with = done_with.unwrap_or(0).min(last);
-        ring.done_with_stored = ring.done_with;
+        ring.done_with_stored = done_with.map(|_| ring.done_with);
         ring.handed_out = ring.done_with;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -254,12 +256,32 @@ impl EventRing {
         let cursor = {
             let mut ring = self.lock();
             ring.done_with = ring.handed_out;
+            ring.has_reader = true;
             ring.handed_out
         };
         (self.shared.wake)();
         let next = self.wait_after(cursor, 1).await.pop()?;
         self.lock().handed_out = next.event.sequence;
         Some(next)
+    }
+
+    /// Where a reader that works on several events at once goes on after a restart: it is done with this one and all
+    /// before it. `None` = there has never been a reader.
+    #[must_use]
+    pub fn reader_place(&self) -> Option<u64> {
+        let ring = self.lock();
+        ring.done_with_stored.map(|_| ring.done_with)
+    }
+
+    /// The reader is done with this event and all before it; for readers who do not use [`next`](Self::next).
+    pub fn set_reader_place(&self, sequence: u64) {
+        {
+            let mut ring = self.lock();
+            ring.done_with = sequence;
+            ring.handed_out = sequence;
+            ring.has_reader = true;
+        }
+        (self.shared.wake)();
     }
 
     /// Whether nothing is to be stored.
@@ -276,7 +298,7 @@ impl EventRing {
 
     fn next_write(&self, ring: &mut Ring) -> Work {
         let (log, log_bytes) = ring.next_log_write();
-        let cursor = (ring.done_with != ring.done_with_stored).then_some(ring.done_with);
+        let cursor = ring.has_moved().then_some(ring.done_with);
         ring.writing = Some(Writing {
             count: ring.pending.len(),
             log_bytes,
@@ -334,7 +356,12 @@ impl Ring {
     }
 
     fn has_work(&self) -> bool {
-        !self.pending.is_empty() || self.done_with != self.done_with_stored
+        !self.pending.is_empty() || self.has_moved()
+    }
+
+    /// Whether the reader's place is another one than on the medium.
+    fn has_moved(&self) -> bool {
+        self.has_reader && self.done_with_stored != Some(self.done_with)
     }
 
     /// The pending events as a change of the log file, and its length after that.
@@ -366,7 +393,7 @@ impl Ring {
                 self.log_bytes = writing.log_bytes;
                 self.last_error = None;
                 if let Some(cursor) = writing.cursor {
-                    self.done_with_stored = cursor;
+                    self.done_with_stored = Some(cursor);
                 }
                 for event in self.pending.drain(..writing.count).collect::<Vec<_>>() {
                     self.keep(event);

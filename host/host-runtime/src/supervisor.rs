@@ -92,6 +92,12 @@ impl PendingDevice {
         self.prepared.mailbox()
     }
 
+    /// The device's events. Those that are there before its start are of a former life.
+    #[must_use]
+    pub fn events(&self) -> EventRing {
+        self.prepared.events()
+    }
+
     /// Start the agent and the task that owns the device, on the current tokio runtime.
     ///
     /// # Errors

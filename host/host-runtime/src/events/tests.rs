@@ -262,3 +262,23 @@ fn a_stored_place_beyond_the_last_event_hides_nothing() {
     let next = now(ring.next()).flatten();
     assert_eq!(next.map(|stored| stored.event.sequence), Some(1));
 }
+
+#[test]
+fn a_reader_of_several_events_goes_on_where_it_says_and_a_new_one_is_known_as_new() {
+    let world = World::default();
+    let ring = world.ring();
+    ring.emit(None, event(1));
+    world.settle(&ring);
+    assert_eq!(ring.reader_place(), None);
+    // It begins with nothing done, which has to be known after a restart too.
+    ring.set_reader_place(0);
+    world.settle(&ring);
+    let ring = world.ring();
+    assert_eq!(ring.reader_place(), Some(0));
+    ring.emit(None, event(2));
+    ring.set_reader_place(1);
+    world.settle(&ring);
+    let ring = world.ring();
+    assert_eq!(ring.reader_place(), Some(1));
+    assert_eq!(now(ring.next()).unwrap().unwrap().event.sequence, 2);
+}
