@@ -246,6 +246,8 @@ impl Agent {
         self.asking.sent = Some((describe, token));
         self.arm_back_off(Timer::Ask, self.asking.tries);
         if !describe && self.state == State::RequestingJob {
+            // This is the question that a new connection or a resume is due; a second one would be nobody's to answer.
+            self.relinked = false;
             self.set_state(Cause::RequestJobDocument, State::WaitingForJob);
         }
     }
