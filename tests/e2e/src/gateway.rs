@@ -24,6 +24,9 @@ dir=$(dirname "$0")
 exit 0
 "#;
 
+/// The tests' programs do not stay up and nobody starts them again: there is nothing to be seen in more time.
+const SETTLE: &str = "\n[device.target.settings]\nsettle_ms = 200\n";
+
 /// One target of a device, as lines of the configuration.
 #[derive(Clone, Debug)]
 pub struct TargetLines {
@@ -329,6 +332,9 @@ fn render_device(device: &DeviceLines) -> String {
             text.push_str(&format!("restart = {}\n", target.restart));
         }
         text.push_str(&target.lines);
+        if !target.lines.contains("[device.target.settings]") {
+            text.push_str(SETTLE);
+        }
         text.push('\n');
     }
     text

@@ -259,6 +259,41 @@ fn a_health_command_that_hangs_rolls_the_image_back() {
     check_health(script, 300, "FAILED", "rejected: 0xde000000", "1.0.0");
 }
 
+/// The tests' restart command with a deadline.
+fn restart_within(deadline_ms: u64) -> String {
+    format!(r#"{{ command = ["./restart.sh", "{THING}", "main"], deadline_ms = {deadline_ms} }}"#)
+}
+
+/// A restart that does not work goes back at once, with the reason of its own; with a good one the next update works.
+fn check_restart(script: &str, reason: &str, said: &str) {
+    let cloud = Cloud::start();
+    let gateway = gateway_with(&cloud, |lines| {
+        lines.target().restart = restart_within(500);
+    });
+    let good = fs::read_to_string(gateway.path("restart.sh")).unwrap();
+    gateway.script("restart.sh", script);
+    let daemon = gateway.run();
+    let ended = update(&cloud, "1.1.0", SIZE);
+    assert_eq!(ended.as_pair(), ("FAILED", reason));
+    assert!(daemon.log().contains(said), "{}", daemon.log());
+    assert_eq!(target(&gateway)["running_version"], "1.0.0");
+    gateway.script("restart.sh", &good);
+    check_alive(&cloud, &gateway);
+}
+
+#[test]
+fn a_restart_command_that_fails_ends_the_job_and_the_old_image_runs() {
+    let script = "#!/bin/sh\nexit 7\n";
+    check_restart(script, "0x000000ec: 0x00000007", "exited with 7");
+}
+
+#[test]
+fn a_restart_command_that_hangs_is_killed_and_ends_the_job() {
+    let script = "#!/bin/sh\nexec tail -f /dev/null\n";
+    let said = "not done within 500 ms, killed";
+    check_restart(script, "0x000000ec: 0x00000000", said);
+}
+
 #[test]
 fn an_image_that_does_not_stay_up_goes_back_by_the_launcher() {
     let cloud = Cloud::start();
