@@ -263,13 +263,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         }),
         end: End {
             status: "FAILED",
-            // OtadErrRolledBack: the target went back by itself, within the restart: nobody had to roll it back.
+            // OtadErrRolledBack: the target went back by itself.
             reason: "rejected: 0x00000046",
             versions: &["1.0.0"],
             passed: &[
                 Milestone::Verified,
                 Milestone::Activated,
-                Milestone::Restarted,
+                Milestone::RolledBack,
             ],
             avoided: &[Milestone::SelfTested, Milestone::Committed],
         },
