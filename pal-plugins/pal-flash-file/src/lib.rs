@@ -61,8 +61,9 @@ pub mod sub {
 mod settle {
     /// The setting.
     pub(super) const KEY: &str = "settle_ms";
-    /// Unless set: a program that cannot load its libraries or its configuration has ended by then.
-    pub(super) const DEFAULT_MS: u32 = 2000;
+    /// Unless set: a program that cannot load its libraries, reach its hardware or read its configuration has ended by
+    /// then, and service managers have started it again; many wait some seconds before they do.
+    pub(super) const DEFAULT_MS: u32 = 10_000;
     /// No service manager is told to restart faster.
     pub(super) const MIN_MS: u32 = 100;
     /// The longest sleep that the contract knows; who wants to watch for longer has a health command.

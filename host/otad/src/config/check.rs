@@ -13,7 +13,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::diagnostic::{Diagnostic, Origin};
-use super::model::{Config, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
+use super::hooks;
+use super::model::{Config, Device, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
 use super::reader::Located;
 use crate::control::group;
 
@@ -72,11 +73,32 @@ pub fn check(config: &Config) -> Vec<Finding> {
     trust(config, &mut findings);
     for device in &config.devices {
         mqtt(&device.mqtt, &mut findings);
+        hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
         }
     }
     findings.0
+}
+
+fn hooks(device: &Device, findings: &mut Findings) {
+    let name = &device.name.value;
+    for (key, hook) in device.hooks.all() {
+        if let Err(message) = executable(&hook.program) {
+            findings.error(
+                &hook.origin,
+                format!("hook `{key}` of device \"{name}\": {message}"),
+                "the first word of `command` is the path of an executable file",
+            );
+        }
+    }
+    for (key, hook, why) in hooks::idle(&device.hooks, &device.agent, &device.targets) {
+        findings.warning(
+            &hook.origin,
+            format!("hook `{key}` of device \"{name}\" is never called: {why}"),
+            "remove that setting; the hook asks for the right one by itself",
+        );
+    }
 }
 
 fn trust(config: &Config, findings: &mut Findings) {
@@ -262,7 +284,7 @@ fn target(target: &Target, findings: &mut Findings) {
         findings.warning(
             place,
             format!(
-                "target \"{}\" has no `health` command and no external test: a new image that stays up counts as good",
+                "target \"{}\" has no `health` command and no external test: a new image that stays up for its `settle_ms` counts as good",
                 target.name.value
             ),
             "set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`",

@@ -11,11 +11,11 @@ fn pending() -> Bench {
 }
 
 #[test]
-fn an_image_that_stays_up_for_two_seconds_passes_and_not_before() {
+fn an_image_that_stays_up_for_ten_seconds_passes_and_not_before() {
     let mut bench = pending();
     let begun_ms = bench.fake.world().now_ms;
     assert_eq!(bench.self_test(), DONE);
-    assert_eq!(bench.fake.world().now_ms - begun_ms, 2000);
+    assert_eq!(bench.fake.world().now_ms - begun_ms, 10_000);
     assert_eq!(bench.plugin.commit(), DONE);
 }
 
@@ -52,7 +52,7 @@ fn a_step_that_comes_early_does_not_shorten_the_test() {
     for _ in 0..100 {
         assert!(matches!(bench.plugin.step(4096), Ok(Duty::Working(_))));
     }
-    bench.fake.world().now_ms += 1999;
+    bench.fake.world().now_ms += 9999;
     assert!(matches!(bench.plugin.step(4096), Ok(Duty::Working(_))));
     bench.fake.world().now_ms += 1;
     assert_eq!(bench.plugin.step(4096), DONE);
