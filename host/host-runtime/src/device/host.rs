@@ -280,12 +280,12 @@ impl Outside for Door {
 
     fn create(&mut self, spec: FileSpec) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.create(now, token, spec))
+            .on_target(|targets, _, token| targets.create(token, spec))
     }
 
     fn reopen(&mut self, job_id: String, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.reopen(now, token, &job_id, file))
+            .on_target(|targets, _, token| targets.reopen(token, &job_id, file))
     }
 
     fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
@@ -295,7 +295,7 @@ impl Outside for Door {
 
     fn close(&mut self, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.close(now, token, file))
+            .on_target(|targets, _, token| targets.close(token, file))
     }
 
     fn verified(&mut self, file: FileId) -> Result<VerifiedRef, Failure> {
@@ -304,44 +304,44 @@ impl Outside for Door {
 
     fn install(&mut self, image: &VerifiedRef) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.install(now, token, image))
+            .on_target(|targets, _, token| targets.install(token, image))
     }
 
     fn activate(&mut self, image: &VerifiedRef) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.activate(now, token, image))
+            .on_target(|targets, _, token| targets.activate(token, image))
     }
 
     fn reset(&mut self, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.reset(now, token, file))
+            .on_target(|targets, _, token| targets.reset(token, file))
     }
 
     fn self_test(&mut self, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.self_test(now, token, file))
+            .on_target(|targets, _, token| targets.self_test(token, file))
     }
 
     fn commit(&mut self, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.commit(now, token, file))
+            .on_target(|targets, _, token| targets.commit(token, file))
     }
 
     fn reject(&mut self, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.reject(now, token, file))
+            .on_target(|targets, _, token| targets.reject(token, file))
     }
 
     fn state(&mut self, file: FileId) -> Started {
         self.lock()
-            .on_target(|targets, now, token| targets.state(now, token, file))
+            .on_target(|targets, _, token| targets.state(token, file))
     }
 
     fn abort(&mut self, file: FileId) -> Started {
         // Never refused for too many operations: it ends some.
         let mut host = self.lock();
-        let (now, token) = (host.now.now_ms, host.tokens.peek());
-        let started = host.targets.abort(now, token, file);
+        let token = host.tokens.peek();
+        let started = host.targets.abort(token, file);
         if matches!(started, Started::Pending(_)) {
             host.tokens.open(Owner::Target);
         }

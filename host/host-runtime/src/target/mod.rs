@@ -193,12 +193,12 @@ impl Targets {
     }
 
     /// `pal.create`.
-    pub fn create(&mut self, _now_ms: u64, token: Token, spec: FileSpec) -> Started {
+    pub fn create(&mut self, token: Token, spec: FileSpec) -> Started {
         self.with(spec.file_id, |target| target.create(token, spec))
     }
 
     /// `pal.reopen`.
-    pub fn reopen(&mut self, _now_ms: u64, token: Token, job_id: &str, file: FileId) -> Started {
+    pub fn reopen(&mut self, token: Token, job_id: &str, file: FileId) -> Started {
         self.with(file, |target| target.reopen(token, job_id))
     }
 
@@ -217,7 +217,7 @@ impl Targets {
     }
 
     /// `pal.close`.
-    pub fn close(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn close(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.close(token))
     }
 
@@ -233,42 +233,42 @@ impl Targets {
     }
 
     /// `pal.install`.
-    pub fn install(&mut self, _now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+    pub fn install(&mut self, token: Token, image: &VerifiedRef) -> Started {
         self.with(image.file, |target| target.install(token, image))
     }
 
     /// `pal.activate`.
-    pub fn activate(&mut self, _now_ms: u64, token: Token, image: &VerifiedRef) -> Started {
+    pub fn activate(&mut self, token: Token, image: &VerifiedRef) -> Started {
         self.with(image.file, |target| target.activate(token, image))
     }
 
     /// `pal.reset`.
-    pub fn reset(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn reset(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.reset(token))
     }
 
     /// `pal.self-test`.
-    pub fn self_test(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn self_test(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.self_test(token))
     }
 
     /// `pal.commit`.
-    pub fn commit(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn commit(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.commit(token))
     }
 
     /// `pal.reject`. It also ends a self-test that is under way.
-    pub fn reject(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn reject(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.reject(token))
     }
 
     /// `pal.state`.
-    pub fn state(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn state(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.state(token))
     }
 
     /// `pal.abort`.
-    pub fn abort(&mut self, _now_ms: u64, token: Token, file: FileId) -> Started {
+    pub fn abort(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.abort(token))
     }
 

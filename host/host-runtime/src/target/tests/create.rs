@@ -12,7 +12,7 @@ fn create(change: impl FnOnce(&mut FileSpec)) -> Outcome {
     let mut world = World::direct();
     let mut spec = world.spec("job-1", &World::image(500, 2));
     change(&mut spec);
-    world.run(|t, now, token| t.create(now, token, spec))
+    world.run(|t, _, token| t.create(token, spec))
 }
 
 #[test]
@@ -89,10 +89,10 @@ fn a_listed_path_is_allowed_even_if_it_is_absolute() {
     });
     let mut spec = world.spec("job-1", &World::image(500, 2));
     spec.path = "/opt/app".into();
-    let end = world.run(|t, now, token| t.create(now, token, spec.clone()));
+    let end = world.run(|t, _, token| t.create(token, spec.clone()));
     assert_eq!(end, Outcome::Nothing);
     spec.path = "update.bin".into();
-    let end = world.run(|t, now, token| t.create(now, token, spec));
+    let end = world.run(|t, _, token| t.create(token, spec));
     assert_eq!(main_of(&end), code::BAD_ARGUMENT);
 }
 
@@ -402,14 +402,14 @@ fn a_damaged_record_refuses_the_start_and_names_its_file() {
 fn an_unknown_file_id_is_a_failure_everywhere() {
     let mut world = World::direct();
     let rows: [fn(&mut World) -> Outcome; 8] = [
-        |w| w.run(|t, now, token| t.reopen(now, token, "j", FILE + 1)),
+        |w| w.run(|t, _, token| t.reopen(token, "j", FILE + 1)),
         |w| w.run(|t, now, token| t.write_block(now, token, FILE + 1, 0, vec![0])),
-        |w| w.run(|t, now, token| t.close(now, token, FILE + 1)),
-        |w| w.run(|t, now, token| t.reset(now, token, FILE + 1)),
-        |w| w.run(|t, now, token| t.commit(now, token, FILE + 1)),
-        |w| w.run(|t, now, token| t.reject(now, token, FILE + 1)),
-        |w| w.run(|t, now, token| t.state(now, token, FILE + 1)),
-        |w| w.run(|t, now, token| t.abort(now, token, FILE + 1)),
+        |w| w.run(|t, _, token| t.close(token, FILE + 1)),
+        |w| w.run(|t, _, token| t.reset(token, FILE + 1)),
+        |w| w.run(|t, _, token| t.commit(token, FILE + 1)),
+        |w| w.run(|t, _, token| t.reject(token, FILE + 1)),
+        |w| w.run(|t, _, token| t.state(token, FILE + 1)),
+        |w| w.run(|t, _, token| t.abort(token, FILE + 1)),
     ];
     for call in rows {
         assert_eq!(main_of(&call(&mut world)), code::BAD_ARGUMENT);

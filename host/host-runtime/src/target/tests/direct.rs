@@ -67,7 +67,7 @@ fn duties_that_take_steps_end_the_same_way_and_tell_progress_once_a_second() {
     let image = World::image(5000, 2);
     world.deliver("job-1", &image);
     let proof = world.targets.verified(FILE).unwrap();
-    let Started::Pending(token) = world.start(|t, now, token| t.install(now, token, &proof)) else {
+    let Started::Pending(token) = world.start(|t, _, token| t.install(token, &proof)) else {
         panic!("over at once");
     };
     let mut told = Vec::new();
@@ -288,7 +288,7 @@ fn a_target_that_is_the_process_restarts_it_after_everything_is_on_disk() {
     world.power_cut();
     assert_eq!(world.state_now().code, 1);
     // On the way back nobody sees the end of `reject` but the next process.
-    let Started::Pending(token) = world.start(|t, now, token| t.reject(now, token, FILE)) else {
+    let Started::Pending(token) = world.start(|t, _, token| t.reject(token, FILE)) else {
         panic!("over at once");
     };
     world.poll();
@@ -333,7 +333,7 @@ fn a_reject_ends_the_self_test_that_is_under_way() {
     });
     world.deliver_and_start("job-1", &World::image(500, 2));
     world.programs.end_with("health", None);
-    let Started::Pending(test) = world.start(|t, now, token| t.self_test(now, token, FILE)) else {
+    let Started::Pending(test) = world.start(|t, _, token| t.self_test(token, FILE)) else {
         panic!("over at once");
     };
     world.truth.lock().unwrap().boot(Record::default());
@@ -376,10 +376,10 @@ fn a_state_waits_its_turn_and_other_operations_are_refused_meanwhile() {
         ..Setup::default()
     });
     world.programs.end_with("version", None);
-    let Started::Pending(first) = world.start(|t, now, token| t.state(now, token, FILE)) else {
+    let Started::Pending(first) = world.start(|t, _, token| t.state(token, FILE)) else {
         panic!("over at once");
     };
-    let Started::Pending(second) = world.start(|t, now, token| t.state(now, token, FILE)) else {
+    let Started::Pending(second) = world.start(|t, _, token| t.state(token, FILE)) else {
         panic!("over at once");
     };
     let image = World::image(500, 2);
@@ -392,7 +392,7 @@ fn a_state_waits_its_turn_and_other_operations_are_refused_meanwhile() {
     assert!(matches!(world.finish(second), Outcome::State(_)));
     for _ in 0..Limits::default().waiting_states_max + 1 {
         world.programs.end_with("version", None);
-        world.start(|t, now, token| t.state(now, token, FILE));
+        world.start(|t, _, token| t.state(token, FILE));
     }
     assert_eq!(main_of(&world.state()), code::LIMIT);
 }
@@ -466,11 +466,11 @@ fn abort_cancels_what_is_under_way_at_any_point() {
             .insert(verb, Fault::Endless(sleep));
         let started = if verb == "create" {
             let spec = world.spec("job-1", &image);
-            world.start(|t, now, token| t.create(now, token, spec))
+            world.start(|t, _, token| t.create(token, spec))
         } else {
             world.deliver("job-1", &image);
             let proof = world.targets.verified(FILE).unwrap();
-            world.start(|t, now, token| t.install(now, token, &proof))
+            world.start(|t, _, token| t.install(token, &proof))
         };
         let Started::Pending(token) = started else {
             panic!("{verb} is over at once");
@@ -490,12 +490,12 @@ fn an_abort_waits_for_the_worker_before_the_slot_is_used_again() {
     let image = World::image(5000, 2);
     world.bench.hold(true);
     let spec = world.spec("job-1", &image);
-    let Started::Pending(create) = world.start(|t, now, token| t.create(now, token, spec)) else {
+    let Started::Pending(create) = world.start(|t, _, token| t.create(token, spec)) else {
         panic!("over at once");
     };
     world.poll();
     assert_eq!(world.bench.waiting(), 1, "the erase of job-1");
-    let Started::Pending(abort) = world.start(|t, now, token| t.abort(now, token, FILE)) else {
+    let Started::Pending(abort) = world.start(|t, _, token| t.abort(token, FILE)) else {
         panic!("did not wait");
     };
     world.poll();
@@ -630,7 +630,7 @@ fn a_reject_waits_until_the_old_image_runs_and_restarts_once() {
     assert_eq!(world.install(), Outcome::Nothing);
     assert_eq!(world.activate(), Outcome::Nothing);
     launch(&world);
-    let started = world.start(|t, now, token| t.reject(now, token, FILE));
+    let started = world.start(|t, _, token| t.reject(token, FILE));
     let Started::Pending(token) = started else {
         panic!("{started:?}");
     };

@@ -371,7 +371,7 @@ fn a_block_larger_than_the_plugin_takes_is_cut() {
     let image = World::image(20_000, 2);
     let mut spec = world.spec("job-1", &image);
     spec.block_size = 16_384;
-    world.run(|t, now, token| t.create(now, token, spec));
+    world.run(|t, _, token| t.create(token, spec));
     world.calls();
     for (offset, end) in [(0, 16_384), (16_384, image.len())] {
         let data = image[offset..end].to_vec();
@@ -504,7 +504,7 @@ fn the_block_map_costs_less_than_one_percent() {
     let image = World::image(900_000, 2);
     let mut spec = world.spec("job-1", &image);
     spec.block_size = 4096;
-    world.run(|t, now, token| t.create(now, token, spec));
+    world.run(|t, _, token| t.create(token, spec));
     let before = world.state.written();
     for (n, block) in image.chunks(4096).enumerate() {
         let data = block.to_vec();
@@ -533,7 +533,7 @@ fn half_durable(sync_bytes: u64) -> (World, Vec<u8>) {
 
 /// Begin a close that has something to wait for.
 fn begin_close(world: &mut World) -> u64 {
-    let started = world.start(|t, now, token| t.close(now, token, FILE));
+    let started = world.start(|t, _, token| t.close(token, FILE));
     world.poll();
     match started {
         Started::Pending(token) => token,
@@ -582,7 +582,7 @@ fn a_failed_flush_fails_the_close_and_is_not_made_good_by_closing_again() {
 fn a_failed_flush_of_a_close_that_was_given_up_is_not_forgotten() {
     let (mut world, image) = half_durable(SYNC_BYTES);
     begin_close(&mut world);
-    let started = world.start(|t, now, token| t.reopen(now, token, "job-1", FILE));
+    let started = world.start(|t, _, token| t.reopen(token, "job-1", FILE));
     let Started::Pending(reopen) = started else {
         panic!("it did not wait for the worker");
     };
@@ -596,7 +596,7 @@ fn a_failed_flush_of_a_close_that_was_given_up_is_not_forgotten() {
 fn a_close_that_was_given_up_may_have_gone_through() {
     let (mut world, _) = half_durable(SYNC_BYTES);
     begin_close(&mut world);
-    let started = world.start(|t, now, token| t.reopen(now, token, "job-1", FILE));
+    let started = world.start(|t, _, token| t.reopen(token, "job-1", FILE));
     let Started::Pending(reopen) = started else {
         panic!("it did not wait for the worker");
     };
@@ -684,7 +684,7 @@ fn a_state_waits_for_the_end_of_a_block_and_not_for_all_of_them() {
     }
     world.poll();
     world.calls();
-    let Started::Pending(state) = world.start(|t, now, token| t.state(now, token, FILE)) else {
+    let Started::Pending(state) = world.start(|t, _, token| t.state(token, FILE)) else {
         panic!("in the middle of a block");
     };
     assert!(matches!(world.finish(state), Outcome::State(_)));
@@ -704,7 +704,7 @@ fn what_is_asked_for_is_begun_by_the_next_poll_and_not_in_the_agent_s_call() {
     let proof = world.targets.verified(FILE).unwrap();
     world.calls();
     let changes = world.power.count();
-    let started = world.start(|t, now, token| t.install(now, token, &proof));
+    let started = world.start(|t, _, token| t.install(token, &proof));
     let Started::Pending(token) = started else {
         panic!("{started:?}");
     };
@@ -715,9 +715,9 @@ fn what_is_asked_for_is_begun_by_the_next_poll_and_not_in_the_agent_s_call() {
     let image = World::image(3000, 3);
     let changes = world.power.count();
     let spec = world.spec("job-2", &image);
-    let abort = world.start(|t, now, token| t.abort(now, token, FILE));
+    let abort = world.start(|t, _, token| t.abort(token, FILE));
     assert!(matches!(abort, Started::Pending(_)));
-    let create = world.start(|t, now, token| t.create(now, token, spec));
+    let create = world.start(|t, _, token| t.create(token, spec));
     assert!(
         matches!(create, Started::Done(Outcome::Failed(_))),
         "abort is under way"

@@ -195,7 +195,7 @@ fn a_plugin_that_moves_too_much_in_one_call_is_stopped() {
     let mut spec = world.spec("job-2", &vec![7; 8192]);
     spec.block_size = 8192;
     assert_eq!(
-        world.run(|t, now, token| t.create(now, token, spec)),
+        world.run(|t, _, token| t.create(token, spec)),
         Outcome::Nothing
     );
     let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, vec![7; 8192]));

@@ -6,11 +6,11 @@ use crate::target::{VerifiedRef, VersionReader};
 use crate::types::{Outcome, code};
 
 fn activate(world: &mut World, image: &VerifiedRef) -> Outcome {
-    world.run(|t, now, token| t.activate(now, token, image))
+    world.run(|t, _, token| t.activate(token, image))
 }
 
 fn install(world: &mut World, image: &VerifiedRef) -> Outcome {
-    world.run(|t, now, token| t.install(now, token, image))
+    world.run(|t, _, token| t.install(token, image))
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn an_unsigned_image_passes_only_under_the_development_setting_and_is_marked() {
     let mut spec = world.spec("job-1", &image);
     spec.signature_kind.clear();
     spec.signature.clear();
-    let end = world.run(|t, now, token| t.create(now, token, spec));
+    let end = world.run(|t, _, token| t.create(token, spec));
     assert_eq!(end, Outcome::Nothing);
     world.write_all(&image);
     let Outcome::Verified(info) = world.close() else {
@@ -212,14 +212,12 @@ fn reading_back_tells_progress_and_is_cancelled_by_abort() {
     world.create("job-1", &image);
     world.write_all(&image);
     world.bench.hold(true);
-    let crate::types::Started::Pending(close) =
-        world.start(|t, now, token| t.close(now, token, FILE))
+    let crate::types::Started::Pending(close) = world.start(|t, _, token| t.close(token, FILE))
     else {
         panic!("over at once");
     };
     assert_eq!(main_of(&world.close()), code::BUSY);
-    let crate::types::Started::Pending(abort) =
-        world.start(|t, now, token| t.abort(now, token, FILE))
+    let crate::types::Started::Pending(abort) = world.start(|t, _, token| t.abort(token, FILE))
     else {
         panic!("did not wait");
     };
@@ -238,8 +236,7 @@ fn a_worker_that_dies_is_an_end_and_not_a_wait() {
     world.create("job-1", &image);
     world.write_all(&image);
     world.bench.hold(true);
-    let crate::types::Started::Pending(close) =
-        world.start(|t, now, token| t.close(now, token, FILE))
+    let crate::types::Started::Pending(close) = world.start(|t, _, token| t.close(token, FILE))
     else {
         panic!("over at once");
     };

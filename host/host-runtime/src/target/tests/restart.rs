@@ -114,8 +114,8 @@ fn drive(world: &mut World, image: &[u8]) -> Result<(), Outcome> {
     }
     ok(world.close())?;
     let proof = world.targets.verified(FILE).map_err(Outcome::Failed)?;
-    ok(world.run(|t, now, token| t.install(now, token, &proof)))?;
-    ok(world.run(|t, now, token| t.activate(now, token, &proof)))?;
+    ok(world.run(|t, _, token| t.install(token, &proof)))?;
+    ok(world.run(|t, _, token| t.activate(token, &proof)))?;
     ok(world.reset())?;
     ok(world.self_test())?;
     ok(world.commit())
@@ -254,11 +254,10 @@ fn an_agent_that_lost_its_tokens_reopens_over_what_is_under_way() {
     world.create("job-1", &image);
     world.write_all(&image);
     world.bench.hold(true);
-    let Started::Pending(close) = world.start(|t, now, token| t.close(now, token, FILE)) else {
+    let Started::Pending(close) = world.start(|t, _, token| t.close(token, FILE)) else {
         panic!("over at once");
     };
-    let Started::Pending(reopen) = world.start(|t, now, token| t.reopen(now, token, "job-1", FILE))
-    else {
+    let Started::Pending(reopen) = world.start(|t, _, token| t.reopen(token, "job-1", FILE)) else {
         panic!("did not wait for the worker");
     };
     world.poll();

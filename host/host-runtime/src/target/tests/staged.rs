@@ -71,7 +71,7 @@ fn an_install_in_steps_tells_how_far_it_is() {
     world.truth.lock().unwrap().steps.insert("install", 1000);
     world.deliver("job-1", &World::image(5000, 2));
     let proof = world.targets.verified(FILE).unwrap();
-    let Started::Pending(token) = world.start(|t, now, token| t.install(now, token, &proof)) else {
+    let Started::Pending(token) = world.start(|t, _, token| t.install(token, &proof)) else {
         panic!("over at once");
     };
     assert_eq!(world.finish(token), Outcome::Nothing);

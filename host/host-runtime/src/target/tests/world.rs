@@ -443,7 +443,7 @@ impl World {
 
     pub(super) fn create(&mut self, job: &str, image: &[u8]) -> Outcome {
         let spec = self.spec(job, image);
-        self.run(|t, now, token| t.create(now, token, spec))
+        self.run(|t, _, token| t.create(token, spec))
     }
 
     /// Write the blocks of `image` that are not `held`, in the order of `blocks`.
@@ -466,45 +466,45 @@ impl World {
     }
 
     pub(super) fn close(&mut self) -> Outcome {
-        self.run(|t, now, token| t.close(now, token, FILE))
+        self.run(|t, _, token| t.close(token, FILE))
     }
 
     pub(super) fn install(&mut self) -> Outcome {
         let image = self.targets.verified(FILE).unwrap();
-        self.run(|t, now, token| t.install(now, token, &image))
+        self.run(|t, _, token| t.install(token, &image))
     }
 
     pub(super) fn activate(&mut self) -> Outcome {
         let image = self.targets.verified(FILE).unwrap();
-        self.run(|t, now, token| t.activate(now, token, &image))
+        self.run(|t, _, token| t.activate(token, &image))
     }
 
     pub(super) fn reset(&mut self) -> Outcome {
-        self.run(|t, now, token| t.reset(now, token, FILE))
+        self.run(|t, _, token| t.reset(token, FILE))
     }
 
     pub(super) fn self_test(&mut self) -> Outcome {
-        self.run(|t, now, token| t.self_test(now, token, FILE))
+        self.run(|t, _, token| t.self_test(token, FILE))
     }
 
     pub(super) fn commit(&mut self) -> Outcome {
-        self.run(|t, now, token| t.commit(now, token, FILE))
+        self.run(|t, _, token| t.commit(token, FILE))
     }
 
     pub(super) fn reject(&mut self) -> Outcome {
-        self.run(|t, now, token| t.reject(now, token, FILE))
+        self.run(|t, _, token| t.reject(token, FILE))
     }
 
     pub(super) fn abort(&mut self) -> Outcome {
-        self.run(|t, now, token| t.abort(now, token, FILE))
+        self.run(|t, _, token| t.abort(token, FILE))
     }
 
     pub(super) fn reopen(&mut self, job: &str) -> Outcome {
-        self.run(|t, now, token| t.reopen(now, token, job, FILE))
+        self.run(|t, _, token| t.reopen(token, job, FILE))
     }
 
     pub(super) fn state(&mut self) -> Outcome {
-        self.run(|t, now, token| t.state(now, token, FILE))
+        self.run(|t, _, token| t.state(token, FILE))
     }
 
     /// State, which must be given.
