@@ -9,8 +9,7 @@
 
 extern crate alloc;
 
-use alloc::borrow::ToOwned;
-use core::cell::RefCell;
+use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
 use agent_core::agent::Agent;
@@ -18,13 +17,15 @@ use agent_core::types::{
     Action, AgentStatus, Blob, Context, Description, Event, Failure, Level, StartInfo, Turn,
 };
 
-use bindings::exports::ota::agent::job_agent;
+use abi::{Kept, Layout, Lift, Lower, Place};
 use bindings::ota::agent::os;
+use contract::Started;
 
-/// Generated from wit/agent, which holds the documentation.
+#[allow(dead_code, reason = "import.rs and contract.rs do the rest")]
 mod bindings {
-    // agent-core's types have the shape of the contract's, so they are lifted and lowered without a conversion. Only
-    // where they are enumerations of another shape is one generated and converted.
+    // Generated from wit/agent, which holds the documentation. What it generates for values with fields is so large that
+    // it is not used (README.md): left are the description of the world that wit-component reads, and functions of
+    // numbers and texts.
     wit_bindgen::generate!({
         path: "../../wit/agent",
         world: "agent",
@@ -32,116 +33,161 @@ mod bindings {
             "ota:agent/types@0.1.0/failure": agent_core::types::Failure,
             "ota:agent/types@0.1.0/blob": agent_core::types::Blob,
             "ota:agent/types@0.1.0/version": agent_core::types::Version,
-            "ota:agent/types@0.1.0/setting": agent_core::types::Setting,
-            "ota:agent/types@0.1.0/image-info": agent_core::types::ImageInfo,
-            "ota:agent/types@0.1.0/target-state": agent_core::types::TargetState,
-            "ota:agent/types@0.1.0/outcome": agent_core::types::Outcome,
             "ota:agent/transport@0.1.0/qos": agent_core::types::Qos,
             "ota:agent/os@0.1.0/level": agent_core::types::Level,
-            "ota:agent/os@0.1.0/application-event": agent_core::types::ApplicationEvent,
-            "ota:agent/job-agent@0.1.0/context": agent_core::types::Context,
-            "ota:agent/job-agent@0.1.0/target": agent_core::types::Target,
-            "ota:agent/job-agent@0.1.0/config": agent_core::types::Config,
-            "ota:agent/job-agent@0.1.0/saved": agent_core::types::Saved,
-            "ota:agent/job-agent@0.1.0/start-info": agent_core::types::StartInfo,
-            "ota:agent/job-agent@0.1.0/offer-answer": agent_core::types::OfferAnswer,
-            "ota:agent/job-agent@0.1.0/job-result": agent_core::types::JobResult,
-            "ota:agent/job-agent@0.1.0/custom-answer": agent_core::types::CustomAnswer,
-            "ota:agent/job-agent@0.1.0/wait": agent_core::types::Wait,
-            "ota:agent/job-agent@0.1.0/file-status": agent_core::types::FileStatus,
-            "ota:agent/job-agent@0.1.0/agent-status": agent_core::types::AgentStatus,
-            "ota:agent/job-agent@0.1.0/turn": agent_core::types::Turn,
         },
-        // pal.rs calls them.
         skip: [
             "create", "reopen", "write-block", "close", "verified", "install", "activate", "reset", "self-test", "commit",
-            "reject", "state", "abort",
+            "reject", "state", "abort", "emit",
         ],
     });
 }
 
-mod convert;
+mod abi;
+mod contract;
+mod import;
 mod order;
-mod pal;
 
 /// 1.4 KB of code where the standard library's allocator has 6.5 (README.md).
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
-struct Place(RefCell<Option<Agent>>);
+/// All that an instance has.
+struct Instance {
+    agent: Option<Agent>,
+    answer: Answer,
+    /// The answer, laid out.
+    area: [u64; AREA_WORDS],
+    /// Lists that the area points to.
+    kept: Kept,
+}
+
+/// What the last call answered. The host reads it where it lies, so it stays until the next one, and there is nothing to
+/// give back after a call.
+enum Answer {
+    Description(Description),
+    Started(Result<Turn, Failure>),
+    Turn(Turn),
+    Status(AgentStatus),
+    Blob(Blob),
+}
+
+/// Room for the largest answer.
+const AREA_WORDS: usize = <Result<Turn, Failure>>::SIZE / 8;
+
+struct Global(UnsafeCell<Instance>);
 
 #[expect(unsafe_code, reason = "a static must be Sync")]
 // SAFETY: an instance has one thread.
-unsafe impl Sync for Place {}
+unsafe impl Sync for Global {}
 
-static AGENT: Place = Place(RefCell::new(None));
+static INSTANCE: Global = Global(UnsafeCell::new(Instance {
+    agent: None,
+    answer: Answer::Description(Agent::describe()),
+    area: [0; AREA_WORDS],
+    kept: Kept::new(),
+}));
 
-struct Component;
-
-#[expect(
-    unsafe_code,
-    reason = "the exports of a component are unmangled symbols"
-)]
-mod export {
-    use super::{Component, bindings};
-    bindings::export!(Component with_types_in bindings);
-}
-
-impl job_agent::Guest for Component {
-    fn describe() -> job_agent::Description {
-        let Description {
-            name,
-            version,
-            schemas,
-        } = Agent::describe();
-        job_agent::Description {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            schemas: schemas.to_vec(),
+impl Instance {
+    /// The contract starts an instance first; a host that does not gets a trap.
+    fn agent(&mut self) -> &mut Agent {
+        match &mut self.agent {
+            Some(agent) => agent,
+            None => panic!("called before start"),
         }
     }
 
-    fn start(context: Context, info: StartInfo) -> Result<Turn, Failure> {
-        // A second start of a living instance is a mistake of the host's; the newest state counts.
-        *AGENT.0.borrow_mut() = Some(Agent::start(context, info)?);
-        Ok(with(|agent| finish(agent, context)))
-    }
-
-    fn handle(context: Context, event: job_agent::Event) -> Turn {
-        with(|agent| {
-            agent.handle(context, convert::event(event));
-            finish(agent, context)
-        })
-    }
-
-    fn status() -> AgentStatus {
-        with(|agent| agent.status())
-    }
-
-    fn snapshot(context: Context) -> Blob {
-        with(|agent| agent.snapshot(context))
-    }
-}
-
-/// The contract starts an instance first; a host that does not gets a trap.
-fn with<R>(f: impl FnOnce(&mut Agent) -> R) -> R {
-    match &mut *AGENT.0.borrow_mut() {
-        Some(agent) => f(agent),
-        None => panic!("called before start"),
+    /// Lays out an answer in place of the last one.
+    fn answer(&mut self, answer: Answer) -> *const u8 {
+        self.answer = answer;
+        self.kept.clear();
+        #[expect(unsafe_code, reason = "the place of the answer")]
+        // SAFETY: there is room for each of them.
+        let place = unsafe { Place::new(self.area.as_mut_ptr().cast()) };
+        match &self.answer {
+            Answer::Description(description) => description.lower(place, &mut self.kept),
+            Answer::Started(result) => result.lower(place, &mut self.kept),
+            Answer::Turn(turn) => turn.lower(place, &mut self.kept),
+            Answer::Status(status) => status.lower(place, &mut self.kept),
+            Answer::Blob(blob) => blob.lower(place, &mut self.kept),
+        }
+        place.address()
     }
 }
 
 /// Do all that the agent wants done, and tell the host what is left behind.
-#[inline(never)]
 fn finish(agent: &mut Agent, context: Context) -> Turn {
     while let Some(Action { op, order }) = agent.poll_action() {
         match order::carry_out(&order) {
-            order::Begun::Nothing => {}
-            order::Begun::Pending(token) => agent.bind(op, token),
-            order::Begun::Over(outcome) => agent.handle(context, Event::Ended { op, outcome }),
+            None => {}
+            Some(Started::Pending(token)) => agent.bind(op, token),
+            Some(Started::Done(outcome)) => agent.handle(context, Event::Ended { op, outcome }),
         }
     }
     agent.turn()
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the exports of a component are unmangled symbols that take raw memory"
+)]
+mod export {
+    use super::*;
+
+    fn instance() -> &'static mut Instance {
+        // SAFETY: the component model lets no export be called while another one runs; each asks once.
+        unsafe { &mut *INSTANCE.0.get() }
+    }
+
+    /// Takes over the parameters of a call.
+    fn parameters<T: Lift>(at: *mut u8) -> (Context, T) {
+        // SAFETY: the host has laid them out there.
+        let place = unsafe { Place::new(at) };
+        let parameters = <(Context, T)>::lift(place);
+        place.free(<(Context, T)>::SIZE, <(Context, T)>::ALIGN);
+        parameters
+    }
+
+    #[unsafe(export_name = "ota:agent/job-agent@0.1.0#describe")]
+    extern "C" fn describe() -> *const u8 {
+        instance().answer(Answer::Description(Agent::describe()))
+    }
+
+    #[unsafe(export_name = "ota:agent/job-agent@0.1.0#start")]
+    extern "C" fn start(at: *mut u8) -> *const u8 {
+        let (context, info) = parameters::<StartInfo>(at);
+        let instance = instance();
+        let result = Agent::start(context, info).map(|started| {
+            // A second start of a living instance is a mistake of the host's; the newest state counts.
+            finish(instance.agent.insert(started), context)
+        });
+        instance.answer(Answer::Started(result))
+    }
+
+    #[unsafe(export_name = "ota:agent/job-agent@0.1.0#handle")]
+    extern "C" fn handle(at: *mut u8) -> *const u8 {
+        let (context, event) = parameters::<Event>(at);
+        let instance = instance();
+        let agent = instance.agent();
+        agent.handle(context, event);
+        let turn = finish(agent, context);
+        instance.answer(Answer::Turn(turn))
+    }
+
+    #[unsafe(export_name = "ota:agent/job-agent@0.1.0#status")]
+    extern "C" fn status() -> *const u8 {
+        let instance = instance();
+        let status = instance.agent().status();
+        instance.answer(Answer::Status(status))
+    }
+
+    #[unsafe(export_name = "ota:agent/job-agent@0.1.0#snapshot")]
+    extern "C" fn snapshot(now_ms: u64, has_wall: u32, wall_s: u64) -> *const u8 {
+        let wall_s = (has_wall != 0).then_some(wall_s);
+        let instance = instance();
+        let blob = instance.agent().snapshot(Context { now_ms, wall_s });
+        instance.answer(Answer::Blob(blob))
+    }
 }
 
 /// The place of a panic goes to the host's log before the trap. Its text stands in the source at that place; here it

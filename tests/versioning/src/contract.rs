@@ -86,6 +86,33 @@ impl Package {
         )
     }
 
+    /// The fields of a record, or the cases of a variant, as lines in the order of the text.
+    #[must_use]
+    pub fn members(&self, name: &str) -> Option<Vec<String>> {
+        let package = &self.resolve.packages[self.id];
+        let id = package.interfaces.values().find_map(|id| {
+            let id = self.resolve.interfaces[*id].types.get(name)?;
+            // Not a `use` of it.
+            (!matches!(self.resolve.types[*id].kind, TypeDefKind::Type(_))).then_some(*id)
+        })?;
+        match &self.resolve.types[id].kind {
+            TypeDefKind::Record(record) => {
+                let line = |field: &wit_parser::Field| {
+                    format!("{}: {}", field.name, self.type_name(&field.ty))
+                };
+                Some(record.fields.iter().map(line).collect())
+            }
+            TypeDefKind::Variant(variant) => {
+                let line = |case: &wit_parser::Case| match &case.ty {
+                    Some(of) => format!("{}({})", case.name, self.type_name(of)),
+                    None => case.name.clone(),
+                };
+                Some(variant.cases.iter().map(line).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// Names of all interfaces of the package.
     #[must_use]
     pub fn interfaces(&self) -> Vec<&str> {
