@@ -6,7 +6,7 @@
 //! It does not decide what a guest may import: the world of the guest does, and the runtime checks it at load.
 
 mod dep_info;
-mod sections;
+mod slim;
 mod toolchain;
 
 use std::env;
@@ -146,7 +146,7 @@ impl Builder {
             .module(&module)
             .and_then(|mut encoder| encoder.encode())
             .map_err(|e| format!("{} does not fit its world: {e:#}", guest.package))?;
-        let component = sections::without_custom(&component)
+        let component = slim::slim(&component)
             .map_err(|e| format!("the component of {} cannot be read: {e}", guest.package))?;
         // Also as a file, for those who want to look at it or to ship it by itself.
         let shipped = self.target_dir.join("components");
@@ -171,6 +171,8 @@ impl Builder {
             // Without this the linker leaves every address and every call the five bytes that any of them might need: a
             // tenth of the code. It cannot be done with debug information, so it is not for builds by hand.
             .args(["--", "-C", "link-arg=--compress-relocations"])
+            // Two passes that trade size for speed even where size is all that is asked for.
+            .args(["-C", "llvm-args=-disable-lsr -enable-pre=false"])
             .env("CARGO_BUILD_BUILD_DIR", &self.target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", &self.rustflags)
             .env("CARGO_INCREMENTAL", "0");

@@ -32,8 +32,8 @@ pub fn guest(name: &str) -> Option<&'static Guest> {
 mod dep_info;
 
 #[cfg(test)]
-#[path = "../build/sections.rs"]
-mod sections;
+#[path = "../build/slim.rs"]
+mod slim;
 
 #[cfg(test)]
 mod tests;
