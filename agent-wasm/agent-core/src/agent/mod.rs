@@ -527,7 +527,7 @@ impl Agent {
         self.step_link();
         self.step_ask();
         self.step_probes();
-        match self.state {
+        let moved = match self.state {
             State::Init => self.step_init(),
             State::Ready => self.step_ready(),
             State::RequestingJob => self.step_beginning(),
@@ -543,7 +543,9 @@ impl Agent {
             State::GoingBack => self.step_going_back(),
             State::Reporting => self.step_reporting(),
             State::Suspended | State::ShuttingDown | State::Stopped => false,
-        }
+        };
+        // What a step finds may end the job: the next one acts on it, or nothing would until some deadline.
+        moved || (self.job.failing.is_some() && self.state != State::Init)
     }
 
     fn step_link(&mut self) {

@@ -2,5 +2,7 @@
 //! short. `world.rs` checks after every event that what waits has a deadline.
 
 mod happy;
+mod hostile;
+mod saved;
 mod turns;
 mod world;

@@ -91,6 +91,37 @@ pub type Transcript = Vec<Vec<String>>;
 /// # Errors
 /// The script is none.
 pub fn play(file: &str, case: &Case, swapped: bool) -> Result<Transcript, Error> {
+    Ok(run(file, case, swapped)?.1)
+}
+
+/// What the agent of a case leaves behind, for another one to start from.
+#[derive(Debug, Clone)]
+pub struct Legacy {
+    /// How the other one starts, but for the saved state.
+    pub start: StartInfo,
+    /// Its snapshot at the end of the case.
+    pub snapshot: Blob,
+    /// The journal that was stored last.
+    pub journal: Option<Blob>,
+}
+
+/// Plays a case to its end and takes the agent's saved states; none if no agent came to be.
+///
+/// # Errors
+/// The script is none.
+pub fn legacy(file: &str, case: &Case) -> Result<Option<Legacy>, Error> {
+    let (mut world, _) = run(file, case, false)?;
+    let context = world.context();
+    let start = world.start_info(Saved::None);
+    let journal = world.journal.take();
+    Ok(world.agent.as_mut().map(|agent| Legacy {
+        start,
+        snapshot: agent.snapshot(context),
+        journal,
+    }))
+}
+
+fn run(file: &str, case: &Case, swapped: bool) -> Result<(World, Transcript), Error> {
     let mut world = World::new();
     let at = |line: usize| {
         let file = file.to_owned();
@@ -113,7 +144,7 @@ pub fn play(file: &str, case: &Case, swapped: bool) -> Result<Transcript, Error>
         }
         transcript.push(lines);
     }
-    Ok(transcript)
+    Ok((world, transcript))
 }
 
 impl World {
@@ -326,9 +357,8 @@ impl World {
             .ok_or_else(|| misused("no agent was started"))
     }
 
-    fn start(&mut self, saved: Saved) -> Result<(), Error> {
-        self.starts += 1;
-        let info = StartInfo {
+    fn start_info(&self, saved: Saved) -> StartInfo {
+        StartInfo {
             config: Config {
                 device: self.device.clone(),
                 settings: self.settings.clone(),
@@ -344,7 +374,12 @@ impl World {
                 .map(|held| held.token)
                 .collect(),
             last_event: self.last_event,
-        };
+        }
+    }
+
+    fn start(&mut self, saved: Saved) -> Result<(), Error> {
+        self.starts += 1;
+        let info = self.start_info(saved);
         self.last_op = 0;
         self.state = None;
         match Agent::start(self.context(), info) {

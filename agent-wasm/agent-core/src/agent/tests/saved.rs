@@ -1,0 +1,192 @@
+//! Saved states that are damaged, of another schema, or of a moment at which a crash is worst.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::world::{World, document, version};
+use crate::agent::{Agent, SCHEMAS};
+use crate::code::State;
+use crate::types::{Blob, Context, Failure, Saved, StartInfo};
+
+const CONTEXT: Context = Context {
+    now_ms: 5000,
+    wall_s: None,
+};
+
+/// More events than any story here has.
+const LONG: usize = 1000;
+
+fn start(world: &World, saved: Saved) -> Result<Agent, Failure> {
+    let info = StartInfo {
+        config: world.config.clone(),
+        saved,
+        schema: SCHEMAS[0],
+        seed: 9,
+        outstanding: Vec::new(),
+        last_event: world.last_event,
+    };
+    Agent::start(CONTEXT, info)
+}
+
+/// A world in the middle of a download, where a saved state holds most.
+fn downloading() -> World {
+    let mut world = World::single();
+    world.lose_blocks.push(1);
+    world.usual_job();
+    world.connect();
+    world.run_to(State::WaitingForFileBlock);
+    world.settle();
+    world
+}
+
+/// Both kinds of saved state, made of the same bytes.
+fn both(blob: &Blob) -> [Saved; 2] {
+    [Saved::Journal(blob.clone()), Saved::Snapshot(blob.clone())]
+}
+
+#[test]
+fn a_saved_state_of_an_unknown_schema_is_refused_with_its_code() {
+    let mut world = downloading();
+    let snapshot = world.agent.snapshot(CONTEXT);
+    for schema in [0, SCHEMAS[0] + 1, u32::MAX] {
+        let blob = Blob {
+            schema,
+            bytes: snapshot.bytes.clone(),
+        };
+        for saved in both(&blob) {
+            let failure = start(&world, saved).err().unwrap();
+            assert_eq!((failure.main, failure.sub), (0xdf, schema));
+        }
+    }
+    let mut info = StartInfo {
+        config: world.config.clone(),
+        saved: Saved::None,
+        schema: 7,
+        seed: 9,
+        outstanding: Vec::new(),
+        last_event: 0,
+    };
+    let failure = Agent::start(CONTEXT, info.clone()).err().unwrap();
+    assert_eq!((failure.main, failure.sub), (0xdf, 7));
+    info.schema = SCHEMAS[0];
+    assert!(Agent::start(CONTEXT, info).is_ok());
+}
+
+#[test]
+fn a_saved_state_that_is_cut_or_has_more_is_refused() {
+    let mut world = downloading();
+    let snapshot = world.agent.snapshot(CONTEXT);
+    let journal = world.journal.clone().unwrap();
+    let refused = |saved: Saved, what: &str| {
+        let failure = start(&world, saved).err();
+        assert_eq!(failure.map(|failure| failure.main), Some(0xdf), "{what}");
+    };
+    let cut = |blob: &Blob, end: usize| Blob {
+        schema: blob.schema,
+        bytes: blob.bytes[..end].to_vec(),
+    };
+    // No bytes at all are no journal, which is allowed.
+    for end in 1..journal.bytes.len() {
+        refused(
+            Saved::Journal(cut(&journal, end)),
+            &format!("journal cut at {end}"),
+        );
+    }
+    for end in 0..snapshot.bytes.len() {
+        refused(
+            Saved::Snapshot(cut(&snapshot, end)),
+            &format!("snapshot cut at {end}"),
+        );
+    }
+    for mut blob in [journal, snapshot] {
+        blob.bytes.push(0);
+        for saved in both(&blob) {
+            refused(saved, "one byte more");
+        }
+    }
+}
+
+#[test]
+fn a_target_in_test_whose_journal_is_lost_is_adopted_by_its_job() {
+    let mut world = World::single();
+    world.usual_job();
+    world.connect();
+    world.run_until("a test that has begun", |world| {
+        world.verdict().1.contains("active")
+    });
+    // The state directory was lost; flags of the target and details of the job are all that is left.
+    world.journal = None;
+    world.last_event = 0;
+    world.events.clear();
+    world.crash();
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED", "{}", world.verdict().1);
+    assert_eq!(world.targets[&0].running, version(1, 1, 0));
+    assert_eq!(world.targets[&0].code, 2, "committed");
+    assert_eq!(world.count("create 0"), 1, "nothing is fetched again");
+}
+
+#[test]
+fn a_target_in_test_without_journal_and_job_goes_back() {
+    let mut world = World::single();
+    world.usual_job();
+    world.connect();
+    world.run_to(State::Testing);
+    world.journal = None;
+    world.last_event = 0;
+    world.jobs.clear();
+    world.crash();
+    world.run_until("the image of before", |world| {
+        world.targets[&0].running == version(1, 0, 0)
+    });
+    world.run_to(State::WaitingForJob);
+    assert_eq!(world.count("commit 0"), 0);
+    assert_eq!(world.count("reject 0"), 1);
+}
+
+/// Plays a job of two files, with `disturb` after so many events, for every such number.
+fn at_every_event_of_two_files(disturb: fn(&mut World)) {
+    for at in 0..LONG {
+        let mut world = World::double();
+        world.create_job("job-2", &document(&[(0, 2500, 0), (1, 1500, 0)]));
+        world.connect();
+        for _ in 0..at {
+            if world.jobs.iter().all(|job| !job.is_open()) || !world.turn() {
+                break;
+            }
+        }
+        if world.jobs.iter().all(|job| !job.is_open()) {
+            assert!(at > 25, "the story has steps");
+            return;
+        }
+        disturb(&mut world);
+        world.run_to_end();
+        let (status, details) = world.verdict();
+        assert_eq!(status, "SUCCEEDED", "{at}: {details}\n{}", world.story());
+        for (file, target) in &world.targets {
+            assert_eq!(target.running, version(1, 1, 0), "{at}: file {file}");
+            assert_eq!(target.code, 2, "{at}: file {file} is committed");
+        }
+    }
+    panic!("the story has no end");
+}
+
+#[test]
+fn a_crash_at_any_event_of_a_job_of_two_files_changes_nothing_at_the_end() {
+    at_every_event_of_two_files(World::crash);
+}
+
+#[test]
+fn a_swap_at_any_event_of_a_job_of_two_files_changes_nothing_at_the_end() {
+    at_every_event_of_two_files(World::swap);
+}
+
+#[test]
+fn a_crash_at_any_event_while_the_host_restarts_with_its_targets_changes_nothing() {
+    at_every_event_of_two_files(|world| {
+        for target in world.targets.values_mut() {
+            target.boot = super::world::Boot::WithHost;
+        }
+        world.crash();
+    });
+}
