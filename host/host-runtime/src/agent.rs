@@ -16,6 +16,7 @@ pub use self::slot::{
     AgentSlot, BACKOFF_MAX_MS, BACKOFF_MIN_MS, Handled, OutsideFactory, STRIKES_MAX, Stamp,
     StartEnd,
 };
+pub use self::text::clean;
 pub use self::types::{
     AgentConfig, AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Description, Event,
     FileStatus, JobResult, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,

@@ -4,7 +4,7 @@
 pub(crate) const FAULT_MAX_BYTES: usize = 1024;
 
 /// `text` with control characters replaced and at most `max` bytes, cut at a character.
-pub(crate) fn clean(text: &str, max: usize) -> String {
+pub fn clean(text: &str, max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max));
     for c in text.chars() {
         // Also the separators that end a line in some viewers, and marks that turn the direction of the rest.

@@ -117,7 +117,7 @@ impl TokioCommands {
         // Not joined on purpose: the end comes back through the reply.
         drop(self.0.spawn(async move {
             let surroundings = Surroundings::Inherited(&environment);
-            let (end, _) = run(&command, &surroundings, cancel).await;
+            let end = run(&command, &surroundings, cancel).await.end;
             if end.code != Some(0) {
                 let program = command.argv.first().map_or("", String::as_str);
                 tracing::warn!(program, code = end.code, "command failed: {}", end.detail);
@@ -145,6 +145,19 @@ pub struct CleanEnd {
     pub end: CommandEnd,
     /// First [`ERROR_MAX_BYTES`] of standard error.
     pub stderr: Vec<u8>,
+    /// By what.
+    pub way: Way,
+}
+
+/// By what a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By itself, with an exit code or by a signal of somebody else's.
+    Itself,
+    /// It was killed at its deadline, or because it was no longer wanted.
+    Killed,
+    /// It never ran.
+    NotStarted,
 }
 
 impl CleanCommand {
@@ -155,8 +168,7 @@ impl CleanCommand {
             environment: &self.environment,
             input: &self.input,
         };
-        let (end, stderr) = run(&self.command, &surroundings, None).await;
-        CleanEnd { end, stderr }
+        run(&self.command, &surroundings, None).await
     }
 }
 
@@ -297,14 +309,15 @@ async fn run(
     command: &Command,
     surroundings: &Surroundings<'_>,
     cancel: Option<Weak<AtomicBool>>,
-) -> (CommandEnd, Vec<u8>) {
-    let failed = |detail: String| {
-        let end = CommandEnd {
+) -> CleanEnd {
+    let failed = |detail: String| CleanEnd {
+        end: CommandEnd {
             code: None,
             stdout: Vec::new(),
             detail,
-        };
-        (end, Vec::new())
+        },
+        stderr: Vec::new(),
+        way: Way::NotStarted,
     };
     let Some((program, arguments)) = command.argv.split_first() else {
         return failed("the command is empty".to_owned());
@@ -330,6 +343,7 @@ async fn run(
         () = cancelled(cancel) => Err("cancelled, killed".to_owned()),
     };
     let mut detail = String::new();
+    let mut way = Way::Itself;
     let code = match status {
         Ok(Ok(status)) => {
             if let Some(group) = group {
@@ -349,6 +363,7 @@ async fn run(
             // After the signal this does not take long; a failure leaves a zombie to the runtime's reaper.
             drop(child.wait().await);
             detail = why;
+            way = Way::Killed;
             None
         }
     };
@@ -360,12 +375,15 @@ async fn run(
         let separator = if detail.is_empty() { "" } else { ": " };
         detail = format!("{detail}{separator}{line}");
     }
-    let end = CommandEnd {
-        code,
-        stdout,
-        detail,
-    };
-    (end, stderr)
+    CleanEnd {
+        end: CommandEnd {
+            code,
+            stdout,
+            detail,
+        },
+        stderr,
+        way,
+    }
 }
 
 /// The last line of a program's standard error that says something.
@@ -597,7 +615,7 @@ mod tests {
         let hung = clean("exec sleep 1000", 200, &vec![b'x'; 1 << 20])
             .run()
             .await;
-        assert_eq!(hung.end.code, None);
+        assert_eq!((hung.end.code, hung.way), (None, Way::Killed));
         assert!(hung.end.detail.contains("200 ms"), "{hung:?}");
     }
 }
