@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod demo;
 pub mod exit;
 pub mod gateway;
+pub mod hooks;
 pub mod image;
 pub mod launch;
 pub mod lock;

@@ -7,6 +7,7 @@ use super::load;
 use crate::control::client::Client;
 use crate::control::protocol::{Request, Verb};
 use crate::exit::{Exit, Failed, Verb as Ended};
+use crate::hooks::{JobView, Waiting};
 use crate::progress::say;
 
 /// A client of the daemon: by --socket, or by the configuration's socket.
@@ -85,6 +86,20 @@ pub(super) async fn rollback(args: &RollbackArgs) -> Ended {
 
 pub(super) async fn job(verb: &JobVerb) -> Ended {
     match verb {
+        JobVerb::List(device) => jobs(device).await,
+        JobVerb::Finish {
+            device,
+            job,
+            status,
+            reason,
+        } => {
+            let verb = Verb::Finish {
+                job: job.clone(),
+                status: *status,
+                reason: reason.clone(),
+            };
+            done(device, request(device, verb), "the job's end is noted").await
+        }
         JobVerb::Approve { device, job } => {
             let verb = Verb::Approve { job: job.clone() };
             done(device, request(device, verb), "the job is taken").await
@@ -101,6 +116,39 @@ pub(super) async fn job(verb: &JobVerb) -> Ended {
             done(device, request(device, verb), "the job is refused").await
         }
     }
+}
+
+async fn jobs(args: &DeviceArgs) -> Ended {
+    let value = client(&args.control)?
+        .call(&request(args, Verb::Jobs))
+        .await?;
+    let jobs: Vec<JobView> = serde_json::from_value(value["jobs"].clone())
+        .map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;
+    if args.control.json {
+        say(&value.to_string());
+    } else {
+        jobs.iter().for_each(|job| say(&job_line(job)));
+    }
+    Ok(if jobs.is_empty() {
+        Exit::Nothing
+    } else {
+        Exit::Done
+    })
+}
+
+/// One job for people: `reboot-7 of pump-1: runs elsewhere, ends by otad job finish; given up in 3600 s`.
+fn job_line(job: &JobView) -> String {
+    let what = match job.waits_for {
+        Waiting::Offer => "offered: otad job approve or decline",
+        Waiting::Taker => "no update: waits for a hook or otad job finish",
+        Waiting::Finish => "run by the application: ends by otad job finish",
+        Waiting::Nothing => job.state_name.as_str(),
+    };
+    let limit = match (job.waits_for, job.gives_up_in_ms) {
+        (Waiting::Nothing, _) | (_, None) => String::new(),
+        (_, Some(ms)) => format!("; given up in {} s", ms / 1000),
+    };
+    format!("{} of {}: {what}{limit}", job.job_id, job.device)
 }
 
 pub(super) async fn events(args: &EventsArgs) -> Ended {

@@ -8,6 +8,7 @@
 
 mod check;
 pub mod diagnostic;
+mod hooks;
 pub mod keys;
 mod model;
 mod reader;
@@ -21,8 +22,8 @@ use std::path::Path;
 pub use check::{Finding, check};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
-    Activation, Config, Daemon, Development, Device, Mqtt, PluginChoice, Program, Region,
-    RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
+    Activation, Config, Daemon, Development, Device, Hook, Hooks, Mqtt, PluginChoice, Program,
+    Region, RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
 };
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};

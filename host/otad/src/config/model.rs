@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use host_runtime::types::Setting;
 
+use super::diagnostic::Origin;
 use super::reader::Located;
 
 /// One configuration file.
@@ -94,6 +95,8 @@ pub struct Device {
     pub mqtt: Mqtt,
     /// `[device.agent]`, as the agent gets it.
     pub agent: Vec<Setting>,
+    /// `[device.hooks]`, completed by `[hooks]`.
+    pub hooks: Hooks,
     /// `[[device.target]]`.
     pub targets: Vec<Target>,
 }
@@ -163,6 +166,45 @@ pub struct Program {
     pub argv: Vec<String>,
     /// Killed after this.
     pub deadline_ms: u64,
+}
+
+/// One program of the application's that decides or is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// What is run; the path is absolute.
+    pub program: Program,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// The hooks of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Is the offered job to be taken?
+    pub job: Option<Hook>,
+    /// May the target restart into the new image now?
+    pub activate: Option<Hook>,
+    /// Is the image in test good?
+    pub start_test: Option<Hook>,
+    /// A job has failed.
+    pub fail: Option<Hook>,
+    /// Whose is this job that is no update?
+    pub custom_job: Option<Hook>,
+}
+
+impl Hooks {
+    /// Each one that there is, with its key.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Hook)> {
+        [
+            ("job", &self.job),
+            ("activate", &self.activate),
+            ("start_test", &self.start_test),
+            ("fail", &self.fail),
+            ("custom_job", &self.custom_job),
+        ]
+        .into_iter()
+        .filter_map(|(key, hook)| Some((key, hook.as_ref()?)))
+    }
 }
 
 /// Which plugin serves a target.

@@ -6,9 +6,10 @@ use std::path::Path;
 use host_runtime::types::Setting;
 
 use super::diagnostic::Origin;
+use super::hooks;
 use super::keys;
 use super::model::{
-    Activation, Config, Daemon, Development, Device, Mqtt, PluginChoice, Program, Region,
+    Activation, Config, Daemon, Development, Device, Hooks, Mqtt, PluginChoice, Program, Region,
     RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
 };
 use super::reader::{Located, Reader, Sink};
@@ -25,6 +26,7 @@ const FLASH_FILE_RECORDS: [(&str, u64, bool); 2] = [("record", 8192, false), ("t
 pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
     let root = Reader::root(table, sink);
     let development = development(&root);
+    let general = hooks::hooks(&root, Hooks::default());
     let config = Config {
         file: file.to_owned(),
         daemon: daemon(&root),
@@ -33,7 +35,7 @@ pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
         devices: root
             .tables("device")
             .into_iter()
-            .map(|r| device(r, development))
+            .map(|r| device(r, development, &general))
             .collect(),
     };
     if config.devices.is_empty() && !root.has("device") {
@@ -130,20 +132,22 @@ fn trust(root: &Reader<'_>, development: Development) -> Trust {
     trust
 }
 
-fn device(section: Reader<'_>, development: Development) -> Device {
+fn device(section: Reader<'_>, development: Development, general: &Hooks) -> Device {
     let name = section.required_text("name", "\"pump-1\"");
     if !name.value.is_empty() || section.has("name") {
         check_thing_name(&name, section.sink);
     }
     let mqtt = mqtt(&section, &name, development);
-    let agent = match section.table("agent") {
+    let mut agent = match section.table("agent") {
         Some(agent) => agent_settings(agent),
         None => Vec::new(),
     };
+    let hooks = hooks::hooks(&section, general.clone());
+    hooks::imply(&hooks, &section, &mut agent);
     let targets: Vec<Target> = section
         .tables("target")
         .into_iter()
-        .map(|t| target(t, development))
+        .map(|t| target(t, development, &hooks))
         .collect();
     if targets.is_empty() && !section.has("target") {
         section.sink.advise(
@@ -157,6 +161,7 @@ fn device(section: Reader<'_>, development: Development) -> Device {
         name,
         mqtt,
         agent,
+        hooks,
         targets,
     }
 }
@@ -348,7 +353,7 @@ fn is_plain_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-fn target(section: Reader<'_>, development: Development) -> Target {
+fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Target {
     let sink = section.sink;
     let name = section.required_text("name", "\"main\"");
     if section.has("name") && !is_plain_name(&name.value) {
@@ -371,10 +376,13 @@ fn target(section: Reader<'_>, development: Development) -> Target {
             ("immediate", Activation::Immediate),
             ("deferred", Activation::Deferred),
         ],
-        Activation::Immediate,
+        match hooks.activate {
+            Some(_) => Activation::Deferred,
+            None => Activation::Immediate,
+        },
     );
     let target = Target {
-        agent_settings: target_agent_settings(&section, activation),
+        agent_settings: target_agent_settings(&section, activation, hooks),
         plugin_settings: section
             .free_table("settings")
             .into_iter()
@@ -508,7 +516,11 @@ fn region(section: Reader<'_>) -> Region {
     region
 }
 
-fn target_agent_settings(section: &Reader<'_>, activation: Activation) -> Vec<Setting> {
+fn target_agent_settings(
+    section: &Reader<'_>,
+    activation: Activation,
+    hooks: &Hooks,
+) -> Vec<Setting> {
     let word = match activation {
         Activation::Immediate => "immediate",
         Activation::Deferred => "deferred",
@@ -522,7 +534,9 @@ fn target_agent_settings(section: &Reader<'_>, activation: Activation) -> Vec<Se
     if section.has("firmware") {
         settings.push(setting("firmware", section.boolean("firmware", true)));
     }
-    if section.has("self_test") {
+    if !section.has("self_test") && hooks.start_test.is_some() {
+        settings.push(setting("self_test", "external"));
+    } else if section.has("self_test") {
         let words = [("auto", "auto"), ("external", "external")];
         settings.push(setting(
             "self_test",

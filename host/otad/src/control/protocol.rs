@@ -55,6 +55,8 @@ pub enum Verb {
         #[serde(default)]
         follow: bool,
     },
+    /// Jobs that wait for somebody, and those under way.
+    Jobs,
     /// Take an offered job.
     Approve {
         /// Its id.
@@ -68,6 +70,26 @@ pub enum Verb {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// A job that somebody else has run is over.
+    Finish {
+        /// Its id.
+        job: String,
+        /// How.
+        status: FinishStatus,
+        /// Why, for the job's status.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+}
+
+/// How a job can end that somebody else has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinishStatus {
+    /// SUCCEEDED.
+    Succeeded,
+    /// FAILED.
+    Failed,
 }
 
 /// One request.

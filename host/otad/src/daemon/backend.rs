@@ -1,19 +1,21 @@
 //! What the control socket's verbs do to the devices.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host_runtime::agent::{Command, OfferAnswer};
+use host_runtime::agent::{Command, CustomAnswer, OfferAnswer};
 use host_runtime::status::DeviceStatus;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::{Failure, FileId, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::control::protocol::{Refusal, Request, Verb};
+use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
 use crate::exit::Exit;
 use crate::gateway::ConnectedDevice;
+use crate::hooks;
 
 /// Events that are read from the ring at a time.
 const EVENTS_AT_A_TIME: usize = 32;
@@ -42,10 +44,13 @@ impl Backend for Devices {
         if matches!(request.verb, Verb::Status) {
             return self.status(request.device.as_deref()).await;
         }
+        if matches!(request.verb, Verb::Jobs) {
+            return self.jobs(request.device.as_deref()).await;
+        }
         let device = &self.one(request.device.as_deref())?.handle;
         let target = request.target.as_deref();
         match request.verb {
-            Verb::Status => Ok(Value::Null),
+            Verb::Status | Verb::Jobs => Ok(Value::Null),
             Verb::Suspend => obey(device, Command::Suspend).await,
             Verb::Resume => obey(device, Command::Resume).await,
             Verb::Abort => obey(device, Command::UserAbort).await,
@@ -78,6 +83,11 @@ impl Backend for Devices {
                 let text = reason.unwrap_or_else(|| "declined by the operator".to_owned());
                 answer(device, job, OfferAnswer::Reject(text)).await
             }
+            Verb::Finish {
+                job,
+                status,
+                reason,
+            } => finish(device, job, status, reason).await,
             Verb::Events { after, follow } => events(device, after, follow, &items).await,
         }
     }
@@ -141,6 +151,51 @@ impl Devices {
             Some(_) | None => Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "devices": list })),
         }
     }
+}
+
+impl Devices {
+    /// The jobs of a device, or of all.
+    async fn jobs(&self, name: Option<&str>) -> Result<Value, Refusal> {
+        let wanted = |other: &str| name.is_none_or(|name| name == other);
+        let mut list = Vec::new();
+        for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
+            let status = tokio::time::timeout(STATUS_MAX, device.handle.status());
+            let Ok(status) = status.await else {
+                let text = format!("device \"{}\" does not answer", device.handle.name());
+                return Err(Refusal::new(Exit::Retry, text));
+            };
+            let events = device.handle.events().after(0, usize::MAX);
+            list.extend(hooks::jobs(&status, &events));
+        }
+        match name {
+            Some(name) if !self.running.iter().any(|d| d.handle.name() == name) => {
+                Err(self.missing(name))
+            }
+            Some(_) | None => Ok(json!({ "jobs": list })),
+        }
+    }
+}
+
+async fn finish(
+    device: &DeviceHandle,
+    job: String,
+    status: FinishStatus,
+    reason: Option<String>,
+) -> Result<Value, Refusal> {
+    let number = match status {
+        FinishStatus::Succeeded => hooks::status::SUCCEEDED,
+        FinishStatus::Failed => hooks::status::FAILED,
+    };
+    let result = hooks::result(
+        number,
+        reason.as_deref().unwrap_or_default(),
+        BTreeMap::new(),
+    );
+    let command = Command::AnswerCustomJob {
+        job_id: job,
+        answer: CustomAnswer::Finished(result),
+    };
+    obey(device, command).await
 }
 
 async fn obey(device: &DeviceHandle, command: Command) -> Result<Value, Refusal> {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host_runtime::types::FileId;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config, ConfigError};
@@ -24,6 +25,7 @@ use crate::control::group;
 use crate::control::server::{Access, Server};
 use crate::exit::{Exit, Failed, Verb};
 use crate::gateway::{ConnectedDevice, Gateway};
+use crate::hooks;
 use backend::{Devices, FailedDevice};
 use signals::Signals;
 
@@ -63,6 +65,15 @@ pub async fn run(config: Config) -> Verb {
     let mut tasks = JoinSet::new();
     for device in &running {
         tasks.spawn(story::tell(device.handle.clone()));
+    }
+    let places = Arc::new(Semaphore::new(hooks::HOOKS_MAX));
+    for device in &running {
+        let configured = gateway.config().device(Some(device.handle.name()));
+        let plan = configured.and_then(|c| hooks::Plan::new(gateway.config(), c, &places));
+        if let Some(plan) = plan {
+            let (handle, former) = (device.handle.clone(), device.former_events);
+            tasks.spawn(hooks::serve(handle, plan, former));
+        }
     }
     let backend = Arc::new(Devices {
         running: running.clone(),

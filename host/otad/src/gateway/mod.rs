@@ -155,6 +155,8 @@ pub struct ConnectedDevice {
     pub handle: DeviceHandle,
     /// Its connection.
     pub connection: Connection,
+    /// Application events up to this one were stored before it was started.
+    pub former_events: u64,
 }
 
 impl Gateway {
@@ -277,8 +279,13 @@ impl Gateway {
         let transport = connection
             .attach(name, pending.mailbox(), replies)
             .map_err(no_client)?;
+        let former_events = pending.events().last();
         match pending.start(Box::new(transport)) {
-            Ok(handle) => Ok(ConnectedDevice { handle, connection }),
+            Ok(handle) => Ok(ConnectedDevice {
+                handle,
+                connection,
+                former_events,
+            }),
             Err(error) => {
                 // Nobody is there to use it, and by itself it would go on.
                 tokio::spawn(async move { connection.stop().await });

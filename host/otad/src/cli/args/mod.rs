@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::console::LogFormat;
+use crate::control::protocol::FinishStatus;
 
 pub use cloud::{CloudArg, CloudArgs, LimitsArg, ThingVerb};
 pub use config::ConfigVerb;
@@ -109,7 +110,7 @@ Examples:
   otad events --json --after 41
   otad events --follow")]
     Events(EventsArgs),
-    /// Answer an offered job (with on_job = "ask").
+    /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
     Job(JobVerb),
     /// Start the program of a flash-file target from the slot that counts. For service managers.
@@ -184,7 +185,7 @@ pub struct ControlArgs {
     /// Which configuration.
     pub config: ConfigArg,
     /// Control socket, in place of the configuration's.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "OTAD_SOCKET")]
     pub socket: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long)]
@@ -252,6 +253,15 @@ pub struct EventsArgs {
 /// `otad job`.
 #[derive(Debug, Subcommand)]
 pub enum JobVerb {
+    /// The jobs that wait for an answer or for their end, and the one under way.
+    #[command(after_help = "\
+Offers (on_job = \"ask\", or a `job` hook) wait for `job approve` or `job decline`. Jobs that are no update wait for
+somebody to take them, and then for `job finish`. Exit code 2 if there is none.
+
+Examples:
+  otad job list
+  otad job list --json                           with the job documents")]
+    List(DeviceArgs),
     /// Take the job.
     Approve {
         #[command(flatten)]
@@ -267,6 +277,23 @@ pub enum JobVerb {
         device: DeviceArgs,
         /// Job id.
         job: String,
+        /// Why, for the job's status.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// End a job that is no update and that the application has run; also after a restart of the daemon.
+    #[command(after_help = "\
+Example:
+  otad job finish reboot-7 --status failed --reason 'no such service'")]
+    Finish {
+        #[command(flatten)]
+        /// The device.
+        device: DeviceArgs,
+        /// Job id.
+        job: String,
+        /// How it ended.
+        #[arg(long, value_enum)]
+        status: FinishStatus,
         /// Why, for the job's status.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
