@@ -21,11 +21,12 @@ use crate::{
     endpoint::Hub,
     error::CloudError,
     fault::{Faults, Verdict},
+    images::ImageDir,
     limits::Limits,
     pki::{Credentials, Pki},
     service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName},
     stats::CloudStats,
-    store::{self, ImageDir, Store},
+    store::Store,
 };
 
 /// How long a change that nobody waits for may stay in memory only.
@@ -76,10 +77,11 @@ impl Core {
         limits: Limits,
         faults: Box<dyn Faults>,
     ) -> Result<Arc<Self>, CloudError> {
-        let store = Store::open(dir)?;
+        let (store, state) = Store::open(dir)?;
         let pki = Pki::open(&dir.join("pki"))?;
-        let images = Arc::new(store.images());
-        let service = Service::restore(limits, images.clone(), store.load()?)?;
+        let images = Arc::new(store.images()?);
+        let service = Service::restore(limits, images.clone(), state)?;
+        images.keep_only(&service.images_in_use())?;
         Ok(Arc::new(Self {
             handler: Mutex::new(Handler { service, faults }),
             hub: Hub::new(),
@@ -220,6 +222,12 @@ impl Core {
         self.changed.receiver_count() - 2
     }
 
+    /// As after an error: the next transaction opens the store again.
+    #[cfg(test)]
+    pub(crate) fn close_store_for_tests(&self) {
+        self.store.close();
+    }
+
     pub(crate) fn is_thing(&self, name: &ThingName) -> bool {
         self.look(|service| service.state().things.contains_key(name))
     }
@@ -291,17 +299,21 @@ impl Core {
     }
 
     async fn store_now(&self) -> bool {
-        let (bytes, revision) = self.look(|service| {
-            let bytes = store::encode(service.state());
-            (bytes, service.revision())
-        });
-        let store = Arc::clone(&self.store);
-        let saved = tokio::task::spawn_blocking(move || store.save(&bytes)).await;
-        let failure = match saved {
+        let (changes, revision) = {
+            let service = &mut self.handler().service;
+            (service.take_changes(), service.revision())
+        };
+        let changes = Arc::new(changes);
+        let (store, rows) = (Arc::clone(&self.store), Arc::clone(&changes));
+        let stored = tokio::task::spawn_blocking(move || store.commit(&rows.rows)).await;
+        let failure = match stored {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(error) => Some(error.to_string()),
         };
+        if failure.is_some() {
+            self.handler().service.put_changes_back(&changes);
+        }
         self.handler().service.set_unavailable(failure.clone());
         match failure {
             None => {

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::Path};
 
-use crate::service::{NameError, ServiceError};
+use crate::service::{ImageId, NameError, ServiceError};
 
 /// Why the cloud cannot start, or cannot do what an operator asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,9 @@ pub enum CloudError {
         /// What the caller said.
         announced: String,
     },
+    /// Never sent, or removed since.
+    #[error("no image has the SHA-256 {0}; send it again")]
+    UnknownImage(ImageId),
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(String),
@@ -104,6 +107,7 @@ impl CloudError {
             Self::Damaged { .. } => "damaged",
             Self::Pki { .. } => "pki",
             Self::ImageChanged { .. } => "image_changed",
+            Self::UnknownImage(_) => "unknown_image",
             Self::Random(_) => "random",
             Self::Stopped => "stopped",
         }

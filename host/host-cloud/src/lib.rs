@@ -38,6 +38,7 @@ mod error;
 pub mod fault;
 mod file;
 pub mod id;
+mod images;
 pub mod limits;
 pub mod operator;
 mod pki;
@@ -47,6 +48,7 @@ mod store;
 
 pub use cloud::{Cloud, CloudConfig, CloudHandle};
 pub use error::CloudError;
+pub use images::ImagePin;
 pub use limits::Limits;
 pub use pki::{Credentials, Pki, fingerprint};
 pub use stats::{CloudStats, ThingStats, ThingTraffic};

@@ -80,7 +80,7 @@ impl OperatorClient {
         &mut self,
         update: CreateUpdate,
     ) -> Result<UpdateCreated, OperatorError> {
-        if let Some(file) = update.files.iter().find(|f| !f.image.is_absolute_path()) {
+        if let Some(file) = update.files.iter().find(|f| !f.image.is_portable()) {
             return Err(OperatorError::Request(format!(
                 "the image of file {} is not given by an absolute path",
                 file.file_id

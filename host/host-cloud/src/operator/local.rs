@@ -1,21 +1,26 @@
 //! The operator's calls within the cloud's process.
 
-use std::{collections::VecDeque, net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::watch,
+};
 
 use super::wire::{
-    CloudInfo, CreateJob, CreateUpdate, FileSpec, FileStored, ImageInput, ThingCreated,
-    UpdateCreated,
+    CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput, ImageStored,
+    JobFilter, ThingCreated, UpdateCreated,
 };
 use crate::{
     core::Core,
     error::CloudError,
     id,
+    images::{self, ImagePin},
     service::{
-        Change, JobId, JobSummary, JobView, NewJob, NewUpdate, ServiceError, ThingName, ThingView,
-        UpdateFile,
+        Change, GroupName, GroupView, ImageId, JobId, JobSummary, JobView, NewJob, NewUpdate,
+        Removal, Service, ServiceError, StreamId, StreamView, ThingDescription, ThingName,
+        ThingView, UpdateFile,
     },
     stats::CloudStats,
 };
@@ -46,21 +51,15 @@ impl Operator {
             None => id::stream_id()?,
         };
         // Before megabytes are copied; asked again when it counts.
-        self.core.look(|service| {
-            let state = service.state();
-            for name in &update.things {
-                if !state.things.contains_key(name) {
-                    return Err(ServiceError::UnknownThing(name.clone()));
-                }
-            }
-            if state.jobs.contains_key(&job_id) {
-                return Err(ServiceError::JobExists(job_id.clone()));
-            }
-            Ok(())
-        })?;
+        self.core
+            .look(|service| service.check_targets(&job_id, &update.things, &update.plan))?;
         let mut files = Vec::with_capacity(update.files.len());
+        // Dropped at the end, when the stream names the images, or when nobody does.
+        let mut pins = Vec::with_capacity(update.files.len());
         for file in update.files {
-            files.push(self.take_in(file).await?);
+            let (file, pin) = self.take_in(file).await?;
+            files.push(file);
+            pins.push(pin);
         }
         let stored = files.iter().map(|file| FileStored {
             file_id: file.file_id,
@@ -85,37 +84,85 @@ impl Operator {
         self.core
             .operate(|service, now_ms| Ok(((), service.create_update(now_ms, new)?)))
             .await?;
+        drop(pins);
         tracing::info!(job = %created.job_id, stream = %created.stream_id, "update created");
         Ok(created)
     }
 
-    async fn take_in(&self, file: FileSpec) -> Result<UpdateFile, CloudError> {
+    async fn take_in(&self, file: FileSpec) -> Result<(UpdateFile, ImagePin), CloudError> {
         let images = self.core.images();
         let size_max = self.core.limits().file_bytes_max();
         let (label, input) = (label(&file.image), file.image);
         let taken = tokio::task::spawn_blocking(move || match input {
             ImageInput::Path(path) => images.take_file(&path, size_max),
             ImageInput::Bytes(bytes) => images.take_bytes(&bytes),
+            ImageInput::Stored(id) => images.find(&id).ok_or(CloudError::UnknownImage(id)),
         });
-        let (image, size) = taken.await.map_err(|_| CloudError::Stopped)??;
-        if let Some(announced) = file.sha256
-            && announced != image.as_str()
-        {
-            return Err(CloudError::ImageChanged {
-                path: label,
-                found: image.to_string(),
-                announced,
-            });
-        }
-        Ok(UpdateFile {
+        let taken = taken.await.map_err(|_| CloudError::Stopped)??;
+        check_announced(&label, taken.pin.image(), file.sha256)?;
+        let update = UpdateFile {
             file_id: file.file_id,
-            image,
-            size,
+            image: taken.pin.image().clone(),
+            size: taken.size,
             file_type: file.file_type,
             file_path: file.file_path,
             cert_file: file.cert_file,
             signature: file.signature,
-        })
+        };
+        Ok((update, taken.pin))
+    }
+
+    /// Takes `size` bytes from `reader` in as an image. It stays while the pin does, or while a stream names it.
+    ///
+    /// # Errors
+    /// It is larger than the limits in force, the reader ends early, the disk is full, or it is not what was announced.
+    pub async fn receive_image(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        size: u64,
+        announced: Option<String>,
+    ) -> Result<(ImageStored, ImagePin), CloudError> {
+        const LABEL: &str = "the image";
+        let size_max = self.core.limits().file_bytes_max();
+        let broken = |reason: String| CloudError::Io {
+            step: "take in",
+            path: LABEL.to_owned(),
+            reason,
+        };
+        if size > size_max {
+            let reason = format!("it has {size} bytes, at most {size_max} are allowed");
+            return Err(broken(reason));
+        }
+        let mut incoming = self.core.images().begin()?;
+        let mut left = size;
+        while left > 0 {
+            // At most 256 KiB, so it fits.
+            let mut chunk = vec![0; left.min(images::COPY_BYTES as u64) as usize];
+            reader
+                .read_exact(&mut chunk)
+                .await
+                .map_err(|error| broken(error.to_string()))?;
+            left -= chunk.len() as u64;
+            let written = tokio::task::spawn_blocking(move || {
+                incoming.write(&chunk)?;
+                Ok::<_, std::io::Error>(incoming)
+            });
+            incoming = written
+                .await
+                .map_err(|_| CloudError::Stopped)?
+                .map_err(|error| broken(error.to_string()))?;
+        }
+        let finished = tokio::task::spawn_blocking(move || incoming.finish());
+        let taken = finished
+            .await
+            .map_err(|_| CloudError::Stopped)?
+            .map_err(|error| broken(error.to_string()))?;
+        check_announced(LABEL, taken.pin.image(), announced)?;
+        let stored = ImageStored {
+            sha256: taken.pin.image().clone(),
+            size,
+        };
+        Ok((stored, taken.pin))
     }
 
     /// Creates a job of any kind.
@@ -144,19 +191,176 @@ impl Operator {
     ///
     /// # Errors
     /// No such job, or it has ended.
-    pub async fn cancel(&self, job_id: &JobId, force: bool) -> Result<JobView, CloudError> {
+    pub async fn cancel(
+        &self,
+        job_id: &JobId,
+        force: bool,
+        reason: Option<String>,
+    ) -> Result<JobView, CloudError> {
         self.core
             .operate(|service, now_ms| {
-                let caused = service.cancel(now_ms, job_id, force)?;
+                let caused = service.cancel(now_ms, job_id, force, reason)?;
                 Ok((service.show(job_id)?, caused))
             })
             .await
+    }
+
+    /// Forgets a job, its stream and its images; with `force` also one that has not ended.
+    ///
+    /// # Errors
+    /// No such job, or it has not ended.
+    pub async fn delete_job(&self, job_id: &JobId, force: bool) -> Result<Deleted, CloudError> {
+        self.remove(|service, now_ms| service.delete_job(now_ms, job_id, force))
+            .await
+    }
+
+    /// Forgets a stream and its images; with `force` also while its job has not ended.
+    ///
+    /// # Errors
+    /// No such stream, or its job has not ended.
+    pub async fn delete_stream(&self, id: &StreamId, force: bool) -> Result<Deleted, CloudError> {
+        self.remove(|service, _| service.delete_stream(id, force))
+            .await
+    }
+
+    /// Forgets a thing and ends its connections; with `force` also while a job has not ended on it.
+    ///
+    /// # Errors
+    /// No such thing, or it is busy.
+    pub async fn delete_thing(&self, name: &ThingName, force: bool) -> Result<Deleted, CloudError> {
+        self.remove(|service, now_ms| service.delete_thing(now_ms, name, force))
+            .await
+    }
+
+    async fn remove(
+        &self,
+        call: impl FnOnce(&mut Service, u64) -> Result<Removal, ServiceError>,
+    ) -> Result<Deleted, CloudError> {
+        let removal = self
+            .core
+            .operate(|service, now_ms| {
+                let mut removal = call(service, now_ms)?;
+                let caused = std::mem::take(&mut removal.out);
+                Ok((removal, caused))
+            })
+            .await?;
+        for fingerprint in &removal.certificates {
+            self.core.hub.detach(fingerprint);
+        }
+        // Only now that no stored stream names them: a restart must not find a stream without its images.
+        let (images, gone) = (self.core.images(), removal.images.clone());
+        let removed = tokio::task::spawn_blocking(move || images.remove(&gone));
+        removed.await.map_err(|_| CloudError::Stopped)?;
+        Ok(Deleted {
+            stream_id: removal.stream,
+            images: removal.images.iter().map(ToString::to_string).collect(),
+            executions: removal.executions,
+        })
+    }
+
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// It exists.
+    pub async fn create_group(
+        &self,
+        name: &GroupName,
+        description: String,
+    ) -> Result<GroupView, CloudError> {
+        self.core
+            .operate(|service, now_ms| {
+                service.create_group(now_ms, name.clone(), description)?;
+                Ok((service.describe_group(name)?, Vec::new()))
+            })
+            .await
+    }
+
+    /// Makes things members of a group; they get its continuous jobs.
+    ///
+    /// # Errors
+    /// No such group or thing.
+    pub async fn join_group(
+        &self,
+        name: &GroupName,
+        things: &[ThingName],
+    ) -> Result<GroupView, CloudError> {
+        self.core
+            .operate(|service, now_ms| {
+                let caused = service.join_group(now_ms, name, things)?;
+                Ok((service.describe_group(name)?, caused))
+            })
+            .await
+    }
+
+    /// Takes things out of a group.
+    ///
+    /// # Errors
+    /// No such group or thing.
+    pub async fn leave_group(
+        &self,
+        name: &GroupName,
+        things: &[ThingName],
+    ) -> Result<GroupView, CloudError> {
+        self.core
+            .operate(|service, now_ms| {
+                let caused = service.leave_group(now_ms, name, things)?;
+                Ok((service.describe_group(name)?, caused))
+            })
+            .await
+    }
+
+    /// Forgets a group; its members stay things.
+    ///
+    /// # Errors
+    /// No such group.
+    pub async fn delete_group(&self, name: &GroupName) -> Result<Deleted, CloudError> {
+        self.core
+            .operate(|service, _| {
+                service.delete_group(name)?;
+                Ok((Deleted::default(), Vec::new()))
+            })
+            .await
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupView> {
+        self.core.look(|service| service.groups())
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// No such group.
+    pub fn describe_group(&self, name: &GroupName) -> Result<GroupView, CloudError> {
+        Ok(self.core.look(|service| service.describe_group(name))?)
+    }
+
+    /// All streams, by id.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamView> {
+        self.core.look(|service| service.streams())
     }
 
     /// All jobs, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<JobSummary> {
         self.core.look(|service| service.list())
+    }
+
+    /// Some jobs, oldest first.
+    #[must_use]
+    pub fn list_where(&self, filter: &JobFilter) -> Vec<JobSummary> {
+        self.core.look(|service| {
+            let mut jobs = service.list();
+            jobs.retain(|job| {
+                let id = &job.job_id;
+                filter.status.is_none_or(|status| job.status == status)
+                    && filter.thing.as_ref().is_none_or(|t| service.runs_on(id, t))
+                    && filter.group.as_ref().is_none_or(|g| service.is_for(id, g))
+            });
+            jobs
+        })
     }
 
     /// One job.
@@ -174,8 +378,11 @@ impl Operator {
     pub fn watch(&self, job_id: &JobId) -> Result<Watch, CloudError> {
         let changed = self.core.changes();
         let cursor = self.core.look(|service| {
-            service.show(job_id)?;
-            Ok::<_, ServiceError>(service.change_cursor())
+            if service.state().jobs.contains_key(job_id) {
+                Ok(service.change_cursor())
+            } else {
+                Err(ServiceError::UnknownJob(job_id.clone()))
+            }
         })?;
         Ok(Watch {
             operator: self.clone(),
@@ -199,6 +406,9 @@ impl Operator {
             private_key_path: credentials.private_key_path,
             root_path: credentials.root_path,
             fingerprint: credentials.fingerprint,
+            certificate_pem: String::new(),
+            private_key_pem: String::new(),
+            root_pem: String::new(),
         })
     }
 
@@ -206,6 +416,14 @@ impl Operator {
     #[must_use]
     pub fn thing_list(&self) -> Vec<ThingView> {
         self.core.look(|service| service.things())
+    }
+
+    /// One thing with its executions.
+    ///
+    /// # Errors
+    /// No such thing.
+    pub fn describe_thing(&self, name: &ThingName) -> Result<ThingDescription, CloudError> {
+        Ok(self.core.look(|service| service.describe_thing(name))?)
     }
 
     /// Takes a certificate away from a thing and ends its connections.
@@ -252,11 +470,26 @@ impl Operator {
 }
 
 fn label(image: &ImageInput) -> String {
-    let path: &Path = match image {
-        ImageInput::Path(path) => path,
-        ImageInput::Bytes(_) => Path::new("the image"),
-    };
-    path.display().to_string()
+    match image {
+        ImageInput::Path(path) => path.display().to_string(),
+        ImageInput::Stored(id) => format!("image {id}"),
+        ImageInput::Bytes(_) => "the image".to_owned(),
+    }
+}
+
+fn check_announced(
+    label: &str,
+    found: &ImageId,
+    announced: Option<String>,
+) -> Result<(), CloudError> {
+    match announced {
+        Some(announced) if announced != found.as_str() => Err(CloudError::ImageChanged {
+            path: label.to_owned(),
+            found: found.to_string(),
+            announced,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A job's changes, one by one.
@@ -282,8 +515,7 @@ impl Watch {
                     // Away too long: the job itself says where it stands; what lay between is gone.
                     (Vec::new(), service.change_cursor())
                 });
-                let ended = service.show(job_id).map_or(true, |job| job.has_ended());
-                (changes, ended)
+                (changes, service.has_ended(job_id))
             });
             let (changes, cursor) = changes;
             self.cursor = cursor;

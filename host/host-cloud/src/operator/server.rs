@@ -131,7 +131,7 @@ async fn answer(operator: &Operator, op: Op) -> AnswerBody {
     match op {
         Op::CreateUpdate(update) => {
             // This process has another working directory than the one that asks.
-            let relative = update.files.iter().find(|f| !f.image.is_absolute_path());
+            let relative = update.files.iter().find(|f| !f.image.is_portable());
             if let Some(file) = relative {
                 let message = format!("the path of file {} is not absolute", file.file_id);
                 return AnswerBody::Error(refusal("relative_path", message));
@@ -139,26 +139,36 @@ async fn answer(operator: &Operator, op: Op) -> AnswerBody {
             body(operator.create_update(update).await)
         }
         Op::CreateJob(job) => body(operator.create_job(job).await),
-        Op::Cancel { job_id, force, .. } => body(operator.cancel(&job_id, force).await),
-        Op::List(_) => body(Ok(operator.list())),
+        // `session` reads the bytes behind it.
+        Op::PutImage { .. } => {
+            let message = "images are not taken here".to_owned();
+            AnswerBody::Error(refusal("not_served", message))
+        }
+        Op::Cancel {
+            job_id,
+            force,
+            reason,
+        } => body(operator.cancel(&job_id, force, reason).await),
+        Op::DeleteJob { job_id, force } => body(operator.delete_job(&job_id, force).await),
+        Op::List(filter) => body(Ok(operator.list_where(&filter))),
         Op::Show { job_id } | Op::Watch { job_id } => body(operator.show(&job_id)),
         Op::ThingCreate { name } => body(operator.thing_create(&name).await),
         Op::ThingList => body(Ok(operator.thing_list())),
         Op::Info => body(operator.info()),
         Op::Stats => body(Ok(operator.stats())),
-        Op::DeleteJob { .. }
-        | Op::ThingDescribe { .. }
-        | Op::ThingDelete { .. }
-        | Op::GroupCreate { .. }
-        | Op::GroupList
-        | Op::GroupDescribe { .. }
-        | Op::GroupDelete { .. }
-        | Op::GroupAdd { .. }
-        | Op::GroupRemove { .. }
-        | Op::StreamList
-        | Op::StreamDelete { .. } => {
-            let message = "this cloud does not serve this call".to_owned();
-            AnswerBody::Error(refusal("not_served", message))
+        Op::ThingDescribe { name } => body(operator.describe_thing(&name)),
+        Op::ThingDelete { name, force } => body(operator.delete_thing(&name, force).await),
+        Op::GroupCreate { name, description } => {
+            body(operator.create_group(&name, description).await)
+        }
+        Op::GroupList => body(Ok(operator.groups())),
+        Op::GroupDescribe { name } => body(operator.describe_group(&name)),
+        Op::GroupDelete { name } => body(operator.delete_group(&name).await),
+        Op::GroupAdd { name, things } => body(operator.join_group(&name, &things).await),
+        Op::GroupRemove { name, things } => body(operator.leave_group(&name, &things).await),
+        Op::StreamList => body(Ok(operator.streams())),
+        Op::StreamDelete { stream_id, force } => {
+            body(operator.delete_stream(&stream_id, force).await)
         }
     }
 }

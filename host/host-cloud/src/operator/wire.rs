@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::{
     service::{
-        Change, GroupName, JobId, JobStatus, Plan, Protocol, Signature, StreamId, ThingName,
+        Change, GroupName, ImageId, JobId, JobStatus, Plan, Protocol, Signature, StreamId,
+        ThingName,
     },
     stats::CloudStats,
 };
@@ -41,6 +42,15 @@ pub enum Op {
     CreateUpdate(CreateUpdate),
     /// Creates any other job; answered by its [`JobView`](crate::service::JobView).
     CreateJob(CreateJob),
+    /// Sends an image: so many raw bytes follow the request's line; answered by [`ImageStored`]. It stays while the
+    /// connection does, or while a stream names it.
+    PutImage {
+        /// How many bytes follow.
+        size: u64,
+        /// Their SHA-256 in lower-case hex, if the sender knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    },
     /// Cancels a job; answered by its `JobView`.
     Cancel {
         /// Which.
@@ -158,6 +168,15 @@ pub struct JobFilter {
     pub group: Option<GroupName>,
 }
 
+/// An image that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStored {
+    /// What to call it by from now on: [`ImageInput::Stored`].
+    pub sha256: ImageId,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
 /// What was forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
@@ -250,17 +269,21 @@ pub enum ImageInput {
     /// In a file that the cloud's process can read: an absolute path.
     #[serde(rename = "path")]
     Path(PathBuf),
+    /// In the cloud already, by SHA-256: an update uses it, or it was sent on this connection.
+    #[serde(rename = "stored")]
+    Stored(ImageId),
     /// In memory; only within one process.
     #[serde(skip)]
     Bytes(bytes::Bytes),
 }
 
 impl ImageInput {
-    /// Whether another process would find the same file there.
+    /// Whether another process finds the same image by it.
     #[must_use]
-    pub fn is_absolute_path(&self) -> bool {
+    pub fn is_portable(&self) -> bool {
         match self {
             Self::Path(path) => path.is_absolute(),
+            Self::Stored(_) => true,
             Self::Bytes(_) => false,
         }
     }
@@ -324,6 +347,15 @@ pub struct ThingCreated {
     pub root_path: PathBuf,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
+    /// The certificate itself, for who cannot read the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub certificate_pem: String,
+    /// The key itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub private_key_pem: String,
+    /// The root itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub root_pem: String,
 }
 
 /// What a device or a client of the cloud must know.

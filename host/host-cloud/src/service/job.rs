@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::name::{StreamId, ThingName};
+use super::{
+    name::{StreamId, ThingName},
+    plan::{Plan, Rollout},
+};
 
 /// Status of one job on one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,10 +107,16 @@ pub struct Execution {
     pub details: StatusDetails,
     /// Grows with every accepted change.
     pub version: u64,
-    /// Place in the thing's queue.
+    /// How often the job came to this thing, with this one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub number: u64,
+    /// Place in the thing's queue; before it is offered, in the roll-out's.
     pub sequence: u64,
     /// When it was queued, milliseconds since the epoch, as all times here.
     pub queued_at_ms: u64,
+    /// When it was offered to the thing; before that the thing knows nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_at_ms: Option<u64>,
     /// When it first went IN_PROGRESS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_ms: Option<u64>,
@@ -121,7 +130,39 @@ pub struct Execution {
     pub step_deadline_ms: Option<u64>,
 }
 
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(number: &u64) -> bool {
+    *number == 1
+}
+
 impl Execution {
+    /// One that waits for the roll-out to come to its thing.
+    pub(super) fn held(now_ms: u64, sequence: u64, number: u64) -> Self {
+        Self {
+            status: ExecutionStatus::Queued,
+            details: StatusDetails::new(),
+            version: 1,
+            number,
+            sequence,
+            queued_at_ms: now_ms,
+            offered_at_ms: None,
+            started_at_ms: None,
+            updated_at_ms: now_ms,
+            job_deadline_ms: None,
+            step_deadline_ms: None,
+        }
+    }
+
+    /// Whether it waits for the roll-out.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.status == ExecutionStatus::Queued && self.offered_at_ms.is_none()
+    }
+
     /// The earlier of its two deadlines.
     #[must_use]
     pub fn deadline_ms(&self) -> Option<u64> {
@@ -130,14 +171,6 @@ impl Execution {
             (a, b) => a.or(b),
         }
     }
-}
-
-/// Whom a job is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// One thing.
-    Thing(ThingName),
 }
 
 /// Status of a job as a whole.
@@ -152,6 +185,54 @@ pub enum JobStatus {
     Completed,
 }
 
+impl JobStatus {
+    /// As it stands on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "IN_PROGRESS",
+            Self::Canceled => "CANCELED",
+            Self::Completed => "COMPLETED",
+        }
+    }
+}
+
+/// How far the roll-out has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Whoever gets the job gets it at once.
+    #[default]
+    AtOnce,
+    /// Only the canary has it.
+    Canary,
+    /// A batch at this time, and the next a minute later.
+    Batches {
+        /// When, milliseconds since the epoch.
+        next_at_ms: u64,
+    },
+}
+
+impl Stage {
+    /// Where a roll-out begins.
+    pub(super) fn first(now_ms: u64, rollout: Rollout) -> Self {
+        if rollout.canary.is_some() {
+            Self::Canary
+        } else {
+            Self::after_canary(now_ms, rollout)
+        }
+    }
+
+    /// Where it goes on when the canary has ended.
+    pub(super) fn after_canary(now_ms: u64, rollout: Rollout) -> Self {
+        if rollout.per_minute.is_some() {
+            Self::Batches { next_at_ms: now_ms }
+        } else {
+            Self::AtOnce
+        }
+    }
+}
+
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -162,8 +243,21 @@ pub struct Job {
     pub description: String,
     /// Where it stands.
     pub status: JobStatus,
-    /// Whom it is for.
-    pub targets: Vec<Target>,
+    /// Things it names.
+    #[serde(default)]
+    pub things: Vec<ThingName>,
+    /// Whom else it is for, how fast, and when it gives up.
+    #[serde(default)]
+    pub plan: Plan,
+    /// How far the roll-out has come.
+    #[serde(default)]
+    pub stage: Stage,
+    /// Why it was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Executions of things that were deleted since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departed: Vec<(ThingName, Execution)>,
     /// When it was created.
     pub created_at_ms: u64,
     /// Minutes an execution may be IN_PROGRESS.
@@ -172,15 +266,6 @@ pub struct Job {
     /// Stream with its files, for an update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamId>,
-}
-
-impl Job {
-    /// The things it is for.
-    pub fn things(&self) -> impl Iterator<Item = &ThingName> {
-        self.targets.iter().map(|target| match target {
-            Target::Thing(thing) => thing,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -326,8 +326,8 @@ impl Service {
                 Some(found)
             }
         };
-        if execution.is_some() {
-            check_number(number)?;
+        if let Some((_, execution)) = execution {
+            check_number(number, execution)?;
         }
         Ok(asked.accept(self.execution_payload(asked, execution, with_document)))
     }
@@ -370,7 +370,7 @@ impl Service {
 
         let (job, execution) = find(self.thing(asked)?, job)?;
         let job = job.clone();
-        check_number(number)?;
+        check_number(number, execution)?;
         if let Some(expected) = expected
             && expected != execution.version
         {
@@ -479,9 +479,10 @@ fn find<'a>(thing: &'a super::Thing, job: &str) -> Result<(&'a JobId, &'a Execut
         })
 }
 
-fn check_number(number: Option<u64>) -> Result<(), Rejection> {
+fn check_number(number: Option<u64>, execution: &Execution) -> Result<(), Rejection> {
     match number {
-        None | Some(job_wire::EXECUTION_NUMBER) => Ok(()),
+        None => Ok(()),
+        Some(number) if number == execution.number => Ok(()),
         Some(number) => Err(Rejection::new(
             RejectCode::ResourceNotFound,
             format!("no execution has number {number}"),

@@ -10,9 +10,6 @@ use super::{Execution, ExecutionStatus, JobId, RejectCode, StatusDetails, state:
 /// `notify` names at most this many executions of each status.
 const NOTIFY_JOBS_MAX: usize = 10;
 
-/// The only execution number: a job is run once on a thing.
-pub(super) const EXECUTION_NUMBER: u64 = 1;
-
 /// An execution as devices see it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -198,7 +195,7 @@ fn execution_wire<'a>(
         started_at: execution.started_at_ms.map(|ms| ms / 1000),
         last_updated_at: execution.updated_at_ms / 1000,
         version_number: execution.version,
-        execution_number: EXECUTION_NUMBER,
+        execution_number: execution.number,
         job_document,
     }
 }
@@ -226,7 +223,7 @@ fn summaries(thing: &Thing, status: ExecutionStatus, max: usize) -> Vec<SummaryW
             started_at: e.started_at_ms.map(|ms| ms / 1000),
             last_updated_at: e.updated_at_ms / 1000,
             version_number: e.version,
-            execution_number: EXECUTION_NUMBER,
+            execution_number: e.number,
         })
         .collect()
 }

@@ -13,6 +13,7 @@
 
 mod change;
 mod error;
+mod group;
 mod image;
 mod job;
 mod job_api;
@@ -21,6 +22,9 @@ mod name;
 mod plan;
 mod progress;
 mod queue;
+mod record;
+mod removal;
+mod rollout;
 mod state;
 mod stream_api;
 mod stream_reply;
@@ -43,7 +47,7 @@ pub use change::Change;
 pub use error::{RejectCode, ServiceError, StreamCode};
 pub(crate) use image::hex;
 pub use image::{ImageError, ImageId, ImageSource, MemoryImages};
-pub use job::{Execution, ExecutionStatus, Job, JobStatus, StatusDetails, Target};
+pub use job::{Execution, ExecutionStatus, Job, JobStatus, Stage, StatusDetails};
 pub(crate) use job_api::refuse_jobs_request;
 pub use name::{
     GROUP_NAME_BYTES_MAX, GroupName, JOB_ID_BYTES_MAX, JobId, NameError, STREAM_ID_BYTES_MAX,
@@ -53,7 +57,9 @@ pub use plan::{
     AWS_THINGS_PER_MINUTE_MAX, AbortRule, FailureKind, Plan, Rollout, Selection, Threshold,
 };
 pub use progress::JobProgress;
-pub use state::{STATE_SCHEMA, State, Stream, StreamFile, Thing};
+pub use record::{Changes, RowChange, RowError, Table};
+pub use removal::Removal;
+pub use state::{Group, STATE_SCHEMA, State, Stream, StreamFile, Thing};
 pub use topic::split_thing;
 pub use update::{NewJob, NewUpdate, Protocol, SigKey, Signature, UpdateFile};
 pub use view::{
@@ -63,6 +69,8 @@ pub use view::{
 
 use crate::limits::Limits;
 use change::ChangeLog;
+use record::Record;
+use rollout::JobIndex;
 use topic::Request;
 
 /// Delivery promise of an MQTT message; the service uses no other.
@@ -129,6 +137,12 @@ pub struct Service {
     state: State,
     /// Deadlines of pending executions, earliest first.
     timers: BTreeSet<(u64, ThingName, JobId)>,
+    /// Next batches of roll-outs, earliest first.
+    batches: BTreeSet<(u64, JobId)>,
+    /// What follows from the executions of each job.
+    indexes: BTreeMap<JobId, JobIndex>,
+    /// What changed since it was last stored.
+    dirty: BTreeSet<Record>,
     /// Things by certificate fingerprint.
     principals: BTreeMap<String, BTreeSet<ThingName>>,
     changes: ChangeLog,
@@ -166,7 +180,12 @@ impl Service {
     fn build(limits: Limits, images: Arc<dyn ImageSource>, state: State) -> Self {
         let mut timers = BTreeSet::new();
         let mut principals = BTreeMap::<String, BTreeSet<ThingName>>::new();
+        let mut indexes = BTreeMap::<JobId, JobIndex>::new();
         for (name, thing) in &state.things {
+            for (job, execution) in thing.executions() {
+                let index = indexes.entry(job.clone()).or_default();
+                index.enter(name, execution);
+            }
             for (job, execution) in &thing.pending {
                 if let Some(at) = execution.deadline_ms() {
                     timers.insert((at, name.clone(), job.clone()));
@@ -179,17 +198,39 @@ impl Service {
                     .insert(name.clone());
             }
         }
-        Self {
+        let mut service = Self {
             limits,
             images,
             state,
             timers,
+            batches: BTreeSet::new(),
+            indexes,
+            dirty: BTreeSet::new(),
             principals,
             changes: ChangeLog::default(),
             budgets: BTreeMap::new(),
             counters: BTreeMap::new(),
             revision: 0,
             unavailable: None,
+        };
+        service.resume_jobs();
+        service
+    }
+
+    /// Counts what things have left behind, and lets the clock look at every roll-out that is not done.
+    fn resume_jobs(&mut self) {
+        let mut open = Vec::new();
+        for (id, job) in &self.state.jobs {
+            let index = self.indexes.entry(id.clone()).or_default();
+            for (_, execution) in &job.departed {
+                index.count_departed(execution);
+            }
+            if job.status == JobStatus::InProgress && index.progress.held > 0 {
+                open.push(id.clone());
+            }
+        }
+        for id in open {
+            self.set_batch_timer(&id, Some(0));
         }
     }
 
@@ -235,7 +276,7 @@ impl Service {
         out
     }
 
-    /// Ends executions whose time ran out.
+    /// Ends executions whose time ran out, and offers jobs to the things whose batch has come.
     pub fn poll(&mut self, now_ms: u64) -> Vec<Outgoing> {
         let mut out = Vec::new();
         while let Some((at, thing, job)) = self.timers.first().cloned() {
@@ -245,13 +286,19 @@ impl Service {
             self.timers.remove(&(at, thing.clone(), job.clone()));
             self.end(now_ms, &thing, &job, ExecutionStatus::TimedOut, &mut out);
         }
+        self.spread_due(now_ms, &mut out);
         out
     }
 
     /// When [`Service::poll`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _, _)| *at)
+        let timer = self.timers.first().map(|(at, _, _)| *at);
+        let batch = self.batches.first().map(|(at, _)| *at);
+        match (timer, batch) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// What must be stored to go on after a restart.

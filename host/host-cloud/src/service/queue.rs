@@ -2,15 +2,17 @@
 //!
 //! Every change of an execution goes through here, so that `notify` is sent exactly when the set of pending executions
 //! changes, and `notify-next` exactly when another one, or none, is next: not when only the details of the next one change.
+//! Here also the sums of each job are kept; what follows from them is in `rollout`.
 
 use super::{
-    Change, Execution, ExecutionStatus, Job, JobId, JobStatus, Kind, Outgoing, QoS, Service,
-    StatusDetails, ThingName, job_wire,
+    Change, Execution, ExecutionStatus, JobId, Kind, Outgoing, QoS, Service, StatusDetails,
+    ThingName, job_wire,
+    record::Record,
     state::{State, Thing},
 };
 
 /// Milliseconds in the minutes that time-outs are given in.
-const MINUTE_MS: u64 = 60_000;
+pub(super) const MINUTE_MS: u64 = 60_000;
 
 /// What a report changes.
 pub(super) struct Patch {
@@ -47,34 +49,51 @@ impl Look {
 }
 
 impl Service {
-    /// Puts a job at the end of a thing's queue. The thing exists; the job is stored already.
-    pub(super) fn enqueue(
+    /// Gives a thing an execution that waits for the roll-out. The thing exists; the job is stored already.
+    pub(super) fn hold(&mut self, now_ms: u64, name: &ThingName, job: &JobId) {
+        let sequence = self.next_sequence();
+        let Some(thing) = self.state.things.get_mut(name) else {
+            return;
+        };
+        // A thing that was taken out comes back as another execution.
+        let before = thing.ended.remove(job);
+        let number = before.as_ref().map_or(1, |e| e.number + 1);
+        let execution = Execution::held(now_ms, sequence, number);
+        let index = self.indexes.entry(job.clone()).or_default();
+        if let Some(before) = &before {
+            index.leave(name, before);
+        }
+        index.enter(name, &execution);
+        thing.held.insert(job.clone(), execution);
+        self.touch(Record::Execution(name.clone(), job.clone()));
+    }
+
+    /// Offers a held execution to its thing: puts it at the end of the queue.
+    pub(super) fn offer(
         &mut self,
         now_ms: u64,
         name: &ThingName,
         job: &JobId,
         out: &mut Vec<Outgoing>,
     ) {
-        let sequence = self.state.sequence;
+        let sequence = self.next_sequence();
         let Some(thing) = self.state.things.get_mut(name) else {
             return;
         };
-        let before = Look::at(thing);
-        let execution = Execution {
-            status: ExecutionStatus::Queued,
-            details: StatusDetails::new(),
-            version: 1,
-            sequence,
-            queued_at_ms: now_ms,
-            started_at_ms: None,
-            updated_at_ms: now_ms,
-            job_deadline_ms: None,
-            step_deadline_ms: None,
+        let Some(mut execution) = thing.held.remove(job) else {
+            return;
         };
+        let before = Look::at(thing);
+        let index = self.indexes.entry(job.clone()).or_default();
+        index.leave(name, &execution);
+        execution.sequence = sequence;
+        execution.queued_at_ms = now_ms;
+        execution.updated_at_ms = now_ms;
+        execution.offered_at_ms = Some(now_ms);
+        index.enter(name, &execution);
         self.changes.push(change(now_ms, name, job, &execution));
         thing.pending.insert(job.clone(), execution);
-        self.state.sequence += 1;
-        self.revision += 1;
+        self.touch(Record::Execution(name.clone(), job.clone()));
         notify(&self.state, now_ms, name, &before, out);
     }
 
@@ -98,6 +117,8 @@ impl Service {
         if let Some(at) = execution.deadline_ms() {
             self.timers.remove(&(at, name.clone(), job.clone()));
         }
+        let index = self.indexes.entry(job.clone()).or_default();
+        index.leave(name, &execution);
         let begins = execution.status == ExecutionStatus::Queued
             && patch.status == ExecutionStatus::InProgress;
         execution.status = patch.status;
@@ -113,59 +134,82 @@ impl Service {
         if let Some(minutes) = patch.step_minutes {
             execution.step_deadline_ms = Some(after(now_ms, minutes));
         }
-        self.changes.push(change(now_ms, name, job, &execution));
         let ended = execution.status.is_terminal();
         if ended {
             execution.job_deadline_ms = None;
             execution.step_deadline_ms = None;
-            thing.ended.insert(job.clone(), execution);
-        } else {
-            if let Some(at) = execution.deadline_ms() {
-                self.timers.insert((at, name.clone(), job.clone()));
-            }
-            thing.pending.insert(job.clone(), execution);
+        } else if let Some(at) = execution.deadline_ms() {
+            self.timers.insert((at, name.clone(), job.clone()));
         }
-        self.revision += 1;
+        index.enter(name, &execution);
+        self.changes.push(change(now_ms, name, job, &execution));
+        thing.insert(job.clone(), execution);
+        self.touch(Record::Execution(name.clone(), job.clone()));
         notify(&self.state, now_ms, name, &before, out);
         if ended {
-            self.complete(job);
+            self.spread(now_ms, job, out);
         }
     }
 
-    /// Ends a pending execution from the cloud's side.
+    /// Ends an execution from the cloud's side, whether its thing has begun, or knows of it, or neither.
     pub(super) fn end(
         &mut self,
         now_ms: u64,
-        thing: &ThingName,
+        name: &ThingName,
         job: &JobId,
         status: ExecutionStatus,
         out: &mut Vec<Outgoing>,
     ) {
-        self.apply(now_ms, thing, job, Patch::status(status), out);
-    }
-
-    /// A job whose last execution ended is completed, unless it was cancelled.
-    fn complete(&mut self, id: &JobId) {
-        let Some(job) = self.state.jobs.get(id) else {
+        let held = self.state.things.get_mut(name).and_then(|thing| {
+            let execution = thing.held.remove(job)?;
+            Some((thing, execution))
+        });
+        let Some((thing, mut execution)) = held else {
+            self.apply(now_ms, name, job, Patch::status(status), out);
             return;
         };
-        let open = is_open(&self.state, id, job);
-        if let Some(job) = self.state.jobs.get_mut(id)
-            && job.status == JobStatus::InProgress
-            && !open
-        {
-            job.status = JobStatus::Completed;
-        }
+        // The thing was never told of it, so there is nothing to tell now.
+        let index = self.indexes.entry(job.clone()).or_default();
+        index.leave(name, &execution);
+        execution.status = status;
+        execution.version += 1;
+        execution.updated_at_ms = now_ms;
+        index.enter(name, &execution);
+        self.changes.push(change(now_ms, name, job, &execution));
+        thing.insert(job.clone(), execution);
+        self.touch(Record::Execution(name.clone(), job.clone()));
+        self.spread(now_ms, job, out);
     }
-}
 
-fn is_open(state: &State, id: &JobId, job: &Job) -> bool {
-    job.things().any(|name| {
-        state
-            .things
-            .get(name)
-            .is_some_and(|thing| thing.pending.contains_key(id))
-    })
+    /// Takes an execution away from its thing without a trace; the thing hears that it is gone.
+    pub(super) fn forget(
+        &mut self,
+        now_ms: u64,
+        name: &ThingName,
+        job: &JobId,
+        out: &mut Vec<Outgoing>,
+    ) -> Option<Execution> {
+        let thing = self.state.things.get_mut(name)?;
+        let before = Look::at(thing);
+        let open = thing.pending.remove(job).or_else(|| thing.held.remove(job));
+        let execution = open.or_else(|| thing.ended.remove(job))?;
+        if let Some(at) = execution.deadline_ms() {
+            self.timers.remove(&(at, name.clone(), job.clone()));
+        }
+        if let Some(index) = self.indexes.get_mut(job) {
+            index.leave(name, &execution);
+        }
+        self.touch(Record::Execution(name.clone(), job.clone()));
+        notify(&self.state, now_ms, name, &before, out);
+        Some(execution)
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        let sequence = self.state.sequence;
+        self.state.sequence += 1;
+        self.touch(Record::Meta);
+        sequence
+    }
 }
 
 fn after(now_ms: u64, minutes: u32) -> u64 {

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     image::ImageId,
     job::{Execution, Job},
-    name::{JobId, StreamId, ThingName},
+    name::{GroupName, JobId, StreamId, ThingName},
 };
 
 /// Encoding of [`State`]; a reader refuses a number it does not know.
-pub const STATE_SCHEMA: u32 = 1;
+pub const STATE_SCHEMA: u32 = 2;
 
-/// Things, jobs and streams.
+/// Things, groups, jobs and streams.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// [`STATE_SCHEMA`] of the writer.
@@ -25,6 +25,9 @@ pub struct State {
     pub sequence: u64,
     /// Registered things.
     pub things: BTreeMap<ThingName, Thing>,
+    /// Groups of things.
+    #[serde(default)]
+    pub groups: BTreeMap<GroupName, Group>,
     /// Jobs, ended ones too.
     pub jobs: BTreeMap<JobId, Job>,
     /// Streams of updates.
@@ -37,6 +40,7 @@ impl Default for State {
             schema: STATE_SCHEMA,
             sequence: 0,
             things: BTreeMap::new(),
+            groups: BTreeMap::new(),
             jobs: BTreeMap::new(),
             streams: BTreeMap::new(),
         }
@@ -51,6 +55,9 @@ pub struct Thing {
     /// SHA-256 of the certificates (DER, lower-case hex) that may speak for it.
     #[serde(default)]
     pub certificates: BTreeSet<String>,
+    /// Executions that no roll-out has offered to it yet: it knows nothing of them.
+    #[serde(default)]
+    pub held: BTreeMap<JobId, Execution>,
     /// Executions that have not ended.
     #[serde(default)]
     pub pending: BTreeMap<JobId, Execution>,
@@ -60,10 +67,27 @@ pub struct Thing {
 }
 
 impl Thing {
-    /// An execution, ended or not.
+    /// An execution, ended or not, offered or not.
     #[must_use]
     pub fn execution(&self, job: &str) -> Option<&Execution> {
-        self.pending.get(job).or_else(|| self.ended.get(job))
+        let open = self.pending.get(job).or_else(|| self.held.get(job));
+        open.or_else(|| self.ended.get(job))
+    }
+
+    /// All executions.
+    pub fn executions(&self) -> impl Iterator<Item = (&JobId, &Execution)> {
+        self.pending.iter().chain(&self.held).chain(&self.ended)
+    }
+
+    /// Puts an execution where its status says.
+    pub(super) fn insert(&mut self, job: JobId, execution: Execution) {
+        if execution.status.is_terminal() {
+            self.ended.insert(job, execution);
+        } else if execution.is_held() {
+            self.held.insert(job, execution);
+        } else {
+            self.pending.insert(job, execution);
+        }
     }
 
     /// The execution the device should work on: IN_PROGRESS before QUEUED, then by age.
@@ -74,6 +98,19 @@ impl Thing {
             .iter()
             .min_by_key(|(_, e)| (std::cmp::Reverse(e.status), e.sequence))
     }
+}
+
+/// A group of things: whom a job can be for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// When it was made.
+    pub created_at_ms: u64,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Its members.
+    #[serde(default)]
+    pub things: BTreeSet<ThingName>,
 }
 
 /// The files of one update, for block-wise delivery.

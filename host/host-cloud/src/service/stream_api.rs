@@ -125,8 +125,8 @@ impl Service {
         let stream = self.state.streams.get(id).ok_or(none)?;
         let thing = self.state.things.get(thing).ok_or(none)?;
         match thing.execution(stream.job.as_str()) {
-            Some(_) => Ok(stream),
-            None => Err(none),
+            Some(execution) if execution.offered_at_ms.is_some() => Ok(stream),
+            Some(_) | None => Err(none),
         }
     }
 

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ExecutionStatus, ImageId, Job, JobId, JobStatus, Outgoing, Plan, Service, ServiceError, Stream,
-    StreamFile, StreamId, Target, Thing, ThingName, job_api::TIMEOUT_MINUTES_MAX,
+    ImageId, Job, JobId, JobStatus, Outgoing, Plan, Selection, Service, ServiceError, Stage,
+    Stream, StreamFile, StreamId, Thing, ThingName, job_api::TIMEOUT_MINUTES_MAX, record::Record,
 };
 
+/// Most characters of a description, and of a reason, at AWS.
+const DESCRIPTION_CHARS_MAX: usize = 2028;
 /// Most characters of a job document at AWS.
 const DOCUMENT_CHARS_MAX: usize = 32_768;
 /// Longest `filepath` and `certfile`: a path.
@@ -141,8 +143,8 @@ impl Service {
             created_at_ms: now_ms,
             ..Thing::default()
         };
-        self.state.things.insert(name, thing);
-        self.revision += 1;
+        self.state.things.insert(name.clone(), thing);
+        self.touch(Record::Thing(name));
         Ok(())
     }
 
@@ -164,7 +166,7 @@ impl Service {
         if thing.certificates.insert(fingerprint.to_owned()) {
             let things = self.principals.entry(fingerprint.to_owned()).or_default();
             things.insert(name.clone());
-            self.revision += 1;
+            self.touch(Record::Thing(name.clone()));
         }
         Ok(())
     }
@@ -179,21 +181,27 @@ impl Service {
         fingerprint: &str,
     ) -> Result<(), ServiceError> {
         self.check_writable()?;
-        let thing = self
-            .state
-            .things
-            .get_mut(name)
-            .ok_or_else(|| ServiceError::UnknownThing(name.clone()))?;
-        if thing.certificates.remove(fingerprint) {
-            if let Some(things) = self.principals.get_mut(fingerprint) {
-                things.remove(name);
-                if things.is_empty() {
-                    self.principals.remove(fingerprint);
-                }
-            }
-            self.revision += 1;
+        if !self.state.things.contains_key(name) {
+            return Err(ServiceError::UnknownThing(name.clone()));
         }
+        self.unbind(name, fingerprint);
         Ok(())
+    }
+
+    pub(super) fn unbind(&mut self, name: &ThingName, fingerprint: &str) {
+        let Some(thing) = self.state.things.get_mut(name) else {
+            return;
+        };
+        if !thing.certificates.remove(fingerprint) {
+            return;
+        }
+        if let Some(things) = self.principals.get_mut(fingerprint) {
+            things.remove(name);
+            if things.is_empty() {
+                self.principals.remove(fingerprint);
+            }
+        }
+        self.touch(Record::Thing(name.clone()));
     }
 
     /// The things that the holder of a certificate may speak for; none = the certificate is not registered.
@@ -226,7 +234,7 @@ impl Service {
             timeout_minutes: update.timeout_minutes,
             plan: update.plan,
         };
-        self.check_job(&job)?;
+        let members = self.check_job(&job)?;
         let files = update.files.into_iter().map(|file| {
             let stored = StreamFile {
                 image: file.image,
@@ -241,7 +249,8 @@ impl Service {
             files: files.collect(),
         };
         self.state.streams.insert(update.stream_id.clone(), stream);
-        Ok(self.insert_job(now_ms, job, Some(update.stream_id)))
+        self.touch(Record::Stream(update.stream_id.clone()));
+        Ok(self.insert_job(now_ms, job, members, Some(update.stream_id)))
     }
 
     /// Creates a job of any kind and queues it on its things; returns the notifications.
@@ -249,8 +258,8 @@ impl Service {
     /// # Errors
     /// The id is in use, a thing is unknown, a limit is exceeded; nothing is created then.
     pub fn create_job(&mut self, now_ms: u64, job: NewJob) -> Result<Vec<Outgoing>, ServiceError> {
-        self.check_job(&job)?;
-        Ok(self.insert_job(now_ms, job, None))
+        let members = self.check_job(&job)?;
+        Ok(self.insert_job(now_ms, job, members, None))
     }
 
     /// Cancels a job. Executions that have not begun become CANCELED; with `force` those that have begun too.
@@ -262,76 +271,116 @@ impl Service {
         now_ms: u64,
         id: &JobId,
         force: bool,
+        reason: Option<String>,
     ) -> Result<Vec<Outgoing>, ServiceError> {
         self.check_writable()?;
+        check_text("the reason", reason.as_deref().unwrap_or_default())?;
         let job = self
             .state
             .jobs
-            .get_mut(id)
+            .get(id)
             .ok_or_else(|| ServiceError::UnknownJob(id.clone()))?;
-        let things: Vec<ThingName> = job.things().cloned().collect();
         if job.status == JobStatus::Completed || (job.status == JobStatus::Canceled && !force) {
             return Err(ServiceError::JobEnded {
                 job: id.clone(),
-                status: match job.status {
-                    JobStatus::InProgress => "IN_PROGRESS",
-                    JobStatus::Canceled => "CANCELED",
-                    JobStatus::Completed => "COMPLETED",
-                },
+                status: job.status.as_str(),
             });
         }
-        job.status = JobStatus::Canceled;
-        self.revision += 1;
         let mut out = Vec::new();
-        for thing in &things {
-            let status = self
-                .state
-                .things
-                .get(thing)
-                .and_then(|t| t.pending.get(id))
-                .map(|e| e.status);
-            if status == Some(ExecutionStatus::Queued) || (force && status.is_some()) {
-                self.end(now_ms, thing, id, ExecutionStatus::Canceled, &mut out);
-            }
-        }
+        self.cancel_open(now_ms, id, force, reason, &mut out);
         Ok(out)
     }
 
-    fn insert_job(&mut self, now_ms: u64, new: NewJob, stream: Option<StreamId>) -> Vec<Outgoing> {
+    fn insert_job(
+        &mut self,
+        now_ms: u64,
+        new: NewJob,
+        members: Vec<ThingName>,
+        stream: Option<StreamId>,
+    ) -> Vec<Outgoing> {
         let job = Job {
             document: new.document,
             description: new.description,
             status: JobStatus::InProgress,
-            targets: new.things.iter().cloned().map(Target::Thing).collect(),
+            things: new.things,
+            stage: Stage::first(now_ms, new.plan.rollout),
+            plan: new.plan,
+            reason: None,
+            departed: Vec::new(),
             created_at_ms: now_ms,
             timeout_minutes: new.timeout_minutes,
             stream,
         };
         self.state.jobs.insert(new.job_id.clone(), job);
+        self.touch(Record::Job(new.job_id.clone()));
         let mut out = Vec::new();
-        for thing in &new.things {
-            self.enqueue(now_ms, thing, &new.job_id, &mut out);
+        for thing in &members {
+            self.hold(now_ms, thing, &new.job_id);
         }
+        self.spread(now_ms, &new.job_id, &mut out);
         out
     }
 
-    fn check_job(&self, job: &NewJob) -> Result<(), ServiceError> {
-        self.check_writable()?;
-        if self.state.jobs.contains_key(&job.job_id) {
-            return Err(ServiceError::JobExists(job.job_id.clone()));
-        }
-        if job.things.is_empty() {
-            return Err(ServiceError::NoTarget);
-        }
+    /// Whom a job is for: the things it names, then the members of its groups, each once.
+    fn members(&self, things: &[ThingName], plan: &Plan) -> Result<Vec<ThingName>, ServiceError> {
+        let mut members = Vec::with_capacity(things.len());
         let mut seen = BTreeSet::new();
-        for thing in &job.things {
+        for thing in things {
             if !self.state.things.contains_key(thing) {
                 return Err(ServiceError::UnknownThing(thing.clone()));
             }
             if !seen.insert(thing) {
                 return Err(ServiceError::TargetTwice(thing.clone()));
             }
+            members.push(thing.clone());
         }
+        let mut groups = BTreeSet::new();
+        for name in &plan.groups {
+            let group = self.state.groups.get(name);
+            let group = group.ok_or_else(|| ServiceError::UnknownGroup(name.clone()))?;
+            if !groups.insert(name) {
+                return Err(ServiceError::GroupTwice(name.clone()));
+            }
+            if group.things.is_empty() && plan.selection == Selection::Snapshot {
+                return Err(ServiceError::GroupEmpty(name.clone()));
+            }
+            let others = group.things.iter().filter(|thing| seen.insert(thing));
+            members.extend(others.cloned());
+        }
+        if things.is_empty() && plan.groups.is_empty() {
+            return Err(ServiceError::NoTarget);
+        }
+        if plan.groups.is_empty() && plan.selection == Selection::Continuous {
+            return Err(ServiceError::ContinuousWithoutGroup);
+        }
+        Ok(members)
+    }
+
+    /// Checks what can be checked of a job before its files are there; asked again when it is created.
+    ///
+    /// # Errors
+    /// The id is in use, a thing or group is unknown, a figure of the plan is out of range.
+    pub fn check_targets(
+        &self,
+        id: &JobId,
+        things: &[ThingName],
+        plan: &Plan,
+    ) -> Result<(), ServiceError> {
+        if self.state.jobs.contains_key(id) {
+            return Err(ServiceError::JobExists(id.clone()));
+        }
+        plan.check()?;
+        self.members(things, plan).map(|_| ())
+    }
+
+    fn check_job(&self, job: &NewJob) -> Result<Vec<ThingName>, ServiceError> {
+        self.check_writable()?;
+        if self.state.jobs.contains_key(&job.job_id) {
+            return Err(ServiceError::JobExists(job.job_id.clone()));
+        }
+        job.plan.check()?;
+        let members = self.members(&job.things, &job.plan)?;
+        check_text("the description", &job.description)?;
         if let Some(minutes) = job.timeout_minutes
             && !(1..=TIMEOUT_MINUTES_MAX).contains(&minutes)
         {
@@ -347,7 +396,7 @@ impl Service {
                 max: DOCUMENT_CHARS_MAX,
             });
         }
-        Ok(())
+        Ok(members)
     }
 
     fn check_files(&self, update: &NewUpdate) -> Result<(), ServiceError> {
@@ -400,12 +449,25 @@ impl Service {
         Ok(())
     }
 
-    fn check_writable(&self) -> Result<(), ServiceError> {
+    pub(super) fn check_writable(&self) -> Result<(), ServiceError> {
         match &self.unavailable {
             None => Ok(()),
             Some(reason) => Err(ServiceError::Unavailable(reason.clone())),
         }
     }
+}
+
+/// A text for people has AWS's length at most.
+pub(super) fn check_text(what: &'static str, text: &str) -> Result<(), ServiceError> {
+    let chars = text.chars().count();
+    if chars > DESCRIPTION_CHARS_MAX {
+        return Err(ServiceError::DescriptionTooLong {
+            what,
+            chars,
+            max: DESCRIPTION_CHARS_MAX,
+        });
+    }
+    Ok(())
 }
 
 /// The job document that OTA agents expect.

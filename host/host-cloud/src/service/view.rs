@@ -1,11 +1,13 @@
 //! What operators see: jobs, executions and things as plain values.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Execution, ExecutionStatus, GroupName, Job, JobId, JobProgress, JobStatus, Plan, Service,
-    ServiceError, StatusDetails, StreamId, ThingName,
+    Execution, ExecutionStatus, Group, GroupName, Job, JobId, JobProgress, JobStatus, Plan,
+    Selection, Service, ServiceError, StatusDetails, Stream, StreamId, Thing, ThingName,
 };
 
 /// One execution.
@@ -44,7 +46,7 @@ impl ExecutionView {
             queued_at_ms: execution.queued_at_ms,
             started_at_ms: execution.started_at_ms,
             updated_at_ms: execution.updated_at_ms,
-            offered: true,
+            offered: execution.offered_at_ms.is_some(),
         }
     }
 }
@@ -223,11 +225,11 @@ impl Service {
             stream_id: job.stream.clone(),
             created_at_ms: job.created_at_ms,
             timeout_minutes: job.timeout_minutes,
-            things: job.things().cloned().collect(),
-            plan: Plan::default(),
-            progress: self.progress(id, job),
-            waits_for: None,
-            reason: None,
+            things: job.things.clone(),
+            plan: job.plan.clone(),
+            progress: self.progress(id),
+            waits_for: self.waits_for(id, job),
+            reason: job.reason.clone(),
             executions: self
                 .executions(id, job)
                 .map(|(thing, execution)| ExecutionView::new(thing, execution))
@@ -247,29 +249,135 @@ impl Service {
                 description: job.description.clone(),
                 status: job.status,
                 created_at_ms: job.created_at_ms,
-                executions: self.tally(id, job),
+                executions: tally(&self.progress(id)),
                 stream_id: job.stream.clone(),
-                continuous: false,
+                continuous: job.plan.selection == Selection::Continuous,
             })
             .collect();
         jobs.sort_by_key(|job| job.created_at_ms);
         jobs
     }
 
+    /// Whether nothing about a job can change any more; true for one that does not exist.
+    #[must_use]
+    pub fn has_ended(&self, id: &JobId) -> bool {
+        self.state.jobs.get(id).is_none_or(|job| {
+            self.progress(id).open() == 0
+                && (job.plan.selection.is_snapshot() || job.status != JobStatus::InProgress)
+        })
+    }
+
+    /// Whether a job has an execution on a thing.
+    #[must_use]
+    pub fn runs_on(&self, id: &JobId, thing: &ThingName) -> bool {
+        let thing = self.state.things.get(thing);
+        thing.is_some_and(|thing| thing.execution(id.as_str()).is_some())
+    }
+
+    /// Whether a job is for a group.
+    #[must_use]
+    pub fn is_for(&self, id: &JobId, group: &GroupName) -> bool {
+        let job = self.state.jobs.get(id);
+        job.is_some_and(|job| job.plan.groups.contains(group))
+    }
+
     /// All things, by name.
     #[must_use]
     pub fn things(&self) -> Vec<ThingView> {
+        let mut groups: BTreeMap<&ThingName, Vec<GroupName>> = BTreeMap::new();
+        for (name, group) in &self.state.groups {
+            for thing in &group.things {
+                groups.entry(thing).or_default().push(name.clone());
+            }
+        }
         self.state
             .things
             .iter()
-            .map(|(name, thing)| ThingView {
-                name: name.clone(),
-                created_at_ms: thing.created_at_ms,
-                certificates: thing.certificates.iter().cloned().collect(),
-                pending: thing.pending.keys().cloned().collect(),
-                groups: Vec::new(),
-            })
+            .map(|(name, thing)| thing_view(name, thing, groups.remove(name).unwrap_or_default()))
             .collect()
+    }
+
+    /// One thing with its executions.
+    ///
+    /// # Errors
+    /// No such thing.
+    pub fn describe_thing(&self, name: &ThingName) -> Result<ThingDescription, ServiceError> {
+        let thing = self.state.things.get(name);
+        let thing = thing.ok_or_else(|| ServiceError::UnknownThing(name.clone()))?;
+        let groups = self.state.groups.iter();
+        let groups = groups.filter(|(_, group)| group.things.contains(name));
+        let mut jobs: Vec<(u64, ThingJob)> = thing
+            .executions()
+            .filter(|(_, execution)| execution.offered_at_ms.is_some())
+            .map(|(job, execution)| {
+                let job = ThingJob {
+                    job_id: job.clone(),
+                    execution: ExecutionView::new(name, execution),
+                };
+                (execution.sequence, job)
+            })
+            .collect();
+        jobs.sort_by_key(|(sequence, _)| *sequence);
+        Ok(ThingDescription {
+            thing: thing_view(
+                name,
+                thing,
+                groups.map(|(group, _)| group.clone()).collect(),
+            ),
+            jobs: jobs.into_iter().map(|(_, job)| job).collect(),
+        })
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupView> {
+        let groups = self.state.groups.iter();
+        groups
+            .map(|(name, group)| self.group_view(name, group))
+            .collect()
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// No such group.
+    pub fn describe_group(&self, name: &GroupName) -> Result<GroupView, ServiceError> {
+        match self.state.groups.get(name) {
+            Some(group) => Ok(self.group_view(name, group)),
+            None => Err(ServiceError::UnknownGroup(name.clone())),
+        }
+    }
+
+    fn group_view(&self, name: &GroupName, group: &Group) -> GroupView {
+        GroupView {
+            name: name.clone(),
+            description: group.description.clone(),
+            created_at_ms: group.created_at_ms,
+            things: group.things.iter().cloned().collect(),
+            jobs: self.continuous_jobs(name),
+        }
+    }
+
+    /// All streams, by id.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamView> {
+        let streams = self.state.streams.iter();
+        let view = |(id, stream): (&StreamId, &Stream)| StreamView {
+            stream_id: id.clone(),
+            version: stream.version,
+            description: stream.description.clone(),
+            job_id: stream.job.clone(),
+            files: stream
+                .files
+                .iter()
+                .map(|(file_id, file)| StreamFileView {
+                    file_id: *file_id,
+                    size: file.size,
+                    sha256: file.image.to_string(),
+                })
+                .collect(),
+        };
+        streams.map(view).collect()
     }
 
     fn executions<'a>(
@@ -277,31 +385,33 @@ impl Service {
         id: &'a JobId,
         job: &'a Job,
     ) -> impl Iterator<Item = (&'a ThingName, &'a Execution)> {
-        job.things().filter_map(|name| {
+        let things = self.indexes.get(id).map(|index| index.things.iter());
+        let present = things.into_iter().flatten().filter_map(|name| {
             let thing = self.state.things.get(name)?;
             Some((name, thing.execution(id.as_str())?))
-        })
+        });
+        present.chain(
+            job.departed
+                .iter()
+                .map(|(name, execution)| (name, execution)),
+        )
     }
+}
 
-    fn progress(&self, id: &JobId, job: &Job) -> JobProgress {
-        let mut progress = JobProgress::default();
-        for (_, execution) in self.executions(id, job) {
-            *progress.of(execution.status, false) += 1;
-        }
-        progress
+fn thing_view(name: &ThingName, thing: &Thing, groups: Vec<GroupName>) -> ThingView {
+    ThingView {
+        name: name.clone(),
+        created_at_ms: thing.created_at_ms,
+        certificates: thing.certificates.iter().cloned().collect(),
+        pending: thing.pending.keys().cloned().collect(),
+        groups,
     }
+}
 
-    fn tally(&self, id: &JobId, job: &Job) -> Vec<(ExecutionStatus, usize)> {
-        ExecutionStatus::ALL
-            .into_iter()
-            .map(|status| {
-                let executions = self.executions(id, job);
-                (
-                    status,
-                    executions.filter(|(_, e)| e.status == status).count(),
-                )
-            })
-            .filter(|(_, count)| *count > 0)
-            .collect()
-    }
+fn tally(progress: &JobProgress) -> Vec<(ExecutionStatus, usize)> {
+    ExecutionStatus::ALL
+        .into_iter()
+        .map(|status| (status, progress.count(status)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }

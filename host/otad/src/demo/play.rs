@@ -252,7 +252,7 @@ async fn run_script(
                 "the line is back".to_owned()
             }
             Act::Cancel => {
-                let cancelled = stage.cloud.operator().cancel(job, true).await;
+                let cancelled = stage.cloud.operator().cancel(job, true, None).await;
                 cancelled.map_err(|e| failed("cancelling the job", &e))?;
                 "cancelled by the operator".to_owned()
             }

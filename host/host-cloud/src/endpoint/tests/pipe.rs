@@ -353,11 +353,12 @@ async fn a_disk_that_fails_leaves_a_report_unacknowledged_until_it_works_again()
     let operator = Operator::new(Arc::clone(&world.core), None, None);
     operator.create_update(update(b"x")).await.unwrap();
     let (mut io, _end) = world.client("gw", 6000).await;
-    // The state cannot be replaced while a directory lies in its place.
-    let state = world.core.dir().join("state.json");
-    std::fs::remove_file(&state).unwrap();
+    // The state cannot be opened while a directory lies in its place.
+    let state = world.core.dir().join("state.redb");
+    let aside = world.core.dir().join("aside");
+    world.core.close_store_for_tests();
+    std::fs::rename(&state, &aside).unwrap();
     std::fs::create_dir(&state).unwrap();
-    std::fs::write(state.join("x"), b"").unwrap();
     let topic = "$aws/things/gw/jobs/AFR_OTA-u/update";
     let report = |id: u8, status: &str| {
         let payload = format!("{{\"status\":\"{status}\"}}");
@@ -380,12 +381,14 @@ async fn a_disk_that_fails_leaves_a_report_unacknowledged_until_it_works_again()
     let error = operator.thing_create(&thing("late")).await.unwrap_err();
     assert_eq!(error.code(), "unavailable");
     // The disk is back, and the next attempt keeps what was said in between.
-    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::remove_dir(&state).unwrap();
+    std::fs::rename(&aside, &state).unwrap();
     while operator.thing_create(&thing("late")).await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     io.write_all(&report(3, "SUCCEEDED")).await.unwrap();
     assert_eq!(read(&mut io, 4).await, [0x40, 2, 0, 3]);
-    let stored = std::fs::read_to_string(&state).unwrap();
-    assert!(stored.contains("\"SUCCEEDED\"") && stored.contains("\"late\""));
+    let stored = std::fs::read(&state).unwrap();
+    let stored = String::from_utf8_lossy(&stored);
+    assert!(stored.contains("\"SUCCEEDED\"") && stored.contains("late"));
 }

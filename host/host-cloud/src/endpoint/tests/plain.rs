@@ -272,7 +272,7 @@ async fn a_cancelled_update_is_told_to_the_device() {
     let report = "$aws/things/gw/jobs/AFR_OTA-u/update";
     gw.ask(report, r#"{"status":"IN_PROGRESS"}"#).await;
     let job: JobId = "AFR_OTA-u".parse().unwrap();
-    let view = cloud.operator().cancel(&job, true).await.unwrap();
+    let view = cloud.operator().cancel(&job, true, None).await.unwrap();
     assert_eq!(view.executions[0].status, ExecutionStatus::Canceled);
     let next: serde_json::Value =
         serde_json::from_slice(&gw.message().await.unwrap().payload).unwrap();

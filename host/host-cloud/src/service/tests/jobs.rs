@@ -354,7 +354,10 @@ fn values_at_their_limits_are_accepted() {
 fn a_rejection_echoes_the_token_and_shows_where_the_execution_stands() {
     let mut world = World::new();
     world.job("a");
-    world.service.cancel(NOW_MS, &job_id("a"), true).unwrap();
+    world
+        .service
+        .cancel(NOW_MS, &job_id("a"), true, None)
+        .unwrap();
     let request = json!({"status": "IN_PROGRESS", "clientToken": "u7"});
     let got = body(&world.ask("jobs/a/update", request)[0]);
     assert_eq!(got["clientToken"], "u7");

@@ -120,7 +120,10 @@ fn a_cancel_reaches_what_has_not_begun_and_with_force_the_rest() {
     };
     world.service.create_job(NOW_MS, job).unwrap();
     world.report("j", "IN_PROGRESS");
-    let out = world.service.cancel(NOW_MS, &job_id("j"), false).unwrap();
+    let out = world
+        .service
+        .cancel(NOW_MS, &job_id("j"), false, None)
+        .unwrap();
     assert_eq!(levels(&out), ["jobs/notify", "jobs/notify-next"]);
     assert!(out.iter().all(|m| m.to == thing("other")));
     let view = world.service.show(&job_id("j")).unwrap();
@@ -129,12 +132,15 @@ fn a_cancel_reaches_what_has_not_begun_and_with_force_the_rest() {
     assert_eq!(view.executions[1].status, ExecutionStatus::Canceled);
     assert!(!view.has_ended());
     // The one that began may still end on its own, or be cancelled by force.
-    let error = world.service.cancel(NOW_MS, &job_id("j"), false);
+    let error = world.service.cancel(NOW_MS, &job_id("j"), false, None);
     assert_eq!(error.unwrap_err().code(), "job_ended");
-    let out = world.service.cancel(NOW_MS, &job_id("j"), true).unwrap();
+    let out = world
+        .service
+        .cancel(NOW_MS, &job_id("j"), true, None)
+        .unwrap();
     assert!(out.iter().all(|m| m.to == thing("gw")));
     assert!(world.service.show(&job_id("j")).unwrap().has_ended());
-    let gone = world.service.cancel(NOW_MS, &job_id("none"), true);
+    let gone = world.service.cancel(NOW_MS, &job_id("none"), true, None);
     assert_eq!(gone.unwrap_err().code(), "unknown_job");
 }
 
@@ -145,7 +151,7 @@ fn a_job_is_completed_with_its_last_execution_and_cannot_be_cancelled_then() {
     world.report("j", "REJECTED");
     let view = world.service.show(&job_id("j")).unwrap();
     assert_eq!(view.status, JobStatus::Completed);
-    let error = world.service.cancel(NOW_MS, &job_id("j"), true);
+    let error = world.service.cancel(NOW_MS, &job_id("j"), true, None);
     assert_eq!(error.unwrap_err().code(), "job_ended");
     let list = world.service.list();
     assert_eq!(list[0].executions, [(ExecutionStatus::Rejected, 1)]);
@@ -219,7 +225,7 @@ fn a_restarted_service_goes_on_where_it_stopped() {
 #[test]
 fn a_state_of_another_schema_is_refused() {
     let state = State {
-        schema: 2,
+        schema: 3,
         ..State::default()
     };
     let images = Arc::new(MemoryImages::default());
