@@ -31,6 +31,12 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn sync(&self) -> io::Result<()>;
+    /// Let what was synced be read from the medium, and not from a cache above it. After a failed sync a cache shows
+    /// bytes that the medium may never get, and says no more that they are missing.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn evict(&self) -> io::Result<()>;
 }
 
 /// A plain file. It is as long as what was written to it, so a slot file is the image, byte for byte.
@@ -169,6 +175,16 @@ impl Storage for FileStorage {
             None => self.reader.sync_all(),
         }
     }
+
+    fn evict(&self) -> io::Result<()> {
+        // Of the whole file. A file system without a medium (tmpfs) keeps its pages, and nothing is lost there.
+        Ok(rustix::fs::fadvise(
+            &self.reader,
+            0,
+            None,
+            rustix::fs::Advice::DontNeed,
+        )?)
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +239,7 @@ mod tests {
         assert!(storage.write_at(0, b"x").is_err());
         assert!(storage.erase(0, 8).is_err());
         let mut buffer = [0; 4];
+        storage.evict().unwrap();
         storage.read_at(0, &mut buffer).unwrap();
         assert_eq!(&buffer, b"abc\xff");
     }

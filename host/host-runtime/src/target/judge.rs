@@ -1,8 +1,10 @@
 //! The stages that decide: what the record says next, what is refused, when a proof is made.
 
+use std::sync::Arc;
+
 use super::machine::Target;
 use super::record::{Committed, Phase, StoredImage, TransferRecord};
-use super::script::{Kind, Op};
+use super::script::{Kind, Op, Stage};
 use super::verified_record::{self, VerifiedImage};
 use super::{VerifiedRef, image};
 use crate::types::{Failure, ImageInfo, Outcome, TargetState, code};
@@ -25,7 +27,7 @@ impl Target {
         }
         let state = *state;
         match op.kind {
-            Kind::Create(_) => self.judge_create(state),
+            Kind::Create(_) => self.judge_create(op, state),
             Kind::Commit => self.judge_commit(state),
             _ => {
                 // A commit that this process did not see the end of.
@@ -33,14 +35,14 @@ impl Target {
                     && state.code == VALID
                     && state.runs_new == Some(true)
                 {
-                    self.settle()?;
+                    self.settle(op);
                 }
                 Ok(())
             }
         }
     }
 
-    fn judge_create(&mut self, state: TargetState) -> Result<(), Failure> {
+    fn judge_create(&mut self, op: &mut Op, state: TargetState) -> Result<(), Failure> {
         let refuse = |reason: &str| {
             Err(Failure::new(
                 code::BAD_IMAGE_STATE,
@@ -87,7 +89,7 @@ impl Target {
             None => phase == Phase::Committing && state.code == VALID,
         };
         if stayed {
-            return self.settle();
+            self.settle(op);
         }
         Ok(())
     }
@@ -132,19 +134,11 @@ impl Target {
             }
             _ => None,
         };
-        let old = std::mem::replace(&mut self.record.transfer, next);
-        if let Err(failure) = self.store_record() {
-            // It still stands on the medium.
-            self.record.transfer = old;
-            return Err(failure);
+        if next.is_some() {
+            op.stages.push_front(Stage::Unstage);
         }
-        if self.record.transfer.is_some()
-            && let Some(staging) = &self.config.staging
-        {
-            staging
-                .remove()
-                .map_err(|e| Failure::storage("delete staging", &e))?;
-        }
+        self.record.transfer = next;
+        op.stages.push_front(Stage::Store);
         Ok(())
     }
 
@@ -161,12 +155,17 @@ impl Target {
     }
 
     /// Where the new file goes.
-    pub(super) fn lay(&mut self) -> Result<(), Failure> {
+    pub(super) fn lay(&mut self, op: &mut Op) -> Result<(), Failure> {
         let Some(size) = self.record.transfer.as_ref().map(|t| t.spec.size) else {
             return Ok(());
         };
         if !self.is_direct() {
-            return self.open_staging(size).map(drop);
+            let staging = self.staging_factory()?;
+            self.hand_over(op, Stage::Lay, move || {
+                let opened = staging.open(size).map(drop);
+                opened.map_err(|e| Failure::storage("open staging", &e))
+            });
+            return Ok(());
         }
         let extents = self.plugin.call(|plugin| plugin.extents())?;
         self.regions
@@ -178,25 +177,34 @@ impl Target {
         Ok(())
     }
 
-    /// Blocks are taken from now on. The block map of this transfer is there before the record says so.
-    pub(super) fn receive(&mut self) -> Result<(), Failure> {
-        let Some(map) = self.new_map() else {
-            return Ok(());
-        };
-        self.ports
-            .state
-            .store(&self.map_name(), &map.header())
-            .map_err(|e| Failure::storage("write the block map", &e))?;
+    /// The block map of this transfer is there before the record says that it receives.
+    pub(super) fn lay_map(&mut self, op: &mut Op) {
+        let Some(map) = self.new_map() else { return };
+        let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
+        self.hand_over(op, Stage::LayMap, move || {
+            let stored = state.store(&name, &map.header());
+            stored.map_err(|e| Failure::storage("write the block map", &e))
+        });
+    }
+
+    pub(super) fn receive(&mut self, op: &mut Op) {
         self.save_blob();
-        self.set_phase(Phase::Receiving)?;
-        self.map = Some(map);
+        self.set_phase(op, Phase::Receiving);
+    }
+
+    /// Blocks are taken from now on.
+    pub(super) fn open_window(&mut self) -> Result<(), Failure> {
+        self.map = self.new_map();
         self.plugin.set_attached(self.plugin.is_open());
-        self.open_window();
+        if let Some(grid) = self.grid().filter(|_| !self.is_direct()) {
+            self.open_staging(grid.size)?;
+        }
+        self.show_window();
         Ok(())
     }
 
     /// Let the plugin write where the transfer lies, or see the staged file.
-    fn open_window(&mut self) {
+    fn show_window(&mut self) {
         let Some(transfer) = self.record.transfer.as_ref() else {
             return;
         };
@@ -221,7 +229,7 @@ impl Target {
         if let (Phase::Receiving, Some(map)) = (phase, self.map.as_ref()) {
             op.outcome = Outcome::Held(map.bitmap());
             self.sync.reset();
-            self.open_window();
+            self.show_window();
             return Ok(());
         }
         let blocks = grid.blocks();
@@ -262,11 +270,12 @@ impl Target {
             );
             transfer.phase = Phase::Closed;
             self.map = None;
+            self.stored = self.record.clone();
         }
     }
 
-    /// The bytes are what was signed: compare with the target, write down, make the proof.
-    pub(super) fn mint(&mut self, op: &mut Op) -> Result<(), Failure> {
+    /// The bytes are what was signed: compare with the target.
+    pub(super) fn fit(&mut self, op: &mut Op) -> Result<(), Failure> {
         let Some(read_back) = op.read_back.take() else {
             return Ok(());
         };
@@ -280,7 +289,7 @@ impl Target {
             self.config.product.as_deref(),
             self.config.hardware.as_deref(),
         )?;
-        let verified = &read_back.verified;
+        let verified = read_back.verified;
         for warning in verified.warnings() {
             tracing::warn!(device = %self.device, target = %self.config.name, "{warning}");
         }
@@ -292,27 +301,47 @@ impl Target {
             signer: verified.signer().to_owned(),
         };
         self.check_same(&info)?;
-        verified_record::enter(
-            &*self.ports.state,
-            &self.device,
-            &self.config.name,
-            VerifiedImage::from(&info),
-            self.record.committed.as_ref().map(|c| c.image.sha256),
-            self.config.limits.verified_images_max,
-        )
-        .map_err(|e| Failure::storage("write the list of verified images", &e))?;
-        if let Some(transfer) = self.record.transfer.as_mut() {
+        op.fits = Some(Box::new((verified, info)));
+        Ok(())
+    }
+
+    /// The launcher may start it.
+    pub(super) fn list(&mut self, op: &mut Op) {
+        let Some(image) = op.fits.as_ref().map(|fits| VerifiedImage::from(&fits.1)) else {
+            return;
+        };
+        let state = Arc::clone(&self.ports.state);
+        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
+        let committed = self.record.committed.as_ref().map(|c| c.image.sha256);
+        let keep = self.config.limits.verified_images_max;
+        self.hand_over(op, Stage::List, move || {
+            verified_record::enter(&*state, &device, &name, image, committed, keep)
+                .map_err(|e| Failure::storage("write the list of verified images", &e))
+        });
+    }
+
+    pub(super) fn verify(&mut self, op: &mut Op) {
+        if let (Some(transfer), Some(fits)) = (self.record.transfer.as_mut(), &op.fits) {
             transfer.image = Some(StoredImage {
-                image: VerifiedImage::from(&info),
-                product: info.product.clone(),
+                image: VerifiedImage::from(&fits.1),
+                product: fits.1.product.clone(),
             });
         }
-        self.enter_phase(Phase::Verified)?;
-        self.proof = Some(VerifiedRef::new(self.config.file_id, info.clone()));
+        self.enter_phase(op, Phase::Verified);
+    }
+
+    /// All of that stands on the medium: make the proof.
+    pub(super) fn mint(&mut self, op: &mut Op) {
+        let Some(fits) = op.fits.take() else { return };
+        let (verified, info) = *fits;
+        self.proof = Some(VerifiedRef::new(
+            self.config.file_id,
+            info.clone(),
+            &verified,
+        ));
         self.staged.set_verified(true);
         self.data = true;
         op.outcome = Outcome::Verified(info);
-        Ok(())
     }
 
     /// What was verified once and is verified again must be the same bytes.
@@ -334,10 +363,8 @@ impl Target {
     }
 
     /// The transfer is at least this far. Going back is entered from the states of a test only.
-    pub(super) fn enter_phase(&mut self, phase: Phase) -> Result<(), Failure> {
-        let Some(now) = self.phase() else {
-            return Ok(());
-        };
+    pub(super) fn enter_phase(&mut self, op: &mut Op, phase: Phase) {
+        let Some(now) = self.phase() else { return };
         let enters = match phase {
             Phase::Rejecting => now.in_test(),
             Phase::Rejected => now != Phase::Committed,
@@ -352,17 +379,18 @@ impl Target {
             | Phase::Committed => now < phase,
         };
         if !enters {
-            return Ok(());
+            return;
         }
         if phase == Phase::Rejected {
             self.release();
         }
-        self.set_phase(phase)
+        self.set_phase(op, phase);
     }
 
-    pub(super) fn set_phase(&mut self, phase: Phase) -> Result<(), Failure> {
+    /// The phase is another, and the operation goes on when that stands on the medium.
+    fn set_phase(&mut self, op: &mut Op, phase: Phase) {
         let Some(transfer) = self.record.transfer.as_mut() else {
-            return Ok(());
+            return;
         };
         let before = std::mem::replace(&mut transfer.phase, phase);
         if before != phase {
@@ -371,17 +399,13 @@ impl Target {
                 "{} -> {}", before.name(), phase.name()
             );
         }
-        let stored = self.store_record();
-        if let (Err(_), Some(transfer)) = (&stored, self.record.transfer.as_mut()) {
-            transfer.phase = before;
-        }
-        stored
+        op.stages.push_front(Stage::Store);
     }
 
     /// The new image is the committed one; its slot is not written while it is.
-    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+    pub(super) fn settle(&mut self, op: &mut Op) {
         let Some(transfer) = self.record.transfer.as_mut() else {
-            return Ok(());
+            return;
         };
         if let Some(image) = transfer.image.clone() {
             let mut regions: Vec<String> =
@@ -397,6 +421,6 @@ impl Target {
         if let Some(state) = self.last_state.as_mut() {
             state.code = VALID;
         }
-        self.set_phase(Phase::Committed)
+        self.set_phase(op, Phase::Committed);
     }
 }

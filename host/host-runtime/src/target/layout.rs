@@ -51,6 +51,11 @@ impl Layout {
         self.each_storage(|storage| storage.sync())
     }
 
+    /// Let the file be read from the medium. It was synced.
+    pub(super) fn evict(&self) -> Result<(), At> {
+        self.each_storage(|storage| storage.evict())
+    }
+
     /// Erase all storage that the file touches, as a whole: a slot holds one image and nothing behind it.
     pub(super) fn erase(&self) -> Result<(), At> {
         self.each_storage(|storage| storage.erase(0, storage.capacity()))

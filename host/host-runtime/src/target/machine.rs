@@ -12,21 +12,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::config::{TargetConfig, TargetPorts, VersionReader};
-use super::judge::ARMED;
-use super::layout::{Layout, Piece};
-use super::map::{BlockMap, Grid};
-use super::names::{BLOCK_MAP, state_name};
-use super::record::{self, Phase, StoredBlob, TargetRecord, TransferRecord};
-use super::regions::{Account, Regions, Staged};
+use super::map::BlockMap;
+use super::names::{RECORD, state_name};
+use super::record::{self, Phase, TargetRecord};
+use super::regions::{Account, Regions};
 use super::script::{Kind, Op, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
+use super::staged::Staged;
+use super::sync::Sync;
 use super::work::{Inbox, Promise, Report};
-use super::write::{Sync, Write};
+use super::write::Write;
 use super::{TargetError, TargetEvent, VerifiedRef};
 use crate::plugin::lend::{Lent, PluginLog};
-use crate::plugin::{Transfer, capability};
 use crate::ports::storage::Storage;
-use crate::types::{Blob, Failure, Outcome, TargetState, Token, code};
+use crate::types::{Failure, Outcome, TargetState, Token, code};
 
 /// Progress of one operation is told at most so often.
 const PROGRESS_MS: u64 = 1000;
@@ -36,8 +35,14 @@ pub(super) struct Target {
     pub(super) device: Arc<str>,
     pub(super) config: TargetConfig,
     pub(super) ports: TargetPorts,
-    /// As it stands on the medium.
+    /// Changed by a stage, and written down by the next one.
     pub(super) record: TargetRecord,
+    /// As it stands on the medium.
+    pub(super) stored: TargetRecord,
+    /// Report number of the record's being written, and what is written.
+    pub(super) storing: Option<(u64, TargetRecord)>,
+    /// Why nothing can be done with the target.
+    pub(super) damage: Option<Failure>,
     pub(super) plugin: PluginSlot,
     pub(super) regions: Arc<Regions>,
     pub(super) staged: Arc<Staged>,
@@ -72,13 +77,13 @@ impl Target {
         ports: TargetPorts,
     ) -> Result<Self, TargetError> {
         super::config::check(&config)?;
-        let record = record::load(&*ports.state, device, &config.name).map_err(|source| {
-            TargetError::State {
-                target: config.name.clone(),
-                file: state_name(device, &config.name, super::names::RECORD),
-                source,
-            }
-        })?;
+        let (record, damage) = match record::load(&*ports.state, device, &config.name) {
+            Ok(record) => (record, None),
+            Err(e) => (
+                TargetRecord::default(),
+                Some(damaged(device, &config.name, &e)),
+            ),
+        };
         if config.trust.allows_unsigned() {
             tracing::warn!(
                 device = %device, target = %config.name,
@@ -116,7 +121,10 @@ impl Target {
             device: Arc::clone(device),
             config,
             ports,
+            stored: record.clone(),
             record,
+            storing: None,
+            damage,
             plugin,
             regions,
             staged,
@@ -136,15 +144,6 @@ impl Target {
             reports: 0,
             outstanding: 0,
         })
-    }
-
-    /// Whether it writes blocks into lent storage.
-    pub(super) fn is_direct(&self) -> bool {
-        self.plugin.description().can(capability::DIRECT)
-    }
-
-    pub(super) fn phase(&self) -> Option<Phase> {
-        self.record.transfer.as_ref().map(|t| t.phase)
     }
 
     /// Take an operation; the next [`Target::poll`] drives it. Whoever asks is a guest in the middle of a call: neither a
@@ -202,6 +201,11 @@ impl Target {
                 self.on_synced(now_ms, report);
                 continue;
             }
+            if self.sync.is_mend(id) {
+                self.on_mended(&report);
+                continue;
+            }
+            self.on_stored(id, &report);
             if self.sync.is_flush(id) {
                 // Also if the close was given up meanwhile: a failed fsync is not told twice.
                 self.on_flushed(&report);
@@ -322,37 +326,6 @@ impl Target {
         self.pump(now_ms);
     }
 
-    /// Look whether a target that was reset has restarted.
-    fn watch(&mut self, now_ms: u64) {
-        let due = self
-            .restart
-            .is_some_and(|restart| now_ms >= restart.next_at);
-        if due && self.op.is_none() && self.writes.is_empty() {
-            self.begin(None, Kind::Watch);
-            self.advance(now_ms);
-        }
-    }
-
-    /// A look has ended. As long as the image is only marked, the launcher or the bootloader has not come to it. A
-    /// target that cannot be reached is in the middle of its restart; a plugin that breaks says nothing at all.
-    fn watched(&mut self, now_ms: u64, state: Option<TargetState>, outcome: &Outcome) {
-        let Some(mut restart) = self.restart.take() else {
-            return;
-        };
-        let waits = match outcome {
-            Outcome::Failed(failure) => failure.main != code::PLUGIN_FAILED,
-            _ => state.is_some_and(|state| state.code == ARMED),
-        };
-        if waits && now_ms < restart.until {
-            let next_at = now_ms.saturating_add(self.config.limits.restart_poll_ms);
-            restart.next_at = next_at.min(restart.until);
-            self.restart = Some(restart);
-            return;
-        }
-        self.events
-            .push_back(TargetEvent::Restarted(self.config.file_id));
-    }
-
     /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one.
     /// A duty cannot be left half-way but by the plugin's `abort`, which throws the transfer away: unless that is what
     /// comes next, the instance goes.
@@ -417,129 +390,16 @@ impl Target {
         }
         self.op = Some(op);
     }
-
-    /// Write the record down; afterwards it is durable.
-    pub(super) fn store_record(&self) -> Result<(), Failure> {
-        record::store(
-            &*self.ports.state,
-            &self.device,
-            &self.config.name,
-            &self.record,
-        )
-        .map_err(|e| Failure::storage("write the transfer record", &e))
-    }
-
-    /// Let the plugin say what its successor needs. A plugin that cannot is not worth a failure here.
-    pub(super) fn save_blob(&mut self) {
-        if !self.plugin.is_open() {
-            return;
-        }
-        match self.plugin.call(|plugin| plugin.suspend()) {
-            Ok(blob) if blob.bytes.len() <= BLOB_MAX_BYTES => {
-                if let Some(transfer) = self.record.transfer.as_mut() {
-                    transfer.blob = Some(StoredBlob::from(&blob));
-                }
-            }
-            Ok(blob) => tracing::warn!(
-                target = %self.config.name,
-                "plugin wants to save {} bytes, at most {BLOB_MAX_BYTES} are kept", blob.bytes.len()
-            ),
-            Err(failure) => tracing::warn!(target = %self.config.name, "no saved state: {failure}"),
-        }
-    }
-
-    pub(super) fn blob(&self) -> Option<Blob> {
-        let transfer = self.record.transfer.as_ref()?;
-        transfer.blob.as_ref().map(Blob::from)
-    }
-
-    pub(super) fn map_name(&self) -> String {
-        state_name(&self.device, &self.config.name, BLOCK_MAP)
-    }
-
-    /// The slots that nothing may be written to: of the committed image, and of one that may run or boot.
-    pub(super) fn kept_regions(&self) -> Vec<String> {
-        let mut kept = Vec::new();
-        if let Some(committed) = &self.record.committed {
-            kept.extend(committed.regions.iter().cloned());
-        }
-        if let Some(transfer) = &self.record.transfer
-            && (transfer.phase.in_test() || transfer.phase == Phase::Committed)
-        {
-            kept.extend(transfer.extents.iter().map(|e| e.region.clone()));
-        }
-        kept
-    }
-
-    /// Where the transfer's bytes lie.
-    pub(super) fn layout(&mut self) -> Result<Layout, Failure> {
-        let Some(transfer) = self.record.transfer.clone() else {
-            return Err(Failure::new(code::NOT_FOUND, 0, "there is no transfer"));
-        };
-        if self.is_direct() {
-            let extents = self.regions.to_extents(&transfer.extents).ok_or_else(|| {
-                Failure::new(
-                    code::BAD_IMAGE_STATE,
-                    0,
-                    "a region of the transfer is no longer configured; abort it",
-                )
-            })?;
-            return Ok(self.regions.layout(&extents));
-        }
-        let storage = self.open_staging(transfer.spec.size)?;
-        Ok(Layout(vec![Piece {
-            name: Arc::from("staging"),
-            storage,
-            offset: 0,
-            length: transfer.spec.size,
-        }]))
-    }
-
-    /// The staging file; opened once a transfer.
-    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<dyn Storage>, Failure> {
-        if let Some(storage) = &self.staging {
-            return Ok(Arc::clone(storage));
-        }
-        let Some(factory) = &self.config.staging else {
-            return Err(Failure::new(
-                code::UNSUPPORTED,
-                0,
-                "the target has no staging; configure it",
-            ));
-        };
-        let storage = factory
-            .open(size)
-            .map_err(|e| Failure::storage("open staging", &e))?;
-        self.staging = Some(Arc::clone(&storage));
-        Ok(storage)
-    }
-
-    /// The transfer as the plugin is told of it.
-    pub(super) fn plugin_transfer(&self, transfer: &TransferRecord) -> Transfer {
-        let spec = &transfer.spec;
-        Transfer {
-            device: self.device.to_string(),
-            job_id: spec.job_id.clone(),
-            file_id: spec.file_id,
-            size: spec.size,
-            block_size: spec.block_size,
-            file_type: spec.file_type,
-            attributes: spec.attributes,
-            path: spec.path.clone(),
-            certificate: spec.certificate.clone(),
-            signature_kind: spec.signature_kind.clone(),
-            signature: spec.signature.clone(),
-        }
-    }
-
-    /// The grid of the transfer's blocks.
-    pub(super) fn grid(&self) -> Option<Grid> {
-        self.record.transfer.as_ref().map(|transfer| Grid {
-            size: transfer.spec.size,
-            block: transfer.spec.block_size,
-        })
-    }
 }
 
-/// Most bytes of a plugin's saved state (`wit/pal/types.wit`, record `blob`).
-const BLOB_MAX_BYTES: usize = 64 * 1024;
+/// What is said to every order for a target whose record cannot be read. Nothing is guessed: without its record the host
+/// does not know which slot it must not write to.
+fn damaged(device: &str, target: &str, error: &std::io::Error) -> Failure {
+    let file = state_name(device, target, RECORD);
+    let detail = format!(
+        "`{file}` in the state directory cannot be read ({error}); see that the image in `verified.json` beside it runs, \
+         move the file away and start otad again: only an update that was under way is lost"
+    );
+    tracing::error!(device, target, "no updates until this is mended: {detail}");
+    Failure::new(code::STORAGE, 0, detail)
+}

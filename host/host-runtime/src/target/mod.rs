@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use host_crypto::Verified;
+
 use crate::types::{Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, code};
 
 use self::machine::Target;
@@ -22,7 +24,9 @@ pub use self::names::state_name;
 pub use self::report::TargetReport;
 pub use self::staging::FileStaging;
 
+mod command;
 mod config;
+mod durable;
 mod duty;
 mod image;
 mod judge;
@@ -39,8 +43,11 @@ mod script;
 mod serial;
 mod slot;
 mod stage;
+mod staged;
 mod staging;
+mod sync;
 pub mod trailer;
+mod transfer;
 pub mod verified_record;
 mod work;
 mod write;
@@ -57,27 +64,6 @@ pub enum TargetError {
         /// The target's name.
         target: String,
         /// What is wrong and what to do.
-        reason: String,
-    },
-    /// The state directory cannot be read.
-    #[error("target `{target}`: state file `{file}` cannot be read")]
-    State {
-        /// The target's name.
-        target: String,
-        /// The state file.
-        file: String,
-        /// What the medium says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The state directory holds something that this build does not read.
-    #[error("target `{target}`: state file `{file}` is damaged: {reason}")]
-    Damaged {
-        /// The target's name.
-        target: String,
-        /// The state file.
-        file: String,
-        /// What is wrong.
         reason: String,
     },
 }
@@ -117,7 +103,7 @@ pub struct VerifiedRef {
 }
 
 impl VerifiedRef {
-    fn new(file: FileId, info: ImageInfo) -> Self {
+    fn new(file: FileId, info: ImageInfo, _verified: &Verified) -> Self {
         // Counted for the whole process, so that a proof of one device is none of another. Nothing shows the number.
         static GENERATIONS: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -294,7 +280,10 @@ impl Targets {
 
     fn with(&mut self, file: FileId, call: impl FnOnce(&mut Target) -> Started) -> Started {
         match self.find(file) {
-            Some(target) => call(target),
+            Some(target) => match &target.damage {
+                Some(damage) => Started::Done(Outcome::Failed(damage.clone())),
+                None => call(target),
+            },
             None => Started::Done(Outcome::Failed(unknown_file(file))),
         }
     }

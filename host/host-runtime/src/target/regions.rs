@@ -16,8 +16,7 @@ use super::config::{RegionConfig, RegionKind, limit};
 use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
 use crate::plugin::Extent;
-use crate::plugin::lend::{BlockDevice, Region, StagedImage, TRANSFER_MAX_BYTES};
-use crate::ports::storage::Storage;
+use crate::plugin::lend::{BlockDevice, Region, TRANSFER_MAX_BYTES};
 use crate::types::{Failure, code};
 
 /// Most extents of one file: a slot is one; a file spread over flash banks a few.
@@ -68,7 +67,7 @@ impl Account {
         Ok(())
     }
 
-    fn spend(&self, bytes: u64) -> Result<(), Failure> {
+    pub(super) fn spend(&self, bytes: u64) -> Result<(), Failure> {
         // One instance, one call at a time: no other thread spends meanwhile.
         let left = self.left.load(Ordering::Relaxed);
         let rest = left.checked_sub(bytes).ok_or_else(|| {
@@ -384,84 +383,7 @@ impl BlockDevice for Regions {
     }
 }
 
-/// The staging file as a plugin sees it.
-pub(super) struct Staged {
-    account: Arc<Account>,
-    file: Mutex<StagedFile>,
-}
-
-#[derive(Default)]
-struct StagedFile {
-    storage: Option<Arc<dyn Storage>>,
-    held: u64,
-    verified: bool,
-}
-
-impl Staged {
-    pub(super) fn new(account: Arc<Account>) -> Self {
-        Self {
-            account,
-            file: Mutex::default(),
-        }
-    }
-
-    /// Show a file, or none; nothing of it is held yet.
-    pub(super) fn show(&self, storage: Option<Arc<dyn Storage>>) {
-        *self.file() = StagedFile {
-            storage,
-            ..StagedFile::default()
-        };
-    }
-
-    /// So much is held without a gap.
-    pub(super) fn set_held(&self, held: u64) {
-        self.file().held = held;
-    }
-
-    /// The complete file was verified, or is not any more.
-    pub(super) fn set_verified(&self, verified: bool) {
-        self.file().verified = verified;
-    }
-
-    fn file(&self) -> MutexGuard<'_, StagedFile> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl StagedImage for Staged {
-    fn held(&self) -> u64 {
-        self.file().held
-    }
-
-    fn verified(&self) -> bool {
-        self.file().verified
-    }
-
-    fn read_at(&self, offset: u64, length: u32) -> Result<Vec<u8>, Failure> {
-        check_length(u64::from(length))?;
-        let (storage, held) = {
-            let file = self.file();
-            (file.storage.clone(), file.held)
-        };
-        let end = offset.checked_add(u64::from(length));
-        let storage = storage.filter(|_| end.is_some_and(|end| end <= held));
-        let Some(storage) = storage else {
-            return Err(Failure::new(
-                code::NOT_FOUND,
-                0,
-                format!("{length} bytes at {offset} are not there yet; {held} are held"),
-            ));
-        };
-        self.account.spend(u64::from(length))?;
-        let mut buffer = vec![0; length as usize];
-        storage
-            .read_at(offset, &mut buffer)
-            .map_err(|e| Failure::storage("read staging", &e))?;
-        Ok(buffer)
-    }
-}
-
-fn check_length(length: u64) -> Result<(), Failure> {
+pub(super) fn check_length(length: u64) -> Result<(), Failure> {
     if length > u64::from(TRANSFER_MAX_BYTES) {
         return Err(Failure::new(
             code::BAD_ARGUMENT,

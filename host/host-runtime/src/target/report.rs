@@ -15,7 +15,7 @@ pub struct TargetReport {
     /// Plugin label, name and version.
     pub plugin: String,
     /// Where the transfer stands: `none`, `creating`, `receiving`, `closed`, `verified`, `installed`, `activating`,
-    /// `activated`, `committing`, `committed`, `rejecting`, `rejected`.
+    /// `activated`, `committing`, `committed`, `rejecting`, `rejected`; `damaged` if its record cannot be read.
     pub phase: String,
     /// Job of the transfer.
     pub job_id: Option<String>,
@@ -31,7 +31,7 @@ pub struct TargetReport {
     pub strikes: u32,
     /// The last committed image, as far as the host knows.
     pub committed: Option<ImageInfo>,
-    /// What an operator should know: unsigned images allowed, no revert.
+    /// What an operator should know: a damaged record, unsigned images allowed, no revert.
     pub warnings: Vec<String>,
 }
 
@@ -41,6 +41,7 @@ impl Target {
         let transfer = self.record.transfer.as_ref();
         let description = self.plugin.description();
         let mut warnings = Vec::new();
+        warnings.extend(self.damage.as_ref().map(|damage| damage.detail.clone()));
         if self.config.trust.allows_unsigned() {
             warnings.push("unsigned images are taken (development setting)".to_owned());
         }
@@ -71,7 +72,11 @@ impl Target {
                 description.name,
                 description.version
             ),
-            phase: self.phase().map_or("none", Phase::name).to_owned(),
+            phase: match &self.damage {
+                Some(_) => "damaged",
+                None => self.phase().map_or("none", Phase::name),
+            }
+            .to_owned(),
             job_id: transfer.map(|t| t.spec.job_id.clone()),
             size,
             held: match (&self.map, self.phase()) {

@@ -1,12 +1,15 @@
 //! The operations of a target as scripts: which stages each runs through, as data.
 //!
 //! An operation is a queue of stages; a stage is over at once, or waits for a duty of the plugin, for work elsewhere or
-//! for an operator's command. `stage.rs` says what each stage does; here stands only their order. A restart at any stage
-//! finds the record of a stage before it, and every script may be begun again from its start.
+//! for an operator's command. `stage.rs` says what each stage does; here stands only their order, but for `Store`, which
+//! follows whatever has changed the record. A restart at any stage finds the record of a stage before it, and every
+//! script may be begun again from its start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use host_crypto::Verified;
 
 use super::TargetEvent;
 use super::duty::DutyRun;
@@ -14,7 +17,7 @@ use super::layout::Layout;
 use super::record::Phase;
 use super::work::{ReadBack, Report};
 use crate::plugin::ExaminedImage;
-use crate::types::{FileSpec, Outcome, TargetState, Token};
+use crate::types::{FileSpec, ImageInfo, Outcome, TargetState, Token};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,14 +114,22 @@ pub(super) enum Stage {
     Look,
     /// Replace the transfer of the record by a new one, or by none.
     Forget,
+    /// Write the record down, off the device's task; if that fails it is what it was.
+    Store,
+    /// Delete the staged file of the transfer before.
+    Unstage,
     /// A duty.
     Plugin(Verb),
     /// Ask where the file goes, and check it.
     Lay,
     /// Erase it.
     Erase,
+    /// Begin the block map.
+    LayMap,
     /// The transfer receives from now on.
     Receive,
+    /// Blocks are taken from now on.
+    OpenWindow,
     /// Read again what the block map holds since the last sync.
     Check,
     /// Receive on, and answer what is held.
@@ -129,7 +140,13 @@ pub(super) enum Stage {
     Flush,
     /// Read back, hash, verify.
     ReadBack,
-    /// Compare with the target, write down, make the proof.
+    /// Compare with the target.
+    Fit,
+    /// Enter it into the list of what the launcher may start.
+    List,
+    /// The transfer is verified.
+    Verify,
+    /// Make the proof.
     Mint,
     /// The transfer is at least this far.
     Enter(Phase),
@@ -137,6 +154,8 @@ pub(super) enum Stage {
     OpenRecord,
     /// Restart the target as the operator configured.
     HostReset,
+    /// Let this process be restarted.
+    EndProcess,
     /// The operator's health check.
     Health,
     /// Ask the operator's command what runs.
@@ -162,7 +181,8 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
                 stages.push(S::Discard);
             }
             stages.extend([S::Ask, S::Judge, S::Forget]);
-            stages.extend([S::Plugin(Verb::Create), S::Lay, S::Erase, S::Receive]);
+            stages.extend([S::Plugin(Verb::Create), S::Lay, S::Erase]);
+            stages.extend([S::LayMap, S::Receive, S::OpenWindow]);
         }
         Kind::Reopen => {
             let settled = matches!(old, Some(Phase::Committed | Phase::Rejected));
@@ -179,7 +199,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             if reader_is_plugin {
                 stages.extend([S::Open, S::Attach, S::Plugin(Verb::Examine)]);
             }
-            stages.push(S::Mint);
+            stages.extend([S::Fit, S::List, S::Verify, S::Mint]);
         }
         Kind::Install => stages.extend([
             S::Open,
@@ -275,6 +295,8 @@ pub(super) struct Op {
     /// Bytes that the worker has read.
     pub(super) work_done: Arc<AtomicU64>,
     pub(super) read_back: Option<Box<ReadBack>>,
+    /// What was read back fits the target.
+    pub(super) fits: Option<Box<(Verified, ImageInfo)>>,
     pub(super) state: Option<TargetState>,
     /// What a plugin's `examine` said.
     pub(super) examined: Option<ExaminedImage>,
@@ -298,6 +320,7 @@ impl Op {
             cancel: Arc::default(),
             work_done: Arc::default(),
             read_back: None,
+            fits: None,
             state: None,
             examined: None,
             leftover: Layout::default(),

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use super::TargetEvent;
-use super::config::ResetPolicy;
 use super::duty::DutyRun;
-use super::image::{self, Glance};
+use super::image::Glance;
 use super::machine::Target;
-use super::map::BlockMap;
 use super::record::{self, Phase};
-use super::script::{Kind, Op, Restart, Running, Stage, Verb};
+use super::script::{Kind, Op, Running, Stage, Verb};
 use super::work::{self, Flush, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, capability};
-use crate::ports::commands::{Command, CommandEnd};
-use crate::types::{Failure, Outcome, TargetState, code};
+use crate::types::{Failure, code};
 
 impl Target {
     /// Begin a stage.
@@ -39,24 +36,27 @@ impl Target {
             }
             Stage::Judge => return self.judge(op),
             Stage::Forget => return self.forget(op),
+            Stage::Store => self.begin_store(op),
+            Stage::Unstage => self.unstage(op),
             Stage::Plugin(verb) => return self.begin_verb(now_ms, op, verb),
-            Stage::Lay => return self.lay(),
+            Stage::Lay => return self.lay(op),
             Stage::Erase => {
                 let layout = self.layout()?;
-                let (id, promise) = self.promise(true);
-                op.running = Running::Report(stage, id);
-                self.ports.workers.run(Box::new(move || {
-                    promise.keep(Report::Erased(work::erase(&layout)));
-                }));
+                self.hand_over(op, stage, move || work::erase(&layout));
             }
-            Stage::Receive => return self.receive(),
+            Stage::LayMap => self.lay_map(op),
+            Stage::Receive => self.receive(op),
+            Stage::OpenWindow => return self.open_window(),
             Stage::Check => return self.begin_check(op),
             Stage::Resume => return self.resume(op),
             Stage::Lock => return self.lock(),
             Stage::Flush => return self.begin_flush(op),
             Stage::ReadBack => return self.begin_read_back(now_ms, op),
-            Stage::Mint => return self.mint(op),
-            Stage::Enter(phase) => return self.enter_phase(phase),
+            Stage::Fit => return self.fit(op),
+            Stage::List => self.list(op),
+            Stage::Verify => self.verify(op),
+            Stage::Mint => self.mint(op),
+            Stage::Enter(phase) => self.enter_phase(op, phase),
             Stage::OpenRecord => {
                 let open = self
                     .phase()
@@ -64,6 +64,7 @@ impl Target {
                 self.regions.set_record(open);
             }
             Stage::HostReset => return self.host_reset(op),
+            Stage::EndProcess => self.end_process(op),
             Stage::Health => {
                 if let Some(command) = self.config.health.clone() {
                     self.run_command(op, stage, &command);
@@ -73,7 +74,7 @@ impl Target {
                 Some(command) => self.run_command(op, stage, &command),
                 None => self.tell_state(op),
             },
-            Stage::Settle => return self.settle(),
+            Stage::Settle => self.settle(op),
             Stage::Clean => self.begin_clean(op),
         }
         Ok(())
@@ -226,12 +227,12 @@ impl Target {
         report: Report,
     ) -> Result<(), Failure> {
         match report {
-            Report::Erased(Err(failure)) if stage == Stage::Clean => {
+            Report::Done(Err(failure)) if stage == Stage::Clean => {
                 // Nobody reads there any more; the next create erases again.
                 tracing::warn!(target = %self.config.name, "{failure}");
                 Ok(())
             }
-            Report::Erased(end) => end,
+            Report::Done(end) => end,
             Report::Checked(map) => {
                 self.map = Some(map?);
                 self.map_torn = false;
@@ -341,13 +342,13 @@ impl Target {
             // A close that was given up went through after all.
             return Ok(());
         }
-        self.mend_map()?;
+        let torn = self.torn_log();
         let layout = self.layout()?;
         let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
         let (id, promise) = self.promise(true);
         op.running = Running::Report(Stage::Check, id);
         self.ports.workers.run(Box::new(move || {
-            let end = work::check(&*state, &name, grid, number, &layout);
+            let end = work::check(&*state, &name, grid, number, &layout, torn);
             promise.keep(Report::Checked(end));
         }));
         Ok(())
@@ -364,7 +365,7 @@ impl Target {
             trust: Arc::clone(&self.config.trust),
             wall_s: self.ports.clock.wall_s(),
             glance: Glance::new(&self.config.version_from, transfer.spec.size),
-            cancel: Arc::clone(&op.cancel),
+            cancel: Arc::downgrade(&op.cancel),
             progress: Arc::clone(&op.work_done),
         };
         let (id, promise) = self.promise(true);
@@ -405,169 +406,6 @@ impl Target {
             promise.keep(Report::Flushed(end));
         }));
         Ok(())
-    }
-
-    fn begin_clean(&mut self, op: &mut Op) {
-        self.plugin.drop_instance();
-        let layout = std::mem::take(&mut op.leftover);
-        if let Some(staging) = &self.config.staging
-            && let Err(e) = staging.remove()
-        {
-            tracing::warn!(target = %self.config.name, "staging cannot be deleted: {e}");
-        }
-        if let Err(e) = self.ports.state.remove(&self.map_name()) {
-            tracing::warn!(target = %self.config.name, "the block map cannot be deleted: {e}");
-        }
-        if layout.0.is_empty() {
-            return;
-        }
-        let (id, promise) = self.promise(true);
-        op.running = Running::Report(Stage::Clean, id);
-        self.ports.workers.run(Box::new(move || {
-            promise.keep(Report::Erased(work::erase(&layout)));
-        }));
-    }
-
-    /// Restart the target as the operator configured, because the plugin cannot.
-    fn host_reset(&mut self, op: &mut Op) -> Result<(), Failure> {
-        match self.config.reset.clone() {
-            ResetPolicy::Plugin => Err(Failure::new(
-                code::UNSUPPORTED,
-                0,
-                "the plugin cannot restart the target; configure a reset command",
-            )),
-            ResetPolicy::Command(command) => {
-                self.run_command(op, Stage::HostReset, &command);
-                Ok(())
-            }
-            ResetPolicy::Process => {
-                self.save_blob();
-                self.store_record()?;
-                self.plugin.drop_instance();
-                let restart = TargetEvent::ProcessRestart(self.config.file_id);
-                if op.kind == Kind::Reset {
-                    op.after.push(restart);
-                } else {
-                    // Whether the old image runs is seen by the next process, which is asked again.
-                    self.events.push_back(restart);
-                    op.running = Running::ProcessEnd;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn run_command(&mut self, op: &mut Op, stage: Stage, command: &Command) {
-        let transfer = self.record.transfer.as_ref();
-        let image = transfer.and_then(|t| t.image.as_ref());
-        let version = image.and_then(|image| image.image.version);
-        let environment = [
-            ("OTAD_TARGET".to_owned(), self.config.name.clone()),
-            (
-                "OTAD_VERSION".to_owned(),
-                version.map(|v| v.to_string()).unwrap_or_default(),
-            ),
-            (
-                "OTAD_JOB".to_owned(),
-                transfer.map(|t| t.spec.job_id.clone()).unwrap_or_default(),
-            ),
-        ];
-        let (id, promise) = self.promise(false);
-        op.running = Running::Report(stage, id);
-        self.ports.commands.run_unless(
-            command,
-            &environment,
-            Arc::downgrade(&op.cancel),
-            Box::new(move |end| promise.keep(Report::Command(end))),
-        );
-    }
-
-    fn on_command(
-        &mut self,
-        now_ms: u64,
-        op: &mut Op,
-        stage: Stage,
-        end: CommandEnd,
-    ) -> Result<(), Failure> {
-        let why = match end.code {
-            Some(code) => format!("exited with {code}"),
-            None => end.detail.clone(),
-        };
-        let sub = end
-            .code
-            .and_then(|code| u32::try_from(code).ok())
-            .unwrap_or_default();
-        match stage {
-            Stage::HostReset if end.code == Some(0) => {
-                match op.reset_at.as_mut() {
-                    // The time counts from the end of the command, which has a limit of its own.
-                    Some(reset_at) => *reset_at = now_ms,
-                    None => {
-                        self.restart = Some(Restart {
-                            next_at: now_ms,
-                            until: now_ms.saturating_add(self.config.limits.restart_wait_ms),
-                        });
-                    }
-                }
-                Ok(())
-            }
-            Stage::HostReset => Err(Failure::new(
-                code::ACTIVATE_FAILED,
-                sub,
-                format!("the reset command {why}"),
-            )),
-            Stage::Health if end.code == Some(0) => Ok(()),
-            Stage::Health => Err(Failure::new(
-                code::EXTRA_CHECK,
-                sub,
-                format!("the health check {why}"),
-            )),
-            _ => {
-                let version = match end.code {
-                    Some(0) => image::find_version(&end.stdout),
-                    Some(_) | None => None,
-                };
-                if version.is_none() {
-                    tracing::warn!(
-                        target = %self.config.name,
-                        "the version command gives no version: {why}"
-                    );
-                }
-                if let Some(state) = op.state.as_mut() {
-                    state.running = version;
-                }
-                self.tell_state(op);
-                Ok(())
-            }
-        }
-    }
-
-    /// The target as it is after a verdict. A commit changes no version, so what the operator's command said holds.
-    fn on_look(&mut self, op: &mut Op, mut state: TargetState) {
-        let command = self.config.version_command.is_some();
-        if command && op.kind == Kind::Reject {
-            op.stages.push_front(Stage::VersionCommand);
-            return;
-        }
-        if command {
-            state.running = self.last_state.and_then(|last| last.running);
-        }
-        self.last_state = Some(state);
-    }
-
-    fn tell_state(&mut self, op: &mut Op) {
-        if let Some(state) = op.state {
-            self.last_state = Some(state);
-            if op.kind == Kind::State {
-                op.outcome = Outcome::State(state);
-            }
-        }
-    }
-
-    /// The first block map of a transfer.
-    pub(super) fn new_map(&self) -> Option<BlockMap> {
-        let number = self.record.transfer.as_ref()?.number;
-        Some(BlockMap::new(self.grid()?, number))
     }
 }
 

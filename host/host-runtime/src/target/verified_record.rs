@@ -49,15 +49,28 @@ struct Listing {
 /// Encoding of the file; another one is refused.
 const FORMAT: u32 = 1;
 
-/// The images that were verified for a target, newest last; none is an empty list.
+/// The images that were verified for a target, newest last; none is an empty list. A damaged file says what the target's
+/// record says: the committed image, and the one of the transfer once it was verified.
 ///
 /// # Errors
-/// What the medium says, and `InvalidData` for a file that is not of this build's format.
+/// What the medium says, and `InvalidData` for a file that is not of this build's format, with no record to help out.
 pub fn list(state: &dyn StateDir, device: &str, target: &str) -> io::Result<Vec<VerifiedImage>> {
-    let Some(bytes) = state.load(&state_name(device, target, VERIFIED))? else {
+    let name = state_name(device, target, VERIFIED);
+    let Some(bytes) = state.load(&name)? else {
         return Ok(Vec::new());
     };
-    let listing: Listing = serde_json::from_slice(&bytes)?;
+    decode(&bytes).or_else(|error| {
+        let images = of_record(state, device, target);
+        if images.is_empty() {
+            return Err(error);
+        }
+        tracing::warn!("`{name}` is damaged ({error}); the target's record says what was verified");
+        Ok(images)
+    })
+}
+
+fn decode(bytes: &[u8]) -> io::Result<Vec<VerifiedImage>> {
+    let listing: Listing = serde_json::from_slice(bytes)?;
     if listing.format != FORMAT {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -65,6 +78,20 @@ pub fn list(state: &dyn StateDir, device: &str, target: &str) -> io::Result<Vec<
         ));
     }
     Ok(listing.images)
+}
+
+/// What the record knows of verified images.
+fn of_record(state: &dyn StateDir, device: &str, target: &str) -> Vec<VerifiedImage> {
+    // A record that is damaged, too, knows nothing.
+    let record = record::load(state, device, target).unwrap_or_default();
+    let committed = record.committed.map(|committed| committed.image);
+    let transfer = record.transfer.and_then(|transfer| transfer.image);
+    let mut images: Vec<_> = committed
+        .into_iter()
+        .chain(transfer.map(|stored| stored.image))
+        .collect();
+    images.dedup_by_key(|image| image.sha256);
+    images
 }
 
 /// Whether an image with this digest was verified for the target.

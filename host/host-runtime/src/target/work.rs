@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use host_crypto::{Hasher, Request, TrustPolicy, Verified, VerifyError};
 
+use super::config::StorageFactory;
 use super::image::{Facts, Glance};
 use super::layout::{At, Layout};
 use super::map::{BlockMap, Grid};
@@ -21,8 +22,8 @@ const READ_BYTES: usize = 256 * 1024;
 /// How something ended that was started elsewhere.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// Storage was erased and synced.
-    Erased(Result<(), Failure>),
+    /// It is done, or not: an erase, or something small that was made durable.
+    Done(Result<(), Failure>),
     /// The block map was replayed and checked.
     Checked(Result<BlockMap, Failure>),
     /// What was locked was made durable, or not.
@@ -118,14 +119,42 @@ pub(super) fn erase(layout: &Layout) -> Result<(), Failure> {
     layout.sync().map_err(|at| storage("sync erased", &at))
 }
 
-/// Replay the block map and read again what was not synced; a map that lost something is written anew.
+/// Delete or erase what a transfer that was thrown away has left. All of it is tried; the first failure is told.
+pub(super) fn clean(
+    staging: Option<&dyn StorageFactory>,
+    state: &dyn StateDir,
+    map: &str,
+    layout: &Layout,
+) -> Result<(), Failure> {
+    let unstaged = staging.map_or(Ok(()), StorageFactory::remove);
+    let unmapped = state.remove(map);
+    let erased = if layout.0.is_empty() {
+        Ok(())
+    } else {
+        erase(layout)
+    };
+    unstaged.map_err(|e| Failure::storage("delete staging", &e))?;
+    unmapped.map_err(|e| Failure::storage("delete the block map", &e))?;
+    erased
+}
+
+/// Replay the block map, after `torn` was put in its place if that says more, and read again what was not synced; a map
+/// that lost something is written anew.
+///
+/// What was not synced is synced and then read from the medium: the process before may have died between a sync that
+/// failed and the map that says so, and the page cache shows those blocks as if they were written.
 pub(super) fn check(
     state: &dyn StateDir,
     name: &str,
     grid: Grid,
     number: u64,
     layout: &Layout,
+    torn: Option<Vec<u8>>,
 ) -> Result<BlockMap, Failure> {
+    let unwritten = |e| Failure::storage("write the block map", &e);
+    if let Some(log) = torn {
+        state.store(name, &log).map_err(unwritten)?;
+    }
     let log = state
         .load(name)
         .map_err(|e| Failure::storage("read the block map", &e))?
@@ -134,7 +163,12 @@ pub(super) fn check(
     let mut map = replayed.map;
     let mut bad = Vec::new();
     let mut buffer = vec![0; grid.block as usize];
-    for (index, crc) in map.suspects() {
+    let suspects = map.suspects();
+    if !suspects.is_empty() {
+        layout.sync().map_err(|at| storage("sync", &at))?;
+        layout.evict().map_err(|at| storage("evict", &at))?;
+    }
+    for (index, crc) in suspects {
         let block = &mut buffer[..grid.length(index) as usize];
         layout
             .read_at(grid.offset(index), block)
@@ -147,9 +181,7 @@ pub(super) fn check(
         map.drop_blocks(&bad);
         layout.sync().map_err(|at| storage("sync", &at))?;
         map.all_synced();
-        state
-            .store(name, &map.log())
-            .map_err(|e| Failure::storage("write the block map", &e))?;
+        state.store(name, &map.log()).map_err(unwritten)?;
     }
     Ok(map)
 }
@@ -174,8 +206,8 @@ pub(super) struct ReadBackOrder {
     pub(super) trust: Arc<TrustPolicy>,
     pub(super) wall_s: Option<u64>,
     pub(super) glance: Glance,
-    /// Set to give up.
-    pub(super) cancel: Arc<AtomicBool>,
+    /// Set to give up, or gone: nobody waits for it any more.
+    pub(super) cancel: Weak<AtomicBool>,
     /// Bytes read so far.
     pub(super) progress: Arc<AtomicU64>,
 }
@@ -191,13 +223,15 @@ pub(super) fn flush(layout: &Layout, record: impl FnOnce() -> Result<(), Failure
     }
 }
 
-/// Read the file back from its storage, hash it, and check the signature. It was flushed before.
+/// Read the file back from its medium, hash it, and check the signature. It was flushed before.
 pub(super) fn read_back(mut order: ReadBackOrder) -> Result<Box<ReadBack>, Failure> {
     let size = order.spec.size;
+    order.layout.evict().map_err(|at| storage("evict", &at))?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; READ_BYTES];
     while hasher.size() < size {
-        if order.cancel.load(Ordering::Relaxed) {
+        let cancel = order.cancel.upgrade();
+        if cancel.is_none_or(|cancel| cancel.load(Ordering::Relaxed)) {
             return Err(Failure::new(
                 code::CANCELLED,
                 0,

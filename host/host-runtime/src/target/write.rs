@@ -7,16 +7,14 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::TargetEvent;
 use super::config::limit;
 use super::duty::DutyRun;
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
-use super::record::Phase;
 use super::script::Kind;
-use super::work::{self, Flush, Report};
+use super::work;
 use crate::plugin::Duty;
 use crate::types::{Failure, Outcome, Token, code};
 
@@ -49,45 +47,6 @@ impl Write {
             pieces: VecDeque::new(),
             duty: None,
         }
-    }
-}
-
-/// The sync under way, and the last one's failure.
-#[derive(Debug, Default)]
-pub(super) struct Sync {
-    /// Report number.
-    under_way: Option<u64>,
-    /// When the first block since the last sync was written.
-    since: Option<u64>,
-    failed: Option<Failure>,
-    /// Report number of the flush of a close.
-    flush: Option<u64>,
-}
-
-impl Sync {
-    pub(super) fn flush_begins(&mut self, id: u64) {
-        self.flush = Some(id);
-    }
-
-    pub(super) fn is_flush(&self, id: u64) -> bool {
-        self.flush == Some(id)
-    }
-
-    pub(super) fn is_report(&self, id: u64) -> bool {
-        self.under_way == Some(id)
-    }
-
-    /// The failure of an earlier sync of this transfer.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        match &self.failed {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(()),
-        }
-    }
-
-    /// Another transfer, or the same after its blocks were checked. Nothing is under way: it was drained.
-    pub(super) fn reset(&mut self) {
-        *self = Self::default();
     }
 }
 
@@ -128,6 +87,14 @@ impl Target {
             if !self.waiting.is_empty() && !self.is_writing() {
                 // Between two blocks; the rest goes on after the answer.
                 return self.advance(now_ms);
+            }
+            if self.map_torn && self.sync.check().is_ok() {
+                self.begin_mend();
+                self.collect(now_ms);
+                if self.map_torn {
+                    return;
+                }
+                continue;
             }
             let began = self.writes.front().is_some_and(|w| w.runs.is_some());
             if !began && self.must_wait_for_sync() {
@@ -294,29 +261,21 @@ impl Target {
         if entered.is_empty() {
             return Ok(());
         }
-        let state = &self.ports.state;
-        let appended = if self.map_torn {
-            state.store(&name, &map.log()).map(|()| {
-                self.map_torn = false;
-                map.log_rewritten();
-            })
-        } else {
-            Ok(())
-        }
-        .and_then(|()| {
-            state.append(&name, &records, false).inspect_err(|_| {
+        self.ports
+            .state
+            .append(&name, &records, false)
+            .map_err(|e| {
                 // Perhaps a part of it is there.
                 self.map_torn = true;
-            })
-        });
-        appended.map_err(|e| Failure::storage("write the block map", &e))?;
+                Failure::storage("write the block map", &e)
+            })?;
         for (first, crcs) in entered {
             map.enter(first, &crcs);
         }
         let (held, fresh) = (map.prefix_bytes(), map.unsynced_bytes());
         self.staged.set_held(held);
         self.data = true;
-        self.sync.since.get_or_insert(now_ms);
+        self.sync.written(now_ms);
         if fresh >= self.config.sync_bytes.max(1) {
             self.begin_sync()?;
         }
@@ -340,128 +299,6 @@ impl Target {
             .collect()
     }
 
-    /// Twice as much as a sync covers waits for one already.
-    fn must_wait_for_sync(&self) -> bool {
-        let fresh = self.map.as_ref().map_or(0, BlockMap::unsynced_bytes);
-        self.sync.under_way.is_some() && fresh >= self.config.sync_bytes.max(1).saturating_mul(2)
-    }
-
-    /// Begin to make data and map durable, if nothing of the kind is under way.
-    fn begin_sync(&mut self) -> Result<(), Failure> {
-        let Some(covered) = self.map.as_ref().map(BlockMap::entries) else {
-            return Ok(());
-        };
-        if self.sync.under_way.is_some() {
-            return Ok(());
-        }
-        let layout = self.layout()?;
-        let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
-        let (id, promise) = self.promise(true);
-        self.sync.under_way = Some(id);
-        self.sync.since = None;
-        self.ports.workers.run(Box::new(move || {
-            let end = work::sync(&*state, &name, &layout, covered);
-            promise.keep(Report::Synced(covered, end));
-        }));
-        Ok(())
-    }
-
-    pub(super) fn on_synced(&mut self, now_ms: u64, report: Report) {
-        self.sync.under_way = None;
-        let end = match report {
-            Report::Synced(covered, Ok(())) => {
-                if let Some(map) = self.map.as_mut() {
-                    map.synced(covered);
-                    if map.unsynced_bytes() > 0 {
-                        self.sync.since.get_or_insert(now_ms);
-                    }
-                }
-                Ok(())
-            }
-            Report::Synced(_, Err(failure)) => Err(failure),
-            _ => Err(Failure::new(
-                code::STORAGE,
-                0,
-                "the syncing worker has died",
-            )),
-        };
-        if let Err(failure) = end {
-            self.lose_unsynced(failure);
-        }
-    }
-
-    /// The flush of a close is over, whether or not anybody still waits for the close.
-    pub(super) fn on_flushed(&mut self, report: &Report) {
-        self.sync.flush = None;
-        let failure = match report {
-            Report::Flushed(Flush::Closed) => return self.closed(),
-            Report::Flushed(Flush::NotRecorded(_)) => return,
-            Report::Flushed(Flush::Lost(failure)) => failure.clone(),
-            _ => Failure::new(code::STORAGE, 0, "the flushing worker has died"),
-        };
-        // What was closed before is durable; this was one fsync more.
-        if self.phase() == Some(Phase::Receiving) {
-            self.lose_unsynced(failure);
-        }
-    }
-
-    fn lose_unsynced(&mut self, failure: Failure) {
-        tracing::error!(
-            device = %self.device, target = %self.config.name,
-            "blocks since the last sync are lost: {failure}"
-        );
-        self.release_unsynced();
-        self.sync.failed = Some(failure);
-    }
-
-    /// Before the map is read again: what the medium has of it must not say more than this process knows.
-    pub(super) fn mend_map(&mut self) -> Result<(), Failure> {
-        let name = self.map_name();
-        let Some(map) = self.map.as_mut().filter(|_| self.map_torn) else {
-            return Ok(());
-        };
-        self.ports
-            .state
-            .store(&name, &map.log())
-            .map_err(|e| Failure::storage("write the block map", &e))?;
-        map.log_rewritten();
-        self.map_torn = false;
-        Ok(())
-    }
-
-    /// Forget the blocks since the last sync, here and on the medium.
-    fn release_unsynced(&mut self) {
-        let name = self.map_name();
-        let Some(map) = self.map.as_mut() else { return };
-        map.drop_unsynced();
-        map.log_rewritten();
-        self.map_torn = match self.ports.state.store(&name, &map.log()) {
-            Ok(()) => false,
-            Err(e) => {
-                tracing::error!(target = %self.config.name, "the block map cannot be written: {e}");
-                true
-            }
-        };
-    }
-
-    /// Sync what has been lying about for long enough.
-    pub(super) fn sync_by_time(&mut self, now_ms: u64) {
-        let due = self.sync_wake_at().is_some_and(|at| now_ms >= at);
-        if due && self.phase() == Some(Phase::Receiving) {
-            if let Err(failure) = self.begin_sync() {
-                self.sync.failed = Some(failure);
-            }
-            self.collect(now_ms);
-        }
-    }
-
-    pub(super) fn sync_wake_at(&self) -> Option<u64> {
-        if self.sync.under_way.is_some() || self.map.is_none() || self.sync.failed.is_some() {
-            return None;
-        }
-        Some(self.sync.since? + self.config.limits.sync_after_ms)
-    }
-
     pub(super) fn write_wake_at(&self) -> Option<u64> {
         let first = self.writes.front()?;
         match &first.duty {
@@ -469,6 +306,7 @@ impl Target {
             // What is under way, or the sync, wakes by itself.
             None if self.op.is_some() => None,
             None if first.runs.is_none() && self.must_wait_for_sync() => None,
+            None if self.map_torn && self.sync.check().is_ok() => None,
             None => Some(0),
         }
     }
@@ -557,57 +395,4 @@ fn missing_runs(map: &BlockMap, grid: Grid, offset: u64, length: usize) -> Vec<R
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRID: Grid = Grid {
-        size: 1000,
-        block: 256,
-    };
-
-    #[test]
-    fn a_write_is_whole_blocks_of_the_grid_within_the_file() {
-        for (offset, length, good) in [
-            (0, 256, true),
-            (0, 1000, true),
-            (256, 512, true),
-            (768, 232, true),
-            (0, 0, false),
-            (0, 255, false),
-            (1, 256, false),
-            (768, 231, false),
-            (768, 256, false),
-            (1024, 1, false),
-            (u64::MAX - 255, 256, false),
-            (u64::MAX - 1000, 1, false),
-        ] {
-            assert_eq!(
-                check_write(GRID, offset, length).is_ok(),
-                good,
-                "{offset} {length}"
-            );
-        }
-        let large = Grid {
-            size: 1 << 30,
-            block: 131_072,
-        };
-        assert!(check_write(large, 0, WRITE_MAX_BYTES).is_ok());
-        assert!(check_write(large, 0, WRITE_MAX_BYTES + 1).is_err());
-    }
-
-    #[test]
-    fn only_the_blocks_that_are_missing_are_written() {
-        fn runs(map: &BlockMap, offset: u64, length: usize) -> Vec<(usize, usize)> {
-            let runs = missing_runs(map, GRID, offset, length);
-            runs.into_iter().map(|run| (run.start, run.end)).collect()
-        }
-        let mut map = BlockMap::new(GRID, 1);
-        assert_eq!(runs(&map, 0, 1000), [(0, 1000)]);
-        map.enter(1, &[0]);
-        assert_eq!(runs(&map, 0, 1000), [(0, 256), (512, 1000)]);
-        assert_eq!(runs(&map, 512, 488), [(0, 488)]);
-        map.enter(3, &[0]);
-        assert_eq!(runs(&map, 512, 488), [(0, 256)]);
-        assert_eq!(runs(&map, 256, 256), []);
-    }
-}
+mod tests;

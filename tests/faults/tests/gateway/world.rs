@@ -628,6 +628,10 @@ impl Storage for MemoryStorage {
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn evict(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct MemoryState {

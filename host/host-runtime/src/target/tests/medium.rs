@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::ports::state_dir::StateDir;
@@ -96,18 +98,81 @@ impl Power {
     }
 }
 
-/// Bytes that are durable, and bytes as they read now.
+/// Bytes of one state file that are durable, and as they read now.
 #[derive(Clone, Default)]
 struct Bytes {
     durable: Vec<u8>,
     now: Vec<u8>,
 }
 
+/// Bytes of a storage: the medium, the page cache above it, and what of that is still to be written.
+#[derive(Clone, Default)]
+struct Pages {
+    durable: Vec<u8>,
+    now: Vec<u8>,
+    dirty: Vec<Range<usize>>,
+}
+
+impl Pages {
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        let from = self.now.len().min(offset);
+        if self.now.len() < end {
+            self.now.resize(end, 0xff);
+        }
+        self.now[offset..end].copy_from_slice(data);
+        self.dirty.push(from..end);
+    }
+
+    fn erase(&mut self, start: usize, end: usize) {
+        let length = self.now.len();
+        if end >= length {
+            self.now.truncate(start);
+        } else {
+            self.now[start..end].fill(0xff);
+        }
+        self.dirty.push(start..end.min(length));
+    }
+
+    /// What is dirty reaches the medium.
+    fn flush(&mut self) {
+        for range in std::mem::take(&mut self.dirty) {
+            let end = range.end.min(self.now.len());
+            let range = range.start.min(end)..end;
+            if self.durable.len() < end {
+                self.durable.resize(end, 0xff);
+            }
+            self.durable[range.clone()].copy_from_slice(&self.now[range]);
+        }
+        self.durable.truncate(self.now.len());
+    }
+
+    /// As after a failed fsync: what was dirty counts as written, reads as if it were, and is not on the medium.
+    fn lose_write_back(&mut self) {
+        self.dirty.clear();
+    }
+
+    /// What is clean is read from the medium again.
+    fn evict(&mut self) {
+        let mut seen = self.durable.clone();
+        for range in &self.dirty {
+            let end = range.end.min(self.now.len());
+            if seen.len() < end {
+                seen.resize(end, 0xff);
+            }
+            let range = range.start.min(end)..end;
+            seen[range.clone()].copy_from_slice(&self.now[range]);
+        }
+        self.now = seen;
+    }
+}
+
 /// One region or staging file.
 pub(super) struct MemoryStorage {
     power: Arc<Power>,
     capacity: u64,
-    bytes: Mutex<Bytes>,
+    pages: Mutex<Pages>,
+    reads: AtomicU64,
     /// This storage alone fails from now on.
     errno: Mutex<Option<i32>>,
 }
@@ -117,43 +182,61 @@ impl MemoryStorage {
         Arc::new(Self {
             power: Arc::clone(power),
             capacity,
-            bytes: Mutex::default(),
+            pages: Mutex::default(),
+            reads: AtomicU64::default(),
             errno: Mutex::default(),
         })
     }
 
     /// What a reader sees.
     pub(super) fn contents(&self) -> Vec<u8> {
-        self.bytes().now.clone()
+        self.pages().now.clone()
+    }
+
+    /// What is left of it without power.
+    pub(super) fn durable(&self) -> Vec<u8> {
+        self.pages().durable.clone()
+    }
+
+    /// Reads so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Lay down bytes, durable at once.
     pub(super) fn fill(&self, bytes: &[u8]) {
-        *self.bytes() = Bytes {
+        *self.pages() = Pages {
             durable: bytes.to_vec(),
             now: bytes.to_vec(),
+            dirty: Vec::new(),
         };
     }
 
     /// Somebody turns one bit behind everybody's back.
     pub(super) fn flip(&self, bit: usize) {
-        let mut bytes = self.bytes();
-        bytes.now[bit / 8] ^= 1 << (bit % 8);
-        bytes.durable = bytes.now.clone();
+        let mut pages = self.pages();
+        pages.now[bit / 8] ^= 1 << (bit % 8);
+        let now = pages.now.clone();
+        *pages = Pages {
+            durable: now.clone(),
+            now,
+            dirty: Vec::new(),
+        };
     }
 
     /// What was not synced is gone.
     pub(super) fn lose_unsynced(&self) {
-        let mut bytes = self.bytes();
-        bytes.now = bytes.durable.clone();
+        let mut pages = self.pages();
+        pages.dirty.clear();
+        pages.evict();
     }
 
     pub(super) fn fail_with(&self, errno: Option<i32>) {
         *self.errno.lock().unwrap() = errno;
     }
 
-    fn bytes(&self) -> MutexGuard<'_, Bytes> {
-        self.bytes.lock().unwrap()
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap()
     }
 
     fn tick(&self) -> io::Result<Luck> {
@@ -173,9 +256,10 @@ impl Storage for MemoryStorage {
         if self.power.is_dark() {
             return Err(io::Error::other("no power"));
         }
-        let bytes = self.bytes();
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let pages = self.pages();
         for (at, byte) in (offset as usize..).zip(buffer) {
-            *byte = bytes.now.get(at).copied().unwrap_or(0xff);
+            *byte = pages.now.get(at).copied().unwrap_or(0xff);
         }
         Ok(())
     }
@@ -189,38 +273,35 @@ impl Storage for MemoryStorage {
             Luck::Torn => data.len() / 2,
             Luck::Whole | Luck::WholeThenDark => data.len(),
         };
-        let mut bytes = self.bytes();
-        let end = offset as usize + part;
-        if bytes.now.len() < end {
-            bytes.now.resize(end, 0xff);
-        }
-        bytes.now[offset as usize..end].copy_from_slice(&data[..part]);
+        let mut pages = self.pages();
+        pages.write(offset as usize, &data[..part]);
         if luck == Luck::Torn {
             // The torn half has reached the medium.
-            bytes.durable = bytes.now.clone();
+            pages.flush();
         }
         Power::end(&luck)
     }
 
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
         let luck = self.tick()?;
-        let mut bytes = self.bytes();
         let (start, end) = (offset as usize, (offset + length) as usize);
-        if end >= bytes.now.len() {
-            bytes.now.truncate(start);
-        } else {
-            bytes.now[start..end].fill(0xff);
-        }
+        self.pages().erase(start, end);
         Power::end(&luck)
     }
 
     fn sync(&self) -> io::Result<()> {
-        let luck = self.tick()?;
+        let luck = self
+            .tick()
+            .inspect_err(|_| self.pages().lose_write_back())?;
         if luck != Luck::Torn {
-            let mut bytes = self.bytes();
-            bytes.durable = bytes.now.clone();
+            self.pages().flush();
         }
         Power::end(&luck)
+    }
+
+    fn evict(&self) -> io::Result<()> {
+        self.pages().evict();
+        Ok(())
     }
 }
 
@@ -266,6 +347,10 @@ pub(super) struct MemoryState {
     power: Arc<Power>,
     files: Mutex<BTreeMap<String, Bytes>>,
     written: Mutex<u64>,
+    /// Calls so far that have to wait for a medium.
+    slow: AtomicU64,
+    errno: Mutex<Option<i32>>,
+    unreadable: AtomicBool,
 }
 
 impl MemoryState {
@@ -274,7 +359,33 @@ impl MemoryState {
             power: Arc::clone(power),
             files: Mutex::default(),
             written: Mutex::default(),
+            slow: AtomicU64::default(),
+            errno: Mutex::default(),
+            unreadable: AtomicBool::default(),
         })
+    }
+
+    /// Calls so far that have to wait for a medium: all but reads and appends without sync.
+    pub(super) fn slow(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// Nothing can be read, or it can again.
+    pub(super) fn fail_reads(&self, fail: bool) {
+        self.unreadable.store(fail, Ordering::Relaxed);
+    }
+
+    /// This directory alone fails from now on.
+    pub(super) fn fail_with(&self, errno: Option<i32>) {
+        *self.errno.lock().unwrap() = errno;
+    }
+
+    fn tick(&self, slow: bool) -> io::Result<Luck> {
+        self.slow.fetch_add(slow.into(), Ordering::Relaxed);
+        if let Some(errno) = *self.errno.lock().unwrap() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        self.power.tick()
     }
 
     pub(super) fn lose_unsynced(&self) {
@@ -295,14 +406,14 @@ impl MemoryState {
 
 impl StateDir for MemoryState {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        if self.power.is_dark() {
+        if self.power.is_dark() || self.unreadable.load(Ordering::Relaxed) {
             return Err(io::Error::other("no power"));
         }
         Ok(self.files.lock().unwrap().get(name).map(|b| b.now.clone()))
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let luck = self.power.tick()?;
+        let luck = self.tick(true)?;
         // Temp file and rename: torn = the old one is still there.
         if luck != Luck::Torn {
             self.count(bytes);
@@ -318,7 +429,7 @@ impl StateDir for MemoryState {
     }
 
     fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let luck = self.power.tick()?;
+        let luck = self.tick(sync)?;
         self.count(bytes);
         let mut files = self.files.lock().unwrap();
         let file = files.entry(name.to_owned()).or_default();
@@ -334,7 +445,7 @@ impl StateDir for MemoryState {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let luck = self.power.tick()?;
+        let luck = self.tick(true)?;
         if luck != Luck::Torn {
             self.files.lock().unwrap().remove(name);
         }

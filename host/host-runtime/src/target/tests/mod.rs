@@ -2,6 +2,7 @@
 
 mod component;
 mod create;
+mod damage;
 mod direct;
 mod double;
 mod faults;
@@ -10,4 +11,5 @@ mod medium;
 mod proof;
 mod restart;
 mod staged;
+mod worker;
 mod world;

@@ -1,0 +1,215 @@
+//! What a medium may take its time for is done by workers, never on the device's task; and what becomes of it when the
+//! operation is given up, the worker fails, or the process dies.
+
+use super::world::{FILE, Setup, World, main_of};
+use crate::ports::storage::Storage as _;
+use crate::target::{SYNC_BYTES, Targets};
+use crate::types::{Outcome, Started, Token, code};
+
+const EIO: i32 = 5;
+
+/// One call of a target's operation that takes its time.
+type Call = fn(&mut Targets, Token) -> Started;
+
+/// Begin an operation and drive it to its end while nothing slow is done but by workers.
+fn run_watched(world: &mut World, name: &str, call: impl FnOnce(&mut Targets, Token) -> Started) {
+    world.bench.hold(true);
+    let started = world.start(|t, _, token| call(t, token));
+    let Started::Pending(token) = started else {
+        panic!("{name}: {started:?}");
+    };
+    for _ in 0..100 {
+        let before = world.state.slow();
+        world.poll();
+        assert_eq!(world.state.slow(), before, "{name}");
+        if let Some(end) = world.ended(token) {
+            assert!(!matches!(end, Outcome::Failed(_)), "{name}: {end:?}");
+            return world.bench.hold(false);
+        }
+        world.bench.run_all();
+    }
+    panic!("{name} does not end");
+}
+
+#[test]
+fn no_record_is_written_down_on_the_device_s_task() {
+    for staged in [false, true] {
+        let mut world = World::new(Setup {
+            staged,
+            ..Setup::default()
+        });
+        let image = World::image(5000, 2);
+        for job in ["job-1", "job-2"] {
+            let spec = world.spec(job, &image);
+            run_watched(&mut world, "create", |t, token| t.create(token, spec));
+            world.write_all(&image);
+            run_watched(&mut world, "close", |t, token| t.close(token, FILE));
+            let proof = world.targets.verified(FILE).unwrap();
+            run_watched(&mut world, "install", |t, token| t.install(token, &proof));
+            run_watched(&mut world, "activate", |t, token| t.activate(token, &proof));
+            let rest: [(&str, Call); 2] = if job == "job-1" {
+                [
+                    ("reset", |t, token| t.reset(token, FILE)),
+                    ("commit", |t, token| t.commit(token, FILE)),
+                ]
+            } else {
+                [
+                    ("reject", |t, token| t.reject(token, FILE)),
+                    ("abort", |t, token| t.abort(token, FILE)),
+                ]
+            };
+            for (name, call) in rest {
+                run_watched(&mut world, name, call);
+            }
+        }
+    }
+}
+
+/// A verified image whose `install` waits for its record to be written.
+fn storing() -> (World, Token) {
+    let mut world = World::direct();
+    world.deliver("job-1", &World::image(500, 2));
+    let proof = world.targets.verified(FILE).unwrap();
+    world.bench.hold(true);
+    let started = world.start(|t, _, token| t.install(token, &proof));
+    let Started::Pending(token) = started else {
+        panic!("{started:?}");
+    };
+    world.poll();
+    assert_eq!(world.bench.waiting(), 1);
+    assert_eq!(world.phase(), "installed");
+    (world, token)
+}
+
+#[test]
+fn a_record_that_cannot_be_written_is_what_it_was() {
+    let (mut world, install) = storing();
+    world.state.fail_with(Some(EIO));
+    world.bench.hold(false);
+    world.bench.run_all();
+    assert_eq!(main_of(&world.finish(install)), code::STORAGE);
+    assert_eq!(world.phase(), "verified");
+    world.state.fail_with(None);
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(world.phase(), "installed");
+}
+
+#[test]
+fn a_worker_that_dies_with_the_record_takes_it_back_too() {
+    let (mut world, install) = storing();
+    world.bench.hold(false);
+    world.bench.lose_all();
+    assert_eq!(main_of(&world.finish(install)), code::STORAGE);
+    assert_eq!(world.phase(), "verified");
+}
+
+#[test]
+fn a_record_is_taken_back_also_if_its_operation_was_given_up() {
+    for (errno, phase) in [(Some(EIO), "verified"), (None, "installed")] {
+        let (mut world, install) = storing();
+        let started = world.start(|t, _, token| t.reopen(token, "job-1", FILE));
+        let Started::Pending(reopen) = started else {
+            panic!("{started:?}");
+        };
+        world.poll();
+        assert_eq!(main_of(&world.ended(install).unwrap()), code::CANCELLED);
+        world.state.fail_with(errno);
+        world.bench.hold(false);
+        world.bench.run_all();
+        assert_eq!(world.finish(reopen), Outcome::Held(vec![1]));
+        assert_eq!(world.phase(), phase);
+        world.state.fail_with(None);
+        // Memory and medium say the same.
+        world.restart();
+        assert_eq!(world.phase(), phase);
+    }
+}
+
+#[test]
+fn a_block_map_that_was_torn_is_written_anew_before_the_next_block_counts() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world.state.fail_with(Some(28));
+    assert_eq!(main_of(&world.write_block(&image, 2)), code::STORAGE);
+    assert_eq!(main_of(&world.write_block(&image, 2)), code::STORAGE);
+    world.state.fail_with(None);
+    world.bench.hold(true);
+    let data = image[2048..3072].to_vec();
+    let before = world.state.slow();
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 2048, data));
+    let Started::Pending(write) = started else {
+        panic!("{started:?}");
+    };
+    world.poll();
+    assert_eq!(world.state.slow(), before);
+    assert_eq!((world.bench.waiting(), world.ended(write)), (1, None));
+    world.bench.hold(false);
+    world.bench.run_all();
+    assert_eq!(world.finish(write), Outcome::Nothing);
+    world.restart();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0111]));
+}
+
+#[test]
+fn reading_back_ends_when_the_targets_go() {
+    let mut world = World::direct();
+    let image = World::image(800_000, 2);
+    world.create("job-1", &image);
+    world.write_all(&image);
+    world.bench.hold(true);
+    world.start(|t, _, token| t.close(token, FILE));
+    world.poll();
+    // The flush; the next piece of work reads back.
+    world.bench.run_all();
+    world.poll();
+    assert_eq!(world.bench.waiting(), 1);
+    let before = world.slots[1].reads();
+    world.targets = Targets::new("none", Vec::new(), world.ports()).unwrap();
+    world.bench.run_all();
+    assert_eq!(world.slots[1].reads(), before);
+}
+
+#[test]
+fn a_file_is_read_back_from_the_medium_and_not_from_a_cache() {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(SYNC_BYTES),
+        ..Setup::default()
+    });
+    let image = World::image(3000, 2);
+    world.create("job-1", &image);
+    world.write_all(&image);
+    // Somebody else's fsync failed, and the error went to him.
+    world.slots[1].fail_with(Some(EIO));
+    world.slots[1].sync().unwrap_err();
+    world.slots[1].fail_with(None);
+    assert_eq!(world.slots[1].contents(), image);
+    assert_ne!(main_of(&world.close()), 0);
+    assert!(world.targets.verified(FILE).is_err());
+}
+
+#[test]
+fn a_process_that_dies_between_a_failed_sync_and_the_block_map_holds_no_block_that_was_lost() {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(2048),
+        ..Setup::default()
+    });
+    let image = World::image(8000, 2);
+    world.create("job-1", &image);
+    world.write_blocks(&image, 0..2);
+    world.poll();
+    world.bench.hold(true);
+    world.write_blocks(&image, 2..4);
+    world.slots[1].fail_with(Some(EIO));
+    world.bench.run_all();
+    world.slots[1].fail_with(None);
+    world.bench.hold(false);
+    // Killed here: the worker has its EIO, and nobody has heard of it.
+    world.restart();
+    assert_eq!(world.slots[1].contents(), image[..4096], "so it seems");
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0011]));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    assert_eq!(world.slots[1].durable(), image);
+}

@@ -1,0 +1,149 @@
+//! What is known of the transfer under way: how far it is, where its bytes lie, what its plugin is told of it.
+
+use std::sync::Arc;
+
+use super::config::StorageFactory;
+use super::layout::{Layout, Piece};
+use super::machine::Target;
+use super::map::{BlockMap, Grid};
+use super::names::{BLOCK_MAP, state_name};
+use super::record::{Phase, StoredBlob, TransferRecord};
+use crate::plugin::{Transfer, capability};
+use crate::ports::storage::Storage;
+use crate::types::{Blob, Failure, code};
+
+/// Most bytes of a plugin's saved state (`wit/pal/types.wit`, record `blob`).
+const BLOB_MAX_BYTES: usize = 64 * 1024;
+
+impl Target {
+    /// Whether it writes blocks into lent storage.
+    pub(super) fn is_direct(&self) -> bool {
+        self.plugin.description().can(capability::DIRECT)
+    }
+
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.record.transfer.as_ref().map(|t| t.phase)
+    }
+
+    /// Let the plugin say what its successor needs. A plugin that cannot is not worth a failure here.
+    pub(super) fn save_blob(&mut self) {
+        if !self.plugin.is_open() {
+            return;
+        }
+        match self.plugin.call(|plugin| plugin.suspend()) {
+            Ok(blob) if blob.bytes.len() <= BLOB_MAX_BYTES => {
+                if let Some(transfer) = self.record.transfer.as_mut() {
+                    transfer.blob = Some(StoredBlob::from(&blob));
+                }
+            }
+            Ok(blob) => tracing::warn!(
+                target = %self.config.name,
+                "plugin wants to save {} bytes, at most {BLOB_MAX_BYTES} are kept", blob.bytes.len()
+            ),
+            Err(failure) => tracing::warn!(target = %self.config.name, "no saved state: {failure}"),
+        }
+    }
+
+    pub(super) fn blob(&self) -> Option<Blob> {
+        let transfer = self.record.transfer.as_ref()?;
+        transfer.blob.as_ref().map(Blob::from)
+    }
+
+    pub(super) fn map_name(&self) -> String {
+        state_name(&self.device, &self.config.name, BLOCK_MAP)
+    }
+
+    /// The slots that nothing may be written to: of the committed image, and of one that may run or boot.
+    pub(super) fn kept_regions(&self) -> Vec<String> {
+        let mut kept = Vec::new();
+        if let Some(committed) = &self.record.committed {
+            kept.extend(committed.regions.iter().cloned());
+        }
+        if let Some(transfer) = &self.record.transfer
+            && (transfer.phase.in_test() || transfer.phase == Phase::Committed)
+        {
+            kept.extend(transfer.extents.iter().map(|e| e.region.clone()));
+        }
+        kept
+    }
+
+    /// Where the transfer's bytes lie.
+    pub(super) fn layout(&mut self) -> Result<Layout, Failure> {
+        let Some(transfer) = self.record.transfer.clone() else {
+            return Err(Failure::new(code::NOT_FOUND, 0, "there is no transfer"));
+        };
+        if self.is_direct() {
+            let extents = self.regions.to_extents(&transfer.extents).ok_or_else(|| {
+                Failure::new(
+                    code::BAD_IMAGE_STATE,
+                    0,
+                    "a region of the transfer is no longer configured; abort it",
+                )
+            })?;
+            return Ok(self.regions.layout(&extents));
+        }
+        let storage = self.open_staging(transfer.spec.size)?;
+        Ok(Layout(vec![Piece {
+            name: Arc::from("staging"),
+            storage,
+            offset: 0,
+            length: transfer.spec.size,
+        }]))
+    }
+
+    /// The staging file; opened once a transfer.
+    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<dyn Storage>, Failure> {
+        if let Some(storage) = &self.staging {
+            return Ok(Arc::clone(storage));
+        }
+        let storage = self
+            .staging_factory()?
+            .open(size)
+            .map_err(|e| Failure::storage("open staging", &e))?;
+        self.staging = Some(Arc::clone(&storage));
+        Ok(storage)
+    }
+
+    /// The transfer as the plugin is told of it.
+    pub(super) fn plugin_transfer(&self, transfer: &TransferRecord) -> Transfer {
+        let spec = &transfer.spec;
+        Transfer {
+            device: self.device.to_string(),
+            job_id: spec.job_id.clone(),
+            file_id: spec.file_id,
+            size: spec.size,
+            block_size: spec.block_size,
+            file_type: spec.file_type,
+            attributes: spec.attributes,
+            path: spec.path.clone(),
+            certificate: spec.certificate.clone(),
+            signature_kind: spec.signature_kind.clone(),
+            signature: spec.signature.clone(),
+        }
+    }
+
+    /// The grid of the transfer's blocks.
+    pub(super) fn grid(&self) -> Option<Grid> {
+        self.record.transfer.as_ref().map(|transfer| Grid {
+            size: transfer.spec.size,
+            block: transfer.spec.block_size,
+        })
+    }
+
+    /// The first block map of a transfer.
+    pub(super) fn new_map(&self) -> Option<BlockMap> {
+        let number = self.record.transfer.as_ref()?.number;
+        Some(BlockMap::new(self.grid()?, number))
+    }
+
+    pub(super) fn staging_factory(&self) -> Result<Arc<dyn StorageFactory>, Failure> {
+        let factory = self.config.staging.as_ref().map(Arc::clone);
+        factory.ok_or_else(|| {
+            Failure::new(
+                code::UNSUPPORTED,
+                0,
+                "the target has no staging; configure it",
+            )
+        })
+    }
+}
