@@ -9,22 +9,21 @@ use crate::code::Base64Status;
 /// Most `=` in an input.
 const PADDING_MAX: usize = 2;
 
-/// Decodes at most `most` bytes.
+/// The alphabet, by value.
+pub(crate) const SYMBOLS: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Decodes 1 to `most` bytes.
 pub(crate) fn decode(input: &[u8], most: usize) -> Result<Vec<u8>, Base64Status> {
-    if input.len() < 2 {
-        return Err(Base64Status::InvalidInputSize);
-    }
-    let mut out = Vec::with_capacity(most.min(input.len() / 4 * 3 + 3));
-    let mut group = Group {
-        bits: 0,
-        symbols: 0,
-    };
-    let (mut padding, mut spaces) = (0, 0);
+    let mut out = Vec::new();
+    // Bits that have come and belong to no whole byte yet.
+    let (mut bits, mut count) = (0u32, 0);
+    let (mut padding, mut spaces) = (0, false);
     for byte in input {
         match *byte {
             b'\r' | b'\n' => {}
-            b' ' => spaces += 1,
-            b'=' if spaces > 0 => return Err(Base64Status::InvalidSymbolOrdering),
+            b' ' => spaces = true,
+            _ if spaces => return Err(Base64Status::InvalidSymbolOrdering),
             b'=' => {
                 padding += 1;
                 if padding > PADDING_MAX {
@@ -33,62 +32,35 @@ pub(crate) fn decode(input: &[u8], most: usize) -> Result<Vec<u8>, Base64Status>
             }
             symbol => {
                 let value = value_of(symbol).ok_or(Base64Status::InvalidSymbol)?;
-                if padding > 0 || spaces > 0 {
+                if padding > 0 {
                     return Err(Base64Status::InvalidSymbolOrdering);
                 }
-                group.bits = group.bits << 6 | u32::from(value);
-                group.symbols += 1;
-                if group.symbols == 4 {
-                    group.flush(&mut out, most)?;
+                bits = bits << 6 | value;
+                count += 6;
+                if count >= 8 {
+                    count -= 8;
+                    if out.len() == most {
+                        return Err(Base64Status::InvalidBufferSize);
+                    }
+                    out.push((bits >> count) as u8);
+                    bits &= (1 << count) - 1;
                 }
             }
         }
     }
-    group.flush(&mut out, most)?;
+    // Six bits that are left are a symbol alone; base64 of nothing is no data either.
+    if count == 6 || out.is_empty() {
+        return Err(Base64Status::InvalidInputSize);
+    }
+    if bits != 0 {
+        return Err(Base64Status::NonZeroPadding);
+    }
     Ok(out)
 }
 
-/// Up to four symbols that have not been written yet.
-struct Group {
-    bits: u32,
-    symbols: u32,
-}
-
-impl Group {
-    fn flush(&mut self, out: &mut Vec<u8>, most: usize) -> Result<(), Base64Status> {
-        // Whole bytes, and bits left over which belong to no byte.
-        let (bytes, unused) = match self.symbols {
-            0 => return Ok(()),
-            1 => return Err(Base64Status::InvalidInputSize),
-            2 => (1, 4),
-            3 => (2, 2),
-            _ => (3, 0),
-        };
-        if self.bits & ((1 << unused) - 1) != 0 {
-            return Err(Base64Status::NonZeroPadding);
-        }
-        if out.len() + bytes > most {
-            return Err(Base64Status::InvalidBufferSize);
-        }
-        let whole = (self.bits >> unused).to_be_bytes();
-        out.extend_from_slice(&whole[4 - bytes..]);
-        *self = Self {
-            bits: 0,
-            symbols: 0,
-        };
-        Ok(())
-    }
-}
-
-fn value_of(symbol: u8) -> Option<u8> {
-    match symbol {
-        b'A'..=b'Z' => Some(symbol - b'A'),
-        b'a'..=b'z' => Some(symbol - b'a' + 26),
-        b'0'..=b'9' => Some(symbol - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    }
+fn value_of(symbol: u8) -> Option<u32> {
+    let place = SYMBOLS.iter().position(|of| *of == symbol)?;
+    Some(place as u32)
 }
 
 #[cfg(test)]
@@ -191,8 +163,6 @@ mod tests {
 
         #[test]
         fn what_was_encoded_comes_back(bytes in prop::collection::vec(any::<u8>(), 1..100)) {
-            const SYMBOLS: &[u8; 64] =
-                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
             let mut text = String::new();
             for group in bytes.chunks(3) {
                 let mut bits = 0u32;

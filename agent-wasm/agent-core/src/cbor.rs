@@ -32,20 +32,9 @@ pub(crate) enum Major {
     Other,
 }
 
-/// Why an item could not be read.
+/// An item that is not CBOR, cut short, nested deeper than [`SKIP_DEPTH_MAX`], or of another type than wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CborError {
-    /// Not CBOR, cut short, or nested deeper than [`SKIP_DEPTH_MAX`].
-    Malformed,
-    /// An item of another type.
-    WrongType,
-}
-
-/// The first part of an item. Where `value` counts what follows, none means: until a break.
-struct Head {
-    major: Major,
-    value: Option<u64>,
-}
+pub(crate) struct CborError;
 
 /// How many items of an array or pairs of a map are left; none = until a break.
 pub(crate) struct Left(Option<u64>);
@@ -85,7 +74,7 @@ impl<'b> Reader<'b> {
 
     /// An unsigned integer.
     pub(crate) fn unsigned(&mut self) -> Result<u64, CborError> {
-        self.expect(Major::Unsigned)?.ok_or(CborError::Malformed)
+        self.head(Major::Unsigned)?.ok_or(CborError)
     }
 
     /// A byte string, borrowed if it comes in one piece.
@@ -93,18 +82,15 @@ impl<'b> Reader<'b> {
         self.string(Major::Bytes)
     }
 
-    /// A text, borrowed if it comes in one piece.
-    pub(crate) fn text(&mut self) -> Result<Cow<'b, str>, CborError> {
-        match self.string(Major::Text)? {
-            Cow::Borrowed(bytes) => core::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-        }
-        .ok_or(CborError::Malformed)
+    /// A text.
+    pub(crate) fn text(&mut self) -> Result<String, CborError> {
+        let bytes = self.string(Major::Text)?.into_owned();
+        String::from_utf8(bytes).map_err(|_| CborError)
     }
 
     /// Enters an array or a map.
     pub(crate) fn enter(&mut self, major: Major) -> Result<Left, CborError> {
-        self.expect(major).map(Left)
+        self.head(major).map(Left)
     }
 
     /// Whether what was entered has another item or pair; leaves it if not.
@@ -125,27 +111,22 @@ impl<'b> Reader<'b> {
     }
 
     fn skip_to(&mut self, depth: u32) -> Result<(), CborError> {
-        let Some(major) = self.peek() else {
-            return Err(CborError::Malformed);
-        };
-        if matches!(major, Major::Bytes | Major::Text) {
-            return self.string(major).map(drop);
-        }
-        let head = self.head()?;
+        let major = self.peek().ok_or(CborError)?;
         let items = match major {
-            Major::Array => 1,
+            Major::Bytes | Major::Text => return self.string(major).map(drop),
+            // A break is no item.
+            Major::Unsigned | Major::Negative | Major::Other => {
+                return self.head(major)?.map(drop).ok_or(CborError);
+            }
+            Major::Array | Major::Tag => 1,
             Major::Map => 2,
-            Major::Tag => {
-                return self.skip_to(depth.checked_sub(1).ok_or(CborError::Malformed)?);
-            }
-            Major::Unsigned | Major::Negative | Major::Bytes | Major::Text | Major::Other => {
-                // A break is no item.
-                return head.value.map(drop).ok_or(CborError::Malformed);
-            }
         };
-        let mut left = Left(head.value);
+        let mut left = self.enter(major)?;
+        if major == Major::Tag {
+            left = Left(Some(1));
+        }
         while self.more(&mut left) {
-            let deeper = depth.checked_sub(1).ok_or(CborError::Malformed)?;
+            let deeper = depth.checked_sub(1).ok_or(CborError)?;
             for _ in 0..items {
                 self.skip_to(deeper)?;
             }
@@ -153,67 +134,52 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    fn expect(&mut self, major: Major) -> Result<Option<u64>, CborError> {
-        let head = self.head()?;
-        if head.major == major {
-            Ok(head.value)
-        } else {
-            Err(CborError::WrongType)
-        }
-    }
-
-    fn string(&mut self, major: Major) -> Result<Cow<'b, [u8]>, CborError> {
-        if let Some(length) = self.expect(major)? {
+    /// A byte string or a text.
+    pub(crate) fn string(&mut self, major: Major) -> Result<Cow<'b, [u8]>, CborError> {
+        if let Some(length) = self.head(major)? {
             return self.take(length).map(Cow::Borrowed);
         }
         let mut whole = Vec::new();
         while !self.take_break() {
             // A piece has a length and the type of the whole.
-            let length = self
-                .expect(major)
-                .ok()
-                .flatten()
-                .ok_or(CborError::Malformed)?;
+            let length = self.head(major)?.ok_or(CborError)?;
             whole.extend_from_slice(self.take(length)?);
         }
         Ok(Cow::Owned(whole))
     }
 
     fn take_break(&mut self) -> bool {
-        let found = self.bytes.first() == Some(&BREAK);
-        if found {
-            self.bytes = &self.bytes[1..];
-        }
-        found
+        let rest = self.bytes.strip_prefix(&[BREAK]);
+        self.bytes = rest.unwrap_or(self.bytes);
+        rest.is_some()
     }
 
     fn take(&mut self, length: u64) -> Result<&'b [u8], CborError> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let (taken, rest) = self
-            .bytes
-            .split_at_checked(length)
-            .ok_or(CborError::Malformed)?;
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(CborError)?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    fn head(&mut self) -> Result<Head, CborError> {
+    /// The first part of an item of this type. Where the number counts what follows, none means: until a break.
+    fn head(&mut self, major: Major) -> Result<Option<u64>, CborError> {
         let first = self.take(1)?.first().copied().unwrap_or(BREAK);
-        let major = major_of(first);
-        let value = match first & 0x1f {
-            small @ 0..=23 => Some(u64::from(small)),
+        if major_of(first) != major {
+            return Err(CborError);
+        }
+        match first & 0x1f {
+            small @ 0..=23 => Ok(Some(small.into())),
             length @ 24..=27 => {
                 let mut value = 0;
                 for byte in self.take(1 << (length - 24))? {
                     value = value << 8 | u64::from(*byte);
                 }
-                Some(value)
+                Ok(Some(value))
             }
             // Integers and tags have no indefinite length, three lengths are reserved.
-            31 if !matches!(major, Major::Unsigned | Major::Negative | Major::Tag) => None,
-            _ => return Err(CborError::Malformed),
-        };
-        Ok(Head { major, value })
+            31 if !matches!(major, Major::Unsigned | Major::Negative | Major::Tag) => Ok(None),
+            _ => Err(CborError),
+        }
     }
 }
 
@@ -361,7 +327,7 @@ mod tests {
             let mut library = minicbor::Decoder::new(&bytes);
             if let Ok(text) = library.str() {
                 let read = Reader::new(&bytes).text();
-                prop_assert_eq!(read, Ok(Cow::Borrowed(text)));
+                prop_assert_eq!(read.as_deref(), Ok(text));
             }
         }
 

@@ -23,7 +23,7 @@
 //!     request_timeout_ms: 10_000,
 //!     momentum_max: 32,
 //!     status_frequency: 64,
-//! })?;
+//! }, None)?;
 //! assert!(matches!(downloader.poll(0), Step::Request(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

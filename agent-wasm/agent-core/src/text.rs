@@ -57,6 +57,24 @@ pub(crate) fn push_json_escaped(out: &mut String, text: &str) {
     }
 }
 
+/// Reads digits of a base; the error says whether the number is merely too large.
+pub(crate) fn read_number(digits: &[u8], base: u32) -> Result<u64, bool> {
+    let mut number = 0u64;
+    let mut too_large = false;
+    for byte in digits {
+        let digit = char::from(*byte).to_digit(base).ok_or(false)?;
+        let (digit, base) = (u64::from(digit), u64::from(base));
+        // Not by `checked_mul`, which on wasm is a multiplication of 128 bits.
+        too_large |= number > (u64::MAX - digit) / base;
+        number = number.wrapping_mul(base).wrapping_add(digit);
+    }
+    if digits.is_empty() || too_large {
+        Err(too_large)
+    } else {
+        Ok(number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use alloc::string::String;
 use core::cmp::Ordering;
 
 use crate::code::{HostErr, JobEvent, OtaErr, OtadErr, PalImageState, State};
-use crate::document::ParseError;
+use crate::document::{Defect, Field, ParseError};
 use crate::jobs::{CustomResult, CustomStatus, JobId, Reason, Status, VersionWord};
 use crate::settings::Key;
 use crate::types::{CustomAnswer, Failure, JobResult, OfferAnswer};
@@ -114,7 +114,7 @@ impl Agent {
         if self.settings.leave_foreign_jobs {
             self.leave(Some(id), Line::LeftToOthers);
         } else {
-            self.refuse(id, ParseError::NotOta.into());
+            self.refuse(id, ParseError::NOT_OTA.into());
         }
     }
 
@@ -148,15 +148,7 @@ impl Agent {
                 self.drop_offer(false);
                 match core::str::from_utf8(&bytes) {
                     Ok(text) => self.run_document(id, text, true),
-                    Err(error) => {
-                        self.refuse(
-                            id,
-                            ParseError::NotUtf8 {
-                                at: error.valid_up_to(),
-                            }
-                            .into(),
-                        );
-                    }
+                    Err(_) => self.refuse(id, Defect::NotUtf8.of(Field::Message).into()),
                 }
             }
             (CustomAnswer::Nobody | CustomAnswer::Document(_), None) => {

@@ -152,7 +152,7 @@ impl<'b> Codec<'b> {
         match &mut self.input {
             None => cbor::push_text(&mut self.out, value),
             Some(input) => match input.text() {
-                Ok(read) => *value = read.into_owned(),
+                Ok(read) => *value = read,
                 Err(_) => self.broken = true,
             },
         }

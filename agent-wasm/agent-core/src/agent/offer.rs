@@ -7,8 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{JobEvent, JobParseErr, JobsErr, OtaErr, OtadErr, State};
-use crate::document::{self, JobExecution, ParseError, Protocol, Reply, ReplyError};
-use crate::jobs::{self, ExecutionState, ExecutionStatus, JobId, SelfTest, Status, StatusDetails};
+use crate::document::{self, Defect, Field, JobExecution, ParseError, Protocol, Reply, ReplyError};
+use crate::jobs::{self, ExecutionState, ExecutionStatus, JobId, SelfTest, Status};
 use crate::settings::{Key, OnJob};
 use crate::stream::{BlockGrid, GridError};
 
@@ -100,12 +100,12 @@ impl Agent {
     fn on_execution(&mut self, execution: &JobExecution<'_>, notified: bool) {
         let id = &execution.job_id;
         if self.job.is_taken() {
-            if !self.job.is(id.as_str()) || execution.status.is_terminal() {
+            if !self.job.is(id.as_str()) || execution.state.status.is_terminal() {
                 self.confirm_job();
             } else {
                 self.on_read_again(execution.document);
             }
-        } else if execution.status.is_terminal() || self.left.contains(id) {
+        } else if execution.state.status.is_terminal() || self.left.contains(id) {
             // Over, or somebody else's.
         } else if notified && self.seen.contains(id) {
             // A late notification of a job that is over: only an answer to a question starts it again.
@@ -114,15 +114,16 @@ impl Agent {
             if self.job.stage == Stage::Offered {
                 self.arm_once(Timer::Offer, Key::ActivationReminder);
             }
-        } else if self.unclaimed && execution.details.self_test.is_none() {
+        } else if self.unclaimed && execution.state.details.self_test.is_none() {
             self.refute_claim();
         } else {
             self.drop_offer(false);
-            self.judge(id, execution.status, execution.details, execution.document);
+            self.judge(id, &execution.state, execution.document);
         }
     }
 
-    fn judge(&mut self, id: &JobId, status: ExecutionStatus, details: StatusDetails, text: &str) {
+    fn judge(&mut self, id: &JobId, state: &ExecutionState, text: &str) {
+        let details = state.details;
         let id = id.clone();
         if !document::is_ota(text) {
             self.on_foreign_job(id, text);
@@ -138,7 +139,7 @@ impl Agent {
             Some(SelfTest::Active) => Service::Active,
             Some(SelfTest::Ready | SelfTest::Other) => Service::Ready,
         };
-        let fresh = status == ExecutionStatus::Queued;
+        let fresh = state.status == ExecutionStatus::Queued;
         let job = self.job_of(id, &document, text);
         if service != Service::Open && job.first(|file| file.firmware).is_some() {
             self.adopt(job, service, details.updated_by);
@@ -161,7 +162,11 @@ impl Agent {
         let block_size = self.settings.number32(Key::BlockSize);
         for file in &document.files {
             if let Err(GridError::TooManyBlocks(blocks)) = BlockGrid::new(file.size, block_size) {
-                return Err(ParseError::TooManyBlocks { blocks }.into());
+                let error = ParseError {
+                    number: u32::try_from(blocks).unwrap_or(u32::MAX),
+                    ..Defect::TooManyBlocks.of(Field::FileSize)
+                };
+                return Err(error.into());
             }
         }
         for file in &document.files {
@@ -264,7 +269,7 @@ impl Agent {
                 self.job.document = String::from(text);
             }
             // It is not the document that was taken.
-            Ok(_) => self.fail_parse(ParseError::NotOta),
+            Ok(_) => self.fail_parse(ParseError::NOT_OTA),
             Err(error) => self.fail_parse(error),
         }
     }
@@ -330,12 +335,8 @@ impl Agent {
                 if !self.answers(execution.token, true) {
                     return;
                 }
-                if self.reporter.compare || execution.status.is_terminal() {
-                    self.compare_with(&ExecutionState {
-                        status: execution.status,
-                        details: execution.details,
-                        version_number: execution.version_number,
-                    });
+                if self.reporter.compare || execution.state.status.is_terminal() {
+                    self.compare_with(&execution.state);
                 } else {
                     self.on_read_again(execution.document);
                 }
@@ -352,7 +353,7 @@ impl Agent {
 
     /// A question was refused. For the job at hand that can be the answer.
     pub(super) fn on_question_refused(&mut self, describe: bool, payload: &[u8]) {
-        let Ok(rejected) = jobs::parse_rejected(payload) else {
+        let Ok(rejected) = jobs::parse_answer(payload) else {
             return;
         };
         if !self.answers(rejected.token, describe) {

@@ -181,7 +181,7 @@ impl Agent {
     }
 
     pub(super) fn on_update_accepted(&mut self, payload: &[u8]) {
-        let Ok(accepted) = jobs::parse_accepted(payload) else {
+        let Ok(accepted) = jobs::parse_answer(payload) else {
             return;
         };
         if self.reporter.matches(accepted.token, self.now) == Some(true) {
@@ -197,7 +197,7 @@ impl Agent {
     }
 
     pub(super) fn on_update_rejected(&mut self, payload: &[u8]) {
-        let Ok(rejected) = jobs::parse_rejected(payload) else {
+        let Ok(rejected) = jobs::parse_answer(payload) else {
             return;
         };
         let Some(matters) = self.reporter.matches(rejected.token, self.now) else {

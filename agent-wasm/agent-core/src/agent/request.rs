@@ -302,32 +302,37 @@ impl Agent {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
             return;
         }
-        let Some(topic) = jobs::classify(&self.settings.thing, topic) else {
+        let Some((topic, name)) = jobs::classify(&self.settings.thing, topic) else {
             return;
         };
         match topic {
-            Topic::StreamData(stream, Encoding::Cbor) => self.on_block_message(stream, payload),
-            Topic::StreamRejected(stream, encoding) => {
-                self.on_stream_rejected(stream, encoding, &payload);
-            }
-            Topic::UpdateAccepted(job) if self.job.is(job) => self.on_update_accepted(&payload),
-            Topic::UpdateRejected(job) if self.job.is(job) => self.on_update_rejected(&payload),
+            Topic::StreamData(Encoding::Cbor) => self.on_block_message(name, payload),
+            Topic::StreamRejected(encoding) => self.on_stream_rejected(name, encoding, &payload),
+            Topic::UpdateAccepted if self.job.is(name) => self.on_update_accepted(&payload),
+            Topic::UpdateRejected if self.job.is(name) => self.on_update_rejected(&payload),
             Topic::NextAccepted => self.on_job_message(false, &payload),
             Topic::NotifyNext => self.on_job_message(true, &payload),
-            Topic::JobAccepted(job) if self.job.is(job) => self.on_described(&payload),
+            Topic::JobAccepted if self.job.is(name) => self.on_described(&payload),
             Topic::NextRejected => self.on_question_refused(false, &payload),
-            Topic::JobRejected(job) if self.job.is(job) => self.on_question_refused(true, &payload),
-            Topic::Notify
+            Topic::JobRejected if self.job.is(name) => self.on_question_refused(true, &payload),
+            // Of another job, or of no use to the agent.
+            Topic::JobAccepted
+            | Topic::JobRejected
+            | Topic::UpdateAccepted
+            | Topic::UpdateRejected
+            | Topic::Notify
             | Topic::PendingAccepted
             | Topic::PendingRejected
             | Topic::StartNextAccepted
             | Topic::StartNextRejected
-            | Topic::JobAccepted(_)
-            | Topic::JobRejected(_)
-            | Topic::UpdateAccepted(_)
-            | Topic::UpdateRejected(_)
-            | Topic::StreamData(_, Encoding::Json)
-            | Topic::StreamDescription(..) => {}
+            | Topic::StreamData(Encoding::Json)
+            | Topic::StreamDescription(_)
+            | Topic::NextGet
+            | Topic::StartNext
+            | Topic::JobGet
+            | Topic::Update
+            | Topic::StreamGet(_)
+            | Topic::StreamDescribe(_) => {}
         }
     }
 

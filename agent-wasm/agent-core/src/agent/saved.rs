@@ -345,7 +345,7 @@ impl Agent {
         let held = state.held.clone();
         // A window that no longer fits the settings begins anew; what is held stays held.
         let restored = Downloader::restore(config, now, state);
-        match restored.or_else(|_| Downloader::reopen(config, &held)) {
+        match restored.or_else(|_| Downloader::new(config, Some(&held))) {
             Ok(downloader) => {
                 self.transfer = Some(Transfer {
                     file: id,

@@ -57,11 +57,7 @@ impl Agent {
         let Some(config) = self.download_config(file) else {
             return self.fault(4);
         };
-        let downloader = match held {
-            None => Downloader::new(config).ok(),
-            Some(held) => Downloader::reopen(config, held).ok(),
-        };
-        let Some(mut downloader) = downloader else {
+        let Ok(mut downloader) = Downloader::new(config, held) else {
             // What the host holds is of another grid or another life: begin again, once.
             if held.is_none() {
                 return self.fault(5);

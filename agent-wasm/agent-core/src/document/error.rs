@@ -58,250 +58,183 @@ pub enum Field {
     ExecutionState,
 }
 
-/// Why a job message or document was not taken. The peer is at fault, except for the limits, which are ours.
-///
-/// [`ParseError::code`] is the second number of `0x0000000c: 0x<code>`: the low byte is the kind, the next one the
-/// number of the [`Field`]. Kinds 0x00 to 0x0f are the C agent's OtaJobParseErr, 0x20 to 0x30 its DocParseErr plus
-/// 0x20 (it never sends those itself), 0x40 and up are ours. Append-only.
+/// What is wrong with a job message or document. The number is the one that goes to the cloud: 0x00 to 0x0f are the C
+/// agent's OtaJobParseErr, 0x20 to 0x30 its DocParseErr plus 0x20 (it never sends those itself), 0x40 and up are ours.
+/// Append-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParseError {
-    /// 0x03: a file of 0 bytes.
-    ZeroFileSize {
-        /// Index in `files`.
-        file: u32,
-    },
-    /// 0x04: not an `afr_ota` document.
-    NotOta,
-    /// 0x05: more blocks than a block map holds. The parser knows no block size and never says this: whoever cuts the
-    /// file gets it as [`crate::stream::GridError::TooManyBlocks`] and reports it with this number.
-    TooManyBlocks {
-        /// That many.
-        blocks: u64,
-    },
-    /// 0x22: a text is longer than its limit.
-    TooLong {
-        /// Which.
-        field: Field,
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        most: usize,
-    },
-    /// 0x23: a value of another type than expected.
-    WrongType {
-        /// Which.
-        field: Field,
-    },
-    /// 0x24: the signature is not base64, or too long.
-    BadSignature {
-        /// Index in `files`.
-        file: u32,
-        /// What base64 says.
-        status: Base64Status,
-    },
-    /// 0x25: not a decimal or 0x number.
-    BadNumber {
-        /// Which.
-        field: Field,
-    },
-    /// 0x26: a key that stands twice in its object, or a file id that stands twice in the job.
-    Duplicate {
-        /// Which.
-        field: Field,
-    },
-    /// 0x27: a member that must be there is missing.
-    Missing {
-        /// Which.
-        field: Field,
-    },
-    /// 0x28: not strict JSON.
-    BadJson {
-        /// Byte where it went wrong.
-        at: usize,
-    },
-    /// 0x40: the message is longer than [`super::DOCUMENT_MAX_BYTES`].
-    TooLarge {
-        /// Its bytes.
-        bytes: usize,
-    },
-    /// 0x41: nested deeper than 32 levels.
-    TooDeep {
-        /// Byte where it went too deep.
-        at: usize,
-    },
-    /// 0x42: not UTF-8.
-    NotUtf8 {
-        /// First byte that is not.
-        at: usize,
-    },
-    /// 0x43: a number larger than its field allows.
-    NumberTooLarge {
-        /// Which.
-        field: Field,
-    },
-    /// 0x44: `files` is empty.
-    NoFiles,
-    /// 0x45: more than [`super::FILES_MAX_COUNT`] files.
-    TooManyFiles,
-    /// 0x46: a text with a byte that is not allowed there.
-    BadText {
-        /// Which.
-        field: Field,
-    },
-    /// 0x47: a file with more than one signature.
-    TwoSignatures {
-        /// Index in `files`.
-        file: u32,
-    },
-    /// 0x48: the chosen protocol needs a member that is not there: `streamname` or `update_data_url`.
-    MissingForProtocol {
-        /// Which.
-        field: Field,
-    },
+#[repr(u8)]
+pub enum Defect {
+    /// A file of 0 bytes; number = its index in `files`.
+    ZeroFileSize = 0x03,
+    /// Not an `afr_ota` document.
+    NotOta = 0x04,
+    /// More blocks than a block map holds; number = blocks. The parser knows no block size and never says this: whoever
+    /// cuts the file gets it as [`crate::stream::GridError::TooManyBlocks`] and reports it with this number.
+    TooManyBlocks = 0x05,
+    /// A text is longer than its limit; number = its bytes.
+    TooLong = 0x22,
+    /// A value of another type than expected.
+    WrongType = 0x23,
+    /// The signature is not base64, or too long; number = its [`Base64Status`].
+    BadSignature = 0x24,
+    /// Not a decimal or 0x number.
+    BadNumber = 0x25,
+    /// A key that stands twice in its object, or a file id that stands twice in the job.
+    Duplicate = 0x26,
+    /// A member that must be there is missing.
+    Missing = 0x27,
+    /// Not strict JSON; number = byte where it went wrong.
+    BadJson = 0x28,
+    /// The message is longer than [`super::DOCUMENT_MAX_BYTES`]; number = its bytes.
+    TooLarge = 0x40,
+    /// Nested deeper than 32 levels; number = byte where it went too deep.
+    TooDeep = 0x41,
+    /// Not UTF-8; number = first byte that is not.
+    NotUtf8 = 0x42,
+    /// A number is larger than its limit.
+    NumberTooLarge = 0x43,
+    /// `files` is empty.
+    NoFiles = 0x44,
+    /// More than [`super::FILES_MAX_COUNT`] files.
+    TooManyFiles = 0x45,
+    /// A text has a byte that is not allowed there.
+    BadText = 0x46,
+    /// More than one signature in a file; number = its index in `files`.
+    TwoSignatures = 0x47,
+    /// The protocol that was chosen needs a member that is missing.
+    MissingForProtocol = 0x48,
 }
 
+impl Defect {
+    /// The error of this defect in a member, without a number.
+    #[must_use]
+    pub const fn of(self, field: Field) -> ParseError {
+        ParseError {
+            defect: self,
+            field,
+            number: 0,
+        }
+    }
+}
+
+/// Why a job message or document was not taken. The peer is at fault, except for the limits, which are ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// What is wrong.
+    pub defect: Defect,
+    /// With which member.
+    pub field: Field,
+    /// How long, how many, where: [`Defect`] says. 0 if there is nothing to say.
+    pub number: u32,
+}
+
+/// The keys that are looked for: those of [`Field`], then those of [`super::SignatureKind`], then two details of a
+/// status. (`Message` and `Signature` have no key; what stands for them is for people.)
+pub(super) const KEYS: [&str; 30] = [
+    "the message",
+    "execution",
+    "jobId",
+    "status",
+    "statusDetails",
+    "versionNumber",
+    "jobDocument",
+    "afr_ota",
+    "protocols",
+    "streamname",
+    "files",
+    "filepath",
+    "filesize",
+    "fileid",
+    "certfile",
+    "update_data_url",
+    "auth_scheme",
+    "the signature",
+    "attr",
+    "fileType",
+    "clientToken",
+    "code",
+    "message",
+    "executionState",
+    "sig-sha256-ecdsa",
+    "sig-sha256-rsa",
+    "sig-sha1-rsa",
+    "sig-sha1-ecdsa",
+    "self_test",
+    "updatedBy",
+];
+/// Place of the first signature in [`KEYS`].
+pub(super) const KEY_SIGNATURES: usize = 24;
+/// Place of `self_test` in [`KEYS`].
+pub(crate) const KEY_SELF_TEST: usize = 28;
+/// Place of `updatedBy` in [`KEYS`].
+pub(crate) const KEY_UPDATED_BY: usize = 29;
+
 impl Field {
-    /// The number in a code.
+    /// The number, append-only.
     #[must_use]
     pub const fn code(self) -> u32 {
-        match self {
-            Self::Message => 0,
-            Self::Execution => 1,
-            Self::JobId => 2,
-            Self::Status => 3,
-            Self::StatusDetails => 4,
-            Self::VersionNumber => 5,
-            Self::JobDocument => 6,
-            Self::AfrOta => 7,
-            Self::Protocols => 8,
-            Self::StreamName => 9,
-            Self::Files => 10,
-            Self::FilePath => 11,
-            Self::FileSize => 12,
-            Self::FileId => 13,
-            Self::CertFile => 14,
-            Self::UpdateDataUrl => 15,
-            Self::AuthScheme => 16,
-            Self::Signature => 17,
-            Self::Attributes => 18,
-            Self::FileType => 19,
-            Self::ClientToken => 20,
-            Self::Code => 21,
-            Self::Text => 22,
-            Self::ExecutionState => 23,
-        }
+        self as u32
     }
 
     /// The member's key.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Message => "the message",
-            Self::Execution => "execution",
-            Self::JobId => "jobId",
-            Self::Status => "status",
-            Self::StatusDetails => "statusDetails",
-            Self::VersionNumber => "versionNumber",
-            Self::JobDocument => "jobDocument",
-            Self::AfrOta => "afr_ota",
-            Self::Protocols => "protocols",
-            Self::StreamName => "streamname",
-            Self::Files => "files",
-            Self::FilePath => "filepath",
-            Self::FileSize => "filesize",
-            Self::FileId => "fileid",
-            Self::CertFile => "certfile",
-            Self::UpdateDataUrl => "update_data_url",
-            Self::AuthScheme => "auth_scheme",
-            Self::Signature => "the signature",
-            Self::Attributes => "attr",
-            Self::FileType => "fileType",
-            Self::ClientToken => "clientToken",
-            Self::Code => "code",
-            Self::Text => "message",
-            Self::ExecutionState => "executionState",
-        }
+        KEYS[self as usize]
     }
 }
 
 impl ParseError {
-    /// The second number of `0x0000000c: 0x<code>`.
+    /// Not an `afr_ota` document.
+    pub const NOT_OTA: Self = Defect::NotOta.of(Field::Message);
+
+    /// The second number of `0x0000000c: 0x<code>`: the low byte is the [`Defect`], the next one the [`Field`]. The C
+    /// agent's own three go out as it sends them, without a field.
     #[must_use]
     pub const fn code(self) -> u32 {
-        let (kind, field) = match self {
-            // The C agent's own three go out as it sends them, without a field.
-            Self::ZeroFileSize { .. } => return 0x03,
-            Self::NotOta => return 0x04,
-            Self::TooManyBlocks { .. } => return 0x05,
-            Self::TooLong { field, .. } => (0x22, field),
-            Self::WrongType { field } => (0x23, field),
-            Self::BadSignature { .. } => (0x24, Field::Signature),
-            Self::BadNumber { field } => (0x25, field),
-            Self::Duplicate { field } => (0x26, field),
-            Self::Missing { field } => (0x27, field),
-            Self::BadJson { .. } => (0x28, Field::Message),
-            Self::TooLarge { .. } => (0x40, Field::Message),
-            Self::TooDeep { .. } => (0x41, Field::Message),
-            Self::NotUtf8 { .. } => (0x42, Field::Message),
-            Self::NumberTooLarge { field } => (0x43, field),
-            Self::NoFiles => (0x44, Field::Files),
-            Self::TooManyFiles => (0x45, Field::Files),
-            Self::BadText { field } => (0x46, field),
-            Self::TwoSignatures { .. } => (0x47, Field::Signature),
-            Self::MissingForProtocol { field } => (0x48, field),
-        };
-        field.code() << 8 | kind
+        match self.defect as u32 {
+            own @ ..0x20 => own,
+            defect => self.field.code() << 8 | defect,
+        }
     }
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ZeroFileSize { file } => write!(f, "file {file} has 0 bytes"),
-            Self::NotOta => f.write_str("not an afr_ota job document"),
-            Self::TooManyBlocks { blocks } => {
-                write!(
-                    f,
-                    "a file of {blocks} blocks, at most {BLOCKS_MAX_COUNT} are allowed"
-                )
+        let Self { field, number, .. } = self;
+        let name = field.name();
+        match self.defect {
+            Defect::ZeroFileSize => write!(f, "file {number} has 0 bytes"),
+            Defect::NotOta => f.write_str("not an afr_ota job document"),
+            Defect::TooManyBlocks => write!(
+                f,
+                "a file of {number} blocks, at most {BLOCKS_MAX_COUNT} are allowed"
+            ),
+            Defect::TooLong => write!(f, "{name} is too long with {number} bytes"),
+            Defect::WrongType => write!(f, "{name} has the wrong type"),
+            Defect::BadSignature => {
+                let status = Base64Status::text(*number as u8);
+                write!(f, "{name} is not usable: {status}")
             }
-            Self::TooLong { field, bytes, most } => {
-                write!(
-                    f,
-                    "{} has {bytes} bytes, at most {most} are allowed",
-                    field.name()
-                )
-            }
-            Self::WrongType { field } => write!(f, "{} has the wrong type", field.name()),
-            Self::BadSignature { file, status } => {
-                write!(
-                    f,
-                    "the signature of file {file} is not usable: {}",
-                    status.name()
-                )
-            }
-            Self::BadNumber { field } => write!(f, "{} is not a number", field.name()),
-            Self::Duplicate { field } => write!(f, "{} stands twice", field.name()),
-            Self::Missing { field } => write!(f, "{} is missing", field.name()),
-            Self::BadJson { at } => write!(f, "not JSON at byte {at}"),
-            Self::TooLarge { bytes } => {
+            Defect::BadNumber => write!(f, "{name} is not a number"),
+            Defect::Duplicate => write!(f, "{name} stands twice"),
+            Defect::Missing => write!(f, "{name} is missing"),
+            Defect::BadJson => write!(f, "not JSON at byte {number}"),
+            Defect::TooLarge => {
                 let most = super::DOCUMENT_MAX_BYTES;
                 write!(
                     f,
-                    "the message has {bytes} bytes, at most {most} are allowed"
+                    "the message has {number} bytes, at most {most} are allowed"
                 )
             }
-            Self::TooDeep { at } => write!(f, "nested too deep at byte {at}"),
-            Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
-            Self::NumberTooLarge { field } => write!(f, "{} is too large", field.name()),
-            Self::NoFiles => f.write_str("files is empty"),
-            Self::TooManyFiles => {
-                write!(f, "more than {} files", super::FILES_MAX_COUNT)
-            }
-            Self::BadText { field } => write!(f, "{} has a byte not allowed", field.name()),
-            Self::TwoSignatures { file } => write!(f, "file {file} has more than one signature"),
-            Self::MissingForProtocol { field } => {
-                write!(f, "the protocol needs {}, which is missing", field.name())
+            Defect::TooDeep => write!(f, "nested too deep at byte {number}"),
+            Defect::NotUtf8 => write!(f, "not UTF-8 at byte {number}"),
+            Defect::NumberTooLarge => write!(f, "{name} is too large"),
+            Defect::NoFiles => f.write_str("files is empty"),
+            Defect::TooManyFiles => write!(f, "more than {} files", super::FILES_MAX_COUNT),
+            Defect::BadText => write!(f, "{name} has a byte not allowed"),
+            Defect::TwoSignatures => write!(f, "file {number} has more than one signature"),
+            Defect::MissingForProtocol => {
+                write!(f, "the protocol needs {name}, which is missing")
             }
         }
     }

@@ -4,13 +4,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::base64;
-use crate::code::Base64Status;
 use crate::jobs::StreamId;
-use crate::json::{self, Value};
+use crate::json::Value;
 use crate::stream::{BlockGrid, GridError};
 
-use super::member::{Check, parse_text};
-use super::{Field, ParseError};
+use super::error::{KEY_SIGNATURES, KEYS};
+use super::member::{Check, Members};
+use super::{Defect, Field, ParseError};
 
 /// Most files in a job: more than any gateway has targets, few enough for one journal.
 pub const FILES_MAX_COUNT: usize = 16;
@@ -67,12 +67,7 @@ impl SignatureKind {
     /// The key in the document.
     #[must_use]
     pub const fn key(self) -> &'static str {
-        match self {
-            Self::Sha256Ecdsa => "sig-sha256-ecdsa",
-            Self::Sha256Rsa => "sig-sha256-rsa",
-            Self::Sha1Rsa => "sig-sha1-rsa",
-            Self::Sha1Ecdsa => "sig-sha1-ecdsa",
-        }
+        KEYS[KEY_SIGNATURES + self as usize]
     }
 }
 
@@ -98,10 +93,10 @@ pub struct FileEntry {
     pub certificate: String,
     /// The signature, if there is one. Whether one is needed is the host's policy.
     pub signature: Option<Signature>,
-    /// `update_data_url`.
-    pub url: Option<String>,
-    /// `auth_scheme`.
-    pub auth_scheme: Option<String>,
+    /// `update_data_url`, empty if there is none.
+    pub url: String,
+    /// `auth_scheme`, empty if there is none.
+    pub auth_scheme: String,
     /// `attr`, 0 if there is none.
     pub attributes: u32,
     /// `fileType`, 0 if there is none.
@@ -123,19 +118,19 @@ impl Job {
     /// Checks that the document has what a protocol needs: a stream for MQTT, a URL for every file for HTTP.
     ///
     /// # Errors
-    /// [`ParseError::MissingForProtocol`]; the job's author is at fault.
+    /// [`Defect::MissingForProtocol`]; the job's author is at fault.
     pub fn check_protocol(&self, protocol: Protocol) -> Result<(), ParseError> {
         let (complete, field) = match protocol {
             Protocol::Mqtt => (self.stream.is_some(), Field::StreamName),
             Protocol::Http => (
-                self.files.iter().all(|file| file.url.is_some()),
+                self.files.iter().all(|file| !file.url.is_empty()),
                 Field::UpdateDataUrl,
             ),
         };
         if complete {
             Ok(())
         } else {
-            Err(ParseError::MissingForProtocol { field })
+            Err(Defect::MissingForProtocol.of(field))
         }
     }
 
@@ -143,12 +138,16 @@ impl Job {
     /// checked before a job is read.
     ///
     /// # Errors
-    /// [`ParseError::TooManyBlocks`] if a file has more blocks of this size than a block map holds.
+    /// [`Defect::TooManyBlocks`] if a file has more blocks of this size than a block map holds.
     pub fn grids(&self, block_size: u32) -> Result<Vec<BlockGrid>, ParseError> {
         let mut grids = Vec::new();
         for file in &self.files {
             let blocks = file.size.div_ceil(u64::from(block_size.max(1)));
-            let too_many = |_: GridError| ParseError::TooManyBlocks { blocks };
+            let too_many = |_: GridError| ParseError {
+                defect: Defect::TooManyBlocks,
+                field: Field::FileSize,
+                number: u32::try_from(blocks).unwrap_or(u32::MAX),
+            };
             grids.push(BlockGrid::new(file.size, block_size).map_err(too_many)?);
         }
         Ok(grids)
@@ -158,28 +157,29 @@ impl Job {
 /// Whether a document is for this parser: an object with a member `afr_ota`. Any other is a custom or a foreign job.
 #[must_use]
 pub fn is_ota(document: &str) -> bool {
-    parse_text(document).is_ok_and(|document| json::find(document, OTA).is_some())
+    let mut check = Check::default();
+    let document = check.parse(document);
+    check.members(document).find(Field::AfrOta).is_some()
 }
-
-const OTA: &str = "afr_ota";
 
 /// Reads an `afr_ota` job document: the value of `jobDocument`, as [`super::JobExecution::document`] has it.
 ///
 /// # Errors
-/// [`ParseError::NotOta`] if it is for somebody else; otherwise the first defect, the job's author is at fault.
+/// [`ParseError::NOT_OTA`] if it is for somebody else; otherwise the first defect, the job's author is at fault.
 pub fn parse_job(document: &str) -> Result<Job, ParseError> {
     let mut check = Check::default();
-    let document = parse_text(document)?;
-    let ota = check
-        .find(document, OTA, Field::AfrOta)
-        .ok_or(ParseError::NotOta)?;
-    check.type_of(ota, b'{', Field::AfrOta);
-    let protocols = check.need(ota, "protocols", Field::Protocols);
-    let stream = check.find(ota, "streamname", Field::StreamName);
-    let files = check.need(ota, "files", Field::Files);
+    let document = check.parse(document);
+    let ota = check.members(document).find(Field::AfrOta);
+    if ota.is_none() {
+        check.fail(Defect::NotOta, Field::Message, 0);
+    }
+    let mut ota = check.object(ota, Field::AfrOta);
+    let protocols = ota.need(Field::Protocols);
+    let stream = ota.text(Field::StreamName);
+    let files = ota.need(Field::Files);
     let job = Job {
         protocols: read_protocols(&mut check, protocols),
-        stream: read_stream(&mut check, stream),
+        stream: read_stream(&mut check, &stream),
         files: read_files(&mut check, files),
     };
     check.finish(job)
@@ -187,9 +187,7 @@ pub fn parse_job(document: &str) -> Result<Job, ParseError> {
 
 fn read_protocols(check: &mut Check, value: Option<Value<'_>>) -> Protocols {
     let mut protocols = Protocols::default();
-    let Some(value) = value else { return protocols };
-    check.type_of(value, b'[', Field::Protocols);
-    for (_, element) in value.walk() {
+    for (_, element) in check.array(value, Field::Protocols) {
         let name = check.text(Some(element), Field::Protocols);
         protocols.mqtt |= name == "MQTT";
         protocols.http |= name == "HTTP";
@@ -198,93 +196,79 @@ fn read_protocols(check: &mut Check, value: Option<Value<'_>>) -> Protocols {
 }
 
 /// An empty stream name, as jobs for HTTP may have it, is none.
-fn read_stream(check: &mut Check, value: Option<Value<'_>>) -> Option<StreamId> {
-    let name = check.text(value, Field::StreamName);
+fn read_stream(check: &mut Check, name: &str) -> Option<StreamId> {
     if name.is_empty() {
         return None;
     }
-    match StreamId::new(&name) {
-        Ok(stream) => Some(stream),
-        Err(error) => {
-            check.bad_name(error, Field::StreamName);
-            None
-        }
-    }
+    check.name(StreamId::new(name), Field::StreamName)
 }
 
 fn read_files(check: &mut Check, value: Option<Value<'_>>) -> Vec<FileEntry> {
     let mut files: Vec<FileEntry> = Vec::new();
-    let Some(value) = value else { return files };
-    check.type_of(value, b'[', Field::Files);
-    for (_, element) in value.walk() {
+    for (_, element) in check.array(value, Field::Files) {
         if files.len() == FILES_MAX_COUNT {
-            check.fail(ParseError::TooManyFiles);
+            check.fail(Defect::TooManyFiles, Field::Files, 0);
         }
         // A file with a defect is the last one that counts.
         if !check.is_good() {
             break;
         }
-        let file = read_file(check, element, files.len() as u32);
+        let file = read_file(check, element, files.len());
         if files.iter().any(|earlier| earlier.file_id == file.file_id) {
-            check.fail(ParseError::Duplicate {
-                field: Field::FileId,
-            });
+            check.fail(Defect::Duplicate, Field::FileId, 0);
         }
         files.push(file);
     }
     if files.is_empty() {
-        check.fail(ParseError::NoFiles);
+        check.fail(Defect::NoFiles, Field::Files, 0);
     }
     files
 }
 
-fn read_file(check: &mut Check, of: Value<'_>, file: u32) -> FileEntry {
+fn read_file(check: &mut Check, of: Value<'_>, index: usize) -> FileEntry {
     const MOST: u64 = u32::MAX as u64;
-    check.type_of(of, b'{', Field::Files);
-    let size = check.need(of, "filesize", Field::FileSize);
-    let there = size.is_some();
-    let size = check.number(size, Field::FileSize, u64::MAX);
-    if size == 0 && there {
-        check.fail(ParseError::ZeroFileSize { file });
+    let mut file = check.object(Some(of), Field::Files);
+    file.need(Field::FileSize);
+    file.need(Field::FileId);
+    let size = file.number(Field::FileSize, u64::MAX);
+    if size == 0 {
+        file.check
+            .fail(Defect::ZeroFileSize, Field::FileSize, index);
     }
-    let id = check.need(of, "fileid", Field::FileId);
-    let attributes = check.find(of, "attr", Field::Attributes);
-    let file_type = check.find(of, "fileType", Field::FileType);
-    let url = check.plain_text(of, "update_data_url", Field::UpdateDataUrl, URL_MAX_BYTES);
-    let scheme = check.plain_text(of, "auth_scheme", Field::AuthScheme, AUTH_SCHEME_MAX_BYTES);
     FileEntry {
-        file_id: check.number(id, Field::FileId, MOST) as u32,
+        file_id: file.number(Field::FileId, MOST) as u32,
         size,
-        path: check.plain_text(of, "filepath", Field::FilePath, PATH_MAX_BYTES),
-        certificate: check.plain_text(of, "certfile", Field::CertFile, CERTIFICATE_MAX_BYTES),
-        signature: read_signatures(check, of, file),
-        url: (!url.is_empty()).then_some(url),
-        auth_scheme: (!scheme.is_empty()).then_some(scheme),
-        attributes: check.number(attributes, Field::Attributes, MOST) as u32,
-        file_type: check.number(file_type, Field::FileType, MOST) as u32,
+        path: file.plain_text(Field::FilePath, PATH_MAX_BYTES),
+        certificate: file.plain_text(Field::CertFile, CERTIFICATE_MAX_BYTES),
+        signature: read_signatures(&mut file, index),
+        url: file.plain_text(Field::UpdateDataUrl, URL_MAX_BYTES),
+        auth_scheme: file.plain_text(Field::AuthScheme, AUTH_SCHEME_MAX_BYTES),
+        attributes: file.number(Field::Attributes, MOST) as u32,
+        file_type: file.number(Field::FileType, MOST) as u32,
     }
 }
 
-fn read_signatures(check: &mut Check, of: Value<'_>, file: u32) -> Option<Signature> {
+fn read_signatures(file: &mut Members<'_, '_>, index: usize) -> Option<Signature> {
     let mut signature = None;
     for kind in SignatureKind::ALL {
-        let Some(value) = check.find(of, kind.key(), Field::Signature) else {
+        let value = file.at(KEY_SIGNATURES + kind as usize, Field::Signature);
+        if value.is_none() {
             continue;
-        };
+        }
         if signature.is_some() {
-            check.fail(ParseError::TwoSignatures { file });
+            file.check
+                .fail(Defect::TwoSignatures, Field::Signature, index);
         }
-        let encoded = check.text(Some(value), Field::Signature);
-        let decoded = base64::decode(encoded.as_bytes(), SIGNATURE_MAX_BYTES);
-        let (bytes, status) = match decoded {
-            // Line ends or padding alone are base64 of nothing, which signs nothing.
-            Ok(bytes) if bytes.is_empty() => (bytes, Some(Base64Status::InvalidInputSize)),
-            Ok(bytes) => (bytes, None),
-            Err(status) => (Vec::new(), Some(status)),
+        let encoded = file.check.text(value, Field::Signature);
+        let bytes = match base64::decode(encoded.as_bytes(), SIGNATURE_MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(status) => {
+                let status = usize::from(status.code());
+                file.check
+                    .fail(Defect::BadSignature, Field::Signature, status);
+                Vec::new()
+            }
         };
-        if let Some(status) = status {
-            check.fail(ParseError::BadSignature { file, status });
-        }
         signature = Some(Signature { kind, bytes });
     }
     signature

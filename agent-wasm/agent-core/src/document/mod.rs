@@ -8,9 +8,10 @@ mod job;
 mod member;
 mod reply;
 
-pub(crate) use member::{Check, number, parse_message};
+pub(crate) use error::{KEY_SELF_TEST, KEY_UPDATED_BY};
+pub(crate) use member::{Check, Members, number};
 
-pub use error::{Field, ParseError};
+pub use error::{Defect, Field, ParseError};
 pub use job::{
     AUTH_SCHEME_MAX_BYTES, CERTIFICATE_MAX_BYTES, FILES_MAX_COUNT, FileEntry, Job, PATH_MAX_BYTES,
     Protocol, Protocols, SIGNATURE_MAX_BYTES, Signature, SignatureKind, URL_MAX_BYTES, is_ota,

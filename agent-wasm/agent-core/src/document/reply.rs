@@ -1,10 +1,10 @@
 //! Messages that carry a job, or say that there is none.
 
-use crate::jobs::{ExecutionStatus, JobId, ReplyToken, StatusDetails, read_state, read_token};
+use crate::jobs::{ExecutionState, JobId, ReplyToken, read_state, read_token};
 use crate::json::Value;
 
-use super::member::{Check, parse_message};
-use super::{Field, ParseError};
+use super::member::Check;
+use super::{Defect, Field, ParseError};
 
 /// A message on `$next/get/accepted`, `<job>/get/accepted` or `notify-next`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +22,8 @@ pub struct JobExecution<'a> {
     pub token: ReplyToken,
     /// Which job.
     pub job_id: JobId,
-    /// Its status.
-    pub status: ExecutionStatus,
-    /// Its details.
-    pub details: StatusDetails,
-    /// How often it was updated.
-    pub version_number: Option<u64>,
+    /// How it stands.
+    pub state: ExecutionState,
     /// The job document, a complete JSON value as it stood in the message.
     pub document: &'a str,
 }
@@ -55,45 +51,31 @@ impl From<ParseError> for ReplyError {
 /// # Errors
 /// [`ReplyError`]: the service or the job's author is at fault; asking again brings the same.
 pub fn parse_reply(payload: &[u8]) -> Result<Reply<'_>, ReplyError> {
-    let message = parse_message(payload)?;
     let mut check = Check::default();
-    check.type_of(message, b'{', Field::Message);
-    let token = read_token(check.find(message, "clientToken", Field::ClientToken));
-    let execution = check.find(message, "execution", Field::Execution);
+    let message = check.message(payload);
+    let mut message = check.object(message, Field::Message);
+    let token = read_token(&mut message);
     // The service leaves it out, or sends it empty, where there is no job.
-    let Some(execution) = execution.filter(|of| !of.is_null() && of.raw() != "{}") else {
-        return Ok(check.finish(Reply::NoJob(token))?);
-    };
-    check.type_of(execution, b'{', Field::Execution);
-    if check.is_good() && execution.walk().next().is_none() {
+    let execution = message.find(Field::Execution).filter(|of| !of.is_null());
+    let mut execution = check.object(execution, Field::Execution);
+    if !execution.any && execution.check.is_good() {
         return Ok(Reply::NoJob(token));
     }
     // The job's id first, wherever it stands, so that a defect in another member can be reported.
-    let id = check.need(execution, "jobId", Field::JobId);
-    let id = check.text(id, Field::JobId);
-    let job_id = match JobId::new(&id) {
-        _ if !check.is_good() => None,
-        Ok(id) => Some(id),
-        Err(error) => {
-            check.bad_name(error, Field::JobId);
-            None
-        }
-    };
-    let document = check.need(execution, "jobDocument", Field::JobDocument);
-    let state = read_state(&mut check, execution);
+    execution.need(Field::JobId);
+    let id = execution.text(Field::JobId);
+    let id = execution.check.is_good().then(|| JobId::new(&id));
+    let job_id = id.and_then(|id| execution.check.name(id, Field::JobId));
+    let document = execution.need(Field::JobDocument);
+    let state = read_state(&mut execution);
     match (check.finish(()), job_id) {
         (Ok(()), Some(job_id)) => Ok(Reply::Job(JobExecution {
             token,
             job_id,
-            status: state.status,
-            details: state.details,
-            version_number: state.version_number,
+            state,
             document: document.map_or("", Value::raw),
         })),
-        (Ok(()), None) => Err(ParseError::Missing {
-            field: Field::JobId,
-        }
-        .into()),
+        (Ok(()), None) => Err(Defect::Missing.of(Field::JobId).into()),
         (Err(error), job_id) => Err(ReplyError { error, job_id }),
     }
 }

@@ -13,8 +13,7 @@ pub(crate) use reply::{read_state, read_token, shown};
 
 pub use name::{JobId, NameDefect, NameError, NameKind, StreamId, ThingName};
 pub use reply::{
-    Accepted, ExecutionState, ExecutionStatus, Rejected, ReplyToken, SelfTest, StatusDetails,
-    parse_accepted, parse_rejected,
+    Answer, ExecutionState, ExecutionStatus, ReplyToken, SelfTest, StatusDetails, parse_answer,
 };
 pub use status::{
     CustomResult, CustomStatus, DETAIL_KEY_MAX_BYTES, DETAIL_VALUE_MAX_BYTES, DETAILS_MAX_COUNT,

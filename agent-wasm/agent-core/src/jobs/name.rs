@@ -32,6 +32,20 @@ impl NameKind {
         }
     }
 
+    /// Checks a name.
+    pub(super) fn check(self, text: &str) -> Result<(), NameError> {
+        let defect = if text.is_empty() {
+            NameDefect::Empty
+        } else if text.len() > self.max_bytes() {
+            NameDefect::TooLong(text.len())
+        } else if let Some(at) = text.bytes().position(|byte| !self.allows(byte)) {
+            NameDefect::BadByte(at)
+        } else {
+            return Ok(());
+        };
+        Err(NameError { kind: self, defect })
+    }
+
     const fn noun(self) -> &'static str {
         match self {
             Self::Thing => "thing name",
@@ -83,19 +97,6 @@ impl fmt::Display for NameError {
 
 impl core::error::Error for NameError {}
 
-fn check(kind: NameKind, text: &str) -> Result<(), NameError> {
-    let defect = if text.is_empty() {
-        NameDefect::Empty
-    } else if text.len() > kind.max_bytes() {
-        NameDefect::TooLong(text.len())
-    } else if let Some(at) = text.bytes().position(|byte| !kind.allows(byte)) {
-        NameDefect::BadByte(at)
-    } else {
-        return Ok(());
-    };
-    Err(NameError { kind, defect })
-}
-
 macro_rules! name {
     ($(#[$meta:meta])* $name:ident, $kind:ident) => {
         $(#[$meta])*
@@ -108,7 +109,7 @@ macro_rules! name {
             /// # Errors
             /// [`NameError`] if the text is empty, too long or has a byte that the service does not allow.
             pub fn new(text: &str) -> Result<Self, NameError> {
-                check(NameKind::$kind, text)?;
+                NameKind::$kind.check(text)?;
                 Ok(Self(String::from(text)))
             }
 
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     fn defect(kind: NameKind, text: &str) -> Option<NameDefect> {
-        check(kind, text).err().map(|error| error.defect)
+        kind.check(text).err().map(|error| error.defect)
     }
 
     #[test]

@@ -5,8 +5,7 @@
 use alloc::string::String;
 
 use crate::code::JobsErr;
-use crate::document::{Check, Field, ParseError, number, parse_message};
-use crate::json::{self, Value};
+use crate::document::{Check, Field, KEY_SELF_TEST, KEY_UPDATED_BY, Members, ParseError, number};
 
 use super::{ClientToken, VersionWord};
 
@@ -110,138 +109,88 @@ pub struct ExecutionState {
     pub version_number: Option<u64>,
 }
 
-/// A request that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
+/// What the Jobs service says to a status update, or to a job request that it refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
     /// Whose.
     pub token: ReplyToken,
     /// The execution, if the service told it.
     pub execution: Option<ExecutionState>,
-}
-
-/// A request that was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// Whose.
-    pub token: ReplyToken,
-    /// Why, as a number of ours.
+    /// Why it refuses, as a number of ours.
     pub code: JobsErr,
-    /// Why, as the service wrote it, at most 256 bytes; empty if it wrote nothing.
+    /// Why it refuses, as the service wrote it, at most 256 bytes; empty if it wrote nothing.
     pub code_text: String,
     /// For people, at most 256 bytes.
     pub message: String,
-    /// The execution, if the service told it.
-    pub execution: Option<ExecutionState>,
 }
 
 /// Most bytes kept of a text of the service that is only shown to people.
 const TEXT_MAX_BYTES: usize = 256;
 
-/// Reads the answer on `…/update/accepted`.
+/// Reads the answer on `…/update/accepted`, or on a `…/rejected` topic of the Jobs service.
 ///
 /// # Errors
 /// [`ParseError`] if it is not strict JSON or has members of wrong types; the service is at fault.
-pub fn parse_accepted(payload: &[u8]) -> Result<Accepted, ParseError> {
-    let Answer {
-        token, execution, ..
-    } = read_answer(payload)?;
-    Ok(Accepted { token, execution })
-}
-
-/// Reads the answer on a `…/rejected` topic of the Jobs service.
-///
-/// # Errors
-/// [`ParseError`] if it is not strict JSON or has members of wrong types; the service is at fault.
-pub fn parse_rejected(payload: &[u8]) -> Result<Rejected, ParseError> {
-    let Answer {
-        token,
-        execution,
-        code_text,
-        message,
-    } = read_answer(payload)?;
-    let known = JobsErr::ALL.iter().find(|code| code.name() == code_text);
-    Ok(Rejected {
-        token,
-        code: known.copied().unwrap_or(JobsErr::Unknown),
-        code_text,
-        message,
-        execution,
-    })
-}
-
-struct Answer {
-    token: ReplyToken,
-    execution: Option<ExecutionState>,
-    code_text: String,
-    message: String,
-}
-
-fn read_answer(payload: &[u8]) -> Result<Answer, ParseError> {
-    let message = parse_message(payload)?;
+pub fn parse_answer(payload: &[u8]) -> Result<Answer, ParseError> {
     let mut check = Check::default();
-    check.type_of(message, b'{', Field::Message);
-    let token = read_token(check.find(message, "clientToken", Field::ClientToken));
-    let state = check.find(message, "executionState", Field::ExecutionState);
-    let execution = read_execution_state(&mut check, state);
-    let code = check.find(message, "code", Field::Code);
-    let text = check.find(message, "message", Field::Text);
+    let message = check.message(payload);
+    let mut message = check.object(message, Field::Message);
+    let token = read_token(&mut message);
+    let code_text = shown(&message.text(Field::Code));
+    let text = shown(&message.text(Field::Text));
+    // The service leaves it out, or sends it empty, where it has nothing to tell.
+    let state = message.find(Field::ExecutionState);
+    let state = state.filter(|state| !state.is_null());
+    let mut state = check.object(state, Field::ExecutionState);
+    let known = state.find(Field::Status).is_some();
+    let execution = read_state(&mut state);
+    let code = JobsErr::ALL.iter().find(|code| code.name() == code_text);
     let answer = Answer {
         token,
-        execution,
-        code_text: shown(&check.text(code, Field::Code)),
-        message: shown(&check.text(text, Field::Text)),
+        execution: known.then_some(execution),
+        code: code.copied().unwrap_or(JobsErr::Unknown),
+        code_text,
+        message: text,
     };
     check.finish(answer)
 }
 
-/// A token, whatever it is: one that is no text is somebody else's.
-pub(crate) fn read_token(value: Option<Value<'_>>) -> ReplyToken {
-    let Some(value) = value else {
+/// The token of a message, whatever it is: one that is no text is somebody else's.
+pub(crate) fn read_token(message: &mut Members<'_, '_>) -> ReplyToken {
+    let Some(value) = message.find(Field::ClientToken) else {
         return ReplyToken::Absent;
     };
-    let token = value.text().and_then(|text| ClientToken::parse(&text));
+    let token = ClientToken::parse(&value.text().unwrap_or_default());
     token.map_or(ReplyToken::Foreign, ReplyToken::Ours)
 }
 
 /// Status, details and version of an execution, wherever the service tells them. Of the details two count: others, and
 /// an `updatedBy` that is no number (`  v1.2.2` after a success), are nobody's business here.
-pub(crate) fn read_state(check: &mut Check, of: Value<'_>) -> ExecutionState {
+pub(crate) fn read_state(of: &mut Members<'_, '_>) -> ExecutionState {
     const FIELD: Field = Field::StatusDetails;
-    let status = check.find(of, "status", Field::Status);
-    let status = check.text(status, Field::Status);
-    let version = check.find(of, "versionNumber", Field::VersionNumber);
-    let mut details = StatusDetails::default();
-    if let Some(value) = check
-        .find(of, "statusDetails", FIELD)
-        .filter(|value| !value.is_null())
-    {
-        check.type_of(value, b'{', FIELD);
-        details.self_test = check
-            .find(value, "self_test", FIELD)
-            .map(|value| match value.raw() {
-                "\"ready\"" => SelfTest::Ready,
-                "\"active\"" => SelfTest::Active,
-                _ => SelfTest::Other,
-            });
-        let by = check
-            .find(value, "updatedBy", FIELD)
-            .and_then(|by| number(by, FIELD).ok());
-        details.updated_by = by.and_then(|by| u32::try_from(by).ok()).map(VersionWord);
-    }
+    let status = ExecutionStatus::from_word(&of.text(Field::Status));
+    let version = of.find(Field::VersionNumber);
+    let version_number = version.map(|_| of.number(Field::VersionNumber, u64::MAX));
+    let details = of.find(FIELD).filter(|details| !details.is_null());
+    let mut details = of.check.object(details, FIELD);
+    let self_test = details
+        .at(KEY_SELF_TEST, FIELD)
+        .map(|value| match value.raw() {
+            "\"ready\"" => SelfTest::Ready,
+            "\"active\"" => SelfTest::Active,
+            _ => SelfTest::Other,
+        });
+    let by = details
+        .at(KEY_UPDATED_BY, FIELD)
+        .and_then(|by| number(by).ok());
     ExecutionState {
-        status: ExecutionStatus::from_word(&status),
-        details,
-        version_number: version
-            .map(|version| check.number(Some(version), Field::VersionNumber, u64::MAX)),
+        status,
+        details: StatusDetails {
+            self_test,
+            updated_by: by.and_then(|by| u32::try_from(by).ok()).map(VersionWord),
+        },
+        version_number,
     }
-}
-
-/// `executionState`; the service leaves it out, or sends it empty, where it has nothing to tell.
-fn read_execution_state(check: &mut Check, value: Option<Value<'_>>) -> Option<ExecutionState> {
-    let value = value.filter(|value| !value.is_null())?;
-    check.type_of(value, b'{', Field::ExecutionState);
-    let state = read_state(check, value);
-    json::find(value, "status").map(|_| state)
 }
 
 /// A text as it may be shown: cut at [`TEXT_MAX_BYTES`], without control characters.

@@ -280,6 +280,23 @@ fn check_value(at: usize, value: &str) -> Result<(), DetailsError> {
     Ok(())
 }
 
+fn check_details(details: &[(String, String)]) -> Result<(), DetailsError> {
+    if details.len() > DETAILS_MAX_COUNT {
+        return Err(DetailsError::TooMany(details.len()));
+    }
+    for (at, (key, value)) in details.iter().enumerate() {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b":_-".contains(&byte);
+        if key.is_empty() || key.len() > DETAIL_KEY_MAX_BYTES || !key.bytes().all(legal) {
+            return Err(DetailsError::BadKey(at));
+        }
+        if details.iter().take(at).any(|(earlier, _)| earlier == key) {
+            return Err(DetailsError::DuplicateKey(at));
+        }
+        check_value(at, value)?;
+    }
+    Ok(())
+}
+
 /// Why a job was declined: 1 to 1024 printable bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
@@ -351,19 +368,7 @@ impl CustomResult {
     /// [`DetailsError`] if the service would refuse it.
     pub fn new(status: u8, details: Vec<(String, String)>) -> Result<Self, DetailsError> {
         let status = CustomStatus::from_code(status).ok_or(DetailsError::BadStatus(status))?;
-        if details.len() > DETAILS_MAX_COUNT {
-            return Err(DetailsError::TooMany(details.len()));
-        }
-        for (at, (key, value)) in details.iter().enumerate() {
-            let legal = |byte: u8| byte.is_ascii_alphanumeric() || b":_-".contains(&byte);
-            if key.is_empty() || key.len() > DETAIL_KEY_MAX_BYTES || !key.bytes().all(legal) {
-                return Err(DetailsError::BadKey(at));
-            }
-            if details[..at].iter().any(|(earlier, _)| earlier == key) {
-                return Err(DetailsError::DuplicateKey(at));
-            }
-            check_value(at, value)?;
-        }
+        check_details(&details)?;
         Ok(Self { status, details })
     }
 

@@ -29,27 +29,20 @@ impl ClientToken {
     /// Reads a token of this form back; none for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.strip_prefix('u')?;
-        let dash = text.bytes().position(|byte| byte == b'-')?;
-        let (number, seed) = (text.get(..dash)?, text.get(dash + 1..)?);
-        if seed.len() != 8 || number.is_empty() || number.len() > 1 && number.starts_with('0') {
-            return None;
-        }
         let mut token = Self { number: 0, seed: 0 };
-        for byte in number.bytes() {
-            let digit = char::from(byte).to_digit(10)?;
-            token.number = token
-                .number
-                .checked_mul(10)?
-                .checked_add(u64::from(digit))?;
-        }
-        for byte in seed.bytes() {
-            if byte.is_ascii_uppercase() {
-                return None;
+        let mut in_seed = false;
+        for byte in text.bytes() {
+            let digit = char::from(byte).to_digit(16).unwrap_or(0);
+            if byte == b'-' {
+                in_seed = true;
+            } else if in_seed {
+                token.seed = token.seed << 4 | digit;
+            } else {
+                token.number = token.number.wrapping_mul(10).wrapping_add(digit.into());
             }
-            token.seed = token.seed << 4 | char::from(byte).to_digit(16)?;
         }
-        Some(token)
+        // Whatever was not of this form does not come out as it went in.
+        (token.text() == text).then_some(token)
     }
 
     pub(crate) fn push(self, out: &mut String) {

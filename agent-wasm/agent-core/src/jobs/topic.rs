@@ -6,11 +6,10 @@
 
 use alloc::string::String;
 
+use super::name::NameKind;
 use super::{JobId, StreamId, ThingName};
 
 const ROOT: &str = "$aws/things/";
-const JOBS: &str = "/jobs/";
-const STREAMS: &str = "/streams/";
 
 /// The encoding of a file stream, last level of its topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +29,13 @@ impl Encoding {
             Self::Json => "json",
         }
     }
-
-    fn from_level(level: &str) -> Option<Self> {
-        match level {
-            "cbor" => Some(Self::Cbor),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
 }
 
-/// What an incoming topic of the own thing is. Names are slices of the topic and checked.
+/// What a topic of the own thing is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topic<'a> {
+pub enum Topic {
+    /// `jobs/$next/get`: asks for the next job.
+    NextGet,
     /// `jobs/$next/get/accepted`: a job, or none.
     NextAccepted,
     /// `jobs/$next/get/rejected`.
@@ -55,169 +48,184 @@ pub enum Topic<'a> {
     PendingAccepted,
     /// `jobs/get/rejected`.
     PendingRejected,
+    /// `jobs/start-next`: asks for the next job and begins it. Not used by the agent.
+    StartNext,
     /// `jobs/start-next/accepted`. Not used by the agent.
     StartNextAccepted,
     /// `jobs/start-next/rejected`.
     StartNextRejected,
+    /// `jobs/<job>/get`: asks for one job.
+    JobGet,
     /// `jobs/<job>/get/accepted`: one job as asked for.
-    JobAccepted(&'a str),
+    JobAccepted,
     /// `jobs/<job>/get/rejected`.
-    JobRejected(&'a str),
+    JobRejected,
+    /// `jobs/<job>/update`: a status.
+    Update,
     /// `jobs/<job>/update/accepted`: a status was taken.
-    UpdateAccepted(&'a str),
+    UpdateAccepted,
     /// `jobs/<job>/update/rejected`: a status was refused.
-    UpdateRejected(&'a str),
+    UpdateRejected,
+    /// `streams/<stream>/get/<encoding>`: asks for blocks.
+    StreamGet(Encoding),
     /// `streams/<stream>/data/<encoding>`: a block.
-    StreamData(&'a str, Encoding),
+    StreamData(Encoding),
     /// `streams/<stream>/rejected/<encoding>`: a request was refused.
-    StreamRejected(&'a str, Encoding),
+    StreamRejected(Encoding),
+    /// `streams/<stream>/describe/<encoding>`. Not used by the agent.
+    StreamDescribe(Encoding),
     /// `streams/<stream>/description/<encoding>`. Not used by the agent.
-    StreamDescription(&'a str, Encoding),
+    StreamDescription(Encoding),
 }
 
-/// Tells what a topic is; none if it is another thing's, or nothing that the service sends.
+use Encoding::{Cbor, Json};
+
+/// A topic, what stands before the name of its job or stream, and what behind it. One without a name has nothing behind.
+type Row = (Topic, &'static str, &'static str);
+
+const JOBS: &str = "/jobs/";
+const STREAMS: &str = "/streams/";
+
+/// All topics: first those that the service sends, of them the most frequent ones first.
+static TOPICS: [Row; 26] = [
+    (Topic::StreamData(Cbor), STREAMS, "/data/cbor"),
+    (Topic::StreamData(Json), STREAMS, "/data/json"),
+    (Topic::UpdateAccepted, JOBS, "/update/accepted"),
+    (Topic::UpdateRejected, JOBS, "/update/rejected"),
+    (Topic::JobAccepted, JOBS, "/get/accepted"),
+    (Topic::JobRejected, JOBS, "/get/rejected"),
+    (Topic::StreamRejected(Cbor), STREAMS, "/rejected/cbor"),
+    (Topic::StreamRejected(Json), STREAMS, "/rejected/json"),
+    (Topic::StreamDescription(Cbor), STREAMS, "/description/cbor"),
+    (Topic::StreamDescription(Json), STREAMS, "/description/json"),
+    (Topic::NextAccepted, "/jobs/$next/get/accepted", ""),
+    (Topic::NextRejected, "/jobs/$next/get/rejected", ""),
+    (Topic::NotifyNext, "/jobs/notify-next", ""),
+    (Topic::Notify, "/jobs/notify", ""),
+    (Topic::PendingAccepted, "/jobs/get/accepted", ""),
+    (Topic::PendingRejected, "/jobs/get/rejected", ""),
+    (Topic::StartNextAccepted, "/jobs/start-next/accepted", ""),
+    (Topic::StartNextRejected, "/jobs/start-next/rejected", ""),
+    // From here on what is sent to the service.
+    (Topic::StreamGet(Cbor), STREAMS, "/get/cbor"),
+    (Topic::StreamGet(Json), STREAMS, "/get/json"),
+    (Topic::StreamDescribe(Cbor), STREAMS, "/describe/cbor"),
+    (Topic::StreamDescribe(Json), STREAMS, "/describe/json"),
+    (Topic::Update, JOBS, "/update"),
+    (Topic::JobGet, JOBS, "/get"),
+    (Topic::NextGet, "/jobs/$next/get", ""),
+    (Topic::StartNext, "/jobs/start-next", ""),
+];
+const RECEIVED_COUNT: usize = 18;
+
+/// Tells what a topic that the service sends is, with the name of its job or stream, which is a legal one; none if it is
+/// another thing's, or nothing that the service sends.
 #[must_use]
-pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<Topic<'a>> {
+pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str)> {
     let rest = topic.strip_prefix(ROOT)?.strip_prefix(thing.as_str())?;
-    if let Some(rest) = rest.strip_prefix(JOBS) {
-        classify_job(rest)
-    } else {
-        classify_stream(rest.strip_prefix(STREAMS)?)
+    for (topic, before, behind) in TOPICS.iter().take(RECEIVED_COUNT) {
+        let name = rest
+            .strip_prefix(*before)
+            .and_then(|rest| rest.strip_suffix(*behind));
+        let kind = if *before == STREAMS {
+            NameKind::Stream
+        } else {
+            NameKind::Job
+        };
+        let legal = |name: &&str| match *behind {
+            "" => name.is_empty(),
+            _ => kind.check(name).is_ok(),
+        };
+        if let Some(name) = name.filter(legal) {
+            return Some((*topic, name));
+        }
     }
+    None
 }
 
-fn classify_job(rest: &str) -> Option<Topic<'_>> {
-    match rest {
-        "notify-next" => return Some(Topic::NotifyNext),
-        "notify" => return Some(Topic::Notify),
-        "get/accepted" => return Some(Topic::PendingAccepted),
-        "get/rejected" => return Some(Topic::PendingRejected),
-        "start-next/accepted" => return Some(Topic::StartNextAccepted),
-        "start-next/rejected" => return Some(Topic::StartNextRejected),
-        "$next/get/accepted" => return Some(Topic::NextAccepted),
-        "$next/get/rejected" => return Some(Topic::NextRejected),
-        _ => {}
+#[inline(never)]
+fn make(thing: &ThingName, topic: Topic, name: &str) -> String {
+    let mut out = String::from(ROOT);
+    for (of, before, behind) in &TOPICS {
+        if *of == topic {
+            for part in [thing.as_str(), before, name, behind] {
+                out.push_str(part);
+            }
+        }
     }
-    let (job, verb) = split(rest)?;
-    let topic = match verb {
-        "get/accepted" => Topic::JobAccepted(job),
-        "get/rejected" => Topic::JobRejected(job),
-        "update/accepted" => Topic::UpdateAccepted(job),
-        "update/rejected" => Topic::UpdateRejected(job),
-        _ => return None,
-    };
-    JobId::new(job).ok()?;
-    Some(topic)
-}
-
-fn classify_stream(rest: &str) -> Option<Topic<'_>> {
-    let (stream, verb) = split(rest)?;
-    let (verb, level) = split(verb)?;
-    let encoding = Encoding::from_level(level)?;
-    let topic = match verb {
-        "data" => Topic::StreamData(stream, encoding),
-        "rejected" => Topic::StreamRejected(stream, encoding),
-        "description" => Topic::StreamDescription(stream, encoding),
-        _ => return None,
-    };
-    StreamId::new(stream).ok()?;
-    Some(topic)
-}
-
-/// What stands before and after the first slash. (`split_once` brings a search machine along.)
-fn split(text: &str) -> Option<(&str, &str)> {
-    let at = text.bytes().position(|byte| byte == b'/')?;
-    Some((text.get(..at)?, text.get(at + 1..)?))
-}
-
-fn join(parts: &[&str]) -> String {
-    let bytes = parts.iter().map(|part| part.len()).sum();
-    let mut topic = String::with_capacity(bytes);
-    for part in parts {
-        topic.push_str(part);
-    }
-    topic
-}
-
-fn job_topic(thing: &ThingName, verb: &str) -> String {
-    join(&[ROOT, thing.as_str(), JOBS, verb])
-}
-
-fn stream_topic(thing: &ThingName, stream: &StreamId, verb: &str, encoding: Encoding) -> String {
-    let level = encoding.level();
-    join(&[ROOT, thing.as_str(), STREAMS, stream.as_str(), verb, level])
+    out
 }
 
 /// Where the next job is asked for; its answers come on `/accepted` and `/rejected` below it.
 #[must_use]
 pub fn next_get(thing: &ThingName) -> String {
-    job_topic(thing, "$next/get")
+    make(thing, Topic::NextGet, "")
 }
 
 /// Where the service says that the next job is another one.
 #[must_use]
 pub fn notify_next(thing: &ThingName) -> String {
-    job_topic(thing, "notify-next")
+    make(thing, Topic::NotifyNext, "")
 }
 
 /// Where the next job is asked for and begun in one step. Not used by the agent.
 #[must_use]
 pub fn start_next(thing: &ThingName) -> String {
-    job_topic(thing, "start-next")
+    make(thing, Topic::StartNext, "")
 }
 
 /// Where one job is asked for; its answers come on `/accepted` and `/rejected` below it.
 #[must_use]
 pub fn describe_job(thing: &ThingName, job: &JobId) -> String {
-    join(&[ROOT, thing.as_str(), JOBS, job.as_str(), "/get"])
+    make(thing, Topic::JobGet, job.as_str())
 }
 
 /// Where the status of a job is sent.
 #[must_use]
 pub fn update(thing: &ThingName, job: &JobId) -> String {
-    join(&[ROOT, thing.as_str(), JOBS, job.as_str(), "/update"])
+    make(thing, Topic::Update, job.as_str())
 }
 
 /// Filter for the statuses that were taken, of all jobs.
 #[must_use]
 pub fn update_accepted(thing: &ThingName) -> String {
-    job_topic(thing, "+/update/accepted")
+    make(thing, Topic::UpdateAccepted, "+")
 }
 
 /// Filter for the statuses that were refused, of all jobs.
 #[must_use]
 pub fn update_rejected(thing: &ThingName) -> String {
-    job_topic(thing, "+/update/rejected")
+    make(thing, Topic::UpdateRejected, "+")
 }
 
 /// Where blocks come in.
 #[must_use]
 pub fn stream_data(thing: &ThingName, stream: &StreamId, encoding: Encoding) -> String {
-    stream_topic(thing, stream, "/data/", encoding)
+    make(thing, Topic::StreamData(encoding), stream.as_str())
 }
 
 /// Where blocks are asked for.
 #[must_use]
 pub fn stream_get(thing: &ThingName, stream: &StreamId, encoding: Encoding) -> String {
-    stream_topic(thing, stream, "/get/", encoding)
+    make(thing, Topic::StreamGet(encoding), stream.as_str())
 }
 
 /// Where refused requests come in.
 #[must_use]
 pub fn stream_rejected(thing: &ThingName, stream: &StreamId, encoding: Encoding) -> String {
-    stream_topic(thing, stream, "/rejected/", encoding)
+    make(thing, Topic::StreamRejected(encoding), stream.as_str())
 }
 
 /// Where a description is asked for. Not used by the agent.
 #[must_use]
 pub fn stream_describe(thing: &ThingName, stream: &StreamId, encoding: Encoding) -> String {
-    stream_topic(thing, stream, "/describe/", encoding)
+    make(thing, Topic::StreamDescribe(encoding), stream.as_str())
 }
 
 /// Where a description comes in. Not used by the agent.
 #[must_use]
 pub fn stream_description(thing: &ThingName, stream: &StreamId, encoding: Encoding) -> String {
-    stream_topic(thing, stream, "/description/", encoding)
+    make(thing, Topic::StreamDescription(encoding), stream.as_str())
 }
 
 #[cfg(test)]

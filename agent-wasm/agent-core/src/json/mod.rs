@@ -5,7 +5,6 @@
 //! and limits other than depth are the caller's business.
 
 use alloc::string::String;
-use core::str::Chars;
 
 /// Most levels of arrays and objects in each other. A job document uses six; the rest is for strangers' members.
 pub(crate) const DEPTH_MAX: u32 = 32;
@@ -25,29 +24,25 @@ pub(crate) struct Value<'a>(&'a str);
 
 /// Checks a whole text and returns its one value.
 pub(crate) fn parse(text: &str) -> Result<Value<'_>, JsonError> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        too_deep: false,
-    };
+    let mut reader = Reader::new(text);
     reader.white();
-    let start = reader.at;
-    let good = reader.value(0);
-    let value = Value(reader.text.get(start..reader.at).unwrap_or(""));
-    if good {
+    let value = reader.take_value();
+    if value.is_some() {
         reader.white();
     }
-    if good && reader.at == text.len() {
-        Ok(value)
-    } else {
-        Err(JsonError {
+    match value {
+        Some(value) if reader.at == text.len() => Ok(value),
+        _ => Err(JsonError {
             at: reader.at,
             too_deep: reader.too_deep,
-        })
+        }),
     }
 }
 
 impl<'a> Value<'a> {
+    /// What stands for an array that is not there.
+    pub(crate) const NOTHING: Self = Self("[]");
+
     /// The value as it stands in the text.
     pub(crate) const fn raw(self) -> &'a str {
         self.0
@@ -55,7 +50,7 @@ impl<'a> Value<'a> {
 
     /// Its first byte says what it is: `{`, `[`, `"`, a digit or `-`, or the first of `null`, `true` and `false`.
     pub(crate) fn first(self) -> u8 {
-        self.0.as_bytes().first().copied().unwrap_or(b'n')
+        Reader::new(self.0).peek()
     }
 
     pub(crate) fn is_null(self) -> bool {
@@ -64,77 +59,33 @@ impl<'a> Value<'a> {
 
     /// The members of an object or the elements of an array, in their order; nothing of anything else.
     pub(crate) fn walk(self) -> Walk<'a> {
-        let object = self.first() == b'{';
-        let at = if object || self.first() == b'[' {
-            1
-        } else {
-            self.0.len()
-        };
-        Walk {
-            reader: Reader {
-                text: self.0,
-                at,
-                too_deep: false,
-            },
-            object,
+        let mut reader = Reader::new(self.0);
+        let object = reader.take(b'{');
+        if !object && !reader.take(b'[') {
+            reader.at = self.0.len();
         }
+        Walk { reader, object }
     }
 
     /// The text of a string with its escapes undone; none if it is something else.
     pub(crate) fn text(self) -> Option<String> {
-        let raw = self.0.strip_prefix('"')?;
-        let mut out = String::with_capacity(raw.len());
-        let mut characters = raw.chars();
-        while let Some(character) = characters.next() {
-            match character {
-                '"' => break,
-                '\\' => out.push(unescape(&mut characters)),
-                other => out.push(other),
+        let mut reader = Reader::new(self.0);
+        if !reader.take(b'"') {
+            return None;
+        }
+        let mut out = String::new();
+        loop {
+            let start = reader.at;
+            while !matches!(reader.peek(), b'"' | b'\\' | 0) {
+                reader.at += 1;
             }
+            out.push_str(reader.since(start));
+            if reader.peek() != b'\\' {
+                return Some(out);
+            }
+            out.push(reader.escape()?);
         }
-        Some(out)
     }
-
-    /// Whether it is this text, however it is escaped.
-    fn is_text(self, text: &str) -> bool {
-        let plain = self.0.get(1..self.0.len().wrapping_sub(1)) == Some(text);
-        plain || (self.0.contains('\\') && self.text().as_deref() == Some(text))
-    }
-}
-
-/// The character of a checked escape, after its backslash.
-fn unescape(rest: &mut Chars<'_>) -> char {
-    const ESCAPES: [(char, char); 5] = [
-        ('b', '\u{8}'),
-        ('f', '\u{c}'),
-        ('n', '\n'),
-        ('r', '\r'),
-        ('t', '\t'),
-    ];
-    let escaped = rest.next().unwrap_or(char::REPLACEMENT_CHARACTER);
-    if escaped == 'u' {
-        let mut code = hex4(rest);
-        if code & 0xfc00 == 0xd800 {
-            // The low half follows, after its own backslash and `u`.
-            rest.next();
-            rest.next();
-            code = 0x1_0000 + ((code & 0x3ff) << 10 | hex4(rest) & 0x3ff);
-        }
-        return char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    }
-    ESCAPES
-        .iter()
-        .find(|(of, _)| *of == escaped)
-        .map_or(escaped, |(_, character)| *character)
-}
-
-fn hex4(digits: &mut Chars<'_>) -> u32 {
-    let mut value = 0;
-    for _ in 0..4 {
-        let digit = digits.next().and_then(|digit| digit.to_digit(16));
-        value = value << 4 | digit.unwrap_or(0);
-    }
-    value
 }
 
 /// Walks an object or an array. Its text was checked, so an error cannot come; it ends the walk if it does.
@@ -144,30 +95,19 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Iterator for Walk<'a> {
-    /// Key and value; the key of an element is nothing.
+    /// Key and value; the key of an element is the element.
     type Item = (Value<'a>, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let reader = &mut self.reader;
         reader.pass(b',');
-        let mut key = Value("");
-        if self.object {
-            key = reader.take_value()?;
-            reader.pass(b':');
+        let key = reader.take_value()?;
+        if !self.object {
+            return Some((key, key));
         }
+        reader.pass(b':');
         Some((key, reader.take_value()?))
     }
-}
-
-/// A member of an object, by its key: none, or the value and whether the key stands there again.
-pub(crate) fn find<'a>(object: Value<'a>, name: &str) -> Option<(Value<'a>, bool)> {
-    let mut found = None;
-    for (key, value) in object.walk() {
-        if key.is_text(name) {
-            found = Some((value, found.is_some()));
-        }
-    }
-    found
 }
 
 struct Reader<'a> {
@@ -177,6 +117,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    const fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            too_deep: false,
+        }
+    }
+
     fn peek(&self) -> u8 {
         // 0 stands nowhere in JSON, so it can mean the end.
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
@@ -189,24 +137,29 @@ impl<'a> Reader<'a> {
         there
     }
 
+    /// What was read from there on.
+    fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or("")
+    }
+
     fn white(&mut self) {
         while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
             self.at += 1;
         }
     }
 
-    /// In a checked text: white space, and this byte if it is there.
-    fn pass(&mut self, byte: u8) {
+    /// White space, and this byte if it is there.
+    fn pass(&mut self, byte: u8) -> bool {
         self.white();
-        self.take(byte);
+        let there = self.take(byte);
         self.white();
+        there
     }
 
-    /// In a checked text: the value that begins here.
+    /// The value that begins here.
     fn take_value(&mut self) -> Option<Value<'a>> {
         let start = self.at;
-        self.value(0)
-            .then(|| Value(self.text.get(start..self.at).unwrap_or("")))
+        self.value(0).then(|| Value(self.since(start)))
     }
 
     fn value(&mut self, depth: u32) -> bool {
@@ -236,27 +189,17 @@ impl<'a> Reader<'a> {
             return true;
         }
         loop {
-            if open == b'{' {
-                if !self.string() {
-                    return false;
-                }
-                self.white();
-                if !self.take(b':') {
-                    return false;
-                }
-                self.white();
-            }
-            if !self.value(depth + 1) {
+            let key = open == b'[' || self.string() && self.pass(b':');
+            if !key || !self.value(depth + 1) {
                 return false;
             }
             self.white();
             if self.take(close) {
                 return true;
             }
-            if !self.take(b',') {
+            if !self.pass(b',') {
                 return false;
             }
-            self.white();
         }
     }
 
@@ -268,7 +211,7 @@ impl<'a> Reader<'a> {
             match self.peek() {
                 b'"' => break,
                 b'\\' => {
-                    if !self.escape() {
+                    if self.escape().is_none() {
                         return false;
                     }
                 }
@@ -280,23 +223,42 @@ impl<'a> Reader<'a> {
         true
     }
 
-    fn escape(&mut self) -> bool {
-        let escaped = self.text.as_bytes().get(self.at + 1).copied().unwrap_or(0);
-        if b"\"\\/bfnrt".contains(&escaped) {
-            self.at += 2;
-            return true;
+    /// The character of an escape; none if it is none.
+    fn escape(&mut self) -> Option<char> {
+        let mut unit = self.unit()?;
+        if unit & 0xfc00 == 0xd800 {
+            // A high half needs its low one.
+            let low = self.unit()?;
+            if low & 0xfc00 != 0xdc00 {
+                return None;
+            }
+            unit = 0x1_0000 + ((unit & 0x3ff) << 10 | low & 0x3ff);
         }
-        // A high half needs its low one, which stands alone nowhere.
-        match self.unit() {
-            Some(0xd800..=0xdbff) => matches!(self.unit(), Some(0xdc00..=0xdfff)),
-            Some(0xdc00..=0xdfff) | None => false,
-            Some(_) => true,
-        }
+        // A low half that stands alone is no character.
+        char::from_u32(unit)
     }
 
-    /// `\uXXXX`.
+    /// A backslash and what follows it: one unit of UTF-16.
     fn unit(&mut self) -> Option<u32> {
-        if !self.take(b'\\') || !self.take(b'u') {
+        const ESCAPES: [(u8, u8); 8] = [
+            (b'"', b'"'),
+            (b'\\', b'\\'),
+            (b'/', b'/'),
+            (b'b', 8),
+            (b'f', 12),
+            (b'n', b'\n'),
+            (b'r', b'\r'),
+            (b't', b'\t'),
+        ];
+        if !self.take(b'\\') {
+            return None;
+        }
+        for (escape, byte) in ESCAPES {
+            if self.take(escape) {
+                return Some(byte.into());
+            }
+        }
+        if !self.take(b'u') {
             return None;
         }
         let mut unit = 0;

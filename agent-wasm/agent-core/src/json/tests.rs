@@ -159,19 +159,6 @@ fn members_and_elements_are_walked_in_their_order() {
 }
 
 #[test]
-fn a_member_is_found_by_its_key_however_it_is_escaped_and_twice_is_noticed() {
-    let found = |text| find(parse(text).unwrap(), "abc").map(|(value, twice)| (value.raw(), twice));
-    assert_eq!(found(r#"{"a":1,"abc": 2 ,"abcd":3}"#), Some(("2", false)));
-    assert_eq!(
-        found(r#"{"\u0061bc":[1,{"abc":0}]}"#),
-        Some((r#"[1,{"abc":0}]"#, false))
-    );
-    assert_eq!(found(r#"{"abc":1,"a\u0062c":2}"#), Some(("2", true)));
-    assert_eq!(found(r#"{"ab":1}"#), None);
-    assert_eq!(found(r#"["abc",1]"#), None);
-}
-
-#[test]
 fn escapes_are_undone() {
     let rows = [
         (r#""plain é""#, "plain é"),

@@ -123,6 +123,34 @@ impl Bitmap {
         true
     }
 
+    /// Puts blocks into the set; the first that was there before, or that is less than the one before it.
+    pub(super) fn insert_all(&mut self, blocks: &[u32]) -> Option<u32> {
+        let mut wrong = None;
+        let mut least = 0;
+        for index in blocks {
+            if !self.insert(BlockIndex(*index)) || *index < least {
+                wrong = wrong.or(Some(*index));
+            }
+            least = *index;
+        }
+        wrong
+    }
+
+    /// The bytes of the other blocks.
+    pub(super) fn into_missing(self) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        for byte in &mut bytes {
+            *byte = !*byte;
+        }
+        let used = self.blocks % 8;
+        if used != 0
+            && let Some(last) = bytes.last_mut()
+        {
+            *last &= (1 << used) - 1;
+        }
+        bytes
+    }
+
     /// Takes a block out of the set; whether it was there.
     pub fn remove(&mut self, index: BlockIndex) -> bool {
         if !self.contains(index) {

@@ -9,7 +9,6 @@ use core::fmt;
 
 use crate::cbor::{self, CborError, Major, Reader};
 use crate::code::StreamErr;
-use crate::document::{ParseError, parse_message};
 use crate::jobs::{Encoding, shown};
 use crate::json;
 
@@ -52,8 +51,8 @@ pub struct Rejection {
     pub code_text: String,
     /// For people, at most 256 bytes.
     pub message: String,
-    /// The request's token, at most 256 bytes.
-    pub token: Option<String>,
+    /// The request's token, at most 256 bytes; empty if there is none.
+    pub token: String,
 }
 
 impl Rejection {
@@ -79,6 +78,62 @@ impl Rejection {
     }
 }
 
+/// A member that is looked for in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Member {
+    /// `f` of a block.
+    FileId,
+    /// `i` of a block.
+    Index,
+    /// `l` of a block.
+    Size,
+    /// `p` of a block.
+    Payload,
+    /// `o` of a refusal.
+    Code,
+    /// `m` of a refusal.
+    Message,
+    /// `c` of a refusal.
+    Token,
+    /// `code` of a refusal.
+    LongCode,
+    /// `message` of a refusal.
+    LongMessage,
+    /// `clientToken` of a refusal.
+    LongToken,
+}
+
+impl Member {
+    const OF_BLOCK: [Self; 4] = [Self::FileId, Self::Index, Self::Size, Self::Payload];
+    /// By short and by long names. Both may be there.
+    const OF_REFUSAL: [Self; 6] = [
+        Self::Code,
+        Self::Message,
+        Self::Token,
+        Self::LongCode,
+        Self::LongMessage,
+        Self::LongToken,
+    ];
+
+    /// Its key.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        const KEYS: [&str; 10] = [
+            "f",
+            "i",
+            "l",
+            "p",
+            "o",
+            "m",
+            "c",
+            "code",
+            "message",
+            "clientToken",
+        ];
+        KEYS[self as usize]
+    }
+}
+
 /// Why a message is not what its topic says. The peer is at fault; the message is dropped, the job goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
@@ -89,11 +144,17 @@ pub enum DecodeError {
     /// Not a map.
     NotAMap,
     /// A member of the wrong type, or negative.
-    WrongType(&'static str),
+    WrongType(Member),
     /// A member stands twice.
-    Duplicate(&'static str),
+    Duplicate(Member),
     /// A member is missing.
-    Missing(&'static str),
+    Missing(Member),
+}
+
+impl From<CborError> for DecodeError {
+    fn from(_: CborError) -> Self {
+        Self::Malformed
+    }
 }
 
 impl fmt::Display for DecodeError {
@@ -102,9 +163,9 @@ impl fmt::Display for DecodeError {
             Self::Malformed => ("the message", "cannot be decoded"),
             Self::TrailingBytes => ("the message", "is followed by something"),
             Self::NotAMap => ("the message", "is not a map"),
-            Self::WrongType(key) => (*key, "has the wrong type"),
-            Self::Duplicate(key) => (*key, "stands twice"),
-            Self::Missing(key) => (*key, "is missing"),
+            Self::WrongType(member) => (member.key(), "has the wrong type"),
+            Self::Duplicate(member) => (member.key(), "stands twice"),
+            Self::Missing(member) => (member.key(), "is missing"),
         };
         write!(f, "{key} {what}")
     }
@@ -140,144 +201,188 @@ fn push_number(out: &mut Vec<u8>, key: &str, value: u32) {
 /// # Errors
 /// [`DecodeError`]; drop the message.
 pub fn decode_data(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
-    const NUMBERS: [&str; 3] = ["f", "i", "l"];
-    let mut numbers = [None; NUMBERS.len()];
-    let mut payload = None;
-    let mut map = Map::open(message)?;
-    while let Some(key) = map.next_key()? {
-        if let Some(at) = NUMBERS.iter().position(|name| *name == key) {
-            let name = NUMBERS[at];
-            let number = map.reader.unsigned().map_err(|error| wrong(error, name))?;
-            put(&mut numbers[at], number, name)?;
-        } else if key == "p" {
-            put(
-                &mut payload,
-                map.reader.bytes().map_err(|error| wrong(error, "p"))?,
-                "p",
-            )?;
-        } else {
-            map.reader.skip().map_err(malformed)?;
-        }
-    }
-    map.close()?;
-    let [file_id, index, size] = numbers;
-    Ok(DataMessage {
-        file_id: file_id.ok_or(DecodeError::Missing("f"))?,
-        index: index.ok_or(DecodeError::Missing("i"))?,
-        size: size.ok_or(DecodeError::Missing("l"))?,
-        payload: payload.ok_or(DecodeError::Missing("p"))?,
-    })
+    let mut data = DataMessage {
+        file_id: 0,
+        index: 0,
+        size: 0,
+        payload: Cow::Borrowed(&[]),
+    };
+    read_data(message, &mut data)?;
+    Ok(data)
 }
 
-/// Reads a refusal, with short or long member names.
+// Apart from its caller, like the two below: each way out of that would drop what has been read.
+fn read_data<'m>(message: &'m [u8], data: &mut DataMessage<'m>) -> Result<(), DecodeError> {
+    let mut map = Map::open(message, &Member::OF_BLOCK)?;
+    while let Some(member) = map.next_member()? {
+        if member == Member::Payload {
+            map.expect(member, Major::Bytes)?;
+            data.payload = map.reader.bytes()?;
+            continue;
+        }
+        map.expect(member, Major::Unsigned)?;
+        let number = map.reader.unsigned()?;
+        if member == Member::FileId {
+            data.file_id = number;
+        } else if member == Member::Index {
+            data.index = number;
+        } else {
+            data.size = number;
+        }
+    }
+    for member in Member::OF_BLOCK {
+        if !map.seen.has(member) {
+            return Err(DecodeError::Missing(member));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a refusal, with short or long member names; the short ones count.
 ///
 /// # Errors
 /// [`DecodeError`]; drop the message.
 pub fn decode_rejected(encoding: Encoding, message: &[u8]) -> Result<Rejection, DecodeError> {
-    let mut members = [const { None }; REFUSAL.len()];
-    match encoding {
-        Encoding::Cbor => read_refusal_cbor(message, &mut members)?,
-        Encoding::Json => read_refusal_json(message, &mut members)?,
+    let mut rejection = Rejection {
+        code: StreamErr::Unknown,
+        code_text: String::new(),
+        message: String::new(),
+        token: String::new(),
+    };
+    let seen = match encoding {
+        Encoding::Cbor => read_map(message, &mut rejection)?,
+        Encoding::Json => read_object(message, &mut rejection)?,
+    };
+    if !seen.has(Member::Code) && !seen.has(Member::LongCode) {
+        return Err(DecodeError::Missing(Member::Code));
     }
-    let [code, text, token, long_code, long_text, long_token] = members;
-    let code_text = code.or(long_code).ok_or(DecodeError::Missing("o"))?;
-    let known = StreamErr::ALL.iter().find(|code| code.name() == code_text);
-    Ok(Rejection {
-        code: known.copied().unwrap_or(StreamErr::Unknown),
-        code_text,
-        message: text.or(long_text).unwrap_or_default(),
-        token: token.or(long_token),
-    })
-}
-
-/// The members of a refusal, by their short and by their long names. Both may be there.
-const REFUSAL: [&str; 6] = ["o", "m", "c", "code", "message", "clientToken"];
-
-fn read_refusal_cbor(message: &[u8], out: &mut [Option<String>; 6]) -> Result<(), DecodeError> {
-    let mut map = Map::open(message)?;
-    while let Some(key) = map.next_key()? {
-        if let Some(at) = REFUSAL.iter().position(|name| *name == key) {
-            let name = REFUSAL[at];
-            let text = map.reader.text().map_err(|error| wrong(error, name))?;
-            put(&mut out[at], shown(&text), name)?;
-        } else {
-            map.reader.skip().map_err(malformed)?;
+    for code in StreamErr::ALL {
+        if code.name() == rejection.code_text {
+            rejection.code = *code;
         }
     }
-    map.close()
+    Ok(rejection)
 }
 
-fn read_refusal_json(message: &[u8], out: &mut [Option<String>; 6]) -> Result<(), DecodeError> {
-    let value = parse_message(message).map_err(|_: ParseError| DecodeError::Malformed)?;
-    if value.first() != b'{' {
+fn read_map(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeError> {
+    let mut map = Map::open(message, &Member::OF_REFUSAL)?;
+    while let Some(member) = map.next_member()? {
+        map.expect(member, Major::Text)?;
+        rejection.keep(member, &map.reader.text()?);
+    }
+    Ok(map.seen)
+}
+
+fn read_object(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeError> {
+    let text = core::str::from_utf8(message).map_err(|_| CborError)?;
+    let object = json::parse(text).map_err(|_| CborError)?;
+    if object.first() != b'{' {
         return Err(DecodeError::NotAMap);
     }
-    for (at, name) in REFUSAL.into_iter().enumerate() {
-        let Some((value, twice)) = json::find(value, name) else {
-            continue;
-        };
-        let text = value.text().ok_or(DecodeError::WrongType(name))?;
-        out[at] = Some(shown(&text));
-        if twice {
-            return Err(DecodeError::Duplicate(name));
+    let mut seen = Seen::new(&Member::OF_REFUSAL);
+    for (key, value) in object.walk() {
+        if let Some(member) = seen.see(&key.text().unwrap_or_default())? {
+            let text = value.text().ok_or(DecodeError::WrongType(member))?;
+            rejection.keep(member, &text);
         }
     }
-    Ok(())
+    Ok(seen)
 }
 
-const fn malformed(_: CborError) -> DecodeError {
-    DecodeError::Malformed
-}
-
-const fn wrong(error: CborError, key: &'static str) -> DecodeError {
-    match error {
-        CborError::WrongType => DecodeError::WrongType(key),
-        CborError::Malformed => DecodeError::Malformed,
+impl Rejection {
+    /// Keeps a text; that of a long name only if there is no other.
+    #[inline(never)]
+    fn keep(&mut self, member: Member, text: &str) {
+        let place = if matches!(member, Member::Code | Member::LongCode) {
+            &mut self.code_text
+        } else if matches!(member, Member::Message | Member::LongMessage) {
+            &mut self.message
+        } else {
+            &mut self.token
+        };
+        if member < Member::LongCode || place.is_empty() {
+            *place = shown(text);
+        }
     }
 }
 
-fn put<T>(slot: &mut Option<T>, value: T, key: &'static str) -> Result<(), DecodeError> {
-    if slot.is_some() {
-        return Err(DecodeError::Duplicate(key));
+/// The members of a message that are looked for, and which were seen.
+struct Seen {
+    members: &'static [Member],
+    /// A bit for each.
+    bits: u32,
+}
+
+impl Seen {
+    const fn new(members: &'static [Member]) -> Self {
+        Self { members, bits: 0 }
     }
-    *slot = Some(value);
-    Ok(())
+
+    const fn has(&self, member: Member) -> bool {
+        self.bits >> member as u32 & 1 != 0
+    }
+
+    /// Notes a key; the member if it is looked for.
+    fn see(&mut self, key: &str) -> Result<Option<Member>, DecodeError> {
+        for member in self.members.iter().copied() {
+            if member.key() == key {
+                if self.has(member) {
+                    return Err(DecodeError::Duplicate(member));
+                }
+                self.bits |= 1 << member as u32;
+                return Ok(Some(member));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The one map that a message is.
 struct Map<'b> {
     reader: Reader<'b>,
     left: cbor::Left,
+    seen: Seen,
 }
 
 impl<'b> Map<'b> {
-    fn open(message: &'b [u8]) -> Result<Self, DecodeError> {
+    fn open(message: &'b [u8], members: &'static [Member]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(message);
-        match reader.enter(Major::Map) {
-            Ok(left) => Ok(Self { reader, left }),
-            Err(CborError::WrongType) => Err(DecodeError::NotAMap),
-            Err(CborError::Malformed) => Err(DecodeError::Malformed),
+        if reader.peek().is_some_and(|major| major != Major::Map) {
+            return Err(DecodeError::NotAMap);
         }
+        Ok(Self {
+            left: reader.enter(Major::Map)?,
+            reader,
+            seen: Seen::new(members),
+        })
     }
 
-    /// The key of the next member; its value comes next in the reader. A member whose key is no text is nobody's that
-    /// we know.
-    fn next_key(&mut self) -> Result<Option<Cow<'b, str>>, DecodeError> {
+    /// The next member that is looked for; its value comes next in the reader. Others are skipped; one whose key is no
+    /// text is nobody's that we know.
+    fn next_member(&mut self) -> Result<Option<Member>, DecodeError> {
         while self.reader.more(&mut self.left) {
             if self.reader.peek() == Some(Major::Text) {
-                return self.reader.text().map(Some).map_err(malformed);
+                let key = self.reader.text()?;
+                let member = self.seen.see(&key)?;
+                if member.is_some() {
+                    return Ok(member);
+                }
+            } else {
+                self.reader.skip()?;
             }
-            self.reader.skip().map_err(malformed)?;
-            self.reader.skip().map_err(malformed)?;
+            self.reader.skip()?;
         }
-        Ok(None)
-    }
-
-    fn close(self) -> Result<(), DecodeError> {
         if self.reader.is_empty() {
-            Ok(())
+            Ok(None)
         } else {
             Err(DecodeError::TrailingBytes)
+        }
+    }
+
+    fn expect(&self, member: Member, major: Major) -> Result<(), DecodeError> {
+        match self.reader.peek() {
+            Some(found) if found != major => Err(DecodeError::WrongType(member)),
+            Some(_) | None => Ok(()),
         }
     }
 }

@@ -19,7 +19,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::pace::Pace;
+use super::pace::{NEVER, Pace};
 use super::{Bitmap, BlockGrid, BlockIndex, DecodeError, GetRequest, decode_data, encode_get};
 
 mod config;
@@ -181,14 +181,19 @@ pub struct Downloader {
 }
 
 impl Downloader {
-    /// Begins with nothing held.
+    /// Begins with nothing held, or goes on with what the storage holds, as `pal.reopen` or a journal says.
     ///
     /// # Errors
-    /// [`ConfigError`].
-    pub fn new(config: DownloadConfig) -> Result<Self, ConfigError> {
+    /// [`StateError`] if the configuration cannot be followed, or the map is of another file.
+    pub fn new(config: DownloadConfig, held: Option<&[u8]>) -> Result<Self, StateError> {
         config.check()?;
+        let blocks = config.grid.count();
+        let held = match held {
+            None => Bitmap::new(blocks),
+            Some(held) => Bitmap::from_bytes(blocks, held)?,
+        };
         Ok(Self {
-            held: Bitmap::new(config.grid.count()),
+            held,
             writing: Vec::new(),
             requests: Vec::new(),
             pace: Pace::new(config.request_timeout_ms),
@@ -198,16 +203,6 @@ impl Downloader {
             last_drop: None,
             config,
         })
-    }
-
-    /// Goes on with what the storage holds, as `pal.reopen` or a journal says.
-    ///
-    /// # Errors
-    /// [`StateError`] if the map is of another file.
-    pub fn reopen(config: DownloadConfig, held: &[u8]) -> Result<Self, StateError> {
-        let mut downloader = Self::new(config)?;
-        downloader.held = Bitmap::from_bytes(config.grid.count(), held)?;
-        Ok(downloader)
     }
 
     /// What to do now. Call it after every event and at the deadline until it says [`Step::Wait`].
@@ -221,7 +216,7 @@ impl Downloader {
         if self.paused {
             return Step::Wait;
         }
-        if !self.requests.is_empty() && self.pace.is_silent(now_ms) {
+        if !self.requests.is_empty() && self.pace.silence() <= now_ms {
             // Whatever has not come is missing again.
             self.requests.clear();
             self.pace.on_silence();
@@ -245,15 +240,11 @@ impl Downloader {
         if self.paused || self.gave_up || self.held.is_full() {
             return None;
         }
-        let silence = if self.requests.is_empty() {
-            None
-        } else {
-            self.pace.silence()
-        };
-        match (silence, self.pace.hold()) {
-            (Some(silence), Some(hold)) => Some(silence.min(hold)),
-            (silence, hold) => silence.or(hold),
+        let mut next = self.pace.hold();
+        if !self.requests.is_empty() {
+            next = next.min(self.pace.silence());
         }
+        (next != NEVER).then_some(next)
     }
 
     /// A message came on the stream's data topic.
@@ -272,7 +263,7 @@ impl Downloader {
 
     /// The storage acknowledged a block. Of a block that was not being written nothing changes.
     pub fn on_written(&mut self, index: BlockIndex) -> Held {
-        let new = self.end_writing(index) && self.held.insert(index);
+        let new = take_out(&mut self.writing, index.0) && self.held.insert(index);
         let (held, total) = self.progress();
         let due = held == 1 || held.is_multiple_of(self.config.status_frequency);
         let progress = (new && due && held < total).then_some((held, total));
@@ -284,7 +275,7 @@ impl Downloader {
 
     /// The storage refused a block; it is missing again.
     pub fn on_write_failed(&mut self, index: BlockIndex) {
-        self.end_writing(index);
+        take_out(&mut self.writing, index.0);
     }
 
     /// The request that was published last did not leave, or the service refused it: what it asked for is missing
@@ -311,7 +302,7 @@ impl Downloader {
     }
 
     /// This device's share of the bandwidth, in payload bytes a second; 0 = ask for nothing, none = no cap.
-    pub const fn set_allowance(&mut self, bytes_per_s: Option<u64>) {
+    pub fn set_allowance(&mut self, bytes_per_s: Option<u64>) {
         self.pace.set_allowance(bytes_per_s);
     }
 
@@ -403,27 +394,14 @@ impl Downloader {
             self.writing.insert(at, index);
         }
         // It belongs to the request that wants it, or else to the oldest one.
-        let owner = self
-            .requests
-            .iter()
-            .position(|request| request.wants(index))
-            .unwrap_or(0);
+        let wants = |request: &RequestState| request.wanted.contains(&index);
+        let owner = self.requests.iter().position(wants).unwrap_or(0);
         if let Some(request) = self.requests.get_mut(owner) {
-            request.wanted.retain(|wanted| *wanted != index);
+            take_out(&mut request.wanted, index);
             request.remaining = request.remaining.saturating_sub(1);
             if request.remaining == 0 {
                 self.requests.remove(owner);
             }
-        }
-    }
-
-    fn end_writing(&mut self, index: BlockIndex) -> bool {
-        match self.writing.binary_search(&index.0) {
-            Ok(at) => {
-                self.writing.remove(at);
-                true
-            }
-            Err(_) => false,
         }
     }
 
@@ -449,81 +427,60 @@ impl Downloader {
     /// Makes the next request. Small maps go whole, as the C agent sends them; of a large one goes the slice that has the
     /// next blocks, with its offset.
     fn ask(&mut self, now_ms: u64) -> Vec<u8> {
-        let mut bitmap = self.missing();
-        let count = self.config.blocks_per_request;
-        let mut offset = 0;
-        let whole = bitmap.len() <= BITMAP_MAX_BYTES;
-        if !whole {
-            let first = bitmap.iter().position(|byte| *byte != 0).unwrap_or(0);
-            bitmap.drain(..first);
-            bitmap.truncate(BITMAP_MAX_BYTES);
-            // At most 131,072 bytes of 8 blocks.
-            offset = first as u32 * 8;
+        let mut busy = self.held.clone();
+        busy.insert_all(&self.writing);
+        for request in &self.requests {
+            busy.insert_all(&request.wanted);
         }
-        let wanted = first_blocks(&bitmap, offset, count as usize);
-        if !whole && let Some(last) = wanted.last() {
-            bitmap.truncate(((last - offset) / 8) as usize + 1);
+        let count = self.config.blocks_per_request;
+        let mut wanted = Vec::new();
+        let mut next = BlockIndex(0);
+        while wanted.len() < count as usize
+            && let Some(index) = busy.first_missing(next)
+        {
+            wanted.push(index.0);
+            next = BlockIndex(index.0 + 1);
+        }
+        let missing = busy.into_missing();
+        let mut bitmap = missing.as_slice();
+        let mut offset = 0;
+        if bitmap.len() > BITMAP_MAX_BYTES {
+            let first = wanted.first().map_or(0, |first| first / 8);
+            offset = first * 8;
+            let mut last = first;
+            while let Some(index) = wanted.last() {
+                last = index / 8;
+                if last < first + BITMAP_MAX_BYTES as u32 {
+                    break;
+                }
+                wanted.pop();
+            }
+            bitmap = bitmap.get(first as usize..=last as usize).unwrap_or(&[]);
         }
         let request = encode_get(&GetRequest {
             token: TOKEN,
             file_id: self.config.file_id,
             block_size: self.config.grid.block_size(),
             offset,
-            bitmap: &bitmap,
+            bitmap,
             count,
         });
         let remaining = wanted.len() as u32;
-        let payload = u64::from(remaining) * u64::from(self.config.grid.block_size());
-        self.pace.on_request(now_ms, payload);
+        self.pace
+            .on_request(now_ms, remaining * self.config.grid.block_size());
         self.momentum += 1;
         self.requests.push(RequestState { wanted, remaining });
         request
     }
-
-    /// The blocks that are neither held, nor being written, nor asked for.
-    fn missing(&self) -> Vec<u8> {
-        let mut bytes = Vec::from(self.held.as_bytes());
-        for byte in &mut bytes {
-            *byte = !*byte;
-        }
-        let used = self.config.grid.count() % 8;
-        if used != 0
-            && let Some(last) = bytes.last_mut()
-        {
-            *last &= (1 << used) - 1;
-        }
-        clear(&mut bytes, &self.writing);
-        for request in &self.requests {
-            clear(&mut bytes, &request.wanted);
-        }
-        bytes
-    }
 }
 
-fn clear(bitmap: &mut [u8], blocks: &[u32]) {
-    for block in blocks {
-        if let Some(byte) = bitmap.get_mut((block / 8) as usize) {
-            *byte &= !(1 << (block % 8));
-        }
+/// Takes a block out of an ascending list; whether it was there.
+fn take_out(list: &mut Vec<u32>, index: u32) -> bool {
+    let place = list.binary_search(&index);
+    if let Ok(at) = place {
+        list.remove(at);
     }
-}
-
-/// The first set bits, so many at most, ascending, counted from `offset`.
-fn first_blocks(bitmap: &[u8], offset: u32, most: usize) -> Vec<u32> {
-    let mut blocks = Vec::new();
-    let mut index = offset;
-    for byte in bitmap {
-        for bit in 0..8 {
-            if blocks.len() == most {
-                return blocks;
-            }
-            if byte >> bit & 1 == 1 {
-                blocks.push(index + bit);
-            }
-        }
-        index += 8;
-    }
-    blocks
+    place.is_ok()
 }
 
 #[cfg(test)]

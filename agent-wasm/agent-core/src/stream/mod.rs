@@ -11,7 +11,8 @@ mod pace;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use codec::{
-    DataMessage, DecodeError, GetRequest, Rejection, decode_data, decode_rejected, encode_get,
+    DataMessage, DecodeError, GetRequest, Member, Rejection, decode_data, decode_rejected,
+    encode_get,
 };
 pub use downloader::{
     BLOCKS_PER_REQUEST_MAX, Block, ConfigError, DownloadConfig, DownloadState, Downloader,

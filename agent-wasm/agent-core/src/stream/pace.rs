@@ -31,138 +31,152 @@ pub struct PaceState {
     pub allowance: Option<u64>,
 }
 
+/// An instant that does not come, a duration that is not known, a cap that does not bind.
+pub(super) const NEVER: u64 = u64::MAX;
+
+const fn some(value: u64) -> Option<u64> {
+    if value == NEVER { None } else { Some(value) }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     timeout_ms: u64,
     /// When silence will have lasted too long.
-    silence_at: Option<u64>,
-    /// Before this no request leaves.
-    hold_until: Option<u64>,
+    silence_at: u64,
+    /// Before this no request leaves; 0 = one may.
+    hold_until: u64,
     /// The last request or usable block, unless the request was a repetition.
-    quiet_since: Option<u64>,
+    quiet_since: u64,
     /// The next request is a repetition.
     repeats: bool,
-    pause_ms: Option<u64>,
+    pause_ms: u64,
     silences: u32,
-    allowance: Option<u64>,
+    allowance: u64,
 }
 
 impl Pace {
     pub(super) const fn new(timeout_ms: u64) -> Self {
         Self {
             timeout_ms,
-            silence_at: None,
-            hold_until: None,
-            quiet_since: None,
+            silence_at: NEVER,
+            hold_until: 0,
+            quiet_since: NEVER,
             repeats: false,
-            pause_ms: None,
+            pause_ms: NEVER,
             silences: 0,
-            allowance: None,
+            allowance: NEVER,
         }
     }
 
     pub(super) fn restore(timeout_ms: u64, now_ms: u64, state: &PaceState) -> Self {
-        let at = |in_ms: u64| now_ms.saturating_add(in_ms);
         let mut pace = Self::new(timeout_ms);
-        pace.pause_ms = state.pause_ms;
+        pace.pause_ms = state.pause_ms.unwrap_or(NEVER);
         pace.silences = state.silences.min(DOUBLINGS_MAX);
-        pace.allowance = state.allowance;
-        pace.hold_until = state.hold_in_ms.map(at);
+        pace.allowance = state.allowance.unwrap_or(NEVER);
+        if let Some(hold_in_ms) = state.hold_in_ms {
+            pace.hold_until = now_ms.saturating_add(hold_in_ms);
+        }
         // A request without a timer would wait for ever.
-        pace.silence_at = Some(at(state.silence_in_ms.unwrap_or_else(|| pace.patience())));
+        let silence_in_ms = state.silence_in_ms.unwrap_or_else(|| pace.patience());
+        pace.silence_at = now_ms.saturating_add(silence_in_ms);
         pace
     }
 
     pub(super) fn state(&self, now_ms: u64) -> PaceState {
         PaceState {
-            silence_in_ms: self.silence_at.map(|at| at.saturating_sub(now_ms)),
-            hold_in_ms: self.hold_until.map(|at| at.saturating_sub(now_ms)),
-            pause_ms: self.pause_ms,
+            silence_in_ms: some(self.silence_at).map(|at| at.saturating_sub(now_ms)),
+            hold_in_ms: some(self.hold()).map(|at| at.saturating_sub(now_ms)),
+            pause_ms: some(self.pause_ms),
             silences: self.silences,
-            allowance: self.allowance,
+            allowance: some(self.allowance),
         }
     }
 
-    pub(super) const fn silence(&self) -> Option<u64> {
+    /// When silence will have lasted too long.
+    pub(super) const fn silence(&self) -> u64 {
         self.silence_at
     }
 
-    pub(super) const fn hold(&self) -> Option<u64> {
-        self.hold_until
-    }
-
-    pub(super) fn is_silent(&self, now_ms: u64) -> bool {
-        self.silence_at.is_some_and(|at| at <= now_ms)
+    /// When the next request may leave, if none may now.
+    pub(super) const fn hold(&self) -> u64 {
+        if self.hold_until == 0 {
+            NEVER
+        } else {
+            self.hold_until
+        }
     }
 
     /// Whether a request may leave now; looks again after a time-out where none may leave at all.
     pub(super) fn may_ask(&mut self, now_ms: u64) -> bool {
-        if self.hold_until.is_some_and(|until| until <= now_ms) {
-            self.hold_until = None;
+        if self.hold_until <= now_ms {
+            self.hold_until = 0;
+            if self.allowance == 0 {
+                self.hold_until = now_ms.saturating_add(self.timeout_ms);
+            }
         }
-        if self.hold_until.is_none() && self.allowance == Some(0) {
-            self.hold_until = Some(now_ms.saturating_add(self.timeout_ms));
-        }
-        self.hold_until.is_none()
+        self.hold_until == 0
     }
 
-    pub(super) fn on_request(&mut self, now_ms: u64, payload_bytes: u64) {
+    pub(super) fn on_request(&mut self, now_ms: u64, payload_bytes: u32) {
         // A long pause counts at once and is forgotten by an eighth a request.
-        self.pause_ms = self.pause_ms.map(|longest| longest - longest / 8);
-        self.silence_at = Some(now_ms.saturating_add(self.patience()));
-        self.quiet_since = if self.repeats { None } else { Some(now_ms) };
+        if self.pause_ms != NEVER {
+            self.pause_ms -= self.pause_ms / 8;
+        }
+        self.quiet_since = if self.repeats { NEVER } else { now_ms };
         self.repeats = false;
-        if let Some(bytes_per_s) = self.allowance {
-            let ms = payload_bytes
-                .saturating_mul(1000)
-                .div_ceil(bytes_per_s.max(1));
-            self.hold_until = Some(now_ms.saturating_add(ms));
+        self.listen(now_ms);
+        if self.allowance != NEVER {
+            let ms = (u64::from(payload_bytes) * 1000).div_ceil(self.allowance.max(1));
+            self.hold_until = now_ms.saturating_add(ms);
         }
     }
 
     pub(super) fn on_block(&mut self, now_ms: u64) {
-        if let Some(since) = self.quiet_since {
-            let pause = now_ms.saturating_sub(since);
-            self.pause_ms = self.pause_ms.max(Some(pause));
-            self.quiet_since = Some(now_ms);
+        if self.quiet_since != NEVER {
+            let pause = now_ms.saturating_sub(self.quiet_since);
+            if self.pause_ms == NEVER || self.pause_ms < pause {
+                self.pause_ms = pause;
+            }
+            self.quiet_since = now_ms;
             self.silences = 0;
         }
-        self.silence_at = Some(now_ms.saturating_add(self.patience()));
+        self.listen(now_ms);
+    }
+
+    fn listen(&mut self, now_ms: u64) {
+        self.silence_at = now_ms.saturating_add(self.patience());
     }
 
     pub(super) fn on_silence(&mut self) {
-        self.silence_at = None;
+        self.silence_at = NEVER;
         self.repeats = true;
-        self.silences = self.silences.saturating_add(1).min(DOUBLINGS_MAX);
+        self.silences = (self.silences + 1).min(DOUBLINGS_MAX);
     }
 
     pub(super) fn on_failure(&mut self, now_ms: u64) {
-        self.hold_until = Some(now_ms.saturating_add(self.patience()));
-        self.silences = self.silences.saturating_add(1).min(DOUBLINGS_MAX);
+        self.hold_until = now_ms.saturating_add(self.patience());
+        self.silences = (self.silences + 1).min(DOUBLINGS_MAX);
     }
 
     pub(super) const fn on_pause(&mut self) {
-        self.silence_at = None;
-        self.hold_until = None;
-        self.quiet_since = None;
+        self.silence_at = NEVER;
+        self.hold_until = 0;
+        self.quiet_since = NEVER;
         self.repeats = false;
     }
 
-    pub(super) const fn set_allowance(&mut self, bytes_per_s: Option<u64>) {
-        self.allowance = bytes_per_s;
-        self.hold_until = None;
+    pub(super) fn set_allowance(&mut self, bytes_per_s: Option<u64>) {
+        self.allowance = bytes_per_s.unwrap_or(NEVER);
+        self.hold_until = 0;
     }
 
     /// How long silence is borne now.
+    #[inline(never)]
     fn patience(&self) -> u64 {
-        let known = self
-            .pause_ms
-            .map(|pause| pause.saturating_mul(PATIENCE_FACTOR));
-        let base = known.map_or(self.timeout_ms, |ms| {
-            ms.max(PATIENCE_MIN_MS).min(self.timeout_ms)
-        });
-        let most = self.timeout_ms.saturating_mul(BACK_OFF_MAX_FACTOR);
-        base.saturating_mul(1 << self.silences).min(most)
+        // The time-out has at most a day, so nothing here overflows.
+        let pause = self.pause_ms.min(self.timeout_ms) * PATIENCE_FACTOR;
+        let base = pause.max(PATIENCE_MIN_MS).min(self.timeout_ms);
+        (base << self.silences).min(self.timeout_ms * BACK_OFF_MAX_FACTOR)
     }
 }
 
@@ -191,7 +205,7 @@ mod tests {
                 Request(now) => pace.on_request(*now, 0),
                 Block(now) => pace.on_block(*now),
                 Silence => pace.on_silence(),
-                Expect(at) => assert_eq!(pace.silence(), Some(*at), "step {step}"),
+                Expect(at) => assert_eq!(pace.silence(), *at, "step {step}"),
             }
         }
     }
@@ -269,9 +283,9 @@ mod tests {
     fn a_short_time_out_is_not_made_longer_by_what_is_learned() {
         let mut pace = Pace::new(50);
         pace.on_request(0, 0);
-        assert_eq!(pace.silence(), Some(50));
+        assert_eq!(pace.silence(), 50);
         pace.on_block(20);
-        assert_eq!(pace.silence(), Some(70));
+        assert_eq!(pace.silence(), 70);
     }
 
     #[test]
@@ -280,37 +294,33 @@ mod tests {
         assert!(pace.may_ask(0));
         pace.set_allowance(Some(1000));
         pace.on_request(0, 4096);
-        assert_eq!(pace.hold(), Some(4096));
+        assert_eq!(pace.hold(), 4096);
         assert!(!pace.may_ask(4095));
         assert!(pace.may_ask(4096));
         pace.set_allowance(Some(0));
         assert!(!pace.may_ask(5000));
-        assert_eq!(pace.hold(), Some(15_000));
+        assert_eq!(pace.hold(), 15_000);
         // Nothing has changed when the time is over.
         assert!(!pace.may_ask(15_000));
-        assert_eq!(pace.hold(), Some(25_000));
+        assert_eq!(pace.hold(), 25_000);
         pace.set_allowance(None);
         assert!(pace.may_ask(15_001));
     }
 
     #[test]
     fn clocks_at_their_end_do_no_harm() {
-        let mut pace = Pace::new(u64::MAX);
+        let mut pace = Pace::new(crate::stream::REQUEST_TIMEOUT_MAX_MS);
         pace.set_allowance(Some(1));
-        pace.on_request(u64::MAX, u64::MAX);
+        pace.on_request(u64::MAX, u32::MAX);
         pace.on_block(0);
         for _ in 0..100 {
             pace.on_silence();
             pace.on_failure(u64::MAX);
             pace.on_request(u64::MAX - 1, 1);
         }
-        assert_eq!(pace.silence(), Some(u64::MAX));
+        assert_eq!(pace.silence(), u64::MAX);
         let state = pace.state(u64::MAX);
-        assert_eq!(
-            Pace::restore(1, u64::MAX, &state)
-                .state(u64::MAX)
-                .silence_in_ms,
-            Some(0)
-        );
+        let restored = Pace::restore(1, u64::MAX, &state);
+        assert_eq!((restored.silence(), restored.hold()), (u64::MAX, u64::MAX));
     }
 }

@@ -1029,7 +1029,7 @@ fn decode_request(payload: &[u8]) -> (FileId, u64, u64, Vec<u8>, u64) {
     let mut left = reader.enter(Major::Map).unwrap();
     let (mut numbers, mut bitmap) = ([0u64; 4], Vec::new());
     while reader.more(&mut left) {
-        let key = reader.text().unwrap().into_owned();
+        let key = reader.text().unwrap();
         match key.as_str() {
             "c" => assert_eq!(reader.text().unwrap(), "rdy"),
             "b" => bitmap = reader.bytes().unwrap().into_owned(),

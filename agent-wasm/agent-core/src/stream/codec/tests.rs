@@ -116,32 +116,41 @@ fn every_defect_of_a_block_message_has_its_error() {
         ("bf 616600 616901 616c04 617044deadbeef", Malformed),
         ("bbffffffffffffffff 616600", Malformed),
         ("a4 616600 616901 616c04 617044deadbeef 00", TrailingBytes),
-        ("a3 616901 616c04 617044deadbeef", Missing("f")),
-        ("a3 616600 616c04 617044deadbeef", Missing("i")),
-        ("a3 616600 616901 617044deadbeef", Missing("l")),
-        ("a3 616600 616901 616c04", Missing("p")),
-        ("a4 61666130 616901 616c04 617044deadbeef", WrongType("f")),
-        ("a4 616600 616920 616c04 617044deadbeef", WrongType("i")),
+        ("a3 616901 616c04 617044deadbeef", Missing(Member::FileId)),
+        ("a3 616600 616c04 617044deadbeef", Missing(Member::Index)),
+        ("a3 616600 616901 617044deadbeef", Missing(Member::Size)),
+        ("a3 616600 616901 616c04", Missing(Member::Payload)),
+        (
+            "a4 61666130 616901 616c04 617044deadbeef",
+            WrongType(Member::FileId),
+        ),
+        (
+            "a4 616600 616920 616c04 617044deadbeef",
+            WrongType(Member::Index),
+        ),
         (
             "a4 616600 616901 616cfa40800000 617044deadbeef",
-            WrongType("l"),
+            WrongType(Member::Size),
         ),
-        ("a4 616600 616901 616c04 617064deadbeef", WrongType("p")),
+        (
+            "a4 616600 616901 616c04 617064deadbeef",
+            WrongType(Member::Payload),
+        ),
         (
             "a5 616600 616600 616901 616c04 617044deadbeef",
-            Duplicate("f"),
+            Duplicate(Member::FileId),
         ),
         (
             "a5 616600 616901 616901 616c04 617044deadbeef",
-            Duplicate("i"),
+            Duplicate(Member::Index),
         ),
         (
             "a5 616600 616901 616c04 616c04 617044deadbeef",
-            Duplicate("l"),
+            Duplicate(Member::Size),
         ),
         (
             "a5 616600 616901 616c04 617044deadbeef 617040",
-            Duplicate("p"),
+            Duplicate(Member::Payload),
         ),
         // A key that is not UTF-8, a break where none may be, a reserved length.
         ("a1 61ff 00", Malformed),
@@ -202,7 +211,7 @@ fn refusals_are_read_with_short_and_long_names_in_both_encodings() {
         code,
         code_text: code_text.to_string(),
         message: message.to_string(),
-        token: token.map(String::from),
+        token: token.unwrap_or_default().to_string(),
     };
     let rows = [
         (
@@ -280,21 +289,33 @@ fn every_code_of_the_service_is_known() {
 fn every_defect_of_a_refusal_has_its_error() {
     use DecodeError::*;
     let rows = [
-        (Encoding::Cbor, hex("a0"), Missing("o")),
+        (Encoding::Cbor, hex("a0"), Missing(Member::Code)),
         (Encoding::Cbor, hex("81 00"), NotAMap),
-        (Encoding::Cbor, hex("a1 616f 00"), WrongType("o")),
-        (Encoding::Cbor, hex("a1 64636f6465 40"), WrongType("code")),
-        (Encoding::Cbor, hex("a2 616f6161 616f6161"), Duplicate("o")),
+        (Encoding::Cbor, hex("a1 616f 00"), WrongType(Member::Code)),
+        (
+            Encoding::Cbor,
+            hex("a1 64636f6465 40"),
+            WrongType(Member::LongCode),
+        ),
+        (
+            Encoding::Cbor,
+            hex("a2 616f6161 616f6161"),
+            Duplicate(Member::Code),
+        ),
         (Encoding::Cbor, hex("a1 616f6161 00"), TrailingBytes),
         (Encoding::Cbor, hex("a1 616f61"), Malformed),
         (Encoding::Json, b"".to_vec(), Malformed),
-        (Encoding::Json, b"{}".to_vec(), Missing("o")),
+        (Encoding::Json, b"{}".to_vec(), Missing(Member::Code)),
         (Encoding::Json, b"[]".to_vec(), NotAMap),
-        (Encoding::Json, br#"{"m":1}"#.to_vec(), WrongType("m")),
+        (
+            Encoding::Json,
+            br#"{"m":1}"#.to_vec(),
+            WrongType(Member::Message),
+        ),
         (
             Encoding::Json,
             br#"{"c":"","c":""}"#.to_vec(),
-            Duplicate("c"),
+            Duplicate(Member::Token),
         ),
         (Encoding::Json, br#"{"o":"x"}}"#.to_vec(), Malformed),
         (Encoding::Json, b"{\"o\":\"\xff\"}".to_vec(), Malformed),
@@ -306,7 +327,7 @@ fn every_defect_of_a_refusal_has_its_error() {
             "{message:02x?}"
         );
     }
-    assert_eq!(Missing("p").to_string(), "p is missing");
+    assert_eq!(Missing(Member::Payload).to_string(), "p is missing");
     assert_eq!(
         TrailingBytes.to_string(),
         "the message is followed by something"

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::stream::BitmapError;
 use crate::stream::pace::{Pace, PaceState};
-use crate::stream::{Bitmap, BitmapError, BlockIndex};
 
 use super::{ConfigError, DownloadConfig, Downloader};
 
@@ -34,12 +34,6 @@ pub struct RequestState {
     pub wanted: Vec<u32>,
     /// Blocks that it may still bring.
     pub remaining: u32,
-}
-
-impl RequestState {
-    pub(super) fn wants(&self, index: u32) -> bool {
-        self.wanted.binary_search(&index).is_ok()
-    }
 }
 
 /// Why a saved state cannot be gone on from. The saver is at fault.
@@ -85,18 +79,6 @@ impl core::error::Error for StateError {
     }
 }
 
-/// Every block at most once, ascending, and none that is held.
-fn see(seen: &mut Bitmap, blocks: &[u32]) -> Result<(), StateError> {
-    let mut least = 0;
-    for index in blocks {
-        if *index < least || !seen.insert(BlockIndex(*index)) {
-            return Err(StateError::Block(*index));
-        }
-        least = *index;
-    }
-    Ok(())
-}
-
 impl Downloader {
     /// Goes on where another downloader was saved. Requests that do not fit a changed configuration are forgotten, and
     /// their blocks asked for again.
@@ -108,11 +90,16 @@ impl Downloader {
         now_ms: u64,
         state: DownloadState,
     ) -> Result<Self, StateError> {
-        let mut downloader = Self::reopen(config, &state.held)?;
+        let mut downloader = Self::new(config, Some(&state.held))?;
+        // Every block at most once, ascending, and none that is held.
         let mut seen = downloader.held.clone();
-        see(&mut seen, &state.writing)?;
+        let mut wrong = seen.insert_all(&state.writing);
         for request in &state.requests {
-            see(&mut seen, &request.wanted)?;
+            let twice = seen.insert_all(&request.wanted);
+            wrong = wrong.or(twice);
+        }
+        if let Some(index) = wrong {
+            return Err(StateError::Block(index));
         }
         downloader.writing = state.writing;
         let fits = |request: &RequestState| {
