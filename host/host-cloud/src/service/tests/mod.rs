@@ -1,9 +1,12 @@
-//! What the service promises, by rows and short stories: one file for Jobs, one for streams, one for operators, one for
-//! hostile input.
+//! What the service promises, by rows and short stories: a file each for Jobs, streams, operators, groups, roll-outs,
+//! removal and hostile input.
 
+mod group;
 mod hostile;
 mod jobs;
 mod operator;
+mod removal;
+mod rollout;
 mod streams;
 
 use std::sync::Arc;
