@@ -1,16 +1,16 @@
 //! The operator's calls within the cloud's process.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    sync::watch,
-};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::wire::{
-    CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput, ImageStored,
-    JobFilter, ThingCreated, UpdateCreated,
+use super::{
+    watch::Watch,
+    wire::{
+        CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput, ImageStored,
+        JobFilter, ThingCreated, UpdateCreated,
+    },
 };
 use crate::{
     core::Core,
@@ -18,9 +18,9 @@ use crate::{
     id,
     images::{self, ImagePin},
     service::{
-        Change, GroupName, GroupView, ImageId, JobId, JobSummary, JobView, NewJob, NewUpdate,
-        Removal, Service, ServiceError, StreamId, StreamView, ThingDescription, ThingName,
-        ThingView, UpdateFile,
+        GroupName, GroupView, ImageId, JobId, JobSummary, JobView, NewJob, NewUpdate, Removal,
+        Service, ServiceError, StreamId, StreamView, ThingDescription, ThingName, ThingView,
+        UpdateFile,
     },
     stats::CloudStats,
 };
@@ -28,7 +28,7 @@ use crate::{
 /// Commands a running cloud. Cheap to clone; does not keep the cloud running.
 #[derive(Clone)]
 pub struct Operator {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
 }
@@ -384,13 +384,7 @@ impl Operator {
                 Err(ServiceError::UnknownJob(job_id.clone()))
             }
         })?;
-        Ok(Watch {
-            operator: self.clone(),
-            job_id: job_id.clone(),
-            changed,
-            cursor,
-            waiting: VecDeque::new(),
-        })
+        Ok(Watch::new(self.clone(), job_id.clone(), changed, cursor))
     }
 
     /// Registers a thing with a certificate of its own, or finds it.
@@ -489,50 +483,6 @@ fn check_announced(
             announced,
         }),
         _ => Ok(()),
-    }
-}
-
-/// A job's changes, one by one.
-pub struct Watch {
-    operator: Operator,
-    job_id: JobId,
-    changed: watch::Receiver<u64>,
-    cursor: u64,
-    waiting: VecDeque<Change>,
-}
-
-impl Watch {
-    /// The next change; `None` once every execution has ended and every change was given out.
-    pub async fn next(&mut self) -> Option<Change> {
-        loop {
-            if let Some(change) = self.waiting.pop_front() {
-                return Some(change);
-            }
-            self.changed.borrow_and_update();
-            let job_id = &self.job_id;
-            let (changes, ended) = self.operator.core.look(|service| {
-                let changes = service.changes_after(self.cursor).unwrap_or_else(|| {
-                    // Away too long: the job itself says where it stands; what lay between is gone.
-                    (Vec::new(), service.change_cursor())
-                });
-                (changes, service.has_ended(job_id))
-            });
-            let (changes, cursor) = changes;
-            self.cursor = cursor;
-            let of_job = changes.into_iter().filter(|c| c.job_id == self.job_id);
-            self.waiting.extend(of_job);
-            if self.waiting.is_empty() && (ended || self.changed.changed().await.is_err()) {
-                return None;
-            }
-        }
-    }
-
-    /// The job as it stands.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn job(&self) -> Result<JobView, CloudError> {
-        self.operator.show(&self.job_id)
     }
 }
 

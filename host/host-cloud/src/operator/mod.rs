@@ -9,8 +9,10 @@ mod local;
 mod server;
 #[cfg(test)]
 mod tests;
+mod watch;
 pub mod wire;
 
 pub use client::{OperatorClient, OperatorError};
-pub use local::{Operator, Watch};
+pub use local::Operator;
 pub(crate) use server::{bind, serve};
+pub use watch::Watch;

@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{
     Execution, ExecutionStatus, JobId, Kind, Outgoing, QoS, RejectCode, Service, StatusDetails,
-    ThingName, job_wire, queue::Patch, topic::Request,
+    ThingName, job_wire,
+    queue::{Patch, StepTimer},
+    topic::Request,
 };
 
 /// Longest client token.
@@ -78,14 +80,19 @@ impl Body {
         }
     }
 
-    fn step_minutes(&self) -> Result<Option<u32>, Rejection> {
-        let Some(minutes) = self.number("stepTimeoutInMinutes")? else {
-            return Ok(None);
+    /// The step's time-out. -1, which stops it, is documented for updates only.
+    fn step_timer(&self, may_stop: bool) -> Result<StepTimer, Rejection> {
+        const KEY: &str = "stepTimeoutInMinutes";
+        if may_stop && self.0.get(KEY).and_then(Value::as_i64) == Some(-1) {
+            return Ok(StepTimer::Stop);
+        }
+        let Some(minutes) = self.number(KEY)? else {
+            return Ok(StepTimer::Leave);
         };
         match u32::try_from(minutes) {
-            Ok(minutes @ 1..=TIMEOUT_MINUTES_MAX) => Ok(Some(minutes)),
+            Ok(minutes @ 1..=TIMEOUT_MINUTES_MAX) => Ok(StepTimer::Start(minutes)),
             _ => Err(Rejection::invalid(format!(
-                "stepTimeoutInMinutes is {minutes}, allowed are 1 to {TIMEOUT_MINUTES_MAX}"
+                "{KEY} is {minutes}, allowed are 1 to {TIMEOUT_MINUTES_MAX}"
             ))),
         }
     }
@@ -282,7 +289,7 @@ impl Service {
         caused: &mut Vec<Outgoing>,
     ) -> Result<Outgoing, Rejection> {
         let details = body.details()?;
-        let step_minutes = body.step_minutes()?;
+        let step = body.step_timer(false)?;
         let next = self
             .thing(asked)?
             .next()
@@ -293,7 +300,7 @@ impl Service {
             let patch = Patch {
                 status: ExecutionStatus::InProgress,
                 details,
-                step_minutes,
+                step,
             };
             self.apply(asked.now_ms, asked.thing, job, patch, caused);
         }
@@ -362,7 +369,7 @@ impl Service {
             )));
         };
         let details = body.details()?;
-        let step_minutes = body.step_minutes()?;
+        let step = body.step_timer(true)?;
         let expected = body.number("expectedVersion")?;
         let number = body.number("executionNumber")?;
         let with_state = body.flag("includeJobExecutionState")?.unwrap_or(false);
@@ -402,7 +409,7 @@ impl Service {
         let patch = Patch {
             status,
             details,
-            step_minutes,
+            step,
         };
         self.apply(asked.now_ms, asked.thing, &job, patch, caused);
         let state = self.thing(asked)?.execution(job.as_str());

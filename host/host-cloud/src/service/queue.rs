@@ -19,8 +19,19 @@ pub(super) struct Patch {
     pub(super) status: ExecutionStatus,
     /// Replaces the stored map; `None` leaves it.
     pub(super) details: Option<StatusDetails>,
-    /// Starts the step's time-out anew; `None` leaves it.
-    pub(super) step_minutes: Option<u32>,
+    /// What becomes of the step's time-out.
+    pub(super) step: StepTimer,
+}
+
+/// What becomes of the step's time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StepTimer {
+    /// It runs on, or does not run.
+    Leave,
+    /// It starts anew with so many minutes.
+    Start(u32),
+    /// It stops.
+    Stop,
 }
 
 impl Patch {
@@ -28,7 +39,7 @@ impl Patch {
         Self {
             status,
             details: None,
-            step_minutes: None,
+            step: StepTimer::Leave,
         }
     }
 }
@@ -131,8 +142,10 @@ impl Service {
             execution.started_at_ms = Some(now_ms);
             execution.job_deadline_ms = timeout_minutes.map(|m| after(now_ms, m));
         }
-        if let Some(minutes) = patch.step_minutes {
-            execution.step_deadline_ms = Some(after(now_ms, minutes));
+        match patch.step {
+            StepTimer::Leave => {}
+            StepTimer::Start(minutes) => execution.step_deadline_ms = Some(after(now_ms, minutes)),
+            StepTimer::Stop => execution.step_deadline_ms = None,
         }
         let ended = execution.status.is_terminal();
         if ended {

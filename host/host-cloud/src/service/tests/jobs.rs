@@ -259,6 +259,16 @@ fn every_code_of_a_rejection_has_its_causes() {
         ),
         (
             "jobs/open/update",
+            json!({"status": "IN_PROGRESS", "stepTimeoutInMinutes": -2}),
+            "InvalidRequest",
+        ),
+        (
+            "jobs/start-next",
+            json!({"stepTimeoutInMinutes": -1}),
+            "InvalidRequest",
+        ),
+        (
+            "jobs/open/update",
             json!({"status": "FAILED", "expectedVersion": "one"}),
             "InvalidRequest",
         ),
@@ -467,10 +477,16 @@ fn a_step_and_a_job_run_out_at_their_own_times() {
     world.ask("jobs/slow/update", step.clone());
     assert_eq!(world.service.deadline(), Some(NOW_MS + 120_000));
     world.now_ms += 60_000;
-    world.ask("jobs/slow/update", step);
+    world.ask("jobs/slow/update", step.clone());
     assert_eq!(world.service.deadline(), Some(NOW_MS + 180_000));
     // A plain report does not touch the step's time.
     world.report("slow", "IN_PROGRESS");
+    assert_eq!(world.service.deadline(), Some(NOW_MS + 180_000));
+    // -1 stops it, and only it.
+    let stop = json!({"status": "IN_PROGRESS", "stepTimeoutInMinutes": -1});
+    world.ask("jobs/slow/update", stop);
+    assert_eq!(world.service.deadline(), Some(NOW_MS + 600_000));
+    world.ask("jobs/slow/update", step);
     assert_eq!(world.service.deadline(), Some(NOW_MS + 180_000));
     assert_eq!(world.service.poll(NOW_MS + 179_999), []);
     let out = world.service.poll(NOW_MS + 180_000);
