@@ -134,9 +134,10 @@ fn finish(agent: &mut Agent, context: Context) -> Turn {
 mod export {
     use super::*;
 
-    fn instance() -> &'static mut Instance {
-        // SAFETY: the component model lets no export be called while another one runs; each asks once.
-        unsafe { &mut *INSTANCE.0.get() }
+    /// Does something with all that the instance has.
+    fn with<R>(f: impl FnOnce(&mut Instance) -> R) -> R {
+        // SAFETY: the component model lets no export be called while another one runs, and each asks once.
+        f(unsafe { &mut *INSTANCE.0.get() })
     }
 
     /// Takes over the parameters of a call.
@@ -150,43 +151,47 @@ mod export {
 
     #[unsafe(export_name = "ota:agent/job-agent@0.1.0#describe")]
     extern "C" fn describe() -> *const u8 {
-        instance().answer(Answer::Description(Agent::describe()))
+        with(|instance| instance.answer(Answer::Description(Agent::describe())))
     }
 
     #[unsafe(export_name = "ota:agent/job-agent@0.1.0#start")]
     extern "C" fn start(at: *mut u8) -> *const u8 {
         let (context, info) = parameters::<StartInfo>(at);
-        let instance = instance();
-        let result = Agent::start(context, info).map(|started| {
-            // A second start of a living instance is a mistake of the host's; the newest state counts.
-            finish(instance.agent.insert(started), context)
-        });
-        instance.answer(Answer::Started(result))
+        with(|instance| {
+            let result = Agent::start(context, info).map(|started| {
+                // A second start of a living instance is a mistake of the host's; the newest state counts.
+                finish(instance.agent.insert(started), context)
+            });
+            instance.answer(Answer::Started(result))
+        })
     }
 
     #[unsafe(export_name = "ota:agent/job-agent@0.1.0#handle")]
     extern "C" fn handle(at: *mut u8) -> *const u8 {
         let (context, event) = parameters::<Event>(at);
-        let instance = instance();
-        let agent = instance.agent();
-        agent.handle(context, event);
-        let turn = finish(agent, context);
-        instance.answer(Answer::Turn(turn))
+        with(|instance| {
+            let agent = instance.agent();
+            agent.handle(context, event);
+            let turn = finish(agent, context);
+            instance.answer(Answer::Turn(turn))
+        })
     }
 
     #[unsafe(export_name = "ota:agent/job-agent@0.1.0#status")]
     extern "C" fn status() -> *const u8 {
-        let instance = instance();
-        let status = instance.agent().status();
-        instance.answer(Answer::Status(status))
+        with(|instance| {
+            let status = instance.agent().status();
+            instance.answer(Answer::Status(status))
+        })
     }
 
     #[unsafe(export_name = "ota:agent/job-agent@0.1.0#snapshot")]
     extern "C" fn snapshot(now_ms: u64, has_wall: u32, wall_s: u64) -> *const u8 {
         let wall_s = (has_wall != 0).then_some(wall_s);
-        let instance = instance();
-        let blob = instance.agent().snapshot(Context { now_ms, wall_s });
-        instance.answer(Answer::Blob(blob))
+        with(|instance| {
+            let blob = instance.agent().snapshot(Context { now_ms, wall_s });
+            instance.answer(Answer::Blob(blob))
+        })
     }
 }
 
