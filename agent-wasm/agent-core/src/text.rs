@@ -7,6 +7,23 @@ use alloc::string::String;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// The row of that number in a text whose rows each end with a line feed; empty if it has none. A table of texts would
+/// cost 8 bytes a row beside them.
+pub(crate) fn row(rows: &'static str, at: usize) -> &'static str {
+    let mut left = at;
+    let mut start = 0;
+    for (place, byte) in rows.bytes().enumerate() {
+        if byte == b'\n' {
+            if left == 0 {
+                return rows.get(start..place).unwrap_or("");
+            }
+            left -= 1;
+            start = place + 1;
+        }
+    }
+    ""
+}
+
 /// Pushes a number in decimal.
 pub(crate) fn push_decimal(out: &mut String, mut value: u64) {
     // 20 digits: 2^64 - 1 is 18446744073709551615.
@@ -78,6 +95,13 @@ pub(crate) fn read_number(digits: &[u8], base: u32) -> Result<u64, bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_counted_from_0_and_a_row_that_is_not_there_is_empty() {
+        let rows = "zero\n\ntwo\n";
+        let found: [&str; 5] = [0, 1, 2, 3, usize::MAX].map(|at| row(rows, at));
+        assert_eq!(found, ["zero", "", "two", "", ""]);
+    }
 
     fn decimal(value: u64) -> String {
         let mut out = String::new();

@@ -541,6 +541,29 @@ impl BlockBytes {
     }
 }
 
+/// A function of `pal` that takes a file and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `pal.close`.
+    Close,
+    /// `pal.verified`, then `pal.install`.
+    Install,
+    /// `pal.verified`, then `pal.activate`.
+    Activate,
+    /// `pal.reset`.
+    Reset,
+    /// `pal.self-test`.
+    SelfTest,
+    /// `pal.commit`.
+    Commit,
+    /// `pal.reject`.
+    Reject,
+    /// `pal.state`.
+    State,
+    /// `pal.abort`.
+    Abort,
+}
+
 /// What the agent wants done: one call of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -594,24 +617,8 @@ pub enum Order {
         /// What.
         data: BlockBytes,
     },
-    /// `pal.close`.
-    Close(FileId),
-    /// `pal.verified`, then `pal.install`.
-    Install(FileId),
-    /// `pal.verified`, then `pal.activate`.
-    Activate(FileId),
-    /// `pal.reset`.
-    Reset(FileId),
-    /// `pal.self-test`.
-    SelfTest(FileId),
-    /// `pal.commit`.
-    Commit(FileId),
-    /// `pal.reject`.
-    Reject(FileId),
-    /// `pal.state`.
-    State(FileId),
-    /// `pal.abort`.
-    Abort(FileId),
+    /// One of the functions of `pal` that take a file and nothing else.
+    Pal(Call, FileId),
     /// `os.journal-store`.
     JournalStore(Blob),
     /// `os.log`; has no end.

@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "imports that answer through memory")]
 
-use agent_core::types::{ApplicationEvent, Failure, FileId, FileSpec, Outcome};
+use agent_core::types::{ApplicationEvent, Call, Failure, FileId, FileSpec, Outcome};
 
 use crate::abi::{Kept, Layout, Lift, Lower, Place};
 use crate::contract::Started;
@@ -67,21 +67,6 @@ mod os {
 
 /// A function that takes one number, and where its answer goes.
 type Import = unsafe extern "C" fn(u32, *mut u8);
-
-/// A function that takes a file id.
-#[derive(Clone, Copy)]
-pub(crate) enum Call {
-    Close,
-    Reset,
-    SelfTest,
-    Commit,
-    Reject,
-    State,
-    Abort,
-    /// With the proof that the file is verified, as the next one.
-    Install,
-    Activate,
-}
 
 pub(crate) fn create(spec: &FileSpec) -> Started {
     answer(|to| {

@@ -4,7 +4,7 @@ use agent_core::types::Order;
 
 use crate::bindings::ota::agent::{os, transport};
 use crate::contract::Started;
-use crate::import::{self, Call};
+use crate::import;
 
 /// Calls the import that an order names. `None`: it has no end.
 pub(crate) fn carry_out(order: &Order) -> Option<Started> {
@@ -30,15 +30,7 @@ pub(crate) fn carry_out(order: &Order) -> Option<Started> {
         Order::WriteBlock { file, offset, data } => {
             import::write_block(*file, *offset, data.as_slice())
         }
-        Order::Close(file) => import::call(Call::Close, *file),
-        Order::Install(file) => import::call(Call::Install, *file),
-        Order::Activate(file) => import::call(Call::Activate, *file),
-        Order::Reset(file) => import::call(Call::Reset, *file),
-        Order::SelfTest(file) => import::call(Call::SelfTest, *file),
-        Order::Commit(file) => import::call(Call::Commit, *file),
-        Order::Reject(file) => import::call(Call::Reject, *file),
-        Order::State(file) => import::call(Call::State, *file),
-        Order::Abort(file) => import::call(Call::Abort, *file),
+        Order::Pal(call, file) => import::call(*call, *file),
         Order::JournalStore(blob) => Started::Pending(os::journal_store(blob)),
         Order::Log { level, text } => {
             os::log(*level, text);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use agent_core::types::{
-    Failure, FileId, FileSpec, ImageInfo, Order, Outcome, TargetState, Version,
+    Call, Failure, FileId, FileSpec, ImageInfo, Order, Outcome, TargetState, Version,
 };
 use support::image::random_bytes;
 
@@ -78,35 +78,35 @@ impl Target {
                 Some(transfer) => transfer.write(*offset, data.as_slice())?,
                 None => failed(0xdb),
             },
-            Order::Close(_) => match &self.transfer {
+            Order::Pal(Call::Close, _) => match &self.transfer {
                 Some(transfer) if transfer.is_complete() => {
                     Outcome::Verified(self.info(&transfer.spec))
                 }
                 Some(_) => failed(0xee),
                 None => failed(0xdb),
             },
-            Order::Activate(_) => {
+            Order::Pal(Call::Activate, _) => {
                 self.state.code = code::ARMED;
                 Outcome::Nothing
             }
-            Order::Reset(_) => {
+            Order::Pal(Call::Reset, _) => {
                 self.restart_into_new();
                 Outcome::Nothing
             }
-            Order::Commit(_) => {
+            Order::Pal(Call::Commit, _) => {
                 self.state.code = code::VALID;
                 Outcome::Nothing
             }
-            Order::Reject(_) => {
+            Order::Pal(Call::Reject, _) => {
                 self.go_back();
                 Outcome::Nothing
             }
-            Order::State(_) => Outcome::State(self.state),
-            Order::Abort(_) => {
+            Order::Pal(Call::State, _) => Outcome::State(self.state),
+            Order::Pal(Call::Abort, _) => {
                 self.transfer = None;
                 Outcome::Nothing
             }
-            Order::Install(_) | Order::SelfTest(_) => Outcome::Nothing,
+            Order::Pal(Call::Install, _) | Order::Pal(Call::SelfTest, _) => Outcome::Nothing,
             Order::Subscribe { .. }
             | Order::Unsubscribe { .. }
             | Order::Publish { .. }
@@ -192,15 +192,15 @@ pub fn file_of(order: &Order) -> Option<FileId> {
     match order {
         Order::Create(spec) => Some(spec.file_id),
         Order::Reopen { file, .. } | Order::WriteBlock { file, .. } => Some(*file),
-        Order::Close(file)
-        | Order::Install(file)
-        | Order::Activate(file)
-        | Order::Reset(file)
-        | Order::SelfTest(file)
-        | Order::Commit(file)
-        | Order::Reject(file)
-        | Order::State(file)
-        | Order::Abort(file) => Some(*file),
+        Order::Pal(Call::Close, file)
+        | Order::Pal(Call::Install, file)
+        | Order::Pal(Call::Activate, file)
+        | Order::Pal(Call::Reset, file)
+        | Order::Pal(Call::SelfTest, file)
+        | Order::Pal(Call::Commit, file)
+        | Order::Pal(Call::Reject, file)
+        | Order::Pal(Call::State, file)
+        | Order::Pal(Call::Abort, file) => Some(*file),
         Order::Subscribe { .. }
         | Order::Unsubscribe { .. }
         | Order::Publish { .. }

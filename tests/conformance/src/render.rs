@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use agent_core::types::{ApplicationEvent, Failure, FileSpec, Level, Order, Qos, Version};
+use agent_core::types::{ApplicationEvent, Call, Failure, FileSpec, Level, Order, Qos, Version};
 
 /// Members of a block request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -132,15 +132,15 @@ pub fn order(order: &Order, device: &str) -> String {
         Order::WriteBlock { file, offset, data } => {
             format!("write {file} {offset}+{}", data.as_slice().len())
         }
-        Order::Close(file) => format!("close {file}"),
-        Order::Install(file) => format!("install {file}"),
-        Order::Activate(file) => format!("activate {file}"),
-        Order::Reset(file) => format!("reset {file}"),
-        Order::SelfTest(file) => format!("self-test {file}"),
-        Order::Commit(file) => format!("commit {file}"),
-        Order::Reject(file) => format!("reject {file}"),
-        Order::State(file) => format!("state {file}"),
-        Order::Abort(file) => format!("abort {file}"),
+        Order::Pal(Call::Close, file) => format!("close {file}"),
+        Order::Pal(Call::Install, file) => format!("install {file}"),
+        Order::Pal(Call::Activate, file) => format!("activate {file}"),
+        Order::Pal(Call::Reset, file) => format!("reset {file}"),
+        Order::Pal(Call::SelfTest, file) => format!("self-test {file}"),
+        Order::Pal(Call::Commit, file) => format!("commit {file}"),
+        Order::Pal(Call::Reject, file) => format!("reject {file}"),
+        Order::Pal(Call::State, file) => format!("state {file}"),
+        Order::Pal(Call::Abort, file) => format!("abort {file}"),
         Order::JournalStore(blob) if blob.bytes.is_empty() => "journal empty".to_owned(),
         Order::JournalStore(_) => "journal".to_owned(),
         Order::Log { level, text } => format!("log {} {text}", level_name(*level)),

@@ -9,9 +9,10 @@ use crate::code::{HostErr, JobEvent, OtaErr, OtadErr, PalImageState, State};
 use crate::document::{Defect, Field, ParseError};
 use crate::jobs::{CustomResult, CustomStatus, JobId, Reason, Status, VersionWord};
 use crate::settings::Key;
-use crate::types::{CustomAnswer, Failure, JobResult, OfferAnswer};
+use crate::types::{CustomAnswer, JobResult, OfferAnswer};
 
 use super::Agent;
+use super::command::{Refusal, refused};
 use super::job::{FilePhase, Job, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::recover::{Memory, Service, Step, decide, sight};
@@ -19,10 +20,6 @@ use super::timer::Timer;
 
 /// Longest time that an offer can be put off: a year.
 const DEFER_MAX_MS: u64 = 365 * 24 * 3_600_000;
-
-pub(super) fn refused(code: OtaErr, detail: &str) -> Failure {
-    Failure::new(code.code() as u8, 0, detail)
-}
 
 impl Agent {
     /// Asks the application about a job: whether to take it, or whether it is somebody else's.
@@ -48,7 +45,7 @@ impl Agent {
     }
 
     /// The job that is offered in this way, and leaves the shelf.
-    fn take_offer(&mut self, job: &str, stage: Stage) -> Result<JobId, Failure> {
+    fn take_offer(&mut self, job: &str, stage: Stage) -> Result<JobId, Refusal> {
         if self.job.stage != stage || self.job.text() != job {
             return Err(refused(OtaErr::NoActiveJob, "no such job is offered"));
         }
@@ -58,7 +55,7 @@ impl Agent {
             .ok_or_else(|| refused(OtaErr::NoActiveJob, "no such job is offered"))
     }
 
-    pub(super) fn answer_offer(&mut self, job: &str, answer: OfferAnswer) -> Result<(), Failure> {
+    pub(super) fn answer_offer(&mut self, job: &str, answer: OfferAnswer) -> Result<(), Refusal> {
         let id = self.take_offer(job, Stage::Offered)?;
         match answer {
             OfferAnswer::Accept => {
@@ -100,7 +97,7 @@ impl Agent {
 
     /// A job that is no update.
     pub(super) fn on_foreign_job(&mut self, id: JobId, text: &str) {
-        if self.settings.number(Key::CustomAnswer) == 0 {
+        if self.number(Key::CustomAnswer) == 0 {
             self.nobody(id);
             return;
         }
@@ -132,7 +129,7 @@ impl Agent {
         &mut self,
         job: &str,
         answer: CustomAnswer,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         let taken = self.job.stage == Stage::Custom && self.job.is(job);
         let id = if taken {
             None
@@ -179,7 +176,7 @@ impl Agent {
         self.touch_journal();
     }
 
-    fn on_custom_result(&mut self, id: Option<JobId>, result: JobResult) -> Result<(), Failure> {
+    fn on_custom_result(&mut self, id: Option<JobId>, result: JobResult) -> Result<(), Refusal> {
         let result = CustomResult::new(result.status, result.details).map_err(|_| {
             refused(
                 OtaErr::InvalidArg,
@@ -193,19 +190,16 @@ impl Agent {
         self.tell_custom(result);
         if !goes_on {
             self.job.stage = Stage::Report;
-            self.timers.stop(Timer::Custom);
+            self.stop(Timer::Custom);
         }
         Ok(())
     }
 
     /// A notification or job that comes by another way than MQTT.
     pub(super) fn on_custom_event(&mut self, name: &str, bytes: &[u8]) {
-        let failure = if name != "job-document" {
-            Failure::new(
-                HostErr::Unsupported.code() as u8,
-                0,
-                "no custom value of this name is known",
-            )
+        let refusal = if name != "job-document" {
+            let unsupported = HostErr::Unsupported.code() as u8;
+            (unsupported, "no custom value of this name is known")
         } else if matches!(
             self.state,
             State::Suspended | State::ShuttingDown | State::Stopped
@@ -214,13 +208,13 @@ impl Agent {
         } else {
             return self.on_job_message(true, bytes);
         };
-        self.view.refused = Some(failure);
+        self.view.refused = Some(refusal);
     }
 
     /// No job claims the uncommitted images that run since before the start: they go back.
     pub(super) fn refute_claim(&mut self) {
         self.unclaimed = false;
-        self.timers.stop(Timer::Test);
+        self.stop(Timer::Test);
         self.drop_offer(false);
         self.job = Job::new(None, Stage::Back);
         for probe in &self.probes {
@@ -243,7 +237,7 @@ impl Agent {
     /// A job in self-test that the journal does not know: its images were brought in a former life.
     pub(super) fn adopt(&mut self, mut job: Job, service: Service, by: Option<VersionWord>) {
         self.unclaimed = false;
-        self.timers.stop(Timer::Test);
+        self.stop(Timer::Test);
         job.updated_by = by.unwrap_or_default().0;
         let mut wrong = None;
         let (mut test, mut mismatch) = (false, false);

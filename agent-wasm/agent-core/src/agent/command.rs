@@ -1,29 +1,32 @@
 //! What an operator or the application wants. A command that cannot be followed is refused with the C agent's code and
 //! changes nothing.
 
-use alloc::string::String;
-
 use crate::code::{OtaErr, State};
 use crate::types::{Command, Failure, FileId};
 
 use super::Agent;
-use super::answer::refused;
 use super::job::{FilePhase, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::table::Cause;
 use super::timer::{NEVER, Timer, Timers};
 
+/// Why a command cannot be followed: a code of [`Failure::main`], and what is said about it.
+pub(super) type Refusal = (u8, &'static str);
+
+pub(super) const fn refused(code: OtaErr, text: &'static str) -> Refusal {
+    (code.code() as u8, text)
+}
+
 impl Agent {
     pub(super) fn on_command(&mut self, command: Command) {
-        if let Err(refused) = self.obey(command) {
-            let detail = String::from(refused.detail.as_str());
-            self.note_text(Line::Refused, &detail);
-            self.view.refused = Some(refused);
+        if let Err(refusal) = self.obey(command) {
+            self.note_text(Line::Refused, refusal.1);
+            self.view.refused = Some(refusal);
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), Failure> {
+    fn obey(&mut self, command: Command) -> Result<(), Refusal> {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
             return Err(refused(OtaErr::AgentStopped, "the agent is stopped"));
         }
@@ -51,7 +54,7 @@ impl Agent {
 
     /// In every state but these two the question goes out as soon as there is a connection; with a job at hand the
     /// answer is no news, or shows that the job is gone.
-    fn check_for_update(&mut self) -> Result<(), Failure> {
+    fn check_for_update(&mut self) -> Result<(), Refusal> {
         if self.is_suspended() {
             return Err(refused(
                 OtaErr::RequestJobFailed,
@@ -62,7 +65,7 @@ impl Agent {
         self.news.idle_told = false;
         if self.asking.sent.is_none() {
             self.asking.tries = 0;
-            self.timers.stop(Timer::Ask);
+            self.stop(Timer::Ask);
         }
         Ok(())
     }
@@ -96,13 +99,13 @@ impl Agent {
         self.timers.shift(pause);
         self.ops.shift(pause);
         self.asking.sent = None;
-        self.timers.stop(Timer::Ask);
+        self.stop(Timer::Ask);
         self.asking.next = self.begun;
         self.relinked = true;
         self.touch_journal();
     }
 
-    fn activate(&mut self, id: FileId) -> Result<(), Failure> {
+    fn activate(&mut self, id: FileId) -> Result<(), Refusal> {
         if self.job.stage != Stage::AwaitRestart {
             return Err(refused(
                 OtaErr::ActivateFailed,
@@ -122,7 +125,7 @@ impl Agent {
         Ok(())
     }
 
-    fn take_verdict(&mut self, id: FileId, failure: Option<Failure>) -> Result<(), Failure> {
+    fn take_verdict(&mut self, id: FileId, failure: Option<Failure>) -> Result<(), Refusal> {
         if !self.job.is_taken() || self.job.id.is_none() {
             return Err(refused(OtaErr::NoActiveJob, "there is no job"));
         }
@@ -153,7 +156,7 @@ impl Agent {
         }
     }
 
-    fn user_abort(&mut self) -> Result<(), Failure> {
+    fn user_abort(&mut self) -> Result<(), Refusal> {
         if !self.job.is_taken() || self.job.id.is_none() {
             return Err(refused(OtaErr::NoActiveJob, "there is no job"));
         }
@@ -173,7 +176,7 @@ impl Agent {
     fn shut_down(&mut self, unsubscribe: bool) {
         self.ops.forget(|deed| deed != Deed::Journal);
         self.timers = Timers::new();
-        let limit = 2 * self.settings.number(crate::settings::Key::RequestTimeout);
+        let limit = 2 * self.number(crate::settings::Key::RequestTimeout);
         self.arm_in(Timer::Shutdown, limit);
         self.transfer = None;
         self.drop_offer(false);

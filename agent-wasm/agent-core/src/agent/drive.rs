@@ -42,41 +42,25 @@ const DEED_LINES: [Line; 11] = [
 impl Agent {
     /// Whether nothing can be ordered for a file now.
     fn is_held_up(&self, id: FileId) -> bool {
-        self.ops.duty(id).is_some() || self.timers.runs(Timer::Retry)
+        self.ops.duty(id).is_some() || self.runs(Timer::Retry)
     }
 
     /// Orders one operation on a file.
     pub(super) fn duty(&mut self, id: FileId, deed: Deed) {
-        let order = match deed {
-            Deed::Create => match self.spec(id) {
-                Some(spec) => Order::Create(spec),
-                None => {
-                    // Without the document there is nothing to create from: ask for the job again.
-                    self.asking.describe = true;
-                    return;
-                }
-            },
-            Deed::Reopen => Order::Reopen {
+        let order = if deed == Deed::Create {
+            let Some(spec) = self.spec(id) else {
+                // Without the document there is nothing to create from: ask for the job again.
+                self.asking.describe = true;
+                return;
+            };
+            Order::Create(spec)
+        } else if deed == Deed::Reopen {
+            Order::Reopen {
                 job_id: String::from(self.job.text()),
                 file: id,
-            },
-            Deed::Close => Order::Close(id),
-            Deed::Install => Order::Install(id),
-            Deed::Activate => Order::Activate(id),
-            Deed::Reset => Order::Reset(id),
-            Deed::SelfTest => Order::SelfTest(id),
-            Deed::Commit => Order::Commit(id),
-            Deed::Reject => Order::Reject(id),
-            Deed::Abort => Order::Abort(id),
-            Deed::State
-            | Deed::Subscribe
-            | Deed::Unsubscribe
-            | Deed::Ask
-            | Deed::Status
-            | Deed::Progress
-            | Deed::Blocks
-            | Deed::Journal
-            | Deed::Write => Order::State(id),
+            }
+        } else {
+            Order::Pal(deed.call(), id)
         };
         if let Some(line) = DEED_LINES.get((deed as usize).wrapping_sub(Deed::Create as usize)) {
             self.note_number(*line, id);
@@ -165,7 +149,7 @@ impl Agent {
                 Deed::Reset
             }
             FilePhase::Restarting => {
-                if !self.timers.runs(Timer::Restart) {
+                if !self.runs(Timer::Restart) {
                     self.set_restart_timer();
                 }
                 return;
@@ -190,7 +174,7 @@ impl Agent {
     }
 
     fn drive_back(&mut self, id: FileId) {
-        let restarts = self.timers.runs(Timer::Restart);
+        let restarts = self.runs(Timer::Restart);
         let Some(file) = self.file(id) else { return };
         // In the middle of a restart nothing can be told to it; its end or its time-out comes.
         if file.phase == FilePhase::Restarting && restarts {
@@ -207,7 +191,7 @@ impl Agent {
             self.write_line(Line::DeedFailed, id.into(), &failure.detail);
             if why.main == HostErr::Busy.code() && self.busy < BUSY_MAX {
                 self.busy += 1;
-                let most = self.settings.number(Key::RequestTimeout);
+                let most = self.number(Key::RequestTimeout);
                 let wait = self
                     .random
                     .back_off(BUSY_RETRY_MS.min(most), most, self.busy);
@@ -354,7 +338,7 @@ impl Agent {
     }
 
     pub(super) fn tries_are_used_up(&mut self, id: FileId) -> bool {
-        let attempts = self.settings.number32(Key::UpdateAttempts);
+        let attempts = self.number32(Key::UpdateAttempts);
         self.file(id).is_some_and(|file| {
             file.tries += 1;
             file.tries > attempts

@@ -1,11 +1,12 @@
 //! What the agent says to people: one row a line, and the texts of its own reasons.
 //!
-//! A row costs the guest its text; a call costs a number. `#` stands for a number and `$` for a text of the call.
+//! A row costs the guest its text and two bytes; a call costs a number. `#` stands for a number and `$` for a text of the
+//! call.
 
 use alloc::string::String;
 
 use crate::code::{OtaErr, OtadErr};
-use crate::text::push_decimal;
+use crate::text::{push_decimal, row};
 use crate::types::{Failure, Level, Order};
 
 use super::Agent;
@@ -18,7 +19,8 @@ macro_rules! lines {
             $( $name, )+
         }
 
-        const LINES: &[(Level, &str)] = &[ $( (Level::$level, $text), )+ ];
+        const LEVELS: &[Level] = &[ $( Level::$level, )+ ];
+        const LINES: &str = concat!($( $text, "\n", )+);
     };
 }
 
@@ -146,37 +148,42 @@ impl Why {
 
     /// What is said about a reason of our own.
     fn text(self) -> &'static str {
-        let row = TEXTS.iter().find(|(main, _)| u32::from(*main) == self.main);
-        row.map_or("", |(_, text)| text)
+        let at = SAID.iter().position(|main| u32::from(*main) == self.main);
+        at.map_or("", |at| row(TEXTS, at))
     }
 }
 
-const TEXTS: &[(u8, &str)] = &[
-    (0x0c, "the job document is defective"),
-    (0x0d, "the job offers no protocol of this agent"),
-    (0x0e, "too many requests without an answer"),
-    (0x0f, "the new version is older than the running one"),
-    (0x10, "the new version is the running one"),
-    (0x11, "the running image is not what the job says"),
-    (0x12, "the job service has closed the job"),
-    (0x13, "given up by order"),
-    (0x40, "no target is configured for this file id"),
-    (0x41, "the self-test gave no verdict in time"),
-    (0x42, "the target did not come back with the new image"),
-    (0x44, "the stream service refuses the request"),
-    (0x45, "the job service refuses the status"),
-    (0x46, "the target went back to the old image by itself"),
-    (0x48, "the new image could not be made permanent"),
-    (0x49, "the activation was not ordered in time"),
-    (
-        0x4a,
-        "the target runs another version than the verified one",
-    ),
-    (0x4c, "impossible case"),
-    (0x4d, "no usable block came"),
-    (0x4e, "the host did not end the operation in time"),
-    (0x50, "nobody finished the custom job in time"),
-];
+macro_rules! texts {
+    ($( $main:literal $text:literal, )+) => {
+        /// The reasons of our own that something is said about, and what.
+        const SAID: &[u8] = &[ $( $main, )+ ];
+        const TEXTS: &str = concat!($( $text, "\n", )+);
+    };
+}
+
+texts! {
+    0x0c "the job document is defective",
+    0x0d "the job offers no protocol of this agent",
+    0x0e "too many requests without an answer",
+    0x0f "the new version is older than the running one",
+    0x10 "the new version is the running one",
+    0x11 "the running image is not what the job says",
+    0x12 "the job service has closed the job",
+    0x13 "given up by order",
+    0x40 "no target is configured for this file id",
+    0x41 "the self-test gave no verdict in time",
+    0x42 "the target did not come back with the new image",
+    0x44 "the stream service refuses the request",
+    0x45 "the job service refuses the status",
+    0x46 "the target went back to the old image by itself",
+    0x48 "the new image could not be made permanent",
+    0x49 "the activation was not ordered in time",
+    0x4a "the target runs another version than the verified one",
+    0x4c "impossible case",
+    0x4d "no usable block came",
+    0x4e "the host did not end the operation in time",
+    0x50 "nobody finished the custom job in time",
+}
 
 impl Agent {
     pub(super) fn note(&mut self, line: Line) {
@@ -191,6 +198,12 @@ impl Agent {
         self.write_line(line, 0, text);
     }
 
+    /// A line with what is said about a reason.
+    pub(super) fn note_why(&mut self, line: Line, why: Why) {
+        let detail = String::from(self.detail_of(why));
+        self.write_line(line, 0, &detail);
+    }
+
     /// A line about the job at hand.
     pub(super) fn note_job(&mut self, line: Line) {
         let id = String::from(self.job.text());
@@ -198,18 +211,17 @@ impl Agent {
     }
 
     pub(super) fn write_line(&mut self, line: Line, number: u64, text: &str) {
-        let Some((level, template)) = LINES.get(line as usize) else {
-            return;
-        };
+        let template = row(LINES, line as usize);
         let mut out = String::with_capacity(template.len() + text.len());
-        for character in template.chars() {
+        for character in template.bytes() {
             match character {
-                '#' => push_decimal(&mut out, number),
-                '$' => out.push_str(text),
-                other => out.push(other),
+                b'#' => push_decimal(&mut out, number),
+                b'$' => out.push_str(text),
+                other => out.push(char::from(other)),
             }
         }
-        self.log(*level, out);
+        let level = LEVELS.get(line as usize);
+        self.log(level.copied().unwrap_or(Level::Error), out);
     }
 
     pub(super) fn log(&mut self, level: Level, text: String) {
@@ -246,7 +258,7 @@ mod tests {
     #[test]
     fn the_lines_of_the_deeds_stand_in_their_order() {
         for (at, deed) in Deed::ALL[Deed::Create as usize..].iter().enumerate() {
-            let (_, text) = LINES[Line::Create as usize + at];
+            let text = row(LINES, Line::Create as usize + at);
             let verb = deed.verb();
             let word = if verb == "state" {
                 "asking"
@@ -258,6 +270,15 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_row_has_one_line_and_no_characters_that_a_byte_cannot_hold() {
+        assert_eq!(LINES.lines().count(), LEVELS.len());
+        assert_eq!(LINES.matches('\n').count(), LEVELS.len());
+        assert_eq!(row(LINES, Line::Ended as usize), "job $ has ended");
+        assert_eq!(TEXTS.matches('\n').count(), SAID.len());
+        assert!(LINES.is_ascii());
     }
 
     #[test]

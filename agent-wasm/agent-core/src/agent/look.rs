@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use crate::code::{OtaErr, OtadErr, PalImageState, State};
 use crate::settings::Key;
-use crate::types::{FileId, TargetState};
+use crate::types::{Call, FileId, Order, TargetState};
 
 use super::Agent;
 use super::job::{FilePhase, Probe, Stage};
@@ -49,9 +49,9 @@ impl Agent {
                 return;
             };
             let due = probe.stale || !probe.asked;
-            if due && self.ops.duty(probe.file).is_none() && !self.timers.runs(Timer::Retry) {
+            if due && self.ops.duty(probe.file).is_none() && !self.runs(Timer::Retry) {
                 self.order(
-                    crate::types::Order::State(probe.file),
+                    Order::Pal(Call::State, probe.file),
                     Deed::State,
                     probe.file,
                     0,
@@ -169,7 +169,7 @@ impl Agent {
             Step::Wait => {
                 file.look = true;
                 self.arm(Timer::Retry, Key::RequestTimeout);
-                if !self.timers.runs(Timer::Restart) {
+                if !self.runs(Timer::Restart) {
                     self.set_restart_timer();
                 }
             }
@@ -194,11 +194,11 @@ impl Agent {
                 } else {
                     FilePhase::Testing
                 };
-                self.timers.stop(Timer::Restart);
+                self.stop(Timer::Restart);
             }
             Step::Committed => {
                 file.phase = FilePhase::Committed;
-                self.timers.stop(Timer::Restart);
+                self.stop(Timer::Restart);
                 self.touch_journal();
             }
             Step::Leave => self.on_back(id),
@@ -242,7 +242,7 @@ impl Agent {
                     .retain(|pending| pending.deed != Deed::State || pending.file != id);
             }
         }
-        self.timers.stop(Timer::Retry);
+        self.stop(Timer::Retry);
     }
 
     fn on_never_back(&mut self, id: FileId) {
@@ -262,7 +262,7 @@ impl Agent {
         file.ran = true;
         let (image, old) = (file.image, file.old);
         file.image = image.or(state.running);
-        self.timers.stop(Timer::Restart);
+        self.stop(Timer::Restart);
         self.touch_journal();
         let Some(running) = state.running else { return };
         self.job.self_test = true;
@@ -282,7 +282,7 @@ impl Agent {
         self.note_number(Line::Restarted, id);
         if let Some(file) = self.file(id).filter(|file| file.is_marked()) {
             file.look = true;
-            self.timers.stop(Timer::Retry);
+            self.stop(Timer::Retry);
         } else if let Some(probe) = self.probes.iter_mut().find(|probe| probe.file == id) {
             probe.stale = true;
         }

@@ -262,7 +262,7 @@ impl Agent {
         // A state that must not wait without a deadline and has none is a mistake in here, or waits for its share of
         // the bandwidth; this keeps it from hanging.
         let exempt = matches!(self.state, State::Suspended | State::Stopped) || self.is_idle();
-        (!exempt).then(|| self.now + self.settings.number(Key::RequestTimeout))
+        (!exempt).then(|| self.now + self.number(Key::RequestTimeout))
     }
 
     fn true_deadline(&self) -> InstantMs {
@@ -289,7 +289,7 @@ impl Agent {
             deadline: self.deadline(),
             status: self.changed_status(),
             wait: self.changed_wait(),
-            refused: self.view.refused.take(),
+            refused: (self.view.refused.take()).map(|(main, text)| Failure::new(main, 0, text)),
         }
     }
 
@@ -310,7 +310,7 @@ impl Agent {
     }
 
     fn order(&mut self, order: Order, deed: Deed, file: FileId, index: u32) {
-        let request = self.settings.number(Key::RequestTimeout);
+        let request = self.number(Key::RequestTimeout);
         let late = self.job.files.iter().any(|of| of.id == file && of.late);
         let wait = if deed == Deed::Journal {
             6 * request
@@ -320,7 +320,7 @@ impl Agent {
             // The last look at a target that is late must not take as long as an installation.
             request
         } else {
-            self.settings.number(Key::OperationDeadline)
+            self.number(Key::OperationDeadline)
         };
         let deadline = self.now.saturating_add(wait);
         let pending = Pending {
@@ -335,9 +335,31 @@ impl Agent {
         self.orders.push(Action { op, order });
     }
 
+    fn number(&self, key: Key) -> u64 {
+        self.settings.number(key)
+    }
+
+    fn number32(&self, key: Key) -> u32 {
+        self.settings.number32(key)
+    }
+
+    fn runs(&self, timer: Timer) -> bool {
+        self.timers.runs(timer)
+    }
+
+    fn stop(&mut self, timer: Timer) {
+        self.timers.stop(timer);
+    }
+
+    fn stop_all(&mut self, timers: &[Timer]) {
+        for timer in timers {
+            self.timers.stop(*timer);
+        }
+    }
+
     /// Sets a timer by a setting.
     fn arm(&mut self, timer: Timer, key: Key) {
-        self.arm_in(timer, self.settings.number(key));
+        self.arm_in(timer, self.number(key));
     }
 
     fn arm_in(&mut self, timer: Timer, wait: u64) {
@@ -346,17 +368,17 @@ impl Agent {
 
     /// Sets a timer unless it runs.
     fn arm_once(&mut self, timer: Timer, key: Key) {
-        if !self.timers.runs(timer) {
+        if !self.runs(timer) {
             self.arm(timer, key);
         }
     }
 
     /// Time before the next try; the first one waits for the request time-out.
     fn arm_back_off(&mut self, timer: Timer, tries: u32) {
-        let base = self.settings.number(Key::RequestTimeout);
+        let base = self.number(Key::RequestTimeout);
         let wait = self
             .random
-            .back_off(base, self.settings.number(Key::RetryMax), tries);
+            .back_off(base, self.number(Key::RetryMax), tries);
         self.arm_in(timer, wait);
     }
 
@@ -476,9 +498,7 @@ impl Agent {
     }
 
     fn on_progress(&mut self, token: Token, done: u64, total: u64) {
-        let deadline = self
-            .now
-            .saturating_add(self.settings.number(Key::OperationDeadline));
+        let deadline = self.now.saturating_add(self.number(Key::OperationDeadline));
         let Some(pending) = self
             .ops
             .list
@@ -550,7 +570,7 @@ impl Agent {
 
     fn step_link(&mut self) {
         if self.connected || self.state == State::Init {
-            self.timers.stop(Timer::Link);
+            self.stop(Timer::Link);
         } else {
             self.arm_once(Timer::Link, Key::RetryMax);
         }
@@ -577,7 +597,7 @@ impl Agent {
         let waits = self
             .ops
             .any(|deed| matches!(deed, Deed::Unsubscribe | Deed::Journal));
-        if waits && self.timers.runs(Timer::Shutdown) {
+        if waits && self.runs(Timer::Shutdown) {
             return false;
         }
         self.timers = Timers::new();

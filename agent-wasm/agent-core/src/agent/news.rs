@@ -101,7 +101,7 @@ impl Agent {
 
     /// Stores the journal if it is behind; works in every state, for it is neither request nor status nor write.
     pub(super) fn flush_journal(&mut self) {
-        if !self.journal.dirty || self.journal.storing || self.timers.runs(Timer::Journal) {
+        if !self.journal.dirty || self.journal.storing || self.runs(Timer::Journal) {
             return;
         }
         self.journal.dirty = false;
@@ -121,9 +121,8 @@ impl Agent {
         self.journal.dirty = true;
         self.journal.tries = self.journal.tries.saturating_add(1);
         self.arm_back_off(Timer::Journal, self.journal.tries);
-        let detail = String::from(self.detail_of(why));
-        self.note_text(Line::JournalFailed, &detail);
-        if self.journal.tries >= self.settings.number32(Key::UpdateAttempts) {
+        self.note_why(Line::JournalFailed, why);
+        if self.journal.tries >= self.number32(Key::UpdateAttempts) {
             self.fail_with_numbers(why);
         }
     }

@@ -61,7 +61,7 @@ impl Agent {
         }
         self.asking.next = false;
         self.asking.sent = None;
-        self.timers.stop(Timer::Ask);
+        self.stop(Timer::Ask);
         self.refuse(id, error.error.into());
     }
 
@@ -88,8 +88,8 @@ impl Agent {
             self.note_job(Line::OfferGone);
         }
         self.job = Job::new(None, Stage::Idle);
-        self.timers.stop(Timer::Offer);
-        self.timers.stop(Timer::Custom);
+        self.stop(Timer::Offer);
+        self.stop(Timer::Custom);
     }
 
     /// Asks how the job at hand stands, before a hint counts as its end.
@@ -159,7 +159,7 @@ impl Agent {
             return Err(Verdict::Aborted(OtaErr::InvalidDataProtocol));
         }
         document.check_protocol(Protocol::Mqtt)?;
-        let block_size = self.settings.number32(Key::BlockSize);
+        let block_size = self.number32(Key::BlockSize);
         for file in &document.files {
             if let Err(GridError::TooManyBlocks(blocks)) = BlockGrid::new(file.size, block_size) {
                 let error = ParseError {
@@ -207,7 +207,7 @@ impl Agent {
     /// The job of a checked document, nothing done yet.
     pub(super) fn job_of(&self, id: JobId, document: &document::Job, text: &str) -> Job {
         let mut job = Job::new(Some(id), Stage::Taken);
-        job.block_size = self.settings.number32(Key::BlockSize);
+        job.block_size = self.number32(Key::BlockSize);
         job.stream.clone_from(&document.stream);
         job.document = String::from(text);
         for entry in &document.files {
@@ -215,7 +215,7 @@ impl Agent {
                 .settings
                 .target(entry.file_id)
                 .and_then(|target| target.firmware);
-            let is_type = u64::from(entry.file_type) == self.settings.number(Key::FirmwareFileType);
+            let is_type = u64::from(entry.file_type) == self.number(Key::FirmwareFileType);
             let file = JobFile {
                 id: entry.file_id,
                 file_type: entry.file_type,

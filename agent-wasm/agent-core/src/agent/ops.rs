@@ -4,7 +4,8 @@
 
 use alloc::vec::Vec;
 
-use crate::types::{FileId, InstantMs, Op, Token};
+use crate::text::row;
+use crate::types::{Call, FileId, InstantMs, Op, Token};
 
 use super::timer::NEVER;
 
@@ -71,27 +72,34 @@ impl Deed {
         self >= Self::Create
     }
 
+    /// The function of `pal`; of a duty that needs no more than the file.
+    pub(super) fn call(self) -> Call {
+        let at = (self as usize).wrapping_sub(Self::Close as usize);
+        CALLS.get(at).copied().unwrap_or(Call::State)
+    }
+
     /// The verb, for people; of a duty.
     pub(super) fn verb(self) -> &'static str {
-        let at = (self as usize).wrapping_sub(Self::Create as usize);
-        VERBS.get(at).copied().unwrap_or("the host")
+        row(VERBS, (self as usize).wrapping_sub(Self::Create as usize))
     }
 }
 
-/// In the order of the deeds from `Create` on.
-const VERBS: [&str; 11] = [
-    "create",
-    "reopen",
-    "close",
-    "install",
-    "activate",
-    "reset",
-    "self-test",
-    "commit",
-    "reject",
-    "state",
-    "abort",
+/// In the order of the deeds from `Close` on.
+const CALLS: [Call; 9] = [
+    Call::Close,
+    Call::Install,
+    Call::Activate,
+    Call::Reset,
+    Call::SelfTest,
+    Call::Commit,
+    Call::Reject,
+    Call::State,
+    Call::Abort,
 ];
+
+/// In the order of the deeds from `Create` on.
+const VERBS: &str =
+    "create\nreopen\nclose\ninstall\nactivate\nreset\nself-test\ncommit\nreject\nstate\nabort\n";
 
 /// One operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

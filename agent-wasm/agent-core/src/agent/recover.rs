@@ -281,15 +281,45 @@ pub const ROWS: &[Row] = &[
 /// Decides.
 #[must_use]
 pub fn decide(memory: Memory, sight: Sight, service: Service) -> Step {
-    ROWS.iter()
-        .find(|row| {
-            row.memory.contains(&memory)
-                && row.sight.contains(&sight)
-                && row.service.contains(&service)
-        })
+    let facts = [1 << memory as u16, 1 << sight as u16, 1 << service as u16];
+    PACKED
+        .iter()
+        .find(|(sets, _)| (0..3).all(|at| sets[at] & facts[at] != 0))
         // The table is total, its test says so; a hole would wait for the deadline.
-        .map_or(Step::Wait, |row| row.step)
+        .map_or(Step::Wait, |(_, step)| *step)
 }
+
+/// The rows with their three sets as bits: what the guest carries of the table.
+const PACKED: [([u16; 3], Step); ROWS.len()] = {
+    let mut packed = [([0; 3], Step::Wait); ROWS.len()];
+    let mut at = 0;
+    while at < packed.len() {
+        let Row {
+            memory,
+            sight,
+            service,
+            step,
+        } = ROWS[at];
+        let (mut sets, mut bit) = ([0; 3], 0);
+        while bit < memory.len() {
+            sets[0] |= 1 << memory[bit] as u16;
+            bit += 1;
+        }
+        bit = 0;
+        while bit < sight.len() {
+            sets[1] |= 1 << sight[bit] as u16;
+            bit += 1;
+        }
+        bit = 0;
+        while bit < service.len() {
+            sets[2] |= 1 << service[bit] as u16;
+            bit += 1;
+        }
+        packed[at] = (sets, step);
+        at += 1;
+    }
+    packed
+};
 
 /// Reads a target's answer: its code, its own word on which image runs, and the versions where it has none.
 #[must_use]

@@ -99,12 +99,12 @@ impl Agent {
             reporter.tries = 0;
             reporter.refusals = 0;
             reporter.compare = false;
-            self.timers.stop(Timer::Status);
+            self.stop(Timer::Status);
         }
         if self.reporter.acknowledged {
             return true;
         }
-        if self.connected && !self.timers.runs(Timer::Status) && self.subscribed(false) {
+        if self.connected && !self.runs(Timer::Status) && self.subscribed(false) {
             self.publish_status(due);
         }
         false
@@ -161,7 +161,7 @@ impl Agent {
         if self.reporter.progress.len() >= TOKENS_MAX {
             self.reporter.progress.remove(0);
         }
-        let until = self.now + self.settings.number(Key::RequestTimeout);
+        let until = self.now + self.number(Key::RequestTimeout);
         self.reporter.progress.push((token, until));
         self.publish_update(Line::Progress, payload, Qos::AtMostOnce, Deed::Progress);
     }
@@ -169,8 +169,7 @@ impl Agent {
     pub(super) fn on_status_published(&mut self, why: Why) {
         // Success says nothing: only the service's answer counts, and its timer runs.
         if why.is_some() {
-            let detail = String::from(self.detail_of(why));
-            self.note_text(Line::StatusNotSent, &detail);
+            self.note_why(Line::StatusNotSent, why);
             self.repeat_status();
         }
     }
@@ -191,7 +190,7 @@ impl Agent {
 
     fn acknowledge(&mut self) {
         if !core::mem::replace(&mut self.reporter.acknowledged, true) {
-            self.timers.stop(Timer::Status);
+            self.stop(Timer::Status);
             self.note(Line::Acknowledged);
         }
     }
@@ -262,7 +261,7 @@ impl Agent {
 
     fn repeat_bounded(&mut self, code: JobsErr) {
         self.reporter.refusals += 1;
-        if self.reporter.refusals > self.settings.number32(Key::UpdateAttempts) {
+        if self.reporter.refusals > self.number32(Key::UpdateAttempts) {
             self.give_up_status(code);
         } else {
             self.repeat_status();

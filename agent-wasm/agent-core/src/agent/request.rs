@@ -79,9 +79,7 @@ impl Agent {
         self.connected = true;
         self.relinked = true;
         self.subscriptions.reset(session_present);
-        for timer in [Timer::Ask, Timer::Subscribe, Timer::Status, Timer::Link] {
-            self.timers.stop(timer);
-        }
+        self.stop_all(&[Timer::Ask, Timer::Subscribe, Timer::Status, Timer::Link]);
         self.asking.sent = None;
         self.asking.tries = 0;
         self.asking.next |= self.begun;
@@ -94,8 +92,8 @@ impl Agent {
         self.ops.forget(Deed::is_transport);
         self.connected = false;
         self.asking.sent = None;
-        self.timers.stop(Timer::Ask);
-        self.timers.stop(Timer::Status);
+        self.stop(Timer::Ask);
+        self.stop(Timer::Status);
         self.pause_transfer();
         self.write_line(Line::Disconnected, reason.into(), detail);
     }
@@ -180,11 +178,10 @@ impl Agent {
             return;
         }
         *held = Held::Wanted;
-        let detail = String::from(self.detail_of(why));
-        self.note_text(Line::SubscribeFailed, &detail);
+        self.note_why(Line::SubscribeFailed, why);
         self.arm_back_off(Timer::Subscribe, self.subscriptions.tries);
         self.subscriptions.tries += 1;
-        let most = self.settings.number32(Key::MomentumMax);
+        let most = self.number32(Key::MomentumMax);
         if number as usize >= FIRST_OF_STREAM && self.subscriptions.tries > most {
             self.fail_for_momentum();
         }
@@ -210,7 +207,7 @@ impl Agent {
     pub(super) fn step_ask(&mut self) {
         let speaks = !matches!(self.state, State::Init | State::Ready);
         let wanted = self.asking.next || self.asking.describe;
-        let waits = self.asking.sent.is_some() || self.timers.runs(Timer::Ask);
+        let waits = self.asking.sent.is_some() || self.runs(Timer::Ask);
         if !speaks || !self.connected || !wanted || waits {
             return;
         }
@@ -289,7 +286,7 @@ impl Agent {
         }
         self.asking.sent = None;
         self.asking.tries = 0;
-        self.timers.stop(Timer::Ask);
+        self.stop(Timer::Ask);
         if describe {
             self.asking.describe = false;
         } else {
@@ -351,7 +348,7 @@ impl Agent {
         if self.step_beginning() {
             return true;
         }
-        let may_ask = self.asking.sent.is_none() && !self.timers.runs(Timer::Ask);
+        let may_ask = self.asking.sent.is_none() && !self.runs(Timer::Ask);
         let cause = if !self.connected {
             Cause::Disconnected
         } else if self.relinked {
@@ -361,7 +358,7 @@ impl Agent {
             if self.job.stage == Stage::Custom {
                 self.report_end();
             }
-            if self.settings.number(Key::PollInterval) > 0 && self.is_idle() {
+            if self.number(Key::PollInterval) > 0 && self.is_idle() {
                 self.arm_once(Timer::Poll, Key::PollInterval);
             }
             return false;
@@ -372,7 +369,7 @@ impl Agent {
         };
         self.relinked = false;
         self.asking.next = true;
-        self.timers.stop(Timer::Poll);
+        self.stop(Timer::Poll);
         self.set_state(cause, State::RequestingJob);
         true
     }
@@ -394,7 +391,7 @@ impl Agent {
             | Stage::AwaitRestart
             | Stage::Commit => return false,
         };
-        self.timers.stop(Timer::Poll);
+        self.stop(Timer::Poll);
         self.set_state(cause, next);
         true
     }

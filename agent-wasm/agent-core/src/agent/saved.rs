@@ -164,7 +164,7 @@ impl Agent {
             }
             file.look = stage == Stage::Back && file.phase == FilePhase::GoingBack;
         }
-        if stage == Stage::Testing && !self.timers.runs(Timer::Test) {
+        if stage == Stage::Testing && !self.runs(Timer::Test) {
             self.begin_test();
         }
         if stage == Stage::Custom {

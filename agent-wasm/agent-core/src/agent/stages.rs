@@ -130,8 +130,8 @@ impl Agent {
             self.arm_once(Timer::Limit, Key::ActivationDeadline);
             return false;
         }
-        self.timers.stop(Timer::Reminder);
-        self.timers.stop(Timer::Limit);
+        self.stop(Timer::Reminder);
+        self.stop(Timer::Limit);
         self.set_state(Cause::ActivationOrdered, State::WaitingForRestart);
         true
     }
@@ -170,7 +170,7 @@ impl Agent {
             longest = longest.max(target.map_or(0, |target| target.self_test_deadline_ms));
         }
         if longest == 0 {
-            longest = self.settings.number(Key::SelfTestDeadline);
+            longest = self.number(Key::SelfTestDeadline);
         }
         self.arm_in(Timer::Test, longest);
     }
@@ -224,7 +224,7 @@ impl Agent {
             return false;
         }
         self.job.stage = Stage::Commit;
-        self.timers.stop(Timer::Test);
+        self.stop(Timer::Test);
         self.end_accepted();
         self.touch_journal();
         self.set_state(Cause::TestsPassed, State::Committing);
@@ -334,15 +334,13 @@ impl Agent {
         }
         self.transfer = None;
         self.unsubscribe(false);
-        for timer in [
+        self.stop_all(&[
             Timer::Test,
             Timer::Reminder,
             Timer::Limit,
             Timer::Retry,
             Timer::Custom,
-        ] {
-            self.timers.stop(timer);
-        }
+        ]);
         // What only prepares is thrown away by `abort`; the end of a mark or of a restart must be known.
         self.ops
             .forget(|deed| (Deed::Write..=Deed::Install).contains(&deed));
@@ -374,7 +372,7 @@ impl Agent {
             self.drive(id);
             return false;
         }
-        self.timers.stop(Timer::Restart);
+        self.stop(Timer::Restart);
         let failed = self
             .job
             .first(|file| file.phase == FilePhase::Failed)
@@ -441,15 +439,13 @@ impl Agent {
         let sent = core::mem::take(&mut self.reporter.payload).into_bytes();
         let document = if self.job.withdrawn { Vec::new() } else { sent };
         self.reporter = Reporter::default();
-        for timer in [
+        self.stop_all(&[
             Timer::Status,
             Timer::Retry,
             Timer::Restart,
             Timer::Custom,
             Timer::Ask,
-        ] {
-            self.timers.stop(timer);
-        }
+        ]);
         // A question from before the end would be answered with the job that is over.
         self.asking = Asking {
             next: true,

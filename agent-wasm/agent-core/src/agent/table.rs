@@ -5,6 +5,7 @@
 //! and its failures are events of nearly every state, so the rows below the double line are long and alike.
 
 use crate::code::State;
+use crate::text;
 
 use super::timer::Timer;
 
@@ -108,42 +109,42 @@ impl Cause {
     /// The name in the log, the C agent's where it has the event.
     #[must_use]
     pub fn name(self) -> &'static str {
-        NAMES.get(self as usize).copied().unwrap_or("")
+        text::row(NAMES, self as usize)
     }
 }
 
 /// In the order of [`Cause::ALL`].
-const NAMES: [&str; 29] = [
-    "Start",
-    "RequestJobDocument",
-    "ReceivedJobDocument",
-    "CreateFile",
-    "RequestFileBlock",
-    "RequestTimer",
-    "CloseFile",
-    "Suspend",
-    "Resume",
-    "UserAbort",
-    "Shutdown",
-    "TargetsAsked",
-    "Connected",
-    "Disconnected",
-    "Recovered",
-    "JobConcluded",
-    "JobFailed",
-    "JobWithdrawn",
-    "ImageUnclaimed",
-    "FileVerified",
-    "FileUnverified",
-    "FilesInstalled",
-    "StatusAcknowledged",
-    "ActivationOrdered",
-    "TargetsRestarted",
-    "TestsPassed",
-    "AllCommitted",
-    "AllWentBack",
-    "Unsubscribed",
-];
+const NAMES: &str = "\
+Start\n\
+RequestJobDocument\n\
+ReceivedJobDocument\n\
+CreateFile\n\
+RequestFileBlock\n\
+RequestTimer\n\
+CloseFile\n\
+Suspend\n\
+Resume\n\
+UserAbort\n\
+Shutdown\n\
+TargetsAsked\n\
+Connected\n\
+Disconnected\n\
+Recovered\n\
+JobConcluded\n\
+JobFailed\n\
+JobWithdrawn\n\
+ImageUnclaimed\n\
+FileVerified\n\
+FileUnverified\n\
+FilesInstalled\n\
+StatusAcknowledged\n\
+ActivationOrdered\n\
+TargetsRestarted\n\
+TestsPassed\n\
+AllCommitted\n\
+AllWentBack\n\
+Unsubscribed\n\
+";
 
 /// One row: in this state, this event may lead to these states.
 #[derive(Clone, Copy, Debug)]
@@ -444,8 +445,30 @@ pub fn allows(state: State, event: Cause, next: State) -> bool {
     if event == Cause::Shutdown {
         return acts && next == State::ShuttingDown;
     }
-    ROWS.iter()
-        .any(|row| row.state == state && row.event == event && row.next.contains(&next))
+    PACKED
+        .iter()
+        .any(|(of, by, to)| *of == state && *by == event && to >> next as u32 & 1 == 1)
+}
+
+/// The rows with their next states as bits: what the guest carries of the table.
+const PACKED: [(State, Cause, u32); ROWS.len()] = {
+    let mut packed = [(State::Init, Cause::Start, 0); ROWS.len()];
+    let mut at = 0;
+    while at < packed.len() {
+        let row = &ROWS[at];
+        packed[at] = (row.state, row.event, set(row.next));
+        at += 1;
+    }
+    packed
+};
+
+const fn set(states: &[State]) -> u32 {
+    let (mut set, mut at) = (0, 0);
+    while at < states.len() {
+        set |= 1 << states[at] as u32;
+        at += 1;
+    }
+    set
 }
 
 /// What bounds the waiting in a state. Operations of the host carry their own deadline on top, in every state.
@@ -536,6 +559,17 @@ pub const BOUNDS: [Bound; 18] = [
     bound(State::GoingBack, 4, &[Timer::Restart, Timer::Retry]),
     bound(State::Reporting, 8, &[Timer::Status, Timer::Link]),
 ];
+
+/// Number of `wait.reason` that each state usually has: what the guest carries of the bounds.
+pub(super) const WAITS_FOR: [u8; BOUNDS.len()] = {
+    let mut reasons = [0; BOUNDS.len()];
+    let mut at = 0;
+    while at < reasons.len() {
+        reasons[at] = BOUNDS[at].waits_for as u8;
+        at += 1;
+    }
+    reasons
+};
 
 #[cfg(test)]
 mod tests {

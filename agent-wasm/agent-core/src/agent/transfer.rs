@@ -37,15 +37,15 @@ impl Agent {
         let block_size = self.job.block_size;
         // The block size is the job's own, so the window of the settings may be too large for it.
         let fits = WINDOW_MAX_BYTES / u64::from(block_size.max(1));
-        let window = self.settings.number(Key::BlocksPerRequest).min(fits).max(1);
+        let window = self.number(Key::BlocksPerRequest).min(fits).max(1);
         Some(DownloadConfig {
             file_id: file.id,
             grid: BlockGrid::new(file.size, block_size).ok()?,
             blocks_per_request: window as u32,
             requests_in_flight: 1,
-            request_timeout_ms: self.settings.number(Key::RequestTimeout),
-            momentum_max: self.settings.number32(Key::MomentumMax),
-            status_frequency: self.settings.number32(Key::StatusFrequency),
+            request_timeout_ms: self.number(Key::RequestTimeout),
+            momentum_max: self.number32(Key::MomentumMax),
+            status_frequency: self.number32(Key::StatusFrequency),
         })
     }
 
@@ -195,8 +195,7 @@ impl Agent {
 
     pub(super) fn on_blocks_requested(&mut self, why: Why) {
         if why.is_some() {
-            let detail = String::from(self.detail_of(why));
-            self.note_text(Line::RequestNotSent, &detail);
+            self.note_why(Line::RequestNotSent, why);
             self.request_failed();
         }
     }
@@ -293,7 +292,7 @@ impl Agent {
             // A busy or restarted host is asked again; what the storage refuses, it refuses for good.
             let again = [HostErr::Busy, HostErr::Cancelled, HostErr::PluginFailed];
             let again = again.iter().any(|code| code.code() == why.main);
-            if again && self.busy < self.settings.number32(Key::MomentumMax) {
+            if again && self.busy < self.number32(Key::MomentumMax) {
                 self.busy += 1;
             } else {
                 self.fail_with_numbers(why);

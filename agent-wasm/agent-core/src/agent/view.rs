@@ -6,19 +6,20 @@ use alloc::string::String;
 
 use crate::code::State;
 use crate::stream::Statistics;
-use crate::text::push_decimal;
-use crate::types::{AgentStatus, Failure, InstantMs, Version, Wait};
+use crate::text::{push_decimal, row};
+use crate::types::{AgentStatus, InstantMs, Version, Wait};
 
 use super::Agent;
+use super::command::Refusal;
 use super::job::{JobFile, Stage};
 use super::lines::Why;
-use super::table::BOUNDS;
+use super::table::WAITS_FOR;
 use super::timer::{NEVER, Timer};
 
 /// What was told last, and what is to be told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
-    pub(super) refused: Option<Failure>,
+    pub(super) refused: Option<Refusal>,
     /// What went wrong last in this state.
     pub(super) last_error: Why,
     /// Block messages since the transfer began.
@@ -124,9 +125,8 @@ impl Agent {
 
     /// Numbers of `job-agent.wit`.
     fn wait_reason(&self) -> u32 {
-        let usual = BOUNDS
-            .get(usize::from(self.state.code()))
-            .map_or(0, |bound| bound.waits_for);
+        let usual = WAITS_FOR.get(usize::from(self.state.code()));
+        let usual = usual.copied().map_or(0, u32::from);
         let idle_duty = self
             .job
             .files
@@ -177,20 +177,19 @@ impl Agent {
     }
 
     fn wait_detail(&self, reason: u32) -> String {
-        const DETAILS: [&str; 11] = [
-            "",
-            "a job",
-            "answer to the job request",
-            "block ",
-            "the host",
-            "the order to activate",
-            "the restart of a target",
-            "the verdict of the self-test",
-            "acknowledgement of the status",
-            "a connection",
-            "an order to resume",
-        ];
-        let mut text = String::from(DETAILS.get(reason as usize).copied().unwrap_or(""));
+        // A line a reason, in the order of the numbers.
+        const DETAILS: &str = "\n\
+            a job\n\
+            answer to the job request\n\
+            block \n\
+            the host\n\
+            the order to activate\n\
+            the restart of a target\n\
+            the verdict of the self-test\n\
+            acknowledgement of the status\n\
+            a connection\n\
+            an order to resume\n";
+        let mut text = String::from(row(DETAILS, reason as usize));
         if reason == 3 {
             let transfer = self.transfer.as_ref();
             let block = transfer.and_then(|transfer| transfer.downloader.waits_for());

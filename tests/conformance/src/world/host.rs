@@ -2,7 +2,7 @@
 //! in the order in which they fell due.
 
 use agent_core::code::State;
-use agent_core::types::{Action, Event, Failure, Op, Order, Outcome, Token, Turn};
+use agent_core::types::{Action, Call, Event, Failure, Op, Order, Outcome, Token, Turn};
 use serde_json::json;
 
 use super::{Due, EVENTS_MAX, Held, World, misused, state_name};
@@ -120,7 +120,7 @@ impl World {
         };
         let rule = rule.unwrap_or(Answer::Model);
         // What takes no time in a real host is over at once, everything else gets a token first.
-        let at_once = matches!(order, Order::State(_) | Order::WriteBlock { .. });
+        let at_once = matches!(order, Order::Pal(Call::State, _) | Order::WriteBlock { .. });
         let outcome = match rule {
             Answer::Model => self.by_model(&order)?,
             Answer::End(outcome) => outcome,
