@@ -67,7 +67,7 @@ impl Version {
 }
 
 /// Why something failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
     /// Whose code it is, see [`crate::code`].
     pub main: u8,
@@ -497,7 +497,7 @@ pub struct FileSpec {
 }
 
 /// News for the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplicationEvent {
     /// The agent's own count.
     pub sequence: u64,

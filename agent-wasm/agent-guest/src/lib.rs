@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
@@ -54,7 +55,8 @@ static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_all
 
 /// All that an instance has.
 struct Instance {
-    agent: Option<Agent>,
+    /// In a box: the compiler writes the address of a static out, three bytes at each place that looks at a field.
+    agent: Option<Box<Agent>>,
     answer: Answer,
     /// The answer, laid out.
     area: [u64; AREA_WORDS],
@@ -160,7 +162,7 @@ mod export {
         with(|instance| {
             let result = Agent::start(context, info).map(|started| {
                 // A second start of a living instance is a mistake of the host's; the newest state counts.
-                finish(instance.agent.insert(started), context)
+                finish(instance.agent.insert(Box::new(started)), context)
             });
             instance.answer(Answer::Started(result))
         })

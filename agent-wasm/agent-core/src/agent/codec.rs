@@ -129,11 +129,9 @@ impl<'b> Codec<'b> {
     }
 
     /// One of a list of constants, by its place.
-    #[inline(never)]
-    pub(super) fn one_of<T: Copy>(&mut self, value: &mut T, place: usize, all: &[T]) {
-        if let Some(read) = all.get(self.place(place, all.len())) {
-            *value = *read;
-        }
+    pub(super) fn one_of<T: Copy>(&mut self, value: T, place: usize, all: &[T]) -> T {
+        let place = self.place(place, all.len());
+        all.get(place).copied().unwrap_or(value)
     }
 
     #[inline(never)]
@@ -160,7 +158,7 @@ impl<'b> Codec<'b> {
 
     /// How many items follow: as many as there are, or as were written. Each has at least a byte.
     #[inline(never)]
-    fn count(&mut self, count: usize) -> usize {
+    pub(super) fn count(&mut self, count: usize) -> usize {
         let Some(input) = &mut self.input else {
             cbor::push_array(&mut self.out, count as u64);
             return count;
@@ -175,36 +173,58 @@ impl<'b> Codec<'b> {
         }
     }
 
-    /// A list; what is read begins as `fresh`.
-    #[inline(never)]
-    pub(super) fn list<T>(
-        &mut self,
-        items: &mut Vec<T>,
-        fresh: fn() -> T,
-        each: fn(&mut Self, &mut T),
-    ) {
+    /// A list. It is read into an empty one: a list that is shorter than the one there is leaves the rest.
+    pub(super) fn list<T: Item>(&mut self, items: &mut Vec<T>) {
         let count = self.count(items.len());
-        items.resize_with(count, fresh);
-        for item in items {
-            each(self, item);
+        for at in 0..count {
+            if at >= items.len() {
+                items.push(T::default());
+            }
+            if let Some(item) = items.get_mut(at) {
+                item.visit(self);
+            }
         }
     }
 
     /// Something that may be missing.
-    #[inline(never)]
-    pub(super) fn option<T>(
-        &mut self,
-        value: &mut Option<T>,
-        fresh: fn() -> T,
-        each: fn(&mut Self, &mut T),
-    ) {
+    pub(super) fn option<T: Item>(&mut self, value: &mut Option<T>) {
         let mut there = value.is_some();
         self.flag(&mut there);
         if there {
-            each(self, value.get_or_insert_with(fresh));
+            value.get_or_insert_with(T::default).visit(self);
         } else {
             *value = None;
         }
+    }
+}
+
+/// What a list can hold, or may be missing.
+pub(super) trait Item: Default {
+    /// Writes it, or reads it.
+    fn visit(&mut self, codec: &mut Codec<'_>);
+}
+
+impl Item for bool {
+    fn visit(&mut self, codec: &mut Codec<'_>) {
+        codec.flag(self);
+    }
+}
+
+impl Item for u32 {
+    fn visit(&mut self, codec: &mut Codec<'_>) {
+        codec.uint32(self);
+    }
+}
+
+impl Item for u64 {
+    fn visit(&mut self, codec: &mut Codec<'_>) {
+        codec.uint(self);
+    }
+}
+
+impl Item for String {
+    fn visit(&mut self, codec: &mut Codec<'_>) {
+        codec.text(self);
     }
 }
 
@@ -229,8 +249,8 @@ mod tests {
         codec.flag(&mut sample.flag);
         codec.text(&mut sample.text);
         codec.instant(&mut sample.at);
-        codec.list(&mut sample.list, || 0, Codec::uint32);
-        codec.option(&mut sample.option, || 0, Codec::uint);
+        codec.list(&mut sample.list);
+        codec.option(&mut sample.option);
     }
 
     fn sample() -> Sample {

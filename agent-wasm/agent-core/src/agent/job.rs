@@ -125,6 +125,17 @@ pub(super) struct Ending {
     pub(super) detail: String,
 }
 
+impl Default for Ending {
+    fn default() -> Self {
+        Self {
+            head: String::new(),
+            word: ExecutionStatus::Failed,
+            why: Why::default(),
+            detail: String::new(),
+        }
+    }
+}
+
 /// One file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JobFile {

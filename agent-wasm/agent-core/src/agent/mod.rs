@@ -16,7 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{OtadErr, State};
-use crate::jobs::{ClientTokens, JobId};
+use crate::jobs::ClientTokens;
 use crate::settings::{Key, Settings};
 use crate::types::{
     Action, AgentStatus, Blob, Context, Description, Event, Failure, FileId, InstantMs, Level, Op,
@@ -27,6 +27,7 @@ mod answer;
 mod codec;
 mod command;
 mod drive;
+mod fields;
 mod job;
 mod lines;
 mod look;
@@ -100,9 +101,9 @@ pub struct Agent {
     job: Job,
     transfer: Option<Transfer>,
     /// Jobs that are over: a late notification of one is only a hint to ask.
-    seen: Vec<JobId>,
+    seen: Vec<String>,
     /// Jobs that were left to others.
-    left: Vec<JobId>,
+    left: Vec<String>,
     journal: Journal,
     news: News,
     view: View,
@@ -183,11 +184,7 @@ impl Agent {
             journal: Journal::default(),
             news: News::default(),
             view: View::default(),
-            heard: Failure {
-                main: 0,
-                sub: 0,
-                detail: String::new(),
-            },
+            heard: Failure::default(),
             busy: 0,
             allowance: NEVER,
         }

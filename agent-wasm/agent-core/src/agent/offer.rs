@@ -16,6 +16,7 @@ use super::Agent;
 use super::job::{Ending, Job, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::recover::Service;
+use super::request::has;
 use super::timer::Timer;
 
 /// How a job ends because of its document: with these two numbers, or aborted with this code.
@@ -56,7 +57,7 @@ impl Agent {
         self.note_number(Line::Unreadable, error.error.code());
         // Without an id nobody can be told; the open question is repeated with back-off.
         let Some(id) = error.job_id else { return };
-        if self.job.is_taken() || (notified && self.seen.contains(&id)) {
+        if self.job.is_taken() || (notified && has(&self.seen, id.as_str())) {
             return;
         }
         self.asking.next = false;
@@ -105,9 +106,9 @@ impl Agent {
             } else {
                 self.on_read_again(execution.document);
             }
-        } else if execution.state.status.is_terminal() || self.left.contains(id) {
+        } else if execution.state.status.is_terminal() || has(&self.left, id.as_str()) {
             // Over, or somebody else's.
-        } else if notified && self.seen.contains(id) {
+        } else if notified && has(&self.seen, id.as_str()) {
             // A late notification of a job that is over: only an answer to a question starts it again.
             self.asking.next = true;
         } else if self.job.id.as_ref() == Some(id) {
@@ -322,7 +323,7 @@ impl Agent {
     pub(super) fn leave(&mut self, id: Option<JobId>, line: Line) {
         if let Some(id) = id {
             self.note_text(line, id.as_str());
-            Self::remember(&mut self.left, id);
+            Self::remember(&mut self.left, id.as_str());
         }
     }
 

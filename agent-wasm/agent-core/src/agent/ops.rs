@@ -10,9 +10,10 @@ use crate::types::{Call, FileId, InstantMs, Op, Token};
 use super::timer::NEVER;
 
 /// What is done. Up to `Blocks` the transport does it, from `Create` on a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Deed {
     /// A subscription; its number stands where others have a block.
+    #[default]
     Subscribe,
     /// Nobody waits for it but a shutdown.
     Unsubscribe,
@@ -102,7 +103,7 @@ const VERBS: &str =
     "create\nreopen\nclose\ninstall\nactivate\nreset\nself-test\ncommit\nreject\nstate\nabort\n";
 
 /// One operation under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) op: Op,
     /// 0 as long as it has none.

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::State;
-use crate::jobs::{self, ClientToken, Encoding, JobId, ReplyToken, Topic};
+use crate::jobs::{self, ClientToken, Encoding, ReplyToken, Topic};
 use crate::settings::Key;
 use crate::types::{Order, Qos};
 
@@ -27,6 +27,10 @@ pub(super) enum Held {
     Wanted,
     Asked,
     Yes,
+}
+
+impl Held {
+    pub(super) const ALL: [Self; 4] = [Self::No, Self::Wanted, Self::Asked, Self::Yes];
 }
 
 /// `notify-next`, four for replies, and two for the stream of the job at hand.
@@ -334,12 +338,12 @@ impl Agent {
     }
 
     /// Remembers a job as over, or as somebody else's.
-    pub(super) fn remember(list: &mut Vec<JobId>, id: JobId) {
-        if !list.contains(&id) {
+    pub(super) fn remember(list: &mut Vec<String>, id: &str) {
+        if !has(list, id) {
             if list.len() >= super::SEEN_MAX {
                 list.remove(0);
             }
-            list.push(id);
+            list.push(String::from(id));
         }
     }
 
@@ -401,4 +405,9 @@ impl Agent {
         let text = [code, ": ", message].concat();
         self.note_text(line, &text);
     }
+}
+
+/// Whether a job is remembered.
+pub(super) fn has(list: &[String], id: &str) -> bool {
+    list.iter().any(|of| of == id)
 }

@@ -464,7 +464,7 @@ impl Agent {
         }
         let job = core::mem::replace(&mut self.job, Job::new(None, Stage::Idle));
         if let Some(id) = job.id {
-            Self::remember(&mut self.seen, id);
+            Self::remember(&mut self.seen, id.as_str());
         }
     }
 }

@@ -9,7 +9,7 @@ use alloc::string::String;
 use crate::text::{push_decimal, push_hex8};
 
 /// One client token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientToken {
     /// Number of the request in this start, from 0.
     pub number: u64,
