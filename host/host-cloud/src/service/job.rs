@@ -134,7 +134,6 @@ fn one() -> u64 {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_one(number: &u64) -> bool {
     *number == 1
 }

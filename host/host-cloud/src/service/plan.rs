@@ -64,7 +64,6 @@ pub enum Selection {
 impl Selection {
     /// Whether it is [`Selection::Snapshot`].
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_snapshot(&self) -> bool {
         *self == Self::Snapshot
     }
@@ -85,7 +84,6 @@ pub struct Rollout {
 impl Rollout {
     /// Whether every thing gets it at once.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_at_once(&self) -> bool {
         *self == Self::default()
     }
