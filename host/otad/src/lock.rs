@@ -67,17 +67,7 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         .mode(0o700)
         .create(state_dir)
         .map_err(unusable)?;
-    let metadata = std::fs::metadata(state_dir).map_err(unusable)?;
-    let own = rustix::process::geteuid().as_raw();
-    if let Some(wrong) = wrong_rights(metadata.mode(), metadata.uid(), own) {
-        return Err(Failed::new(
-            Exit::Config,
-            format!(
-                "state directory {} {wrong}: what lies there decides what `otad launch` starts",
-                state_dir.display()
-            ),
-        ));
-    }
+    check_rights(state_dir)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -111,7 +101,39 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
     Ok(Lock { _file: file })
 }
 
-/// Why a directory is not safe from other users.
+/// Whether nobody but its owner, who is root or this user, may write a state directory.
+///
+/// # Errors
+/// [`Exit::Config`] if not; [`Exit::Failed`] if it is not there.
+pub(crate) fn check_rights(state_dir: &Path) -> Result<(), Failed> {
+    let wrong = unsafe_rights(state_dir).map_err(|e| {
+        Failed::new(
+            Exit::Failed,
+            format!("state directory {}: {e}", state_dir.display()),
+        )
+    })?;
+    match wrong {
+        None => Ok(()),
+        Some(wrong) => Err(Failed::new(
+            Exit::Config,
+            format!(
+                "state directory {} {wrong}: what lies there decides what `otad launch` starts",
+                state_dir.display()
+            ),
+        )),
+    }
+}
+
+/// Why a directory is not safe from other users, if it is not.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(crate) fn unsafe_rights(directory: &Path) -> io::Result<Option<String>> {
+    let metadata = std::fs::metadata(directory)?;
+    let own = rustix::process::geteuid().as_raw();
+    Ok(wrong_rights(metadata.mode(), metadata.uid(), own))
+}
+
 fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
     if owner != 0 && owner != own {
         return Some(format!(

@@ -1,11 +1,21 @@
 //! `otad target init`: lays down the first image of a flash-file target.
 //!
-//! The image is copied into slot a, the record says that it is confirmed, and the host notes it as verified: whoever may
+//! The image is copied into a slot, the host notes it as verified, and the record says that it is confirmed: whoever may
 //! run this command on the machine vouches for the image. This is the one record that the plugin does not write; it is
-//! written before any plugin lives. Not here: updates.
+//! written while no plugin lives. Not here: updates.
+//!
+//! ```text
+//! slot      the image, into the slot that is not the confirmed one (slot a, where none is)
+//! list      the new image beside the old ones; what the host knew of the slots is forgotten
+//! record    the new image is confirmed, in one rename
+//! list      the new image alone; its slot is the committed one
+//! ```
+//!
+//! A cut anywhere leaves an image that can be launched, if there was one: the old one, or the new one from the record on.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use host_runtime::ports::state_dir::StateDir;
@@ -13,8 +23,8 @@ use host_runtime::target::verified_record::{self, VerifiedImage};
 
 use crate::exit::{Exit, Failed};
 use crate::image::{self, Facts, draft_of};
-use crate::launch::Files;
 use crate::launch::record::{COPY_BYTES, Doubled as _, Image, Record, Slot, State};
+use crate::launch::{Files, PROGRAM_MODE, RECORD_MODE, make_directory, sync_directory};
 
 /// Where the image goes.
 #[derive(Debug)]
@@ -31,12 +41,88 @@ pub struct Place<'a> {
     pub force: bool,
 }
 
+/// What was laid down.
+#[derive(Debug)]
+pub struct Laid {
+    /// What is known of the image.
+    pub facts: Facts,
+    /// Where it lies.
+    pub slot: Slot,
+}
+
 /// Lay down `file`.
 ///
 /// # Errors
 /// [`Exit::Refused`] if the target has an image already and `force` is not set, or the image is too large or empty;
 /// otherwise what the files say.
-pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Facts, Failed> {
+pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Laid, Failed> {
+    init_by_steps(place, file, state, &mut || Ok(()))
+}
+
+/// The same; `step` comes before everything that changes a medium.
+fn init_by_steps(
+    place: &Place<'_>,
+    file: &Path,
+    state: &dyn StateDir,
+    step: Step<'_>,
+) -> Result<Laid, Failed> {
+    let files = place.files;
+    let facts = check(place, file)?;
+    let old = fs::read(&files.record).unwrap_or_default();
+    if Record::newest_copy(&old).is_some() && !place.force {
+        return Err(Failed::new(
+            Exit::Refused,
+            format!(
+                "target \"{}\" has an image already; updates come by `otad run`, --force replaces it by hand",
+                place.target
+            ),
+        ));
+    }
+    let old = Record::newest(&old).map(|(_, record)| record);
+    let confirmed = old.and_then(|record| record.confirmed);
+    let image = Image {
+        slot: confirmed.map_or(Slot::A, |image| image.slot.other()),
+        length: facts.size,
+        sha256: facts.sha256,
+    };
+    let entry = VerifiedImage {
+        sha256: facts.sha256,
+        size: facts.size,
+        version: facts.trailer.as_ref().map(|t| t.version),
+        signer: "initial".to_owned(),
+    };
+    let (device, target, region) = (place.device, place.target, image.slot.name());
+    lay_slot(files, image.slot, file, step)
+        .and_then(|()| {
+            if old.is_none() {
+                // Tries of a former life would count for a record of the new one.
+                step()?;
+                remove(&files.tries)?;
+            }
+            step()?;
+            verified_record::announce_initial(state, device, target, entry.clone())?;
+            let sequence = old.map_or(0, |record| record.sequence);
+            lay_record(files, &first_record(image, sequence), step)?;
+            step()?;
+            verified_record::enter_initial(state, device, target, region, entry)
+        })
+        .map_err(|e| {
+            Failed::new(
+                Exit::Failed,
+                format!("laying down the image of \"{target}\": {e}"),
+            )
+        })?;
+    Ok(Laid {
+        facts,
+        slot: image.slot,
+    })
+}
+
+/// Called before every change.
+type Step<'a> = &'a mut dyn FnMut() -> io::Result<()>;
+
+/// Whether the image fits and its place is one of files.
+fn check(place: &Place<'_>, file: &Path) -> Result<Facts, Failed> {
     let files = place.files;
     let facts = image::facts(file)?;
     if facts.size == 0 || facts.size > place.slot_size_bytes {
@@ -63,94 +149,48 @@ pub fn init(place: &Place<'_>, file: &Path, state: &dyn StateDir) -> Result<Fact
             ));
         }
     }
-    let old = fs::read(&files.record).unwrap_or_default();
-    if Record::newest_copy(&old).is_some() && !place.force {
-        return Err(Failed::new(
-            Exit::Refused,
-            format!(
-                "target \"{}\" has an image already; updates come by `otad run`, --force replaces it by hand",
-                place.target
-            ),
-        ));
-    }
-    let laying = |e: io::Error| {
-        Failed::new(
-            Exit::Failed,
-            format!("laying down the image of \"{}\": {e}", place.target),
-        )
-    };
-    lay_slots(files, file).map_err(laying)?;
-    let entry = VerifiedImage {
-        sha256: facts.sha256,
-        size: facts.size,
-        version: facts.trailer.as_ref().map(|t| t.version),
-        signer: "initial".to_owned(),
-    };
-    let region = Slot::A.name();
-    verified_record::enter_initial(state, place.device, place.target, region, entry).map_err(
-        |e| {
-            Failed::new(
-                Exit::Failed,
-                format!("noting the image of \"{}\" as verified: {e}", place.target),
-            )
-        },
-    )?;
-    lay_record(files, &facts).map_err(laying)?;
     Ok(facts)
 }
 
-/// The image, before the list of verified images and the record. A cut leaves a target as it was or, from here to the
-/// record, one that has to be laid down again.
-fn lay_slots(files: &Files, image: &Path) -> io::Result<()> {
+/// The image, durable and by its name.
+fn lay_slot(files: &Files, slot: Slot, image: &Path, step: Step<'_>) -> io::Result<()> {
     for path in [&files.slot_a, &files.slot_b, &files.record, &files.tries] {
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            make_directory(parent)?;
         }
     }
-    let slot = files.slot(Slot::A);
+    let path = files.slot(slot);
     // A program that runs from there keeps its old file: the new one takes its name.
-    let draft = draft_of(slot);
+    let draft = draft_of(path);
+    step()?;
     fs::copy(image, &draft)?;
-    File::open(&draft)?.sync_all()?;
-    fs::rename(&draft, slot)?;
-    remove(&files.slot_b)?;
-    // Tries of a former life would count for a record of the new one.
-    remove(&files.tries)?;
-    for path in [slot, &files.slot_b, &files.tries] {
-        sync_directory(path)?;
-    }
-    Ok(())
+    let file = File::open(&draft)?;
+    file.set_permissions(fs::Permissions::from_mode(PROGRAM_MODE))?;
+    file.sync_all()?;
+    step()?;
+    fs::rename(&draft, path)?;
+    sync_directory(path)
 }
 
-/// The record comes last: what it names has to be in its place and in the list of verified images.
-fn lay_record(files: &Files, facts: &Facts) -> io::Result<()> {
+fn lay_record(files: &Files, record: &[u8], step: Step<'_>) -> io::Result<()> {
     let draft = draft_of(&files.record);
+    step()?;
     let mut file = File::create(&draft)?;
-    file.write_all(&first_record(facts))?;
+    file.write_all(record)?;
+    file.set_permissions(fs::Permissions::from_mode(RECORD_MODE))?;
     file.sync_all()?;
+    step()?;
     fs::rename(&draft, &files.record)?;
     sync_directory(&files.record)
 }
 
-/// Make a name durable, or its absence.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
-/// Both copies, sequences 1 and 2.
-fn first_record(facts: &Facts) -> Vec<u8> {
+/// Both copies of a record that settles `image`, with the sequences after this one.
+fn first_record(image: Image, sequence: u32) -> Vec<u8> {
     let mut region = vec![0xff; 2 * COPY_BYTES];
-    for (at, sequence) in [(0, 1), (COPY_BYTES, 2)] {
+    for (at, after) in [(0, 1), (COPY_BYTES, 2)] {
         let record = Record {
-            sequence,
-            confirmed: Some(Image {
-                slot: Slot::A,
-                length: facts.size,
-                sha256: facts.sha256,
-            }),
+            sequence: sequence.wrapping_add(after),
+            confirmed: Some(image),
             next: None,
             state: State::Settled,
         };
@@ -169,10 +209,12 @@ fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use host_runtime::ports::state_dir::FileStateDir;
 
     use super::*;
-    use crate::launch::{Reason, prepare};
+    use crate::launch::{Choice, Reason, prepare};
 
     struct Bench {
         dir: tempfile::TempDir,
@@ -194,16 +236,12 @@ mod tests {
     }
 
     impl Bench {
-        fn init(&self, bytes: &[u8], force: bool) -> Result<Facts, Failed> {
-            self.init_with(&self.state, bytes, force)
+        fn init(&self, bytes: &[u8], force: bool) -> Result<Slot, Failed> {
+            self.init_with(bytes, force, usize::MAX)
         }
 
-        fn init_with(
-            &self,
-            state: &dyn StateDir,
-            bytes: &[u8],
-            force: bool,
-        ) -> Result<Facts, Failed> {
+        /// The power goes before the change of this number.
+        fn init_with(&self, bytes: &[u8], force: bool, cut: usize) -> Result<Slot, Failed> {
             let file = self.dir.path().join("image");
             fs::write(&file, bytes).unwrap();
             let place = Place {
@@ -213,14 +251,29 @@ mod tests {
                 slot_size_bytes: 32,
                 force,
             };
-            init(&place, &file, state)
+            let mut steps = 0;
+            let mut step = || {
+                steps += 1;
+                let dark = steps > cut;
+                (!dark).then_some(()).ok_or(io::Error::other("power cut"))
+            };
+            init_by_steps(&place, &file, &self.state, &mut step).map(|laid| laid.slot)
         }
 
         fn launch(&self) -> (Slot, Reason) {
+            let (choice, _) = self.prepare().unwrap();
+            (choice.image.slot, choice.reason)
+        }
+
+        fn prepare(&self) -> Result<(Choice, PathBuf), Failed> {
             let known = verified_record::list(&self.state, "pump-1", "main").unwrap();
             let is_verified = |d: &[u8; 32]| known.iter().any(|v| v.sha256 == *d);
-            let (choice, _) = prepare(&self.files, 3, is_verified).unwrap();
-            (choice.image.slot, choice.reason)
+            prepare(&self.files, 3, is_verified)
+        }
+
+        /// What would be started.
+        fn program(&self) -> Vec<u8> {
+            fs::read(self.prepare().unwrap().1).unwrap()
         }
     }
 
@@ -236,9 +289,9 @@ mod tests {
         let bench = bench();
         bench.init(b"one", false).unwrap();
         assert_eq!(bench.init(b"two", false).unwrap_err().exit, Exit::Refused);
-        bench.init(b"two", true).unwrap();
-        assert_eq!(fs::read(&bench.files.slot_a).unwrap(), b"two");
-        assert_eq!(bench.launch(), (Slot::A, Reason::Confirmed));
+        assert_eq!(bench.init(b"two", true).unwrap(), Slot::B);
+        assert_eq!(bench.launch(), (Slot::B, Reason::Confirmed));
+        assert_eq!(bench.program(), b"two");
     }
 
     #[test]
@@ -249,41 +302,6 @@ mod tests {
             assert_eq!(bench.init(bytes, true).unwrap_err().exit, Exit::Refused);
         }
         assert_eq!(fs::read(&bench.files.slot_a).unwrap(), [7; 32]);
-    }
-
-    /// A state directory whose medium fails at the store of this number.
-    struct Failing<'a> {
-        inner: &'a FileStateDir,
-        at: usize,
-        stores: std::sync::atomic::AtomicUsize,
-    }
-
-    impl StateDir for Failing<'_> {
-        fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-            self.inner.load(name)
-        }
-
-        fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-            let number = self
-                .stores
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if number == self.at {
-                return Err(io::Error::other("power cut"));
-            }
-            self.inner.store(name, bytes)
-        }
-
-        fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-            self.inner.append(name, bytes, sync)
-        }
-
-        fn remove(&self, name: &str) -> io::Result<()> {
-            self.inner.remove(name)
-        }
-
-        fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
-            self.inner.list(prefix)
-        }
     }
 
     #[test]
@@ -298,19 +316,63 @@ mod tests {
         assert!(!bench.files.record.exists());
     }
 
-    #[test]
-    fn an_init_that_was_cut_can_be_repeated_without_force() {
-        for at in 0..2 {
+    /// Cut at each change, and what there is afterwards.
+    fn cut_everywhere(force: bool, after: impl Fn(&Bench, usize)) {
+        for cut in 0..100 {
             let bench = bench();
-            let failing = Failing {
-                inner: &bench.state,
-                at,
-                stores: Default::default(),
-            };
-            let failed = bench.init_with(&failing, b"#!/bin/sh\n", false);
-            assert_eq!(failed.unwrap_err().exit, Exit::Failed, "store {at}");
-            bench.init(b"#!/bin/sh\n", false).unwrap();
-            assert_eq!(bench.launch(), (Slot::A, Reason::Confirmed));
+            if force {
+                bench.init(b"one", false).unwrap();
+                bench.launch();
+            }
+            if bench.init_with(b"two", force, cut).is_ok() {
+                assert!(cut > 4, "{cut} changes only");
+                return;
+            }
+            after(&bench, cut);
+        }
+        panic!("it never ends");
+    }
+
+    #[test]
+    fn an_init_that_was_cut_can_be_repeated() {
+        cut_everywhere(false, |bench, cut| {
+            // From the record on there is an image.
+            let there = bench.files.record.exists();
+            bench.init(b"two", there).unwrap();
+            assert_eq!(bench.program(), b"two", "{cut}");
+        });
+    }
+
+    #[test]
+    fn a_forced_init_that_was_cut_leaves_an_image_that_starts_and_can_be_repeated() {
+        cut_everywhere(true, |bench, cut| {
+            let started = bench.program();
+            assert!(started == b"one" || started == b"two", "{cut}");
+            bench.init(b"two", true).unwrap();
+            assert_eq!(bench.program(), b"two", "{cut}");
+        });
+    }
+
+    #[test]
+    fn tries_of_the_image_before_do_not_count_for_the_new_one() {
+        let bench = bench();
+        for bytes in [b"one", b"two", b"six"] {
+            bench.init(bytes, true).unwrap();
+            for _ in 0..5 {
+                assert_eq!(bench.launch().1, Reason::Confirmed);
+                assert_eq!(bench.program(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_laid_down_may_be_written_by_its_owner_alone() {
+        let bench = bench();
+        bench.init(b"one", false).unwrap();
+        let directory = bench.files.record.parent().unwrap();
+        for path in [directory, &bench.files.slot_a, &bench.files.record] {
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o022, 0, "{}: {mode:o}", path.display());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +39,9 @@ pub trait Storage: Send + Sync {
     fn evict(&self) -> io::Result<()>;
 }
 
+/// Mode of a file that is made here: nobody but its owner may write what is started from it.
+const FILE_MODE: u32 = 0o644;
+
 /// A plain file. It is as long as what was written to it, so a slot file is the image, byte for byte.
 ///
 /// It is open for writing only from the first write to the next [`Storage::sync`]: the kernel neither starts a program
@@ -71,6 +74,7 @@ impl FileStorage {
                 .write(true)
                 .create(true)
                 .truncate(false)
+                .mode(FILE_MODE)
                 .open(path)?;
         }
         Ok(Self {
@@ -115,12 +119,12 @@ impl Storage for FileStorage {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        // What somebody else writes, he may write by putting another file into its place.
+        let anew = self.read_only.then(|| File::open(&self.path)).transpose()?;
+        let reader = anew.as_ref().unwrap_or(&self.reader);
         let mut filled = 0;
         while filled < buffer.len() {
-            match self
-                .reader
-                .read_at(&mut buffer[filled..], offset + filled as u64)
-            {
+            match reader.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -242,5 +246,11 @@ mod tests {
         storage.evict().unwrap();
         storage.read_at(0, &mut buffer).unwrap();
         assert_eq!(&buffer, b"abc\xff");
+        // Its writer replaces it.
+        let draft = dir.path().join("draft");
+        std::fs::write(&draft, b"de").unwrap();
+        std::fs::rename(&draft, &path).unwrap();
+        storage.read_at(0, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"de\xff\xff");
     }
 }

@@ -128,6 +128,36 @@ pub(super) fn enter(
         images.remove(oldest);
     }
     images.push(image);
+    store(state, device, target, images)
+}
+
+/// Let the launcher start the image that `otad target init` is laying down, beside what it may start already, and forget
+/// what is known of the slots: until [`enter_initial`] the boot record is in the hands of whoever lays the image down.
+///
+/// # Errors
+/// What the medium says.
+pub fn announce_initial(
+    state: &dyn StateDir,
+    device: &str,
+    target: &str,
+    image: VerifiedImage,
+) -> io::Result<()> {
+    let mut images = match list(state, device, target) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Vec::new(),
+        listed => listed?,
+    };
+    images.retain(|old| old.sha256 != image.sha256);
+    images.push(image);
+    store(state, device, target, images)?;
+    record::store(state, device, target, &TargetRecord::default())
+}
+
+fn store(
+    state: &dyn StateDir,
+    device: &str,
+    target: &str,
+    images: Vec<VerifiedImage>,
+) -> io::Result<()> {
     let listing = Listing {
         format: FORMAT,
         images,
@@ -158,13 +188,6 @@ pub fn enter_initial(
         }),
         ..TargetRecord::default()
     };
-    let listing = Listing {
-        format: FORMAT,
-        images: vec![image],
-    };
-    state.store(
-        &state_name(device, target, VERIFIED),
-        &serde_json::to_vec_pretty(&listing)?,
-    )?;
+    store(state, device, target, vec![image])?;
     record::store(state, device, target, &record)
 }

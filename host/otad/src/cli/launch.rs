@@ -9,6 +9,7 @@ use crate::config::Target;
 use crate::console::{self, LogFormat};
 use crate::exit::{Exit, Failed, Verb};
 use crate::launch::{self, Files, Reason};
+use crate::lock;
 
 pub(super) fn follow(args: &LaunchArgs) -> Verb {
     console::start("info", LogFormat::Text)?;
@@ -23,6 +24,7 @@ pub(super) fn follow(args: &LaunchArgs) -> Verb {
             format!("list of verified images in {}: {e}", state_dir.display()),
         )
     };
+    lock::check_rights(state_dir)?;
     let state = FileStateDir::open(state_dir).map_err(unreadable)?;
     let list = || {
         verified_record::list(&state, &device.name.value, &target.name.value).map_err(unreadable)

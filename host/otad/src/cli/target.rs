@@ -9,7 +9,7 @@ use crate::exit::{Exit, Verb};
 use crate::image::failed;
 use crate::lock;
 use crate::progress::say;
-use crate::target_init::{self, Place};
+use crate::target_init::{self, Laid, Place};
 
 pub(super) fn follow(verb: &TargetVerb) -> Verb {
     let TargetVerb::Init {
@@ -36,14 +36,15 @@ pub(super) fn follow(verb: &TargetVerb) -> Verb {
             .map_or(0, |r| r.size_bytes),
         force: *force,
     };
-    let facts = target_init::init(&place, file, &state)?;
+    let Laid { facts, slot } = target_init::init(&place, file, &state)?;
     let version = facts.trailer.map_or_else(
         || "unknown version".to_owned(),
         |t| format!("version {}", t.version),
     );
     say(&format!(
-        "{name}: {} bytes, {version}, lie in slot a and are confirmed; start them with `otad launch {name}`",
-        facts.size
+        "{name}: {} bytes, {version}, lie in {} and are confirmed; start them with `otad launch {name}`",
+        facts.size,
+        slot.name()
     ));
     Ok(Exit::Done)
 }

@@ -17,6 +17,7 @@ use super::hooks;
 use super::model::{Config, Device, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
 use super::reader::Located;
 use crate::control::group;
+use crate::lock;
 
 /// One thing found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,6 +300,7 @@ fn target(target: &Target, findings: &mut Findings) {
             );
         }
     }
+    slot_directories(target, findings);
     if target.version_from == VersionFrom::None && target.version_command.is_none() {
         findings.warning(
             place,
@@ -308,6 +310,28 @@ fn target(target: &Target, findings: &mut Findings) {
             ),
             "set `version_from` or `version_command`; downgrades cannot be told otherwise",
         );
+    }
+}
+
+/// Whoever may write there may put something else into the place of what was verified, just before it is started.
+fn slot_directories(target: &Target, findings: &mut Findings) {
+    let mut seen = Vec::new();
+    for region in &target.regions {
+        let Some(directory) = region.path.value.parent() else {
+            continue;
+        };
+        if seen.contains(&directory) {
+            continue;
+        }
+        seen.push(directory);
+        // One that is not there is made, with the right mode.
+        if let Ok(Some(wrong)) = lock::unsafe_rights(directory) {
+            findings.warning(
+                &region.path.origin,
+                format!("directory {} {wrong}", directory.display()),
+                "programs are started from there: let nobody but their owner write",
+            );
+        }
     }
 }
 

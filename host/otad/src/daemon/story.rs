@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use host_runtime::status::DeviceStatus;
 use host_runtime::supervisor::DeviceHandle;
+use host_runtime::target::TargetReport;
 
 use crate::control::view;
 
@@ -27,7 +28,9 @@ pub(super) async fn tell(device: DeviceHandle) {
     let mut known = BTreeMap::new();
     for look in 1..=LOOKS_MAX {
         let status = device.status().await;
-        let all_said = status.targets.iter().all(|t| t.state.is_some());
+        // One with a damaged record never does.
+        let has_said = |t: &TargetReport| t.state.is_some() || t.phase == "damaged";
+        let all_said = status.targets.iter().all(has_said);
         if all_said || look == LOOKS_MAX {
             versions(&status, &mut known);
             break;

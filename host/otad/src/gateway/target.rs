@@ -1,6 +1,7 @@
 //! From `[[device.target]]` and `[trust]` to what `host-runtime` takes.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use host_runtime::target::{
 use super::GatewayError;
 use crate::config::{self, Config, Program, Region, Reset, Target, VersionFrom};
 use crate::launch::record::REGION_BYTES;
+use crate::launch::{RECORD_MODE, make_directory};
 
 /// The operator's trust store; an empty one if none is configured.
 pub(super) fn trust_store(config: &Config) -> Result<TrustStore, GatewayError> {
@@ -108,7 +110,7 @@ fn region(region: &Region) -> Result<RegionConfig, GatewayError> {
         source,
     };
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
+        make_directory(parent).map_err(failed)?;
     }
     if region.read_only {
         // Lent to be read; whoever writes it (the launcher) may not have done so yet.
@@ -132,6 +134,7 @@ fn create_empty(path: &Path) -> std::io::Result<()> {
     fs::OpenOptions::new()
         .append(true)
         .create(true)
+        .mode(RECORD_MODE)
         .open(path)
         .map(drop)
 }

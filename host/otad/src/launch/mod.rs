@@ -13,9 +13,11 @@
 
 pub mod record;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +25,7 @@ use std::process::Command;
 use host_crypto::Hasher;
 
 use crate::exit::{Exit, Failed};
+use crate::image::draft_of;
 use record::{Doubled as _, Image, REGION_BYTES, Record, Slot, State, Tries};
 
 /// The four files of a flash-file target.
@@ -254,13 +257,16 @@ impl<'a> Notes<'a> {
         let Some(note) = note else {
             return self.is_good;
         };
-        let at = Tries::next_offset(&self.region()) as u64;
+        let region = self.region();
+        let at = Tries::next_offset(&region);
         let Some(file) = &self.file else {
             return false;
         };
+        let copy = note.encode();
         let written = file
-            .write_all_at(&note.encode(), at)
-            .and_then(|()| file.sync_all());
+            .write_all_at(&copy, at as u64)
+            .and_then(|()| file.sync_all())
+            .or_else(|_| replace(self.path, region, at, &copy));
         if let Err(e) = written {
             self.fail(&e.to_string());
             return false;
@@ -300,7 +306,32 @@ fn open_tries(path: &Path) -> io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(RECORD_MODE)
         .open(path)
+}
+
+/// Another file in the place of one that takes nothing any more: a bad block, an immutable file, another owner.
+fn replace(path: &Path, mut region: Vec<u8>, at: usize, copy: &[u8]) -> io::Result<()> {
+    let end = at + copy.len();
+    if region.len() < end {
+        region.resize(end, 0xff);
+    }
+    region[at..end].copy_from_slice(copy);
+    let draft = draft_of(path);
+    let mut file = File::create(&draft)?;
+    file.write_all(&region)?;
+    file.set_permissions(fs::Permissions::from_mode(RECORD_MODE))?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    sync_directory(path)
+}
+
+/// Make a name durable, or its absence.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
 }
 
 /// The record that counts.
@@ -380,6 +411,17 @@ fn fit(path: &Path, image: &Image, is_verified: &impl Fn(&[u8; 32]) -> bool) -> 
         )));
     }
     Ok(())
+}
+
+/// Mode of a slot: a program of its owner, whoever may start it.
+pub(crate) const PROGRAM_MODE: u32 = 0o755;
+
+/// Mode of the records beside it.
+pub(crate) const RECORD_MODE: u32 = 0o644;
+
+/// Make a directory for slots and records, which its owner alone may write: whoever else could, decided what is started.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
 fn make_executable(path: &Path) -> io::Result<()> {

@@ -32,6 +32,15 @@ impl Slot {
         }
     }
 
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
     fn byte(slot: Option<Self>) -> u8 {
         match slot {
             Some(Self::A) => 0,

@@ -294,26 +294,66 @@ fn a_record_that_does_not_stop_changing_starts_nothing() {
 
 #[test]
 fn starts_that_cannot_be_noted_keep_nothing_but_an_image_in_test_from_being_started() {
-    type Break = fn(&Path);
-    // It cannot be opened; it can, and takes no byte.
-    let breaks: [Break; 2] = [
-        |path| fs::create_dir(path).unwrap(),
-        |path| std::os::unix::fs::symlink("/dev/full", path).unwrap(),
-    ];
-    for (row, make_bad) in breaks.into_iter().enumerate() {
+    let bench = Bench::new(b"#!a", b"#!b");
+    // Neither opened nor replaced by another file.
+    fs::create_dir(&bench.files.tries).unwrap();
+    for _ in 0..2 {
+        assert_eq!(bench.launch().unwrap(), (Slot::A, Reason::NextUnfit));
+    }
+    bench.replace(&Record {
+        sequence: 2,
+        next: None,
+        state: State::Settled,
+        ..bench.record
+    });
+    assert_eq!(bench.launch().unwrap(), (Slot::A, Reason::Confirmed));
+}
+
+/// Put a file into the place of `tries` that reads like it, can be opened, and takes no byte any more.
+fn seal_tries(bench: &Bench) -> std::os::fd::OwnedFd {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use std::os::fd::AsRawFd as _;
+    let bytes = fs::read(&bench.files.tries).unwrap();
+    let sealed = memfd_create("tries", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::io::pwrite(&sealed, &bytes, 0).unwrap();
+    fcntl_add_seals(&sealed, SealFlags::WRITE | SealFlags::GROW).unwrap();
+    fs::remove_file(&bench.files.tries).unwrap();
+    let place = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+    std::os::unix::fs::symlink(place, &bench.files.tries).unwrap();
+    sealed
+}
+
+#[test]
+fn tries_that_alone_take_nothing_any_more_are_replaced_and_the_counting_goes_on() {
+    for before in 1..=3 {
         let bench = Bench::new(b"#!a", b"#!b");
-        make_bad(&bench.files.tries);
-        for _ in 0..2 {
-            let found = bench.launch().unwrap();
-            assert_eq!(found, (Slot::A, Reason::NextUnfit), "row {row}");
+        let (a, b) = (Slot::A, Slot::B);
+        let mut slots = Vec::new();
+        for n in 0..6 {
+            let _sealed = (n == before).then(|| seal_tries(&bench));
+            slots.push(bench.launch().unwrap().0);
         }
-        bench.replace(&Record {
-            sequence: 2,
-            next: None,
-            state: State::Settled,
-            ..bench.record
-        });
-        let found = bench.launch().unwrap();
-        assert_eq!(found, (Slot::A, Reason::Confirmed), "row {row}");
+        assert_eq!(slots, [b, b, b, a, a, a], "sealed after {before}");
+        let tries = bench.tries();
+        assert_eq!(
+            (tries.used, tries.started),
+            (3, Some(a)),
+            "as the plugin sees it"
+        );
+    }
+}
+
+#[test]
+fn a_fall_back_that_cannot_be_noted_at_all_starts_the_confirmed_image() {
+    for (before, reason) in [(1, Reason::NextUnfit), (3, Reason::TriesUsedUp)] {
+        let bench = Bench::new(b"#!a", b"#!b");
+        for _ in 0..before {
+            assert_eq!(bench.launch().unwrap().0, Slot::B);
+        }
+        let _sealed = seal_tries(&bench);
+        fs::create_dir(draft_of(&bench.files.tries)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(bench.launch().unwrap(), (Slot::A, reason));
+        }
     }
 }

@@ -51,7 +51,7 @@ fn the_quick_start_of_the_readme_works_as_it_is_typed() {
     let mut shell = Process::start("quick start", command).unwrap();
     for line in [
         "registered the new thing pump-1",
-        "lie in slot a and are confirmed",
+        "lie in slot-a and are confirmed",
         " on pump-1: SUCCEEDED accepted  v1.1.0",
         "target main (file 0): version 1.1.0, image valid",
     ] {

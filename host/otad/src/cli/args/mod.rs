@@ -358,7 +358,7 @@ pub struct PackArgs {
 /// `otad target`.
 #[derive(Debug, Subcommand)]
 pub enum TargetVerb {
-    /// Lay down the first image of a flash-file target: slot a, confirmed. The daemon must not run.
+    /// Lay down the first image of a flash-file target and confirm it. The daemon must not run.
     Init {
         /// Target, by its name.
         target: String,
@@ -370,7 +370,7 @@ pub enum TargetVerb {
         /// Which device; may be left out where there is one.
         #[arg(long, value_name = "THING")]
         device: Option<String>,
-        /// Replace what is there already.
+        /// Replace what is there already. Until the new image lies there whole, the old one starts.
         #[arg(long)]
         force: bool,
     },
