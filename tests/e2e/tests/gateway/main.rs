@@ -5,6 +5,7 @@
 
 mod cli;
 mod console;
+mod damage;
 mod failures;
 mod fleet;
 mod names;

@@ -1,0 +1,156 @@
+//! Files and rights that are not what they should be, and an end that has to be forced.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::gateway::{copy_environment, target};
+use e2e::{Cloud, Gateway, Update, image};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::binary;
+use support::deadline::PATIENCE;
+use support::process::Process;
+
+const THING: &str = "scarred";
+const SIZE: usize = 6000;
+
+/// The end of an update of a target by its file id.
+fn update(cloud: &Cloud, file_id: u8, version: &str) -> (String, String) {
+    let update = Update {
+        file_id,
+        ..Update::of(image::program(version, "", SIZE))
+    };
+    let ended = cloud.wait_end(&cloud.update(THING, update));
+    (ended.status, ended.reason)
+}
+
+fn succeeded(version: &str) -> (String, String) {
+    ("SUCCEEDED".to_owned(), format!("accepted  v{version}"))
+}
+
+fn gateway(cloud: &Cloud) -> Gateway {
+    let gateway = Gateway::with(cloud, &[THING], |lines| {
+        lines.device().targets.push(target(THING, "mcu", 1));
+    });
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    gateway
+}
+
+fn shown(gateway: &Gateway, target: usize) -> Value {
+    gateway.status()["devices"][0]["targets"][target].clone()
+}
+
+#[test]
+fn a_damaged_record_is_the_end_of_its_target_alone_until_it_is_moved_away() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let record = gateway.path(&format!("state/targets/{THING}/mcu/record.json"));
+    assert!(record.exists());
+    fs::write(&record, "{").unwrap();
+    let daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.1.0"), succeeded("1.1.0"));
+    let (status, reason) = update(&cloud, 1, "1.1.0");
+    assert_eq!((&*status, &*reason), ("FAILED", "aborted: 0xd6000000"));
+    let name = format!("targets/{THING}/mcu/record.json");
+    assert!(daemon.log().contains(&name), "{}", daemon.log());
+    let damaged = shown(&gateway, 1);
+    assert_eq!(damaged["phase"], "damaged", "{damaged}");
+    let words = damaged["warnings"].to_string();
+    assert!(words.contains(&name) && words.contains("move the file away"));
+    daemon.stop();
+    fs::rename(&record, record.with_extension("damaged")).unwrap();
+    let _daemon = gateway.run();
+    // `accepted` speaks of file 0.
+    assert_eq!(update(&cloud, 1, "1.2.0"), succeeded("1.1.0"));
+    assert_eq!(shown(&gateway, 1)["running_version"], "1.2.0");
+}
+
+#[test]
+fn a_state_directory_that_others_may_write_launches_nothing() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let state = gateway.path("state");
+    for (mode, code) in [(0o777, 78), (0o770, 78), (0o700, 0)] {
+        fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+        let output = gateway.verb(&["launch", "main"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{mode:o}: {said}");
+        assert_eq!(said.contains("chmod go-w"), code != 0, "{said}");
+    }
+}
+
+/// A verb of somebody whose files are for everybody unless they say otherwise.
+fn open_handed(gateway: &Gateway, verb: &[&str]) -> Command {
+    let mut plain = gateway.command(verb);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.current_dir(gateway.path(""));
+    copy_environment(&mut plain, &mut command);
+    command
+}
+
+#[test]
+fn slots_and_records_may_be_written_by_their_owner_alone() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::new(&cloud, THING);
+    let image = gateway.path("first.img");
+    fs::write(&image, image::program("1.0.0", "", SIZE)).unwrap();
+    let init = ["target", "init", "main", image.to_str().unwrap()];
+    assert!(open_handed(&gateway, &init).status().unwrap().success());
+    let warming = binary::warm_code_cache().unwrap();
+    let run = open_handed(&gateway, &["run"]);
+    let mut daemon = Process::start("otad run", run).unwrap();
+    daemon.wait_line("ready; ", PATIENCE * 5).unwrap();
+    warming.done().unwrap();
+    assert_eq!(update(&cloud, 0, "1.1.0"), succeeded("1.1.0"));
+    daemon.terminate(PATIENCE).unwrap();
+    let directory = gateway.target_file("main", "");
+    let mut seen = Vec::new();
+    let mut check = |path: &Path| {
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o022, 0, "{}: {mode:o}", path.display());
+        seen.push(path.to_owned());
+    };
+    check(&directory);
+    for entry in fs::read_dir(&directory).unwrap() {
+        check(&entry.unwrap().path());
+    }
+    assert_eq!(seen.len(), 5, "{seen:?}");
+    // Where somebody else has made it, that is said.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o775)).unwrap();
+    let output = gateway.verb(&["config", "check"]);
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("may be written by group or others"), "{said}");
+}
+
+#[test]
+fn a_second_signal_ends_a_daemon_that_hangs_in_its_end() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let mut daemon = gateway.run();
+    // Whoever writes the journal waits for a reader of this pipe, for ever.
+    let pipe = gateway.path(&format!("state/devices/{THING}/journal.new"));
+    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    cloud.update(THING, Update::of(image::program("1.1.0", "", SIZE)));
+    daemon.wait_line("new state [CreatingFile]");
+    for said in ["SIGTERM: stopping", "SIGINT while stopping: ended at once"] {
+        let signal = match said.starts_with("SIGTERM") {
+            true => Signal::TERM,
+            false => Signal::INT,
+        };
+        assert_eq!(daemon.process.exit(), None, "it does not hang");
+        daemon.process.signal(signal).unwrap();
+        daemon.wait_line(said);
+    }
+    let status = daemon.process.wait_exit(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(1));
+    // What was cut off goes on.
+    fs::remove_file(&pipe).unwrap();
+    let _daemon = gateway.run();
+    assert_eq!(update(&cloud, 1, "1.1.0"), succeeded("1.1.0"));
+}
