@@ -15,6 +15,7 @@ use super::Agent;
 use super::command::{Refusal, refused};
 use super::job::{FilePhase, Job, JobFile, Stage};
 use super::lines::{Line, Why};
+use super::offer::defective;
 use super::recover::{Memory, Service, Step, decide, sight};
 use super::timer::Timer;
 
@@ -86,12 +87,8 @@ impl Agent {
     }
 
     fn run_document(&mut self, id: JobId, text: &str, tell: bool) {
-        match self.check_document(text) {
-            Ok(document) => {
-                let job = self.job_of(id, &document, text);
-                self.take_job(job, tell);
-            }
-            Err(verdict) => self.refuse(id, verdict),
+        if let Some(job) = self.read_job(id, text, false) {
+            self.take_job(job, tell);
         }
     }
 
@@ -109,9 +106,9 @@ impl Agent {
     fn nobody(&mut self, id: JobId) {
         self.drop_offer(false);
         if self.settings.leave_foreign_jobs {
-            self.leave(Some(id), Line::LeftToOthers);
+            self.leave(id.as_str(), Line::LeftToOthers);
         } else {
-            self.refuse(id, ParseError::NOT_OTA.into());
+            self.refuse(id, defective(ParseError::NOT_OTA));
         }
     }
 
@@ -145,7 +142,7 @@ impl Agent {
                 self.drop_offer(false);
                 match core::str::from_utf8(&bytes) {
                     Ok(text) => self.run_document(id, text, true),
-                    Err(_) => self.refuse(id, Defect::NotUtf8.of(Field::Message).into()),
+                    Err(_) => self.refuse(id, defective(Defect::NotUtf8.of(Field::Message))),
                 }
             }
             (CustomAnswer::Nobody | CustomAnswer::Document(_), None) => {

@@ -186,14 +186,12 @@ impl<'b> Codec<'b> {
         }
     }
 
-    /// Something that may be missing.
+    /// Something that may be missing, and is when it is read.
     pub(super) fn option<T: Item>(&mut self, value: &mut Option<T>) {
         let mut there = value.is_some();
         self.flag(&mut there);
         if there {
             value.get_or_insert_with(T::default).visit(self);
-        } else {
-            *value = None;
         }
     }
 }

@@ -174,7 +174,7 @@ impl Agent {
 
     /// Stops for good. The job stays in the journal: another start goes on with it.
     fn shut_down(&mut self, unsubscribe: bool) {
-        self.ops.forget(|deed| deed != Deed::Journal);
+        self.ops.forget(&|pending| pending.deed != Deed::Journal);
         self.timers = Timers::new();
         let limit = 2 * self.number(crate::settings::Key::RequestTimeout);
         self.arm_in(Timer::Shutdown, limit);

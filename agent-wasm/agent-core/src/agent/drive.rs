@@ -4,10 +4,10 @@
 //! the business of `stages.rs`. What a look at a target means is in `look.rs`.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::code::{HostErr, JobEvent, OtaErr, OtadErr, PalStatus};
 use crate::document;
-use crate::jobs::{JobId, Status};
 use crate::settings::Key;
 use crate::types::{Failure, FileId, FileSpec, ImageInfo, Order, Outcome, Version};
 
@@ -70,29 +70,24 @@ impl Agent {
 
     fn spec(&self, id: FileId) -> Option<FileSpec> {
         let document = document::parse_job(&self.job.document).ok()?;
-        let entry = document
-            .files
-            .into_iter()
-            .find(|entry| entry.file_id == id)?;
-        let signature_kind = entry
-            .signature
-            .as_ref()
-            .map_or("", |signature| signature.kind.key());
-        Some(FileSpec {
-            job_id: String::from(self.job.id.as_ref().map(JobId::as_str)?),
+        let entry = document.files.iter().find(|entry| entry.file_id == id)?;
+        let mut spec = FileSpec {
+            job_id: String::from(self.job.text()),
             file_id: id,
             size: entry.size,
             block_size: self.job.block_size,
             file_type: entry.file_type,
             attributes: entry.attributes,
-            path: entry.path,
-            certificate: entry.certificate,
-            signature_kind: String::from(signature_kind),
-            signature: entry
-                .signature
-                .map(|signature| signature.bytes)
-                .unwrap_or_default(),
-        })
+            path: entry.path.clone(),
+            certificate: entry.certificate.clone(),
+            signature_kind: String::new(),
+            signature: Vec::new(),
+        };
+        if let Some(signature) = &entry.signature {
+            spec.signature_kind = String::from(signature.kind.key());
+            spec.signature.clone_from(&signature.bytes);
+        }
+        Some(spec)
     }
 
     /// Orders the next thing that brings a file to where its job goes. Neither a mark nor a restart nor a commit
@@ -185,40 +180,40 @@ impl Agent {
         self.duty(id, if marked { Deed::Reject } else { Deed::Abort });
     }
 
-    pub(super) fn on_duty_ended(&mut self, id: FileId, deed: Deed, outcome: Outcome) {
-        if let Outcome::Failed(failure) = &outcome {
-            let why = self.hear(failure);
-            self.write_line(Line::DeedFailed, id.into(), &failure.detail);
-            if why.main == HostErr::Busy.code() && self.busy < BUSY_MAX {
-                self.busy += 1;
-                let most = self.number(Key::RequestTimeout);
-                let wait = self
-                    .random
-                    .back_off(BUSY_RETRY_MS.min(most), most, self.busy);
-                self.arm_in(Timer::Retry, wait);
-                return;
-            }
-        }
-        self.busy = 0;
-        match (deed, outcome) {
-            (Deed::State, Outcome::State(state)) => self.on_state(id, Some(state)),
-            (Deed::State, _) => self.on_state(id, None),
-            (Deed::Reopen, Outcome::Held(held)) => self.begin_download(id, Some(&held)),
-            (Deed::Close, Outcome::Verified(info)) => self.on_verified(id, &info),
-            (Deed::Reopen | Deed::Close, Outcome::Nothing) => {
-                self.on_duty_failed(id, deed, wrong_outcome());
-            }
-            (_, Outcome::Nothing) => self.on_duty_done(id, deed),
-            (_, Outcome::Failed(failure)) => {
-                self.on_duty_failed(id, deed, Why::new(failure.main.into(), failure.sub));
+    pub(super) fn on_duty_ended(&mut self, id: FileId, deed: Deed, outcome: &Outcome) {
+        let why = match outcome {
+            Outcome::Nothing if !matches!(deed, Deed::State | Deed::Reopen | Deed::Close) => None,
+            Outcome::State(_) if deed == Deed::State => None,
+            Outcome::Held(_) if deed == Deed::Reopen => None,
+            Outcome::Verified(_) if deed == Deed::Close => None,
+            Outcome::Failed(failure) => {
+                self.write_line(Line::DeedFailed, id.into(), &failure.detail);
+                let why = self.hear(failure);
+                if why.main == HostErr::Busy.code() && self.busy < BUSY_MAX {
+                    self.busy += 1;
+                    let most = self.number(Key::RequestTimeout);
+                    let least = BUSY_RETRY_MS.min(most);
+                    let wait = self.random.back_off(least, most, self.busy);
+                    self.arm_in(Timer::Retry, wait);
+                    return;
+                }
+                Some(why)
             }
             // A host that tells something else is not believed.
-            (
-                _,
-                Outcome::Held(_) | Outcome::Verified(_) | Outcome::State(_) | Outcome::Other(_),
-            ) => {
-                self.on_duty_failed(id, deed, wrong_outcome());
-            }
+            Outcome::Nothing
+            | Outcome::State(_)
+            | Outcome::Held(_)
+            | Outcome::Verified(_)
+            | Outcome::Other(_) => Some(Why::own(OtadErr::Fault, 3)),
+        };
+        self.busy = 0;
+        match (why, outcome) {
+            (None, Outcome::Held(held)) => self.begin_download(id, Some(held)),
+            (None, Outcome::Verified(info)) => self.on_verified(id, info),
+            (None, Outcome::State(state)) => self.on_state(id, Some(*state)),
+            (None, _) => self.on_duty_done(id, deed),
+            (Some(_), _) if deed == Deed::State => self.on_state(id, None),
+            (Some(why), _) => self.on_duty_failed(id, deed, why),
         }
     }
 
@@ -389,15 +384,7 @@ impl Agent {
         if !self.job.stage.is_open() || self.job.failing.is_some() {
             return;
         }
-        let status = match style {
-            Style::Numbers => Status::Failed {
-                main: why.main,
-                sub: why.sub,
-            },
-            Style::Aborted => Status::Aborted { code: why.word() },
-            Style::Rejected => Status::Rejected { code: why.word() },
-        };
-        self.end_with(&status, why);
+        self.end_with(&style.status(why), why);
         self.job.failing = Some(cause);
     }
 
@@ -419,8 +406,4 @@ impl Agent {
         let why = self.hear(failure);
         self.fail_rejected(why);
     }
-}
-
-fn wrong_outcome() -> Why {
-    Why::own(OtadErr::Fault, 3)
 }

@@ -13,7 +13,7 @@ use super::Agent;
 use super::codec::{Codec, Item};
 use super::job::{Ending, FilePhase, Job, JobFile, Probe, Stage};
 use super::ops::{Deed, Pending};
-use super::report::Due;
+use super::report::{Due, Sent};
 use super::request::Held;
 use super::table::Cause;
 use super::timer::Timer;
@@ -96,7 +96,15 @@ impl Agent {
         self.visit_probes(c);
         c.option(&mut self.asking.sent);
         self.reporter.due = c.one_of(self.reporter.due, self.reporter.due as usize, &Due::ALL);
-        c.list(&mut self.reporter.sent);
+        for at in 0..c.count(self.reporter.sent.len()) {
+            let sent = &mut self.reporter.sent;
+            if at >= sent.len() {
+                sent.push(Sent::default());
+            }
+            if let Some((token, _)) = sent.get_mut(at) {
+                token.visit(c);
+            }
+        }
         c.text(&mut self.reporter.payload);
         c.list(&mut self.reporter.progress);
         c.list(&mut self.left);

@@ -229,7 +229,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) const fn new(id: Option<JobId>, stage: Stage) -> Self {
+    #[inline(never)]
+    pub(super) fn new(id: Option<JobId>, stage: Stage) -> Self {
         Self {
             id,
             stage,

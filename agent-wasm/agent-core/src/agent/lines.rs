@@ -12,10 +12,10 @@ use crate::types::{Failure, Level, Order};
 use super::Agent;
 
 macro_rules! lines {
-    ($( $name:ident = $level:ident $text:literal, )+) => {
+    ($( $name:ident = $level:ident $text:expr, )+) => {
         /// One line of the log.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Line {
+pub(super) enum Line {
             $( $name, )+
         }
 
@@ -26,7 +26,7 @@ macro_rules! lines {
 
 lines! {
     // The story of an agent.
-    Greeting = Info "$",
+    Greeting = Info concat!("otad-agent ", env!("CARGO_PKG_VERSION"), ", device $"),
     UnknownSetting = Warn "unknown setting ignored: $",
     GoingOn = Info "going on with job $",
     Ready = Info "agent ready, device $",

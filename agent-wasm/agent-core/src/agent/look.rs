@@ -238,8 +238,7 @@ impl Agent {
                 file.late = true;
                 let id = file.id;
                 self.ops
-                    .list
-                    .retain(|pending| pending.deed != Deed::State || pending.file != id);
+                    .forget(&|pending| pending.deed == Deed::State && pending.file == id);
             }
         }
         self.stop(Timer::Retry);

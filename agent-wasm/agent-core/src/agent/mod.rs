@@ -191,16 +191,8 @@ impl Agent {
     }
 
     fn greet(&mut self) {
-        let Description { name, version, .. } = Self::describe();
-        let text = [
-            name,
-            " ",
-            version,
-            ", device ",
-            self.settings.thing.as_str(),
-        ]
-        .concat();
-        self.note_text(Line::Greeting, &text);
+        let device = String::from(self.settings.thing.as_str());
+        self.note_text(Line::Greeting, &device);
         for key in core::mem::take(&mut self.settings.unknown) {
             self.note_text(Line::UnknownSetting, &key);
         }
@@ -215,12 +207,12 @@ impl Agent {
         match event {
             Event::Ended { op, outcome } => {
                 if let Some(pending) = self.ops.take_op(op) {
-                    self.on_ended(pending, outcome);
+                    self.on_ended(pending, &outcome);
                 }
             }
             Event::Done { token, outcome } => {
                 if let Some(pending) = self.ops.take_token(token) {
-                    self.on_ended(pending, outcome);
+                    self.on_ended(pending, &outcome);
                 }
             }
             Event::Connected { session_present } => self.on_connected(session_present),
@@ -241,7 +233,7 @@ impl Agent {
     /// The next thing to do, until none is left. The binding calls the import and then [`Self::bind`] or
     /// [`Self::handle`] with [`Event::Ended`]; orders with op 0 have no end.
     pub fn poll_action(&mut self) -> Option<Action> {
-        (!self.orders.is_empty()).then(|| self.orders.remove(0))
+        take_first(&mut self.orders)
     }
 
     /// An action goes on under this token.
@@ -392,17 +384,18 @@ impl Agent {
             (true, State::Ready) => Level::Debug,
             (true, _) => Level::Info,
         };
-        let (from, to) = (self.state.name(), next.name());
-        let text = [
+        let mut text = String::with_capacity(96);
+        for part in [
             "state [",
-            from,
+            self.state.name(),
             "] event [",
             event.name(),
             "] new state [",
-            to,
+            next.name(),
             "]",
-        ]
-        .concat();
+        ] {
+            text.push_str(part);
+        }
         self.log(level, text);
         self.state = next;
         self.view.last_error = Why::default();
@@ -431,7 +424,7 @@ impl Agent {
         while let Some(pending) = self.ops.take_overdue(self.now) {
             let why = Why::own(OtadErr::OperationTimeout, pending.file);
             let failure = self.failure_of(why);
-            self.on_ended(pending, Outcome::Failed(failure));
+            self.on_ended(pending, &Outcome::Failed(failure));
         }
         while let Some(timer) = self.timers.take_due(self.now) {
             self.on_timer(timer);
@@ -450,13 +443,15 @@ impl Agent {
             Timer::Limit => self.on_activation_timeout(),
             Timer::Offer => self.on_offer_timer(),
             Timer::Custom => self.on_custom_timeout(),
-            Timer::Shutdown => self.ops.forget(|deed| deed == Deed::Unsubscribe),
+            Timer::Shutdown => self
+                .ops
+                .forget(&|pending| pending.deed == Deed::Unsubscribe),
             // These only hold something back; the next step finds them gone.
             Timer::Subscribe | Timer::Journal | Timer::Link | Timer::Retry => {}
         }
     }
 
-    fn on_ended(&mut self, pending: Pending, outcome: Outcome) {
+    fn on_ended(&mut self, pending: Pending, outcome: &Outcome) {
         let Pending {
             deed, file, index, ..
         } = pending;
@@ -465,7 +460,7 @@ impl Agent {
             return;
         }
         // Only a failure has something to tell; a host that tells more is not listened to.
-        let why = if let Outcome::Failed(failure) = &outcome {
+        let why = if let Outcome::Failed(failure) = outcome {
             self.hear(failure)
         } else {
             Why::default()
@@ -605,5 +600,14 @@ impl Agent {
     /// What the journal must hold has changed.
     fn touch_journal(&mut self) {
         self.journal.dirty = true;
+    }
+}
+
+/// The oldest of a short list.
+fn take_first<T>(list: &mut Vec<T>) -> Option<T> {
+    if list.is_empty() {
+        None
+    } else {
+        Some(list.remove(0))
     }
 }

@@ -11,10 +11,10 @@ use crate::code::JobEvent;
 use crate::settings::Key;
 use crate::types::{ApplicationEvent, Failure, FileId, Order, Version};
 
-use super::Agent;
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::timer::Timer;
+use super::{Agent, take_first};
 
 /// Most events that wait for the journal. More can only gather while it cannot be stored; then the oldest are dropped.
 const PENDING_MAX: usize = 32;
@@ -44,11 +44,15 @@ pub(super) struct News {
 impl News {
     /// Goes on behind what the host has stored: events of the journal that it has are dropped.
     pub(super) fn go_on_after(&mut self, last_event: u64) {
-        while self.last < last_event && !self.pending.is_empty() {
-            self.pending.remove(0);
+        while self.last < last_event && self.take().is_some() {
             self.last += 1;
         }
         self.last = last_event;
+    }
+
+    /// Takes the oldest.
+    fn take(&mut self) -> Option<ApplicationEvent> {
+        take_first(&mut self.pending)
     }
 }
 
@@ -83,7 +87,7 @@ impl Agent {
         document: Vec<u8>,
     ) {
         if self.news.pending.len() >= PENDING_MAX {
-            self.news.pending.remove(0);
+            self.news.take();
             self.news.storing = self.news.storing.saturating_sub(1);
         }
         self.news.pending.push(ApplicationEvent {
@@ -129,10 +133,9 @@ impl Agent {
 
     fn emit_stored(&mut self) {
         for _ in 0..mem::take(&mut self.news.storing) {
-            if self.news.pending.is_empty() {
+            let Some(mut event) = self.news.take() else {
                 return;
-            }
-            let mut event = self.news.pending.remove(0);
+            };
             self.news.last += 1;
             event.sequence = self.news.last;
             let name = JobEvent::from_code(event.kind).map_or("", JobEvent::name);

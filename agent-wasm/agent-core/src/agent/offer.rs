@@ -6,30 +6,27 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::base64::SYMBOLS;
 use crate::code::{JobEvent, JobParseErr, JobsErr, OtaErr, OtadErr, State};
-use crate::document::{self, Defect, Field, JobExecution, ParseError, Protocol, Reply, ReplyError};
+use crate::document::{self, FileEntry, JobExecution, ParseError, Protocol, Reply, ReplyError};
 use crate::jobs::{self, ExecutionState, ExecutionStatus, JobId, SelfTest, Status};
 use crate::settings::{Key, OnJob};
-use crate::stream::{BlockGrid, GridError};
+use crate::types::FileId;
 
-use super::Agent;
 use super::job::{Ending, Job, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::recover::Service;
 use super::request::has;
 use super::timer::Timer;
+use super::{Agent, Style};
 
-/// How a job ends because of its document: with these two numbers, or aborted with this code.
-pub(super) enum Verdict {
-    Failed(Why),
-    Aborted(OtaErr),
-}
+/// How a job ends because of its document.
+pub(super) type Verdict = (Style, Why);
 
-impl From<ParseError> for Verdict {
-    /// `0x0000000c: 0x<code>`.
-    fn from(error: ParseError) -> Self {
-        Self::Failed(Why::new(OtaErr::JobParserError.code(), error.code()))
-    }
+/// `0x0000000c: 0x<code>`.
+pub(super) fn defective(error: ParseError) -> Verdict {
+    let why = Why::new(OtaErr::JobParserError.code(), error.code());
+    (Style::Numbers, why)
 }
 
 impl Agent {
@@ -63,7 +60,7 @@ impl Agent {
         self.asking.next = false;
         self.asking.sent = None;
         self.stop(Timer::Ask);
-        self.refuse(id, error.error.into());
+        self.refuse(id, defective(error.error));
     }
 
     fn on_no_job(&mut self) {
@@ -124,28 +121,24 @@ impl Agent {
     }
 
     fn judge(&mut self, id: &JobId, state: &ExecutionState, text: &str) {
-        let details = state.details;
         let id = id.clone();
         if !document::is_ota(text) {
             self.on_foreign_job(id, text);
             return;
         }
-        let document = match self.check_document(text) {
-            Ok(document) => document,
-            Err(verdict) => return self.refuse(id, verdict),
+        let Some(job) = self.read_job(id, text, true) else {
+            return;
         };
-        self.log_parameters(&id, &document);
-        let service = match details.self_test {
+        let fresh = state.status == ExecutionStatus::Queued;
+        let service = match state.details.self_test {
             None => Service::Open,
             Some(SelfTest::Active) => Service::Active,
             Some(SelfTest::Ready | SelfTest::Other) => Service::Ready,
         };
-        let fresh = state.status == ExecutionStatus::Queued;
-        let job = self.job_of(id, &document, text);
         if service != Service::Open && job.first(|file| file.firmware).is_some() {
-            self.adopt(job, service, details.updated_by);
+            self.adopt(job, service, state.details.updated_by);
         } else if fresh && self.settings.on_job == OnJob::Ignore {
-            self.leave(job.id, Line::LeftAlone);
+            self.leave(job.text(), Line::LeftAlone);
         } else if fresh && self.settings.on_job == OnJob::Ask {
             self.offer(job, Stage::Offered);
         } else {
@@ -153,30 +146,62 @@ impl Agent {
         }
     }
 
+    /// The job of a document, nothing done yet. A defective one is refused.
+    pub(super) fn read_job(&mut self, id: JobId, text: &str, log: bool) -> Option<Job> {
+        let document = match self.check_document(text) {
+            Ok(document) => document,
+            Err(verdict) => {
+                self.refuse(id, verdict);
+                return None;
+            }
+        };
+        if log {
+            self.log_parameters(&id, &document);
+        }
+        let mut job = Job::new(Some(id), Stage::Taken);
+        job.block_size = self.number32(Key::BlockSize);
+        job.document = String::from(text);
+        let mut last = None;
+        let rest = |last: Option<FileId>| {
+            let files = document.files.iter();
+            let later = files.filter(|entry| Some(entry.file_id) > last);
+            later.min_by_key(|entry| entry.file_id)
+        };
+        while let Some(entry) = rest(last) {
+            last = Some(entry.file_id);
+            let is_type = u64::from(entry.file_type) == self.number(Key::FirmwareFileType);
+            let policy = self.settings.target(entry.file_id);
+            let firmware = policy.and_then(|target| target.firmware);
+            job.files.push(JobFile {
+                id: entry.file_id,
+                file_type: entry.file_type,
+                size: entry.size,
+                firmware: firmware.unwrap_or(is_type),
+                ..JobFile::default()
+            });
+        }
+        job.stream = document.stream;
+        Some(job)
+    }
+
     /// All that can be said against a document before a byte of the image is fetched.
-    pub(super) fn check_document(&self, text: &str) -> Result<document::Job, Verdict> {
-        let document = document::parse_job(text)?;
+    fn check_document(&self, text: &str) -> Result<document::Job, Verdict> {
+        let document = document::parse_job(text).map_err(defective)?;
         if !document.protocols.mqtt {
-            return Err(Verdict::Aborted(OtaErr::InvalidDataProtocol));
+            return Err((Style::Aborted, Why::ota(OtaErr::InvalidDataProtocol)));
         }
-        document.check_protocol(Protocol::Mqtt)?;
-        let block_size = self.number32(Key::BlockSize);
-        for file in &document.files {
-            if let Err(GridError::TooManyBlocks(blocks)) = BlockGrid::new(file.size, block_size) {
-                let error = ParseError {
-                    number: u32::try_from(blocks).unwrap_or(u32::MAX),
-                    ..Defect::TooManyBlocks.of(Field::FileSize)
-                };
-                return Err(error.into());
-            }
-        }
-        for file in &document.files {
-            if self.settings.target(file.file_id).is_none() {
+        document.check_protocol(Protocol::Mqtt).map_err(defective)?;
+        document
+            .grids(self.number32(Key::BlockSize))
+            .map_err(defective)?;
+        let unknown = |file: &&FileEntry| self.settings.target(file.file_id).is_none();
+        match document.files.iter().find(unknown) {
+            Some(file) => {
                 let why = Why::own(OtadErr::UnknownFileId, file.file_id);
-                return Err(Verdict::Failed(why));
+                Err((Style::Numbers, why))
             }
+            None => Ok(document),
         }
-        Ok(document)
     }
 
     fn log_parameters(&mut self, id: &JobId, document: &document::Job) {
@@ -187,11 +212,8 @@ impl Agent {
             "MQTT"
         };
         self.note_text(Line::Protocols, protocols);
-        let stream = document
-            .stream
-            .as_ref()
-            .map_or("", |stream| stream.as_str());
-        self.note_text(Line::Stream, stream);
+        let stream = document.stream.as_ref();
+        self.note_text(Line::Stream, stream.map_or("", |stream| stream.as_str()));
         for file in &document.files {
             self.note_text(Line::FilePath, &file.path);
             self.write_line(Line::FileSize, file.size, "");
@@ -199,39 +221,12 @@ impl Agent {
             self.note_text(Line::CertFile, &file.certificate);
             self.note_number(Line::FileType, file.file_type);
             if let Some(signature) = &file.signature {
-                let text = [signature.kind.key(), ": ", &head(&signature.bytes)].concat();
+                let mut text = String::from(signature.kind.key());
+                text.push_str(": ");
+                push_head(&mut text, &signature.bytes);
                 self.note_text(Line::Signature, &text);
             }
         }
-    }
-
-    /// The job of a checked document, nothing done yet.
-    pub(super) fn job_of(&self, id: JobId, document: &document::Job, text: &str) -> Job {
-        let mut job = Job::new(Some(id), Stage::Taken);
-        job.block_size = self.number32(Key::BlockSize);
-        job.stream.clone_from(&document.stream);
-        job.document = String::from(text);
-        for entry in &document.files {
-            let policy = self
-                .settings
-                .target(entry.file_id)
-                .and_then(|target| target.firmware);
-            let is_type = u64::from(entry.file_type) == self.number(Key::FirmwareFileType);
-            let file = JobFile {
-                id: entry.file_id,
-                file_type: entry.file_type,
-                size: entry.size,
-                firmware: policy.unwrap_or(is_type),
-                ..JobFile::default()
-            };
-            let at = job
-                .files
-                .iter()
-                .position(|of| of.id > file.id)
-                .unwrap_or(job.files.len());
-            job.files.insert(at, file);
-        }
-        job
     }
 
     pub(super) fn take_job(&mut self, job: Job, tell: bool) {
@@ -258,40 +253,27 @@ impl Agent {
 
     /// The document of a job that the journal already knows.
     fn learn(&mut self, text: &str) {
-        let known = document::parse_job(text).map(|document| {
-            let has = |file: &JobFile| document.files.iter().any(|entry| entry.file_id == file.id);
-            let same =
-                document.files.len() == self.job.files.len() && self.job.files.iter().all(has);
-            (document.stream, same)
-        });
-        match known {
-            Ok((Some(stream), true)) => {
-                self.job.stream = Some(stream);
-                self.job.document = String::from(text);
+        let error = match document::parse_job(text) {
+            Ok(document) => {
+                let files = &self.job.files;
+                let known = |entry: &FileEntry| files.iter().any(|file| file.id == entry.file_id);
+                let same = document.files.len() == files.len() && document.files.iter().all(known);
+                if same && document.stream.is_some() {
+                    self.job.stream = document.stream;
+                    self.job.document = String::from(text);
+                    return;
+                }
+                // It is not the document that was taken.
+                ParseError::NOT_OTA
             }
-            // It is not the document that was taken.
-            Ok(_) => self.fail_parse(ParseError::NOT_OTA),
-            Err(error) => self.fail_parse(error),
-        }
-    }
-
-    fn fail_parse(&mut self, error: ParseError) {
-        self.fail_with_numbers(Why::new(OtaErr::JobParserError.code(), error.code()));
+            Err(error) => error,
+        };
+        self.fail_with_numbers(defective(error).1);
     }
 
     /// Ends a job before it began.
-    pub(super) fn refuse(&mut self, id: JobId, verdict: Verdict) {
-        let (status, why) = match verdict {
-            Verdict::Failed(why) => (
-                Status::Failed {
-                    main: why.main,
-                    sub: why.sub,
-                },
-                why,
-            ),
-            Verdict::Aborted(code) => (Status::Aborted { code: code.code() }, Why::ota(code)),
-        };
-        self.end_at_once(id, &status, why);
+    pub(super) fn refuse(&mut self, id: JobId, (style, why): Verdict) {
+        self.end_at_once(id, &style.status(why), why);
         self.note_job(Line::JobRefused);
         self.tell_failure(JobEvent::Fail, why);
     }
@@ -309,22 +291,18 @@ impl Agent {
             Some(known) => known.name(),
             None => self.detail_of(why),
         };
-        let detail = String::from(detail);
-        let word = ExecutionStatus::from_word(status.word());
         self.job.ending = Some(Ending {
             head: status.head(),
-            word,
+            word: ExecutionStatus::from_word(status.word()),
             why,
-            detail,
+            detail: String::from(detail),
         });
     }
 
     /// A job that others may run.
-    pub(super) fn leave(&mut self, id: Option<JobId>, line: Line) {
-        if let Some(id) = id {
-            self.note_text(line, id.as_str());
-            Self::remember(&mut self.left, id.as_str());
-        }
+    pub(super) fn leave(&mut self, id: &str, line: Line) {
+        self.note_text(line, id);
+        Self::remember(&mut self.left, id);
     }
 
     pub(super) fn on_described(&mut self, payload: &[u8]) {
@@ -369,24 +347,21 @@ impl Agent {
             _ => {
                 self.asking.next |= !describe;
                 self.asking.describe |= describe;
-                self.ask_later(Line::AskRefused, rejected.code_text);
+                self.ask_later(Line::AskRefused, &rejected.code_text);
             }
         }
     }
 }
 
 /// The first 32 symbols of a signature in base64, for people.
-fn head(bytes: &[u8]) -> String {
-    const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
+fn push_head(out: &mut String, bytes: &[u8]) {
     // 8 groups of 3 bytes are 32 symbols; a rest is not shown.
     for group in bytes.chunks_exact(3).take(8) {
         let word = group
             .iter()
-            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+            .fold(0, |word, byte| word << 8 | u32::from(*byte));
         for shift in [18, 12, 6, 0] {
             out.push(char::from(SYMBOLS[(word >> shift & 63) as usize]));
         }
     }
-    out
 }

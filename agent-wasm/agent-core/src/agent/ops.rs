@@ -3,6 +3,7 @@
 //! Knows nothing of what an end means; an end that is not listed here was given up or is not ours, and is ignored.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use crate::text::row;
 use crate::types::{Call, FileId, InstantMs, Op, Token};
@@ -153,12 +154,19 @@ impl Ops {
 
     fn take(&mut self, which: impl Fn(&Pending) -> bool) -> Option<Pending> {
         let at = self.list.iter().position(which)?;
-        Some(self.list.swap_remove(at))
+        self.take_at(at)
+    }
+
+    /// Takes one out; the last one comes in its place.
+    pub(super) fn take_at(&mut self, at: usize) -> Option<Pending> {
+        let last = self.list.pop()?;
+        let place = self.list.get_mut(at);
+        Some(place.map_or(last, |place| mem::replace(place, last)))
     }
 
     /// Gives up operations; their ends will be ignored.
-    pub(super) fn forget(&mut self, which: fn(Deed) -> bool) {
-        self.list.retain(|pending| !which(pending.deed));
+    pub(super) fn forget(&mut self, which: &dyn Fn(&Pending) -> bool) {
+        self.list.retain(|pending| !which(pending));
     }
 
     pub(super) fn any(&self, which: fn(Deed) -> bool) -> bool {

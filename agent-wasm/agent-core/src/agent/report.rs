@@ -9,16 +9,17 @@ use alloc::vec::Vec;
 
 use crate::code::{JobsErr, OtaErr, OtadErr};
 use crate::jobs::{
-    self, ClientToken, ExecutionState, ExecutionStatus, ReplyToken, SelfTest, Status, VersionWord,
+    self, ClientToken, ExecutionState, ExecutionStatus, ReplyToken, SelfTest, Status, Topic,
+    VersionWord,
 };
 use crate::settings::Key;
-use crate::types::{InstantMs, Order, Qos};
+use crate::types::InstantMs;
 
-use super::Agent;
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::table::Cause;
-use super::timer::Timer;
+use super::timer::{NEVER, Timer};
+use super::{Agent, take_first};
 
 /// Most tokens of one repeated status, or of progress, that are still listened to.
 const TOKENS_MAX: usize = 4;
@@ -45,7 +46,7 @@ impl Due {
 pub(super) struct Reporter {
     pub(super) due: Due,
     /// Tokens that it was sent with, oldest first.
-    pub(super) sent: Vec<ClientToken>,
+    pub(super) sent: Vec<Sent>,
     pub(super) acknowledged: bool,
     pub(super) tries: u32,
     /// Refusals after which the service still showed the job open and different.
@@ -55,36 +56,46 @@ pub(super) struct Reporter {
     /// What was sent last, for the application.
     pub(super) payload: String,
     /// Progress that may be answered until then.
-    pub(super) progress: Vec<(ClientToken, InstantMs)>,
+    pub(super) progress: Vec<Sent>,
+}
+
+/// A token that was sent, and until when an answer to it means something.
+pub(super) type Sent = (ClientToken, InstantMs);
+
+/// Makes room by forgetting the oldest.
+fn remember(list: &mut Vec<Sent>, sent: Sent) {
+    if list.len() >= TOKENS_MAX {
+        take_first(list);
+    }
+    list.push(sent);
 }
 
 impl Reporter {
-    fn remember(&mut self, token: ClientToken) {
-        if self.sent.len() >= TOKENS_MAX {
-            self.sent.remove(0);
-        }
-        self.sent.push(token);
-    }
-
     /// Which of our statuses an answer is about: the one that matters (true) or progress. One without a token is about
     /// the only one that is unanswered.
     fn matches(&mut self, token: ReplyToken, now: InstantMs) -> Option<bool> {
-        self.progress.retain(|(_, until)| *until > now);
         let open = !self.acknowledged && !self.sent.is_empty();
-        match token {
-            ReplyToken::Ours(token) if self.sent.contains(&token) => Some(true),
-            ReplyToken::Ours(token) => {
-                let at = self.progress.iter().position(|(of, _)| *of == token)?;
-                self.progress.remove(at);
-                Some(false)
-            }
-            ReplyToken::Absent if open && self.progress.is_empty() => Some(true),
-            ReplyToken::Absent if !open && self.progress.len() == 1 => {
-                self.progress.clear();
-                Some(false)
-            }
-            ReplyToken::Absent | ReplyToken::Foreign => None,
+        let ours = match token {
+            ReplyToken::Ours(token) => Some(token),
+            ReplyToken::Absent => None,
+            ReplyToken::Foreign => return None,
+        };
+        if ours.is_some_and(|token| self.sent.iter().any(|sent| sent.0 == token)) {
+            return Some(true);
         }
+        let mut live = 0;
+        let mut found = None;
+        for (at, (of, until)) in self.progress.iter().enumerate() {
+            if *until > now && ours.is_none_or(|token| *of == token) {
+                live += 1;
+                found = Some(at);
+            }
+        }
+        if ours.is_none() && (open || live != 1) {
+            return (open && live == 0).then_some(true);
+        }
+        self.progress.remove(found?);
+        Some(false)
     }
 }
 
@@ -132,38 +143,25 @@ impl Agent {
     fn publish_status(&mut self, due: Due) {
         let token = self.tokens.draw();
         let payload = Status::with_token(self.head(due), token);
-        self.reporter.remember(token);
-        self.reporter.payload.clone_from(&payload);
-        self.publish_update(Line::Status, payload, Qos::AtLeastOnce, Deed::Status);
+        remember(&mut self.reporter.sent, (token, NEVER));
+        self.reporter.payload = payload.clone();
+        self.publish_update(Line::Status, payload, Deed::Status);
         self.arm_back_off(Timer::Status, self.reporter.tries);
     }
 
-    fn publish_update(&mut self, line: Line, payload: String, qos: Qos, deed: Deed) {
-        let Some(id) = &self.job.id else { return };
-        let topic = jobs::update(&self.settings.thing, id);
+    fn publish_update(&mut self, line: Line, payload: String, deed: Deed) {
+        let topic = jobs::topic(&self.settings.thing, Topic::Update, self.job.text());
         self.note_text(line, &payload);
-        self.order(
-            Order::Publish {
-                topic,
-                payload: payload.into_bytes(),
-                qos,
-            },
-            deed,
-            0,
-            0,
-        );
+        self.publish(deed, topic, payload);
     }
 
     /// Tells progress, once, with QoS 0.
     pub(super) fn tell_progress(&mut self, received: u32, total: u32) {
         let token = self.tokens.draw();
         let payload = Status::Receiving { received, total }.payload(token);
-        if self.reporter.progress.len() >= TOKENS_MAX {
-            self.reporter.progress.remove(0);
-        }
         let until = self.now + self.number(Key::RequestTimeout);
-        self.reporter.progress.push((token, until));
-        self.publish_update(Line::Progress, payload, Qos::AtMostOnce, Deed::Progress);
+        remember(&mut self.reporter.progress, (token, until));
+        self.publish_update(Line::Progress, payload, Deed::Progress);
     }
 
     pub(super) fn on_status_published(&mut self, why: Why) {

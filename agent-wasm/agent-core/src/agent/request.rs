@@ -7,16 +7,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::State;
-use crate::jobs::{self, ClientToken, Encoding, ReplyToken, Topic};
+use crate::jobs::{self, ClientToken, Encoding, ReplyToken, StreamId, Topic};
 use crate::settings::Key;
 use crate::types::{Order, Qos};
 
-use super::Agent;
 use super::job::Stage;
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::table::Cause;
 use super::timer::Timer;
+use super::{Agent, take_first};
 
 /// How far a subscription is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,13 +34,21 @@ impl Held {
 }
 
 /// `notify-next`, four for replies, and two for the stream of the job at hand.
-pub(super) const FILTERS: usize = 7;
+const FILTERS: [Topic; 7] = [
+    Topic::NotifyNext,
+    Topic::JobAccepted,
+    Topic::JobRejected,
+    Topic::UpdateAccepted,
+    Topic::UpdateRejected,
+    Topic::StreamData(Encoding::Cbor),
+    Topic::StreamRejected(Encoding::Cbor),
+];
 const FIRST_OF_STREAM: usize = 5;
 
 /// All subscriptions of the device, by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subscriptions {
-    pub(super) held: [Held; FILTERS],
+    pub(super) held: [Held; FILTERS.len()],
     pub(super) tries: u32,
 }
 
@@ -79,7 +87,7 @@ pub(super) struct Asking {
 
 impl Agent {
     pub(super) fn on_connected(&mut self, session_present: bool) {
-        self.ops.forget(Deed::is_transport);
+        self.ops.forget(&|pending| pending.deed.is_transport());
         self.connected = true;
         self.relinked = true;
         self.subscriptions.reset(session_present);
@@ -93,7 +101,7 @@ impl Agent {
     }
 
     pub(super) fn on_disconnected(&mut self, reason: u32, detail: &str) {
-        self.ops.forget(Deed::is_transport);
+        self.ops.forget(&|pending| pending.deed.is_transport());
         self.connected = false;
         self.asking.sent = None;
         self.stop(Timer::Ask);
@@ -103,37 +111,19 @@ impl Agent {
     }
 
     fn filter(&self, number: usize) -> String {
-        let thing = &self.settings.thing;
-        let stream = |make: fn(&jobs::ThingName, &jobs::StreamId, Encoding) -> String| {
-            let stream = self.job.stream.as_ref();
-            stream
-                .map(|stream| make(thing, stream, Encoding::Cbor))
-                .unwrap_or_default()
+        // `+` also stands for `$next`, and no filter covers another: overlaps would bring every answer twice.
+        let name = match number {
+            0 => "",
+            1..FIRST_OF_STREAM => "+",
+            _ => self.job.stream.as_ref().map_or("", StreamId::as_str),
         };
-        match number {
-            0 => jobs::notify_next(thing),
-            5 => stream(jobs::stream_data),
-            6 => stream(jobs::stream_rejected),
-            _ => {
-                // `+` also stands for `$next`, and no filter covers another: overlaps would bring every answer twice.
-                let verb = if number < 3 {
-                    "/jobs/+/get/"
-                } else {
-                    "/jobs/+/update/"
-                };
-                let end = if number % 2 == 1 {
-                    "accepted"
-                } else {
-                    "rejected"
-                };
-                ["$aws/things/", thing.as_str(), verb, end].concat()
-            }
-        }
+        let topic = FILTERS.get(number).copied().unwrap_or(Topic::NotifyNext);
+        jobs::topic(&self.settings.thing, topic, name)
     }
 
     fn numbers(stream: bool) -> core::ops::Range<usize> {
         if stream {
-            FIRST_OF_STREAM..FILTERS
+            FIRST_OF_STREAM..FILTERS.len()
         } else {
             0..FIRST_OF_STREAM
         }
@@ -222,28 +212,22 @@ impl Agent {
         if !self.subscribed(false) {
             return;
         }
-        self.asking.describe &= self.job.is_taken();
+        self.asking.describe &= self.job.is_taken() && self.job.id.is_some();
         let thing = &self.settings.thing;
-        let topic = match &self.job.id {
-            Some(id) if self.asking.describe => jobs::describe_job(thing, id),
-            // In the idle state the question for the next job is a state of its own.
-            _ if !self.asking.next || self.state == State::WaitingForJob => return,
-            _ => jobs::next_get(thing),
-        };
         let describe = self.asking.describe;
+        let topic = if describe {
+            Topic::JobGet
+        } else if self.asking.next && self.state != State::WaitingForJob {
+            Topic::NextGet
+        } else {
+            // In the idle state the question for the next job is a state of its own.
+            return;
+        };
+        let name = if describe { self.job.text() } else { "" };
+        let topic = jobs::topic(thing, topic, name);
         let token = self.tokens.draw();
-        let payload = jobs::job_request(token).into_bytes();
         self.note_text(Line::Asking, &topic);
-        self.order(
-            Order::Publish {
-                topic,
-                payload,
-                qos: Qos::AtLeastOnce,
-            },
-            Deed::Ask,
-            0,
-            0,
-        );
+        self.publish(Deed::Ask, topic, jobs::job_request(token));
         self.asking.sent = Some((describe, token));
         self.arm_back_off(Timer::Ask, self.asking.tries);
         if !describe && self.state == State::RequestingJob {
@@ -253,19 +237,36 @@ impl Agent {
         }
     }
 
+    /// What must arrive goes out with QoS 1, what is soon outdated with QoS 0.
+    pub(super) fn publish(&mut self, deed: Deed, topic: String, payload: impl Into<Vec<u8>>) {
+        let qos = if deed == Deed::Ask || deed == Deed::Status {
+            Qos::AtLeastOnce
+        } else {
+            Qos::AtMostOnce
+        };
+        let payload = payload.into();
+        let order = Order::Publish {
+            topic,
+            payload,
+            qos,
+        };
+        self.order(order, deed, 0, 0);
+    }
+
     pub(super) fn on_asked(&mut self, why: Why) {
         // Success says nothing: only the answer counts, and its timer runs.
         if why.is_some() {
-            self.ask_later(Line::AskNotSent, String::from(self.detail_of(why)));
+            let detail = String::from(self.detail_of(why));
+            self.ask_later(Line::AskNotSent, &detail);
         }
     }
 
     /// The question did not come through, or was refused.
-    pub(super) fn ask_later(&mut self, line: Line, text: String) {
+    pub(super) fn ask_later(&mut self, line: Line, text: &str) {
         self.asking.sent = None;
         self.asking.tries += 1;
         self.arm_back_off(Timer::Ask, self.asking.tries);
-        self.note_text(line, &text);
+        self.note_text(line, text);
     }
 
     pub(super) fn on_ask_timeout(&mut self) {
@@ -341,7 +342,7 @@ impl Agent {
     pub(super) fn remember(list: &mut Vec<String>, id: &str) {
         if !has(list, id) {
             if list.len() >= super::SEEN_MAX {
-                list.remove(0);
+                take_first(list);
             }
             list.push(String::from(id));
         }
@@ -402,7 +403,9 @@ impl Agent {
 
     /// Warns with a text of the service.
     pub(super) fn warn_of(&mut self, line: Line, code: &str, message: &str) {
-        let text = [code, ": ", message].concat();
+        let mut text = String::from(code);
+        text.push_str(": ");
+        text.push_str(message);
         self.note_text(line, &text);
     }
 }

@@ -59,10 +59,12 @@ impl Agent {
     pub(super) fn load_snapshot(&mut self, blob: &Blob, live: &[Token]) -> Result<(), Failure> {
         self.load(blob, true)?;
         // What is not under way any more is lost.
-        for pending in core::mem::take(&mut self.ops.list) {
+        let mut at = 0;
+        while let Some(pending) = self.ops.list.get(at).copied() {
             if pending.token != 0 && live.contains(&pending.token) {
-                self.ops.list.push(pending);
+                at += 1;
             } else {
+                self.ops.take_at(at);
                 self.on_lost(pending);
             }
         }

@@ -35,6 +35,19 @@ pub(super) enum Style {
     Rejected,
 }
 
+impl Style {
+    pub(super) const fn status(self, why: Why) -> Status {
+        match self {
+            Self::Numbers => Status::Failed {
+                main: why.main,
+                sub: why.sub,
+            },
+            Self::Aborted => Status::Aborted { code: why.word() },
+            Self::Rejected => Status::Rejected { code: why.word() },
+        }
+    }
+}
+
 impl Agent {
     pub(super) fn step_creating(&mut self) -> bool {
         let next = self.natural_state();
@@ -308,13 +321,7 @@ impl Agent {
             file.look = true;
             file.tries = 0;
         }
-        self.end_with(
-            &Status::Failed {
-                main: why.main,
-                sub: why.sub,
-            },
-            why,
-        );
+        self.end_with(&Style::Numbers.status(why), why);
         self.tell_failure(JobEvent::Fail, why);
         self.set_state(Cause::JobFailed, State::GoingBack);
     }
@@ -343,7 +350,7 @@ impl Agent {
         ]);
         // What only prepares is thrown away by `abort`; the end of a mark or of a restart must be known.
         self.ops
-            .forget(|deed| (Deed::Write..=Deed::Install).contains(&deed));
+            .forget(&|pending| (Deed::Write..=Deed::Install).contains(&pending.deed));
         let ending = self.job.ending.as_ref();
         let (why, detail) = ending.map_or_else(
             || (Why::default(), String::new()),

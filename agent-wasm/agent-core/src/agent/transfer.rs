@@ -8,13 +8,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{HostErr, OtaErr, OtadErr, State, StreamErr};
-use crate::jobs::{self, Encoding};
+use crate::jobs::{self, Encoding, StreamId, Topic};
 use crate::settings::{Key, WINDOW_MAX_BYTES};
 use crate::stream::{
     BlockGrid, BlockIndex, DownloadConfig, Downloader, DropReason, Step, Verdict, decode_rejected,
 };
 use crate::text::push_decimal;
-use crate::types::{BlockBytes, FileId, Order, Qos};
+use crate::types::{BlockBytes, FileId, Order};
 
 use super::job::{FilePhase, JobFile, Stage};
 use super::lines::{Line, Why};
@@ -167,10 +167,11 @@ impl Agent {
     }
 
     fn publish_request(&mut self, payload: Vec<u8>) {
-        let Some(stream) = &self.job.stream else {
-            return;
-        };
-        let topic = jobs::stream_get(&self.settings.thing, stream, Encoding::Cbor);
+        let topic = jobs::topic(
+            &self.settings.thing,
+            Topic::StreamGet(Encoding::Cbor),
+            self.job.stream.as_ref().map_or("", StreamId::as_str),
+        );
         let told = self
             .transfer
             .as_mut()
@@ -181,16 +182,7 @@ impl Agent {
             Line::MoreRequested
         };
         self.note_text(line, &topic);
-        self.order(
-            Order::Publish {
-                topic,
-                payload,
-                qos: Qos::AtMostOnce,
-            },
-            Deed::Blocks,
-            0,
-            0,
-        );
+        self.publish(Deed::Blocks, topic, payload);
     }
 
     pub(super) fn on_blocks_requested(&mut self, why: Why) {

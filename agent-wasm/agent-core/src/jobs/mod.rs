@@ -21,7 +21,7 @@ pub use status::{
 };
 pub use token::{ClientToken, ClientTokens, job_request};
 pub use topic::{
-    Encoding, Topic, classify, describe_job, next_get, notify_next, start_next, stream_data,
-    stream_describe, stream_description, stream_get, stream_rejected, update, update_accepted,
-    update_rejected,
+    Encoding, Topic, classify, describe_job, make as topic, next_get, notify_next, start_next,
+    stream_data, stream_describe, stream_description, stream_get, stream_rejected, update,
+    update_accepted, update_rejected,
 };

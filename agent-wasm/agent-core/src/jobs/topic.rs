@@ -143,8 +143,9 @@ pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str
     None
 }
 
-#[inline(never)]
-fn make(thing: &ThingName, topic: Topic, name: &str) -> String {
+/// A topic; the name is that of its job or stream, `+` for the filter of all of them, or empty if it has none.
+#[must_use]
+pub fn make(thing: &ThingName, topic: Topic, name: &str) -> String {
     let mut out = String::from(ROOT);
     for (of, before, behind) in &TOPICS {
         if *of == topic {
