@@ -37,7 +37,11 @@ async fn cloud(dir: &std::path::Path, things: usize) -> CloudHandle {
 
 /// Connects `things` things, creates an update for their group with `plan`, and lets it end; the job as it ended, and what
 /// each thing has lived through.
-async fn roll_out(things: usize, plan: Plan, verdict: Verdict) -> (JobView, Vec<Life>) {
+async fn roll_out(
+    things: usize,
+    plan: Plan,
+    verdict: fn(usize) -> Verdict,
+) -> (JobView, Vec<Life>) {
     let dir = tempfile::tempdir().unwrap();
     let cloud = cloud(dir.path(), things).await;
     let operator = cloud.operator();
@@ -58,7 +62,10 @@ async fn roll_out(things: usize, plan: Plan, verdict: Verdict) -> (JobView, Vec<
             let over = async {
                 ended.wait_for(|ended| *ended).await.unwrap();
             };
-            thing.live("AFR_OTA-u", verdict, over).await.unwrap()
+            thing
+                .live("AFR_OTA-u", verdict(number), over)
+                .await
+                .unwrap()
         }));
     }
     let file = FileSpec {
@@ -111,7 +118,7 @@ async fn a_bad_image_reaches_the_canary_and_one_batch_of_a_connected_fleet() {
         (Threshold::Count(8), Some(5), 15),
         (Threshold::Count(3), None, 10),
     ] {
-        let (view, lives) = roll_out(50, plan(10, canary, threshold), Verdict::Fail).await;
+        let (view, lives) = roll_out(50, plan(10, canary, threshold), |_| Verdict::Fail).await;
         let reached = lives.iter().filter(|life| life.offered).count();
         assert!(reached <= most, "{reached} > {most}");
         assert_eq!(view.status.as_str(), "CANCELED");
@@ -137,11 +144,27 @@ async fn a_bad_image_reaches_the_canary_and_one_batch_of_a_connected_fleet() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_image_reaches_every_thing_of_a_connected_fleet_whole() {
     let plan = plan(1000, Some(5), Threshold::Percent(20));
-    let (view, lives) = roll_out(50, plan, Verdict::Succeed).await;
+    let (view, lives) = roll_out(50, plan, |_| Verdict::Succeed).await;
     assert_eq!(view.status.as_str(), "COMPLETED");
     assert_eq!(view.progress.succeeded, 50);
     for life in lives {
         assert_eq!(life.fetched, IMAGE_BYTES as u64);
         assert_eq!(life.reported.as_deref(), Some("SUCCEEDED"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_member_of_a_connected_group_has_a_status_of_its_own() {
+    let verdict = |number: usize| match number % 3 {
+        0 => Verdict::Fail,
+        _ => Verdict::Succeed,
+    };
+    let (view, _) = roll_out(30, Plan::default(), verdict).await;
+    assert_eq!(view.status.as_str(), "COMPLETED");
+    for (number, execution) in view.executions.iter().enumerate() {
+        assert_eq!(execution.thing.as_str(), name(number));
+        let want = ["FAILED", "SUCCEEDED", "SUCCEEDED"][number % 3];
+        assert_eq!(execution.status.as_str(), want, "{number}");
+    }
+    assert_eq!((view.progress.failed, view.progress.succeeded), (10, 20));
 }

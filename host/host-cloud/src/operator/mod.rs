@@ -5,6 +5,8 @@
 //! who is at the other end. Access from other machines is not built.
 
 mod client;
+#[cfg(test)]
+mod fleet_tests;
 mod local;
 mod server;
 #[cfg(test)]

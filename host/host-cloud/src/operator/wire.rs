@@ -456,4 +456,40 @@ mod tests {
         let typo = line.replace("\"path\"", "\"paht\"");
         assert!(serde_json::from_str::<Request>(&typo).is_err());
     }
+
+    #[test]
+    fn a_plan_stands_among_the_other_members_and_a_job_needs_none() {
+        let line = concat!(
+            r#"{"v":1,"op":"create_job","job_id":"j","document":{},"groups":["plant"],"#,
+            r#""selection":"continuous","rollout":{"per_minute":50,"canary":5},"#,
+            r#""abort":[{"failures":"ALL","percent":10}]}"#
+        );
+        let request: Request = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        let short = r#"{"v":1,"op":"create_job","job_id":"j","things":["gw"],"document":{}}"#;
+        let request: Request = serde_json::from_str(short).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), short);
+        let rows = [
+            (r#"{"v":1,"op":"list"}"#, Op::List(JobFilter::default())),
+            (
+                r#"{"v":1,"op":"put_image","size":7}"#,
+                Op::PutImage {
+                    size: 7,
+                    sha256: None,
+                },
+            ),
+            (
+                r#"{"v":1,"op":"group_add","name":"plant","things":["gw"]}"#,
+                Op::GroupAdd {
+                    name: GroupName::new("plant").unwrap(),
+                    things: vec![ThingName::new("gw").unwrap()],
+                },
+            ),
+        ];
+        for (line, op) in rows {
+            let request = Request { v: VERSION, op };
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Request>(line).unwrap(), request);
+        }
+    }
 }
