@@ -5,7 +5,7 @@
 //! everybody at once. The things live in a second process, so that CPU and memory printed here are the cloud's alone. It
 //! is no test and no limit; the test `fleet` asserts the same story on a small fleet.
 
-#[path = "../tests/light/mod.rs"]
+#[path = "light/mod.rs"]
 mod light;
 
 use std::{

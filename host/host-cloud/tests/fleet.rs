@@ -3,6 +3,7 @@
 //! The example `fleet` does the same with a thousand things and says what it costs.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#[path = "../examples/light/mod.rs"]
 mod light;
 
 use std::{net::SocketAddr, time::Duration};
