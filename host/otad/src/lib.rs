@@ -6,6 +6,7 @@
 //! configuration file ([`config`], [`gateway`]), started, watched and commanded ([`control`], [`cli`]), and shown
 //! ([`demo`]). Not here: any decision about a job; those are the agent's.
 
+pub mod aws;
 pub mod cli;
 pub mod config;
 pub mod console;

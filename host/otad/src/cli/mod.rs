@@ -2,6 +2,7 @@
 
 pub mod args;
 mod cloud;
+mod cloud_client;
 mod config;
 mod control;
 mod demo;

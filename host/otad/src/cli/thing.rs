@@ -9,7 +9,7 @@ use host_cloud::operator::wire::{CloudInfo, ThingCreated};
 use host_cloud::service::ThingName;
 
 use super::args::ThingVerb;
-use super::update::{connect, refused};
+use super::cloud_client::{connect, refused};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 use crate::restart_script;

@@ -14,7 +14,7 @@ use crate::control::protocol::FinishStatus;
 
 pub use cloud::{CloudArg, CloudArgs, LimitsArg, ThingVerb};
 pub use config::ConfigVerb;
-pub use update::{CreateArgs, UpdateVerb};
+pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
 
 const TOP_HELP: &str = "\
 Quick start, with everything on this machine:

@@ -2,26 +2,38 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
+use host_cloud::service::Threshold;
 
 use super::CloudArg;
+
+const CREATE_HELP: &str = "\
+Required: whom it is for (--thing or --group), what it brings (--file or --document) and where it is created (--cloud, --aws
+or --aws-json). With AWS also --role and --bucket, and --signing-profile unless --key or --signature is given; for a
+signing profile that is not there yet --certificate-id and --certfile. Whatever is missing or wrong is named in one go,
+before anything is created.
+
+An option with [N=] may be given once for each file: `--file 1=mcu.img --signature 1=mcu.sig`. Without N= it counts for the
+file of --file-id.
+
+Examples:
+  otad update create --cloud cloud --thing pump-1 --file app-1.1.0.img --wait
+  otad update create --cloud cloud --group pumps --file app.img --canary 5 --rate 50 --abort-if-failed 10%
+  otad update create --cloud cloud --thing pump-1 --file 0=app.img --file 1=mcu.img --key signer.key
+  otad update create --cloud cloud --thing pump-1 --document job.json     any job document
+  otad update create --aws --thing pump-1 --file-id 1 --file mcu.img --role ota --bucket images \\
+       --signing-profile pumps --certificate-id 0b7d… --certfile signer
+
+Exit code with --wait: 0 SUCCEEDED, 1 FAILED, 2 CANCELED, 3 TIMED_OUT, 5 REJECTED or refused (version, product), 6 not
+verified. With several things it is that of the worst end: 6, 5, 1, 3, 2, 0.";
 
 /// `otad update`.
 #[derive(Debug, Subcommand)]
 pub enum UpdateVerb {
-    /// Sign an image, store it, make a stream and a job of it.
-    #[command(after_help = "\
-Signs with the cloud's own signing key unless --key or --signature is given.
-
-Examples:
-  otad update create --cloud cloud --thing pump-1 --file app-1.1.0.img --wait
-  otad update create --cloud cloud --thing pump-1 --file-id 1 --file mcu.img --key signer.key
-  otad update create --cloud cloud --thing pump-1 --document job.json     any job document
-
-Exit code with --wait: 0 SUCCEEDED, 1 FAILED, 2 CANCELED, 3 TIMED_OUT, 5 REJECTED or refused (version, product), 6 not
-verified.")]
+    /// Sign images, store them, make a stream and a job of them; in the cloud in a box or at AWS.
+    #[command(after_help = CREATE_HELP)]
     Create(Box<CreateArgs>),
-    /// Status and reason of an update.
+    /// Status and reason of an update, for each thing and as a sum.
     Show {
         #[command(flatten)]
         /// Which cloud.
@@ -32,16 +44,22 @@ verified.")]
         #[arg(long)]
         json: bool,
     },
-    /// All updates.
+    /// All updates, or those of one thing or group.
     List {
         #[command(flatten)]
         /// Which cloud.
         cloud: CloudArg,
+        /// Only those with an execution on this thing.
+        #[arg(long, value_name = "NAME")]
+        thing: Option<String>,
+        /// Only those for this group.
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Cancel an update; with --force also one that is in progress.
+    /// Cancel an update; with --force also where it is in progress.
     Cancel {
         #[command(flatten)]
         /// Which cloud.
@@ -51,60 +69,273 @@ verified.")]
         /// Also in progress.
         #[arg(long)]
         force: bool,
+        /// Why, for whoever looks at it later.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Forget an update that has ended, its stream and its images; with --force also one that has not.
+    Delete {
+        #[command(flatten)]
+        /// Which cloud.
+        cloud: CloudArg,
+        /// Job id.
+        job: String,
+        /// Also one that has not ended.
+        #[arg(long)]
+        force: bool,
     },
 }
 
 /// `otad update create`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("elsewhere").args(["aws", "aws_json"]))]
 pub struct CreateArgs {
     #[command(flatten)]
     /// Which cloud.
-    pub cloud: CloudArg,
-    /// The thing to update.
-    #[arg(long, value_name = "NAME")]
-    pub thing: String,
-    /// The image.
-    #[arg(long, value_name = "FILE", required_unless_present = "document")]
-    pub file: Option<PathBuf>,
-    /// The target: 0 = the gateway's own software, others what its configuration says.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub file_id: u32,
-    /// `fileType` of the job; 0 = firmware.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub file_type: u32,
-    /// Job id; made up if left out.
-    #[arg(long, value_name = "ID")]
-    pub job_id: Option<String>,
+    pub cloud: Option<CloudArg>,
+    /// A thing to update; may be repeated.
+    #[arg(long, value_name = "NAME", help_heading = "Whom it is for")]
+    pub thing: Vec<String>,
+    /// A group to update: each of its members; may be repeated.
+    #[arg(long, value_name = "NAME", help_heading = "Whom it is for")]
+    pub group: Vec<String>,
+    /// For those who are members now (the default).
+    #[arg(long, conflicts_with = "continuous", help_heading = "Whom it is for")]
+    pub snapshot: bool,
+    /// Also for those who join a group later; ends only by `update cancel`.
+    #[arg(long, conflicts_with = "wait", help_heading = "Whom it is for")]
+    pub continuous: bool,
+
+    /// An image: a file, or `sha256:DIGEST` of one that the cloud has already, or `s3://BUCKET/KEY` with AWS.
+    #[arg(long, value_name = "[N=]FILE", value_parser = keyed, help_heading = "What it brings")]
+    pub file: Vec<Keyed>,
+    /// The target of a --file without N=: 0 = the gateway's own software, others as its configuration says; at most 255.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        help_heading = "What it brings"
+    )]
+    pub file_id: u8,
+    /// `fileType` of the job, 0 to 255; 0 = firmware.
+    #[arg(long, value_name = "[N=]TYPE", value_parser = keyed, help_heading = "What it brings")]
+    pub file_type: Vec<Keyed>,
+    /// `filepath` of the job: a name on the device. At AWS the image's file name if left out.
+    #[arg(long, value_name = "[N=]PATH", value_parser = keyed, help_heading = "What it brings")]
+    pub filepath: Vec<Keyed>,
+    /// Send this job document instead of one made from images.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["file", "key", "signature", "unsigned", "signing_profile", "elsewhere"],
+        help_heading = "What it brings"
+    )]
+    pub document: Option<PathBuf>,
+    /// How devices may fetch the images, best first.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "PROTOCOL",
+        value_delimiter = ',',
+        default_value = "mqtt",
+        help_heading = "What it brings"
+    )]
+    pub protocols: Vec<ProtocolArg>,
+
     /// Private key to sign with (PEM, P-256), in place of the cloud's own.
-    #[arg(long, value_name = "FILE", conflicts_with = "signature")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "signature",
+        help_heading = "Who signs"
+    )]
     pub key: Option<PathBuf>,
+    /// Certificate (PEM) of --key or --signature: checked before anything is created.
+    #[arg(long, value_name = "FILE", help_heading = "Who signs")]
+    pub certificate: Option<PathBuf>,
     /// A signature made elsewhere, such as by `openssl dgst -sha256 -sign` (DER or base64).
-    #[arg(long, value_name = "FILE")]
-    pub signature: Option<PathBuf>,
+    #[arg(long, value_name = "[N=]FILE", value_parser = keyed, help_heading = "Who signs")]
+    pub signature: Vec<Keyed>,
     /// Kind of the signature given by --signature.
     #[arg(
         long,
+        value_enum,
         value_name = "KIND",
-        default_value = "sig-sha256-ecdsa",
-        requires = "signature"
+        default_value_t,
+        requires = "signature",
+        help_heading = "Who signs"
     )]
-    pub signature_kind: String,
+    pub signature_kind: SignatureKindArg,
     /// Without any signature: for devices under their development setting.
-    #[arg(long, conflicts_with_all = ["key", "signature"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["key", "signature", "certificate", "signing_profile", "elsewhere"],
+        help_heading = "Who signs"
+    )]
     pub unsigned: bool,
-    /// `certfile` of the job: the name of the signer's certificate on the device.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub certfile: String,
-    /// `filepath` of the job: a name on the device.
-    #[arg(long, value_name = "PATH", default_value = "")]
-    pub filepath: String,
-    /// Send this job document instead of one made from an image.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "key", "signature", "unsigned"])]
-    pub document: Option<PathBuf>,
+    /// A signing profile: used if it is there, else made, locally of --key, --certificate and --certfile.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "signature",
+        help_heading = "Who signs"
+    )]
+    pub signing_profile: Option<String>,
+    /// `certfile` of the job: the name of the signer's certificate on the device; the profile's, or empty, if left out.
+    #[arg(long, value_name = "NAME", help_heading = "Who signs")]
+    pub certfile: Option<String>,
+
+    /// At most so many things a minute, 1 to 1000; all at once if left out.
+    #[arg(
+        long,
+        value_name = "THINGS",
+        value_parser = clap::value_parser!(u32).range(1..=1000),
+        help_heading = "How it spreads"
+    )]
+    pub rate: Option<u32>,
+    /// So many things first; the others follow when these have ended.
+    #[arg(
+        long,
+        value_name = "THINGS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "How it spreads"
+    )]
+    pub canary: Option<u32>,
+    /// Give up, and cancel what has not begun, when so many things failed: a percentage such as 10%, or a count.
+    #[arg(long, value_name = "FAILURES", help_heading = "How it spreads")]
+    pub abort_if_failed: Option<Threshold>,
+    /// Ends that --abort-if-failed waits for before it judges; as many as --canary, or 1, if left out.
+    #[arg(
+        long,
+        value_name = "THINGS",
+        requires = "abort_if_failed",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "How it spreads"
+    )]
+    pub abort_minimum: Option<u32>,
+    /// Minutes a device may take once it began, 1 to 10080; for ever if left out.
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        value_parser = clap::value_parser!(u32).range(1..=10080),
+        help_heading = "How it spreads"
+    )]
+    pub timeout: Option<u32>,
+
+    /// Create it at AWS, through the `aws` program, whose credentials are used.
+    #[arg(long, help_heading = "AWS")]
+    pub aws: bool,
+    /// Ask nobody: write the documents and commands for AWS into this directory.
+    #[arg(long, value_name = "DIR", help_heading = "AWS")]
+    pub aws_json: Option<PathBuf>,
+    #[command(flatten)]
+    /// More for AWS.
+    pub place: AwsArgs,
+
+    /// Job id; made up if left out.
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<String>,
     /// Wait for the end and show the progress.
     #[arg(long)]
     pub wait: bool,
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What only AWS asks for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "AWS")]
+pub struct AwsArgs {
+    /// Profile of the `aws` program; its own default if left out.
+    #[arg(long, value_name = "NAME", requires = "elsewhere")]
+    pub profile: Option<String>,
+    /// Region; the `aws` program's if left out, required with --aws-json.
+    #[arg(long, value_name = "REGION", requires = "elsewhere")]
+    pub region: Option<String>,
+    /// Account id, 12 digits; asked of AWS if left out, required with --aws-json.
+    #[arg(long, value_name = "ID", requires = "elsewhere")]
+    pub account: Option<String>,
+    /// Role of the OTA service: its name or ARN. Required.
+    #[arg(long, value_name = "ROLE", requires = "elsewhere")]
+    pub role: Option<String>,
+    /// Bucket for the images, with versioning. Required.
+    #[arg(long, value_name = "NAME", requires = "elsewhere")]
+    pub bucket: Option<String>,
+    /// Certificate of a new signing profile: its id or ARN in AWS Certificate Manager.
+    #[arg(long, value_name = "ID", requires = "elsewhere")]
+    pub certificate_id: Option<String>,
+    /// Signing platform of a new signing profile.
+    #[arg(long, value_name = "ID", default_value = "AmazonFreeRTOS-Default")]
+    pub platform: String,
+}
+
+/// A data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProtocolArg {
+    /// MQTT file streams.
+    Mqtt,
+    /// HTTPS ranges.
+    Http,
+}
+
+/// A kind of signature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SignatureKindArg {
+    /// ECDSA on P-256 over SHA-256.
+    #[default]
+    SigSha256Ecdsa,
+    /// RSA PKCS#1 v1.5 over SHA-256.
+    SigSha256Rsa,
+}
+
+/// A value, and the file id that it is for if one was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyed {
+    /// File id.
+    pub id: Option<u8>,
+    /// The rest.
+    pub value: String,
+}
+
+/// Read `[N=]VALUE`: what stands before the first `=` counts as a file id if it is all digits.
+fn keyed(text: &str) -> Result<Keyed, String> {
+    let plain = |value: &str| Keyed {
+        id: None,
+        value: value.to_owned(),
+    };
+    let keyed = match text.split_once('=') {
+        Some((id, value)) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => {
+            let id = id
+                .parse()
+                .map_err(|_| format!("file id {id}: AWS takes 0 to 255"))?;
+            Keyed {
+                id: Some(id),
+                ..plain(value)
+            }
+        }
+        _ => plain(text),
+    };
+    if keyed.value.is_empty() {
+        return Err("there is nothing after it; expected [N=]VALUE".to_owned());
+    }
+    Ok(keyed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_name_the_file_it_is_for() {
+        let of = |text: &str| keyed(text).map(|k| (k.id, k.value));
+        assert_eq!(of("app.img"), Ok((None, "app.img".to_owned())));
+        assert_eq!(of("1=app.img"), Ok((Some(1), "app.img".to_owned())));
+        assert_eq!(of("255=a=b"), Ok((Some(255), "a=b".to_owned())));
+        assert_eq!(of("./1=x"), Ok((None, "./1=x".to_owned())));
+        assert_eq!(of("=x"), Ok((None, "=x".to_owned())));
+        assert!(of("256=x").is_err_and(|e| e.contains("0 to 255")));
+        assert!(of("1=").is_err());
+        assert!(of("").is_err());
+    }
 }

@@ -1,0 +1,282 @@
+//! `otad update create` in the cloud in a box: everything is checked, then signed, then created in one call.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use host_cloud::id::{self, OTA_PREFIX};
+use host_cloud::operator::OperatorClient;
+use host_cloud::operator::wire::{
+    CloudInfo, CreateJob, CreateUpdate, FileSpec, ImageInput, UpdateCreated,
+};
+use host_cloud::service::{JobId, JobStatus};
+use serde_json::{Value, json};
+
+use super::profile::{self, Origin};
+use super::request::{self, Problems, Request, Source};
+use super::signing::{Signed, Signer, file_failed};
+use super::{aws, watch};
+use crate::cli::args::{CloudArg, CreateArgs};
+use crate::cli::cloud_client::{connect, connect_now, refused};
+use crate::exit::{Exit, Failed, Verb};
+use crate::progress::say;
+
+pub(super) async fn follow(args: &CreateArgs) -> Verb {
+    let mut problems = Problems::default();
+    let request = request::read(args, &mut problems);
+    if args.aws || args.aws_json.is_some() {
+        return aws::follow(args, request, problems);
+    }
+    let Some(cloud) = &args.cloud else {
+        problems.usage(
+            "--cloud is missing: the directory of a running `otad cloud`, or $OTAD_CLOUD; with AWS --aws or --aws-json",
+        );
+        // Without the cloud's own key there may be none; the key that was named can still be wrong.
+        Signer::read(args, None, None, &mut problems);
+        problems.into_result()?;
+        return Ok(Exit::Usage);
+    };
+    let Some((mut client, info)) = look(cloud, &request, &mut problems).await else {
+        Signer::read(args, None, None, &mut problems);
+        problems.into_result()?;
+        return Ok(Exit::Retry);
+    };
+    let (job, facts) = match &args.document {
+        Some(path) => create_job(&mut client, args, request, path, problems).await?,
+        None => create_update(&mut client, &info, args, request, problems).await?,
+    };
+    if args.json && !args.wait {
+        say(&facts.to_string());
+    }
+    if !args.wait {
+        return Ok(Exit::Done);
+    }
+    watch::follow(&mut client, job, args.json).await
+}
+
+/// Reach the cloud and ask it for every name; `None` if it cannot be reached.
+async fn look(
+    cloud: &CloudArg,
+    request: &Request,
+    problems: &mut Problems,
+) -> Option<(OperatorClient, CloudInfo)> {
+    // Where something is wrong already there is no reason to wait for a cloud that is starting.
+    let connected = match problems.is_empty() {
+        true => connect(cloud).await,
+        false => connect_now(cloud).await,
+    };
+    let mut client = problems.take(connected)?;
+    let info = client.info().await.map_err(refused);
+    let info = problems.take(info)?;
+    if !request.things.is_empty() {
+        let known = client.thing_list().await.map_err(refused);
+        let known = problems.take(known)?;
+        for name in &request.things {
+            if !known.iter().any(|thing| thing.name == *name) {
+                problems.add(
+                    Exit::Failed,
+                    format!("--thing {name}: no such thing; `otad thing create {name}` makes it"),
+                );
+            }
+        }
+    }
+    if !request.plan.groups.is_empty() {
+        let known = client.group_list().await.map_err(refused);
+        let known = problems.take(known)?;
+        for name in &request.plan.groups {
+            if !known.iter().any(|group| group.name == *name) {
+                problems.add(
+                    Exit::Failed,
+                    format!("--group {name}: no such group; `otad group create {name}` makes it"),
+                );
+            }
+        }
+    }
+    Some((client, info))
+}
+
+async fn create_job(
+    client: &mut OperatorClient,
+    args: &CreateArgs,
+    request: Request,
+    document: &Path,
+    mut problems: Problems,
+) -> Result<(JobId, Value), Failed> {
+    let text = fs::read(document).map_err(|e| file_failed(document, &e));
+    let document = problems.take(text).and_then(|text| {
+        let parsed = serde_json::from_slice::<Value>(&text).map_err(|e| {
+            let what = format!("--document {}", document.display());
+            Failed::chain(Exit::Usage, &what, &e)
+        });
+        problems.take(parsed)
+    });
+    problems.into_result()?;
+    let job_id = match &request.update_id {
+        Some(text) => super::job_id(text)?,
+        None => id::update_job_id(None)
+            .map_err(|e| Failed::chain(Exit::Failed, "making up a job id", &e))?,
+    };
+    let job = client
+        .create_job(CreateJob {
+            job_id,
+            things: request.things,
+            document: document.unwrap_or_default(),
+            description: String::new(),
+            timeout_minutes: args.timeout,
+            plan: request.plan,
+        })
+        .await
+        .map_err(refused)?;
+    if !args.json {
+        say(&format!("job       {}", job.job_id));
+    }
+    let facts = json!({ "job_id": job.job_id, "status": job.status });
+    Ok((job.job_id, facts))
+}
+
+async fn create_update(
+    client: &mut OperatorClient,
+    info: &CloudInfo,
+    args: &CreateArgs,
+    request: Request,
+    mut problems: Problems,
+) -> Result<(JobId, Value), Failed> {
+    let tell = |line: String| {
+        if !args.json {
+            say(&line);
+        }
+    };
+    let profile = profile::read(&info.dir, args, &mut problems);
+    let own = (&*info.signing_key_path, &*info.signing_certificate_path);
+    // A profile that could not be read leaves nothing to sign with.
+    let default = match (&args.signing_profile, &profile) {
+        (Some(_), None) => None,
+        _ => Some(own),
+    };
+    let known = profile.as_ref().map(|(profile, _)| profile);
+    let signer = Signer::read(args, known, default, &mut problems);
+    let paths: Vec<PathBuf> = request
+        .files
+        .iter()
+        .map(|file| image_path(&info.dir, &file.source, &file.named, &mut problems))
+        .collect();
+    let signed = match (&signer, problems.is_empty()) {
+        (Some(signer), true) => {
+            announce(signer, profile.as_ref(), &request, &paths, &tell);
+            sign_all(signer, &request, &paths, &mut problems)
+        }
+        _ => Vec::new(),
+    };
+    problems.into_result()?;
+    if let Some((profile, Origin::New)) = &profile {
+        profile::store(&info.dir, profile)?;
+        tell(format!("profile   {} made", profile.name));
+    }
+    let certfile = args.certfile.clone().or(profile.map(|(p, _)| p.certfile));
+    let files = request.files.iter().zip(&paths).zip(signed);
+    let files = files.map(|((file, path), signed)| FileSpec {
+        file_id: file.file_id,
+        image: ImageInput::Path(path.clone()),
+        sha256: Some(signed.sha256),
+        file_type: file.file_type,
+        file_path: file.filepath.clone().unwrap_or_default(),
+        cert_file: certfile.clone().unwrap_or_default(),
+        signature: signed.signature,
+    });
+    let mut update = CreateUpdate::new(request.things, files.collect());
+    update.update_id = request.update_id;
+    update.protocols = request.protocols;
+    update.timeout_minutes = args.timeout;
+    update.plan = request.plan;
+    let created = client.create_update(update).await.map_err(refused)?;
+    let facts = facts(info, &created);
+    for line in lines(&facts, &created) {
+        tell(line);
+    }
+    Ok((created.job_id, facts))
+}
+
+/// Say what will be signed, and by whom.
+fn announce(
+    signer: &Signer,
+    profile: Option<&(profile::Profile, Origin)>,
+    request: &Request,
+    paths: &[PathBuf],
+    tell: &impl Fn(String),
+) {
+    if let Some(certificate) = signer.certificate() {
+        tell(format!("certificate {}", certificate.path.display()));
+    }
+    if let Some((profile, Origin::Found)) = profile {
+        tell(format!("profile   {} found", profile.name));
+    }
+    for (file, path) in request.files.iter().zip(paths) {
+        match request.files.len() {
+            1 => tell(format!("image     {}", path.display())),
+            _ => tell(format!("image     {}={}", file.file_id, path.display())),
+        }
+    }
+    tell(format!("signing   {} image(s), waiting", paths.len()));
+    tell(format!("signed by {}", signer.name()));
+}
+
+fn sign_all(
+    signer: &Signer,
+    request: &Request,
+    paths: &[PathBuf],
+    problems: &mut Problems,
+) -> Vec<Signed> {
+    let files = request.files.iter().zip(paths);
+    files
+        .filter_map(|(file, path)| problems.take(signer.sign(file, path)))
+        .collect()
+}
+
+/// Where an image lies for this process and the cloud's.
+fn image_path(dir: &Path, source: &Source, named: &str, problems: &mut Problems) -> PathBuf {
+    match source {
+        Source::File(path) => path.clone(),
+        Source::Stored(digest) => {
+            let path = dir.join("images").join(digest);
+            if !path.is_file() {
+                problems.add(
+                    Exit::Failed,
+                    format!(
+                        "--file {named}: the cloud's store has no such image; give the file itself"
+                    ),
+                );
+            }
+            path
+        }
+        // Refused where it was read.
+        Source::S3 { .. } => PathBuf::new(),
+    }
+}
+
+fn facts(info: &CloudInfo, created: &UpdateCreated) -> Value {
+    let job = created.job_id.as_str();
+    json!({
+        "update_id": job.strip_prefix(OTA_PREFIX).unwrap_or(job),
+        "address": format!("{}#{job}", info.dir.display()),
+        "status": JobStatus::InProgress,
+        "job_id": created.job_id,
+        "stream_id": created.stream_id,
+        "files": created.files,
+    })
+}
+
+fn lines(facts: &Value, created: &UpdateCreated) -> Vec<String> {
+    let text = |key: &str| facts[key].as_str().unwrap_or_default();
+    let mut lines: Vec<String> = created
+        .files
+        .iter()
+        .map(|file| format!("sha256    {} ({} bytes)", file.sha256, file.size))
+        .collect();
+    lines.extend([
+        format!("stream    {}", created.stream_id),
+        format!("update    {}", text("update_id")),
+        format!("address   {}", text("address")),
+        format!("status    {}", text("status")),
+        format!("job       {}", created.job_id),
+    ]);
+    lines
+}
