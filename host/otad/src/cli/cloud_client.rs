@@ -40,5 +40,6 @@ pub(super) fn refused(error: OperatorError) -> Failed {
         OperatorError::Request(_) => Exit::Usage,
         OperatorError::Refused(_) | OperatorError::Protocol(_) => Exit::Failed,
     };
-    Failed::new(exit, crate::exit::chain(&error))
+    // Its words have those of its source in them already.
+    Failed::new(exit, error.to_string())
 }

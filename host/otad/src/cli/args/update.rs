@@ -8,24 +8,25 @@ use host_cloud::service::Threshold;
 use super::CloudArg;
 
 const CREATE_HELP: &str = "\
-Required: whom it is for (--thing or --group), what it brings (--file or --document) and where it is created (--cloud, --aws
-or --aws-json). With AWS also --role and --bucket, and --signing-profile unless --key or --signature is given; for a
-signing profile that is not there yet --certificate-id and --certfile. Whatever is missing or wrong is named in one go,
-before anything is created.
+Required: whom it is for (--thing or --group), what it brings (--file or --document), and where it
+is created (--cloud, --aws or --aws-json). With AWS also --role and --bucket, and --signing-profile
+unless --key or --signature is given; for a profile that is not there yet --certificate-id and
+--certfile. Whatever is missing or wrong is named in one go, before anything is created.
 
-An option with [N=] may be given once for each file: `--file 1=mcu.img --signature 1=mcu.sig`. Without N= it counts for the
-file of --file-id.
+An option with [N=] may be given once for each file: --file 1=mcu.img --signature 1=mcu.sig.
+Without N= it is for the file of --file-id.
 
 Examples:
   otad update create --cloud cloud --thing pump-1 --file app-1.1.0.img --wait
-  otad update create --cloud cloud --group pumps --file app.img --canary 5 --rate 50 --abort-if-failed 10%
-  otad update create --cloud cloud --thing pump-1 --file 0=app.img --file 1=mcu.img --key signer.key
-  otad update create --cloud cloud --thing pump-1 --document job.json     any job document
+  otad update create --cloud cloud --group pumps --file app.img --canary 5 --abort-if-failed 10%
+  otad update create --cloud cloud --thing pump-1 --file 0=app.img --file 1=mcu.img --key s.key
+  otad update create --cloud cloud --thing pump-1 --document job.json       any job document
   otad update create --aws --thing pump-1 --file-id 1 --file mcu.img --role ota --bucket images \\
-       --signing-profile pumps --certificate-id 0b7d… --certfile signer
+      --signing-profile pumps --certificate-id 0b7d2c52 --certfile signer
 
-Exit code with --wait: 0 SUCCEEDED, 1 FAILED, 2 CANCELED, 3 TIMED_OUT, 5 REJECTED or refused (version, product), 6 not
-verified. With several things it is that of the worst end: 6, 5, 1, 3, 2, 0.";
+Exit code with --wait: 0 SUCCEEDED, 1 FAILED, 2 CANCELED, 3 TIMED_OUT, 5 REJECTED or refused
+(version, product), 6 not verified. With several things it is that of the worst end: 6, 5, 1, 3,
+2, 0.";
 
 /// `otad update`.
 #[derive(Debug, Subcommand)]
@@ -90,9 +91,19 @@ pub enum UpdateVerb {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("elsewhere").args(["aws", "aws_json"]))]
 pub struct CreateArgs {
-    #[command(flatten)]
-    /// Which cloud.
-    pub cloud: Option<CloudArg>,
+    /// Directory of a running `otad cloud`; required without --aws and --aws-json.
+    #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
+    pub cloud: Option<PathBuf>,
+    /// Job id; made up if left out.
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<String>,
+    /// Wait for the end and show the progress.
+    #[arg(long)]
+    pub wait: bool,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+
     /// A thing to update; may be repeated.
     #[arg(long, value_name = "NAME", help_heading = "Whom it is for")]
     pub thing: Vec<String>,
@@ -231,16 +242,15 @@ pub struct CreateArgs {
     #[command(flatten)]
     /// More for AWS.
     pub place: AwsArgs,
+}
 
-    /// Job id; made up if left out.
-    #[arg(long, value_name = "ID")]
-    pub job_id: Option<String>,
-    /// Wait for the end and show the progress.
-    #[arg(long)]
-    pub wait: bool,
-    /// Answer in JSON.
-    #[arg(long)]
-    pub json: bool,
+impl CreateArgs {
+    /// The cloud in a box that was named.
+    #[must_use]
+    pub fn cloud(&self) -> Option<CloudArg> {
+        let cloud = self.cloud.clone()?;
+        Some(CloudArg { cloud })
+    }
 }
 
 /// What only AWS asks for.

@@ -26,7 +26,7 @@ pub(super) async fn follow(args: &CreateArgs) -> Verb {
     if args.aws || args.aws_json.is_some() {
         return aws::follow(args, request, problems);
     }
-    let Some(cloud) = &args.cloud else {
+    let Some(cloud) = &args.cloud() else {
         problems.usage(
             "--cloud is missing: the directory of a running `otad cloud`, or $OTAD_CLOUD; with AWS --aws or --aws-json",
         );
