@@ -14,6 +14,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod exit;
+pub mod explain;
 pub mod gateway;
 pub mod hooks;
 pub mod image;

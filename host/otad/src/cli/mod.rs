@@ -6,6 +6,7 @@ mod cloud_client;
 mod config;
 mod control;
 mod demo;
+mod explain;
 mod image;
 mod launch;
 mod run;
@@ -58,6 +59,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Demo(args) => demo::follow(&args),
         Verb::Status(args) => wait(status::follow(&args)),
         Verb::Config(verb) => config::follow(&verb),
+        Verb::Explain(args) => explain::follow(&args),
         Verb::Launch(args) => launch::follow(&args),
         Verb::Image(verb) => image::follow(&verb),
         Verb::Target(verb) => target::follow(&verb),

@@ -113,6 +113,17 @@ Examples:
     /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
     Job(JobVerb),
+    /// What a code in a job's status means, and what to do; without a code: all of them.
+    #[command(after_help = "\
+Examples:
+  otad explain 0xe3
+  otad explain '0x000000e3: 0x00000005'          the reason of a job, as it stands
+  otad explain OtaErrMomentumAbort
+  otad explain 3 --class job-parse
+  otad explain --class pal                       all of a class
+
+Exit code 2 for a code that nobody knows.")]
+    Explain(ExplainArgs),
     /// Start the program of a flash-file target from the slot that counts. For service managers.
     #[command(after_help = "\
 Counts a try before it starts an image that is not confirmed, and goes back to the old one when the tries are used up.
@@ -298,6 +309,20 @@ Example:
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+}
+
+/// `otad explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A number (decimal or 0x…), a name, or the whole reason of a job's status.
+    #[arg(value_name = "CODE", allow_negative_numbers = true)]
+    pub code: Vec<String>,
+    /// Only codes of this class: ota, job-parse, otad, os, mqtt, http, host, pal, jobs, stream, signature.
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `otad launch`.
