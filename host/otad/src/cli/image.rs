@@ -11,7 +11,10 @@ pub(super) fn follow(verb: &ImageVerb) -> Verb {
     match verb {
         ImageVerb::Pack(args) => pack(args),
         ImageVerb::Show { file, json } => {
-            let facts = image::facts(file)?;
+            let facts = image::facts(file).map_err(|failed| {
+                let advice = "name an image, such as `otad image pack` writes";
+                Failed::new(failed.exit, format!("{}; {advice}", failed.text))
+            })?;
             print(file, &facts, *json);
             Ok(Exit::Done)
         }

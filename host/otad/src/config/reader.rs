@@ -38,10 +38,6 @@ impl Sink {
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
-    pub(crate) fn wrong(&self, origin: &Origin, message: impl Into<String>) {
-        self.add(Diagnostic::new(origin.clone(), message));
-    }
-
     pub(crate) fn advise(
         &self,
         origin: &Origin,
@@ -116,9 +112,10 @@ impl<'a> Reader<'a> {
     }
 
     fn expected(&self, key: &str, what: &str, node: &Node) {
-        self.sink.wrong(
+        self.sink.advise(
             &node.origin,
             format!("`{key}` is {}, expected {what}", node.value.kind()),
+            how_to_write(key, what),
         );
     }
 
@@ -171,7 +168,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn path(&self, key: &'static str) -> Option<Located<PathBuf>> {
         let text = self.text(key)?;
         if text.value.is_empty() || text.value.contains('\0') {
-            self.sink.wrong(&text.origin, format!("`{key}` is no path"));
+            self.sink.advise(
+                &text.origin,
+                format!("`{key}` is no path"),
+                "name a file or directory; a relative one is relative to the configuration file",
+            );
             return None;
         }
         Some(Located {
@@ -205,12 +206,13 @@ impl<'a> Reader<'a> {
         match u64::try_from(n) {
             Ok(n) if (spec.min..=spec.max).contains(&n) => Some(n),
             _ => {
-                self.sink.wrong(
+                self.sink.advise(
                     &node.origin,
                     format!(
                         "`{}` is {n}, expected {} to {} ({})",
                         spec.key, spec.min, spec.max, spec.unit
                     ),
+                    format!("{}; without the key it is {}", spec.about, spec.default),
                 );
                 None
             }
@@ -236,13 +238,11 @@ impl<'a> Reader<'a> {
             text.value,
             list.join(" or ")
         );
-        match nearest(&text.value, words.iter().map(|(w, _)| *w)) {
-            Some(word) => {
-                self.sink
-                    .advise(&text.origin, message, format!("did you mean \"{word}\"?"));
-            }
-            None => self.sink.wrong(&text.origin, message),
-        }
+        let help = match nearest(&text.value, words.iter().map(|(w, _)| *w)) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => "write one of these words, or leave the key out".to_owned(),
+        };
+        self.sink.advise(&text.origin, message, help);
         default
     }
 
@@ -257,9 +257,10 @@ impl<'a> Reader<'a> {
         for item in items {
             match &item.value {
                 Value::Text(text) => value.push(text.clone()),
-                other => self.sink.wrong(
+                other => self.sink.advise(
                     &item.origin,
                     format!("an item of `{key}` is {}, expected a string", other.kind()),
+                    format!("put it in quotes: {key} = [\"…\"]"),
                 ),
             }
         }
@@ -348,6 +349,18 @@ impl<'a> Reader<'a> {
             self.sink.advise(origin, message, help);
         }
     }
+}
+
+/// How a value of a kind is written in TOML.
+fn how_to_write(key: &str, what: &str) -> String {
+    let form = match what {
+        "a string" => "put it in quotes: KEY = \"…\"",
+        "true or false" => "no quotes: KEY = true, or KEY = false",
+        "a list of strings" => "write a list: KEY = [\"…\", \"…\"]",
+        "a table" => "write a table: KEY = { … }, or a section [KEY] of its own",
+        _ => "write a whole number without quotes: KEY = 1",
+    };
+    form.replace("KEY", key)
 }
 
 fn list(keys: &[&'static str]) -> String {

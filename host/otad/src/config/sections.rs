@@ -251,12 +251,13 @@ fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
         );
     }
     if mqtt.reconnect_min_ms > mqtt.reconnect_max_ms {
-        sink.wrong(
+        sink.advise(
             &section.place("reconnect_min_ms"),
             format!(
                 "`reconnect_min_ms` is {}, above `reconnect_max_ms` {}",
                 mqtt.reconnect_min_ms, mqtt.reconnect_max_ms
             ),
+            "the delay grows from the one to the other: swap them, or leave one out",
         );
     }
     if mqtt.tls {
@@ -334,9 +335,11 @@ fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
             );
         }
         if protocols.value.is_empty() {
-            section
-                .sink
-                .wrong(&protocols.origin, "`protocols` is empty");
+            section.sink.advise(
+                &protocols.origin,
+                "`protocols` is empty",
+                "write protocols = [\"mqtt\"], or leave it out",
+            );
         }
         settings.push(setting("protocols", protocols.value.join(",")));
     }
@@ -457,17 +460,19 @@ fn regions(
             section.missing("directory", "\"/var/lib/otad/targets/main\"");
         }
         if section.has(keys::SLOT_SIZE_BYTES.key) {
-            sink.wrong(
+            sink.advise(
                 &section.place(keys::SLOT_SIZE_BYTES.key),
-                "`slot_size_bytes` belongs to `directory`; a region has `size_bytes`",
+                "`slot_size_bytes` belongs to `directory`",
+                "give each region its `size_bytes`, or name a `directory` in place of the regions",
             );
         }
         return listed;
     };
     if !listed.is_empty() {
-        sink.wrong(
+        sink.advise(
             &directory.origin,
             "`directory` and `[[device.target.region]]` exclude each other",
+            "with `directory` all regions are files in it; remove one of the two",
         );
         return listed;
     }
@@ -636,9 +641,10 @@ fn reset(section: &Reader<'_>, file_id: u32) -> Reset {
     );
     let sink = section.sink;
     if how != How::Command && section.has("restart") {
-        sink.wrong(
+        sink.advise(
             &section.place("restart"),
             "`restart` is used with `reset = \"command\"` only",
+            "remove `restart`, or set `reset = \"command\"`",
         );
     }
     match (how, restart) {
@@ -675,7 +681,11 @@ fn unique(config: &Config, sink: &Sink) {
     for device in &config.devices {
         let name = &device.name;
         if twice(&mut names, name.value.clone()) {
-            sink.wrong(&name.origin, format!("a second device \"{}\"", name.value));
+            sink.advise(
+                &name.origin,
+                format!("a second device \"{}\"", name.value),
+                "a thing has one device; put its targets into one [[device]]",
+            );
         }
         let mqtt = &device.mqtt;
         let client = format!("{}@{}", mqtt.client_id.value, mqtt.endpoint.value);
@@ -689,31 +699,34 @@ fn unique(config: &Config, sink: &Sink) {
         let (mut targets, mut files) = (Vec::new(), Vec::new());
         for target in &device.targets {
             if twice(&mut targets, target.name.value.clone()) {
-                sink.wrong(
+                sink.advise(
                     &target.name.origin,
                     format!(
                         "a second target \"{}\" of \"{}\"",
                         target.name.value, name.value
                     ),
+                    "commands name targets: give each its own `name`",
                 );
             }
             if twice(&mut files, target.file_id.to_string()) {
-                sink.wrong(
+                sink.advise(
                     &target.name.origin,
                     format!(
                         "target \"{}\" has file id {}, another target of \"{}\" has it too",
                         target.name.value, target.file_id, name.value
                     ),
+                    "jobs name targets by file id: give each its own `file_id`",
                 );
             }
             for region in &target.regions {
                 if twice(&mut paths, region.path.value.display().to_string()) {
-                    sink.wrong(
+                    sink.advise(
                         &region.path.origin,
                         format!(
                             "\"{}\" is the storage of another target or region",
                             region.path.value.display()
                         ),
+                        "give each its own directory or file",
                     );
                 }
             }

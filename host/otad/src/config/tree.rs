@@ -63,7 +63,10 @@ pub(crate) fn parse(source: &str) -> Result<Table, Vec<Diagnostic>> {
         .iter()
         .map(|e| {
             let origin = e.span().map_or(Origin::File, Origin::Span);
-            Diagnostic::new(origin, format!("not TOML: {}", one_line(e.message())))
+            let message = format!("not TOML: {}", one_line(e.message()));
+            Diagnostic::new(origin, message).help(
+                "text stands in quotes, sections in [brackets], items of lists between commas",
+            )
         })
         .collect())
 }
