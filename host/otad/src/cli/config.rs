@@ -1,7 +1,7 @@
 //! `otad config`: check a configuration against itself and the machine; list the numbers that can be set.
 
 use super::args::ConfigVerb;
-use super::load;
+use super::{init, load};
 use crate::config::{ConfigError, check, keys};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
@@ -33,6 +33,7 @@ pub(super) fn follow(verb: &ConfigVerb) -> Verb {
             ));
             Ok(Exit::Done)
         }
+        ConfigVerb::Init(args) => init::follow(args),
         ConfigVerb::Keys => {
             for n in keys::NUMBERS {
                 say(&format!("[{}] {}", n.section, n.key));

@@ -182,7 +182,11 @@ pub(crate) fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM file: one at least.
+///
+/// # Errors
+/// Worded: the file cannot be read, or holds none.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read_pem(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|e| format!("{}: {e}", path.display()))?;
@@ -190,6 +194,29 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         return Err(format!("{}: holds no PEM certificate", path.display()));
     }
     Ok(found)
+}
+
+/// The private key of a PEM file.
+///
+/// # Errors
+/// Worded: the file cannot be read, or holds none.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&read_pem(path)?)
+        .map_err(|_| format!("{}: holds no PEM private key", path.display()))
+}
+
+/// Whether a key is the one of a certificate.
+///
+/// # Errors
+/// Worded: it is not.
+pub(crate) fn go_together(
+    chain: Vec<CertificateDer<'static>>,
+    private: PrivateKeyDer<'static>,
+) -> Result<(), String> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    rustls::sign::CertifiedKey::from_der(chain, private, &provider)
+        .map(drop)
+        .map_err(|e| format!("certificate and private key do not go together: {e}"))
 }
 
 fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
@@ -203,19 +230,10 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
         return;
     };
     let chain = certificates(&certificate.value);
-    let private = read_pem(&key.value).and_then(|bytes| {
-        PrivateKeyDer::from_pem_slice(&bytes)
-            .map_err(|_| format!("{}: holds no PEM private key", key.value.display()))
-    });
-    match (chain, private) {
+    match (chain, private_key(&key.value)) {
         (Ok(chain), Ok(private)) => {
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
-            if let Err(e) = rustls::sign::CertifiedKey::from_der(chain, private, &provider) {
-                findings.error(
-                    &key.origin,
-                    format!("certificate and private key do not go together: {e}"),
-                    HELP,
-                );
+            if let Err(message) = go_together(chain, private) {
+                findings.error(&key.origin, message, HELP);
             }
         }
         (chain, private) => {

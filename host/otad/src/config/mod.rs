@@ -6,7 +6,7 @@
 //!
 //! Not here: building anything from it; that is `gateway.rs`.
 
-mod check;
+pub(crate) mod check;
 pub mod diagnostic;
 mod hooks;
 pub mod keys;

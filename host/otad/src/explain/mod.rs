@@ -20,9 +20,21 @@ pub struct Code {
 /// The classes: name, what it is, and the C agent's function that gives its names, if it has one.
 pub const CLASSES: [(&str, &str, &str); 11] = [
     ("ota", "errors of the agent", "OTA_Err_strerror"),
-    ("job-parse", "results of a job document", "OTA_JobParse_strerror"),
-    ("otad", "errors of this agent that the C agent has no number for", ""),
-    ("os", "errors of an operating-system port", "OTA_OsStatus_strerror"),
+    (
+        "job-parse",
+        "results of a job document",
+        "OTA_JobParse_strerror",
+    ),
+    (
+        "otad",
+        "errors of this agent that the C agent has no number for",
+        "",
+    ),
+    (
+        "os",
+        "errors of an operating-system port",
+        "OTA_OsStatus_strerror",
+    ),
     ("mqtt", "errors of MQTT", ""),
     ("http", "errors of HTTP", ""),
     ("host", "errors of the host", ""),
@@ -157,7 +169,10 @@ mod tests {
         assert_eq!(codes.len(), rows);
         for (at, code) in codes.iter().enumerate() {
             assert!(CLASSES.iter().any(|c| c.0 == code.class), "{code:?}");
-            assert!(!code.meaning.is_empty() && !code.cure.is_empty(), "{code:?}");
+            assert!(
+                !code.meaning.is_empty() && !code.cure.is_empty(),
+                "{code:?}"
+            );
             let again = codes[..at]
                 .iter()
                 .any(|c| c.class == code.class && (c.code == code.code || c.name == code.name));

@@ -13,7 +13,7 @@ use crate::console::LogFormat;
 use crate::control::protocol::FinishStatus;
 
 pub use cloud::{CloudArg, CloudArgs, LimitsArg, ThingVerb};
-pub use config::ConfigVerb;
+pub use config::{ConfigVerb, InitArgs};
 pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
 
 const TOP_HELP: &str = "\

@@ -12,7 +12,7 @@ use host_cloud::service::{SigKey, Threshold};
 use serde_json::{Value, json};
 
 use super::profile::{is_profile_name, name_problem};
-use super::request::{FileRequest, Problems, Request, Source};
+use super::request::{FileRequest, Request, Source};
 use super::signing::Signer;
 use super::watch::{End, end_lines, exit_of_all};
 use crate::aws::documents::{self, Object};
@@ -21,6 +21,7 @@ use crate::aws::program::Program;
 use crate::aws::sequence::{self, Broken, Pace};
 use crate::aws::{Custom, File, Image, Signing, Update, watch};
 use crate::cli::args::CreateArgs;
+use crate::cli::problems::Problems;
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 

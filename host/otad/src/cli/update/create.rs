@@ -12,11 +12,12 @@ use host_cloud::service::{JobId, JobStatus};
 use serde_json::{Value, json};
 
 use super::profile::{self, Origin};
-use super::request::{self, Problems, Request, Source};
+use super::request::{self, Request, Source};
 use super::signing::{Signed, Signer, file_failed};
 use super::{aws, watch};
 use crate::cli::args::{CloudArg, CreateArgs};
 use crate::cli::cloud_client::{connect, connect_now, refused};
+use crate::cli::problems::Problems;
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::request::Problems;
 use crate::cli::args::CreateArgs;
+use crate::cli::problems::Problems;
 use crate::exit::{Exit, Failed};
 
 /// One profile.

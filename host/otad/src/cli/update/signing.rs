@@ -11,8 +11,9 @@ use host_cloud::service::{SigKey, Signature};
 use host_crypto::{Hashed, Hasher, SigningKey, TrustPolicy, TrustStore, VerifyError};
 
 use super::profile::Profile;
-use super::request::{FileRequest, Problems};
+use super::request::FileRequest;
 use crate::cli::args::{CreateArgs, SignatureKindArg};
+use crate::cli::problems::Problems;
 use crate::exit::{Exit, Failed};
 
 /// Largest signature that a job document carries, in bytes: RSA with 4096 bits.
