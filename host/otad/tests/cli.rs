@@ -75,7 +75,11 @@ const WRONG: &[Row] = &[
     (
         &["update", "create"],
         64,
-        &["--cloud <DIR>", "--thing <NAME>", "--file <FILE>"],
+        &[
+            "--cloud is missing",
+            "--thing or --group is missing",
+            "--file is missing",
+        ],
     ),
     (
         &[
@@ -88,8 +92,8 @@ const WRONG: &[Row] = &[
         &[
             "update", "create", "--cloud", "/nowhere", "--thing", "a", "--file", "/x",
         ],
-        3,
-        &["no cloud answers", "otad cloud"],
+        1,
+        &["--file /x", "no cloud answers", "otad cloud"],
     ),
     (
         &[
@@ -191,6 +195,9 @@ fn every_verb_has_a_help_of_its_own() {
         &["update", "show"],
         &["update", "list"],
         &["update", "cancel"],
+        &["update", "delete"],
+        &["explain"],
+        &["config", "init"],
         &["status"],
         &["suspend"],
         &["resume"],

@@ -41,17 +41,38 @@ fn a_signing_profile_that_is_there_is_used_as_it_is() {
     assert!(!story(&fake).contains("put-signing-profile"));
     // Another certificate than the one it signs with is no trifle.
     let other = [
-        "update", "create", "--aws", "--thing", "pump-1", "--role", "ota", "--bucket", "images",
-        "--signing-profile", "pumps", "--certificate-id", "ffff", "--file", "update.bin", "--region",
+        "update",
+        "create",
+        "--aws",
+        "--thing",
+        "pump-1",
+        "--role",
+        "ota",
+        "--bucket",
+        "images",
+        "--signing-profile",
+        "pumps",
+        "--certificate-id",
+        "ffff",
+        "--file",
+        "update.bin",
+        "--region",
         "eu-west-1",
     ];
-    refused(&fake.otad(&other), 1, &["--certificate-id", SIGNER, "another profile"]);
+    refused(
+        &fake.otad(&other),
+        1,
+        &["--certificate-id", SIGNER, "another profile"],
+    );
 }
 
 #[test]
 fn signing_and_creation_are_waited_for() {
     let fake = FakeAws::new();
-    fake.write("answers/signer-describe-signing-job.1", r#"{"status":"InProgress"}"#);
+    fake.write(
+        "answers/signer-describe-signing-job.1",
+        r#"{"status":"InProgress"}"#,
+    );
     fake.write(
         "answers/iot-get-ota-update.1",
         r#"{"otaUpdateInfo":{"otaUpdateStatus":"CREATE_IN_PROGRESS"}}"#,
@@ -79,36 +100,168 @@ enum Fail {
 
 use Fail::{Answer, Cut, Refused};
 
-const IMAGE: &str = "image s3://images/device-8673/update.bin: aws s3api delete-object --bucket images";
+const IMAGE: &str =
+    "image s3://images/device-8673/update.bin: aws s3api delete-object --bucket images";
 const PROFILE: &str = "signing profile pumps";
 const STREAM: &str = "stream device-8673: aws iot delete-stream --stream-id device-8673";
-const UPDATE: &str = "OTA update device-8673: aws iot delete-ota-update --ota-update-id device-8673";
+const UPDATE: &str =
+    "OTA update device-8673: aws iot delete-ota-update --ota-update-id device-8673";
 
 const BROKEN: &[Row] = &[
-    ("sts-get-caller-identity", Refused("ExpiredToken"), 1, &["ExpiredToken", "--profile"], false),
-    ("sts-get-caller-identity", Answer("{}"), 1, &["has no Account"], false),
-    ("iot-describe-thing", Refused("ResourceNotFoundException"), 1, &["--thing pump-1: no such thing"], false),
-    ("iam-get-role", Refused("NoSuchEntity"), 1, &["--role ota: no such role"], false),
-    ("iam-get-role", Refused("AccessDenied"), 1, &["--role ota", "the role's ARN"], false),
-    ("s3api-get-bucket-versioning", Refused("NoSuchBucket"), 1, &["--bucket images: no such bucket"], false),
-    ("s3api-get-bucket-versioning", Answer("{}"), 1, &["versioning is off", "put-bucket-versioning"], false),
-    ("signer-get-signing-profile", Refused("AccessDeniedException"), 1, &["--signing-profile pumps", "AccessDenied"], false),
-    ("acm-describe-certificate", Refused("ResourceNotFoundException"), 1, &[SIGNER, "no such certificate"], false),
-    ("s3api-put-object", Refused("AccessDenied"), 1, &["put-object", "nothing was created"], true),
-    ("s3api-put-object", Cut, 3, &["Could not connect", "perhaps image s3://"], true),
-    ("s3api-put-object", Answer("{}"), 3, &["has no VersionId", IMAGE], true),
-    ("signer-put-signing-profile", Refused("ValidationException"), 1, &[IMAGE], true),
-    ("signer-start-signing-job", Refused("ThrottlingException"), 1, &[IMAGE, PROFILE], true),
-    ("signer-describe-signing-job", Answer(r#"{"status":"Failed","statusReason":"bad image"}"#), 1,
-        &["signing job sign-1 failed: bad image", IMAGE, PROFILE, "signing job of file 1"], true),
-    ("s3api-head-object", Refused("404"), 1, &["head-object", IMAGE, PROFILE], true),
-    ("iot-create-stream", Refused("LimitExceededException"), 1, &["LimitExceeded", IMAGE, PROFILE], true),
-    ("iot-create-stream", Cut, 3, &[IMAGE, "perhaps stream device-8673"], true),
-    ("iot-create-ota-update", Refused("InvalidRequestException"), 1, &["InvalidRequest", STREAM], true),
-    ("iot-create-ota-update", Cut, 3, &[STREAM, "perhaps OTA update device-8673"], true),
-    ("iot-get-ota-update", Answer(
-        r#"{"otaUpdateInfo":{"otaUpdateStatus":"CREATE_FAILED","errorInfo":{"code":"12","message":"role may not"}}}"#),
-        1, &["CREATE_FAILED: role may not (code 12)", STREAM, UPDATE], true),
+    (
+        "sts-get-caller-identity",
+        Refused("ExpiredToken"),
+        1,
+        &["ExpiredToken", "--profile"],
+        false,
+    ),
+    (
+        "sts-get-caller-identity",
+        Answer("{}"),
+        1,
+        &["has no Account"],
+        false,
+    ),
+    (
+        "iot-describe-thing",
+        Refused("ResourceNotFoundException"),
+        1,
+        &["--thing pump-1: no such thing"],
+        false,
+    ),
+    (
+        "iam-get-role",
+        Refused("NoSuchEntity"),
+        1,
+        &["--role ota: no such role"],
+        false,
+    ),
+    (
+        "iam-get-role",
+        Refused("AccessDenied"),
+        1,
+        &["--role ota", "the role's ARN"],
+        false,
+    ),
+    (
+        "s3api-get-bucket-versioning",
+        Refused("NoSuchBucket"),
+        1,
+        &["--bucket images: no such bucket"],
+        false,
+    ),
+    (
+        "s3api-get-bucket-versioning",
+        Answer("{}"),
+        1,
+        &["versioning is off", "put-bucket-versioning"],
+        false,
+    ),
+    (
+        "signer-get-signing-profile",
+        Refused("AccessDeniedException"),
+        1,
+        &["--signing-profile pumps", "AccessDenied"],
+        false,
+    ),
+    (
+        "acm-describe-certificate",
+        Refused("ResourceNotFoundException"),
+        1,
+        &[SIGNER, "no such certificate"],
+        false,
+    ),
+    (
+        "s3api-put-object",
+        Refused("AccessDenied"),
+        1,
+        &["put-object", "nothing was created"],
+        true,
+    ),
+    (
+        "s3api-put-object",
+        Cut,
+        3,
+        &["Could not connect", "perhaps image s3://"],
+        true,
+    ),
+    (
+        "s3api-put-object",
+        Answer("{}"),
+        3,
+        &["has no VersionId", IMAGE],
+        true,
+    ),
+    (
+        "signer-put-signing-profile",
+        Refused("ValidationException"),
+        1,
+        &[IMAGE],
+        true,
+    ),
+    (
+        "signer-start-signing-job",
+        Refused("ThrottlingException"),
+        1,
+        &[IMAGE, PROFILE],
+        true,
+    ),
+    (
+        "signer-describe-signing-job",
+        Answer(r#"{"status":"Failed","statusReason":"bad image"}"#),
+        1,
+        &[
+            "signing job sign-1 failed: bad image",
+            IMAGE,
+            PROFILE,
+            "signing job of file 1",
+        ],
+        true,
+    ),
+    (
+        "s3api-head-object",
+        Refused("404"),
+        1,
+        &["head-object", IMAGE, PROFILE],
+        true,
+    ),
+    (
+        "iot-create-stream",
+        Refused("LimitExceededException"),
+        1,
+        &["LimitExceeded", IMAGE, PROFILE],
+        true,
+    ),
+    (
+        "iot-create-stream",
+        Cut,
+        3,
+        &[IMAGE, "perhaps stream device-8673"],
+        true,
+    ),
+    (
+        "iot-create-ota-update",
+        Refused("InvalidRequestException"),
+        1,
+        &["InvalidRequest", STREAM],
+        true,
+    ),
+    (
+        "iot-create-ota-update",
+        Cut,
+        3,
+        &[STREAM, "perhaps OTA update device-8673"],
+        true,
+    ),
+    (
+        "iot-get-ota-update",
+        Answer(
+            r#"{"otaUpdateInfo":{"otaUpdateStatus":"CREATE_FAILED","errorInfo":{"code":"12","message":"role may not"}}}"#,
+        ),
+        1,
+        &["CREATE_FAILED: role may not (code 12)", STREAM, UPDATE],
+        true,
+    ),
 ];
 
 #[test]
@@ -128,7 +281,10 @@ fn a_call_that_fails_is_told_with_everything_that_is_left_behind() {
             .any(|verb| story.contains(verb));
         assert_eq!(made, *anything_made, "{call}: {story}");
         // The call that failed is the last one that made anything.
-        let after = story.rsplit_once(call.split_once('-').unwrap().1).unwrap().1;
+        let after = story
+            .rsplit_once(call.split_once('-').unwrap().1)
+            .unwrap()
+            .1;
         if *anything_made && !matches!(fail, Answer(_)) {
             assert_eq!(after.matches("aws ").count(), 0, "{call}: {after}");
         }
@@ -138,10 +294,22 @@ fn a_call_that_fails_is_told_with_everything_that_is_left_behind() {
 #[test]
 fn a_wrong_signing_certificate_is_refused_before_anything_is_created() {
     let rows = [
-        (certificate("EXPIRED", "EC_prime256v1", "CODE_SIGNING"), "is EXPIRED"),
-        (certificate("ISSUED", "EC_secp384r1", "CODE_SIGNING"), "EC_secp384r1"),
-        (certificate("ISSUED", "RSA-1024", "CODE_SIGNING"), "RSA_1024"),
-        (certificate("ISSUED", "RSA-2048", "TLS_WEB_SERVER_AUTHENTICATION"), "not for code signing"),
+        (
+            certificate("EXPIRED", "EC_prime256v1", "CODE_SIGNING"),
+            "is EXPIRED",
+        ),
+        (
+            certificate("ISSUED", "EC_secp384r1", "CODE_SIGNING"),
+            "EC_secp384r1",
+        ),
+        (
+            certificate("ISSUED", "RSA-1024", "CODE_SIGNING"),
+            "RSA_1024",
+        ),
+        (
+            certificate("ISSUED", "RSA-2048", "TLS_WEB_SERVER_AUTHENTICATION"),
+            "not for code signing",
+        ),
     ];
     for (answer, words) in rows {
         let fake = FakeAws::new();
@@ -180,32 +348,74 @@ fn everything_that_aws_does_not_know_is_named_in_one_go() {
 fn the_region_may_come_from_the_programs_own_configuration() {
     let fake = FakeAws::new();
     let arguments = [
-        "update", "create", "--aws", "--thing", "pump-1", "--role", "ota", "--bucket", "images",
-        "--signing-profile", "pumps", "--certificate-id", "0b7d2c52", "--certfile", "signer",
-        "--file", "update.bin",
+        "update",
+        "create",
+        "--aws",
+        "--thing",
+        "pump-1",
+        "--role",
+        "ota",
+        "--bucket",
+        "images",
+        "--signing-profile",
+        "pumps",
+        "--certificate-id",
+        "0b7d2c52",
+        "--certfile",
+        "signer",
+        "--file",
+        "update.bin",
     ];
     refused(&fake.otad(&arguments), 1, &["--region is missing"]);
     fake.write("region", "us-east-1\n");
     let said = done(&fake.otad(&arguments));
-    assert!(said.contains("account      123456789012 in us-east-1"), "{said}");
+    assert!(
+        said.contains("account      123456789012 in us-east-1"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_stored_image_is_not_uploaded_again() {
     let fake = FakeAws::new();
     let arguments = [
-        "update", "create", "--aws", "--thing", "pump-1", "--role", "ota", "--bucket", "images",
-        "--signing-profile", "pumps", "--certificate-id", "0b7d2c52", "--certfile", "signer",
-        "--file", "1=s3://images/old/update.bin", "--region", "eu-west-1", "--job-id", "device-8673",
+        "update",
+        "create",
+        "--aws",
+        "--thing",
+        "pump-1",
+        "--role",
+        "ota",
+        "--bucket",
+        "images",
+        "--signing-profile",
+        "pumps",
+        "--certificate-id",
+        "0b7d2c52",
+        "--certfile",
+        "signer",
+        "--file",
+        "1=s3://images/old/update.bin",
+        "--region",
+        "eu-west-1",
+        "--job-id",
+        "device-8673",
     ];
     done(&fake.otad(&arguments));
     let documents = fake.documents();
-    let job = &documents.iter().find(|d| d.1 == "start-signing-job").unwrap().2;
+    let job = &documents
+        .iter()
+        .find(|d| d.1 == "start-signing-job")
+        .unwrap()
+        .2;
     assert_eq!(job["source"]["s3"]["key"], "old/update.bin");
     assert_eq!(job["source"]["s3"]["version"], "v-signed");
     // But for where the image lies the job is the one of a local file.
     let update = |fake: &FakeAws| {
-        let found = fake.documents().into_iter().find(|d| d.1 == "create-ota-update");
+        let found = fake
+            .documents()
+            .into_iter()
+            .find(|d| d.1 == "create-ota-update");
         found.unwrap().2
     };
     let stored = update(&fake);
@@ -234,10 +444,16 @@ fn the_exit_code_of_wait_is_the_outcome_at_aws() {
         let fake = FakeAws::new();
         let list = json!({ "executionSummaries": [summary("pump-1", status), summary("pump-2", "SUCCEEDED")] });
         fake.answer("iot-list-job-executions-for-job", &list);
-        let details = json!({ "execution": { "statusDetails": { "detailsMap": { "reason": reason } } } });
+        let details =
+            json!({ "execution": { "statusDetails": { "detailsMap": { "reason": reason } } } });
         fake.answer("iot-describe-job-execution", &details);
         let output = fake.create(&["--wait"]);
-        assert_eq!(output.status.code(), Some(code), "{status} {}", error(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{status} {}",
+            error(&output)
+        );
         let line = format!("AFR_OTA-device-8673 on pump-1: {status} {reason}");
         assert!(out(&output).contains(line.trim_end()), "{}", out(&output));
     }
@@ -251,5 +467,10 @@ fn json_is_one_object_with_id_address_and_status() {
     assert_eq!(facts["update_id"], "device-8673");
     assert_eq!(facts["job_id"], "AFR_OTA-device-8673");
     assert_eq!(facts["status"], "CREATE_COMPLETE");
-    assert!(facts["address"].as_str().unwrap().starts_with("arn:aws:iot:"));
+    assert!(
+        facts["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("arn:aws:iot:")
+    );
 }

@@ -58,12 +58,15 @@ for line in sys.stdin:
 /// A Python that has botocore, or the test is skipped.
 fn python() -> Option<String> {
     let named = std::env::var("OTAD_PYTHON").ok();
-    let found = named.into_iter().chain(["python3".to_owned()]).find(|python| {
-        let asked = Command::new(python)
-            .args(["-c", "import botocore.session"])
-            .output();
-        asked.is_ok_and(|output| output.status.success())
-    });
+    let found = named
+        .into_iter()
+        .chain(["python3".to_owned()])
+        .find(|python| {
+            let asked = Command::new(python)
+                .args(["-c", "import botocore.session"])
+                .output();
+            asked.is_ok_and(|output| output.status.success())
+        });
     if found.is_none() {
         let required = std::env::var_os("OTAD_REQUIRE_INTEROP").is_some_and(|v| v == "1");
         assert!(
@@ -93,21 +96,79 @@ fn complaints(python: &str, documents: &[(String, String, Value)]) -> String {
     }
     drop(input);
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Command lines beyond the fixed ones, which between them use every member of every document.
 const UPDATES: &[&[&str]] = &[
-    &["--thing", "pump-1", "--signing-profile", "pumps", "--certificate-id", "0b7d2c52", "--file", "1=update.bin"],
     &[
-        "--group", "pumps", "--continuous", "--signing-profile", "pumps", "--file", "0=s3://images/a/b.img",
-        "--file", "7=update.bin", "--file-type", "7=2", "--filepath", "7=/opt/mcu.img", "--rate", "50",
-        "--canary", "5", "--abort-if-failed", "10%", "--abort-minimum", "3", "--timeout", "60",
-        "--protocols", "mqtt,http",
+        "--thing",
+        "pump-1",
+        "--signing-profile",
+        "pumps",
+        "--certificate-id",
+        "0b7d2c52",
+        "--file",
+        "1=update.bin",
     ],
-    &["--thing", "pump-1", "--rate", "1000", "--key", "signer.key", "--certificate", "signer.pem", "--file", "255=update.bin"],
-    &["--thing", "pump-1", "--canary", "1000", "--signature", "update.sig", "--signature-kind", "sig-sha256-rsa", "--file", "update.bin"],
+    &[
+        "--group",
+        "pumps",
+        "--continuous",
+        "--signing-profile",
+        "pumps",
+        "--certificate-id",
+        "0b7d2c52",
+        "--file",
+        "0=s3://images/a/b.img",
+        "--file",
+        "7=update.bin",
+        "--file-type",
+        "7=2",
+        "--filepath",
+        "7=/opt/mcu.img",
+        "--rate",
+        "50",
+        "--canary",
+        "5",
+        "--abort-if-failed",
+        "10%",
+        "--abort-minimum",
+        "3",
+        "--timeout",
+        "60",
+        "--protocols",
+        "mqtt,http",
+    ],
+    &[
+        "--thing",
+        "pump-1",
+        "--rate",
+        "1000",
+        "--key",
+        "signer.key",
+        "--certificate",
+        "signer.pem",
+        "--file",
+        "255=update.bin",
+    ],
+    &[
+        "--thing",
+        "pump-1",
+        "--canary",
+        "1000",
+        "--signature",
+        "update.sig",
+        "--signature-kind",
+        "sig-sha256-rsa",
+        "--file",
+        "update.bin",
+    ],
 ];
 
 fn signer(folder: &Path) {
@@ -129,8 +190,18 @@ fn every_document_passes_the_services_own_description_of_its_input() {
         let fake = FakeAws::new();
         signer(&fake.path(""));
         let fixed = [
-            "update", "create", "--role", "ota", "--bucket", "images", "--certfile", "signer",
-            "--region", "eu-west-1", "--account", "123456789012",
+            "update",
+            "create",
+            "--role",
+            "ota",
+            "--bucket",
+            "images",
+            "--certfile",
+            "signer",
+            "--region",
+            "eu-west-1",
+            "--account",
+            "123456789012",
         ];
         // The calls as they are made, and the documents as they are written.
         done(&fake.otad(&[&fixed[..], &["--aws"], update].concat()));
@@ -147,7 +218,11 @@ fn every_document_passes_the_services_own_description_of_its_input() {
     }
     let kinds: std::collections::BTreeSet<&str> = documents.iter().map(|d| &*d.1).collect();
     let all = [
-        "create-ota-update", "create-stream", "head-object", "put-object", "put-signing-profile",
+        "create-ota-update",
+        "create-stream",
+        "head-object",
+        "put-object",
+        "put-signing-profile",
         "start-signing-job",
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
@@ -159,9 +234,18 @@ fn the_check_of_documents_finds_what_is_wrong() {
     let Some(python) = python() else { return };
     let rows = [
         (json!({ "streamId": "a" }), "roleArn"),
-        (json!({ "streamId": "a b", "files": [{ "fileId": 1 }], "roleArn": "arn:aws:iam::1:role/x" }), "does not match"),
-        (json!({ "streamId": "a", "files": [{ "fileId": 256 }], "roleArn": "arn:aws:iam::1:role/x" }), "above 255"),
-        (json!({ "streamId": "a", "files": [{ "fileID": 1 }], "roleArn": "arn:aws:iam::1:role/x" }), "fileID"),
+        (
+            json!({ "streamId": "a b", "files": [{ "fileId": 1 }], "roleArn": "arn:aws:iam::1:role/x" }),
+            "does not match",
+        ),
+        (
+            json!({ "streamId": "a", "files": [{ "fileId": 256 }], "roleArn": "arn:aws:iam::1:role/x" }),
+            "above 255",
+        ),
+        (
+            json!({ "streamId": "a", "files": [{ "fileID": 1 }], "roleArn": "arn:aws:iam::1:role/x" }),
+            "fileID",
+        ),
     ];
     for (document, word) in rows {
         let documents = [("iot".to_owned(), "create-stream".to_owned(), document)];
@@ -174,10 +258,32 @@ fn the_check_of_documents_finds_what_is_wrong() {
 fn written_documents_hold_region_account_role_and_bucket() {
     let fake = FakeAws::new();
     let arguments = [
-        "update", "create", "--aws-json", "documents", "--role", "ota-role", "--bucket", "ota-bucket",
-        "--certfile", "signer", "--region", "us-east-1", "--account", "123456789012", "--thing",
-        "mythingname", "--signing-profile", "signingprofile", "--certificate-id", "cert-uuid",
-        "--file-id", "1", "--file", "update.bin", "--job-id", "device-8673-0-0-0",
+        "update",
+        "create",
+        "--aws-json",
+        "documents",
+        "--role",
+        "ota-role",
+        "--bucket",
+        "ota-bucket",
+        "--certfile",
+        "signer",
+        "--region",
+        "us-east-1",
+        "--account",
+        "123456789012",
+        "--thing",
+        "mythingname",
+        "--signing-profile",
+        "signingprofile",
+        "--certificate-id",
+        "cert-uuid",
+        "--file-id",
+        "1",
+        "--file",
+        "update.bin",
+        "--job-id",
+        "device-8673-0-0-0",
     ];
     done(&fake.otad(&arguments));
     assert!(fake.calls().is_empty(), "nobody is asked");
@@ -190,7 +296,10 @@ fn written_documents_hold_region_account_role_and_bucket() {
     let folder = fs::canonicalize(fake.path("")).unwrap();
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap();
-        text.push_str(&format!("== {name}\n{}", fs::read_to_string(&path).unwrap()));
+        text.push_str(&format!(
+            "== {name}\n{}",
+            fs::read_to_string(&path).unwrap()
+        ));
     }
     crate::golden(
         "aws-json.txt",

@@ -69,13 +69,25 @@ impl FakeAws {
                 json!({ "Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/operator" }),
             ),
             ("iot-describe-thing", json!({ "thingName": "pump-1" })),
-            ("iot-describe-thing-group", json!({ "thingGroupName": "pumps" })),
+            (
+                "iot-describe-thing-group",
+                json!({ "thingGroupName": "pumps" }),
+            ),
             ("iam-get-role", json!({ "Role": { "RoleName": "ota" } })),
-            ("s3api-get-bucket-versioning", json!({ "Status": "Enabled" })),
-            ("acm-describe-certificate", certificate("ISSUED", "EC_prime256v1", "CODE_SIGNING")),
+            (
+                "s3api-get-bucket-versioning",
+                json!({ "Status": "Enabled" }),
+            ),
+            (
+                "acm-describe-certificate",
+                certificate("ISSUED", "EC_prime256v1", "CODE_SIGNING"),
+            ),
             ("s3api-put-object", json!({ "VersionId": "v-image" })),
             ("s3api-head-object", json!({ "VersionId": "v-signed" })),
-            ("signer-put-signing-profile", json!({ "arn": "arn:profile" })),
+            (
+                "signer-put-signing-profile",
+                json!({ "arn": "arn:profile" }),
+            ),
             ("signer-start-signing-job", json!({ "jobId": "sign-1" })),
             (
                 "signer-describe-signing-job",
@@ -119,7 +131,8 @@ impl FakeAws {
 
     /// The call is refused with this code, as AWS does it.
     pub(crate) fn refuse(&self, call: &str, code: &str) {
-        let text = format!("\nAn error occurred ({code}) when calling the operation: no such luck\n");
+        let text =
+            format!("\nAn error occurred ({code}) when calling the operation: no such luck\n");
         self.write(&format!("refusals/{call}"), &text);
     }
 
@@ -140,10 +153,31 @@ impl FakeAws {
     /// `otad update create --aws …` as in the seed, and more.
     pub(crate) fn create(&self, more: &[&str]) -> Output {
         let seed = [
-            "update", "create", "--aws", "--profile", "ops", "--region", "eu-west-1", "--thing",
-            "pump-1", "--role", "ota", "--bucket", "images", "--signing-profile", "pumps",
-            "--certificate-id", "0b7d2c52", "--certfile", "signer", "--file-id", "1", "--file",
-            "update.bin", "--job-id", "device-8673",
+            "update",
+            "create",
+            "--aws",
+            "--profile",
+            "ops",
+            "--region",
+            "eu-west-1",
+            "--thing",
+            "pump-1",
+            "--role",
+            "ota",
+            "--bucket",
+            "images",
+            "--signing-profile",
+            "pumps",
+            "--certificate-id",
+            "0b7d2c52",
+            "--certfile",
+            "signer",
+            "--file-id",
+            "1",
+            "--file",
+            "update.bin",
+            "--job-id",
+            "device-8673",
         ];
         self.otad(&[&seed[..], more].concat())
     }
