@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    broker::{BrokerConfig, BrokerStatus, Link},
     core::Core,
     endpoint::{self, CONNECTIONS_MAX},
     error::CloudError,
@@ -39,6 +40,8 @@ pub struct CloudConfig {
     pub plain: Option<SocketAddr>,
     /// Allows `plain` beyond loopback: for development only, and said at every start.
     pub plain_beyond_loopback: bool,
+    /// Somebody else's broker to answer at, besides or in place of listening.
+    pub broker: Option<BrokerConfig>,
     /// Names and addresses its certificate is valid for, besides this machine's own.
     pub server_names: Vec<String>,
     /// Limits it enforces.
@@ -60,6 +63,7 @@ impl CloudConfig {
             tls: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             plain: None,
             plain_beyond_loopback: false,
+            broker: None,
             server_names: Vec::new(),
             limits: Limits::Aws,
             faults: Box::new(NoFaults),
@@ -120,12 +124,22 @@ impl Cloud {
                 stopped.clone(),
             ));
         }
-        let operator = Operator::new(Arc::clone(&core), tls_address, plain_address);
+        let broker = match &config.broker {
+            Some(broker) => {
+                let link = Link::start(broker, &core, &mut tasks, stopped.clone())?;
+                core.hub.bridge(link.outbox);
+                Some((broker.clone(), link.status))
+            }
+            None => None,
+        };
+        let status = broker.as_ref().map(|(_, status)| status.clone());
+        let operator = Operator::new(Arc::clone(&core), tls_address, plain_address, broker);
         let socket = config.socket.unwrap_or_else(|| config.dir.join(SOCKET));
         let listener = operator::bind(&socket)?;
         tasks.spawn(operator::serve(listener, operator.clone(), stopped));
         tracing::info!(
             tls = tls_address.map(tracing::field::display),
+            broker = config.broker.map(|broker| tracing::field::display(broker.url)),
             plain = plain_address.map(tracing::field::display),
             dir = %config.dir.display(),
             "cloud started"
@@ -135,6 +149,7 @@ impl Cloud {
             operator,
             tls: tls_address,
             plain: plain_address,
+            broker: status,
             socket,
             stop,
             tasks,
@@ -150,6 +165,7 @@ pub struct CloudHandle {
     operator: Operator,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
+    broker: Option<watch::Receiver<BrokerStatus>>,
     socket: PathBuf,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -168,6 +184,12 @@ impl CloudHandle {
     #[must_use]
     pub fn plain_addr(&self) -> Option<SocketAddr> {
         self.plain
+    }
+
+    /// How the connection to somebody else's broker stands, and every change of it.
+    #[must_use]
+    pub fn broker(&self) -> Option<watch::Receiver<BrokerStatus>> {
+        self.broker.clone()
     }
 
     /// File of the operator socket.
@@ -242,7 +264,7 @@ impl CloudHandle {
 }
 
 fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
-    if config.tls.is_none() && config.plain.is_none() {
+    if config.tls.is_none() && config.plain.is_none() && config.broker.is_none() {
         return Err(CloudError::NoListener);
     }
     if let Some(address) = config.plain

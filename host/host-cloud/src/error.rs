@@ -33,9 +33,17 @@ pub enum CloudError {
         "{0} would serve MQTT without TLS beyond this machine; use a loopback address, TLS, or the development setting"
     )]
     PlainBeyondLoopback(SocketAddr),
-    /// Nothing to listen on.
-    #[error("the cloud needs an address to listen on, with TLS or without")]
+    /// Nothing to listen on, and no broker.
+    #[error("the cloud needs an address to listen on, with TLS or without, or a broker")]
     NoListener,
+    /// A setting about somebody else's broker.
+    #[error("{what}: {reason}")]
+    Broker {
+        /// Which setting or file.
+        what: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// Another cloud runs on the same directory.
     #[error("another cloud uses {0}; stop it, or choose another directory")]
     InUse(String),
@@ -103,6 +111,7 @@ impl CloudError {
             Self::Listen { .. } => "listen",
             Self::PlainBeyondLoopback(_) => "plain_beyond_loopback",
             Self::NoListener => "no_listener",
+            Self::Broker { .. } => "broker",
             Self::InUse(_) => "in_use",
             Self::Damaged { .. } => "damaged",
             Self::Pki { .. } => "pki",

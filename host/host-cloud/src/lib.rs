@@ -30,6 +30,7 @@
 //! # }).unwrap();
 //! ```
 
+mod broker;
 mod clock;
 mod cloud;
 mod core;
@@ -46,6 +47,7 @@ pub mod service;
 mod stats;
 mod store;
 
+pub use broker::{BrokerConfig, BrokerStatus, BrokerUrl, Login};
 pub use cloud::{Cloud, CloudConfig, CloudHandle};
 pub use error::CloudError;
 pub use images::ImagePin;

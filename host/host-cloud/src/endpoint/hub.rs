@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -24,6 +24,7 @@ use super::{
     policy::Identity,
 };
 use crate::{
+    broker::Outbox,
     service::{Outgoing, QoS, ThingName},
     stats::{EndpointStats, ThingTraffic},
 };
@@ -84,6 +85,8 @@ struct ClientKey {
 /// All connections.
 pub(crate) struct Hub {
     inner: Mutex<Inner>,
+    /// Where notifications go besides: to somebody else's broker.
+    outbox: OnceLock<Arc<Outbox>>,
     /// When connections stalled on purpose go on.
     stalled_until: Mutex<Option<Instant>>,
     messages_in: AtomicU64,
@@ -106,6 +109,7 @@ impl Hub {
     pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::default(),
+            outbox: OnceLock::new(),
             stalled_until: Mutex::new(None),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
@@ -236,6 +240,12 @@ impl Hub {
         own
     }
 
+    /// From now on notifications go there too. Once only.
+    pub(crate) fn bridge(&self, outbox: Arc<Outbox>) {
+        // A cloud has one broker: the second call has nothing to change.
+        self.outbox.set(outbox).ok();
+    }
+
     /// Sends notifications to their subscribers.
     pub(crate) fn notify(&self, notifications: Vec<Outgoing>) {
         if notifications.is_empty() {
@@ -247,6 +257,9 @@ impl Hub {
             inner.readers(&message.topic, &mut readers);
             for (number, granted) in &readers {
                 self.queue(&mut inner, *number, delivery(&message, *granted));
+            }
+            if let Some(outbox) = self.outbox.get() {
+                outbox.put(message);
             }
         }
     }

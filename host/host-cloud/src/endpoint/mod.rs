@@ -9,7 +9,7 @@ mod connection;
 mod filter;
 mod hub;
 mod policy;
-mod protocol;
+pub(crate) mod protocol;
 mod tls;
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::{
     watch::Watch,
     wire::{
-        CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput, ImageStored,
+        BrokerInfo, CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput, ImageStored,
         JobFilter, ThingCreated, UpdateCreated,
     },
 };
 use crate::{
+    broker::{BrokerConfig, BrokerStatus},
     core::Core,
     error::CloudError,
     id,
@@ -31,11 +32,22 @@ pub struct Operator {
     pub(super) core: Arc<Core>,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
+    broker: Option<(BrokerConfig, watch::Receiver<BrokerStatus>)>,
 }
 
 impl Operator {
-    pub(crate) fn new(core: Arc<Core>, tls: Option<SocketAddr>, plain: Option<SocketAddr>) -> Self {
-        Self { core, tls, plain }
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tls: Option<SocketAddr>,
+        plain: Option<SocketAddr>,
+        broker: Option<(BrokerConfig, watch::Receiver<BrokerStatus>)>,
+    ) -> Self {
+        Self {
+            core,
+            tls,
+            plain,
+            broker,
+        }
     }
 
     /// Creates an OTA update; it is announced once it is stored.
@@ -449,6 +461,13 @@ impl Operator {
         Ok(CloudInfo {
             tls: self.tls,
             plain: self.plain,
+            broker: self.broker.as_ref().map(|(config, status)| BrokerInfo {
+                host: config.url.host.clone(),
+                port: config.url.port,
+                tls: config.url.tls,
+                ca_path: config.ca.clone(),
+                status: status.borrow().clone(),
+            }),
             root_path: pki.root_path(),
             signing_certificate_path: signing.certificate_path,
             signing_key_path: signing.private_key_path,

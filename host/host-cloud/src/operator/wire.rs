@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    broker::BrokerStatus,
     service::{
         Change, GroupName, ImageId, JobId, JobStatus, Plan, Protocol, Signature, StreamId,
         ThingName,
@@ -365,6 +366,9 @@ pub struct CloudInfo {
     pub tls: Option<std::net::SocketAddr>,
     /// Address without.
     pub plain: Option<std::net::SocketAddr>,
+    /// Somebody else's broker that it answers at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<BrokerInfo>,
     /// Root certificate.
     pub root_path: PathBuf,
     /// Certificate of the cloud's signing key; made on first use.
@@ -373,6 +377,22 @@ pub struct CloudInfo {
     pub signing_key_path: PathBuf,
     /// The cloud's directory.
     pub dir: PathBuf,
+}
+
+/// Somebody else's broker, as its devices need it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerInfo {
+    /// DNS name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether connections have TLS.
+    pub tls: bool,
+    /// Certificate that the broker's leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_path: Option<PathBuf>,
+    /// How the cloud's own connection stands.
+    pub status: BrokerStatus,
 }
 
 /// One line from the cloud.
