@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use host_cloud::{Cloud, CloudConfig, Limits};
+use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudError, Limits, Login};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{CloudArgs, LimitsArg};
+use super::args::{BrokerArgs, CloudArgs, LimitsArg};
 use crate::console::{self, LogFormat};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
@@ -17,9 +17,43 @@ pub(super) fn follow(args: &CloudArgs) -> Verb {
         .block_on(serve(args))
 }
 
+/// MQTT over TLS.
+const PORT: u16 = 8883;
+
+/// What the command line says about somebody else's broker.
+pub(super) fn broker(args: &BrokerArgs) -> Result<Option<BrokerConfig>, Failed> {
+    let wrong = |option: &str, e: &CloudError| Failed::chain(Exit::Usage, option, e);
+    let Some(url) = &args.broker else {
+        return Ok(None);
+    };
+    let url = url.parse().map_err(|e| wrong("--broker", &e))?;
+    let login = match (&args.broker_user, &args.broker_password_file) {
+        (Some(user), Some(file)) => Some(
+            Login::from_file(user, file).map_err(|e| wrong("--broker-password-file", &e))?,
+        ),
+        (Some(user), None) => Some(Login {
+            user: user.clone(),
+            password: String::new(),
+        }),
+        (None, _) => None,
+    };
+    let certificate = args.broker_certificate.clone().zip(args.broker_key.clone());
+    Ok(Some(BrokerConfig {
+        client_id: args.broker_client_id.clone(),
+        ca: args.broker_ca.clone(),
+        certificate,
+        login,
+        plain_beyond_loopback: args.broker_plaintext,
+        ..BrokerConfig::new(url)
+    }))
+}
+
 async fn serve(args: &CloudArgs) -> Verb {
     let mut config = CloudConfig::new(&args.dir);
-    config.tls = Some(SocketAddr::new(args.listen, args.port));
+    config.broker = broker(&args.broker)?;
+    // A broker takes the endpoint's place, unless both are asked for.
+    let port = args.port.or(config.broker.is_none().then_some(PORT));
+    config.tls = port.map(|port| SocketAddr::new(args.listen, port));
     config.limits = match args.limits {
         LimitsArg::Aws => Limits::Aws,
         LimitsArg::None => Limits::None,
@@ -42,6 +76,9 @@ async fn serve(args: &CloudArgs) -> Verb {
         .map_err(|e| failed("starting the cloud", &e))?;
     if let Some(endpoint) = cloud.tls_addr() {
         say(&format!("endpoint  {endpoint}"));
+    }
+    if let Some(broker) = cloud.broker() {
+        say(&format!("broker    {}", broker.borrow().url));
     }
     say(&format!("root      {}", info.root_path.display()));
     say(&format!("operator  {}", cloud.socket().display()));

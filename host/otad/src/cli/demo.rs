@@ -14,6 +14,7 @@ pub(super) fn follow(args: &DemoArgs) -> Verb {
         dir: args.dir.clone(),
         keep: args.keep,
         verbose: args.verbose,
+        broker: super::cloud::broker(&args.broker)?,
     };
     tokio::runtime::Runtime::new()
         .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?

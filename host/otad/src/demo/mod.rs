@@ -20,6 +20,8 @@ mod timeline;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use host_cloud::BrokerConfig;
+
 use crate::console::{self, LogFormat};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
@@ -36,6 +38,8 @@ pub struct Options {
     pub keep: bool,
     /// Print the daemon's console too.
     pub verbose: bool,
+    /// Somebody else's broker between cloud and daemon.
+    pub broker: Option<BrokerConfig>,
 }
 
 /// Print the names of the scenarios and what they show.
@@ -57,7 +61,7 @@ pub async fn run(options: Options) -> Verb {
     let place = Place::new(options.dir.as_deref(), options.keep)?;
     say(&format!("{}: {}", scenario.name, scenario.about));
     let ended = tokio::select! {
-        ended = play::play(scenario, &place.dir, options.verbose) => ended,
+        ended = play::play(scenario, &place.dir, options.verbose, options.broker) => ended,
         _ = tokio::signal::ctrl_c() => Err(Failed::new(Exit::Failed, "interrupted")),
     };
     // Also where it did not come to an end.

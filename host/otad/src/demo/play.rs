@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use host_cloud::BrokerConfig;
 use host_cloud::operator::wire::{CreateJob, CreateUpdate, FileSpec, ImageInput};
 use host_cloud::service::{JobId, JobView, SigKey, Signature, ThingName};
 use host_crypto::{SigningKey, hex};
@@ -37,10 +38,15 @@ pub(super) async fn play(
     scenario: &Scenario,
     dir: &Path,
     verbose: bool,
+    broker: Option<BrokerConfig>,
 ) -> Result<Verdict, Failed> {
-    let stage = Stage::set(scenario, dir).await?;
+    let stage = Stage::set(scenario, dir, broker).await?;
+    let place = match &stage.broker {
+        Some(broker) => format!("answers at {}", broker.url),
+        None => "listens".to_owned(),
+    };
     say(&format!(
-        "cloud listens, version {OLD_VERSION} runs, starting the daemon"
+        "cloud {place}, version {OLD_VERSION} runs, starting the daemon"
     ));
     let (mut daemon, lines) = Daemon::start(&stage.config, verbose)?;
     daemon.ready().await?;
@@ -348,9 +354,11 @@ fn print_end(stage: &Stage, status: &Value) {
         ));
     }
     let stats = stage.cloud.stats();
+    let broker = stage.cloud.broker();
+    let connections = broker.map_or(stats.connections, |b| b.borrow().connections);
     say(&format!(
-        "the cloud has sent {} blocks over {} connection(s)",
-        stats.blocks, stats.connections
+        "the cloud has sent {} blocks over {connections} connection(s)",
+        stats.blocks
     ));
 }
 

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use host_cloud::fault::{Fault, FaultPlan};
 use host_cloud::service::ThingName;
-use host_cloud::{Cloud, CloudConfig, CloudHandle};
+use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudHandle};
 use host_runtime::ports::state_dir::FileStateDir;
 
 use super::program::{self, Behaviour};
@@ -42,6 +44,9 @@ const SLOT_SIZE_BYTES: u64 = 4 << 20;
 /// A program of the demo that does not stay up has ended after a tenth of this.
 const SETTLE_MS: u32 = 500;
 
+/// A broker that does not let the cloud in for so long is not going to.
+const BROKER_MAX: Duration = Duration::from_secs(10);
+
 /// Lots of the lossy scenario are drawn from this.
 const FAULT_SEED: u64 = 2026;
 
@@ -50,6 +55,8 @@ pub(super) struct Stage {
     pub(super) cloud: CloudHandle,
     pub(super) proxy: Proxy,
     pub(super) config: PathBuf,
+    /// Somebody else's broker between cloud and daemon.
+    pub(super) broker: Option<BrokerConfig>,
     /// Targets of this scenario, by file id.
     pub(super) targets: &'static [&'static str],
 }
@@ -60,11 +67,13 @@ pub(super) fn failed(what: &str, error: &dyn std::error::Error) -> Failed {
 }
 
 impl Stage {
-    pub(super) async fn set(scenario: &Scenario, dir: &Path) -> Result<Self, Failed> {
-        let cloud = start_cloud(scenario, dir).await?;
-        let address = cloud
-            .tls_addr()
-            .ok_or_else(|| Failed::new(Exit::Failed, "the cloud has no TLS endpoint"))?;
+    pub(super) async fn set(
+        scenario: &Scenario,
+        dir: &Path,
+        broker: Option<BrokerConfig>,
+    ) -> Result<Self, Failed> {
+        let cloud = start_cloud(scenario, dir, broker.clone()).await?;
+        let address = upstream(&cloud, broker.as_ref()).await?;
         let proxy = Proxy::start(address, BYTES_PER_S)
             .await
             .map_err(|e| failed("starting the proxy", &e))?;
@@ -76,6 +85,7 @@ impl Stage {
             cloud,
             proxy,
             config: dir.join("otad.toml"),
+            broker,
             targets,
         };
         stage.credentials(dir).await?;
@@ -100,14 +110,23 @@ impl Stage {
             .await
             .map_err(cloud_failed)?;
         let signer = self.cloud.code_signing().map_err(cloud_failed)?;
+        // A broker has roots of its own; where it asks for a certificate, the daemon shows the cloud's.
+        let broker = self.broker.as_ref();
+        let root = broker.and_then(|b| b.ca.as_ref());
+        let own = broker.and_then(|b| b.certificate.as_ref());
+        let root = root.unwrap_or(&device.root_path);
+        let (certificate, key) = match own {
+            Some((certificate, key)) => (certificate, key),
+            None => (&device.certificate_path, &device.private_key_path),
+        };
         let write = || -> io::Result<()> {
             fs::DirBuilder::new()
                 .mode(0o755)
                 .create(dir.join("trust"))?;
-            fs::copy(&device.root_path, dir.join("root.pem"))?;
-            fs::copy(&device.certificate_path, dir.join("certificate.pem"))?;
+            fs::copy(root, dir.join("root.pem"))?;
+            fs::copy(certificate, dir.join("certificate.pem"))?;
             // Permissions come along: the key stays 0600.
-            fs::copy(&device.private_key_path, dir.join("private-key.pem"))?;
+            fs::copy(key, dir.join("private-key.pem"))?;
             fs::copy(&signer.certificate_path, dir.join("trust/signer.pem"))?;
             Ok(())
         };
@@ -131,6 +150,7 @@ name = "{THING}"
 [device.mqtt]
 endpoint = "localhost"
 port = {port}
+tls = {tls}
 root_certificate = "root.pem"
 certificate = "certificate.pem"
 private_key = "private-key.pem"
@@ -140,6 +160,7 @@ reconnect_max_ms = 1000
 [device.agent]
 {agent_lines}"#,
             port = self.proxy.port(),
+            tls = self.broker.as_ref().is_none_or(|b| b.url.tls),
             agent_lines = scenario.agent_lines,
         );
         for (file_id, target) in self.targets.iter().enumerate() {
@@ -166,7 +187,43 @@ settle_ms = {SETTLE_MS}
     }
 }
 
-async fn start_cloud(scenario: &Scenario, dir: &Path) -> Result<CloudHandle, Failed> {
+/// What the proxy stands before.
+async fn upstream(
+    cloud: &CloudHandle,
+    broker: Option<&BrokerConfig>,
+) -> Result<SocketAddr, Failed> {
+    let Some(broker) = broker else {
+        return cloud
+            .tls_addr()
+            .ok_or_else(|| Failed::new(Exit::Failed, "the cloud has no TLS endpoint"));
+    };
+    let connected = async {
+        let mut status = cloud.broker()?;
+        status.wait_for(|status| status.connected).await.ok()?;
+        Some(())
+    };
+    let in_time = tokio::time::timeout(BROKER_MAX, connected).await;
+    if in_time.is_err() {
+        let status = cloud.broker().map(|status| status.borrow().clone());
+        let error = status.and_then(|status| status.last_error);
+        return Err(Failed::new(
+            Exit::Failed,
+            format!("{}: {}", broker.url, error.unwrap_or_default()),
+        ));
+    }
+    let url = &broker.url;
+    tokio::net::lookup_host((url.host.as_str(), url.port))
+        .await
+        .map_err(|e| failed("finding the broker", &e))?
+        .next()
+        .ok_or_else(|| Failed::new(Exit::Failed, "the broker has no address"))
+}
+
+async fn start_cloud(
+    scenario: &Scenario,
+    dir: &Path,
+    broker: Option<BrokerConfig>,
+) -> Result<CloudHandle, Failed> {
     let faults = [
         (
             scenario.lost_percent,
@@ -180,10 +237,14 @@ async fn start_cloud(scenario: &Scenario, dir: &Path) -> Result<CloudHandle, Fai
     let faults = faults
         .into_iter()
         .filter_map(|(percent, fault)| (percent > 0).then_some(fault));
-    let config = CloudConfig {
+    let mut config = CloudConfig {
         faults: Box::new(FaultPlan::new(FAULT_SEED, faults)),
         ..CloudConfig::new(dir.join("cloud"))
     };
+    if broker.is_some() {
+        config.tls = None;
+        config.broker = broker;
+    }
     Cloud::start(config)
         .await
         .map_err(|e| failed("starting the cloud", &e))

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::console::LogFormat;
 use crate::control::protocol::FinishStatus;
 
-pub use cloud::{CloudArg, CloudArgs, LimitsArg, ThingVerb};
+pub use cloud::{BrokerArgs, CloudArg, CloudArgs, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
 pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
 
@@ -65,6 +65,14 @@ Examples:
 Exit code 0 if the scenario ended as it should. The last line is the job's final status and reason.")]
     Demo(DemoArgs),
     /// Run the cloud in a box: AWS IoT Jobs and file streams over an MQTT endpoint with TLS.
+    #[command(after_help = "\
+Examples:
+  otad cloud --dir cloud                         an endpoint of its own on 127.0.0.1:8883
+  otad cloud --dir cloud --broker mqtts://broker.example --broker-ca broker-ca.pem \\
+             --broker-certificate cloud.pem --broker-key cloud.key
+
+At somebody else's broker only its access list keeps things apart: let each client use $aws/things/<its name>/# and
+nobody but the cloud any more of $aws/ (host-cloud's README has one for mosquitto).")]
     Cloud(CloudArgs),
     /// Things of the cloud in a box.
     #[command(subcommand)]
@@ -187,6 +195,9 @@ pub struct DemoArgs {
     /// Print the daemon's console too.
     #[arg(long, short)]
     pub verbose: bool,
+    #[command(flatten)]
+    /// Somebody else's broker between cloud and daemon.
+    pub broker: BrokerArgs,
 }
 
 /// How the control socket of the daemon is found, and how answers look.
