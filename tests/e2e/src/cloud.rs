@@ -121,10 +121,25 @@ impl Cloud {
         self.handle.as_ref().unwrap()
     }
 
-    /// Its port for MQTT over TLS.
+    /// The port that devices use: its own for MQTT over TLS, or its broker's.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.handle().tls_addr().unwrap().port()
+        match self.handle().tls_addr() {
+            Some(address) => address.port(),
+            None => self.operator().info().unwrap().broker.unwrap().port,
+        }
+    }
+
+    /// Waits until it answers at its broker.
+    ///
+    /// # Panics
+    /// If the broker does not let it in.
+    pub fn wait_broker(&self) {
+        let mut status = self.handle().broker().unwrap();
+        let connected = status.wait_for(|status| status.connected);
+        let waited =
+            self.block_on(async { tokio::time::timeout(PATIENCE, connected).await.is_ok() });
+        assert!(waited, "{:?}", self.handle().broker().unwrap().borrow());
     }
 
     /// Its directory, for `otad … --cloud`.

@@ -25,6 +25,17 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// How a broker is set up.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// TLS with client certificates, whose common names are the user names.
+    pub tls: Option<TlsFiles>,
+    /// Who may use which topics, as mosquitto's `acl_file` has it; everybody everything if left out.
+    pub access: Option<String>,
+    /// More lines of `mosquitto.conf`.
+    pub lines: String,
+}
+
 /// A running broker on a loopback port; dropping it kills it.
 #[derive(Debug)]
 pub struct Mosquitto {
@@ -41,13 +52,24 @@ impl Mosquitto {
     /// # Errors
     /// It is installed and does not come up.
     pub fn start(tls: Option<&TlsFiles>) -> Result<Option<Self>, Error> {
+        Self::start_with(&Setup {
+            tls: tls.cloned(),
+            ..Setup::default()
+        })
+    }
+
+    /// Starts a broker that is set up in detail. None = it is not installed, which has been said.
+    ///
+    /// # Errors
+    /// It is installed and does not come up.
+    pub fn start_with(setup: &Setup) -> Result<Option<Self>, Error> {
         let Some(program) = interop::program("mosquitto") else {
             return Ok(None);
         };
         let dir = temp_dir("mosquitto")?;
         for _ in 1..PORT_TRIES {
             let port = net::free_port()?;
-            if let Ok(process) = launch(&program, &dir, port, tls) {
+            if let Ok(process) = launch(&program, &dir, port, setup) {
                 return Ok(Some(Self {
                     program,
                     process,
@@ -57,7 +79,7 @@ impl Mosquitto {
             }
         }
         let port = net::free_port()?;
-        let process = launch(&program, &dir, port, tls)?;
+        let process = launch(&program, &dir, port, setup)?;
         Ok(Some(Self {
             program,
             process,
@@ -72,14 +94,22 @@ impl Mosquitto {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Starts it again on its port after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.process = run(&self.program, &self.dir)?;
+        Ok(())
+    }
+
     /// Kills it and starts it again on its port: all sessions are gone.
     ///
     /// # Errors
     /// It does not end or does not come up.
     pub fn restart(&mut self) -> Result<(), Error> {
-        self.process.kill(PATIENCE)?;
-        self.process = run(&self.program, &self.dir)?;
-        Ok(())
+        self.kill()?;
+        self.start_again()
     }
 
     /// Kills it for good.
@@ -109,15 +139,17 @@ impl Mosquitto {
     }
 }
 
-fn launch(
-    program: &PathBuf,
-    dir: &TempDir,
-    port: u16,
-    tls: Option<&TlsFiles>,
-) -> Result<Process, Error> {
-    let text = configuration(port, tls);
-    fs::write(dir.path().join("mosquitto.conf"), text)
-        .map_err(Error::io("writing mosquitto.conf"))?;
+fn launch(program: &PathBuf, dir: &TempDir, port: u16, setup: &Setup) -> Result<Process, Error> {
+    let write = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).map_err(Error::io(format!("writing {name}")))
+    };
+    let mut text = configuration(port, setup.tls.as_ref());
+    if let Some(access) = &setup.access {
+        write("access", access)?;
+        text += &format!("acl_file {}\n", dir.path().join("access").display());
+    }
+    text += &setup.lines;
+    write("mosquitto.conf", &text)?;
     run(program, dir)
 }
 

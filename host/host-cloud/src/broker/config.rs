@@ -34,11 +34,7 @@ impl BrokerUrl {
     /// Whether the name itself says that it is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self
-                .host
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
 
@@ -92,7 +88,9 @@ impl std::str::FromStr for BrokerUrl {
             },
         };
         if host.is_empty() || host.contains(['/', '?', '#', ' ', '[']) {
-            return Err(bad("the host is a DNS name or an IP address, and nothing follows the port"));
+            return Err(bad(
+                "the host is a DNS name or an IP address, and nothing follows the port",
+            ));
         }
         Ok(Self {
             tls,
@@ -117,8 +115,8 @@ impl Login {
     /// # Errors
     /// The file cannot be read, or is no text.
     pub fn from_file(user: impl Into<String>, path: &Path) -> Result<Self, CloudError> {
-        let text = String::from_utf8(read(path)?)
-            .map_err(|_| unusable(path, "a password is text"))?;
+        let text =
+            String::from_utf8(read(path)?).map_err(|_| unusable(path, "a password is text"))?;
         Ok(Self {
             user: user.into(),
             password: text.lines().next().unwrap_or_default().to_owned(),

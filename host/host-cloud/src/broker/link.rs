@@ -172,8 +172,8 @@ impl Link {
         loop {
             match self.events.poll().await.map_err(|e| words(&e))? {
                 Event::Incoming(Packet::ConnAck(_)) => {
-                    let filters =
-                        FILTERS.map(|f| SubscribeFilter::new(f.to_owned(), rumqttc::QoS::AtLeastOnce));
+                    let filters = FILTERS
+                        .map(|f| SubscribeFilter::new(f.to_owned(), rumqttc::QoS::AtLeastOnce));
                     let asked = self.shared.client.try_subscribe_many(filters);
                     asked.map_err(|e| e.to_string())?;
                 }
@@ -431,7 +431,10 @@ async fn dial(
         match default_socket_connect(address.to_string(), network.clone()).await {
             Ok(stream) => {
                 // A machine that vanished: rumqttc pings only when nothing else is sent.
-                rustix::net::sockopt::set_tcp_user_timeout(&stream, u32::from(KEEP_ALIVE_S) * 1500)?;
+                rustix::net::sockopt::set_tcp_user_timeout(
+                    &stream,
+                    u32::from(KEEP_ALIVE_S) * 1500,
+                )?;
                 return Ok(stream);
             }
             Err(error) => last = error,

@@ -51,7 +51,10 @@ impl Peer {
             .collect();
         peer.protocol.suback(id, &granted).unwrap();
         peer.flush().await;
-        (peer, filters.into_iter().map(|(filter, _)| filter).collect())
+        (
+            peer,
+            filters.into_iter().map(|(filter, _)| filter).collect(),
+        )
     }
 
     /// The next packet; `None` when the cloud hung up.
@@ -228,7 +231,10 @@ async fn a_refused_subscription_is_named_and_tried_again() {
         .clone();
     assert!(!refused.connected);
     let error = refused.last_error.unwrap();
-    assert!(error.contains("$aws/things/+/streams/+/describe/+"), "{error}");
+    assert!(
+        error.contains("$aws/things/+/streams/+/describe/+"),
+        "{error}"
+    );
     assert!(peer.next().await.is_none());
     let _peer = Peer::accept(&listener, |_| true).await;
     soon(status.wait_for(|s| s.connected)).await.unwrap();

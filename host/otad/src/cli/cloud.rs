@@ -28,9 +28,9 @@ pub(super) fn broker(args: &BrokerArgs) -> Result<Option<BrokerConfig>, Failed> 
     };
     let url = url.parse().map_err(|e| wrong("--broker", &e))?;
     let login = match (&args.broker_user, &args.broker_password_file) {
-        (Some(user), Some(file)) => Some(
-            Login::from_file(user, file).map_err(|e| wrong("--broker-password-file", &e))?,
-        ),
+        (Some(user), Some(file)) => {
+            Some(Login::from_file(user, file).map_err(|e| wrong("--broker-password-file", &e))?)
+        }
         (Some(user), None) => Some(Login {
             user: user.clone(),
             password: String::new(),

@@ -50,7 +50,12 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE", requires = "broker_user")]
     pub broker_password_file: Option<PathBuf>,
     /// MQTT client id at the broker.
-    #[arg(long, value_name = "ID", requires = "broker", default_value = "otad-cloud")]
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "broker",
+        default_value = "otad-cloud"
+    )]
     pub broker_client_id: String,
     /// Development only: a broker on another machine without TLS.
     #[arg(long, requires = "broker")]
