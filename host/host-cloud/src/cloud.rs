@@ -21,7 +21,7 @@ use crate::{
     error::CloudError,
     fault::{Faults, NoFaults},
     limits::Limits,
-    operator::{self, Operator},
+    operator::{self, Operator, Remote, RemoteConfig},
     pki::Credentials,
     service::ThingName,
     stats::CloudStats,
@@ -50,6 +50,8 @@ pub struct CloudConfig {
     pub faults: Box<dyn Faults>,
     /// Things to register at the start, as far as they are new.
     pub things: Vec<ThingName>,
+    /// Where operators of other machines come in, with a token.
+    pub operators: Option<RemoteConfig>,
     /// Operator socket; `<dir>/operator.sock` if left out.
     pub socket: Option<PathBuf>,
 }
@@ -68,6 +70,7 @@ impl CloudConfig {
             limits: Limits::Aws,
             faults: Box::new(NoFaults),
             things: Vec::new(),
+            operators: None,
             socket: None,
         }
     }
@@ -103,10 +106,8 @@ impl Cloud {
         };
         let (tls_address, plain_address) = (local(tls.as_ref())?, local(plain.as_ref())?);
         if let Some(listener) = tls {
-            let server = {
-                let pki = core.pki();
-                endpoint::server_config(&pki, pki.server(&config.server_names)?, &core)?
-            };
+            let identity = core.pki().server(&config.server_names)?;
+            let server = endpoint::server_config(identity, &core)?;
             tasks.spawn(endpoint::listen(
                 listener,
                 Some(TlsAcceptor::from(server)),
@@ -134,6 +135,16 @@ impl Cloud {
         };
         let status = broker.as_ref().map(|(_, status)| status.clone());
         let operator = Operator::new(Arc::clone(&core), tls_address, plain_address, broker);
+        let operators = match &config.operators {
+            Some(remote) => {
+                let identity = core.pki().server(&config.server_names)?;
+                let remote = Remote::bind(remote, identity).await?;
+                let address = remote.address();
+                tasks.spawn(remote.serve(operator.clone(), stopped.clone()));
+                address
+            }
+            None => None,
+        };
         let socket = config.socket.unwrap_or_else(|| config.dir.join(SOCKET));
         let listener = operator::bind(&socket)?;
         tasks.spawn(operator::serve(listener, operator.clone(), stopped));
@@ -150,6 +161,7 @@ impl Cloud {
             tls: tls_address,
             plain: plain_address,
             broker: status,
+            operators,
             socket,
             stop,
             tasks,
@@ -166,6 +178,7 @@ pub struct CloudHandle {
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
     broker: Option<watch::Receiver<BrokerStatus>>,
+    operators: Option<SocketAddr>,
     socket: PathBuf,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -190,6 +203,12 @@ impl CloudHandle {
     #[must_use]
     pub fn broker(&self) -> Option<watch::Receiver<BrokerStatus>> {
         self.broker.clone()
+    }
+
+    /// Address where operators of other machines come in.
+    #[must_use]
+    pub fn operators_addr(&self) -> Option<SocketAddr> {
+        self.operators
     }
 
     /// File of the operator socket.
@@ -250,6 +269,11 @@ impl CloudHandle {
     #[cfg(test)]
     pub(crate) fn core_for_tests(&self) -> &Core {
         &self.core
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core_arc_for_tests(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
     }
 
     /// Ends all connections, stores the state and stops.

@@ -63,6 +63,14 @@ pub enum CloudError {
         /// Why.
         reason: String,
     },
+    /// A file with a token.
+    #[error("token file {path}: {reason}")]
+    Token {
+        /// Which.
+        path: String,
+        /// Why it cannot be used, and what to do.
+        reason: String,
+    },
     /// The image is not what was announced.
     #[error(
         "{path} has the SHA-256 {found}, announced was {announced}; it changed while the update was made"
@@ -115,6 +123,7 @@ impl CloudError {
             Self::InUse(_) => "in_use",
             Self::Damaged { .. } => "damaged",
             Self::Pki { .. } => "pki",
+            Self::Token { .. } => "token",
             Self::ImageChanged { .. } => "image_changed",
             Self::UnknownImage(_) => "unknown_image",
             Self::Random(_) => "random",

@@ -4,13 +4,22 @@
 //! mode 0600. Certificates begin in the past and end in 2049, as AWS's device certificates do: gateways start without a
 //! clock. Not here: reading anybody else's certificates, revocation lists, renewal.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -52,7 +61,12 @@ pub struct Pki {
     dir: PathBuf,
     root_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    /// Whether a client's certificate leads to the cloud's root or a registered one.
+    chain: Arc<dyn ClientCertVerifier>,
 }
+
+/// Roots of others at once: a customer has a few.
+const ROOTS_MAX: usize = 64;
 
 /// What a certificate is for.
 enum Purpose<'a> {
@@ -95,10 +109,57 @@ impl Pki {
         };
         let issuer = Issuer::new(params("otad cloud root", &Purpose::Root)?, key);
         Ok(Self {
+            chain: chain(dir, &root_pem, None)?,
             dir: dir.to_owned(),
             root_pem,
             issuer,
         })
+    }
+
+    /// Checks where a client's certificate leads.
+    pub(crate) fn chain(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.chain)
+    }
+
+    /// Takes a certificate that somebody else made, with the root it leads to if that is new, and returns its fingerprint.
+    /// A root alone lets nobody in: each certificate is registered for a thing.
+    ///
+    /// # Errors
+    /// It is no certificate, it leads to no root that is known, or the root cannot be stored.
+    pub(crate) fn take_certificate(
+        &mut self,
+        certificate_pem: &str,
+        root_pem: Option<&str>,
+    ) -> Result<String, CloudError> {
+        let all = parse("certificate", certificate_pem)?;
+        let (own, intermediates) = all
+            .split_first()
+            .ok_or_else(|| CloudError::pki("certificate", "no certificate in PEM form in it"))?;
+        let chain = match root_pem {
+            Some(root) => chain(&self.dir, &self.root_pem, Some(root))?,
+            None => self.chain(),
+        };
+        chain
+            .verify_client_cert(own, intermediates, UnixTime::now())
+            .map_err(|e| {
+                CloudError::pki(
+                    "certificate",
+                    format_args!("{e}; it must lead to this cloud's root or to one that is registered with it"),
+                )
+            })?;
+        if let Some(root) = root_pem {
+            let first = parse("root", root)?;
+            let name = first.first().map(fingerprint).unwrap_or_default();
+            let path = self.roots_dir().join(format!("{name}.pem"));
+            file::private_dir(&self.roots_dir())?;
+            file::write_atomic(&path, root.as_bytes(), PUBLIC)?;
+            self.chain = chain;
+        }
+        Ok(fingerprint(own))
+    }
+
+    fn roots_dir(&self) -> PathBuf {
+        self.dir.join("roots")
     }
 
     /// The root certificate in PEM.
@@ -210,6 +271,67 @@ impl Pki {
         };
         made.map_err(|e| CloudError::pki(format!("certificate of {common_name}"), e))
     }
+}
+
+/// Who may vouch for clients: the cloud's root, those in `<dir>/roots/*.pem`, and one that is about to be.
+fn chain(
+    dir: &Path,
+    own: &str,
+    new: Option<&str>,
+) -> Result<Arc<dyn ClientCertVerifier>, CloudError> {
+    let mut roots = RootCertStore::empty();
+    let mut add = |what: &str, pem: &str| -> Result<(), CloudError> {
+        let found = parse(what, pem)?;
+        if found.is_empty() {
+            return Err(CloudError::pki(what, "no certificate in PEM form in it"));
+        }
+        for root in found {
+            roots.add(root).map_err(|e| CloudError::pki(what, e))?;
+        }
+        if roots.len() > ROOTS_MAX {
+            return Err(CloudError::pki(
+                what,
+                format_args!("more than {ROOTS_MAX} roots are registered"),
+            ));
+        }
+        Ok(())
+    };
+    add("root", own)?;
+    for path in root_files(&dir.join("roots"))? {
+        let pem = file::read_if_there(&path)?.unwrap_or_default();
+        add(&path.display().to_string(), &text(&path, pem)?)?;
+    }
+    if let Some(new) = new {
+        add("root", new)?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        .build()
+        .map_err(|e| CloudError::pki("roots of clients", e))?;
+    Ok(verifier)
+}
+
+fn root_files(dir: &Path) -> Result<Vec<PathBuf>, CloudError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(CloudError::io("read", dir, &error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| CloudError::io("read", dir, &e))?.path();
+        if path.extension().is_some_and(|e| e == "pem") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn parse(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CloudError> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| CloudError::pki(what, e))
 }
 
 /// SHA-256 of a certificate's DER in lower-case hex.

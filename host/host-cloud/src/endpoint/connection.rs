@@ -172,6 +172,11 @@ where
     tracing::debug!(client = client_id, ?thing, "connected");
     let seat = core.hub.join(&identity, &client_id, thing);
     let number = seat.number;
+    // Between the handshake and the seat somebody may have detached it: only who is seated can be told.
+    if !identity.still_holds(|fingerprint| core.things_of_certificate(fingerprint)) {
+        core.hub.leave(number);
+        return End::Kicked(Kick::Detached);
+    }
     let mut connection = Connection {
         io,
         identity,

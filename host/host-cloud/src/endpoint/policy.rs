@@ -46,6 +46,17 @@ impl Identity {
         split_thing(topic).is_some_and(|(thing, _)| things.contains(thing))
     }
 
+    /// Whether the register still says what it said when this was made.
+    pub(crate) fn still_holds(&self, register: impl FnOnce(&str) -> BTreeSet<ThingName>) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Certificate {
+                fingerprint,
+                things,
+            } => register(fingerprint) == *things,
+        }
+    }
+
     /// The certificate's fingerprint.
     pub(crate) fn fingerprint(&self) -> Option<&str> {
         match self {

@@ -6,21 +6,20 @@
 use std::sync::{Arc, Weak};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::aws_lc_rs,
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
+    crypto::{
+        WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
     },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::{
     core::Core,
     error::CloudError,
-    pki::{self, Pki, ServerIdentity},
+    pki::{self, ServerIdentity},
 };
 
 /// What AWS's port 443 asks for, and what plain MQTT over TLS may name.
@@ -28,20 +27,13 @@ const PROTOCOLS: [&[u8]; 2] = [b"x-amzn-mqtt-ca", b"mqtt"];
 
 /// Server side of TLS.
 pub(crate) fn server_config(
-    pki: &Pki,
     server: ServerIdentity,
     core: &Arc<Core>,
 ) -> Result<Arc<ServerConfig>, CloudError> {
     let failed = |error: &dyn std::fmt::Display| CloudError::pki("TLS endpoint", error);
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(pki.root_pem().as_bytes()).map_err(|e| failed(&e))?;
-    roots.add(root).map_err(|e| failed(&e))?;
-    let chain = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
-        .build()
-        .map_err(|e| failed(&e))?;
     let verifier = Registered {
-        chain,
+        algorithms: provider.signature_verification_algorithms,
         core: Arc::downgrade(core),
     };
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -57,9 +49,9 @@ pub(crate) fn server_config(
     Ok(Arc::new(config))
 }
 
-/// Lets in whom the chain and the register let in.
+/// Lets in whom the chain and the register let in. Roots may be registered while it serves.
 struct Registered {
-    chain: Arc<dyn ClientCertVerifier>,
+    algorithms: WebPkiSupportedAlgorithms,
     core: Weak<Core>,
 }
 
@@ -71,7 +63,8 @@ impl std::fmt::Debug for Registered {
 
 impl ClientCertVerifier for Registered {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        // Roots come and go; a client shows the certificate that it has.
+        &[]
     }
 
     fn verify_client_cert(
@@ -80,15 +73,13 @@ impl ClientCertVerifier for Registered {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self
-            .chain
-            .verify_client_cert(end_entity, intermediates, now)?;
+        let Some(core) = self.core.upgrade() else {
+            return Err(Error::General("the cloud has stopped".to_owned()));
+        };
+        let chain = core.pki().chain();
+        let verified = chain.verify_client_cert(end_entity, intermediates, now)?;
         let fingerprint = pki::fingerprint(end_entity);
-        let known = self
-            .core
-            .upgrade()
-            .is_some_and(|core| !core.things_of_certificate(&fingerprint).is_empty());
-        if known {
+        if !core.things_of_certificate(&fingerprint).is_empty() {
             Ok(verified)
         } else {
             tracing::warn!(fingerprint, "a certificate that is not registered");
@@ -102,7 +93,7 @@ impl ClientCertVerifier for Registered {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -111,10 +102,10 @@ impl ClientCertVerifier for Registered {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

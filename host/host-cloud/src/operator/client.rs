@@ -1,21 +1,24 @@
 //! The operator's calls from another process, over the socket.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde::de::DeserializeOwned;
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    fs::File,
+    io::{AsyncBufRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpStream, UnixStream},
 };
+use tokio_rustls::TlsConnector;
 
 use super::{
+    remote,
     server::{Line, read_line},
     wire::{
         ANSWER_BYTES_MAX, Answer, AnswerBody, CloudInfo, CreateJob, CreateUpdate, Deleted,
-        JobFilter, Op, Refusal, Request, Stats, ThingCreated, UpdateCreated, VERSION,
+        ImageInput, ImageStored, JobFilter, Op, Refusal, Request, Stats, ThingCreated,
+        UpdateCreated, VERSION,
     },
 };
 use crate::service::{
@@ -48,11 +51,16 @@ pub enum OperatorError {
     Protocol(String),
 }
 
-/// A connection to a cloud's operator socket; one call at a time.
+/// A connection to a cloud; one call at a time.
 pub struct OperatorClient {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: Box<dyn AsyncBufRead + Send + Unpin>,
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Whether the cloud runs on another machine, or might: files do not go by path.
+    is_remote: bool,
 }
+
+/// Bytes of an image sent at once.
+const SEND_BYTES: usize = 256 * 1024;
 
 impl OperatorClient {
     /// Connects to the socket.
@@ -67,18 +75,55 @@ impl OperatorClient {
         })?;
         let (reader, writer) = stream.into_split();
         Ok(Self {
-            reader: BufReader::new(reader),
-            writer,
+            reader: Box::new(BufReader::new(reader)),
+            writer: Box::new(writer),
+            is_remote: false,
         })
     }
 
-    /// Creates an OTA update. Images are given by absolute path: the cloud opens them.
+    /// Connects to a cloud on any machine. `root_pem` is the cloud's root certificate, `host` a name in its certificate.
     ///
     /// # Errors
-    /// An image is not given by path, the cloud refused, or it went away.
+    /// Nobody listens there, it is another cloud, or the token is wrong.
+    pub async fn connect_tls(
+        host: &str,
+        port: u16,
+        root_pem: &str,
+        token: &str,
+    ) -> Result<Self, OperatorError> {
+        let path = format!("{host}:{port}");
+        let failed = |source| OperatorError::Connect {
+            path: path.clone(),
+            source,
+        };
+        let tls = TlsConnector::from(client_config(root_pem)?);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| OperatorError::Request(format!("\"{host}\": {e}")))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+        stream.set_nodelay(true)?;
+        let stream = tls.connect(name, stream).await.map_err(failed)?;
+        let (reader, mut writer) = tokio::io::split(stream);
+        remote::authenticate(&mut writer, token).await?;
+        let mut client = Self {
+            reader: Box::new(BufReader::new(reader)),
+            writer: Box::new(writer),
+            is_remote: true,
+        };
+        match client.receive().await? {
+            AnswerBody::Ok(_) => Ok(client),
+            AnswerBody::Error(refusal) => Err(refusal.into()),
+            AnswerBody::Change(_) => Err(OperatorError::Protocol("a change".to_owned())),
+        }
+    }
+
+    /// Creates an OTA update. Images are given by absolute path: a cloud on this machine opens them, another one is sent
+    /// them first.
+    ///
+    /// # Errors
+    /// An image is not given by path or cannot be read, the cloud refused, or it went away.
     pub async fn create_update(
         &mut self,
-        update: CreateUpdate,
+        mut update: CreateUpdate,
     ) -> Result<UpdateCreated, OperatorError> {
         if let Some(file) = update.files.iter().find(|f| !f.image.is_portable()) {
             return Err(OperatorError::Request(format!(
@@ -86,7 +131,52 @@ impl OperatorClient {
                 file.file_id
             )));
         }
+        if self.is_remote {
+            for file in &mut update.files {
+                if let ImageInput::Path(path) = &file.image {
+                    let path = path.clone();
+                    let stored = self.put_image(&path, file.sha256.clone()).await?;
+                    file.image = ImageInput::Stored(stored.sha256);
+                }
+            }
+        }
         self.call(Op::CreateUpdate(update)).await
+    }
+
+    /// Sends an image; the cloud keeps it while this connection lasts, or while a stream names it. `sha256` is what was
+    /// announced of it: a file that changed since is refused.
+    ///
+    /// # Errors
+    /// It cannot be read, the cloud refused, or it went away.
+    pub async fn put_image(
+        &mut self,
+        path: &Path,
+        sha256: Option<String>,
+    ) -> Result<ImageStored, OperatorError> {
+        let unreadable =
+            |e: std::io::Error| OperatorError::Request(format!("{}: {e}", path.display()));
+        let mut file = File::open(path).await.map_err(unreadable)?;
+        let size = file.metadata().await.map_err(unreadable)?.len();
+        self.send(Op::PutImage { size, sha256 }).await?;
+        let mut left = size;
+        let mut buffer = vec![0; SEND_BYTES];
+        while left > 0 {
+            let read = file.read(&mut buffer).await.map_err(unreadable)?;
+            if read == 0 {
+                let text = format!("{}: it became shorter", path.display());
+                return Err(OperatorError::Request(text));
+            }
+            let take = read.min(usize::try_from(left).unwrap_or(read));
+            if self.writer.write_all(&buffer[..take]).await.is_err() {
+                // The cloud has hung up, and perhaps said why.
+                break;
+            }
+            left -= take as u64;
+        }
+        if left == 0 {
+            self.writer.flush().await?;
+        }
+        self.answer().await
     }
 
     /// Creates a job of any kind.
@@ -220,6 +310,37 @@ impl OperatorClient {
         self.call(Op::ThingDelete { name, force }).await
     }
 
+    /// Lets the holder of a certificate that somebody else made speak for a thing; `root_pem` where the cloud does not know
+    /// its root yet.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn thing_attach(
+        &mut self,
+        name: ThingName,
+        certificate_pem: String,
+        root_pem: Option<String>,
+    ) -> Result<ThingDescription, OperatorError> {
+        let op = Op::ThingAttach {
+            name,
+            certificate_pem,
+            root_pem,
+        };
+        self.call(op).await
+    }
+
+    /// Takes a certificate away from a thing and ends its connections.
+    ///
+    /// # Errors
+    /// The cloud refused, or went away.
+    pub async fn thing_detach(
+        &mut self,
+        name: ThingName,
+        fingerprint: String,
+    ) -> Result<ThingDescription, OperatorError> {
+        self.call(Op::ThingDetach { name, fingerprint }).await
+    }
+
     /// Makes a group.
     ///
     /// # Errors
@@ -318,6 +439,10 @@ impl OperatorClient {
 
     async fn call<T: DeserializeOwned>(&mut self, op: Op) -> Result<T, OperatorError> {
         self.send(op).await?;
+        self.answer().await
+    }
+
+    async fn answer<T: DeserializeOwned>(&mut self) -> Result<T, OperatorError> {
         match self.receive().await? {
             AnswerBody::Ok(value) => decode(value),
             AnswerBody::Error(refusal) => Err(refusal.into()),
@@ -332,6 +457,7 @@ impl OperatorClient {
         let mut line = encoded.map_err(|e| OperatorError::Request(e.to_string()))?;
         line.push(b'\n');
         self.writer.write_all(&line).await?;
+        self.writer.flush().await?;
         Ok(())
     }
 
@@ -356,4 +482,18 @@ impl OperatorClient {
 
 fn decode<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, OperatorError> {
     serde_json::from_value(value).map_err(|e| OperatorError::Protocol(e.to_string()))
+}
+
+fn client_config(root_pem: &str) -> Result<Arc<ClientConfig>, OperatorError> {
+    let bad = |e: &dyn std::fmt::Display| OperatorError::Request(format!("root certificate: {e}"));
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|e| bad(&e))?;
+    roots.add(root).map_err(|e| bad(&e))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad(&e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }

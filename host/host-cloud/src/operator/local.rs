@@ -3,13 +3,16 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::watch::Receiver,
+};
 
 use super::{
     watch::Watch,
     wire::{
-        BrokerInfo, CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput, ImageStored,
-        JobFilter, ThingCreated, UpdateCreated,
+        BrokerInfo, CloudInfo, CreateJob, CreateUpdate, Deleted, FileSpec, FileStored, ImageInput,
+        ImageStored, JobFilter, ThingCreated, UpdateCreated,
     },
 };
 use crate::{
@@ -32,7 +35,7 @@ pub struct Operator {
     pub(super) core: Arc<Core>,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
-    broker: Option<(BrokerConfig, watch::Receiver<BrokerStatus>)>,
+    broker: Option<(BrokerConfig, Receiver<BrokerStatus>)>,
 }
 
 impl Operator {
@@ -40,7 +43,7 @@ impl Operator {
         core: Arc<Core>,
         tls: Option<SocketAddr>,
         plain: Option<SocketAddr>,
-        broker: Option<(BrokerConfig, watch::Receiver<BrokerStatus>)>,
+        broker: Option<(BrokerConfig, Receiver<BrokerStatus>)>,
     ) -> Self {
         Self {
             core,
@@ -412,9 +415,9 @@ impl Operator {
             private_key_path: credentials.private_key_path,
             root_path: credentials.root_path,
             fingerprint: credentials.fingerprint,
-            certificate_pem: String::new(),
-            private_key_pem: String::new(),
-            root_pem: String::new(),
+            certificate_pem: credentials.certificate_pem,
+            private_key_pem: credentials.private_key_pem,
+            root_pem: credentials.root_pem,
         })
     }
 
@@ -432,25 +435,6 @@ impl Operator {
         Ok(self.core.look(|service| service.describe_thing(name))?)
     }
 
-    /// Takes a certificate away from a thing and ends its connections.
-    ///
-    /// # Errors
-    /// No such thing.
-    pub async fn detach_certificate(
-        &self,
-        name: &ThingName,
-        fingerprint: &str,
-    ) -> Result<(), CloudError> {
-        self.core
-            .operate(|service, _| {
-                service.detach_certificate(name, fingerprint)?;
-                Ok(((), Vec::new()))
-            })
-            .await?;
-        self.core.hub.detach(fingerprint);
-        Ok(())
-    }
-
     /// Where the cloud listens, and its certificates.
     ///
     /// # Errors
@@ -465,11 +449,15 @@ impl Operator {
                 host: config.url.host.clone(),
                 port: config.url.port,
                 tls: config.url.tls,
-                ca_path: config.ca.clone(),
+                ca_pem: config
+                    .ca
+                    .as_ref()
+                    .and_then(|path| std::fs::read_to_string(path).ok()),
                 status: status.borrow().clone(),
             }),
             root_path: pki.root_path(),
             signing_certificate_path: signing.certificate_path,
+            signing_certificate_pem: signing.certificate_pem,
             signing_key_path: signing.private_key_path,
             dir: self.core.dir(),
         })

@@ -1,100 +1,96 @@
-//! The operator socket: who may connect, and one task for each who does.
+//! One operator's session: a line is read, answered, and the next one read.
+//!
+//! Not here: who may have one; that is `socket` and `remote`.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
-
-use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Operator,
     local::to_value,
-    wire::{Answer, AnswerBody, Op, REQUEST_BYTES_MAX, Refusal, Request, VERSION},
+    wire::{Answer, AnswerBody, ImageInput, Op, REQUEST_BYTES_MAX, Refusal, Request, VERSION},
 };
-use crate::{error::CloudError, file, service::JobId};
+use crate::{error::CloudError, service::JobId};
 
-/// Operators at once: people and scripts, not devices.
-const OPERATORS_MAX: usize = 64;
+/// Images that a connection may hold in the cloud: the files of some updates.
+const PINS_MAX: usize = 64;
 
-/// Binds the socket. The directory belongs to this cloud alone (its lock is held), so what lies there is left over.
-pub(crate) fn bind(path: &Path) -> Result<UnixListener, CloudError> {
-    file::remove_quietly(path);
-    let failed = |error: &std::io::Error| CloudError::io("listen on", path, error);
-    let listener = UnixListener::bind(path).map_err(|e| failed(&e))?;
-    let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(path, private).map_err(|e| failed(&e))?;
-    Ok(listener)
+/// Where an operator is: what it may ask for differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// On this machine, as the user that the cloud runs as.
+    Socket,
+    /// Anywhere, with the token. The cloud's files are not its.
+    Token,
 }
 
-/// Serves operators until told to stop.
-pub(crate) async fn serve(
-    listener: UnixListener,
-    operator: Operator,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut sessions = JoinSet::new();
+/// Serves one operator until it leaves.
+pub(super) async fn session(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    operator: &Operator,
+    origin: Origin,
+) -> std::io::Result<()> {
+    // What it has sent stays as long as it does, or a stream names it.
+    let mut pins = Vec::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept(), if sessions.len() < OPERATORS_MAX => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
-            Some(_) = sessions.join_next() => continue,
-        };
-        match accepted {
-            Ok((stream, _)) if is_allowed(&stream) => {
-                let operator = operator.clone();
-                sessions.spawn(async move {
-                    if let Err(error) = session(stream, operator).await {
-                        tracing::debug!(%error, "operator session ended");
-                    }
-                });
-            }
-            Ok(_) => tracing::warn!("an operator of another user was refused"),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept an operator");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-/// The cloud's own user, and root.
-fn is_allowed(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
-}
-
-async fn session(stream: UnixStream, operator: Operator) -> std::io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    loop {
-        let line = match read_line(&mut reader, REQUEST_BYTES_MAX).await? {
+        let line = match read_line(reader, REQUEST_BYTES_MAX).await? {
             Line::Whole(line) => line,
             Line::End => return Ok(()),
             Line::TooLong => {
                 let message = format!("a request line has at most {REQUEST_BYTES_MAX} bytes");
                 let refused = AnswerBody::Error(refusal("bad_request", message));
-                write(&mut writer, refused).await?;
+                write(writer, refused).await?;
                 return Ok(());
             }
         };
         let op = match parse(&line) {
             Ok(op) => op,
             Err(refused) => {
-                write(&mut writer, AnswerBody::Error(refused)).await?;
+                write(writer, AnswerBody::Error(refused)).await?;
                 continue;
             }
         };
-        if let Op::Watch { job_id } = &op {
-            watch_job(&mut writer, &operator, job_id).await?;
-        } else {
-            write(&mut writer, answer(&operator, op).await).await?;
+        match op {
+            Op::Watch { job_id } => watch_job(writer, operator, &job_id).await?,
+            Op::PutImage { .. } if pins.len() >= PINS_MAX => {
+                let message = format!("a connection sends at most {PINS_MAX} images");
+                return write(writer, AnswerBody::Error(refusal("limit", message))).await;
+            }
+            Op::PutImage { size, sha256 } => {
+                match operator.receive_image(reader, size, sha256).await {
+                    Ok((stored, pin)) => {
+                        pins.push(pin);
+                        write(writer, AnswerBody::Ok(to_value(stored))).await?;
+                    }
+                    Err(error) => {
+                        // Some of its bytes may still come: they are no requests.
+                        let refused = AnswerBody::Error(Refusal::from(&error));
+                        return write(writer, refused).await;
+                    }
+                }
+            }
+            op => match refused_there(&op, origin) {
+                Some(refused) => write(writer, AnswerBody::Error(refused)).await?,
+                None => write(writer, answer(operator, op).await).await?,
+            },
         }
     }
+}
+
+/// What only an operator on this machine may ask for: the cloud would read a file for it that it may not read itself.
+fn refused_there(op: &Op, origin: Origin) -> Option<Refusal> {
+    let Op::CreateUpdate(update) = op else {
+        return None;
+    };
+    let by_path = |image: &ImageInput| matches!(image, ImageInput::Path(_));
+    let file = update.files.iter().find(|file| by_path(&file.image))?;
+    (origin == Origin::Token).then(|| {
+        let message = format!(
+            "file {} is given by a path on the cloud's machine; send the image first (put_image)",
+            file.file_id
+        );
+        refusal("path", message)
+    })
 }
 
 fn parse(line: &[u8]) -> Result<Op, Refusal> {
@@ -113,7 +109,7 @@ fn parse(line: &[u8]) -> Result<Op, Refusal> {
     Ok(request.op)
 }
 
-fn refusal(code: &str, message: String) -> Refusal {
+pub(super) fn refusal(code: &str, message: String) -> Refusal {
     Refusal {
         code: code.to_owned(),
         message,
@@ -158,6 +154,21 @@ async fn answer(operator: &Operator, op: Op) -> AnswerBody {
         Op::Stats => body(Ok(operator.stats())),
         Op::ThingDescribe { name } => body(operator.describe_thing(&name)),
         Op::ThingDelete { name, force } => body(operator.delete_thing(&name, force).await),
+        Op::ThingAttach {
+            name,
+            certificate_pem,
+            root_pem,
+        } => {
+            let root = root_pem.as_deref();
+            body(
+                operator
+                    .attach_certificate(&name, &certificate_pem, root)
+                    .await,
+            )
+        }
+        Op::ThingDetach { name, fingerprint } => {
+            body(operator.detach_certificate(&name, &fingerprint).await)
+        }
         Op::GroupCreate { name, description } => {
             body(operator.create_group(&name, description).await)
         }
@@ -188,7 +199,7 @@ async fn watch_job(
     write(writer, body(watch.job())).await
 }
 
-async fn write(
+pub(super) async fn write(
     writer: &mut (impl tokio::io::AsyncWrite + Unpin),
     body: AnswerBody,
 ) -> std::io::Result<()> {

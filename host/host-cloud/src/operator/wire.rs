@@ -35,6 +35,15 @@ pub struct Request {
     pub op: Op,
 }
 
+/// The first line over TLS: who may ask. Answered by `{"v":1,"ok":null}`, or refused with the code `unauthorized`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authenticate {
+    /// [`VERSION`] of the asker.
+    pub v: u32,
+    /// What the cloud's token file holds.
+    pub token: String,
+}
+
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -103,6 +112,23 @@ pub enum Op {
         /// Also while a job has not ended on it.
         #[serde(default)]
         force: bool,
+    },
+    /// Lets the holder of a certificate that somebody else made speak for a thing; answered by its `ThingDescription`.
+    ThingAttach {
+        /// Which.
+        name: ThingName,
+        /// The certificate in PEM, perhaps with its chain.
+        certificate_pem: String,
+        /// The root that it leads to, where the cloud does not know it yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root_pem: Option<String>,
+    },
+    /// Takes a certificate away from a thing and ends its connections; answered by its `ThingDescription`.
+    ThingDetach {
+        /// Which.
+        name: ThingName,
+        /// SHA-256 of the certificate in lower-case hex.
+        fingerprint: String,
     },
     /// Makes a group; answered by its [`GroupView`](crate::service::GroupView).
     GroupCreate {
@@ -373,6 +399,9 @@ pub struct CloudInfo {
     pub root_path: PathBuf,
     /// Certificate of the cloud's signing key; made on first use.
     pub signing_certificate_path: PathBuf,
+    /// The certificate itself, for who cannot read the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub signing_certificate_pem: String,
     /// The cloud's signing key.
     pub signing_key_path: PathBuf,
     /// The cloud's directory.
@@ -388,9 +417,9 @@ pub struct BrokerInfo {
     pub port: u16,
     /// Whether connections have TLS.
     pub tls: bool,
-    /// Certificate that the broker's leads to.
+    /// Certificates that the broker's leads to, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_path: Option<PathBuf>,
+    pub ca_pem: Option<String>,
     /// How the cloud's own connection stands.
     pub status: BrokerStatus,
 }

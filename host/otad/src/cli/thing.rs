@@ -1,8 +1,9 @@
 //! `otad thing create`: a thing's credentials and a configuration that needs no editing.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
 
 use host_cloud::operator::OperatorClient;
 use host_cloud::operator::wire::{CloudInfo, ThingCreated};
@@ -67,16 +68,59 @@ pub(super) async fn follow(verb: &ThingVerb) -> Verb {
     Ok(Exit::Done)
 }
 
+/// Where devices connect, and whom they trust there.
+struct Endpoint<'a> {
+    host: String,
+    port: u16,
+    tls: bool,
+    root_pem: &'a str,
+}
+
+impl<'a> Endpoint<'a> {
+    /// The cloud's own endpoint, or the broker that it answers at.
+    fn of(info: &'a CloudInfo, thing: &'a ThingCreated) -> Result<Self, Failed> {
+        if let Some(address) = info.tls {
+            let ip = address.ip();
+            let host = if ip.is_loopback() || ip.is_unspecified() {
+                "localhost".to_owned()
+            } else {
+                ip.to_string()
+            };
+            return Ok(Self {
+                host,
+                port: address.port(),
+                tls: true,
+                root_pem: &thing.root_pem,
+            });
+        }
+        let broker = info.broker.as_ref().ok_or_else(|| {
+            Failed::new(
+                Exit::Failed,
+                "the cloud has no endpoint with TLS; start `otad cloud` without turning it off",
+            )
+        })?;
+        Ok(Self {
+            host: broker.host.clone(),
+            port: broker.port,
+            tls: broker.tls,
+            root_pem: broker.ca_pem.as_ref().unwrap_or(&thing.root_pem),
+        })
+    }
+
+    /// Lines of `[device.mqtt]` that a connection with TLS does not need.
+    fn plain_line(&self) -> &'static str {
+        if self.tls {
+            ""
+        } else {
+            "tls = false             # the broker's own machine, or the development setting `allow_plaintext`\n"
+        }
+    }
+}
+
 fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Failed> {
-    let endpoint = info.tls.ok_or_else(|| {
-        Failed::new(
-            Exit::Failed,
-            "the cloud has no endpoint with TLS; start `otad cloud` without turning it off",
-        )
-    })?;
-    let io = |path: &Path, e: &std::io::Error| {
-        Failed::chain(Exit::Failed, &path.display().to_string(), e)
-    };
+    let endpoint = Endpoint::of(info, thing)?;
+    let io =
+        |path: &Path, e: &io::Error| Failed::chain(Exit::Failed, &path.display().to_string(), e);
     let trust = out.join("trust");
     // A trust directory that the group may write is refused, and the umask may say so.
     fs::DirBuilder::new()
@@ -84,30 +128,39 @@ fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Faile
         .mode(0o755)
         .create(&trust)
         .map_err(|e| io(&trust, &e))?;
-    let copies: [(&PathBuf, PathBuf); 4] = [
-        (&info.root_path, out.join("root.pem")),
-        (&thing.certificate_path, out.join("certificate.pem")),
-        (&thing.private_key_path, out.join("private-key.pem")),
-        (&info.signing_certificate_path, trust.join("signer.pem")),
+    // By content, not by path: the cloud may be on another machine.
+    let files: [(&str, &str, u32); 4] = [
+        ("root.pem", endpoint.root_pem, 0o644),
+        ("certificate.pem", &thing.certificate_pem, 0o644),
+        ("private-key.pem", &thing.private_key_pem, 0o600),
+        ("trust/signer.pem", &info.signing_certificate_pem, 0o644),
     ];
-    for (from, to) in copies {
-        // Permissions come along: the key stays 0600.
-        fs::copy(from, &to).map_err(|e| io(&to, &e))?;
+    for (name, pem, mode) in files {
+        let path = out.join(name);
+        write_file(&path, pem, mode).map_err(|e| io(&path, &e))?;
     }
     let otad = std::env::current_exe().map_err(|e| io(Path::new("otad"), &e))?;
     restart_script::write(out, &otad).map_err(|e| io(&out.join("restart.sh"), &e))?;
     let path = out.join("otad.toml");
-    let host = if endpoint.ip().is_loopback() || endpoint.ip().is_unspecified() {
-        "localhost".to_owned()
-    } else {
-        endpoint.ip().to_string()
-    };
-    let text = configuration(thing.name.as_str(), &host, endpoint.port());
+    let text = configuration(thing.name.as_str(), &endpoint);
     fs::write(&path, text).map_err(|e| io(&path, &e))
 }
 
+/// A new file with this mode from its first byte on; an old one of the name is replaced.
+fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
 /// A whole configuration; paths are relative to its own directory.
-fn configuration(thing: &str, host: &str, port: u16) -> String {
+fn configuration(thing: &str, endpoint: &Endpoint<'_>) -> String {
+    let Endpoint { host, port, .. } = endpoint;
+    let plain = endpoint.plain_line();
     format!(
         r#"# Made by `otad thing create {thing}`. Paths are relative to this file; `otad config keys` lists all numbers.
 
@@ -124,7 +177,7 @@ name = "{thing}"
 [device.mqtt]
 endpoint = "{host}"
 port = {port}
-root_certificate = "root.pem"
+{plain}root_certificate = "root.pem"
 certificate = "certificate.pem"
 private_key = "private-key.pem"
 
@@ -153,11 +206,18 @@ mod tests {
 
     #[test]
     fn the_configuration_is_one_that_otad_reads_whatever_the_name() {
-        for thing in ["pump-1", &"x:_-".repeat(32)] {
-            let text = configuration(thing, "localhost", 8883);
+        for (thing, tls) in [("pump-1", true), (&"x:_-".repeat(32), false)] {
+            let endpoint = Endpoint {
+                host: "localhost".to_owned(),
+                port: 8884,
+                tls,
+                root_pem: "",
+            };
+            let text = configuration(thing, &endpoint);
             let config = crate::config::parse(Path::new("/etc/otad.toml"), &text, []).unwrap();
             assert_eq!(config.devices[0].name.value, thing);
-            assert_eq!(config.devices[0].mqtt.port, 8883);
+            assert_eq!(config.devices[0].mqtt.port, 8884);
+            assert_eq!(config.devices[0].mqtt.tls, tls);
         }
     }
 }

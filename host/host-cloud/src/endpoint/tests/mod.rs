@@ -3,6 +3,7 @@
 
 mod pipe;
 mod plain;
+mod policy;
 mod tls;
 
 use std::{net::SocketAddr, time::Duration};

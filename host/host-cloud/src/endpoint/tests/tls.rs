@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::*;
 use crate::{Credentials, Pki};
 
-fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientConfig {
+pub(super) fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap();
     roots.add(root).unwrap();
@@ -31,7 +31,7 @@ fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientCo
     config
 }
 
-fn client(cloud: &CloudHandle, id: &str, config: ClientConfig) -> Client {
+pub(super) fn client(cloud: &CloudHandle, id: &str, config: ClientConfig) -> Client {
     let port = cloud.tls_addr().unwrap().port();
     let mut options = MqttOptions::new(id, ("localhost", port));
     let tls = TlsConfiguration::Rustls(Arc::new(config));
@@ -39,7 +39,7 @@ fn client(cloud: &CloudHandle, id: &str, config: ClientConfig) -> Client {
     Client::new(options)
 }
 
-async fn connect(cloud: &CloudHandle, own: &Credentials) -> Client {
+pub(super) async fn connect(cloud: &CloudHandle, own: &Credentials) -> Client {
     let mut client = client(cloud, "gw", config(&own.root_pem, Some(own), &[]));
     client.connected().await.unwrap();
     client

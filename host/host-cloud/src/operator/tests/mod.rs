@@ -1,5 +1,7 @@
 //! The operator socket: every call, from another connection, and what does not belong there.
 
+mod remote;
+
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};

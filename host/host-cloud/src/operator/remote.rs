@@ -1,0 +1,244 @@
+//! Operators on other machines: TLS with the cloud's certificate, and a token in the first line.
+//!
+//! The token is a secret like a root password: it lies in a file of mode 0600, is compared in constant time, and a wrong one
+//! is answered late. Who has it may do everything but name files of the cloud's machine.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider};
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Operator,
+    server::{Line, Origin, read_line, refusal, session, write},
+    socket::OPERATORS_MAX,
+    wire::{AnswerBody, Authenticate, VERSION},
+};
+use crate::{
+    error::CloudError,
+    file::{self, PRIVATE},
+    id,
+    pki::ServerIdentity,
+};
+
+/// Time for the handshake and the token.
+const GREETING_TIME: Duration = Duration::from_secs(10);
+/// How late a wrong token is answered.
+const WRONG_TOKEN_TIME: Duration = Duration::from_secs(1);
+/// Longest first line.
+const GREETING_BYTES_MAX: usize = 4096;
+/// Shorter tokens can be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+const TOKEN_BYTES_MAX: usize = 1024;
+
+/// Where operators of other machines come in.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// Address to listen on.
+    pub address: SocketAddr,
+    /// File of the token; made, with one drawn at random, if there is none.
+    pub token_file: PathBuf,
+}
+
+/// Reads a token file: one line, readable by its owner only.
+///
+/// # Errors
+/// It cannot be read, others may read it, or what is in it is no token.
+pub fn read_token(path: &Path) -> Result<String, CloudError> {
+    let failed = |e: &std::io::Error| CloudError::io("read", path, e);
+    let bad = |reason: String| CloudError::Token {
+        path: path.display().to_string(),
+        reason,
+    };
+    let metadata = fs::metadata(path).map_err(|e| failed(&e))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        let text = format!("others may read it; `chmod 600 {}`", path.display());
+        return Err(bad(text));
+    }
+    let text = fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let token = text.trim();
+    let fits = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len());
+    if !fits || token.contains(char::is_whitespace) {
+        return Err(bad(format!(
+            "a token is one word of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(token.to_owned())
+}
+
+fn read_or_make_token(path: &Path) -> Result<String, CloudError> {
+    if !path.exists() {
+        let mut token = String::new();
+        for _ in 0..4 {
+            token += &format!("{:016x}", id::random_u64()?);
+        }
+        file::write_atomic(path, format!("{token}\n").as_bytes(), PRIVATE)?;
+    }
+    read_token(path)
+}
+
+/// A listener that has its token and certificate.
+pub(crate) struct Remote {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    /// SHA-256 of the token: all comparisons are of the same length.
+    token: [u8; 32],
+}
+
+impl Remote {
+    pub(crate) async fn bind(
+        config: &RemoteConfig,
+        identity: ServerIdentity,
+    ) -> Result<Self, CloudError> {
+        let token = read_or_make_token(&config.token_file)?;
+        let failed = |e: &dyn std::fmt::Display| CloudError::pki("TLS for operators", e);
+        let provider = Arc::new(default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| failed(&e))?
+            .with_no_client_auth()
+            .with_single_cert(identity.chain, identity.key)
+            .map_err(|e| failed(&e))?;
+        let address = config.address;
+        let listener = TcpListener::bind(address).await;
+        Ok(Self {
+            listener: listener.map_err(|e| CloudError::Listen {
+                address,
+                reason: e.to_string(),
+            })?,
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            token: Sha256::digest(token).into(),
+        })
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Serves operators until told to stop.
+    pub(crate) async fn serve(self, operator: Operator, mut stop: watch::Receiver<bool>) {
+        let mut sessions = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept(), if sessions.len() < OPERATORS_MAX => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+                Some(_) = sessions.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let (operator, tls, token) = (operator.clone(), self.tls.clone(), self.token);
+                    sessions.spawn(async move {
+                        if let Err(error) = welcome(stream, peer, &tls, &token, &operator).await {
+                            tracing::debug!(%peer, %error, "operator session ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an operator");
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn welcome(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: &TlsAcceptor,
+    token: &[u8; 32],
+    operator: &Operator,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let greeted = timeout(GREETING_TIME, async {
+        let (reader, mut writer) = tokio::io::split(tls.accept(stream).await?);
+        let mut reader = BufReader::new(reader);
+        let known = greet(&mut reader, token).await?;
+        if known {
+            write(&mut writer, AnswerBody::Ok(serde_json::Value::Null)).await?;
+        } else {
+            tracing::warn!(%peer, "an operator with a wrong token was refused");
+            sleep(WRONG_TOKEN_TIME).await;
+            let message = "the token is not this cloud's".to_owned();
+            let refused = AnswerBody::Error(refusal("unauthorized", message));
+            write(&mut writer, refused).await?;
+        }
+        Ok::<_, std::io::Error>((reader, writer, known))
+    });
+    let (mut reader, mut writer, known) = greeted.await??;
+    if known {
+        session(&mut reader, &mut writer, operator, Origin::Token).await?;
+    }
+    writer.shutdown().await
+}
+
+/// Whether the first line holds the token.
+async fn greet(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    token: &[u8; 32],
+) -> std::io::Result<bool> {
+    let Line::Whole(line) = read_line(reader, GREETING_BYTES_MAX).await? else {
+        return Ok(false);
+    };
+    let Ok(greeting) = serde_json::from_slice::<Authenticate>(&line) else {
+        return Ok(false);
+    };
+    let shown: [u8; 32] = Sha256::digest(&greeting.token).into();
+    let same = verify_slices_are_equal(&shown, token).is_ok();
+    Ok(same && greeting.v == VERSION)
+}
+
+/// What a client sends first.
+pub(super) async fn authenticate(
+    writer: &mut (impl AsyncWrite + Unpin),
+    token: &str,
+) -> std::io::Result<()> {
+    let greeting = Authenticate {
+        v: VERSION,
+        token: token.to_owned(),
+    };
+    let mut line = serde_json::to_vec(&greeting)?;
+    line.push(b'\n');
+    writer.write_all(&line).await?;
+    writer.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_must_be_private_and_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("operator.token");
+        let token = read_or_make_token(&path).unwrap();
+        assert_eq!(token.len(), 64);
+        assert_eq!(read_or_make_token(&path).unwrap(), token);
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o640);
+        let error = read_or_make_token(&path).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+        mode(0o600);
+        for wrong in ["", "short", "two words of some length"] {
+            fs::write(&path, wrong).unwrap();
+            let error = read_token(&path).unwrap_err();
+            assert_eq!(error.code(), "token", "{wrong}");
+        }
+    }
+}
