@@ -46,10 +46,17 @@ pub fn otad_command() -> Command {
 /// Where all daemons of the tests keep their compiled components: compiling the agent takes a debug build seconds.
 #[must_use]
 pub fn code_cache() -> PathBuf {
+    target_folder().join("otad-code-cache")
+}
+
+/// Cargo's target folder.
+///
+/// # Panics
+/// As [`otad`].
+#[must_use]
+pub fn target_folder() -> PathBuf {
     let folder = otad().parent().and_then(Path::parent);
-    folder
-        .map_or_else(std::env::temp_dir, Path::to_owned)
-        .join("otad-code-cache")
+    folder.map_or_else(std::env::temp_dir, Path::to_owned)
 }
 
 /// The path of an example of the package `otad`, found or built.
