@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     broker::{BrokerConfig, BrokerStatus, Link},
     core::Core,
-    endpoint::{self, CONNECTIONS_MAX},
+    endpoint,
     error::CloudError,
     fault::{Faults, NoFaults},
     limits::Limits,
@@ -95,7 +95,7 @@ impl Cloud {
         for thing in &config.things {
             core.ensure_thing(thing).await?;
         }
-        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let seats = Arc::new(Semaphore::new(endpoint::connections()?));
         let tls = match config.tls {
             Some(address) => Some(bind(address).await?),
             None => None,

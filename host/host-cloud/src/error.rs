@@ -63,6 +63,16 @@ pub enum CloudError {
         /// Why.
         reason: String,
     },
+    /// Too few open files for any use.
+    #[error(
+        "this process may open {limit} files, it needs at least {needed}; raise the limit (ulimit -n, LimitNOFILE)"
+    )]
+    Files {
+        /// How many it may open.
+        limit: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// A file with a token.
     #[error("token file {path}: {reason}")]
     Token {
@@ -123,6 +133,7 @@ impl CloudError {
             Self::InUse(_) => "in_use",
             Self::Damaged { .. } => "damaged",
             Self::Pki { .. } => "pki",
+            Self::Files { .. } => "files",
             Self::Token { .. } => "token",
             Self::ImageChanged { .. } => "image_changed",
             Self::UnknownImage(_) => "unknown_image",

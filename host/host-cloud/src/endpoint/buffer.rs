@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,30 +14,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes read at once. What devices send is small.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Bytes read and not yet taken.
+/// Bytes read and not yet taken. Holds nothing while a client is silent: most of a thousand connections are.
+#[derive(Default)]
 pub(super) struct Scratch {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     start: usize,
-    end: usize,
 }
 
 impl Scratch {
-    pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; READ_BYTES].into(),
-            start: 0,
-            end: 0,
-        }
-    }
-
     /// What is left of the last read.
     pub(super) fn rest(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 
     /// Takes that many bytes of the rest.
     pub(super) fn take(&mut self, count: usize) {
-        self.start = self.end.min(self.start + count);
+        self.start += count;
+        if self.start >= self.bytes.len() {
+            *self = Self::default();
+        }
     }
 
     /// Reads; only when everything read before was taken.
@@ -45,11 +41,14 @@ impl Scratch {
         io: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(&mut self.bytes);
+        // On the stack: waiting for a client takes no memory of its own.
+        let mut space = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut space);
         match io.poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => {
-                (self.start, self.end) = (0, buffer.filled().len());
-                Poll::Ready(Ok(self.end))
+                self.bytes = buffer.filled().to_vec();
+                self.start = 0;
+                Poll::Ready(Ok(self.bytes.len()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,

@@ -122,7 +122,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut protocol = Protocol::new();
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratch::default();
     let deadline = Instant::now() + CONNECT_TIME;
     let connect = timeout_at(
         deadline,

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod connection;
+mod files;
 mod filter;
 mod hub;
 mod policy;
@@ -25,6 +26,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use files::connections;
 pub(crate) use hub::Hub;
 pub(crate) use tls::server_config;
 
@@ -64,7 +66,7 @@ pub(crate) async fn listen(
             }
         };
         let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
-            tracing::warn!(%peer, max = CONNECTIONS_MAX, "too many connections");
+            tracing::debug!(%peer, "too many connections");
             core.hub.count_refused();
             continue;
         };
