@@ -21,7 +21,7 @@ use crate::{
     error::CloudError,
     fault::{Faults, NoFaults},
     limits::Limits,
-    operator::{self, Operator, Remote, RemoteConfig},
+    operator::{self, Operator, Remote},
     pki::Credentials,
     service::ThingName,
     stats::CloudStats,
@@ -50,8 +50,8 @@ pub struct CloudConfig {
     pub faults: Box<dyn Faults>,
     /// Things to register at the start, as far as they are new.
     pub things: Vec<ThingName>,
-    /// Where operators of other machines come in, with a token.
-    pub operators: Option<RemoteConfig>,
+    /// Where operators of other machines come in, with the token that lies in `<dir>/operator`.
+    pub operators: Option<SocketAddr>,
     /// Operator socket; `<dir>/operator.sock` if left out.
     pub socket: Option<PathBuf>,
 }
@@ -104,9 +104,10 @@ impl Cloud {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
+        let names = server_names(&config.server_names, config.operators);
         let (tls_address, plain_address) = (local(tls.as_ref())?, local(plain.as_ref())?);
         if let Some(listener) = tls {
-            let identity = core.pki().server(&config.server_names)?;
+            let identity = core.pki().server(&names)?;
             let server = endpoint::server_config(identity, &core)?;
             tasks.spawn(endpoint::listen(
                 listener,
@@ -135,10 +136,14 @@ impl Cloud {
         };
         let status = broker.as_ref().map(|(_, status)| status.clone());
         let operator = Operator::new(Arc::clone(&core), tls_address, plain_address, broker);
-        let operators = match &config.operators {
-            Some(remote) => {
-                let identity = core.pki().server(&config.server_names)?;
-                let remote = Remote::bind(remote, identity).await?;
+        let operators = match config.operators {
+            Some(address) => {
+                let (identity, root) = {
+                    let pki = core.pki();
+                    (pki.server(&names)?, pki.root_pem().to_owned())
+                };
+                let name = config.server_names.first().map(String::as_str);
+                let remote = Remote::bind(&config.dir, address, name, &root, identity).await?;
                 let address = remote.address();
                 tasks.spawn(remote.serve(operator.clone(), stopped.clone()));
                 address
@@ -303,6 +308,19 @@ fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
         );
     }
     Ok(())
+}
+
+/// What its certificate is valid for: what was said, and where operators come in.
+fn server_names(said: &[String], operators: Option<SocketAddr>) -> Vec<String> {
+    let mut names = said.to_vec();
+    if let Some(ip) = operators.map(|address| address.ip())
+        && !ip.is_unspecified()
+        && !ip.is_loopback()
+        && !names.contains(&ip.to_string())
+    {
+        names.push(ip.to_string());
+    }
+    names
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, CloudError> {

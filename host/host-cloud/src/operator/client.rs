@@ -81,6 +81,15 @@ impl OperatorClient {
         })
     }
 
+    /// Connects to a cloud on any machine with a copy of its directory [`KIT_DIR`](super::KIT_DIR).
+    ///
+    /// # Errors
+    /// The copy is not whole or others may read its token; and as [`connect_tls`](Self::connect_tls).
+    pub async fn connect_kit(dir: &Path) -> Result<Self, OperatorError> {
+        let kit = remote::Kit::read(dir).map_err(|e| OperatorError::Request(e.to_string()))?;
+        Self::connect_tls(&kit.host, kit.port, &kit.root_pem, &kit.token).await
+    }
+
     /// Connects to a cloud on any machine. `root_pem` is the cloud's root certificate, `host` a name in its certificate.
     ///
     /// # Errors

@@ -20,6 +20,6 @@ pub mod wire;
 pub use client::{OperatorClient, OperatorError};
 pub use local::Operator;
 pub(crate) use remote::Remote;
-pub use remote::{RemoteConfig, read_token};
+pub use remote::{ADDRESS_FILE, KIT_DIR};
 pub(crate) use socket::{bind, serve};
 pub use watch::Watch;

@@ -4,12 +4,7 @@
 //! is answered late. Who has it may do everything but name files of the cloud's machine.
 
 use std::{
-    fs,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
 };
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -32,7 +27,7 @@ use super::{
 };
 use crate::{
     error::CloudError,
-    file::{self, PRIVATE},
+    file::{self, PRIVATE, PUBLIC},
     id,
     pki::ServerIdentity,
 };
@@ -47,20 +42,64 @@ const GREETING_BYTES_MAX: usize = 4096;
 const TOKEN_BYTES_MIN: usize = 16;
 const TOKEN_BYTES_MAX: usize = 1024;
 
-/// Where operators of other machines come in.
-#[derive(Clone, Debug)]
-pub struct RemoteConfig {
-    /// Address to listen on.
-    pub address: SocketAddr,
-    /// File of the token; made, with one drawn at random, if there is none.
-    pub token_file: PathBuf,
+/// What an operator of another machine needs, in a directory to be copied there: address, root certificate, token.
+pub const KIT_DIR: &str = "operator";
+/// `HOST:PORT`, where operators come in.
+pub const ADDRESS_FILE: &str = "address";
+/// The cloud's root certificate.
+const ROOT_FILE: &str = "root.pem";
+/// The token, mode 0600.
+const TOKEN_FILE: &str = "token";
+
+/// What a kit holds.
+pub(super) struct Kit {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) root_pem: String,
+    pub(super) token: String,
+}
+
+impl Kit {
+    pub(super) fn read(dir: &Path) -> Result<Self, CloudError> {
+        let text = |name: &str| {
+            let path = dir.join(name);
+            fs::read_to_string(&path).map_err(|e| CloudError::io("read", &path, &e))
+        };
+        let address = text(ADDRESS_FILE)?;
+        let parts = address.trim().rsplit_once(':');
+        let parts = parts.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let Some((host, port)) = parts else {
+            return Err(CloudError::Damaged {
+                path: dir.join(ADDRESS_FILE).display().to_string(),
+                reason: "it is not HOST:PORT".to_owned(),
+            });
+        };
+        Ok(Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            root_pem: text(ROOT_FILE)?,
+            token: read_token(&dir.join(TOKEN_FILE))?,
+        })
+    }
+
+    /// Lays down what is not secret beside the token.
+    fn write(dir: &Path, host: &str, port: u16, root_pem: &str) -> Result<(), CloudError> {
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        let address = format!("{host}:{port}\n");
+        file::write_atomic(&dir.join(ADDRESS_FILE), address.as_bytes(), PUBLIC)?;
+        file::write_atomic(&dir.join(ROOT_FILE), root_pem.as_bytes(), PUBLIC)
+    }
 }
 
 /// Reads a token file: one line, readable by its owner only.
 ///
 /// # Errors
 /// It cannot be read, others may read it, or what is in it is no token.
-pub fn read_token(path: &Path) -> Result<String, CloudError> {
+pub(super) fn read_token(path: &Path) -> Result<String, CloudError> {
     let failed = |e: &std::io::Error| CloudError::io("read", path, e);
     let bad = |reason: String| CloudError::Token {
         path: path.display().to_string(),
@@ -102,11 +141,17 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    /// Listens, and lays down the kit in `dir`. `name` is how others call this machine, if it was said.
     pub(crate) async fn bind(
-        config: &RemoteConfig,
+        dir: &Path,
+        address: SocketAddr,
+        name: Option<&str>,
+        root_pem: &str,
         identity: ServerIdentity,
     ) -> Result<Self, CloudError> {
-        let token = read_or_make_token(&config.token_file)?;
+        let kit = dir.join(KIT_DIR);
+        file::private_dir(&kit)?;
+        let token = read_or_make_token(&kit.join(TOKEN_FILE))?;
         let failed = |e: &dyn std::fmt::Display| CloudError::pki("TLS for operators", e);
         let provider = Arc::new(default_provider());
         let tls = ServerConfig::builder_with_provider(provider)
@@ -115,13 +160,21 @@ impl Remote {
             .with_no_client_auth()
             .with_single_cert(identity.chain, identity.key)
             .map_err(|e| failed(&e))?;
-        let address = config.address;
-        let listener = TcpListener::bind(address).await;
+        let listening = |e: std::io::Error| CloudError::Listen {
+            address,
+            reason: e.to_string(),
+        };
+        let listener = TcpListener::bind(address).await.map_err(listening)?;
+        let port = listener.local_addr().map_err(listening)?.port();
+        let ip = address.ip();
+        let host = match name {
+            Some(name) => name.to_owned(),
+            None if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+            None => ip.to_string(),
+        };
+        Kit::write(&kit, &host, port, root_pem)?;
         Ok(Self {
-            listener: listener.map_err(|e| CloudError::Listen {
-                address,
-                reason: e.to_string(),
-            })?,
+            listener,
             tls: TlsAcceptor::from(Arc::new(tls)),
             token: Sha256::digest(token).into(),
         })

@@ -58,9 +58,11 @@ async fn serve(args: &CloudArgs) -> Verb {
         LimitsArg::Aws => Limits::Aws,
         LimitsArg::None => Limits::None,
     };
+    config.server_names = args.names.clone();
     if !args.listen.is_loopback() && !args.listen.is_unspecified() {
         config.server_names.push(args.listen.to_string());
     }
+    config.operators = args.operators;
     let failed = |what: &str, e: &dyn std::error::Error| Failed::chain(Exit::Failed, what, e);
     // Before the first line is printed: whoever reads it may send a signal at once.
     let mut term =
@@ -82,6 +84,13 @@ async fn serve(args: &CloudArgs) -> Verb {
     }
     say(&format!("root      {}", info.root_path.display()));
     say(&format!("operator  {}", cloud.socket().display()));
+    if let Some(address) = cloud.operators_addr() {
+        let kit = args.dir.join("operator");
+        say(&format!(
+            "operators {address}, with a copy of {}",
+            kit.display()
+        ));
+    }
     say(&format!(
         "next      otad thing create NAME --cloud {} --out NAME",
         args.dir.display()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host_cloud::operator::{OperatorClient, OperatorError};
+use host_cloud::operator::{self, OperatorClient, OperatorError};
 
 use super::args::CloudArg;
 use crate::exit::{Exit, Failed};
@@ -29,8 +29,25 @@ pub(super) async fn connect_now(cloud: &CloudArg) -> Result<OperatorClient, Fail
     try_connect(cloud).await.map_err(refused)
 }
 
+/// The socket of a cloud on this machine, or the way to one on another.
 async fn try_connect(cloud: &CloudArg) -> Result<OperatorClient, OperatorError> {
-    OperatorClient::connect(&cloud.cloud.join("operator.sock")).await
+    let dir = &cloud.cloud;
+    if dir.join(operator::ADDRESS_FILE).exists() {
+        OperatorClient::connect_kit(dir).await
+    } else {
+        OperatorClient::connect(&dir.join("operator.sock")).await
+    }
+}
+
+/// As [`refused`], for verbs whose job is to find something: what has no such name is [`Exit::Nothing`].
+pub(super) fn refused_by_name(error: OperatorError) -> Failed {
+    let unknown = matches!(&error, OperatorError::Refused(r) if r.code.starts_with("unknown_"));
+    let failed = refused(error);
+    if unknown {
+        Failed::new(Exit::Nothing, failed.text)
+    } else {
+        failed
+    }
 }
 
 /// What went wrong with the cloud, with the exit code for it.

@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod demo;
 mod explain;
+mod group;
 mod image;
 mod init;
 mod launch;
@@ -67,6 +68,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Target(verb) => target::follow(&verb),
         Verb::Cloud(args) => cloud::follow(&args),
         Verb::Thing(verb) => wait(thing::follow(&verb)),
+        Verb::Group(verb) => wait(group::follow(&verb)),
         Verb::Update(verb) => wait(update::follow(&verb)),
         Verb::Suspend(args) => wait(control::suspend(&args)),
         Verb::Resume(args) => wait(control::resume(&args)),

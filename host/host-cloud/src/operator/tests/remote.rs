@@ -2,14 +2,11 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use super::*;
+use super::{super::remote, *};
 
 async fn cloud(dir: &Path) -> CloudHandle {
     let config = CloudConfig {
-        operators: Some(RemoteConfig {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            token_file: dir.join("operator.token"),
-        }),
+        operators: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         ..CloudConfig::new(dir)
     };
     Cloud::start(config).await.unwrap()
@@ -25,8 +22,8 @@ async fn connect(cloud: &CloudHandle, token: &str) -> Result<OperatorClient, Ope
 async fn with_the_token_an_update_is_made_from_another_machine_without_a_path() {
     let dir = tempfile::tempdir().unwrap();
     let cloud = cloud(dir.path()).await;
-    let token = read_token(&dir.path().join("operator.token")).unwrap();
-    let mut client = connect(&cloud, &token).await.unwrap();
+    let kit = dir.path().join(KIT_DIR);
+    let mut client = OperatorClient::connect_kit(&kit).await.unwrap();
     let thing = client.thing_create(gw()).await.unwrap();
     assert!(thing.private_key_pem.contains("PRIVATE KEY") && !thing.root_pem.is_empty());
     // Larger than what is sent at once.
@@ -79,7 +76,7 @@ async fn a_path_on_the_clouds_machine_is_not_read_for_who_only_has_the_token() {
 async fn without_the_token_nobody_is_an_operator() {
     let dir = tempfile::tempdir().unwrap();
     let cloud = cloud(dir.path()).await;
-    let token = read_token(&dir.path().join("operator.token")).unwrap();
+    let token = remote::read_token(&dir.path().join("operator/token")).unwrap();
     for wrong in ["", &token[..63], &format!("{token}0")] {
         let Err(error) = connect(&cloud, wrong).await else {
             panic!("let in with {wrong}");

@@ -16,6 +16,12 @@ pub struct CloudArgs {
     /// TCP port for MQTT over TLS; 0 = any that is free [default: 8883; none with --broker].
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// Name or address that its certificate is valid for, besides this machine's own; may be given several times.
+    #[arg(long = "name", value_name = "HOST")]
+    pub names: Vec<String>,
+    /// Let operators of other machines in here, with TLS and a token: who has a copy of DIR/operator is one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub operators: Option<std::net::SocketAddr>,
     #[command(flatten)]
     /// Somebody else's broker.
     pub broker: BrokerArgs,
@@ -75,26 +81,160 @@ pub enum LimitsArg {
 /// Which cloud.
 #[derive(Clone, Debug, Args)]
 pub struct CloudArg {
-    /// Directory of a running `otad cloud`.
+    /// Directory of a running `otad cloud`, or a copy of its directory `operator` from another machine.
     #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
     pub cloud: PathBuf,
+}
+
+/// Which cloud, and how it is answered.
+#[derive(Clone, Debug, Args)]
+pub struct AskArgs {
+    #[command(flatten)]
+    /// Which cloud.
+    pub cloud: CloudArg,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `otad thing`.
 #[derive(Debug, Subcommand)]
 pub enum ThingVerb {
     /// Register a thing: private key, certificate, root certificate and a ready configuration with a flash-file target.
+    #[command(after_help = "\
+Example:
+  otad thing create pump-1 --cloud cloud --out pump-1")]
     Create {
         /// Thing name: 1 to 128 letters, digits, `:`, `_`, `-`.
         name: String,
         #[command(flatten)]
         /// Which cloud.
-        cloud: CloudArg,
+        ask: AskArgs,
         /// Directory to write to; created if need be.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// Replace what is there already.
         #[arg(long)]
         force: bool,
+    },
+    /// All things, with their groups and the jobs that have not ended.
+    List {
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+    /// One thing: its certificates, groups and jobs.
+    Show {
+        /// Thing name.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+    /// Forget a thing: its certificates are detached and its connections end.
+    Delete {
+        /// Thing name.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+        /// Also while a job has not ended on it.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Register a certificate that somebody else made: its holder may speak for the thing.
+    #[command(after_help = "\
+The certificate must lead to the cloud's root or to one that was registered before; --root registers one. A root alone lets
+nobody in.
+
+Example:
+  otad thing attach pump-1 --cloud cloud --certificate pump-1.pem --root our-ca.pem")]
+    Attach {
+        /// Thing name.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+        /// The certificate (PEM), perhaps with its chain.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+        /// The root (PEM) that it leads to, where the cloud does not know it yet.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+    },
+    /// Take a certificate away: it is refused from now on, and its connections end.
+    Detach {
+        /// Thing name.
+        name: String,
+        /// SHA-256 of the certificate, as `otad thing show` lists it.
+        fingerprint: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+}
+
+/// `otad group`.
+#[derive(Debug, Subcommand)]
+pub enum GroupVerb {
+    /// Make a group of things.
+    #[command(after_help = "\
+Example:
+  otad group create east --cloud cloud
+  otad group add east pump-1 pump-2 --cloud cloud
+  otad update create --cloud cloud --group east --file app.img --wait")]
+    Create {
+        /// Group name: 1 to 128 letters, digits, `:`, `_`, `-`.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+        /// What it is for.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// All groups with the number of their things.
+    List {
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+    /// One group: its things and its continuous jobs.
+    Show {
+        /// Group name.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+    /// Things join a group, and get its continuous jobs.
+    Add {
+        /// Group name.
+        name: String,
+        /// Thing names.
+        #[arg(required = true)]
+        things: Vec<String>,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+    /// Things leave a group; continuous jobs that they have not begun are taken back.
+    Remove {
+        /// Group name.
+        name: String,
+        /// Thing names.
+        #[arg(required = true)]
+        things: Vec<String>,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
+    },
+    /// Forget a group; its things stay.
+    Delete {
+        /// Group name.
+        name: String,
+        #[command(flatten)]
+        /// Which cloud.
+        ask: AskArgs,
     },
 }

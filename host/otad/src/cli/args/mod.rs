@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::console::LogFormat;
 use crate::control::protocol::FinishStatus;
 
-pub use cloud::{BrokerArgs, CloudArg, CloudArgs, LimitsArg, ThingVerb};
+pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
 pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
 
@@ -77,6 +77,9 @@ nobody but the cloud any more of $aws/ (host-cloud's README has one for mosquitt
     /// Things of the cloud in a box.
     #[command(subcommand)]
     Thing(ThingVerb),
+    /// Groups of things.
+    #[command(subcommand)]
+    Group(GroupVerb),
     /// Updates: create one, watch it, cancel it.
     #[command(subcommand)]
     Update(UpdateVerb),

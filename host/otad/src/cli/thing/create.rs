@@ -9,8 +9,8 @@ use host_cloud::operator::OperatorClient;
 use host_cloud::operator::wire::{CloudInfo, ThingCreated};
 use host_cloud::service::ThingName;
 
-use super::args::ThingVerb;
-use super::cloud_client::{connect, refused};
+use crate::cli::args::AskArgs;
+use crate::cli::cloud_client::{connect, refused};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 use crate::restart_script;
@@ -23,16 +23,7 @@ const FILES: [&str; 4] = [
     "otad.toml",
 ];
 
-pub(super) async fn follow(verb: &ThingVerb) -> Verb {
-    let ThingVerb::Create {
-        name,
-        cloud,
-        out,
-        force,
-    } = verb;
-    let name: ThingName = name
-        .parse()
-        .map_err(|e| Failed::chain(Exit::Usage, "NAME", &e))?;
+pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bool) -> Verb {
     let old: Vec<&str> = FILES
         .into_iter()
         .filter(|file| out.join(file).exists())
@@ -47,10 +38,22 @@ pub(super) async fn follow(verb: &ThingVerb) -> Verb {
             ),
         ));
     }
-    let mut client: OperatorClient = connect(cloud).await?;
+    let mut client: OperatorClient = connect(&ask.cloud).await?;
     let info = client.info().await.map_err(refused)?;
     let thing = client.thing_create(name).await.map_err(refused)?;
     write(out, &thing, &info)?;
+    let config = out.join("otad.toml");
+    if ask.json {
+        say(&serde_json::json!({
+            "name": thing.name,
+            "created": thing.created,
+            "fingerprint": thing.fingerprint,
+            "config": config,
+            "replaced": old,
+        })
+        .to_string());
+        return Ok(Exit::Done);
+    }
     let (what, verb) = if thing.created {
         ("new", "registered")
     } else {
