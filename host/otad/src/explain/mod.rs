@@ -181,6 +181,32 @@ mod tests {
     }
 
     #[test]
+    fn the_trust_stores_reasons_have_its_numbers() {
+        use host_crypto::VerifyError as E;
+        let text = String::new;
+        let mismatch = E::Mismatch { entry: text() };
+        let wrong_key = E::WrongKey {
+            kind: "",
+            key: "",
+            entry: text(),
+        };
+        let rows = [
+            (E::Missing, "Missing"),
+            (E::Weak(text()), "Weak"),
+            (E::UnknownKind(text()), "UnknownKind"),
+            (mismatch, "Mismatch"),
+            (wrong_key, "WrongKey"),
+            (E::UnknownLabel(text()), "UnknownLabel"),
+            (E::NoDefault, "NoDefault"),
+        ];
+        for (error, name) in rows {
+            let question = Question::Pair(error.main().into(), error.sub().into());
+            let named = question.answer(None);
+            assert_eq!(named.last().map(|c| c.name), Some(name), "{error}");
+        }
+    }
+
+    #[test]
     fn a_code_is_read_as_it_stands_in_a_status() {
         let rows = [
             ("227", Question::Number(0xe3)),

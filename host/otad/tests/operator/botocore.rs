@@ -58,8 +58,14 @@ for line in sys.stdin:
 /// A Python that has botocore, or the test is skipped.
 fn python() -> Option<String> {
     let named = std::env::var("OTAD_PYTHON").ok();
+    // Where continuous integration installs it: target/interop-python beside target/debug/deps/THIS.
+    let made = std::env::current_exe().ok().and_then(|exe| {
+        let python = exe.ancestors().nth(3)?.join("interop-python/bin/python");
+        python.to_str().map(str::to_owned)
+    });
     let found = named
         .into_iter()
+        .chain(made)
         .chain(["python3".to_owned()])
         .find(|python| {
             let asked = Command::new(python)

@@ -7,7 +7,8 @@ use crate::{done, golden, otad};
 #[test]
 fn the_help_of_update_create_explains_every_option_its_default_and_what_is_required() {
     let help = done(&otad(Path::new("/"), &["update", "create", "--help"]));
-    golden("update-create-help.txt", &help);
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    golden("update-create-help.txt", &format!("{}\n", lines.join("\n")));
     assert!(help.contains("Required: whom it is for"));
     let mut options = 0;
     let (list, _) = help.split_once("Required: ").unwrap();

@@ -10,6 +10,7 @@ mod fake_aws;
 mod help;
 mod init;
 mod local;
+mod operating;
 mod parity;
 mod wrong;
 
