@@ -208,6 +208,15 @@ impl Pki {
         self.credentials(&format!("things/{name}"), name.as_str(), &Purpose::Device)
     }
 
+    /// Forgets what [`Pki::device`] made: a thing that comes back under this name gets another key.
+    pub(crate) fn forget_device(&self, name: &ThingName) {
+        let path = self.dir.join("things").join(name.as_str());
+        // The key first: without it the certificate is made anew as well.
+        for extension in ["key", "pem"] {
+            file::remove_quietly(&path.with_extension(extension));
+        }
+    }
+
     /// A certificate and key to sign images with: P-256, digitalSignature, codeSigning. It is its own root, as the ones
     /// that operators make by hand for AWS are; a device trusts it because the operator put it into its trust store.
     ///

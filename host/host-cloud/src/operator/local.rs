@@ -238,13 +238,16 @@ impl Operator {
             .await
     }
 
-    /// Forgets a thing and ends its connections; with `force` also while a job has not ended on it.
+    /// Forgets a thing with its key and ends its connections; with `force` also while a job has not ended on it.
     ///
     /// # Errors
     /// No such thing, or it is busy.
     pub async fn delete_thing(&self, name: &ThingName, force: bool) -> Result<Deleted, CloudError> {
-        self.remove(|service, now_ms| service.delete_thing(now_ms, name, force))
-            .await
+        let deleted = self
+            .remove(|service, now_ms| service.delete_thing(now_ms, name, force))
+            .await?;
+        self.core.pki().forget_device(name);
+        Ok(deleted)
     }
 
     async fn remove(

@@ -136,6 +136,26 @@ async fn a_detached_certificate_ends_at_once_and_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_deleted_thing_ends_at_once_and_its_key_is_worth_nothing_when_the_name_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    let old = cloud.thing_create(&thing("gw")).await.unwrap();
+    let tls = config(&old.root_pem, Some(&old), &[]);
+    let mut gw = client(&cloud, "gw", tls.clone());
+    gw.connected().await.unwrap();
+    let operator = cloud.operator();
+    operator.delete_thing(&thing("gw"), false).await.unwrap();
+    gw.ended().await;
+    assert!(!old.private_key_path.exists());
+    let new = cloud.thing_create(&thing("gw")).await.unwrap();
+    assert_ne!(new.fingerprint, old.fingerprint);
+    assert!(client(&cloud, "gw", tls).connected().await.is_err());
+    let tls = config(&new.root_pem, Some(&new), &[]);
+    client(&cloud, "gw", tls).connected().await.unwrap();
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_update_downloads_over_tls_with_the_longest_names() {
     let dir = tempfile::tempdir().unwrap();
     let name = "t".repeat(128);
