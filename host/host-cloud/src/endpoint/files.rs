@@ -20,7 +20,7 @@ pub(crate) fn connections() -> Result<usize, CloudError> {
     let raised = raised(limit, wanted);
     let files = match raised {
         // Refused: what is there already counts.
-        Some(raised) if setrlimit(Resource::Nofile, raised.clone()).is_ok() => raised.current,
+        Some(raised) if setrlimit(Resource::Nofile, raised).is_ok() => raised.current,
         _ => limit.current,
     };
     let max = fitting(files)?;
@@ -78,7 +78,7 @@ mod tests {
             (limit(None, None), None),
         ];
         for (limit, want) in rows {
-            let raised = raised(limit.clone(), 8000);
+            let raised = raised(limit, 8000);
             assert_eq!(raised.and_then(|r| r.current), want, "{limit:?}");
         }
     }
