@@ -55,8 +55,7 @@ static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_all
 
 /// All that an instance has.
 struct Instance {
-    /// In a box: the compiler writes the address of a static out, three bytes at each place that looks at a field.
-    agent: Option<Box<Agent>>,
+    agent: Option<Agent>,
     answer: Answer,
     /// The answer, laid out.
     area: [u64; AREA_WORDS],
@@ -77,20 +76,26 @@ enum Answer {
 /// Room for the largest answer.
 const AREA_WORDS: usize = <Result<Turn, Failure>>::SIZE / 8;
 
-struct Global(UnsafeCell<Instance>);
+/// Made by the first call, in a box: what a static holds besides zeros stands in the component byte for byte, and its
+/// address is written out, three bytes, at each place that looks at a field.
+struct Global(UnsafeCell<Option<Box<Instance>>>);
 
 #[expect(unsafe_code, reason = "a static must be Sync")]
 // SAFETY: an instance has one thread.
 unsafe impl Sync for Global {}
 
-static INSTANCE: Global = Global(UnsafeCell::new(Instance {
-    agent: None,
-    answer: Answer::Description(Agent::describe()),
-    area: [0; AREA_WORDS],
-    kept: Kept::new(),
-}));
+static INSTANCE: Global = Global(UnsafeCell::new(None));
 
 impl Instance {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            agent: None,
+            answer: Answer::Description(Agent::describe()),
+            area: [0; AREA_WORDS],
+            kept: Kept::new(),
+        })
+    }
+
     /// The contract starts an instance first; a host that does not gets a trap.
     fn agent(&mut self) -> &mut Agent {
         match &mut self.agent {
@@ -139,7 +144,8 @@ mod export {
     /// Does something with all that the instance has.
     fn with<R>(f: impl FnOnce(&mut Instance) -> R) -> R {
         // SAFETY: the component model lets no export be called while another one runs, and each asks once.
-        f(unsafe { &mut *INSTANCE.0.get() })
+        let instance = unsafe { &mut *INSTANCE.0.get() };
+        f(instance.get_or_insert_with(Instance::new))
     }
 
     /// Takes over the parameters of a call.
@@ -162,7 +168,7 @@ mod export {
         with(|instance| {
             let result = Agent::start(context, info).map(|started| {
                 // A second start of a living instance is a mistake of the host's; the newest state counts.
-                finish(instance.agent.insert(Box::new(started)), context)
+                finish(instance.agent.insert(started), context)
             });
             instance.answer(Answer::Started(result))
         })

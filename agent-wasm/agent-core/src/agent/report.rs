@@ -83,19 +83,17 @@ impl Reporter {
         if ours.is_some_and(|token| self.sent.iter().any(|sent| sent.0 == token)) {
             return Some(true);
         }
-        let mut live = 0;
-        let mut found = None;
-        for (at, (of, until)) in self.progress.iter().enumerate() {
-            if *until > now && ours.is_none_or(|token| *of == token) {
-                live += 1;
-                found = Some(at);
+        let fits = |(of, until): &&mut Sent| *until > now && ours.is_none_or(|token| *of == token);
+        let mut fitting = self.progress.iter_mut().filter(fits);
+        match (fitting.next(), fitting.next()) {
+            (Some(sent), None) if ours.is_some() || !open => {
+                // Answered: from now on it means nothing.
+                sent.1 = 0;
+                Some(false)
             }
+            (None, _) if ours.is_none() && open => Some(true),
+            _ => None,
         }
-        if ours.is_none() && (open || live != 1) {
-            return (open && live == 0).then_some(true);
-        }
-        self.progress.remove(found?);
-        Some(false)
     }
 }
 
