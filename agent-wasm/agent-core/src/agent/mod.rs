@@ -191,7 +191,7 @@ impl Agent {
     fn greet(&mut self) {
         let device = String::from(self.settings.thing.as_str());
         self.note_text(Line::Greeting, &device);
-        for key in core::mem::take(&mut self.settings.unknown) {
+        while let Some(key) = take_first(&mut self.settings.unknown) {
             self.note_text(Line::UnknownSetting, &key);
         }
         if self.job.is_taken() {
@@ -383,17 +383,13 @@ impl Agent {
             (true, _) => Level::Info,
         };
         let mut text = String::with_capacity(96);
-        for part in [
-            "state [",
-            self.state.name(),
-            "] event [",
-            event.name(),
-            "] new state [",
-            next.name(),
-            "]",
-        ] {
-            text.push_str(part);
-        }
+        text.push_str("state [");
+        text.push_str(self.state.name());
+        text.push_str("] event [");
+        text.push_str(event.name());
+        text.push_str("] new state [");
+        text.push_str(next.name());
+        text.push(']');
         self.log(level, text);
         self.state = next;
         self.view.last_error = Why::default();

@@ -9,7 +9,7 @@ use core::mem;
 
 use crate::code::JobEvent;
 use crate::settings::Key;
-use crate::types::{ApplicationEvent, Failure, FileId, Order, Version};
+use crate::types::{ApplicationEvent, FileId, Order, Version};
 
 use super::lines::{Line, Why};
 use super::ops::Deed;
@@ -62,45 +62,44 @@ impl Agent {
         !self.journal.dirty && !self.journal.storing
     }
 
-    /// News about the job as a whole.
-    pub(super) fn tell(&mut self, kind: JobEvent) {
-        self.tell_event(kind, None, None, None, Vec::new());
+    /// News about the job as a whole, to be filled with more.
+    pub(super) fn tell(&mut self, kind: JobEvent) -> Option<&mut ApplicationEvent> {
+        if self.news.pending.len() >= PENDING_MAX {
+            self.news.take();
+            self.news.storing = self.news.storing.saturating_sub(1);
+        }
+        self.news.idle_told = false;
+        self.journal.dirty = true;
+        self.news.pending.push(ApplicationEvent {
+            kind: kind.code(),
+            job_id: self.job.id.as_ref().map(|id| String::from(id.as_str())),
+            ..ApplicationEvent::default()
+        });
+        self.news.pending.last_mut()
     }
 
     /// News about a file.
     pub(super) fn tell_file(&mut self, kind: JobEvent, file: FileId, version: Option<Version>) {
-        self.tell_event(kind, Some(file), None, version, Vec::new());
+        if let Some(event) = self.tell(kind) {
+            event.file = Some(file);
+            event.version = version;
+        }
     }
 
     /// News that something failed.
     pub(super) fn tell_failure(&mut self, kind: JobEvent, why: Why) {
         let failure = self.failure_of(why);
-        self.tell_event(kind, None, Some(failure), None, Vec::new());
+        if let Some(event) = self.tell(kind) {
+            event.failure = Some(failure);
+        }
     }
 
-    pub(super) fn tell_event(
-        &mut self,
-        kind: JobEvent,
-        file: Option<FileId>,
-        failure: Option<Failure>,
-        version: Option<Version>,
-        document: Vec<u8>,
-    ) {
-        if self.news.pending.len() >= PENDING_MAX {
-            self.news.take();
-            self.news.storing = self.news.storing.saturating_sub(1);
+    /// News with the document of the job.
+    pub(super) fn tell_document(&mut self, kind: JobEvent) {
+        let document = Vec::from(self.job.document.as_bytes());
+        if let Some(event) = self.tell(kind) {
+            event.document = document;
         }
-        self.news.pending.push(ApplicationEvent {
-            sequence: 0,
-            kind: kind.code(),
-            job_id: self.job.id.as_ref().map(|id| String::from(id.as_str())),
-            file,
-            failure,
-            version,
-            document,
-        });
-        self.news.idle_told = false;
-        self.touch_journal();
     }
 
     /// Stores the journal if it is behind; works in every state, for it is neither request nor status nor write.

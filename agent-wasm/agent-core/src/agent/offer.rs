@@ -4,7 +4,6 @@
 //! before it counts as withdrawn. Answers of the application are in `answer.rs`.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use crate::base64::SYMBOLS;
 use crate::code::{JobEvent, JobParseErr, JobsErr, OtaErr, OtadErr, State};
@@ -236,11 +235,6 @@ impl Agent {
             self.tell_document(JobEvent::ReceivedJob);
         }
         self.touch_journal();
-    }
-
-    pub(super) fn tell_document(&mut self, kind: JobEvent) {
-        let document = Vec::from(self.job.document.as_bytes());
-        self.tell_event(kind, None, None, None, document);
     }
 
     /// The service shows the job at hand, open.

@@ -3,7 +3,6 @@
 //! Knows nothing of what an end means; an end that is not listed here was given up or is not ours, and is ignored.
 
 use alloc::vec::Vec;
-use core::mem;
 
 use crate::text::row;
 use crate::types::{Call, FileId, InstantMs, Op, Token};
@@ -159,9 +158,12 @@ impl Ops {
 
     /// Takes one out; the last one comes in its place.
     pub(super) fn take_at(&mut self, at: usize) -> Option<Pending> {
-        let last = self.list.pop()?;
-        let place = self.list.get_mut(at);
-        Some(place.map_or(last, |place| mem::replace(place, last)))
+        let found = *self.list.get(at)?;
+        let last = self.list.pop();
+        if let (Some(place), Some(last)) = (self.list.get_mut(at), last) {
+            *place = last;
+        }
+        Some(found)
     }
 
     /// Gives up operations; their ends will be ignored.

@@ -13,10 +13,10 @@ use crate::code::{JobEvent, OtadErr, State};
 use crate::jobs::{CustomResult, Status, VersionWord};
 use crate::settings::Key;
 use crate::text::{push_decimal, push_hex8};
-use crate::types::FileId;
+use crate::types::{Failure, FileId};
 
 use super::Agent;
-use super::job::{FilePhase, Job, JobFile, Stage};
+use super::job::{Ending, FilePhase, Job, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::report::{Due, Reporter};
@@ -462,12 +462,16 @@ impl Agent {
         self.touch_journal();
         if self.job.id.is_some() {
             self.note_job(Line::Ended);
-            let ending = self.job.ending.take();
-            let failure = ending.filter(|ending| ending.why.is_some()).map(|ending| {
-                crate::types::Failure::new(ending.why.main as u8, ending.why.sub, &ending.detail)
-            });
+            let ending = self.job.ending.take().unwrap_or_default();
             let version = self.job.files.first().and_then(|file| file.image);
-            self.tell_event(JobEvent::JobEnded, None, failure, version, document);
+            if let Some(event) = self.tell(JobEvent::JobEnded) {
+                let Ending { why, detail, .. } = &ending;
+                if why.is_some() {
+                    event.failure = Some(Failure::new(why.main as u8, why.sub, detail));
+                }
+                event.version = version;
+                event.document = document;
+            }
         }
         let job = core::mem::replace(&mut self.job, Job::new(None, Stage::Idle));
         if let Some(id) = job.id {

@@ -127,7 +127,8 @@ impl Random {
     /// The delay before try `tries` + 1: the base at first, then doubled up to a maximum, with up to a quarter on top,
     /// so that a thousand devices do not come back at once.
     pub(super) fn back_off(&mut self, base: u64, max: u64, tries: u32) -> u64 {
-        let doubled = base.saturating_mul(1 << tries.min(20)).min(max.max(base));
+        // The longest base, ten minutes in milliseconds, has 20 bits.
+        let doubled = (base << tries.min(20)).min(max.max(base));
         if tries == 0 {
             return doubled;
         }
