@@ -172,6 +172,10 @@ fn configuration(port: u16, tls: Option<&TlsFiles>) -> String {
         "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n\
          connection_messages true\nset_tcp_nodelay true\n"
     );
+    // Started by root it would become somebody who cannot read a test's files.
+    if rustix::process::geteuid().is_root() {
+        text += "user root\n";
+    }
     if let Some(tls) = tls {
         text += &format!(
             "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n",

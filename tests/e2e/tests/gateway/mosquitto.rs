@@ -241,6 +241,12 @@ fn a_cloud_at_a_broker_works_from_the_command_line() {
         folder,
         &["thing", "create", THING, "--cloud", "cloud", "--out", "gw"],
     );
+    // The test's program ends at once; that it stays up is the demo's subject.
+    let restart = format!(
+        "#!/bin/sh\n\"{}\" launch \"$1\" --config gw/otad.toml\nexit 0\n",
+        support::binary::otad().display()
+    );
+    fs::write(folder.join("gw/restart.sh"), restart).unwrap();
     let config = ["--config", "gw/otad.toml"];
     otad(
         folder,
