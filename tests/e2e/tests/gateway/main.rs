@@ -13,4 +13,5 @@ mod mosquitto;
 mod names;
 mod quick_start;
 mod sizes;
+mod things;
 mod trust;
