@@ -122,7 +122,7 @@ const WRONG: &[Row] = &[
             "thing", "create", "a b", "--cloud", "/nowhere", "--out", "x",
         ],
         64,
-        &["NAME"],
+        &["thing name \"a b\"", "1 to 128"],
     ),
     (
         &[

@@ -24,6 +24,17 @@ pub(super) fn follow(args: &LaunchArgs) -> Verb {
             format!("list of verified images in {}: {e}", state_dir.display()),
         )
     };
+    // Only an answer that says so: what cannot be looked at is no reason to call it empty.
+    if state_dir.try_exists().is_ok_and(|there| !there) {
+        return Err(Failed::new(
+            Exit::Nothing,
+            format!(
+                "state directory {} is not there: no image was laid down yet; `otad target init {} IMAGE` does it",
+                state_dir.display(),
+                target.name.value
+            ),
+        ));
+    }
     lock::check_rights(state_dir)?;
     let state = FileStateDir::open(state_dir).map_err(unreadable)?;
     let list = || {

@@ -146,7 +146,7 @@ fn unpack(n: i64) -> Question {
 }
 
 fn number(text: &str) -> Option<i64> {
-    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if !digits.is_empty() && digits.len() <= 8 => {
             i64::from_str_radix(digits, 16).ok()
         }

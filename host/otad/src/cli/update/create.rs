@@ -43,7 +43,7 @@ pub(super) async fn follow(args: &CreateArgs) -> Verb {
     };
     let (job, facts) = match &args.document {
         Some(path) => create_job(&mut client, args, request, path, problems).await?,
-        None => create_update(&mut client, &info, args, request, problems).await?,
+        None => create_update(&mut client, &info, (args, &cloud.cloud), request, problems).await?,
     };
     if args.json && !args.wait {
         say(&facts.to_string());
@@ -137,7 +137,7 @@ async fn create_job(
 async fn create_update(
     client: &mut OperatorClient,
     info: &CloudInfo,
-    args: &CreateArgs,
+    (args, cloud): (&CreateArgs, &Path),
     request: Request,
     mut problems: Problems,
 ) -> Result<(JobId, Value), Failed> {
@@ -146,7 +146,7 @@ async fn create_update(
             say(&line);
         }
     };
-    let profile = profile::read(&info.dir, args, &mut problems);
+    let profile = profile::read(cloud, args, &mut problems);
     let own = (&*info.signing_key_path, &*info.signing_certificate_path);
     // A profile that could not be read leaves nothing to sign with.
     let default = match (&args.signing_profile, &profile) {
@@ -169,10 +169,13 @@ async fn create_update(
     };
     problems.into_result()?;
     if let Some((profile, Origin::New)) = &profile {
-        profile::store(&info.dir, profile)?;
+        profile::store(cloud, profile)?;
         tell(format!("profile   {} made", profile.name));
     }
-    let certfile = args.certfile.clone().or(profile.map(|(p, _)| p.certfile));
+    let certfile = match &args.certfile {
+        Some(certfile) => Some(certfile.clone()),
+        None => profile.map(|(p, _)| p.certfile),
+    };
     let files = request.files.iter().zip(&paths).zip(signed);
     let files = files.map(|((file, path), signed)| FileSpec {
         file_id: file.file_id,

@@ -67,11 +67,11 @@ impl Signer {
         if args.unsigned {
             return Some(Self::Nobody);
         }
-        let own = args.key.as_deref().or(profile.map(|p| p.key.as_path()));
+        let own = args.key.as_ref().or_else(|| profile.map(|p| &p.key));
         let named = args
             .certificate
-            .as_deref()
-            .or(profile.map(|p| p.certificate.as_path()));
+            .as_ref()
+            .or_else(|| profile.map(|p| &p.certificate));
         let certificate = named.and_then(|path| Certificate::read(path, problems));
         if !args.signature.is_empty() {
             let kind = match args.signature_kind {
@@ -81,7 +81,14 @@ impl Signer {
             return Some(Self::Given { kind, certificate });
         }
         let (path, certificate) = match (own, default) {
-            (Some(path), _) => (path, certificate),
+            (Some(path), _) => (path.as_path(), certificate),
+            (None, Some((path, _))) if !path.exists() => {
+                problems.usage(format!(
+                    "--key is missing: the cloud's own signing key {} is not on this machine; sign with --key or --signature",
+                    path.display()
+                ));
+                return None;
+            }
             (None, Some((path, default))) => {
                 let certificate = match named {
                     Some(_) => certificate,
@@ -149,8 +156,9 @@ impl Signer {
                 (hashed, Some((SigKey::Sha256Ecdsa, signature)))
             }
             Self::Given { kind, .. } => {
-                let path = file.signature.as_deref().unwrap_or(Path::new(""));
-                let signature = read_signature(path)?;
+                // Where one is missing the options were refused.
+                let path = file.signature.clone().unwrap_or_default();
+                let signature = read_signature(&path)?;
                 (hash(source, image)?, Some((*kind, signature)))
             }
             Self::Nobody => (hash(source, image)?, None),
