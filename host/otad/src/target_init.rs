@@ -255,7 +255,9 @@ mod tests {
             let mut step = || {
                 steps += 1;
                 let dark = steps > cut;
-                (!dark).then_some(()).ok_or(io::Error::other("power cut"))
+                (!dark)
+                    .then_some(())
+                    .ok_or_else(|| io::Error::other("power cut"))
             };
             init_by_steps(&place, &file, &self.state, &mut step).map(|laid| laid.slot)
         }

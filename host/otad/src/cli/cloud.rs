@@ -52,7 +52,9 @@ async fn serve(args: &CloudArgs) -> Verb {
     let mut config = CloudConfig::new(&args.dir);
     config.broker = broker(&args.broker)?;
     // A broker takes the endpoint's place, unless both are asked for.
-    let port = args.port.or(config.broker.is_none().then_some(PORT));
+    let port = args
+        .port
+        .or_else(|| config.broker.is_none().then_some(PORT));
     config.tls = port.map(|port| SocketAddr::new(args.listen, port));
     config.limits = match args.limits {
         LimitsArg::Aws => Limits::Aws,
