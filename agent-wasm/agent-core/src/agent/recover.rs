@@ -335,6 +335,8 @@ pub fn sight(state: TargetState, image: Option<Version>, old: Option<Version>) -
             Some(false) => Sight::ValidOld,
             None => Sight::ValidUnclear,
         },
+        // Refused, and it runs all the same: it is not back yet.
+        Some(PalImageState::Invalid) if state.runs_new == Some(true) => Sight::PendingNew,
         Some(PalImageState::Invalid) => Sight::Invalid,
         Some(PalImageState::Armed) => Sight::Armed,
         Some(PalImageState::Foreign) => Sight::Foreign,
@@ -516,6 +518,8 @@ mod tests {
             (state(1, version(1), Some(false)), Sight::PendingOther),
             (state(0, version(1), Some(true)), Sight::Unknown),
             (state(3, None, None), Sight::Invalid),
+            (state(3, None, Some(false)), Sight::Invalid),
+            (state(3, None, Some(true)), Sight::PendingNew),
             (state(4, None, None), Sight::Armed),
             (state(5, None, None), Sight::Foreign),
             (state(6, None, None), Sight::Unknown),

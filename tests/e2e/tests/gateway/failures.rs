@@ -295,6 +295,28 @@ fn a_restart_command_that_hangs_is_killed_and_ends_the_job() {
 }
 
 #[test]
+fn a_restart_that_fails_on_the_way_back_is_tried_again_until_the_old_image_runs() {
+    let cloud = Cloud::start();
+    let gateway = gateway_with(&cloud, |lines| {
+        lines.target().lines = "health = { command = [\"./health.sh\"] }\n".to_owned();
+        lines.device().agent = "request_timeout_ms = 1000\n".to_owned();
+    });
+    gateway.script("health.sh", "#!/bin/sh\nexit 3\n");
+    // Into the new image it works, back it does at the second try.
+    let restart = fs::read_to_string(gateway.path("restart.sh")).unwrap();
+    let fails =
+        "echo x >>\"$dir/count\"\nif [ \"$(wc -l <\"$dir/count\")\" -eq 2 ]; then exit 9; fi";
+    let second = restart.replace("$0\")\n", &format!("$0\")\n{fails}\n"));
+    assert_ne!(second, restart);
+    gateway.script("restart.sh", &second);
+    let _daemon = gateway.run();
+    let ended = update(&cloud, "1.1.0", SIZE);
+    assert_eq!(ended.as_pair(), ("FAILED", "rejected: 0xde000003"));
+    gateway.script("health.sh", "#!/bin/sh\nexit 0\n");
+    check_alive(&cloud, &gateway);
+}
+
+#[test]
 fn an_image_that_does_not_stay_up_goes_back_by_the_launcher() {
     let cloud = Cloud::start();
     let gateway = gateway_with(&cloud, |lines| {
