@@ -35,6 +35,16 @@ impl Target {
         }
     }
 
+    /// A reset command that failed may have ended the program that ran and started none.
+    pub(super) fn restart_anyway(&mut self, op: &mut Op) {
+        if let (true, ResetPolicy::Command(command)) =
+            (std::mem::take(&mut self.disturbed), &self.config.reset)
+        {
+            let command = command.clone();
+            self.run_command(op, Stage::RestartAnyway, &command);
+        }
+    }
+
     /// Everything of the target is on disk.
     pub(super) fn end_process(&mut self, op: &mut Op) {
         self.plugin.drop_instance();
@@ -90,6 +100,7 @@ impl Target {
             .unwrap_or_default();
         match stage {
             Stage::HostReset if end.code == Some(0) => {
+                self.disturbed = false;
                 match op.reset_at.as_mut() {
                     // The time counts from the end of the command, which has a limit of its own.
                     Some(reset_at) => *reset_at = now_ms,
@@ -102,11 +113,20 @@ impl Target {
                 }
                 Ok(())
             }
-            Stage::HostReset => Err(Failure::new(
-                code::ACTIVATE_FAILED,
-                sub,
-                format!("the reset command {why}"),
-            )),
+            Stage::HostReset => {
+                self.disturbed = true;
+                Err(Failure::new(
+                    code::ACTIVATE_FAILED,
+                    sub,
+                    format!("the reset command {why}"),
+                ))
+            }
+            Stage::RestartAnyway => {
+                if end.code != Some(0) {
+                    tracing::warn!(target = %self.config.name, "the old image may not run: the reset command {why}");
+                }
+                Ok(())
+            }
             Stage::Health if end.code == Some(0) => Ok(()),
             Stage::Health => Err(Failure::new(
                 code::EXTRA_CHECK,

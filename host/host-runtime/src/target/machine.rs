@@ -57,6 +57,8 @@ pub(super) struct Target {
     pub(super) waiting: VecDeque<Token>,
     pub(super) writes: VecDeque<Write>,
     pub(super) sync: Sync,
+    /// The last reset command has failed: who knows what runs.
+    pub(super) disturbed: bool,
     /// The host has reset the target, and nobody was told that it has restarted.
     pub(super) restart: Option<Restart>,
     /// The staged file has grown or was verified since the last step.
@@ -77,13 +79,7 @@ impl Target {
         ports: TargetPorts,
     ) -> Result<Self, TargetError> {
         super::config::check(&config)?;
-        let (record, damage) = match record::load(&*ports.state, device, &config.name) {
-            Ok(record) => (record, None),
-            Err(e) => (
-                TargetRecord::default(),
-                Some(damaged(device, &config.name, &e)),
-            ),
-        };
+        let (record, damage) = load(&ports, device, &config.name);
         if config.trust.allows_unsigned() {
             tracing::warn!(
                 device = %device, target = %config.name,
@@ -100,14 +96,13 @@ impl Target {
             Arc::clone(&account),
         ));
         let staged = Arc::new(Staged::new(Arc::clone(&account)));
+        let clock = Arc::clone(&ports.clock);
+        let log = PluginLog::new(format!("{device}/{}", config.name), Arc::clone(&clock));
         let lent = Lent {
             block_device: (!regions.is_empty()).then(|| Arc::clone(&regions) as _),
             staged_image: config.staging.is_some().then(|| Arc::clone(&staged) as _),
-            clock: Arc::clone(&ports.clock),
-            log: Arc::new(PluginLog::new(
-                format!("{device}/{}", config.name),
-                Arc::clone(&ports.clock),
-            )),
+            clock,
+            log: Arc::new(log),
         };
         let plugin = PluginSlot::new(
             Arc::clone(&config.plugin),
@@ -136,6 +131,7 @@ impl Target {
             waiting: VecDeque::new(),
             writes: VecDeque::new(),
             sync: Sync::default(),
+            disturbed: false,
             restart: None,
             data: false,
             last_state: None,
@@ -389,6 +385,14 @@ impl Target {
             self.tell_progress(now_ms, &mut op, (done, total));
         }
         self.op = Some(op);
+    }
+}
+
+/// What is known of a target, or why nothing is.
+fn load(ports: &TargetPorts, device: &str, target: &str) -> (TargetRecord, Option<Failure>) {
+    match record::load(&*ports.state, device, target) {
+        Ok(record) => (record, None),
+        Err(e) => (TargetRecord::default(), Some(damaged(device, target, &e))),
     }
 }
 

@@ -154,6 +154,8 @@ pub(super) enum Stage {
     OpenRecord,
     /// Restart the target as the operator configured.
     HostReset,
+    /// The same, once more, for the old image; whether it works or not.
+    RestartAnyway,
     /// Let this process be restarted.
     EndProcess,
     /// The operator's health check.
@@ -241,6 +243,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             S::Enter(Phase::Rejecting),
             S::OpenRecord,
             S::Plugin(Verb::Reject),
+            S::RestartAnyway,
             S::Enter(Phase::Rejected),
             S::Look,
         ]),

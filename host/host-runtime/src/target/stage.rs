@@ -64,6 +64,7 @@ impl Target {
                 self.regions.set_record(open);
             }
             Stage::HostReset => return self.host_reset(op),
+            Stage::RestartAnyway => self.restart_anyway(op),
             Stage::EndProcess => self.end_process(op),
             Stage::Health => {
                 if let Some(command) = self.config.health.clone() {
@@ -177,26 +178,7 @@ impl Target {
                 Ok(())
             }
             (Stage::Plugin(Verb::Reject), Answer::HostResets) => {
-                let Some(reset_at) = op.reset_at else {
-                    op.reset_at = Some(now_ms);
-                    op.stages.push_front(Stage::Plugin(Verb::Reject));
-                    op.stages.push_front(Stage::HostReset);
-                    return Ok(());
-                };
-                let limits = &self.config.limits;
-                let waited = now_ms.saturating_sub(reset_at);
-                if waited >= limits.restart_wait_ms {
-                    return Err(Failure::new(
-                        REJECT_FAILED,
-                        0,
-                        format!(
-                            "the new image still runs {} s after the target was restarted",
-                            waited / 1000
-                        ),
-                    ));
-                }
-                op.running = Running::Pause(stage, now_ms.saturating_add(limits.restart_poll_ms));
-                Ok(())
+                self.on_still_running(now_ms, op, stage)
             }
             (
                 Stage::Plugin(
@@ -252,6 +234,30 @@ impl Target {
                 format!("the worker of {stage:?} has died"),
             )),
         }
+    }
+
+    /// The refused image runs: the host restarts the target, once, and asks again until it does not.
+    fn on_still_running(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {
+        let Some(reset_at) = op.reset_at else {
+            op.reset_at = Some(now_ms);
+            op.stages.push_front(Stage::Plugin(Verb::Reject));
+            op.stages.push_front(Stage::HostReset);
+            return Ok(());
+        };
+        let limits = &self.config.limits;
+        let waited = now_ms.saturating_sub(reset_at);
+        if waited >= limits.restart_wait_ms {
+            return Err(Failure::new(
+                REJECT_FAILED,
+                0,
+                format!(
+                    "the new image still runs {} s after the target was restarted",
+                    waited / 1000
+                ),
+            ));
+        }
+        op.running = Running::Pause(stage, now_ms.saturating_add(limits.restart_poll_ms));
+        Ok(())
     }
 
     fn open_plugin(&mut self, op: &Op) -> Result<(), Failure> {

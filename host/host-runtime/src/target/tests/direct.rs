@@ -275,6 +275,35 @@ fn a_reset_command_that_fails_and_a_target_without_one_are_named() {
 }
 
 #[test]
+fn after_a_reset_command_that_failed_the_old_image_is_started_once_more() {
+    let runs = 2;
+    for again in [0, 7] {
+        let mut world = World::new(Setup {
+            reset: Some(ResetPolicy::Command(command("reset"))),
+            ..Setup::default()
+        });
+        world.truth.lock().unwrap().host_resets = true;
+        // It ends what runs and starts nothing.
+        world.programs.on_reset(|| {});
+        world.programs.end_with("reset", Some(exit(7, "")));
+        world.deliver("job-1", &World::image(500, 2));
+        world.install();
+        world.activate();
+        assert_eq!(main_of(&world.reset()), code::ACTIVATE_FAILED);
+        world.programs.end_with("reset", Some(exit(again, "")));
+        assert_eq!(world.reject(), Outcome::Nothing);
+        assert_eq!(world.phase(), "rejected");
+        assert_eq!(world.programs.ran.lock().unwrap().len(), runs);
+        // Once, and not at each end to come.
+        world.deliver("job-2", &World::image(600, 3));
+        world.install();
+        world.activate();
+        assert_eq!(world.reject(), Outcome::Nothing);
+        assert_eq!(world.programs.ran.lock().unwrap().len(), runs);
+    }
+}
+
+#[test]
 fn a_target_that_is_the_process_restarts_it_after_everything_is_on_disk() {
     let mut world = World::new(Setup {
         reset: Some(ResetPolicy::Process),
