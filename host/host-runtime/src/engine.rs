@@ -352,6 +352,7 @@ impl Engine {
         let component = match cached {
             Some(component) => component,
             None => {
+                check::validate(bytes)?;
                 let component = Component::from_binary(&self.inner, bytes)
                     .map_err(|e| Refusal::Compile(format!("{e:#}")))?;
                 if let Some(cache) = &self.cache {

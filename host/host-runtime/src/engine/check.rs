@@ -1,10 +1,11 @@
 //! What a component is, seen before it is compiled: its imports and exports against a world of the contract.
 //!
-//! A walk over the outermost sections only; nested modules are skipped by their length. Types are not compared here:
-//! wasmtime does that when it links, and a mismatch becomes [`Refusal::Link`].
+//! First a walk over the outermost sections, in which nested modules are skipped by their length; then, for what is to be
+//! compiled, the whole of it is validated: wasmtime itself validates each function only when it compiles it. Types are
+//! not compared here: wasmtime does that when it links, and a mismatch becomes [`Refusal::Link`].
 
 use sha2::{Digest, Sha256};
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// Most bytes of a component. The shipped ones are under 100 KiB; a C library with its tables fits into 4 MiB, and
 /// compiling that much takes seconds.
@@ -130,7 +131,10 @@ pub enum Refusal {
         /// The world.
         world: &'static str,
     },
-    /// wasmtime's validator or compiler does not take it.
+    /// Its names fit, its content is not valid.
+    #[error("it is not valid WebAssembly: {0}")]
+    Invalid(String),
+    /// It is valid, and wasmtime's compiler does not take it.
     #[error("it does not compile: {0}")]
     Compile(String),
     /// The names fit, the types do not.
@@ -186,6 +190,23 @@ pub(super) fn check(bytes: &[u8], world: &World, lent: &[&str]) -> Result<Shape,
             world: world.name,
         }),
         None => Ok(shape),
+    }
+}
+
+/// Proposals that the engine has turned off, or is built without: no code of theirs is even begun to be compiled.
+const NOT_TAKEN: WasmFeatures = WasmFeatures::MEMORY64
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::THREADS)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::GC);
+
+/// Validate every section and every function of a component.
+pub(super) fn validate(bytes: &[u8]) -> Result<(), Refusal> {
+    let features = WasmFeatures::default().difference(NOT_TAKEN);
+    match Validator::new_with_features(features).validate_all(bytes) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Refusal::Invalid(printable(&e.to_string()))),
     }
 }
 

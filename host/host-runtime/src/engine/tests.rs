@@ -366,7 +366,8 @@ fn a_component_of_the_world_that_does_not_validate_is_refused() {
         .unwrap();
     bytes[at] = 0xff;
     let refusal = engine().load(&bytes, &UNIT, &["host"]).unwrap_err();
-    assert!(matches!(refusal, Refusal::Compile(_)), "{refusal}");
+    assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal}");
+    assert!(refusal.to_string().contains("not valid"), "{refusal}");
 }
 
 fn cached(dir: &Path) -> Arc<Engine> {
