@@ -21,7 +21,8 @@ use crate::events::EventRing;
 use crate::mailbox::{Input, Mailbox};
 use crate::ports::seed::Seed;
 use crate::status::{
-    AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_NAMES, WaitReport, name,
+    AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_INIT, STATE_NAMES,
+    WaitReport, name,
 };
 use crate::target::TargetEvent;
 use crate::types::{Failure, FileId, Outcome, Qos, code};
@@ -205,6 +206,12 @@ impl Device {
     pub fn is_quiet(&self) -> bool {
         let host = self.door.lock();
         host.journal.is_quiet() && host.events.is_quiet()
+    }
+
+    /// Whether the agent runs and knows how its targets are: it has left its first state.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.slot.is_running() && self.slot.status().state != STATE_INIT
     }
 
     /// Whether the agent has been shut down for good.

@@ -29,6 +29,9 @@ pub const STATE_NAMES: [&str; 18] = [
     "Reporting",
 ];
 
+/// `agent-status.state` of an agent that has not yet asked its targets.
+pub const STATE_INIT: u8 = 0;
+
 /// `agent-status.state` of an agent that has stopped for good.
 pub const STATE_STOPPED: u8 = 10;
 

@@ -108,6 +108,7 @@ impl PendingDevice {
         device.start(context(&*self.clock))?;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (restart_out, restart) = watch::channel(None);
+        let (ready_out, ready) = watch::channel(false);
         let (end_out, end) = watch::channel(None);
         let task = Task {
             device,
@@ -115,6 +116,7 @@ impl PendingDevice {
             notify: self.notify,
             inbox,
             restart: restart_out,
+            ready: ready_out,
             end: end_out.clone(),
         };
         let watched = Watched {
@@ -130,6 +132,7 @@ impl PendingDevice {
             events,
             requests,
             restart,
+            ready,
             end,
         })
     }
@@ -143,8 +146,18 @@ pub struct DeviceHandle {
     events: EventRing,
     requests: mpsc::Sender<Request>,
     restart: watch::Receiver<Option<FileId>>,
+    ready: watch::Receiver<bool>,
     /// The last status, once the device has ended.
     end: watch::Receiver<Option<Box<DeviceStatus>>>,
+}
+
+/// Whether a device was ready in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Its agent runs and has asked its targets.
+    Ready,
+    /// It was not, and has been stopped; or it had ended.
+    Stopped,
 }
 
 /// A question to the task.
@@ -213,6 +226,22 @@ impl DeviceHandle {
     #[must_use]
     pub fn events(&self) -> EventRing {
         self.events.clone()
+    }
+
+    /// Wait until the device is ready, at most so long; `None` = as long as it takes. One that is not ready in time is
+    /// stopped, so that nothing is left half started: OTA_Init with its waiting time.
+    pub async fn ready(&self, within: Option<Duration>) -> Readiness {
+        let mut ready = self.ready.clone();
+        let wait = async { ready.wait_for(|ready| *ready).await.is_ok() };
+        let in_time = match within {
+            Some(within) => tokio::time::timeout(within, wait).await.unwrap_or(false),
+            None => wait.await,
+        };
+        if in_time {
+            return Readiness::Ready;
+        }
+        self.stop().await;
+        Readiness::Stopped
     }
 
     /// Wait until a target asks for a restart of this process (file 0 may be otad itself). Everything of the update is
@@ -297,6 +326,7 @@ struct Task {
     notify: Arc<Notify>,
     inbox: mpsc::Receiver<Request>,
     restart: watch::Sender<Option<FileId>>,
+    ready: watch::Sender<bool>,
     end: watch::Sender<Option<Box<DeviceStatus>>>,
 }
 
@@ -311,6 +341,10 @@ impl Task {
                 let news = *known != wanted;
                 *known = wanted;
                 news
+            });
+            let is_ready = self.device.is_ready();
+            self.ready.send_if_modified(|known| {
+                !std::mem::replace(known, *known || is_ready) && is_ready
             });
             if self.device.is_stopped() && give_up_at_ms.is_none() {
                 give_up_at_ms = Some(now.now_ms + STOP_MAX_MS);

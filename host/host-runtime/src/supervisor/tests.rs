@@ -211,3 +211,28 @@ async fn why_an_agent_broke_is_told_in_one_line_of_bounded_length() {
     }
     assert!(!error.contains(char::is_control), "{error}");
 }
+
+#[tokio::test]
+async fn a_device_is_ready_in_time_or_stopped() {
+    // In its first state until there is a connection.
+    let slow = |strings: &Arc<Mutex<Strings>>| {
+        strings.lock().unwrap().react = Box::new(|_, _| Ok(changed(1, None)));
+    };
+    let connect = Input::Connected {
+        session_present: false,
+    };
+    let (device, strings, _) = start();
+    slow(&strings);
+    device.mailbox().send(connect);
+    assert_eq!(device.ready(None).await, Readiness::Ready);
+    let short = Some(Duration::ZERO);
+    assert_eq!(device.ready(short).await, Readiness::Ready);
+
+    let (device, strings, _) = start();
+    slow(&strings);
+    assert_eq!(device.ready(short).await, Readiness::Stopped);
+    let refused = device.command(Command::CheckForUpdate).await.unwrap_err();
+    assert_eq!(refused.main, code::UNSUPPORTED);
+    // Nothing is left that could become ready.
+    assert_eq!(device.ready(None).await, Readiness::Stopped);
+}
