@@ -174,6 +174,8 @@ impl Service {
                 known: STATE_SCHEMA,
             });
         }
+        let mut state = state;
+        state.mend();
         Ok(Self::build(limits, images, state))
     }
 

@@ -34,6 +34,19 @@ pub struct State {
     pub streams: BTreeMap<StreamId, Stream>,
 }
 
+impl State {
+    /// Takes an execution that stands where only offered ones do for offered. A damaged store may say otherwise, and
+    /// whoever spreads the job would offer it for ever.
+    pub(super) fn mend(&mut self) {
+        for thing in self.things.values_mut() {
+            let known = thing.pending.values_mut().chain(thing.ended.values_mut());
+            for execution in known.filter(|execution| execution.is_held()) {
+                execution.offered_at_ms = Some(execution.queued_at_ms);
+            }
+        }
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         Self {

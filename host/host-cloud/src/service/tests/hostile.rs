@@ -352,3 +352,22 @@ fn whatever_a_topic_says_nobody_else_is_answered_and_nothing_else_changes() {
         before = world.service.state().clone();
     }
 }
+
+#[test]
+fn a_stored_execution_in_the_wrong_place_is_not_offered_for_ever() {
+    let mut world = World::new();
+    world.job("plain");
+    let mut state = world.service.state().clone();
+    // As a damaged store may have it: pending, and yet never offered.
+    for thing in state.things.values_mut() {
+        for execution in thing.pending.values_mut() {
+            execution.offered_at_ms = None;
+        }
+    }
+    let images = Arc::new(MemoryImages::default());
+    let mut service = Service::restore(Limits::Aws, images, state).unwrap();
+    service.poll(NOW_MS + 1);
+    let topic = "$aws/things/gw/jobs/$next/get";
+    let out = service.handle(NOW_MS + 1, &thing("gw"), topic, b"{}");
+    assert_eq!(body(&out[0])["execution"]["jobId"], "plain");
+}
