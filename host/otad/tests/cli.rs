@@ -209,6 +209,8 @@ fn every_verb_has_a_help_of_its_own() {
         &["events"],
         &["job", "approve"],
         &["job", "decline"],
+        &["job", "list"],
+        &["job", "finish"],
         &["launch"],
         &["image", "pack"],
         &["image", "show"],

@@ -62,6 +62,35 @@ type Row = (
 
 /// Line 0 = the file as a whole.
 const WRONG: &[Row] = &[
+    (
+        "[trust]",
+        "[hooks]\njob = { command = [\"bin/x\"] }\n[trust]",
+        5,
+        "hook `job` is \"bin/x\", expected an absolute path",
+        "whole path",
+    ),
+    (
+        "[trust]",
+        "[hooks]\nfial = { command = [\"/bin/x\"] }\n[trust]",
+        5,
+        "unknown key `fial` in [hooks]",
+        "did you mean `fail`?",
+    ),
+    (
+        "[trust]",
+        "[hooks]\nfail = { deadline_ms = 100 }\n[trust]",
+        5,
+        "[hooks.fail] has no `command`",
+        "/usr/lib/otad/hook",
+    ),
+    (
+        "[[device.target]]",
+        "[device.hooks]\ncustom_job = { command = [\"/bin/x\"], deadline_ms = 5000 }\n\
+         [device.agent]\ncustom_answer_ms = 5000\n[[device.target]]",
+        14,
+        "its answer would come too late",
+        "below 5000",
+    ),
     ("[daemon]", "[daemon", 2, "not TOML", ""),
     (
         "[daemon]",
@@ -554,4 +583,36 @@ fn settings_of_the_plugin_go_to_it_as_text() {
         (settings[0].key.as_str(), settings[0].value.as_str()),
         ("settle_ms", "300")
     );
+}
+
+#[test]
+fn a_hook_has_its_questions_asked_unless_the_operator_has_decided() {
+    const HOOKS: &str = "[hooks]\njob = { command = [\"/bin/true\"] }\nactivate = { command = [\"/bin/true\"] }\n\
+        start_test = { command = [\"/bin/true\"] }\ncustom_job = { command = [\"/bin/true\"], deadline_ms = 7000 }\n";
+    let settings = |text: &str| {
+        let config = read(&format!("{HOOKS}{text}")).expect("good");
+        let device = &config.devices[0];
+        let find = |settings: &[host_runtime::types::Setting], key: &str| {
+            let found = settings.iter().find(|s| s.key == key);
+            found.map_or_else(String::new, |s| s.value.clone())
+        };
+        let target = &device.targets[0].agent_settings;
+        [
+            find(&device.agent, "on_job"),
+            find(&device.agent, "custom_answer_ms"),
+            find(target, "activation"),
+            find(target, "self_test"),
+        ]
+    };
+    assert_eq!(settings(GOOD), ["ask", "17000", "deferred", "external"]);
+    let decided = GOOD
+        .replace(
+            "[[device.target]]",
+            "[device.agent]\non_job = \"ignore\"\ncustom_answer_ms = 8000\n[[device.target]]",
+        )
+        .replace(
+            "file_id = 0",
+            "file_id = 0\nactivation = \"immediate\"\nself_test = \"auto\"",
+        );
+    assert_eq!(settings(&decided), ["ignore", "8000", "immediate", "auto"]);
 }

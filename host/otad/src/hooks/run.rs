@@ -319,6 +319,11 @@ impl Question {
     }
 
     async fn order(&self, command: Command) {
+        // These two speak of a file: it must not be another job's by now.
+        let by_file = matches!(self.kind, Kind::Activate | Kind::StartTest);
+        if by_file && self.device.status().await.job_id != self.stored.event.job_id {
+            return;
+        }
         if let Err(refused) = self.device.command(command).await {
             let (device, hook) = (&self.plan.device, self.kind.name());
             let job = self.stored.event.job_id.as_deref().unwrap_or_default();
