@@ -8,6 +8,7 @@ mod console;
 mod damage;
 mod failures;
 mod fleet;
+mod hooks;
 mod interop;
 mod mosquitto;
 mod names;
