@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Finding};
 
+/// A crate that is a workspace of its own, for `cargo fuzz` demands that; it holds one call a file.
+const OWN_WORKSPACE: &[&str] = &["tests/fuzz/fuzz"];
+
 /// Biggest file that may be kept in the tree. 1 MiB: everything here is text, and anything bigger is an artefact that a
 /// build or a test can make by itself.
 pub const FILE_SIZE_MAX_BYTES: usize = 1024 * 1024;
@@ -83,12 +86,13 @@ impl Tree {
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
-    /// Folders that hold a crate, such as `host/otad`.
+    /// Folders that hold a crate of this workspace, such as `host/otad`.
     #[must_use]
     pub fn crate_folders(&self) -> Vec<&str> {
         self.files
             .keys()
             .filter_map(|path| path.strip_suffix("/Cargo.toml"))
+            .filter(|folder| !OWN_WORKSPACE.contains(folder))
             .collect()
     }
 

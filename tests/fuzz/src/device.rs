@@ -1,0 +1,271 @@
+//! The smallest host that an agent can live in: every target takes everything, the job service takes every status.
+//!
+//! It stops nothing and fails nothing by itself; what is hostile here are messages and saved states.
+
+use std::collections::VecDeque;
+
+use agent_core::agent::Agent;
+use agent_core::types::{
+    Action, Blob, Call, Config, Context, Event, Failure, ImageInfo, Order, Outcome, Saved, Setting,
+    StartInfo, Target, TargetState, Version,
+};
+use serde_json::{Value, json};
+
+/// Thing name of the device.
+pub const THING: &str = "mything";
+
+/// Steps that may follow from one event: all blocks of a window, each with its actions.
+const STEPS_MAX: usize = 10_000;
+
+/// A status that the agent has sent.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The job.
+    pub job: String,
+    /// `status`.
+    pub status: String,
+    /// `statusDetails`.
+    pub details: Value,
+}
+
+/// An agent and what it has said.
+pub struct Device {
+    agent: Agent,
+    now: u64,
+    token: u64,
+    due: VecDeque<Event>,
+    /// Client token of the open question for a job.
+    asked: Option<String>,
+    /// Statuses, oldest first.
+    pub updates: Vec<Update>,
+    /// The last journal.
+    pub journal: Option<Blob>,
+    events: u64,
+    state: Option<u8>,
+}
+
+impl Device {
+    /// A new agent, connected, with the targets 0 and 1.
+    ///
+    /// # Panics
+    /// When the agent refuses a good configuration.
+    #[must_use]
+    pub fn new(settings: &[(&str, &str)]) -> Self {
+        let mut device = Self::start(settings, Saved::None).expect("the configuration is good");
+        device.give(Event::Connected {
+            session_present: false,
+        });
+        device
+    }
+
+    /// An agent with a saved state.
+    ///
+    /// # Errors
+    /// It refuses the state.
+    pub fn start(settings: &[(&str, &str)], saved: Saved) -> Result<Self, Failure> {
+        let setting = |(key, value): &(&str, &str)| Setting {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let target = |file| Target {
+            file,
+            name: format!("target-{file}"),
+            settings: Vec::new(),
+        };
+        let info = StartInfo {
+            config: Config {
+                device: THING.to_owned(),
+                settings: settings.iter().map(setting).collect(),
+                targets: vec![target(0), target(1)],
+            },
+            saved,
+            schema: Agent::describe().schemas[0],
+            seed: 1,
+            outstanding: Vec::new(),
+            last_event: 0,
+        };
+        let now = 1000;
+        let context = Context {
+            now_ms: now,
+            wall_s: None,
+        };
+        let mut device = Self {
+            agent: Agent::start(context, info)?,
+            now,
+            token: 0,
+            due: VecDeque::new(),
+            asked: None,
+            updates: Vec::new(),
+            journal: None,
+            events: 0,
+            state: None,
+        };
+        device.settle();
+        Ok(device)
+    }
+
+    /// Gives the agent an event and obeys it until it is quiet.
+    pub fn give(&mut self, event: Event) {
+        self.agent.handle(
+            Context {
+                now_ms: self.now,
+                wall_s: None,
+            },
+            event,
+        );
+        self.settle();
+    }
+
+    /// A message below the device's topics.
+    pub fn message(&mut self, rest: &str, payload: &[u8]) {
+        self.give(Event::Message {
+            topic: format!("$aws/things/{THING}/{rest}"),
+            payload: payload.to_vec(),
+        });
+    }
+
+    /// Answers the open question for a job with this text as the member `execution`.
+    pub fn offer(&mut self, execution: &str) {
+        let token = self.asked.take().unwrap_or_default();
+        let payload = format!(
+            "{{\"clientToken\":\"{token}\",\"timestamp\":1700000000,\"execution\":{execution}}}"
+        );
+        self.message("jobs/$next/get/accepted", payload.as_bytes());
+    }
+
+    /// Lets so many deadlines pass.
+    pub fn pass(&mut self, deadlines: usize) {
+        for _ in 0..deadlines {
+            let Some(at) = self.agent.deadline() else {
+                return;
+            };
+            self.now = self.now.max(at);
+            self.give(Event::Timeout);
+        }
+    }
+
+    /// The agent's number for what it is doing.
+    #[must_use]
+    pub fn state(&self) -> u8 {
+        self.agent.status().state
+    }
+
+    /// The job at hand.
+    #[must_use]
+    pub fn job(&self) -> Option<String> {
+        self.agent.status().job_id
+    }
+
+    /// The whole state.
+    pub fn snapshot(&mut self) -> Blob {
+        self.agent.snapshot(Context {
+            now_ms: self.now,
+            wall_s: None,
+        })
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..STEPS_MAX {
+            while let Some(action) = self.agent.poll_action() {
+                self.obey(action);
+            }
+            let turn = self.agent.turn();
+            if let Some(status) = &turn.status {
+                self.state = Some(status.state);
+            }
+            // Waiting for a job, suspended, stopped: the only states that may wait for ever.
+            let may_wait = self.state.is_none_or(|state| [3, 8, 10].contains(&state));
+            assert!(
+                may_wait || turn.deadline.is_some(),
+                "no deadline in state {:?}",
+                self.state
+            );
+            let Some(event) = self.due.pop_front() else {
+                return;
+            };
+            self.agent.handle(
+                Context {
+                    now_ms: self.now,
+                    wall_s: None,
+                },
+                event,
+            );
+        }
+        panic!("the agent goes round in circles");
+    }
+
+    fn obey(&mut self, action: Action) {
+        let Action { op, order } = action;
+        let outcome = match &order {
+            Order::Reopen { .. } => Outcome::Failed(Failure::new(0xdb, 0, "nothing is held")),
+            Order::Pal(Call::State, _) => Outcome::State(TargetState {
+                code: 2,
+                running: Some(Version {
+                    major: 1,
+                    ..Version::default()
+                }),
+                runs_new: Some(false),
+            }),
+            Order::Pal(Call::Close, _) => Outcome::Verified(ImageInfo {
+                size: 1,
+                sha256: vec![0; 32],
+                version: Some(Version {
+                    major: 2,
+                    ..Version::default()
+                }),
+                product: None,
+                signer: "signer".to_owned(),
+            }),
+            _ => Outcome::Nothing,
+        };
+        match &order {
+            Order::JournalStore(blob) => self.journal = Some(blob.clone()),
+            Order::Emit(event) => {
+                self.events += 1;
+                assert_eq!(event.sequence, self.events, "events have no gaps");
+            }
+            _ => {}
+        }
+        if op == 0 {
+            return;
+        }
+        if matches!(order, Order::Pal(Call::State, _) | Order::WriteBlock { .. }) {
+            self.due.push_back(Event::Ended { op, outcome });
+            return;
+        }
+        self.token += 1;
+        self.agent.bind(op, self.token);
+        self.due.push_back(Event::Done {
+            token: self.token,
+            outcome,
+        });
+        if let Order::Publish { topic, payload, .. } = order {
+            self.on_publish(&topic, &payload);
+        }
+    }
+
+    fn on_publish(&mut self, topic: &str, payload: &[u8]) {
+        assert!(payload.len() <= 128 * 1024 && topic.len() <= 320, "{topic}");
+        let rest = topic.strip_prefix(&format!("$aws/things/{THING}/"));
+        let rest = rest.unwrap_or_else(|| panic!("{topic} is not this device's"));
+        let Some(job) = rest.strip_prefix("jobs/") else {
+            return;
+        };
+        let body: Value = serde_json::from_slice(payload).expect("requests are JSON");
+        let token = body["clientToken"].as_str().unwrap_or_default().to_owned();
+        if job == "$next/get" {
+            self.asked = Some(token);
+        } else if let Some(job) = job.strip_suffix("/update") {
+            self.updates.push(Update {
+                job: job.to_owned(),
+                status: body["status"].as_str().unwrap_or_default().to_owned(),
+                details: body["statusDetails"].clone(),
+            });
+            let answer = json!({ "timestamp": 1_700_000_000, "clientToken": token });
+            self.due.push_back(Event::Message {
+                topic: format!("{topic}/accepted"),
+                payload: answer.to_string().into_bytes(),
+            });
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One function a parser. Each takes any bytes and asserts what must hold for them; none needs a valid input.
+
+pub mod agent;
+pub mod cloud;
+#[cfg(feature = "host")]
+pub mod host;
+
+/// One parser.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// As cargo-fuzz knows it.
+    pub name: &'static str,
+    /// What is run.
+    pub run: fn(&[u8]),
+    /// Good inputs, and bad ones of before.
+    pub corpus: fn() -> Vec<Vec<u8>>,
+}
+
+/// Those that need no wasmtime.
+pub const LIGHT: &[Target] = &[
+    Target {
+        name: "job_document",
+        run: agent::job_document,
+        corpus: agent::documents,
+    },
+    Target {
+        name: "job_message",
+        run: agent::job_message,
+        corpus: agent::job_messages,
+    },
+    Target {
+        name: "job_outcome",
+        run: agent::job_outcome,
+        corpus: agent::documents,
+    },
+    Target {
+        name: "status_reply",
+        run: agent::status_reply,
+        corpus: agent::status_replies,
+    },
+    Target {
+        name: "stream_message",
+        run: agent::stream_message,
+        corpus: agent::stream_messages,
+    },
+    Target {
+        name: "topic",
+        run: agent::topic,
+        corpus: agent::topics,
+    },
+    Target {
+        name: "saved_state",
+        run: agent::saved_state,
+        corpus: agent::saved_states,
+    },
+    Target {
+        name: "cloud_request",
+        run: cloud::request,
+        corpus: cloud::requests,
+    },
+    Target {
+        name: "operator_line",
+        run: cloud::operator_line,
+        corpus: cloud::operator_lines,
+    },
+    Target {
+        name: "cloud_state",
+        run: cloud::state,
+        corpus: cloud::states,
+    },
+];
+
+/// Those of the daemon and its loader.
+#[cfg(feature = "host")]
+pub const HOST: &[Target] = &[
+    Target {
+        name: "control_line",
+        run: host::control_line,
+        corpus: host::control_lines,
+    },
+    Target {
+        name: "configuration",
+        run: host::configuration,
+        corpus: host::configurations,
+    },
+    Target {
+        name: "image_trailer",
+        run: host::image_trailer,
+        corpus: host::image_trailers,
+    },
+    Target {
+        name: "launch_record",
+        run: host::launch_record,
+        corpus: host::launch_records,
+    },
+    Target {
+        name: "verified_list",
+        run: host::verified_list,
+        corpus: host::verified_lists,
+    },
+    Target {
+        name: "device_state",
+        run: host::device_state,
+        corpus: host::device_states,
+    },
+];
+
+/// The loader of components: every input costs a validation, a good one a compilation.
+#[cfg(feature = "host")]
+pub const COMPONENT: Target = Target {
+    name: "component",
+    run: host::component,
+    corpus: host::components,
+};
