@@ -86,7 +86,7 @@ fn show(group: &GroupView, ask: &AskArgs) -> Verb {
         say(&serde_json::json!(group).to_string());
         return Ok(Exit::Done);
     }
-    say(&format!("group  {}  {}", group.name, group.description).trim_end());
+    say(format!("group  {}  {}", group.name, group.description).trim_end());
     for thing in &group.things {
         say(&format!("thing  {thing}"));
     }
