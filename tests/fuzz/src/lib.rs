@@ -76,7 +76,7 @@ pub fn run(target: &Target, runs: u64) {
     let mut slowest = Duration::ZERO;
     let mut mutator = Mutator::new(&corpus, Random::new(seed, target.name));
     for at in 0..runs {
-        let bytes = mutator.next();
+        let bytes = mutator.input();
         let which = format!("OTAD_SEED={seed}, input {at}");
         slowest = slowest.max(one(target, &watch, &which, &bytes));
         if at == runs / 8 {

@@ -84,7 +84,7 @@ impl<'a> Mutator<'a> {
     }
 
     /// The next input: noise now and then, otherwise a good one with some damage.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub fn input(&mut self) -> Vec<u8> {
         if self.corpus.is_empty() || self.random.below(32) == 0 {
             let length = self.random.below(200);
             return (0..length).map(|_| self.random.number() as u8).collect();
@@ -187,7 +187,7 @@ mod tests {
         let corpus = vec![b"{\"a\":17,\"b\":[1,2,3]}".to_vec(), b"short".to_vec()];
         let inputs = |seed| {
             let mut mutator = Mutator::new(&corpus, Random::new(seed, "x"));
-            (0..300).map(|_| mutator.next()).collect::<Vec<_>>()
+            (0..300).map(|_| mutator.input()).collect::<Vec<_>>()
         };
         let first = inputs(1);
         assert_eq!(first, inputs(1));

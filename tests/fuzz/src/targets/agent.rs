@@ -35,9 +35,9 @@ fn document() -> Value {
 #[must_use]
 pub fn documents() -> Vec<Vec<u8>> {
     let mut one = document();
-    one["afr_ota"]["files"]
-        .as_array_mut()
-        .map(|files| files.truncate(1));
+    if let Some(files) = one["afr_ota"]["files"].as_array_mut() {
+        files.truncate(1);
+    }
     one["afr_ota"]["protocols"] = json!(["MQTT"]);
     let mut many = document();
     let file = many["afr_ota"]["files"][0].clone();
