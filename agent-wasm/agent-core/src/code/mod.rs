@@ -20,48 +20,44 @@ macro_rules! codes {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name {
-            $( $(#[$variant_meta])* $variant, )+
+            $( $(#[$variant_meta])* $variant = $value, )+
         }
 
         impl $name {
             /// Every value, in the order of the numbers.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )+ ];
             // Tables and loops, not matches: a match is some 15 bytes of wasm an arm.
-            const CODES: &'static [$int] = &[ $( $value, )+ ];
-            const NAMES: &'static [&'static str] = &[ $( $text, )+ ];
+            const NAMES: &'static str = concat!($( $text, "\n" ),+);
 
             /// The number on the wire.
             #[must_use]
             pub const fn code(self) -> $int {
-                Self::CODES[self as usize]
+                self as $int
             }
 
             /// The value of a number, if the table has it.
             #[must_use]
-            pub const fn from_code(code: $int) -> Option<Self> {
-                let mut at = 0;
-                while at < Self::CODES.len() {
-                    if Self::CODES[at] == code {
-                        return Some(Self::ALL[at]);
-                    }
-                    at += 1;
-                }
-                None
+            pub fn from_code(code: $int) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.code() == code)
+            }
+
+            /// The value of a name, if the table has it.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == name)
             }
 
             /// The name, as the C agent's `strerror` gives it.
             #[must_use]
-            pub const fn name(self) -> &'static str {
-                Self::NAMES[self as usize]
+            pub fn name(self) -> &'static str {
+                let place = Self::ALL.iter().position(|known| *known == self);
+                $crate::text::row(Self::NAMES, place.unwrap_or(usize::MAX))
             }
 
             /// The name of a number, [`UNKNOWN`] if the table does not have it.
             #[must_use]
-            pub const fn text(code: $int) -> &'static str {
-                match Self::from_code(code) {
-                    Some(known) => known.name(),
-                    None => UNKNOWN,
-                }
+            pub fn text(code: $int) -> &'static str {
+                Self::from_code(code).map_or(UNKNOWN, Self::name)
             }
         }
     };

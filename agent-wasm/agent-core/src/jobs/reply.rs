@@ -144,11 +144,10 @@ pub fn parse_answer(payload: &[u8]) -> Result<Answer, ParseError> {
     let mut state = check.object(state, Field::ExecutionState);
     let known = state.find(Field::Status).is_some();
     let execution = read_state(&mut state);
-    let code = JobsErr::ALL.iter().find(|code| code.name() == code_text);
     let answer = Answer {
         token,
         execution: known.then_some(execution),
-        code: code.copied().unwrap_or(JobsErr::Unknown),
+        code: JobsErr::from_name(&code_text).unwrap_or(JobsErr::Unknown),
         code_text,
         message: text,
     };

@@ -256,10 +256,8 @@ pub fn decode_rejected(encoding: Encoding, message: &[u8]) -> Result<Rejection, 
     if !seen.has(Member::Code) && !seen.has(Member::LongCode) {
         return Err(DecodeError::Missing(Member::Code));
     }
-    for code in StreamErr::ALL {
-        if code.name() == rejection.code_text {
-            rejection.code = *code;
-        }
+    if let Some(code) = StreamErr::from_name(&rejection.code_text) {
+        rejection.code = code;
     }
     Ok(rejection)
 }

@@ -19,6 +19,8 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
+use crate::text::row;
+
 use super::pace::{NEVER, Pace};
 use super::{Bitmap, BlockGrid, BlockIndex, DecodeError, GetRequest, decode_data, encode_get};
 
@@ -108,17 +110,17 @@ impl DropReason {
 
     /// What was wrong, for people.
     #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Undecodable(_) => "the block message cannot be decoded",
-            Self::OtherFile => "the block is of another file",
-            Self::IndexOutOfRange => "the file has no such block",
-            Self::WrongBlockLength => "the block has the wrong length",
-            Self::WrongPayloadLength => "the payload is not as long as the message says",
-            Self::Duplicate => "the block is held already",
-            Self::Unexpected => "no block is expected now",
-            Self::WindowFull => "more blocks than asked for",
-        }
+    pub fn text(self) -> &'static str {
+        const TEXTS: &str = "\n\
+            the block message cannot be decoded\n\
+            the block is of another file\n\
+            the file has no such block\n\
+            the block has the wrong length\n\
+            the payload is not as long as the message says\n\
+            the block is held already\n\
+            no block is expected now\n\
+            more blocks than asked for\n";
+        row(TEXTS, self.code() as usize)
     }
 }
 
