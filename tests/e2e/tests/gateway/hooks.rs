@@ -6,7 +6,7 @@ use std::fs;
 use e2e::gateway::{Daemon, Lines, target};
 use e2e::{Cloud, Gateway, Update, image};
 use serde_json::{Value, json};
-use support::deadline::PATIENCE;
+use support::deadline::{Deadline, PATIENCE};
 
 const THING: &str = "hooked";
 const SIZE: usize = 6000;
@@ -78,6 +78,18 @@ impl World {
         value["jobs"].clone()
     }
 
+    /// The jobs that wait, once there are so many of them: what the hook said is logged before the agent has heard it.
+    fn jobs_when(&self, count: usize) -> Value {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let list = self.jobs();
+            if list.as_array().is_some_and(|jobs| jobs.len() == count) {
+                return list;
+            }
+            assert!(deadline.left().is_some(), "not {count} jobs: {list}");
+        }
+    }
+
     fn running_version(&self) -> Value {
         self.gateway.status()["devices"][0]["targets"][0]["running_version"].clone()
     }
@@ -122,7 +134,7 @@ fn a_job_hook_that_hangs_or_fails_takes_nothing_and_is_asked_again() {
     let job = world.update("1.1.0");
     says(&mut daemon, "job", "failed: not done at its deadline");
     assert_eq!(world.cloud.now(&job).status, "QUEUED");
-    let list = world.jobs();
+    let list = world.jobs_when(1);
     assert_eq!(list[0]["job_id"], job.as_str(), "{list}");
     assert_eq!(list[0]["waits_for"], "offer", "{list}");
     // The operator answers in its place.
@@ -231,6 +243,7 @@ fn a_custom_job_is_taken_by_its_hook_and_finished_later_after_a_restart() {
     let ended = world.cloud.wait_end(&job);
     assert_eq!(ended.as_pair(), ("SUCCEEDED", "up again"));
     assert_eq!(world.calls("custom_job"), 1);
+    world.jobs_when(0);
     let again = world.gateway.verb(&finish);
     assert_eq!(again.status.code(), Some(2), "{again:?}");
 
