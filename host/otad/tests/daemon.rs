@@ -55,14 +55,13 @@ restart = {{ command = ["./restart.sh"] }}
     path
 }
 
-/// Put something that is no record where the record of a device's target is.
+/// Put a folder where the journal of a device is: a file whose bytes are no journal would be moved away.
 fn damage(dir: &Path, device: &str) {
-    let place = dir.join("state/targets").join(device).join("main");
-    std::fs::create_dir_all(&place).unwrap();
-    for place in [dir.join("state"), dir.join("state/targets")] {
+    let place = dir.join("state/devices").join(device).join("journal");
+    std::fs::create_dir_all(place).unwrap();
+    for place in [dir.join("state"), dir.join("state/devices")] {
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o700)).unwrap();
     }
-    std::fs::write(place.join("record.json"), "{").unwrap();
 }
 
 /// A daemon that is ended with its test.
@@ -113,13 +112,13 @@ fn ask(config: &Path, verb: &[&str]) -> Output {
 }
 
 #[test]
-fn a_damaged_record_stops_its_own_device_and_no_other() {
+fn an_unreadable_journal_stops_its_own_device_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), &["pump-1", "pump-2"]);
     damage(dir.path(), "pump-1");
     let (mut daemon, log) = Daemon::start(&config);
     assert!(log.contains("pump-1: does not run until"), "{log}");
-    assert!(log.contains("record.json"), "{log}");
+    assert!(log.contains("the journal cannot be read"), "{log}");
 
     let status = ask(&config, &["status", "--json"]);
     assert!(status.status.success(), "{}", text(&status.stderr));
@@ -127,12 +126,12 @@ fn a_damaged_record_stops_its_own_device_and_no_other() {
     let devices = status["devices"].as_array().unwrap();
     let of = |name: &str| devices.iter().find(|d| d["device"] == name).unwrap();
     let why = of("pump-1")["failed"].as_str().unwrap();
-    assert!(why.contains("record.json"), "{why}");
+    assert!(why.contains("the journal cannot be read"), "{why}");
     assert!(of("pump-2")["state_name"].is_string(), "{status}");
 
     let refused = ask(&config, &["suspend", "--device", "pump-1"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("record.json"));
+    assert!(text(&refused.stderr).contains("the journal cannot be read"));
 
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
@@ -145,7 +144,7 @@ fn without_any_device_left_the_daemon_says_what_is_damaged_and_ends() {
     damage(dir.path(), "pump-1");
     let output = ask(&config, &["run"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("record.json"));
+    assert!(text(&output.stderr).contains("the journal cannot be read"));
 }
 
 #[test]
