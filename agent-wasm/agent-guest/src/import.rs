@@ -12,7 +12,7 @@ use agent_core::types::{ApplicationEvent, Call, Failure, FileId, FileSpec, Outco
 use crate::abi::{Kept, Layout, Lift, Lower, Place};
 use crate::contract::Started;
 
-mod import {
+mod raw {
     #[link(wasm_import_module = "ota:agent/pal@0.1.0")]
     unsafe extern "C" {
         pub(super) fn create(
@@ -72,7 +72,7 @@ pub(crate) fn create(spec: &FileSpec) -> Started {
     answer(|to| {
         // SAFETY: what is pointed to outlives the call, and there is room for the answer.
         unsafe {
-            import::create(
+            raw::create(
                 spec.job_id.as_ptr(),
                 spec.job_id.len(),
                 spec.file_id,
@@ -96,25 +96,25 @@ pub(crate) fn create(spec: &FileSpec) -> Started {
 
 pub(crate) fn reopen(job_id: &str, file: FileId) -> Started {
     // SAFETY: as above.
-    answer(|to| unsafe { import::reopen(job_id.as_ptr(), job_id.len(), file, to) })
+    answer(|to| unsafe { raw::reopen(job_id.as_ptr(), job_id.len(), file, to) })
 }
 
 pub(crate) fn write_block(file: FileId, offset: u64, data: &[u8]) -> Started {
     // SAFETY: as above.
-    answer(|to| unsafe { import::write_block(file, offset, data.as_ptr(), data.len(), to) })
+    answer(|to| unsafe { raw::write_block(file, offset, data.as_ptr(), data.len(), to) })
 }
 
 pub(crate) fn call(call: Call, file: FileId) -> Started {
     let import: Import = match call {
-        Call::Close => import::close,
-        Call::Reset => import::reset,
-        Call::SelfTest => import::self_test,
-        Call::Commit => import::commit,
-        Call::Reject => import::reject,
-        Call::State => import::state,
-        Call::Abort => import::abort,
-        Call::Install => return with_image(import::install, file),
-        Call::Activate => return with_image(import::activate, file),
+        Call::Close => raw::close,
+        Call::Reset => raw::reset,
+        Call::SelfTest => raw::self_test,
+        Call::Commit => raw::commit,
+        Call::Reject => raw::reject,
+        Call::State => raw::state,
+        Call::Abort => raw::abort,
+        Call::Install => return with_image(raw::install, file),
+        Call::Activate => return with_image(raw::activate, file),
     };
     // SAFETY: there is room for the answer.
     answer(|to| unsafe { import(file, to) })
@@ -123,12 +123,12 @@ pub(crate) fn call(call: Call, file: FileId) -> Started {
 /// The proof lives only for the call: it is the host's record that counts, not a handle kept here.
 fn with_image(import: Import, file: FileId) -> Started {
     // SAFETY: there is room for the answer.
-    match lifted(|to| unsafe { import::verified(file, to) }) {
+    match lifted(|to| unsafe { raw::verified(file, to) }) {
         Err(failure) => Started::Done(Outcome::Failed(failure)),
         Ok(image) => {
             // SAFETY: there is room for the answer, and the handle is ours and not used again.
             let started = answer(|to| unsafe { import(image, to) });
-            unsafe { import::drop_image(image) };
+            unsafe { raw::drop_image(image) };
             started
         }
     }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A device never waits for a hook: hooks read its events like any other reader, and their answers come in like an
-//! operator's. What the exit codes mean is in [`answer`]; what happens when a hook is missing, hangs or fails stands
+//! operator's. What the exit codes mean is in `answer`; what happens when a hook is missing, hangs or fails stands
 //! there too, for it is an answer like the others. Not here: the configuration of hooks (`config::hooks`), and
 //! processes (`host_runtime::ports::commands`).
 

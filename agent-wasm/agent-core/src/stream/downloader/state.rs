@@ -11,7 +11,7 @@ use super::{ConfigError, DownloadConfig, Downloader};
 /// Everything that another downloader needs to go on: durations, no instants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DownloadState {
-    /// Blocks held, as [`Bitmap::as_bytes`].
+    /// Blocks held, as [`Bitmap::as_bytes`](crate::stream::Bitmap::as_bytes).
     pub held: Vec<u8>,
     /// Blocks being written, ascending.
     pub writing: Vec<u32>,

@@ -37,7 +37,7 @@ pub struct CloudArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "At somebody else's broker")]
 pub struct BrokerArgs {
-    /// Answer at this broker instead of listening: mqtt://HOST[:PORT], or mqtts://HOST[:PORT] with TLS.
+    /// Answer at this broker instead of listening: mqtt://HOST:PORT, or mqtts://HOST:PORT with TLS.
     #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
     /// Certificate (PEM) that the broker's leads to; needed for mqtts://.
