@@ -6,6 +6,9 @@
 //! It does not decide what a guest may import: the world of the guest does, and the runtime checks it at load.
 
 mod dep_info;
+mod flat;
+mod joint;
+mod shape;
 mod slim;
 mod toolchain;
 
@@ -146,7 +149,8 @@ impl Builder {
             .module(&module)
             .and_then(|mut encoder| encoder.encode())
             .map_err(|e| format!("{} does not fit its world: {e:#}", guest.package))?;
-        let component = slim::slim(&component)
+        let component = flat::flat(&component)
+            .and_then(|component| slim::slim(&component))
             .map_err(|e| format!("the component of {} cannot be read: {e}", guest.package))?;
         // Also as a file, for those who want to look at it or to ship it by itself.
         let shipped = self.target_dir.join("components");

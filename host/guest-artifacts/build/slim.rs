@@ -87,6 +87,9 @@ impl Functions {
 
 impl Slim {
     fn short(&mut self, name: &str) -> String {
+        if name.is_empty() {
+            return String::new();
+        }
         let count = self.names.len();
         let fresh = || short(count);
         self.names

@@ -32,8 +32,23 @@ pub fn guest(name: &str) -> Option<&'static Guest> {
 mod dep_info;
 
 #[cfg(test)]
+#[path = "../build/flat.rs"]
+mod flat;
+
+#[cfg(test)]
+#[path = "../build/joint.rs"]
+mod joint;
+
+#[cfg(test)]
+#[path = "../build/shape.rs"]
+mod shape;
+
+#[cfg(test)]
 #[path = "../build/slim.rs"]
 mod slim;
+
+#[cfg(test)]
+mod rebuilt;
 
 #[cfg(test)]
 mod tests;
