@@ -6,7 +6,7 @@ use tidy::source;
 /// Most bytes of each shipped component. What is promised for the agent is 96 KiB, and it is not there yet: until then
 /// its limit only goes down, with its measured size (agent-guest/README.md has the table). A plugin's limit is its
 /// measured size and a fifth more, so that growth is noticed before it is large.
-const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 104 * 1024), ("pal-flash-file", 80 * 1024)];
+const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 102 * 1024), ("pal-flash-file", 80 * 1024)];
 
 #[test]
 fn every_component_has_a_size_limit_and_keeps_it() {
