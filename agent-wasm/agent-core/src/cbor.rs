@@ -8,6 +8,8 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::text::utf8;
+
 /// Most levels of arrays, maps and tags in an item that is skipped.
 pub(crate) const SKIP_DEPTH_MAX: u32 = 16;
 
@@ -84,8 +86,8 @@ impl<'b> Reader<'b> {
 
     /// A text.
     pub(crate) fn text(&mut self) -> Result<String, CborError> {
-        let bytes = self.string(Major::Text)?.into_owned();
-        String::from_utf8(bytes).map_err(|_| CborError)
+        let bytes = self.string(Major::Text)?;
+        utf8(&bytes).map(String::from).map_err(|_| CborError)
     }
 
     /// Enters an array or a map.

@@ -24,6 +24,15 @@ pub(crate) fn row(rows: &'static str, at: usize) -> &'static str {
     ""
 }
 
+/// A text in UTF-8, or how many bytes of one it begins with. Half the code of `core::str::from_utf8`, which is made for speed.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+    match bytes.utf8_chunks().next() {
+        None => Ok(""),
+        Some(chunk) if chunk.invalid().is_empty() => Ok(chunk.valid()),
+        Some(chunk) => Err(chunk.valid().len()),
+    }
+}
+
 /// Pushes a number in decimal.
 pub(crate) fn push_decimal(out: &mut String, mut value: u64) {
     // 20 digits: 2^64 - 1 is 18446744073709551615.

@@ -11,6 +11,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
+use core::mem::ManuallyDrop;
 use core::panic::PanicInfo;
 
 use agent_core::agent::Agent;
@@ -55,7 +56,8 @@ static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_all
 
 /// All that an instance has.
 struct Instance {
-    agent: Option<Agent>,
+    /// Never given back piece by piece: a host that starts an instance twice has the first one's memory as well.
+    agent: Option<ManuallyDrop<Agent>>,
     answer: Answer,
     /// The answer, laid out.
     area: [u64; AREA_WORDS],
@@ -168,7 +170,7 @@ mod export {
         with(|instance| {
             let result = Agent::start(context, info).map(|started| {
                 // A second start of a living instance is a mistake of the host's; the newest state counts.
-                finish(instance.agent.insert(started), context)
+                finish(instance.agent.insert(ManuallyDrop::new(started)), context)
             });
             instance.answer(Answer::Started(result))
         })
@@ -235,7 +237,7 @@ impl Line {
     fn push(&mut self, text: &str) {
         for byte in text.bytes() {
             if let Some(place) = self.bytes.get_mut(self.length) {
-                *place = byte;
+                *place = byte & 0x7f;
                 self.length += 1;
             }
         }
@@ -245,11 +247,13 @@ impl Line {
         if number >= 10 {
             self.push_decimal(number / 10);
         }
-        let digit = [b'0' + (number % 10) as u8];
-        self.push(str::from_utf8(&digit).unwrap_or_default());
+        let digit = (number % 10) as usize;
+        self.push("0123456789".get(digit..=digit).unwrap_or_default());
     }
 
+    #[expect(unsafe_code, reason = "the standard library's check is larger than the rest of the panic handler")]
     fn text(&self) -> &str {
-        str::from_utf8(self.bytes.get(..self.length).unwrap_or_default()).unwrap_or_default()
+        // SAFETY: `push` puts in nothing but ASCII.
+        unsafe { str::from_utf8_unchecked(self.bytes.get(..self.length).unwrap_or_default()) }
     }
 }

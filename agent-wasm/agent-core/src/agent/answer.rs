@@ -9,6 +9,7 @@ use crate::code::{HostErr, JobEvent, OtaErr, OtadErr, PalImageState, State};
 use crate::document::{Defect, Field, ParseError};
 use crate::jobs::{CustomResult, CustomStatus, JobId, Reason, Status, VersionWord};
 use crate::settings::Key;
+use crate::text::utf8;
 use crate::types::{CustomAnswer, JobResult, OfferAnswer};
 
 use super::Agent;
@@ -140,7 +141,7 @@ impl Agent {
             (CustomAnswer::Nobody, Some(id)) => self.nobody(id),
             (CustomAnswer::Document(bytes), Some(id)) => {
                 self.drop_offer(false);
-                match core::str::from_utf8(&bytes) {
+                match utf8(&bytes) {
                     Ok(text) => self.run_document(id, text, true),
                     Err(_) => self.refuse(id, defective(Defect::NotUtf8.of(Field::Message))),
                 }

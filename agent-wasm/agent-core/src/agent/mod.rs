@@ -14,6 +14,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem::ManuallyDrop;
 
 use crate::code::State;
 use crate::jobs::ClientTokens;
@@ -134,7 +135,9 @@ impl Agent {
         if !SCHEMAS.contains(&info.schema) {
             return Err(saved::unknown_schema(info.schema));
         }
-        let mut agent = Self::new(settings, info.schema, info.seed, context.now_ms);
+        // An instance whose start was refused is not used again: what it had so far is not given back piece by piece.
+        let agent = Self::new(settings, info.schema, info.seed, context.now_ms);
+        let mut agent = ManuallyDrop::new(agent);
         match &info.saved {
             Saved::None => {}
             Saved::Journal(blob) => agent.load_journal(blob)?,
@@ -143,7 +146,7 @@ impl Agent {
         agent.news.go_on_after(info.last_event);
         agent.greet();
         agent.advance();
-        Ok(agent)
+        Ok(ManuallyDrop::into_inner(agent))
     }
 
     fn new(settings: Settings, schema: u32, seed: u64, now: InstantMs) -> Self {

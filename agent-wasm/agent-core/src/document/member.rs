@@ -8,7 +8,7 @@ use alloc::string::String;
 
 use crate::jobs::{NameDefect, NameError};
 use crate::json::{self, Value, Walk};
-use crate::text::read_number;
+use crate::text::{read_number, utf8};
 
 use super::error::KEYS;
 use super::{DOCUMENT_MAX_BYTES, Defect, Field, ParseError};
@@ -22,10 +22,10 @@ pub(crate) struct Check {
 impl Check {
     /// Checks a whole message: UTF-8, length, JSON.
     pub(crate) fn message<'a>(&mut self, payload: &'a [u8]) -> Option<Value<'a>> {
-        match core::str::from_utf8(payload) {
+        match utf8(payload) {
             Ok(text) => self.parse(text),
-            Err(error) => {
-                self.fail(Defect::NotUtf8, Field::Message, error.valid_up_to());
+            Err(good) => {
+                self.fail(Defect::NotUtf8, Field::Message, good);
                 None
             }
         }

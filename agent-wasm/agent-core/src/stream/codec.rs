@@ -11,6 +11,7 @@ use crate::cbor::{self, CborError, Major, Reader};
 use crate::code::StreamErr;
 use crate::jobs::{Encoding, shown};
 use crate::json;
+use crate::text::utf8;
 
 /// A request for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +273,7 @@ fn read_map(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeErr
 }
 
 fn read_object(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeError> {
-    let text = core::str::from_utf8(message).map_err(|_| CborError)?;
+    let text = utf8(message).map_err(|_| CborError)?;
     let object = json::parse(text).map_err(|_| CborError)?;
     if object.first() != b'{' {
         return Err(DecodeError::NotAMap);
