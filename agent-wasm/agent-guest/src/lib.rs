@@ -22,6 +22,7 @@ use agent_core::types::{
 use abi::{Kept, Layout, Lift, Lower, Place};
 use bindings::ota::agent::os;
 use contract::Started;
+use memory::Memory;
 
 #[allow(dead_code, reason = "import.rs and contract.rs do the rest")]
 mod bindings {
@@ -48,11 +49,21 @@ mod bindings {
 mod abi;
 mod contract;
 mod import;
+mod memory;
 mod order;
 
-/// 1.4 KB of code where the standard library's allocator has 6.5 (README.md).
 #[global_allocator]
-static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+static ALLOCATOR: Memory = Memory::new(grow);
+
+/// Bytes of a page of memory.
+const PAGE: usize = 1 << 16;
+
+/// More pages, for the allocator.
+fn grow(bytes: usize) -> Option<(*mut u8, usize)> {
+    let pages = bytes.div_ceil(PAGE);
+    let first = core::arch::wasm32::memory_grow::<0>(pages);
+    (first != usize::MAX).then(|| ((first * PAGE) as *mut u8, pages * PAGE))
+}
 
 /// All that an instance has.
 struct Instance {
@@ -251,7 +262,10 @@ impl Line {
         self.push("0123456789".get(digit..=digit).unwrap_or_default());
     }
 
-    #[expect(unsafe_code, reason = "the standard library's check is larger than the rest of the panic handler")]
+    #[expect(
+        unsafe_code,
+        reason = "the standard library's check is larger than the rest of the panic handler"
+    )]
     fn text(&self) -> &str {
         // SAFETY: `push` puts in nothing but ASCII.
         unsafe { str::from_utf8_unchecked(self.bytes.get(..self.length).unwrap_or_default()) }
