@@ -36,4 +36,6 @@ pub use connection::{Connection, ConnectionState, ConnectionStatus};
 pub use error::MqttError;
 pub use reason::{Lost, Reason};
 pub use shared::SharedConnection;
+/// The MQTT client, in the version whose types [`SharedConnection`] takes.
+pub use rumqttc;
 pub use transport::MqttTransport;

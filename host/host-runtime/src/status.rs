@@ -75,19 +75,45 @@ pub const WAIT_JOB: u32 = 1;
 /// `wait.reason` of an agent that the operator has suspended: may wait without a deadline.
 pub const WAIT_RESUME: u32 = 10;
 
+/// `application-event.kind`, for applications to match on. The contract says what each means.
+pub mod event {
+    /// A verified image waits to be activated; where the operator deferred it, for the application's word.
+    pub const ACTIVATE: u32 = 0;
+    /// An update failed; the old image runs.
+    pub const FAIL: u32 = 1;
+    /// The new image runs and waits for a verdict.
+    pub const START_TEST: u32 = 2;
+    /// Kept for the number; never emitted.
+    pub const PROCESSED: u32 = 3;
+    /// Version or state of the target are not those of the new image.
+    pub const SELF_TEST_FAILED: u32 = 4;
+    /// A job that no parser took; the application may.
+    pub const CUSTOM_JOB: u32 = 5;
+    /// A job came, or is offered.
+    pub const RECEIVED_JOB: u32 = 6;
+    /// A file that is no firmware is verified.
+    pub const UPDATE_COMPLETE: u32 = 7;
+    /// The job service has nothing to do.
+    pub const NO_ACTIVE_JOB: u32 = 8;
+    /// The service has taken the job's last status.
+    pub const JOB_ENDED: u32 = 16;
+    /// A target runs its former image again.
+    pub const ROLLED_BACK: u32 = 17;
+}
+
 /// `application-event.kind`; numbers without a name are not in use.
 pub const EVENT_NAMES: [(u32, &str); 11] = [
-    (0, "activate"),
-    (1, "fail"),
-    (2, "start-test"),
-    (3, "processed"),
-    (4, "self-test-failed"),
-    (5, "custom-job"),
-    (6, "received-job"),
-    (7, "update-complete"),
-    (8, "no-active-job"),
-    (16, "job-ended"),
-    (17, "rolled-back"),
+    (event::ACTIVATE, "activate"),
+    (event::FAIL, "fail"),
+    (event::START_TEST, "start-test"),
+    (event::PROCESSED, "processed"),
+    (event::SELF_TEST_FAILED, "self-test-failed"),
+    (event::CUSTOM_JOB, "custom-job"),
+    (event::RECEIVED_JOB, "received-job"),
+    (event::UPDATE_COMPLETE, "update-complete"),
+    (event::NO_ACTIVE_JOB, "no-active-job"),
+    (event::JOB_ENDED, "job-ended"),
+    (event::ROLLED_BACK, "rolled-back"),
 ];
 
 /// Name of a state, phase or wait; `unknown` for what a newer agent says.

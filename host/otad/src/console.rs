@@ -168,6 +168,8 @@ impl Line {
             },
             // Said when the job is taken; the rest of the story is about it.
             "job" => {}
+            // Records of libraries that log by the `log` crate: where in their source, which the target says well enough.
+            "log.target" | "log.module_path" | "log.file" | "log.line" => {}
             _ => self.others.push_str(&format!(" {name}={value}")),
         }
     }
@@ -267,6 +269,14 @@ mod tests {
         assert_eq!(
             line(&[message, ("device", "pump-1"), ("job", "j"), ("code", "3")]),
             "pump-1: slot-b is next code=3"
+        );
+        assert_eq!(
+            line(&[
+                ("message", "no session"),
+                ("log.target", "rustls"),
+                ("log.line", "7")
+            ]),
+            "no session"
         );
         assert_eq!(
             line(&[("operation", "close"), ("message", "failed: no room")]),

@@ -4,8 +4,10 @@
 //! The rooms behind it know nothing of each other: `host-runtime` runs agents and plugins, `host-mqtt` connects them,
 //! `host-cloud` is the service in a box, `host-crypto` judges signatures. Here they are wired together from one
 //! configuration file ([`config`], [`gateway`]), started, watched and commanded ([`control`], [`cli`]), and shown
-//! ([`demo`]). Not here: any decision about a job; those are the agent's.
+//! ([`demo`]). An application finds what it needs in [`application`]. Not here: any decision about a job; those are the
+//! agent's.
 
+pub mod application;
 pub mod aws;
 pub mod cli;
 pub mod config;

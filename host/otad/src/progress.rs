@@ -10,11 +10,44 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Progress {
     bar: Option<ProgressBar>,
     what: String,
+    unit: Unit,
     shown: Option<u64>,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes, which a bar shows in KiB and MiB.
+    Bytes,
+    /// Blocks of a stream.
+    Blocks,
+}
+
+impl Unit {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Blocks => "blocks",
+        }
+    }
+
+    /// What fits into so many columns: 79 are the widest line, with five-digit numbers of MiB.
+    fn template(self, columns: u16) -> &'static str {
+        match self {
+            _ if columns < 80 => "{msg:>12} [{wide_bar}] {percent:>3} %",
+            Self::Bytes => {
+                "{msg:>12} [{bar:20}] {percent:>3} % {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+            }
+            Self::Blocks => "{msg:>12} [{bar:20}] {percent:>3} % {pos}/{len} blocks {eta}",
+        }
+    }
 }
 
 /// The bar moves at least this often, also where nothing arrives.
 const TICK: Duration = Duration::from_millis(200);
+
+/// A terminal that does not say how wide it is.
+const COLUMNS_UNKNOWN: u16 = 80;
 
 /// Plain lines come at each of these steps.
 const STEP_PERCENT: u64 = 10;
@@ -22,12 +55,12 @@ const STEP_PERCENT: u64 = 10;
 impl Progress {
     /// Progress of `what`, on standard output.
     #[must_use]
-    pub fn new(what: &str) -> Self {
+    pub fn new(what: &str, unit: Unit) -> Self {
         let bar = std::io::stdout().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
-            if let Ok(style) = ProgressStyle::with_template(
-                "{msg:>12} [{bar:32}] {percent:>3} % {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            ) {
+            let columns = rustix::termios::tcgetwinsize(std::io::stdout())
+                .map_or(COLUMNS_UNKNOWN, |size| size.ws_col);
+            if let Ok(style) = ProgressStyle::with_template(unit.template(columns)) {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_message(what.to_owned());
@@ -36,11 +69,12 @@ impl Progress {
         Self {
             bar,
             what: what.to_owned(),
+            unit,
             shown: None,
         }
     }
 
-    /// So many bytes of so many.
+    /// So many of so many.
     pub fn update(&mut self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
@@ -72,7 +106,8 @@ impl Progress {
             return None;
         }
         self.shown = Some(step);
-        Some(format!("{:>12} {step:>3} % of {total} bytes", self.what))
+        let unit = self.unit.word();
+        Some(format!("{:>12} {step:>3} % of {total} {unit}", self.what))
     }
 
     /// It is over; the bar goes, what was printed stays.
@@ -91,9 +126,14 @@ impl Drop for Progress {
 
 /// Print one line to standard output. A closed pipe is not an error: the reader has seen enough.
 pub fn say(line: &str) {
+    let _enough = is_heard(line);
+}
+
+/// The same, and whether somebody still reads: for what prints until it is interrupted.
+pub fn is_heard(line: &str) -> bool {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 #[cfg(test)]
@@ -105,6 +145,7 @@ mod tests {
         let mut progress = Progress {
             bar: None,
             what: "downloading".to_owned(),
+            unit: Unit::Blocks,
             shown: None,
         };
         let lines: Vec<_> = [0, 5, 9, 10, 55, 56, 100, 100, 120]
@@ -114,10 +155,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                " downloading   0 % of 100 bytes",
-                " downloading  10 % of 100 bytes",
-                " downloading  50 % of 100 bytes",
-                " downloading 100 % of 100 bytes",
+                " downloading   0 % of 100 blocks",
+                " downloading  10 % of 100 blocks",
+                " downloading  50 % of 100 blocks",
+                " downloading 100 % of 100 blocks",
             ]
         );
         assert_eq!(progress.line(0, 0), None);

@@ -146,6 +146,7 @@ impl Agent {
     /// Nothing to do: told once until something happens, or when somebody asked.
     pub(super) fn tell_no_job(&mut self) {
         if !self.news.idle_told {
+            self.note(Line::NoJob);
             self.tell(JobEvent::NoActiveJob);
             self.news.idle_told = true;
         }

@@ -71,7 +71,6 @@ impl Agent {
         if self.unclaimed {
             self.refute_claim();
         } else {
-            self.note(Line::NoJob);
             self.tell_no_job();
         }
     }

@@ -30,7 +30,7 @@ use crate::service::{
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// Nobody listens there.
-    #[error("no cloud answers at {path}: {source}; start one with `otad cloud`")]
+    #[error("no cloud answers at {path}, start one with `otad cloud`")]
     Connect {
         /// The socket.
         path: String,
@@ -44,7 +44,7 @@ pub enum OperatorError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The connection broke.
-    #[error("the connection to the cloud broke: {0}")]
+    #[error("the connection to the cloud broke")]
     Broken(#[from] std::io::Error),
     /// The cloud went away, or says what this client does not understand.
     #[error("the cloud's answer makes no sense: {0}")]

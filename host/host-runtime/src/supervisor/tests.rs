@@ -8,9 +8,9 @@ use crate::engine::GuestFault;
 use crate::ports::clock::SystemClock;
 use crate::ports::workers::BlockingPool;
 use crate::testing::{
-    CountingSeed, FakeState, NoCommands, Strings, Wire, blob, changed, idle, puppet,
+    CountingSeed, FakeState, NoCommands, Strings, Wire, blob, changed, idle, no_wake, puppet,
 };
-use crate::types::Setting;
+use crate::types::{Qos, Setting};
 
 fn pending(state: &Arc<FakeState>) -> (PendingDevice, Arc<Mutex<Strings>>) {
     let (agent, strings) = puppet();
@@ -235,4 +235,84 @@ async fn a_device_is_ready_in_time_or_stopped() {
     assert_eq!(refused.main, code::UNSUPPORTED);
     // Nothing is left that could become ready.
     assert_eq!(device.ready(None).await, Readiness::Stopped);
+}
+
+/// What happens to a device, for whoever drives it.
+fn story() -> [Input; 4] {
+    let command = |command| Input::Command {
+        command,
+        reply: None,
+    };
+    [
+        Input::Connected {
+            session_present: false,
+        },
+        command(Command::CheckForUpdate),
+        Input::Disconnected {
+            reason: 4,
+            detail: "cable".into(),
+        },
+        command(Command::Suspend),
+    ]
+}
+
+/// An agent that asks for something at every event.
+fn asks(strings: &Mutex<Strings>) {
+    strings.lock().unwrap().react = Box::new(|outside, event| {
+        let topic = format!("$aws/things/gateway-7/{event:?}");
+        outside.publish(topic, Vec::new(), Qos::AtMostOnce);
+        Ok(idle())
+    });
+}
+
+#[tokio::test]
+async fn a_task_and_a_loop_of_ones_own_lead_to_the_same_trace() {
+    let state = Arc::default();
+    let (pending, by_task) = pending(&state);
+    asks(&by_task);
+    let task_wire = Wire::default();
+    let device = pending.start(Box::new(task_wire.clone())).unwrap();
+    for input in story() {
+        device.mailbox().send(input);
+    }
+    device.command(Command::Resume).await.unwrap();
+
+    let (agent, by_hand) = puppet();
+    asks(&by_hand);
+    let config = DeviceConfig {
+        name: "gateway-7".into(),
+        agent,
+        settings: Vec::new(),
+        targets: Vec::new(),
+        topics: vec!["$aws/things/gateway-7/".into()],
+    };
+    let ports = DevicePorts {
+        state: Arc::<FakeState>::default() as _,
+        workers: Arc::new(BlockingPool::current()),
+        commands: Arc::new(NoCommands),
+        clock: Arc::new(SystemClock::new()),
+        seed: Arc::new(CountingSeed::default()),
+    };
+    let wire = Wire::default();
+    let prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
+    let mut device = prepared.into_device(Box::new(wire.clone()));
+    let now = Context {
+        now_ms: 1000,
+        wall_s: None,
+    };
+    device.start(now).unwrap();
+    let resume = Input::Command {
+        command: Command::Resume,
+        reply: None,
+    };
+    for input in story().into_iter().chain([resume]) {
+        device.handle(now, input);
+        device.poll(now);
+    }
+
+    let seen = |strings: &Mutex<Strings>| strings.lock().unwrap().seen.clone();
+    assert_eq!(seen(&by_task), seen(&by_hand));
+    let wired = wire.0.lock().unwrap().clone();
+    assert_eq!(wired.len(), 5, "{wired:?}");
+    assert_eq!(*task_wire.0.lock().unwrap(), wired);
 }

@@ -8,7 +8,7 @@ use crate::control::client::Client;
 use crate::control::protocol::{Request, Verb};
 use crate::exit::{Exit, Failed, Verb as Ended};
 use crate::hooks::{JobView, Waiting};
-use crate::progress::say;
+use crate::progress::{is_heard, say};
 
 /// A client of the daemon: by --socket, or by the configuration's socket.
 pub(super) fn client(args: &ControlArgs) -> Result<Client, Failed> {
@@ -162,11 +162,15 @@ pub(super) async fn events(args: &EventsArgs) -> Ended {
     client(&args.device.control)?
         .stream(&request, |event| {
             any = true;
-            say(&if json {
+            let text = if json {
                 event.to_string()
             } else {
                 line(&event)
-            });
+            };
+            if !is_heard(&text) {
+                // Nobody reads any more, and nothing here wants an orderly end.
+                std::process::exit(i32::from(Exit::Done.code()));
+            }
         })
         .await?;
     Ok(if any { Exit::Done } else { Exit::Nothing })

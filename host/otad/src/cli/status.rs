@@ -8,7 +8,7 @@ use super::args::StatusArgs;
 use super::control::{client, request};
 use crate::control::protocol::Verb;
 use crate::exit::{Exit, Verb as Ended};
-use crate::progress::say;
+use crate::progress::is_heard;
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -18,18 +18,13 @@ pub(super) async fn follow(args: &StatusArgs) -> Ended {
     let request = request(&args.device, Verb::Status);
     loop {
         let status = client.call(&request).await?;
-        if control.json {
-            say(&status.to_string());
-        } else if args.watch {
-            for device in list(&status, "devices") {
-                say(&short(device));
-            }
-        } else {
-            for device in list(&status, "devices") {
-                say(&long(device));
-            }
-        }
-        if !args.watch {
+        let devices = list(&status, "devices").iter();
+        let lines: Vec<String> = match (control.json, args.watch) {
+            (true, _) => vec![status.to_string()],
+            (false, true) => devices.map(short).collect(),
+            (false, false) => devices.map(long).collect(),
+        };
+        if !lines.iter().all(|line| is_heard(line)) || !args.watch {
             return Ok(Exit::Done);
         }
         tokio::time::sleep(WATCH_EVERY).await;
@@ -126,7 +121,7 @@ fn image_state(target: &Value) -> &str {
 fn wait(wait: &Value) -> Option<String> {
     let mut line = wait["reason_name"].as_str()?.to_owned();
     let detail = text(wait, "detail");
-    if detail != "-" && !detail.is_empty() {
+    if detail != "-" && !detail.is_empty() && detail != line {
         line.push_str(&format!(" ({detail})"));
     }
     line.push_str(&format!(" for {}", seconds(number(wait, "waiting_ms"))));

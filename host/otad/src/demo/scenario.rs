@@ -280,8 +280,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "of 100 blocks 10 are lost and 5 arrive twice: asked for again, written once",
         lost_percent: 10,
         doubled_percent: 5,
-        // Whoever loses blocks on purpose need not wait ten seconds for each.
-        agent_lines: "request_timeout_ms = 300\nmomentum_max = 100\n",
+        // Whoever loses blocks on purpose need not wait ten seconds for each; and of larger blocks fewer are lost.
+        agent_lines: "block_size = 16384\nblocks_per_request = 7\nrequest_timeout_ms = 300\nmomentum_max = 100\n",
         ..DEFAULT
     },
     Scenario {

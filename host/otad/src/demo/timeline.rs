@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::daemon::LogLine;
 use super::scenario::Milestone;
-use crate::progress::{Progress, say};
+use crate::progress::{Progress, Unit, say};
 
 /// What has been seen so far; scripts wait on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Timeline {
             news
         });
         self.progress
-            .get_or_insert_with(|| Progress::new("downloading"))
+            .get_or_insert_with(|| Progress::new("downloading", Unit::Bytes))
             .update(held, size);
     }
 

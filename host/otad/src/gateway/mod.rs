@@ -4,8 +4,8 @@
 //! Config ─▶ Gateway (lock, engine, agent build, plugins, trust store) ─▶ prepare(device) ─▶ start(transport)
 //! ```
 //!
-//! An application that owns its MQTT connection takes [`Gateway::prepare`] and brings its own transport, as
-//! `examples/shared_connection.rs` does; [`Gateway::connect`] makes a connection for the device. Not here: signals,
+//! An application that owns its MQTT connection shares it by [`Gateway::share`], as `examples/shared_connection.rs`
+//! does; [`Gateway::connect`] makes a connection for the device; [`Gateway::prepare`] is for any other transport. Not here: signals,
 //! control socket and exit code of the daemon (`daemon.rs`).
 
 mod target;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use host_crypto::{TrustError, TrustStore};
 use host_mqtt::{
     Alpn, BackOffLimits, Connection, ConnectionConfig, Endpoint, Limits, MqttError, Security,
-    TlsFiles,
+    SharedConnection, TlsFiles,
 };
 use host_runtime::agent::AgentBuild;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
@@ -241,13 +241,24 @@ impl Gateway {
         Ok(supervisor::prepare(config, self.ports.clone())?)
     }
 
-    /// Whether a device subscribes to the replies of the services: what an application passes to
-    /// [`host_mqtt::SharedConnection::attach`].
+    /// Set up a device on a connection that the application makes, keeps and ends as it likes.
     ///
     /// # Errors
-    /// No such device.
-    pub fn reply_subscriptions(&self, device: &str) -> Result<bool, GatewayError> {
-        Ok(self.subscribes_replies(self.device(device)?))
+    /// [`GatewayError`]; also where the device is on that connection already.
+    pub fn share(
+        &self,
+        device: &str,
+        connection: &SharedConnection,
+    ) -> Result<DeviceHandle, GatewayError> {
+        let pending = self.prepare(device)?;
+        let replies = self.subscribes_replies(self.device(device)?);
+        let transport = connection
+            .attach(device, pending.mailbox(), replies)
+            .map_err(|source| GatewayError::Mqtt {
+                device: device.to_owned(),
+                source,
+            })?;
+        Ok(pending.start(Box::new(transport))?)
     }
 
     /// How a device connects: for an application that makes the connection itself.

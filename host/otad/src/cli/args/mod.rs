@@ -51,7 +51,7 @@ fn long_help() -> String {
 pub enum Verb {
     /// Run the daemon: connect every device of the configuration and update its targets.
     #[command(after_help = "\
-Ends cleanly on SIGTERM and SIGINT. Ends with exit code 4 when its own software (a target with reset = \"process\") is to
+Ends cleanly on SIGTERM and SIGINT. Ends with exit code 4 when its own software (a target with reset = \"process\") is to \
 be restarted: let the service manager start it again through `otad launch`.")]
     Run(RunArgs),
     /// Show a whole update, from notification to commit, on this machine and with the real parts.
@@ -85,7 +85,7 @@ nobody but the cloud any more of $aws/ (host-cloud's README has one for mosquitt
     Update(UpdateVerb),
     /// What every device of the daemon is doing.
     #[command(after_help = "\
-The counters are those of the C agent, of file blocks only: received, queued (received and not yet looked at), processed
+The counters are those of the C agent, of file blocks only: received, queued (received and not yet looked at), processed \
 (taken) and dropped (not wanted, twice, or no room).
 
 Examples:
@@ -105,7 +105,7 @@ Where `activation = \"deferred\"` is set for a target, a verified image waits fo
     Activate(TargetArgs),
     /// Say that the image in test is good (with self_test = "external", or ahead of the built-in test).
     #[command(after_help = "\
-Without --target the verdict is the job's: all its targets in test. With --target it is that target's only; no member of an
+Without --target the verdict is the job's: all its targets in test. With --target it is that target's only; no member of an \
 all-or-nothing job is confirmed by itself.")]
     Commit(TargetArgs),
     /// Say that the image in test is bad: the old one comes back, the job ends FAILED.
@@ -114,7 +114,7 @@ all-or-nothing job is confirmed by itself.")]
     Poll(DeviceArgs),
     /// What the application is told: activate, start-test, fail, job-ended and so on.
     #[command(after_help = "\
-Events are numbered per device and kept across restarts. An application remembers the number of the last one that it has
+Events are numbered per device and kept across restarts. An application remembers the number of the last one that it has \
 dealt with and asks with --after.
 
 Examples:
@@ -137,7 +137,7 @@ Exit code 2 for a code that nobody knows.")]
     Explain(ExplainArgs),
     /// Start the program of a flash-file target from the slot that counts. For service managers.
     #[command(after_help = "\
-Counts a try before it starts an image that is not confirmed, and goes back to the old one when the tries are used up.
+Counts a try before it starts an image that is not confirmed, and goes back to the old one when the tries are used up. \
 Starts only bytes whose digest this host has verified. Put this into the service file, never a slot's own path:
 
   ExecStart=/usr/bin/otad launch main --config /etc/otad/otad.toml -- --port 80")]

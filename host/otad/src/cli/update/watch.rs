@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::cloud_client::refused;
 use crate::exit::{Exit, Verb};
-use crate::progress::{Progress, say};
+use crate::progress::{Progress, Unit, say};
 
 /// What the ends of a job's executions mean, worst first.
 const WORST_FIRST: [Exit; 6] = [
@@ -117,7 +117,7 @@ impl Story {
     fn new(things: usize) -> Self {
         Self {
             things,
-            progress: Progress::new("downloading"),
+            progress: Progress::new("downloading", Unit::Blocks),
             received: BTreeMap::new(),
             last: BTreeMap::new(),
         }
