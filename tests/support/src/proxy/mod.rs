@@ -1,17 +1,36 @@
-//! A TCP proxy that misbehaves on order: delays, shapes, stalls, refuses and cuts connections, and drops or repeats
-//! whole MQTT messages on plaintext ones.
+//! A TCP proxy that misbehaves on order: a link with a delay, a rate and losses, which also stalls, refuses and cuts
+//! connections, drops or repeats whole MQTT messages and cuts HTTP range responses on plaintext ones.
 //!
-//! Bytes are never changed or reordered: what TCP cannot do, this does not do either. A half-open connection is
-//! [`Proxy::stall`]: both ends stay connected and nothing moves.
+//! Bytes are never changed or reordered: what TCP cannot do, this does not do either. Losses are messages and
+//! responses, never segments, since the kernel's TCP is on both sides. The link has one rate a direction, shared by
+//! all connections. [`Proxy::half_open`] is a router that forgot its connections: both ends stay connected, nothing
+//! moves any more, not even the end of the stream; [`Proxy::stall`] does so for a while and for new ones too.
 //!
 //! ```text
 //!  client ──▶ reader ──▶ [filter] ──▶ queue (bounded, due times) ──▶ writer ──▶ upstream
 //!  client ◀── writer ◀── queue ◀── [filter] ◀── reader ◀───────────────────────── upstream
 //! ```
+//!
+//! ```
+//! use std::time::Duration;
+//! use support::proxy::{Loss, Proxy};
+//!
+//! let (_server, upstream) = support::net::listen()?;
+//! // 100 Mbit/s and 50 ms there and back; one of twenty blocks is lost, the same ones in each run.
+//! let loss = Loss::new(50, 7);
+//! let link = Proxy::start_filtered(upstream, loss.of_topics(|topic| topic.contains("/data/")))?;
+//! link.set_rate(Some(12_500_000));
+//! link.set_delay(Duration::from_millis(25));
+//! assert_eq!((loss.judged(), loss.lost()), (0, 0));
+//! # Ok::<(), support::Error>(())
+//! ```
 
+mod link;
+mod loss;
 mod pipe;
+mod response;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,6 +39,10 @@ use std::time::Duration;
 use crate::deadline::{Deadline, wait_until};
 use crate::mqtt::Packet;
 use crate::{Error, net};
+
+use link::Link;
+pub use link::{Flow, LINK_QUEUE};
+pub use loss::Loss;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +77,17 @@ pub struct Proxy {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    filter: Option<Filter>,
+    sieve: Sieve,
+}
+
+/// What looks at the bytes before they go on.
+enum Sieve {
+    /// Nothing does.
+    Open,
+    /// Each MQTT packet is judged.
+    Messages(Filter),
+    /// Some of the HTTP range responses are cut.
+    RangeResponses(Loss),
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,14 +102,17 @@ impl std::fmt::Debug for Shared {
 struct State {
     upstream: SocketAddr,
     delay: Duration,
-    rate_bytes_per_s: Option<u64>,
+    /// The link, up and down.
+    links: [Link; 2],
     stalled: bool,
+    /// Connections that nothing goes through any more.
+    forgotten: BTreeSet<u64>,
     refusing: bool,
     stopping: bool,
     accepted: u64,
     live: BTreeMap<u64, [TcpStream; 2]>,
-    /// Bytes forwarded, up and down.
-    forwarded: [u64; 2],
+    /// What has gone, up and down.
+    flows: [Flow; 2],
     /// Cut everything once so many bytes were forwarded, up and down.
     cut_at: [Option<u64>; 2],
 }
@@ -96,6 +132,7 @@ impl Shared {
 impl State {
     fn cut(&mut self) -> usize {
         let live = std::mem::take(&mut self.live);
+        self.forgotten.clear();
         for stream in live.values().flatten() {
             // It may be gone already, which is what we want.
             let _gone = stream.shutdown(Shutdown::Both);
@@ -110,7 +147,7 @@ impl Proxy {
     /// # Errors
     /// No port is free.
     pub fn start(upstream: SocketAddr) -> Result<Self, Error> {
-        Self::start_inner(upstream, None)
+        Self::start_inner(upstream, Sieve::Open)
     }
 
     /// The same for plaintext MQTT, with a filter that sees each packet.
@@ -121,27 +158,37 @@ impl Proxy {
         upstream: SocketAddr,
         filter: impl Fn(Direction, &Packet) -> Verdict + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        Self::start_inner(upstream, Some(Arc::new(filter)))
+        Self::start_inner(upstream, Sieve::Messages(Arc::new(filter)))
     }
 
-    fn start_inner(upstream: SocketAddr, filter: Option<Filter>) -> Result<Self, Error> {
+    /// The same for plaintext HTTP/1.1: of the 206 answers with a `Content-Length`, `loss` chooses those whose body ends
+    /// somewhere in its middle, with the connection.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn start_cutting(upstream: SocketAddr, loss: &Loss) -> Result<Self, Error> {
+        Self::start_inner(upstream, Sieve::RangeResponses(loss.clone()))
+    }
+
+    fn start_inner(upstream: SocketAddr, sieve: Sieve) -> Result<Self, Error> {
         let (listener, addr) = net::listen()?;
         let state = State {
             upstream,
             delay: Duration::ZERO,
-            rate_bytes_per_s: None,
+            links: [Link::default(); 2],
             stalled: false,
+            forgotten: BTreeSet::new(),
             refusing: false,
             stopping: false,
             accepted: 0,
             live: BTreeMap::new(),
-            forwarded: [0; 2],
+            flows: [Flow::default(); 2],
             cut_at: [None; 2],
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
-            filter,
+            sieve,
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &accepting));
@@ -164,10 +211,14 @@ impl Proxy {
         self.shared.change(|state| state.delay = delay);
     }
 
-    /// Limits each direction of each connection, none = as fast as it goes.
+    /// Limits each direction to so many payload bytes, all connections together; none = as fast as it goes. Up to
+    /// [`LINK_QUEUE`] waits in front of the link, then the sender is held up.
     pub fn set_rate(&self, bytes_per_s: Option<u64>) {
-        self.shared
-            .change(|state| state.rate_bytes_per_s = bytes_per_s);
+        self.shared.change(|state| {
+            for link in &mut state.links {
+                link.set_rate(bytes_per_s);
+            }
+        });
     }
 
     /// Lets nothing through any longer, with all connections open.
@@ -178,6 +229,16 @@ impl Proxy {
     /// Ends [`Self::stall`]; what has waited goes on.
     pub fn resume(&self) {
         self.shared.change(|state| state.stalled = false);
+    }
+
+    /// Forgets all connections of now, and returns how many: they stay open, and nothing goes through them any more,
+    /// neither bytes nor the end. New ones work. Only [`Self::cut`] or the end of the proxy ends them.
+    pub fn half_open(&self) -> usize {
+        self.shared.change(|state| {
+            let before = state.forgotten.len();
+            state.forgotten.extend(state.live.keys());
+            state.forgotten.len() - before
+        })
     }
 
     /// Closes new connections at once, or no longer.
@@ -194,7 +255,7 @@ impl Proxy {
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.shared.change(|state| {
             let index = direction as usize;
-            state.cut_at[index] = Some(state.forwarded[index] + bytes);
+            state.cut_at[index] = Some(state.flows[index].bytes() + bytes);
         });
     }
 
@@ -213,7 +274,21 @@ impl Proxy {
     /// Bytes that have gone in this direction.
     #[must_use]
     pub fn forwarded(&self, direction: Direction) -> u64 {
-        self.shared.lock().forwarded[direction as usize]
+        self.flow(direction).bytes()
+    }
+
+    /// Bytes that have gone in this direction, with the instants of the first and the last: the payload rate.
+    #[must_use]
+    pub fn flow(&self, direction: Direction) -> Flow {
+        self.shared.lock().flows[direction as usize]
+    }
+
+    /// Starts counting [`Self::flow`] of both directions anew. What [`Self::cut_after`] still waits for is dropped.
+    pub fn reset_flows(&self) {
+        self.shared.change(|state| {
+            state.flows = [Flow::default(); 2];
+            state.cut_at = [None; 2];
+        });
     }
 
     /// Waits until `count` connections have ever been accepted. False = the deadline passed.
@@ -225,7 +300,9 @@ impl Proxy {
     /// Waits until so many bytes have gone in this direction. False = the deadline passed.
     #[must_use]
     pub fn wait_forwarded(&self, direction: Direction, bytes: u64, wait: Duration) -> bool {
-        self.wait_for(wait, |state| state.forwarded[direction as usize] >= bytes)
+        self.wait_for(wait, |state| {
+            state.flows[direction as usize].bytes() >= bytes
+        })
     }
 
     fn wait_for(&self, wait: Duration, reached: impl Fn(&State) -> bool) -> bool {

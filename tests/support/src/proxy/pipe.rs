@@ -5,14 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Direction, Filter, Shared, Verdict};
+use super::response::Cutter;
+use super::{Direction, Filter, Shared, Sieve, Verdict};
 use crate::deadline;
 use crate::mqtt::Splitter;
 
-/// Bytes that one direction may hold: the product of 200 ms and 1 Gbit/s is 25 MB. When it is full the sender is not
-/// read any more, as with a real link.
+/// Bytes that one direction of one connection may hold: the product of 200 ms and 1 Gbit/s is 25 MB. When it is full
+/// the sender is not read any more, as with a real link.
 const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes that are read at once, and so the grain of shaping.
@@ -73,52 +74,72 @@ pub(super) fn join(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
         let (for_reader, for_writer) = (Arc::clone(shared), Arc::clone(shared));
         thread::spawn(move || read(direction, from, &reading, &for_reader));
         thread::spawn(move || {
-            write(direction, to, &writing, &for_writer);
+            write(id, direction, to, &writing, &for_writer);
             // Whichever way ends first takes the entry out; a half-closed connection is not counted as live.
             for_writer.change(|state| state.live.remove(&id));
         });
     }
 }
 
-fn read(direction: Direction, mut from: TcpStream, line: &Line, shared: &Shared) {
-    let mut splitter = shared
-        .filter
-        .as_ref()
-        .map(|filter| (Splitter::default(), filter));
-    let mut buffer = vec![0; CHUNK_BYTES];
-    let mut link_free = deadline::now();
-    loop {
-        let bytes = match from.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => &buffer[..count],
-        };
-        let bytes = match &mut splitter {
-            None => bytes.to_vec(),
-            Some((splitter, filter)) => match judge(direction, bytes, splitter, filter) {
-                Some(bytes) => bytes,
-                None => break,
-            },
-        };
-        if bytes.is_empty() {
-            continue;
+/// What one direction of one connection keeps to judge what goes through it.
+enum Judge<'a> {
+    Open,
+    Messages(Splitter, &'a Filter),
+    RangeResponses(Cutter<'a>),
+}
+
+impl<'a> Judge<'a> {
+    fn new(direction: Direction, sieve: &'a Sieve) -> Self {
+        match (sieve, direction) {
+            (Sieve::Messages(filter), _) => Self::Messages(Splitter::default(), filter),
+            (Sieve::RangeResponses(loss), Direction::Down) => {
+                Self::RangeResponses(Cutter::new(loss))
+            }
+            (Sieve::Open, _) | (Sieve::RangeResponses(_), Direction::Up) => Self::Open,
         }
-        let (delay, rate) = {
-            let state = shared.lock();
-            (state.delay, state.rate_bytes_per_s)
+    }
+
+    /// What goes on of these bytes, and whether the connection ends behind it.
+    fn handle(&mut self, direction: Direction, bytes: &[u8]) -> (Vec<u8>, bool) {
+        match self {
+            Self::Open => (bytes.to_vec(), false),
+            Self::Messages(splitter, filter) => match judge(direction, bytes, splitter, filter) {
+                Some(passed) => (passed, false),
+                None => (Vec::new(), true),
+            },
+            Self::RangeResponses(cutter) => match cutter.handle(bytes) {
+                Some(left) => (bytes[..left].to_vec(), true),
+                None => (bytes.to_vec(), false),
+            },
+        }
+    }
+}
+
+fn read(direction: Direction, mut from: TcpStream, line: &Line, shared: &Shared) {
+    let mut judge = Judge::new(direction, &shared.sieve);
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let (bytes, is_last) = match from.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => judge.handle(direction, &buffer[..count]),
         };
-        link_free = link_free.max(deadline::now()) + sending_time(bytes.len(), rate);
-        if !push(line, (link_free + delay, bytes)) {
+        if !bytes.is_empty() {
+            let (due, free) = {
+                let mut state = shared.lock();
+                let delay = state.delay;
+                let now = deadline::now();
+                let link = &mut state.links[direction as usize];
+                (link.send(now, bytes.len()) + delay, link.has_room_at())
+            };
+            if !push(line, (due, bytes)) || !await_room(line, free) {
+                break;
+            }
+        }
+        if is_last {
             break;
         }
     }
     line.change(|queue| queue.ended = true);
-}
-
-/// How long a link of this rate is busy with so many bytes.
-fn sending_time(bytes: usize, rate_bytes_per_s: Option<u64>) -> Duration {
-    rate_bytes_per_s.map_or(Duration::ZERO, |rate| {
-        Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64)
-    })
 }
 
 /// The bytes of all packets that pass; none = it is not MQTT, and the connection is given up.
@@ -157,21 +178,40 @@ fn push(line: &Line, chunk: (Instant, Vec<u8>)) -> bool {
     !queue.broken
 }
 
-fn write(direction: Direction, mut to: TcpStream, line: &Line, shared: &Shared) {
+/// Waits until the link takes more; false = the writer is gone.
+fn await_room(line: &Line, at: Instant) -> bool {
+    let mut queue = line.lock();
+    loop {
+        let left = at.saturating_duration_since(deadline::now());
+        if left.is_zero() || queue.broken {
+            return !queue.broken;
+        }
+        queue = line
+            .changed
+            .wait_timeout(queue, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+    }
+}
+
+fn write(id: u64, direction: Direction, mut to: TcpStream, line: &Line, shared: &Shared) {
     while let Some(bytes) = next_due(line) {
-        if !await_flow(shared) || to.write_all(&bytes).is_err() {
+        if !await_flow(id, shared) || to.write_all(&bytes).is_err() {
             break;
         }
         shared.change(|state| {
             let index = direction as usize;
-            state.forwarded[index] += bytes.len() as u64;
-            if state.cut_at[index].is_some_and(|at| state.forwarded[index] >= at) {
+            let flow = &mut state.flows[index];
+            flow.count(deadline::now(), bytes.len());
+            if state.cut_at[index].is_some_and(|at| state.flows[index].bytes() >= at) {
                 state.cut_at[index] = None;
                 state.cut();
             }
         });
     }
     line.change(|queue| queue.broken = true);
+    // The end of a forgotten connection is never told.
+    await_flow(id, shared);
     // The other side may have closed first.
     let _gone = to.shutdown(Shutdown::Write);
 }
@@ -206,10 +246,10 @@ fn next_due(line: &Line) -> Option<Vec<u8>> {
     }
 }
 
-/// Waits while the proxy is stalled; false = it stops.
-fn await_flow(shared: &Shared) -> bool {
+/// Waits while nothing moves; false = the proxy stops.
+fn await_flow(id: u64, shared: &Shared) -> bool {
     let mut state = shared.lock();
-    while state.stalled && !state.stopping {
+    while (state.stalled || state.forgotten.contains(&id)) && !state.stopping {
         state = shared
             .changed
             .wait(state)
