@@ -98,6 +98,19 @@ impl App {
         self.runtime.block_on(self.agent.command(command)).unwrap();
     }
 
+    /// Subscribes to its own topic and waits for the SUBACK: the client sends publishes and subscriptions from two
+    /// queues, so that a message that is published next may leave first.
+    fn listen(&self) {
+        self.runtime.block_on(async {
+            let asked = self.client.subscribe_tracked(PING, QoS::AtLeastOnce);
+            let granted = asked.await.unwrap().wait_async();
+            tokio::time::timeout(PATIENCE, granted)
+                .await
+                .unwrap()
+                .unwrap();
+        });
+    }
+
     /// One message to itself and back, over the shared connection.
     fn round_trip(&mut self) {
         self.runtime.block_on(async {
@@ -252,10 +265,7 @@ fn what_the_application_does_not_answer_nobody_answers_for_it() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud, by_hand);
     let mut app = App::start(&gateway);
-    let client = app.client.clone();
-    app.runtime
-        .block_on(client.subscribe(PING, QoS::AtLeastOnce))
-        .unwrap();
+    app.listen();
     let job = cloud.update(THING, Update::of(new_image(20_000)));
     app.wait_event(event::ACTIVATE);
     app.round_trips();
@@ -280,10 +290,7 @@ fn the_applications_own_messages_flow_while_an_update_is_received() {
         in_small_blocks(lines);
     });
     let mut app = App::start(&gateway);
-    let client = app.client.clone();
-    app.runtime
-        .block_on(client.subscribe(PING, QoS::AtLeastOnce))
-        .unwrap();
+    app.listen();
     app.round_trip();
     cloud.update(THING, Update::of(new_image(400 * 1024)));
     app.wait_event(event::RECEIVED_JOB);
