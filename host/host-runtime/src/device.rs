@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use crate::agent::{AgentConfig, AgentSlot, Context, Event, Saved, Stamp, StartEnd, StartInfo};
 use crate::events::EventRing;
+use crate::history::{Glance, History};
 use crate::mailbox::{Input, Mailbox};
 use crate::ports::seed::Seed;
 use crate::status::{
@@ -180,13 +181,19 @@ impl Device {
         if self.slot.deadline_ms().is_some_and(|at| at <= now.now_ms) {
             self.deliver(now, Event::Timeout);
         }
+        let noted = self.look_back(now);
         if self.delivered != before || !self.mailbox.is_empty() {
             // An event may have begun what is over already.
             return Some(now.now_ms);
         }
-        [next, self.slot.deadline_ms(), self.slot.retry_at_ms()]
-            .into_iter()
-            .fold(None, earliest)
+        [
+            next,
+            noted,
+            self.slot.deadline_ms(),
+            self.slot.retry_at_ms(),
+        ]
+        .into_iter()
+        .fold(None, earliest)
     }
 
     /// The way in.
@@ -201,11 +208,23 @@ impl Device {
         self.door.lock().events.clone()
     }
 
+    /// Its past jobs, and what it waited for last.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.door.lock().history.clone()
+    }
+
     /// Whether everything that was to be stored is on the medium.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let host = self.door.lock();
-        host.journal.is_quiet() && host.events.is_quiet()
+        host.journal.is_quiet() && host.events.is_quiet() && host.history.is_quiet()
+    }
+
+    /// The process will stop: what the device is about is written down, for whoever asks while it does not run.
+    pub fn last_words(&mut self, now: Context) {
+        let history = self.history();
+        history.last_words(now, &self.glance());
     }
 
     /// Whether the agent runs and knows how its targets are: it has left its first state.
@@ -261,6 +280,24 @@ impl Device {
                 .or_else(|| self.slot.last_error().map(str::to_owned))
                 .or_else(|| self.last_error.clone()),
         }
+    }
+
+    fn glance(&self) -> Glance<'_> {
+        Glance {
+            status: self.slot.status(),
+            wait: self.slot.wait(),
+            deadline_ms: self.slot.deadline_ms(),
+            connected: self.connection.up.is_some(),
+            faults: self.slot.faults(),
+            last_error: self.slot.last_error().or(self.last_error.as_deref()),
+        }
+    }
+
+    /// Keep the history; returns when to do so again.
+    fn look_back(&mut self, now: Context) -> Option<u64> {
+        let history = self.history();
+        let words = history.look(now, &self.glance());
+        earliest(words, history.poll(now.now_ms))
     }
 
     fn agent_report(&mut self, now: Context) -> AgentReport {
@@ -397,11 +434,22 @@ impl Device {
             self.job.clone_from(&job);
             self.door.lock().job = job;
         }
+        self.history_of_status(now);
         let stamp = Stamp {
             journal: self.door.lock().journal.generation(),
             connection: self.connection.changes,
         };
         self.slot.keep_snapshot(now, stamp);
+    }
+
+    fn history_of_status(&self, now: Context) {
+        let host = self.door.lock();
+        host.history.on_status(now, self.slot.status(), |file| {
+            let report = host.targets.report();
+            let target = report.into_iter().find(|target| target.file_id == file)?;
+            let running = target.state.and_then(|state| state.running);
+            Some((target.name, running.map(|version| version.to_string())))
+        });
     }
 
     /// Start a broken agent whose time has come.

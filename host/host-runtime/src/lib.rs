@@ -7,6 +7,7 @@ pub mod agent;
 pub mod device;
 pub mod engine;
 pub mod events;
+pub mod history;
 pub mod mailbox;
 pub mod plugin;
 pub mod ports;

@@ -34,6 +34,7 @@ use crate::agent::text::clean;
 use crate::agent::{Command, Context};
 use crate::device::{Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 use crate::events::{EventRing, StoredEvent};
+use crate::history::History;
 use crate::mailbox::{Input, Mailbox};
 use crate::ports::clock::Clock;
 use crate::ports::transport::Transport;
@@ -104,11 +105,13 @@ impl PendingDevice {
     /// The agent refuses its configuration or its saved state.
     pub fn start(self, transport: Box<dyn Transport>) -> Result<DeviceHandle, DeviceError> {
         let (mailbox, events) = (self.prepared.mailbox(), self.prepared.events());
+        let history = self.prepared.history();
         let mut device = self.prepared.into_device(transport);
         device.start(context(&*self.clock))?;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (restart_out, restart) = watch::channel(None);
         let (ready_out, ready) = watch::channel(false);
+        let (pulse_out, pulse) = watch::channel(Pulse::default());
         let (end_out, end) = watch::channel(None);
         let task = Task {
             device,
@@ -117,6 +120,7 @@ impl PendingDevice {
             inbox,
             restart: restart_out,
             ready: ready_out,
+            pulse: pulse_out,
             end: end_out.clone(),
         };
         let watched = Watched {
@@ -130,9 +134,11 @@ impl PendingDevice {
             name: self.name.into(),
             mailbox,
             events,
+            history,
             requests,
             restart,
             ready,
+            pulse,
             end,
         })
     }
@@ -144,11 +150,37 @@ pub struct DeviceHandle {
     name: Arc<str>,
     mailbox: Mailbox,
     events: EventRing,
+    history: History,
     requests: mpsc::Sender<Request>,
     restart: watch::Receiver<Option<FileId>>,
     ready: watch::Receiver<bool>,
+    pulse: watch::Receiver<Pulse>,
     /// The last status, once the device has ended.
     end: watch::Receiver<Option<Box<DeviceStatus>>>,
+}
+
+/// What the task of a device was seen doing last, on the device's clock: whether it lives is told from this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Turns so far: each is something that happened, or a deadline that was kept.
+    pub turns: u64,
+    /// Since when it has been in the turn that it is in; none = it waits.
+    pub busy_since_ms: Option<u64>,
+    /// When it is due again; none = when something happens.
+    pub due_ms: Option<u64>,
+}
+
+impl Pulse {
+    /// Whether the task does what it has said, as of `now_ms`: it waits and its next deadline lies ahead, or has passed
+    /// no longer than `slack_ms` ago, or it has been in its turn no longer than that.
+    #[must_use]
+    pub fn is_alive(self, now_ms: u64, slack_ms: u64) -> bool {
+        match (self.busy_since_ms, self.due_ms) {
+            (Some(since), _) => now_ms.saturating_sub(since) <= slack_ms,
+            (None, Some(due)) => now_ms.saturating_sub(due) <= slack_ms,
+            (None, None) => true,
+        }
+    }
 }
 
 /// Whether a device was ready in time.
@@ -226,6 +258,19 @@ impl DeviceHandle {
     #[must_use]
     pub fn events(&self) -> EventRing {
         self.events.clone()
+    }
+
+    /// Its past jobs, and what it waited for last.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history.clone()
+    }
+
+    /// What its task was seen doing last. None = it has ended.
+    #[must_use]
+    pub fn pulse(&self) -> Option<Pulse> {
+        let ended = self.end.borrow().is_some();
+        (!ended).then(|| *self.pulse.borrow())
     }
 
     /// Wait until the device is ready, at most so long; `None` = as long as it takes. One that is not ready in time is
@@ -327,6 +372,7 @@ struct Task {
     inbox: mpsc::Receiver<Request>,
     restart: watch::Sender<Option<FileId>>,
     ready: watch::Sender<bool>,
+    pulse: watch::Sender<Pulse>,
     end: watch::Sender<Option<Box<DeviceStatus>>>,
 }
 
@@ -335,6 +381,10 @@ impl Task {
         let mut give_up_at_ms = None;
         loop {
             let now = context(&*self.clock);
+            self.pulse.send_modify(|pulse| {
+                pulse.turns += 1;
+                pulse.busy_since_ms = Some(now.now_ms);
+            });
             let next = self.device.poll(now);
             self.restart.send_if_modified(|known| {
                 let wanted = self.device.restart_requested();
@@ -347,29 +397,37 @@ impl Task {
                 !std::mem::replace(known, *known || is_ready) && is_ready
             });
             if self.device.is_stopped() && give_up_at_ms.is_none() {
-                give_up_at_ms = Some(now.now_ms + STOP_MAX_MS);
+                self.give_up(now, &mut give_up_at_ms);
+                continue;
             }
             if let Some(at) = give_up_at_ms
                 && (self.device.is_quiet() || at <= now.now_ms)
             {
                 break;
             }
+            let was_told = give_up_at_ms.is_some();
             // Also when the device has always something to do.
             while let Ok(request) = self.inbox.try_recv() {
                 self.answer(now, request, &mut give_up_at_ms);
             }
-            if next.is_some_and(|at| at <= now.now_ms) {
+            // A device that has just been told to stop has something to write.
+            let told = give_up_at_ms.is_some() && !was_told;
+            if told || next.is_some_and(|at| at <= now.now_ms) {
                 tokio::task::yield_now().await;
                 continue;
             }
             let until = [next, give_up_at_ms].into_iter().flatten().min();
+            self.pulse.send_modify(|pulse| {
+                pulse.busy_since_ms = None;
+                pulse.due_ms = until;
+            });
             tokio::select! {
                 () = self.notify.notified() => {}
                 () = sleep(until, now.now_ms) => {}
                 request = self.inbox.recv() => match request {
                     Some(request) => self.answer(now, request, &mut give_up_at_ms),
                     // The last handle is gone.
-                    None => give_up_at_ms = give_up_at_ms.or(Some(now.now_ms + STOP_MAX_MS)),
+                    None => self.give_up(now, &mut give_up_at_ms),
                 },
             }
         }
@@ -384,7 +442,15 @@ impl Task {
         match request {
             // Whoever asked may have gone.
             Request::Status(reply) => drop(reply.send(self.device.status(now))),
-            Request::Stop => *give_up_at_ms = give_up_at_ms.or(Some(now.now_ms + STOP_MAX_MS)),
+            Request::Stop => self.give_up(now, give_up_at_ms),
+        }
+    }
+
+    /// End as soon as everything is on the medium, or after [`STOP_MAX_MS`].
+    fn give_up(&mut self, now: Context, at_ms: &mut Option<u64>) {
+        if at_ms.is_none() {
+            *at_ms = Some(now.now_ms + STOP_MAX_MS);
+            self.device.last_words(now);
         }
     }
 }

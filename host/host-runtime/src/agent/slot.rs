@@ -88,6 +88,7 @@ pub struct AgentSlot {
     life: AgentLife,
     kept: Option<Kept>,
     strikes: u32,
+    faults: u32,
     fault_at_ms: u64,
     retry_at_ms: Option<u64>,
     spins: u32,
@@ -110,6 +111,7 @@ impl AgentSlot {
             life: AgentLife::New,
             kept: None,
             strikes: 0,
+            faults: 0,
             fault_at_ms: 0,
             retry_at_ms: None,
             spins: 0,
@@ -266,6 +268,12 @@ impl AgentSlot {
         self.strikes
     }
 
+    /// Traps since the process started.
+    #[must_use]
+    pub fn faults(&self) -> u32 {
+        self.faults
+    }
+
     /// The last trap, or why a start was refused.
     #[must_use]
     pub fn last_error(&self) -> Option<&str> {
@@ -343,6 +351,7 @@ impl AgentSlot {
         }
         self.fault_at_ms = now.now_ms;
         self.strikes = self.strikes.saturating_add(1);
+        self.faults = self.faults.saturating_add(1);
         let pause = backoff_ms(self.strikes);
         self.retry_at_ms = Some(now.now_ms + pause);
         self.life = if pause == 0 {

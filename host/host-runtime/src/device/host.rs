@@ -11,6 +11,7 @@ use super::log::GuestLog;
 use super::token::{Owner, Tokens};
 use crate::agent::{ApplicationEvent, Context, Outside};
 use crate::events::{DOCUMENT_MAX_BYTES, EventRing};
+use crate::history::History;
 use crate::journal::{JOURNAL_MAX_BYTES, Journal};
 use crate::ports::transport::Transport;
 use crate::target::{Targets, VerifiedRef};
@@ -99,6 +100,7 @@ pub(super) struct Host {
     pub(super) targets: Targets,
     pub(super) journal: Journal,
     pub(super) events: EventRing,
+    pub(super) history: History,
     log: GuestLog,
     refusals: VecDeque<(Token, Failure)>,
     refusal_rate: Rate,
@@ -113,6 +115,7 @@ impl Host {
         targets: Targets,
         journal: Journal,
         events: EventRing,
+        history: History,
     ) -> Self {
         Self {
             device,
@@ -124,6 +127,7 @@ impl Host {
             targets,
             journal,
             events,
+            history,
             log: GuestLog::new(),
             refusals: VecDeque::new(),
             refusal_rate: Rate::new(REFUSALS_PER_S),
@@ -289,8 +293,14 @@ impl Outside for Door {
     }
 
     fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
-        self.lock()
-            .on_target(|targets, now, token| targets.write_block(now, token, file, offset, data))
+        let size = data.len();
+        let mut host = self.lock();
+        let started = host
+            .on_target(|targets, now, token| targets.write_block(now, token, file, offset, data));
+        if !matches!(started, Started::Done(Outcome::Failed(_))) {
+            host.history.on_block(size);
+        }
+        started
     }
 
     fn close(&mut self, file: FileId) -> Started {
@@ -384,6 +394,7 @@ impl Outside for Door {
             tracing::warn!(%device, "an event's document of {size} bytes is left out, the limit is {DOCUMENT_MAX_BYTES}");
             event.document.clear();
         }
+        host.history.on_event(host.now.wall_s, &event);
         host.events.emit(host.now.wall_s, event);
     }
 }

@@ -6,6 +6,7 @@ use super::host::{Door, Host};
 use super::{Connection, Device};
 use crate::agent::{AgentBuild, AgentConfig, AgentSlot, Target};
 use crate::events::EventRing;
+use crate::history::History;
 use crate::journal::{Found, Journal};
 use crate::mailbox::Mailbox;
 use crate::names::component;
@@ -102,6 +103,7 @@ pub struct PreparedDevice {
     journal: Journal,
     journal_damaged: bool,
     events: EventRing,
+    history: History,
     mailbox: Mailbox,
     ports: DevicePorts,
 }
@@ -153,6 +155,14 @@ impl PreparedDevice {
             Arc::clone(&wake),
         )
         .map_err(unreadable("event ring"))?;
+        let history = History::load(
+            &device,
+            &events,
+            Arc::clone(&ports.state),
+            Arc::clone(&ports.workers),
+            Arc::clone(&wake),
+        )
+        .map_err(unreadable("history"))?;
         let config_for_agent = AgentConfig {
             device: device.clone(),
             settings: config.settings,
@@ -174,6 +184,7 @@ impl PreparedDevice {
             journal,
             journal_damaged: found == Found::Damaged,
             events,
+            history,
             mailbox: Mailbox::new(wake),
             ports,
         })
@@ -191,6 +202,12 @@ impl PreparedDevice {
         self.events.clone()
     }
 
+    /// The device's past jobs.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history.clone()
+    }
+
     /// Give it its transport. The agent is started by [`Device::start`].
     #[must_use]
     pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
@@ -201,6 +218,7 @@ impl PreparedDevice {
             self.targets,
             self.journal,
             self.events,
+            self.history,
         ));
         let inside = door.clone();
         let slot = AgentSlot::new(

@@ -1,0 +1,700 @@
+//! The jobs that a device has had, and what it waited for last: what `otad history` and `otad why` read, also when the
+//! daemon is not there.
+//!
+//! ```text
+//!  status, wait, blocks, events ─▶ Book (what is true now) ─▶ append-only file ─▶ Story (whoever asks)
+//! ```
+//!
+//! A record is begun with its job and written again with every [`NOTE_EVERY_BYTES`] of blocks, with its end, and when
+//! the process starts again under it; the last one of a job counts. So a kill costs no count but that of the bytes
+//! since, and a power cut no ended job: an end is synced. Ends come from the agent's `job-ended` events, and one that
+//! was stored there but not here is made good at the next start. What a device waits for is written once the wait has
+//! lasted for [`WORDS_AFTER_MS`], and at a clean stop. Nothing here decides anything. Not here: what a status text or a
+//! code means; that is the reader's business.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::text::clean;
+use crate::agent::{AgentStatus, ApplicationEvent, Context, Wait};
+use crate::events::EventRing;
+use crate::names::component;
+use crate::ports::state_dir::StateDir;
+use crate::ports::workers::{Wake, Workers};
+use crate::status::{STATE_NAMES, STATE_STOPPED, WaitReport, event, name};
+use crate::types::{Failure, FileId};
+
+mod file;
+
+/// Jobs that are kept, the oldest go first: two years of a job a week.
+pub const JOBS_MAX: usize = 100;
+
+/// The file is written anew when it is longer, in bytes: four times what [`JOBS_MAX`] records of usual size take. Where
+/// they take more than that, at twice their size.
+const FILE_MAX_BYTES: usize = 256 * 1024;
+
+/// A record is written again after so many bytes of blocks. Some 600 bytes in a mebibyte are 0.06 %.
+const NOTE_EVERY_BYTES: u64 = 1024 * 1024;
+
+/// A wait that has lasted so long is written down, in milliseconds. Usual waits are over by then, so that an idle device
+/// writes nothing.
+const WORDS_AFTER_MS: u64 = 30 * 1000;
+
+/// Time between two tries to write to a medium that failed, in milliseconds.
+const RETRY_MS: u64 = 5000;
+
+/// Files of a job that are kept; the contract's limit.
+const FILES_MAX: usize = 16;
+
+/// Most bytes of a terminal status that are kept. Those of the C agent have some 150.
+const SENT_MAX_BYTES: usize = 2048;
+
+/// `file-status.phase` up to which `done` and `total` count blocks.
+const PHASE_VERIFIED: u8 = 4;
+
+/// One job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its id.
+    pub job_id: String,
+    /// Seconds since 1970 when it was taken, if they were known.
+    pub began_s: Option<u64>,
+    /// How long the device has been at it, in milliseconds of a clock that does not jump; without the time that the
+    /// process did not run.
+    pub took_ms: u64,
+    /// Its files.
+    pub files: Vec<FileRecord>,
+    /// Bytes of blocks that targets took, repeats included.
+    pub bytes: u64,
+    /// Block messages that came.
+    pub blocks_fetched: u64,
+    /// Those of them that were not needed: twice, or not asked for.
+    pub blocks_twice: u64,
+    /// Starts of the process while it was under way.
+    pub restarts: u32,
+    /// Instances of the agent that broke.
+    pub faults: u32,
+    /// Its end; none = under way, or the process ended before it was known.
+    pub end: Option<End>,
+}
+
+/// One file of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// The target.
+    pub file_id: FileId,
+    /// Its name.
+    pub target: String,
+    /// Version that ran when the job came.
+    pub from: Option<String>,
+    /// Version of the image.
+    pub to: Option<String>,
+    /// Blocks of the image.
+    pub blocks: u64,
+    /// Blocks that were held.
+    pub held: u64,
+    /// Where it stood last, `file-status.phase` in words.
+    pub phase: String,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Number of the `job-ended` event.
+    pub event: u64,
+    /// Seconds since 1970, if they were known.
+    pub at_s: Option<u64>,
+    /// The terminal status as the service took it; none = the service withdrew the job.
+    pub sent: Option<String>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// What a device was about when it was last written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    /// The device.
+    pub device: String,
+    /// Seconds since 1970, if they were known.
+    pub at_s: Option<u64>,
+    /// The process was stopped in order right after.
+    pub stopped: bool,
+    /// Whether there was a connection.
+    pub connected: bool,
+    /// `agent-status.state` in words.
+    pub state_name: String,
+    /// The active job.
+    pub job_id: Option<String>,
+    /// What was waited for.
+    pub wait: Option<WaitReport>,
+    /// What went wrong last in the host's keeping.
+    pub last_error: Option<String>,
+}
+
+/// All that is kept of one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Story {
+    /// Jobs, oldest first, at most [`JOBS_MAX`].
+    pub jobs: Vec<JobRecord>,
+    /// The last words.
+    pub words: Option<Words>,
+}
+
+/// Read what is kept of a device whose daemon does not run.
+///
+/// # Errors
+/// What the medium says. Damage is no error: what can be read is given.
+pub fn read(state: &dyn StateDir, device: &str) -> io::Result<Story> {
+    let bytes = state.load(&path(device))?;
+    Ok(bytes.map_or_else(Story::default, |bytes| file::decode(&bytes).0))
+}
+
+/// The devices of which something is kept, by their own names.
+///
+/// # Errors
+/// What the medium says.
+pub fn devices(state: &dyn StateDir) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in state.list("devices/")? {
+        let Some(kept) = file.strip_suffix("/history") else {
+            continue;
+        };
+        let story = state.load(&file)?.map(|bytes| file::decode(&bytes).0);
+        let told = story
+            .and_then(|story| story.words)
+            .map(|words| words.device);
+        // Thing names of AWS are path components as they are.
+        let component = kept.strip_prefix("devices/").unwrap_or(kept);
+        names.push(told.unwrap_or_else(|| component.to_owned()));
+    }
+    Ok(names)
+}
+
+fn path(device: &str) -> String {
+    format!("devices/{}/history", component(device))
+}
+
+/// What a device shows of itself between two turns.
+pub(crate) struct Glance<'a> {
+    pub(crate) status: &'a AgentStatus,
+    pub(crate) wait: Option<&'a Wait>,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) connected: bool,
+    /// Instances of the agent that broke so far.
+    pub(crate) faults: u32,
+    pub(crate) last_error: Option<&'a str>,
+}
+
+/// The history of one device. Clones are the same; it can be read after its device has ended.
+#[derive(Clone)]
+pub struct History {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    book: Mutex<Book>,
+    device: String,
+    path: String,
+    state: Arc<dyn StateDir>,
+    workers: Arc<dyn Workers>,
+    wake: Wake,
+}
+
+/// A write under way.
+struct Writing {
+    /// Length of the file when it has worked.
+    file_bytes: usize,
+}
+
+/// What is to be written.
+struct Pending {
+    bytes: Vec<u8>,
+    sync: bool,
+}
+
+#[derive(Default)]
+struct Book {
+    jobs: VecDeque<JobRecord>,
+    words: Option<Words>,
+    /// Id of the job that is under way.
+    open: Option<String>,
+    /// Bytes of the open job that its last note knows.
+    noted_bytes: u64,
+    /// `received` of the last status: a smaller one is another count.
+    received: u64,
+    /// Faults that the open job knows.
+    faults: u32,
+    /// When `took_ms` was brought up to date.
+    timed_ms: Option<u64>,
+    /// The wait that may be worth a note, and since when it is there.
+    candidate: Option<(Key, u64)>,
+    /// What the last words were about.
+    told: Option<Key>,
+    pending: Option<Pending>,
+    writing: Option<Writing>,
+    end: Option<io::Result<()>>,
+    file_bytes: usize,
+    /// Length of the file when it was last written anew.
+    whole_bytes: usize,
+    /// The file may end in a torn record: write it anew.
+    rewrite: bool,
+    retry_at_ms: Option<u64>,
+}
+
+/// What makes one wait another: state, reason, main and sub of the last error.
+type Key = (u8, u32, u8, u32);
+
+impl History {
+    /// Read what is kept, and make good what the event ring knows better: a job whose end is stored there has ended.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub(crate) fn load(
+        device: &str,
+        events: &EventRing,
+        state: Arc<dyn StateDir>,
+        workers: Arc<dyn Workers>,
+        wake: Wake,
+    ) -> io::Result<Self> {
+        let path = path(device);
+        let mut book = Book::default();
+        if let Some(bytes) = state.load(&path)? {
+            let (story, whole) = file::decode(&bytes);
+            book.jobs = story.jobs.into();
+            book.words = story.words;
+            book.file_bytes = bytes.len();
+            book.rewrite = !whole;
+        }
+        let last = book
+            .jobs
+            .iter()
+            .filter_map(|job| Some(job.end.as_ref()?.event));
+        // Numbers that have begun anew say nothing of what is older.
+        let last = last
+            .max()
+            .filter(|last| *last <= events.last())
+            .unwrap_or(0);
+        for stored in events.after(last, usize::MAX) {
+            book.on_event(stored.at_s, &stored.event);
+        }
+        if let Some(job) = book.jobs.back_mut().filter(|job| job.end.is_none()) {
+            job.restarts += 1;
+            book.open = Some(job.job_id.clone());
+            book.noted_bytes = job.bytes;
+            book.note_open(false);
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                book: Mutex::new(book),
+                device: device.to_owned(),
+                path,
+                state,
+                workers,
+                wake,
+            }),
+        })
+    }
+
+    /// Everything, as of now.
+    #[must_use]
+    pub fn story(&self) -> Story {
+        let book = self.lock();
+        Story {
+            jobs: book.jobs.iter().cloned().collect(),
+            words: book.words.clone(),
+        }
+    }
+
+    /// The status has changed. `target` gives name and running version of a file's target.
+    pub(crate) fn on_status(
+        &self,
+        now: Context,
+        status: &AgentStatus,
+        target: impl Fn(FileId) -> Option<(String, Option<String>)>,
+    ) {
+        self.lock().on_status(now, status, target);
+    }
+
+    /// A target took a block.
+    pub(crate) fn on_block(&self, bytes: usize) {
+        self.lock().on_block(bytes as u64);
+    }
+
+    /// The agent told the application something.
+    pub(crate) fn on_event(&self, at_s: Option<u64>, event: &ApplicationEvent) {
+        if event.kind == event::JOB_ENDED {
+            self.lock().on_event(at_s, event);
+        }
+    }
+
+    /// Look at the wait; returns when to look again.
+    pub(crate) fn look(&self, now: Context, glance: &Glance<'_>) -> Option<u64> {
+        self.lock().look(now, &self.shared.device, glance)
+    }
+
+    /// The process stops: write down what the device is about.
+    pub(crate) fn last_words(&self, now: Context, glance: &Glance<'_>) {
+        let mut book = self.lock();
+        book.time(now.now_ms);
+        book.note_open(true);
+        book.speak(now, &self.shared.device, glance, true);
+    }
+
+    /// Move the writing on; returns when to be called again.
+    pub(crate) fn poll(&self, now_ms: u64) -> Option<u64> {
+        let mut book = self.lock();
+        if let Some(end) = book.end.take() {
+            book.on_written(end, now_ms);
+        }
+        if book.writing.is_some() || !book.has_work() {
+            return None;
+        }
+        if let Some(at) = book.retry_at_ms.filter(|at| *at > now_ms) {
+            return Some(at);
+        }
+        book.retry_at_ms = None;
+        let pending = book.pending.take();
+        let length = pending.as_ref().map_or(0, |pending| pending.bytes.len());
+        let long = FILE_MAX_BYTES.max(2 * book.whole_bytes);
+        let anew = book.rewrite || book.file_bytes == 0 || book.file_bytes + length > long;
+        let (bytes, sync) = if anew {
+            let whole = book.whole();
+            book.whole_bytes = whole.len();
+            (whole, true)
+        } else {
+            pending.map_or_else(Default::default, |pending| (pending.bytes, pending.sync))
+        };
+        let before = if anew { 0 } else { book.file_bytes };
+        book.writing = Some(Writing {
+            file_bytes: before + bytes.len(),
+        });
+        // Until it has worked: it may leave half a record.
+        book.rewrite = true;
+        drop(book);
+        self.begin_write(bytes, anew, sync);
+        None
+    }
+
+    fn begin_write(&self, bytes: Vec<u8>, anew: bool, sync: bool) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.workers.run(Box::new(move || {
+            let end = if anew {
+                shared.state.store(&shared.path, &bytes)
+            } else {
+                shared.state.append(&shared.path, &bytes, sync)
+            };
+            shared.lock().end = Some(end);
+            (shared.wake)();
+        }));
+    }
+
+    /// Whether nothing is to be stored. A medium that fails is not waited for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let book = self.lock();
+        book.writing.is_none() && (!book.has_work() || book.retry_at_ms.is_some())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.shared.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn on_status(
+        &mut self,
+        now: Context,
+        status: &AgentStatus,
+        target: impl Fn(FileId) -> Option<(String, Option<String>)>,
+    ) {
+        self.time(now.now_ms);
+        let new = status
+            .job_id
+            .as_ref()
+            .filter(|job_id| self.open.as_ref() != Some(job_id));
+        if let Some(job_id) = new {
+            self.begin(now, job_id);
+        }
+        // A count that has become smaller began anew: with another file, or with another instance.
+        let came = match status.received.checked_sub(self.received) {
+            Some(more) => more,
+            None => status.received,
+        };
+        self.received = status.received;
+        if status.job_id.is_none() {
+            return;
+        }
+        let Some(job) = self.open_job() else { return };
+        job.blocks_fetched = job.blocks_fetched.saturating_add(came);
+        for file in status.files.iter().take(FILES_MAX) {
+            let at = job
+                .files
+                .iter()
+                .position(|known| known.file_id == file.file);
+            let known = match at {
+                Some(at) => &mut job.files[at],
+                None => {
+                    job.files.push(FileRecord {
+                        file_id: file.file,
+                        ..FileRecord::default()
+                    });
+                    let last = job.files.len() - 1;
+                    &mut job.files[last]
+                }
+            };
+            if known.from.is_none()
+                && file.phase <= PHASE_VERIFIED
+                && let Some((name, running)) = target(file.file)
+            {
+                known.target = name;
+                known.from = running;
+            }
+            if let Some(version) = &file.version {
+                known.to = Some(version.to_string());
+            }
+            if file.phase <= PHASE_VERIFIED {
+                known.blocks = known.blocks.max(file.total);
+                known.held = known.held.max(file.done);
+            }
+            name(&crate::status::PHASE_NAMES, file.phase.into()).clone_into(&mut known.phase);
+        }
+        job.count_repeats();
+        if new.is_some() {
+            self.note_open(true);
+        }
+    }
+
+    fn begin(&mut self, now: Context, job_id: &str) {
+        // A job that was under way without an end keeps none: what became of it is not known here.
+        self.open = Some(job_id.to_owned());
+        self.noted_bytes = 0;
+        self.timed_ms = Some(now.now_ms);
+        self.push(JobRecord {
+            job_id: job_id.to_owned(),
+            began_s: now.wall_s,
+            ..JobRecord::default()
+        });
+    }
+
+    fn push(&mut self, job: JobRecord) {
+        self.jobs.push_back(job);
+        if self.jobs.len() > JOBS_MAX {
+            self.jobs.pop_front();
+        }
+    }
+
+    fn on_block(&mut self, bytes: u64) {
+        let noted = self.noted_bytes;
+        let Some(job) = self.open_job() else { return };
+        job.bytes = job.bytes.saturating_add(bytes);
+        if job.bytes >= noted.saturating_add(NOTE_EVERY_BYTES) {
+            self.noted_bytes = job.bytes;
+            self.note_open(false);
+        }
+    }
+
+    fn on_event(&mut self, at_s: Option<u64>, event: &ApplicationEvent) {
+        let Some(job_id) = event
+            .job_id
+            .as_ref()
+            .filter(|_| event.kind == event::JOB_ENDED)
+        else {
+            return;
+        };
+        let known = |job: &JobRecord| {
+            let end = job.end.as_ref().map(|end| end.event);
+            job.job_id == *job_id && end == Some(event.sequence)
+        };
+        if self.jobs.iter().any(known) {
+            return;
+        }
+        let is_it = |job: &&mut JobRecord| job.job_id == *job_id && job.end.is_none();
+        if self.jobs.iter_mut().rev().find(is_it).is_none() {
+            // Refused before it was taken.
+            self.push(JobRecord {
+                job_id: job_id.clone(),
+                began_s: at_s,
+                ..JobRecord::default()
+            });
+        }
+        let Some(job) = self.jobs.iter_mut().rev().find(is_it) else {
+            return;
+        };
+        let sent = String::from_utf8_lossy(&event.document);
+        job.end = Some(End {
+            event: event.sequence,
+            at_s,
+            sent: Some(clean(&sent, SENT_MAX_BYTES)).filter(|sent| !sent.is_empty()),
+            failure: event.failure.clone(),
+        });
+        if let Some(version) = event.version
+            && let Some(file) = job.files.first_mut()
+        {
+            file.to = Some(version.to_string());
+        }
+        job.count_repeats();
+        let record = job.clone();
+        if self.open.as_ref() == Some(job_id) {
+            self.open = None;
+        }
+        self.append(&file::Entry::Job(record), true);
+    }
+
+    fn look(&mut self, now: Context, device: &str, glance: &Glance<'_>) -> Option<u64> {
+        let faults = glance.faults.saturating_sub(self.faults);
+        self.faults = glance.faults;
+        if faults > 0
+            && let Some(job) = self.open_job()
+        {
+            job.faults = job.faults.saturating_add(faults);
+        }
+        // An agent that has said nothing, or nothing more, is no news; why it is so stands in the log.
+        if glance.wait.is_none() || glance.status.state == STATE_STOPPED {
+            return None;
+        }
+        let key = key(glance);
+        if self.told == Some(key) {
+            self.candidate = None;
+            return None;
+        }
+        let since = match self.candidate {
+            Some((known, since)) if known == key => since,
+            Some(_) | None => now.now_ms,
+        };
+        self.candidate = Some((key, since));
+        let at = since.saturating_add(WORDS_AFTER_MS);
+        if at > now.now_ms {
+            return Some(at);
+        }
+        self.speak(now, device, glance, false);
+        None
+    }
+
+    fn speak(&mut self, now: Context, device: &str, glance: &Glance<'_>, stopped: bool) {
+        let words = Words {
+            device: device.to_owned(),
+            at_s: now.wall_s,
+            stopped,
+            connected: glance.connected,
+            state_name: name(&STATE_NAMES, glance.status.state.into()).to_owned(),
+            job_id: glance.status.job_id.clone(),
+            wait: glance
+                .wait
+                .map(|wait| WaitReport::new(wait, glance.deadline_ms, now.now_ms)),
+            last_error: glance.last_error.map(str::to_owned),
+        };
+        self.told = Some(key(glance));
+        self.candidate = None;
+        self.append(&file::Entry::Words(words.clone()), stopped);
+        self.words = Some(words);
+    }
+
+    /// Bring the time that the open job has taken up to date.
+    fn time(&mut self, now_ms: u64) {
+        let since = self.timed_ms.replace(now_ms).unwrap_or(now_ms);
+        if let Some(job) = self.open_job() {
+            job.took_ms = job.took_ms.saturating_add(now_ms.saturating_sub(since));
+        }
+    }
+
+    fn open_job(&mut self) -> Option<&mut JobRecord> {
+        let open = self.open.as_ref()?;
+        self.jobs.iter_mut().rev().find(|job| job.job_id == *open)
+    }
+
+    /// Write the open job down as it is.
+    fn note_open(&mut self, sync: bool) {
+        if let Some(job) = self.open_job() {
+            let record = job.clone();
+            self.append(&file::Entry::Job(record), sync);
+        }
+    }
+
+    fn append(&mut self, entry: &file::Entry, sync: bool) {
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            bytes: Vec::new(),
+            sync: false,
+        });
+        pending.sync |= sync;
+        // While the medium fails the file is to be written anew at any rate: nothing need wait here.
+        if self.retry_at_ms.is_none() {
+            file::encode(entry, &mut pending.bytes);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// The whole file.
+    fn whole(&self) -> Vec<u8> {
+        let mut bytes = file::MAGIC.to_vec();
+        for job in &self.jobs {
+            file::encode(&file::Entry::Job(job.clone()), &mut bytes);
+        }
+        if let Some(words) = &self.words {
+            file::encode(&file::Entry::Words(words.clone()), &mut bytes);
+        }
+        bytes
+    }
+
+    fn on_written(&mut self, end: io::Result<()>, now_ms: u64) {
+        let Some(writing) = self.writing.take() else {
+            return;
+        };
+        match end {
+            Ok(()) => {
+                self.rewrite = false;
+                self.file_bytes = writing.file_bytes;
+            }
+            Err(e) => {
+                tracing::warn!("the history of jobs is not stored: {e}; trying again");
+                self.retry_at_ms = Some(now_ms.saturating_add(RETRY_MS));
+                self.pending.get_or_insert_with(|| Pending {
+                    bytes: Vec::new(),
+                    sync: true,
+                });
+            }
+        }
+    }
+}
+
+impl JobRecord {
+    /// Blocks that came and were not needed. What is held came once at least, also where the count was lost in a kill.
+    fn count_repeats(&mut self) {
+        let held = self
+            .files
+            .iter()
+            .fold(0_u64, |sum, file| sum.saturating_add(file.held));
+        self.blocks_fetched = self.blocks_fetched.max(held);
+        self.blocks_twice = self.blocks_fetched - held;
+    }
+}
+
+fn key(glance: &Glance<'_>) -> Key {
+    let wait = glance.wait;
+    let error = wait.and_then(|wait| wait.last_error.as_ref());
+    (
+        glance.status.state,
+        wait.map_or(0, |wait| wait.reason),
+        error.map_or(0, |error| error.main),
+        error.map_or(0, |error| error.sub),
+    )
+}
+
+#[cfg(test)]
+mod tests;
