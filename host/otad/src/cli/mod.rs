@@ -8,6 +8,7 @@ mod control;
 mod demo;
 mod explain;
 mod group;
+mod history;
 mod image;
 mod init;
 mod launch;
@@ -17,6 +18,7 @@ mod status;
 mod target;
 mod thing;
 mod update;
+mod why;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -61,6 +63,8 @@ fn follow(verb: Verb) -> Ended {
         Verb::Run(args) => run::follow(&args),
         Verb::Demo(args) => demo::follow(&args),
         Verb::Status(args) => wait(status::follow(&args)),
+        Verb::Why(args) => wait(why::follow(&args)),
+        Verb::History(args) => wait(history::follow(&args)),
         Verb::Config(verb) => config::follow(&verb),
         Verb::Explain(args) => explain::follow(&args),
         Verb::Launch(args) => launch::follow(&args),

@@ -24,7 +24,7 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
         .enable_all()
         .build()
         .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?;
-    let ended = runtime.block_on(daemon::run(config));
+    let ended = runtime.block_on(daemon::run(config, args.log.is_some()));
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     ended
 }

@@ -25,6 +25,17 @@ impl Client {
         }
     }
 
+    /// Whether a daemon listens; true also where that cannot be found out, so that the reason is told when it is asked.
+    pub async fn is_there(&self) -> bool {
+        let connected = UnixStream::connect(&self.path).await;
+        !connected.is_err_and(|e| {
+            matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            )
+        })
+    }
+
     /// One request, one answer.
     ///
     /// # Errors

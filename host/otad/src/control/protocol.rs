@@ -57,6 +57,12 @@ pub enum Verb {
     },
     /// Jobs that wait for somebody, and those under way.
     Jobs,
+    /// Past jobs and the one under way: an item a job, oldest first.
+    History {
+        /// At most so many of each device, the newest.
+        #[serde(default)]
+        limit: Option<usize>,
+    },
     /// Take an offered job.
     Approve {
         /// Its id.

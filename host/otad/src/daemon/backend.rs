@@ -1,6 +1,7 @@
 //! What the control socket's verbs do to the devices.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use host_runtime::agent::{Command, CustomAnswer, OfferAnswer};
@@ -39,6 +40,27 @@ pub(super) struct FailedDevice {
     pub(super) why: String,
 }
 
+/// What the control socket talks to: the devices of now, others after a reload.
+pub(super) struct Switch(Mutex<Arc<Devices>>);
+
+impl Switch {
+    pub(super) fn new(devices: Devices) -> Self {
+        Self(Mutex::new(Arc::new(devices)))
+    }
+
+    /// From the next request on these.
+    pub(super) fn set(&self, devices: Devices) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(devices);
+    }
+}
+
+impl Backend for Switch {
+    async fn call(&self, request: Request, items: mpsc::Sender<Value>) -> Result<Value, Refusal> {
+        let devices = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        devices.call(request, items).await
+    }
+}
+
 impl Backend for Devices {
     async fn call(&self, request: Request, items: mpsc::Sender<Value>) -> Result<Value, Refusal> {
         if matches!(request.verb, Verb::Status) {
@@ -47,10 +69,13 @@ impl Backend for Devices {
         if matches!(request.verb, Verb::Jobs) {
             return self.jobs(request.device.as_deref()).await;
         }
+        if let Verb::History { limit } = request.verb {
+            return self.history(request.device.as_deref(), limit, &items).await;
+        }
         let device = &self.one(request.device.as_deref())?.handle;
         let target = request.target.as_deref();
         match request.verb {
-            Verb::Status | Verb::Jobs => Ok(Value::Null),
+            Verb::Status | Verb::Jobs | Verb::History { .. } => Ok(Value::Null),
             Verb::Suspend => obey(device, Command::Suspend).await,
             Verb::Resume => obey(device, Command::Resume).await,
             Verb::Abort => obey(device, Command::UserAbort).await,
@@ -154,6 +179,32 @@ impl Devices {
 }
 
 impl Devices {
+    /// The past jobs of a device, or of all.
+    async fn history(
+        &self,
+        name: Option<&str>,
+        limit: Option<usize>,
+        items: &mpsc::Sender<Value>,
+    ) -> Result<Value, Refusal> {
+        let wanted = |other: &str| name.is_none_or(|name| name == other);
+        let mut any = name.is_none();
+        for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
+            any = true;
+            let jobs = device.handle.history().story().jobs;
+            let skip = jobs.len().saturating_sub(limit.unwrap_or(usize::MAX));
+            for job in jobs.iter().skip(skip) {
+                let item = json!({ "device": device.handle.name(), "job": job });
+                if items.send(item).await.is_err() {
+                    return Ok(Value::Null);
+                }
+            }
+        }
+        match name {
+            Some(name) if !any => Err(self.missing(name)),
+            Some(_) | None => Ok(Value::Null),
+        }
+    }
+
     /// The jobs of a device, or of all.
     async fn jobs(&self, name: Option<&str>) -> Result<Value, Refusal> {
         let wanted = |other: &str| name.is_none_or(|name| name == other);

@@ -51,7 +51,9 @@ fn long_help() -> String {
 pub enum Verb {
     /// Run the daemon: connect every device of the configuration and update its targets.
     #[command(after_help = "\
-Ends cleanly on SIGTERM and SIGINT. Ends with exit code 4 when its own software (a target with reset = \"process\") is to \
+Ends cleanly on SIGTERM and SIGINT. On SIGHUP it reads configuration, certificates and trust store again and goes on with \
+them, updates under way too; state_dir, cache_dir, control_socket and control_group take a restart. Tells systemd how it is \
+where NOTIFY_SOCKET is set (Type=notify-reload, WatchdogSec). Ends with exit code 4 when its own software (a target with reset = \"process\") is to \
 be restarted: let the service manager start it again through `otad launch`.")]
     Run(RunArgs),
     /// Show a whole update, from notification to commit, on this machine and with the real parts.
@@ -93,6 +95,30 @@ Examples:
   otad status --watch                            once a second, until interrupted
   otad status --json --device pump-1")]
     Status(StatusArgs),
+    /// What a device or a job waits for: since when, how often asked, when it is tried again, when it gives up.
+    #[command(after_help = "\
+Where the daemon does not run, its state directory is read, and the answer says so and from when it is. A job that is over is \
+shown as in `otad history`.
+
+Examples:
+  otad why
+  otad why AFR_OTA-7 --json
+  otad why --state-dir /var/lib/otad             of a gateway whose daemon is stopped
+
+Exit code 2 for a job that nobody here knows.")]
+    Why(WhyArgs),
+    /// Past jobs: how they ended and why, versions, times, bytes, blocks fetched twice, restarts.
+    #[command(after_help = "\
+The last 100 jobs of each device are kept, over restarts and power cuts. Counts of bytes and blocks are exact to 1 MiB where \
+the daemon was killed in between.
+
+Examples:
+  otad history
+  otad history --limit 1 --json
+  otad history --state-dir /var/lib/otad         of a gateway whose daemon is stopped
+
+Exit code 2 if there was none.")]
+    History(HistoryArgs),
     /// Stop requesting blocks and jobs until `resume`; a reconnect does not undo it.
     Suspend(DeviceArgs),
     /// Go on after `suspend`.
@@ -259,6 +285,34 @@ pub struct StatusArgs {
     /// Once a second, until interrupted.
     #[arg(long)]
     pub watch: bool,
+}
+
+/// `otad why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Which job; without one what each device is about.
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    #[command(flatten)]
+    /// The device.
+    pub device: DeviceArgs,
+    /// Read this state directory, without asking a daemon.
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `otad history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    /// The device.
+    pub device: DeviceArgs,
+    /// At most so many jobs of each device, the newest.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Read this state directory, without asking a daemon.
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `otad events`.
