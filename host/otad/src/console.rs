@@ -10,6 +10,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -19,7 +20,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::exit::{Exit, Failed};
 
@@ -50,6 +51,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
         journal: std::env::var_os("JOURNAL_STREAM").is_some(),
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = Registry::default().with(filter).with(Places);
     let started = match format {
         LogFormat::Text => registry
@@ -68,8 +70,29 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
             .try_init(),
     };
     // A second start in one process (tests, the demo) keeps the first.
-    drop(started);
+    if started.is_ok() {
+        drop(FILTER.set(handle));
+    }
     Ok(())
+}
+
+/// The filter of this process's log.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Log by another filter from now on, unless `OTAD_LOG` says which. One that is none is reported and changes nothing.
+pub fn filter_again(filter: &str) {
+    let Some(handle) = FILTER
+        .get()
+        .filter(|_| std::env::var_os("OTAD_LOG").is_none())
+    else {
+        return;
+    };
+    let changed = EnvFilter::try_new(filter)
+        .map_err(|e| e.to_string())
+        .and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
+    if let Err(e) = changed {
+        tracing::warn!("log filter \"{filter}\": {e}; the former one stays");
+    }
 }
 
 /// Formats lines for people.

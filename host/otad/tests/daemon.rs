@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
@@ -73,18 +74,27 @@ struct Daemon {
 impl Daemon {
     /// Start it and read its log up to the line that says that it is ready; those before it come back.
     fn start(config: &Path) -> (Self, String) {
-        let mut child = otad(&["run", "--config", config.to_str().unwrap()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with(config, |_| {})
+    }
+
+    fn start_with(config: &Path, change: impl FnOnce(&mut Command)) -> (Self, String) {
+        let mut command = otad(&["run", "--config", config.to_str().unwrap()]);
+        change(&mut command);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut daemon = Self { child, log };
-        let mut before = String::new();
-        while !before.contains("ready; control socket") {
-            let read = daemon.log.read_line(&mut before).unwrap();
-            assert!(read > 0, "the daemon ended: {before}");
-        }
+        let before = daemon.wait_log("ready; control socket");
         (daemon, before)
+    }
+
+    /// Read the log up to a line with these words.
+    fn wait_log(&mut self, words: &str) -> String {
+        let mut before = String::new();
+        while !before.contains(words) {
+            let read = self.log.read_line(&mut before).unwrap();
+            assert!(read > 0, "the daemon ended without `{words}`: {before}");
+        }
+        before
     }
 
     fn signal(&self, signal: Signal) {
@@ -160,4 +170,127 @@ fn a_second_daemon_is_refused_until_the_first_has_ended() {
     let (mut daemon, _) = Daemon::start(&config);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
+}
+
+/// A service manager: what it hears, message by message.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn hear(&self) -> String {
+        let mut bytes = [0; 1024];
+        let n = self.0.recv(&mut bytes).unwrap();
+        text(&bytes[..n])
+    }
+
+    /// The next message that begins like this.
+    fn wait(&self, start: &str) -> String {
+        loop {
+            let message = self.hear();
+            if message.starts_with(start) {
+                return message;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_service_manager_hears_of_start_life_work_reload_and_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let place = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&place).unwrap();
+    manager
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
+    let manager = Manager(manager);
+    let (mut daemon, _) = Daemon::start_with(&config, |command| {
+        command.env("NOTIFY_SOCKET", &place);
+        command.env("WATCHDOG_USEC", "600000");
+    });
+    let mut first = Vec::new();
+    while first.iter().filter(|m| *m == "WATCHDOG=1\n").count() < 2 {
+        first.push(manager.hear());
+    }
+    assert!(first.contains(&"READY=1\n".to_owned()), "{first:?}");
+    let status = "STATUS=1 device, 0 connected, no job\n".to_owned();
+    assert!(first.contains(&status), "{first:?}");
+    daemon.signal(Signal::HUP);
+    let reloading = manager.wait("RELOADING=1\n");
+    assert!(reloading.contains("\nMONOTONIC_USEC="), "{reloading}");
+    manager.wait("READY=1\n");
+    manager.wait("WATCHDOG=1\n");
+    daemon.signal(Signal::TERM);
+    manager.wait("STOPPING=1\n");
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
+fn a_reload_takes_a_whole_configuration_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let (mut daemon, _) = Daemon::start(&config);
+    let names = || {
+        let status = ask(&config, &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        let devices = status["devices"].as_array().unwrap();
+        let name = |d: &serde_json::Value| d["device"].as_str().unwrap().to_owned();
+        devices.iter().map(name).collect::<Vec<_>>()
+    };
+    let good = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, good.replace("file_id = 0", "file_id = -1")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("the configuration is not taken, the former one goes on");
+    std::fs::write(&config, &good).unwrap();
+    assert_eq!(names(), ["pump-1"]);
+
+    let more = configuration(dir.path(), &["pump-1", "pump-2"]);
+    assert_eq!(more, config);
+    let moved = std::fs::read_to_string(&more).unwrap();
+    let moved = moved.replace("state_dir = \"state\"", "state_dir = \"other\"");
+    std::fs::write(&more, moved).unwrap();
+    daemon.signal(Signal::HUP);
+    let log = daemon.wait_log("ready again, with 2 devices");
+    assert!(log.contains("state_dir has changed"), "{log}");
+    std::fs::write(&config, &good).unwrap();
+    assert_eq!(names(), ["pump-1", "pump-2"]);
+    assert!(!dir.path().join("other").exists());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
+fn why_and_history_ask_the_daemon_and_read_what_a_stopped_one_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let (mut daemon, _) = Daemon::start(&config);
+    let why = ask(&config, &["why"]);
+    assert_eq!(why.status.code(), Some(0));
+    let said = text(&why.stdout);
+    assert!(said.starts_with("pump-1: no job under way"), "{said}");
+    assert_eq!(text(&why.stderr), "");
+    assert_eq!(ask(&config, &["why", "job-9"]).status.code(), Some(2));
+    assert_eq!(ask(&config, &["history"]).status.code(), Some(2));
+
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    let why = ask(&config, &["why"]);
+    let (said, warned) = (text(&why.stdout), text(&why.stderr));
+    assert_eq!(why.status.code(), Some(0), "{warned}");
+    assert!(
+        said.contains("the daemon does not run; it was stopped at"),
+        "{said}"
+    );
+    assert!(warned.contains("no daemon was asked"), "{warned}");
+    let state = dir.path().join("state");
+    let direct = otad(&["why", "--json", "--state-dir", state.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&direct.stdout).unwrap();
+    assert_eq!(answer["answers"][0]["device"], "pump-1");
+    assert_eq!(answer["answers"][0]["from"], "state directory");
+    let nowhere = otad(&["history", "--state-dir", "/nowhere"])
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(text(&nowhere.stderr).contains("/nowhere"));
 }

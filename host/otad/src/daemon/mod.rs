@@ -2,22 +2,26 @@
 //!
 //! ```text
 //! configuration, checks ─▶ lock ─▶ gateway ─▶ control socket, devices ─▶ SIGTERM, SIGINT ─▶ stop, DISCONNECT, exit 0
-//!                                                      └─▶ file 0 is otad itself ─▶ the same, exit 4
+//!                            ▲                         ├─▶ file 0 is otad itself ─▶ the same, exit 4
+//!                            └──── devices stopped ◀───┴─▶ SIGHUP: a configuration that is whole
 //! ```
 //!
 //! A stopped daemon ends its devices without telling their agents: what they do goes on from the journal at the next
-//! start. The end is bounded: a second signal, or too long a wait, ends the process at once (`signals.rs`). Not here:
-//! what a device is made of (`gateway`).
+//! start, and so it does over a reload. The end is bounded: a second signal, or too long a wait, ends the process at once
+//! (`signals.rs`). Not here: what a device is made of (`gateway`).
 
 mod backend;
+mod notify;
+mod reload;
+mod session;
 mod signals;
 mod story;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use host_runtime::types::FileId;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config, ConfigError};
@@ -25,8 +29,9 @@ use crate::control::group;
 use crate::control::server::{Access, Server};
 use crate::exit::{Exit, Failed, Verb};
 use crate::gateway::{ConnectedDevice, Gateway};
-use crate::hooks;
-use backend::{Devices, FailedDevice};
+use backend::Switch;
+use notify::{Notifier, Word};
+use session::Session;
 use signals::Signals;
 
 /// How long an orderly end may take; service managers wait 90 s before they kill.
@@ -41,53 +46,49 @@ enum Ending {
     Alone,
 }
 
-/// Run until a signal, or until a target that is otad itself is to be restarted.
+/// Run until a signal, or until a target that is otad itself is to be restarted. `log_is_given`: the command line says
+/// what is logged, whatever a configuration that is read again says.
 ///
 /// # Errors
 /// [`Exit::Config`] for what the operator must mend, [`Exit::Retry`] if another instance runs, [`Exit::Failed`]
 /// otherwise.
-pub async fn run(config: Config) -> Verb {
+pub async fn run(config: Config, log_is_given: bool) -> Verb {
     tracing::info!("otad version {}", env!("CARGO_PKG_VERSION"));
     check(&config)?;
     let access = access(&config)?;
     let mut signals = Signals::listen()?;
+    let notifier = Arc::new(Notifier::from_environment());
     let gateway = Gateway::open(config)?;
     tracing::info!("agent {}", gateway.agent());
-    let socket = &gateway.config().daemon.control_socket.value;
+    let socket = gateway.config().daemon.control_socket.value.clone();
     // Before anything is connected: whoever asks while the devices are set up waits for the answer.
-    let server = Server::bind(socket, access).map_err(|e| {
+    let server = Server::bind(&socket, access).map_err(|e| {
         Failed::new(
             Exit::Failed,
             format!("control socket {}: {e}", socket.display()),
         )
     })?;
-    let Devices { running, failed } = connect(&gateway)?;
-    let mut tasks = JoinSet::new();
-    for device in &running {
-        tasks.spawn(story::tell(device.handle.clone()));
-    }
-    let places = Arc::new(Semaphore::new(hooks::HOOKS_MAX));
-    for device in &running {
-        let configured = gateway.config().device(Some(device.handle.name()));
-        let plan = configured.and_then(|c| hooks::Plan::new(gateway.config(), c, &places));
-        if let Some(plan) = plan {
-            let (handle, former) = (device.handle.clone(), device.former_events);
-            tasks.spawn(hooks::serve(handle, plan, former));
-        }
-    }
-    let backend = Arc::new(Devices {
-        running: running.clone(),
-        failed,
-    });
-    tasks.spawn(server.serve(backend));
+    let mut session = Session::start(gateway, &notifier)?;
+    let switch = Arc::new(Switch::new(session.devices()));
+    let mut serving = JoinSet::new();
+    serving.spawn(server.serve(Arc::clone(&switch)));
     tracing::info!("ready; control socket {}", socket.display());
+    notifier.say(&Word::Ready);
 
-    let ending = tokio::select! {
-        name = signals.next() => Ending::Signal(name),
-        file = restart_requested(&running) => Ending::Restart(file),
-        () = all_ended(&running) => Ending::Alone,
+    let ending = loop {
+        tokio::select! {
+            name = signals.next() => break Ending::Signal(name),
+            file = restart_requested(&session.running) => break Ending::Restart(file),
+            () = all_ended(&session.running) => break Ending::Alone,
+            () = signals.reload() => {}
+        }
+        signals.heard();
+        notifier.say(&Word::Reloading);
+        session = reload::reload(session, &switch, &notifier, log_is_given).await?;
+        notifier.say(&Word::Ready);
     };
     signals.end();
+    notifier.say(&Word::Stopping);
     match ending {
         Ending::Signal(name) => tracing::info!("{name}: stopping"),
         Ending::Restart(file) => {
@@ -95,56 +96,13 @@ pub async fn run(config: Config) -> Verb {
         }
         Ending::Alone => tracing::error!("no device is left: stopping"),
     }
-    if tokio::time::timeout(STOP_MAX, stop(running)).await.is_err() {
-        tracing::warn!("not everything ended within {} s", STOP_MAX.as_secs());
-    }
-    tasks.shutdown().await;
+    session.end().await;
+    serving.shutdown().await;
     Ok(match ending {
         Ending::Signal(_) => Exit::Done,
         Ending::Restart(_) => Exit::RestartPending,
         Ending::Alone => Exit::Failed,
     })
-}
-
-/// Set up every device. One that cannot be (a damaged record, a refused journal, a missing plugin) is logged and shown
-/// in the status; the others go on.
-///
-/// # Errors
-/// None can be: those of the first.
-fn connect(gateway: &Gateway) -> Result<Devices, Failed> {
-    let mut running = Vec::new();
-    let mut failed = Vec::new();
-    let mut first = None;
-    for device in &gateway.config().devices {
-        let name = &device.name.value;
-        let mqtt = &device.mqtt;
-        tracing::info!(
-            "{name}: creating MQTT client `{}` ({} bytes) for {}:{}",
-            mqtt.client_id.value,
-            mqtt.client_id.value.len(),
-            mqtt.endpoint.value,
-            mqtt.port
-        );
-        match gateway.connect(name) {
-            Ok(device) => running.push(device),
-            Err(error) => {
-                let error = Failed::from(error);
-                tracing::error!(
-                    "{name}: does not run until this is mended and otad started again: {}",
-                    error.text
-                );
-                failed.push(FailedDevice {
-                    name: name.clone(),
-                    why: error.text.clone(),
-                });
-                first.get_or_insert(error);
-            }
-        }
-    }
-    match first {
-        Some(error) if running.is_empty() => Err(error),
-        Some(_) | None => Ok(Devices { running, failed }),
-    }
 }
 
 /// Wait until no device is left, and say of each that ends that it has: nobody has stopped it.
@@ -163,18 +121,6 @@ async fn all_ended(devices: &[ConnectedDevice]) {
             tracing::error!("{}: has ended: {why}", status.device);
         }
     }
-}
-
-/// First the devices, so that nothing new is sent; then the connections, in order.
-async fn stop(devices: Vec<ConnectedDevice>) {
-    let mut ends = JoinSet::new();
-    for device in devices {
-        ends.spawn(async move {
-            device.handle.stop().await;
-            device.connection.stop().await;
-        });
-    }
-    while ends.join_next().await.is_some() {}
 }
 
 async fn restart_requested(devices: &[ConnectedDevice]) -> FileId {

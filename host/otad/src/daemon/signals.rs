@@ -1,7 +1,8 @@
-//! The signals that end the daemon, on a thread of their own: they count also when every thread of the runtime waits for
+//! The signals that end the daemon or have it read its configuration again, on a thread of their own: they count also when every thread of the runtime waits for
 //! a medium, and while the runtime itself is shut down.
 //!
 //! ```text
+//! SIGHUP ─▶ counted
 //! signal ─▶ stopping ─┬─▶ everything ended: the process does, and this thread with it
 //!                     ├─▶ a second signal ─▶ exit at once
 //!                     └─▶ END_MAX is over ─▶ exit at once
@@ -25,6 +26,8 @@ const END_MAX: Duration = Duration::from_secs(25);
 pub(super) struct Signals {
     /// The first one.
     first: watch::Receiver<Option<&'static str>>,
+    /// How often SIGHUP came.
+    reloads: watch::Receiver<u64>,
     /// Says that the daemon ends for another reason.
     ending: watch::Sender<bool>,
 }
@@ -40,22 +43,28 @@ impl Signals {
             .enable_all()
             .build()
             .map_err(failed)?;
-        let mut both = {
+        let (mut both, mut hangup) = {
             let _inside = runtime.enter();
-            Both {
+            let both = Both {
                 terminate: signal(SignalKind::terminate()).map_err(failed)?,
                 interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            }
+            };
+            (both, signal(SignalKind::hangup()).map_err(failed)?)
         };
         let (first_out, first) = watch::channel(None);
+        let (reloads_out, reloads) = watch::channel(0_u64);
         let (ending, mut ending_in) = watch::channel(false);
         let wait = async move {
-            tokio::select! {
-                name = both.next() => {
-                    first_out.send_replace(Some(name));
+            loop {
+                tokio::select! {
+                    name = both.next() => {
+                        first_out.send_replace(Some(name));
+                        break;
+                    }
+                    // An error is the daemon gone, which is an end too.
+                    _ = ending_in.wait_for(|ending| *ending) => break,
+                    _ = hangup.recv() => reloads_out.send_modify(|n| *n += 1),
                 }
-                // An error is the daemon gone, which is an end too.
-                _ = ending_in.wait_for(|ending| *ending) => {}
             }
             tokio::select! {
                 name = both.next() => tracing::warn!("{name} while stopping: ended at once"),
@@ -70,12 +79,30 @@ impl Signals {
             .name("signals".to_owned())
             .spawn(move || runtime.block_on(wait))
             .map_err(failed)?;
-        Ok(Self { first, ending })
+        Ok(Self {
+            first,
+            reloads,
+            ending,
+        })
+    }
+
+    /// A SIGHUP since the last [`heard`](Self::heard).
+    pub(super) async fn reload(&self) {
+        if self.reloads.clone().changed().await.is_err() {
+            // The thread ends only with the process.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Those that came until now are followed by what is done next.
+    pub(super) fn heard(&mut self) {
+        self.reloads.mark_unchanged();
     }
 
     /// The first signal.
-    pub(super) async fn next(&mut self) -> &'static str {
-        match self.first.wait_for(Option::is_some).await.map(|name| *name) {
+    pub(super) async fn next(&self) -> &'static str {
+        let mut first = self.first.clone();
+        match first.wait_for(Option::is_some).await.map(|name| *name) {
             Ok(Some(name)) => name,
             // The thread ends only with the process.
             Ok(None) | Err(_) => std::future::pending().await,

@@ -25,7 +25,7 @@ use host_runtime::agent::AgentBuild;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
-use host_runtime::ports::clock::SystemClock;
+use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::ports::commands::TokioCommands;
 use host_runtime::ports::seed::SystemSeed;
 use host_runtime::ports::state_dir::FileStateDir;
@@ -202,6 +202,12 @@ impl Gateway {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The clock that its devices go by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.ports.clock)
     }
 
     /// The agent build, such as `ota-agent 0.1.0`.

@@ -1,0 +1,127 @@
+//! SIGHUP: the configuration, the certificates and the trust store are read again, and every device goes on with them.
+//!
+//! ```text
+//! read, check ─┬─ wrong ─▶ the former devices run on, nothing has happened
+//!              └─ right ─▶ devices stopped (journals) ─▶ devices started ─┬─▶ as after a restart, only quicker
+//!                                                                        └─ none can be: the former configuration
+//! ```
+//!
+//! What the process itself was started with stays: state directory, cache, control socket and its group. An update
+//! under way goes on from its journal, as over a restart of the daemon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_runtime::ports::commands;
+
+use super::backend::{Devices, FailedDevice, Switch};
+use super::notify::{Notifier, Word};
+use super::session::Session;
+use crate::config::{self, Config};
+use crate::console;
+use crate::exit::{Exit, Failed};
+use crate::gateway::{Gateway, GatewayError};
+
+/// How long work of the former devices may keep the lock of the state directory: a sync of a slow card.
+const LOCK_MAX: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at the lock.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+
+/// Go over to the configuration as it is now.
+///
+/// # Errors
+/// Neither the new configuration nor the former one can be used: the process has to end.
+pub(super) async fn reload(
+    session: Session,
+    switch: &Switch,
+    notifier: &Arc<Notifier>,
+    log_is_given: bool,
+) -> Result<Session, Failed> {
+    let former = session.gateway.config().clone();
+    tracing::info!("SIGHUP: reading {} again", former.file.display());
+    let config = match read_again(&former) {
+        Ok(config) => config,
+        Err(failed) => {
+            tracing::error!("the configuration is not taken, the former one goes on: {failed}");
+            let text = "the new configuration is wrong, the former one goes on".to_owned();
+            notifier.say(&Word::Status(text));
+            return Ok(session);
+        }
+    };
+    if !log_is_given {
+        console::filter_again(&config.daemon.log);
+    }
+    switch.set(between(&config));
+    session.end().await;
+    // As at the end of a process: what belonged to the former devices must not meet the new ones.
+    commands::kill_all();
+    let session = match start(config, notifier).await {
+        Ok(session) => session,
+        Err(failed) => {
+            tracing::error!(
+                "not started with the new configuration, the former one goes on: {failed}"
+            );
+            start(former, notifier).await?
+        }
+    };
+    switch.set(session.devices());
+    tracing::info!("ready again, with {} devices", session.running.len());
+    Ok(session)
+}
+
+/// The configuration as it is now, with what the process cannot change.
+fn read_again(former: &Config) -> Result<Config, Failed> {
+    let mut config =
+        config::load(&former.file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
+    let kept = &former.daemon;
+    let new = &mut config.daemon;
+    let group = |of: &config::Daemon| of.control_group.as_ref().map(|group| group.value.clone());
+    let changed = [
+        ("state_dir", new.state_dir.value != kept.state_dir.value),
+        ("cache_dir", new.cache_dir != kept.cache_dir),
+        (
+            "control_socket",
+            new.control_socket.value != kept.control_socket.value,
+        ),
+        ("control_group", group(new) != group(kept)),
+    ];
+    for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+        tracing::warn!(
+            "[daemon] {key} has changed: that takes a restart, until then the former one stays"
+        );
+    }
+    new.state_dir = kept.state_dir.clone();
+    new.cache_dir.clone_from(&kept.cache_dir);
+    new.control_socket = kept.control_socket.clone();
+    new.control_group.clone_from(&kept.control_group);
+    super::check(&config)?;
+    Ok(config)
+}
+
+/// What the control socket says meanwhile.
+fn between(config: &Config) -> Devices {
+    let failed = config.devices.iter().map(|device| FailedDevice {
+        name: device.name.value.clone(),
+        why: "it is being started with the configuration as it is now; ask again".to_owned(),
+    });
+    Devices {
+        running: Vec::new(),
+        failed: failed.collect(),
+    }
+}
+
+async fn start(config: Config, notifier: &Arc<Notifier>) -> Result<Session, Failed> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match Gateway::open(config.clone()) {
+            Ok(gateway) => return Session::start(gateway, notifier),
+            // Work begun for the former devices still writes.
+            Err(GatewayError::Lock(failed)) if failed.exit == Exit::Retry && waited < LOCK_MAX => {
+                tokio::time::sleep(LOCK_LOOK).await;
+                waited += LOCK_LOOK;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

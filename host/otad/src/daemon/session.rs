@@ -1,0 +1,128 @@
+//! The devices of one configuration, and the tasks that belong to them, from their start to their end.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::backend::{Devices, FailedDevice};
+use super::notify::Notifier;
+use super::{STOP_MAX, story, watchdog};
+use crate::exit::Failed;
+use crate::gateway::{ConnectedDevice, Gateway};
+use crate::hooks;
+
+/// Running devices.
+pub(super) struct Session {
+    pub(super) gateway: Gateway,
+    pub(super) running: Vec<ConnectedDevice>,
+    failed: Vec<FailedDevice>,
+    tasks: JoinSet<()>,
+}
+
+impl Session {
+    /// Set up the devices and what goes with them.
+    ///
+    /// # Errors
+    /// None of the devices can be set up: those of the first.
+    pub(super) fn start(gateway: Gateway, notifier: &Arc<Notifier>) -> Result<Self, Failed> {
+        let Devices { running, failed } = connect(&gateway)?;
+        let mut tasks = JoinSet::new();
+        for device in &running {
+            tasks.spawn(story::tell(device.handle.clone()));
+        }
+        let places = Arc::new(Semaphore::new(hooks::HOOKS_MAX));
+        for device in &running {
+            let configured = gateway.config().device(Some(device.handle.name()));
+            let plan = configured.and_then(|c| hooks::Plan::new(gateway.config(), c, &places));
+            if let Some(plan) = plan {
+                let (handle, former) = (device.handle.clone(), device.former_events);
+                tasks.spawn(hooks::serve(handle, plan, former));
+            }
+        }
+        let handles = running.iter().map(|d| d.handle.clone()).collect();
+        tasks.spawn(watchdog::tell(
+            Arc::clone(notifier),
+            handles,
+            gateway.clock(),
+        ));
+        Ok(Self {
+            gateway,
+            running,
+            failed,
+            tasks,
+        })
+    }
+
+    /// The devices, for the control socket.
+    pub(super) fn devices(&self) -> Devices {
+        Devices {
+            running: self.running.clone(),
+            failed: self.failed.clone(),
+        }
+    }
+
+    /// End them in order, within [`STOP_MAX`].
+    pub(super) async fn end(mut self) {
+        if tokio::time::timeout(STOP_MAX, stop(self.running))
+            .await
+            .is_err()
+        {
+            tracing::warn!("not everything ended within {} s", STOP_MAX.as_secs());
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Set up every device. One that cannot be (a damaged record, a refused journal, a missing plugin) is logged and shown
+/// in the status; the others go on.
+///
+/// # Errors
+/// None can be: those of the first.
+fn connect(gateway: &Gateway) -> Result<Devices, Failed> {
+    let mut running = Vec::new();
+    let mut failed = Vec::new();
+    let mut first = None;
+    for device in &gateway.config().devices {
+        let name = &device.name.value;
+        let mqtt = &device.mqtt;
+        tracing::info!(
+            "{name}: creating MQTT client `{}` ({} bytes) for {}:{}",
+            mqtt.client_id.value,
+            mqtt.client_id.value.len(),
+            mqtt.endpoint.value,
+            mqtt.port
+        );
+        match gateway.connect(name) {
+            Ok(device) => running.push(device),
+            Err(error) => {
+                let error = Failed::from(error);
+                tracing::error!(
+                    "{name}: does not run until this is mended and otad started again: {}",
+                    error.text
+                );
+                failed.push(FailedDevice {
+                    name: name.clone(),
+                    why: error.text.clone(),
+                });
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        Some(error) if running.is_empty() => Err(error),
+        Some(_) | None => Ok(Devices { running, failed }),
+    }
+}
+
+/// First the devices, so that nothing new is sent; then the connections, in order.
+async fn stop(devices: Vec<ConnectedDevice>) {
+    let mut ends = JoinSet::new();
+    for device in devices {
+        ends.spawn(async move {
+            device.handle.stop().await;
+            device.connection.stop().await;
+        });
+    }
+    while ends.join_next().await.is_some() {}
+}
