@@ -12,7 +12,7 @@ use super::Agent;
 use super::job::{FilePhase, Probe, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
-use super::recover::{Memory, Service, Step, decide, sight};
+use super::recover::{Memory, Service, Sight, Step, decide, sight};
 use super::table::Cause;
 use super::timer::Timer;
 
@@ -163,8 +163,8 @@ impl Agent {
         let Some(file) = self.file(id) else { return };
         file.look = false;
         let late = core::mem::take(&mut file.late);
-        let step = decide(memory, sight(state, file.image, file.old), service);
-        match step {
+        let sight = sight(state, file.image, file.old);
+        match decide(memory, sight, service) {
             Step::Wait | Step::Reset if late => self.on_never_back(id),
             Step::Wait => {
                 file.look = true;
@@ -206,19 +206,26 @@ impl Agent {
                 // It went there and back, seen or not.
                 file.ran = true;
                 file.phase = FilePhase::Armed;
-                self.job.self_test = true;
-                self.fail_rejected(Why::own(OtadErr::RolledBack, id));
-                if state.code != PalImageState::Invalid as u8 {
-                    // It is back already; nothing of it need be waited for. A refused image is rejected, for the record.
-                    self.on_back(id);
-                }
+                self.on_failed_look(id, sight, Why::own(OtadErr::RolledBack, id));
             }
             Step::Mismatch => {
-                self.job.self_test = true;
-                self.fail_rejected(Why::new(OtaErr::ImageStateMismatch.code(), id));
+                file.phase = file.phase.max(FilePhase::Armed);
+                let why = Why::new(OtaErr::ImageStateMismatch.code(), id);
+                self.on_failed_look(id, sight, why);
             }
             // Going back goes on where it is; the others are no answers to a look.
             Step::Reject | Step::Activate | Step::Transfer | Step::Abort | Step::Accepted => {}
+        }
+    }
+
+    /// The job fails for what a target shows. Where that leaves nothing to be taken back, nothing is told to the target;
+    /// a refused image is rejected, for the record.
+    fn on_failed_look(&mut self, id: FileId, sight: Sight, why: Why) {
+        self.job.self_test = true;
+        self.fail_rejected(why);
+        let back = decide(Memory::Back, sight, Service::Unknown);
+        if back == Step::Leave && sight != Sight::Invalid {
+            self.on_back(id);
         }
     }
 
@@ -249,6 +256,10 @@ impl Agent {
         if self.job.stage == Stage::Commit {
             self.forward_trouble(id, why);
         } else {
+            if let Some(file) = self.file(id) {
+                // It may be marked, and did not say: going back takes the mark back.
+                file.phase = file.phase.max(FilePhase::Armed);
+            }
             self.job.self_test = self.job.stage.is_open();
             self.fail_rejected(why);
         }

@@ -136,9 +136,11 @@ const VALID: &[Sight] = &[Sight::ValidNew, Sight::ValidOld, Sight::ValidUnclear]
 const UNCOMMITTED: &[Sight] = &[Sight::PendingNew, Sight::PendingOther, Sight::Armed];
 const NEW_RUNS: &[Sight] = &[Sight::PendingNew, Sight::ValidNew];
 const STRANGE: &[Sight] = &[Sight::PendingOther, Sight::Foreign];
-/// Where going back has something to do, or may have.
+/// Where going back has something to do, or may have. An uncommitted image goes, whosever it is: the target takes no
+/// other while it runs.
 const OURS: &[Sight] = &[
     Sight::PendingNew,
+    Sight::PendingOther,
     Sight::ValidNew,
     Sight::Armed,
     Sight::Unknown,
@@ -438,14 +440,14 @@ mod tests {
                 Memory::Testing,
                 [
                     "wTmTvvvvm",
-                    "RR.R...R.",
+                    "RRRR...R.",
                     "wTmTvvvvm",
                     "wTmTvvvvm",
                     "wTmTvvvvm",
                 ],
             ),
             (Memory::Commit, ["wcaCacara"; 5]),
-            (Memory::Back, ["RR.R...R."; 5]),
+            (Memory::Back, ["RRRR...R."; 5]),
         ];
         for (memory, rows) in expected {
             for (service, expected) in ANY_SERVICE.iter().zip(rows) {
