@@ -115,6 +115,16 @@ impl<'b> Codec<'b> {
         }
     }
 
+    /// An instant that is over, as the time since.
+    #[inline(never)]
+    pub(super) fn past(&mut self, at: &mut InstantMs) {
+        let mut since = self.base.saturating_sub(*at);
+        self.uint(&mut since);
+        if self.reads() {
+            *at = self.base.saturating_sub(since);
+        }
+    }
+
     /// The place in a list of so many constants.
     #[inline(never)]
     pub(super) fn place(&mut self, place: usize, count: usize) -> usize {

@@ -82,10 +82,13 @@ impl Agent {
             &mut self.view.blocks.dropped,
             &mut self.view.last_error.main,
             &mut self.view.last_error.sub,
+            &mut self.round_trip.smoothed,
+            &mut self.round_trip.spread,
         ] {
             c.uint32(number);
         }
         c.uint(&mut self.allowance);
+        c.uint(&mut self.random.0);
         for slot in &mut self.timers.slots {
             c.instant(slot);
         }
@@ -101,8 +104,9 @@ impl Agent {
             if at >= sent.len() {
                 sent.push(Sent::default());
             }
-            if let Some((token, _)) = sent.get_mut(at) {
+            if let Some((token, at)) = sent.get_mut(at) {
                 token.visit(c);
+                c.past(at);
             }
         }
         c.text(&mut self.reporter.payload);
@@ -112,10 +116,7 @@ impl Agent {
         self.visit_rest_of_job(c);
         self.visit_documents(c);
         self.visit_transfer(c);
-        // A length of time, so that an instant of the past survives as well.
-        let mut waited = self.now.saturating_sub(self.view.since);
-        c.uint(&mut waited);
-        self.view.since = self.now.saturating_sub(waited);
+        c.past(&mut self.view.since);
     }
 
     /// The documents of waiting events; the job's own stands in the job.
@@ -249,10 +250,11 @@ impl Item for ClientToken {
 }
 
 /// A question to the service: whether it is about the job at hand.
-impl Item for (bool, ClientToken) {
+impl Item for (bool, Sent) {
     fn visit(&mut self, c: &mut Codec<'_>) {
         c.flag(&mut self.0);
-        self.1.visit(c);
+        self.1.0.visit(c);
+        c.past(&mut self.1.1);
     }
 }
 

@@ -61,7 +61,7 @@ use report::Reporter;
 use request::{Asking, Subscriptions};
 use stages::Style;
 use table::Cause;
-use timer::{NEVER, Random, Timers};
+use timer::{NEVER, Random, RoundTrip, Timers};
 use transfer::Transfer;
 use view::View;
 
@@ -92,6 +92,7 @@ pub struct Agent {
     ops: Ops,
     timers: Timers,
     random: Random,
+    round_trip: RoundTrip,
     tokens: ClientTokens,
     probes: Vec<Probe>,
     subscriptions: Subscriptions,
@@ -175,6 +176,7 @@ impl Agent {
             ops: Ops::default(),
             timers: Timers::new(),
             random: Random(seed),
+            round_trip: RoundTrip::default(),
             tokens: ClientTokens::new(seed),
             asking: Asking::default(),
             reporter: Reporter::default(),
@@ -363,9 +365,13 @@ impl Agent {
         }
     }
 
-    /// Time before the next try; the first one waits for the request time-out.
+    /// Time before the next try. The first one waits for the request time-out, or as long as the job service's answers
+    /// take.
     fn arm_back_off(&mut self, timer: Timer, tries: u32) {
-        let base = self.number(Key::RequestTimeout);
+        let mut base = self.number(Key::RequestTimeout);
+        if matches!(timer, Timer::Ask | Timer::Status) {
+            base = self.round_trip.patience(base);
+        }
         let wait = self
             .random
             .back_off(base, self.number(Key::RetryMax), tries);

@@ -11,6 +11,7 @@ use crate::code::JobEvent;
 use crate::settings::Key;
 use crate::types::{ApplicationEvent, FileId, Order, Version};
 
+use super::job::{FilePhase, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::timer::Timer;
@@ -57,9 +58,16 @@ impl News {
 }
 
 impl Agent {
-    /// Whether everything that must be durable is.
+    /// Whether everything that must be durable is. A decision that is being carried out is, whatever comes after it.
     pub(super) fn is_durable(&self) -> bool {
-        !self.journal.dirty && !self.journal.storing
+        let begun = |file: &JobFile| file.firmware && file.phase >= FilePhase::Committing;
+        let decided = self.job.stage == Stage::Commit && self.job.first(begun).is_some();
+        (!self.journal.dirty && !self.journal.storing) || (decided && self.has_no_journal())
+    }
+
+    /// Whether the journal could not be stored for too long.
+    pub(super) fn has_no_journal(&self) -> bool {
+        self.journal.tries >= self.number32(Key::UpdateAttempts)
     }
 
     /// News about the job as a whole, to be filled with more.
@@ -125,7 +133,7 @@ impl Agent {
         self.journal.tries = self.journal.tries.saturating_add(1);
         self.arm_back_off(Timer::Journal, self.journal.tries);
         self.note_why(Line::JournalFailed, why);
-        if self.journal.tries >= self.number32(Key::UpdateAttempts) {
+        if self.has_no_journal() {
             self.fail_with_numbers(why);
         }
     }

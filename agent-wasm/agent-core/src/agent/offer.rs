@@ -249,7 +249,10 @@ impl Agent {
         let error = match document::parse_job(text) {
             Ok(document) => {
                 let files = &self.job.files;
-                let known = |entry: &FileEntry| files.iter().any(|file| file.id == entry.file_id);
+                let known = |entry: &FileEntry| {
+                    let is = |file: &JobFile| file.id == entry.file_id && file.size == entry.size;
+                    files.iter().any(is)
+                };
                 let same = document.files.len() == files.len() && document.files.iter().all(known);
                 if same && document.stream.is_some() {
                     self.job.stream = document.stream;

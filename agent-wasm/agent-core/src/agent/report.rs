@@ -17,8 +17,9 @@ use crate::types::InstantMs;
 
 use super::lines::{Line, Why};
 use super::ops::Deed;
+use super::request::UNANSWERED_MAX;
 use super::table::Cause;
-use super::timer::{NEVER, Timer};
+use super::timer::Timer;
 use super::{Agent, take_first};
 
 /// Most tokens of one repeated status, or of progress, that are still listened to.
@@ -45,7 +46,7 @@ impl Due {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reporter {
     pub(super) due: Due,
-    /// Tokens that it was sent with, oldest first.
+    /// Tokens that it was sent with, and when, oldest first.
     pub(super) sent: Vec<Sent>,
     pub(super) acknowledged: bool,
     pub(super) tries: u32,
@@ -59,7 +60,7 @@ pub(super) struct Reporter {
     pub(super) progress: Vec<Sent>,
 }
 
-/// A token that was sent, and until when an answer to it means something.
+/// A token that was sent: of a status or question, when that was; of progress, until when an answer means something.
 pub(super) type Sent = (ClientToken, InstantMs);
 
 /// Makes room by forgetting the oldest.
@@ -139,9 +140,14 @@ impl Agent {
     }
 
     fn publish_status(&mut self, due: Due) {
+        // Before the restart an update can still be given up. The test has its deadline, and an end is told for ever.
+        if due == Due::Ready && self.reporter.tries >= UNANSWERED_MAX {
+            self.fail_with_numbers(Why::own(OtadErr::NoAnswer, self.reporter.tries));
+            return;
+        }
         let token = self.tokens.draw();
         let payload = Status::with_token(self.head(due), token);
-        remember(&mut self.reporter.sent, (token, NEVER));
+        remember(&mut self.reporter.sent, (token, self.now));
         self.reporter.payload = payload.clone();
         self.publish_update(Line::Status, payload, Deed::Status);
         self.arm_back_off(Timer::Status, self.reporter.tries);
@@ -179,9 +185,18 @@ impl Agent {
         let Ok(accepted) = jobs::parse_answer(payload) else {
             return;
         };
-        if self.reporter.matches(accepted.token, self.now) == Some(true) {
+        if self.matches(accepted.token) == Some(true) {
             self.acknowledge();
         }
+    }
+
+    fn matches(&mut self, token: ReplyToken) -> Option<bool> {
+        let sent = (self.reporter.sent.iter())
+            .find(|sent| !self.reporter.acknowledged && token == ReplyToken::Ours(sent.0));
+        if let Some((_, at)) = sent {
+            self.round_trip.learn(self.now.saturating_sub(*at));
+        }
+        self.reporter.matches(token, self.now)
     }
 
     fn acknowledge(&mut self) {
@@ -195,7 +210,7 @@ impl Agent {
         let Ok(rejected) = jobs::parse_answer(payload) else {
             return;
         };
-        let Some(matters) = self.reporter.matches(rejected.token, self.now) else {
+        let Some(matters) = self.matches(rejected.token) else {
             return;
         };
         self.warn_of(Line::StatusRefused, &rejected.code_text, &rejected.message);
@@ -213,11 +228,9 @@ impl Agent {
                 Some(_) if matters && self.reporter.acknowledged => {}
                 Some(execution) => self.compare_with(execution),
                 None => {
+                    // Until the answer is here, or for long enough is not, nothing is repeated.
                     self.asking.describe = true;
-                    if matters && !self.reporter.acknowledged {
-                        self.reporter.compare = true;
-                        self.repeat_status();
-                    }
+                    self.reporter.compare |= matters && !self.reporter.acknowledged;
                 }
             },
             _ if !matters || self.reporter.acknowledged => {}
@@ -250,7 +263,7 @@ impl Agent {
             self.acknowledge();
         } else if execution.status.is_terminal() {
             self.withdraw();
-        } else {
+        } else if !self.reporter.acknowledged {
             self.repeat_bounded(JobsErr::InvalidStateTransition);
         }
     }
@@ -273,13 +286,18 @@ impl Agent {
             return;
         }
         self.note(Line::StatusGivenUp);
+        // The service will show it again and again, and nothing would come of it but the same.
+        let id = String::from(self.job.text());
+        Self::remember(&mut self.left, &id);
+        self.end_untold(why);
+    }
+
+    /// The job ends as it was decided, and the service cannot be told; the application is told why.
+    fn end_untold(&mut self, why: Why) {
         self.job.withdrawn = true;
         let detail = String::from(self.detail_of(why));
-        if let Some(ending) = self
-            .job
-            .ending
-            .as_mut()
-            .filter(|ending| !ending.why.is_some())
+        if let Some(ending) = self.job.ending.as_mut()
+            && !ending.why.is_some()
         {
             ending.why = why;
             ending.detail = detail;
@@ -297,8 +315,7 @@ impl Agent {
         if self.job.stage.is_open() {
             self.fail_by(Cause::JobWithdrawn, Why::ota(OtaErr::NoActiveJob));
         } else {
-            self.job.withdrawn = true;
-            self.touch_journal();
+            self.end_untold(Why::own(OtadErr::Untold, 0));
         }
     }
 }

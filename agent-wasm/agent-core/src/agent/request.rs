@@ -6,17 +6,22 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::code::State;
-use crate::jobs::{self, ClientToken, Encoding, ReplyToken, StreamId, Topic};
+use crate::code::{OtadErr, State};
+use crate::jobs::{self, Encoding, ReplyToken, StreamId, Topic};
 use crate::settings::Key;
 use crate::types::{Order, Qos};
 
 use super::job::Stage;
 use super::lines::{Line, Why};
 use super::ops::Deed;
+use super::report::Sent;
 use super::table::Cause;
 use super::timer::Timer;
 use super::{Agent, take_first};
+
+/// Most tries of a question or a status that a job cannot go on without. With the default back-off that is at least two
+/// hours of a service that can be reached and says nothing, and longer than a silent stream has.
+pub(super) const UNANSWERED_MAX: u32 = 32;
 
 /// How far a subscription is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,8 +85,8 @@ pub(super) struct Asking {
     pub(super) next: bool,
     /// Ask how the job at hand stands.
     pub(super) describe: bool,
-    /// The question on its way, and whether it is about the job at hand.
-    pub(super) sent: Option<(bool, ClientToken)>,
+    /// The question on its way, whether it is about the job at hand, and since when.
+    pub(super) sent: Option<(bool, Sent)>,
     pub(super) tries: u32,
 }
 
@@ -228,7 +233,7 @@ impl Agent {
         let token = self.tokens.draw();
         self.note_text(Line::Asking, &topic);
         self.publish(Deed::Ask, topic, jobs::job_request(token));
-        self.asking.sent = Some((describe, token));
+        self.asking.sent = Some((describe, (token, self.now)));
         self.arm_back_off(Timer::Ask, self.asking.tries);
         if !describe && self.state == State::RequestingJob {
             // This is the question that a new connection or a resume is due; a second one would be nobody's to answer.
@@ -263,22 +268,31 @@ impl Agent {
 
     /// The question did not come through, or was refused.
     pub(super) fn ask_later(&mut self, line: Line, text: &str) {
-        self.asking.sent = None;
-        self.asking.tries += 1;
+        self.count_question();
         self.arm_back_off(Timer::Ask, self.asking.tries);
         self.note_text(line, text);
     }
 
     pub(super) fn on_ask_timeout(&mut self) {
-        if self.asking.sent.take().is_some() {
-            self.asking.tries += 1;
+        if self.asking.sent.is_some() {
+            self.count_question();
             self.note(Line::AskingAgain);
+        }
+    }
+
+    /// A question had no answer. A job that cannot go on without one ends when there were too many.
+    fn count_question(&mut self) {
+        self.asking.sent = None;
+        self.asking.tries += 1;
+        let tries = self.asking.tries;
+        if self.job.needs_document() && tries >= UNANSWERED_MAX {
+            self.fail_with_numbers(Why::own(OtadErr::NoAnswer, tries));
         }
     }
 
     /// Whether an answer is to the question that is open. Without a token it is, if the kind fits: one is open at most.
     pub(super) fn answers(&mut self, token: ReplyToken, describe: bool) -> bool {
-        let Some((of, sent)) = self.asking.sent else {
+        let Some((of, (sent, since))) = self.asking.sent else {
             return false;
         };
         let ours = match token {
@@ -289,6 +303,7 @@ impl Agent {
         if !ours || of != describe {
             return false;
         }
+        self.round_trip.learn(self.now.saturating_sub(since));
         self.asking.sent = None;
         self.asking.tries = 0;
         self.stop(Timer::Ask);

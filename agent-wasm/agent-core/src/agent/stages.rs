@@ -266,15 +266,17 @@ impl Agent {
     }
 
     pub(super) fn step_committing(&mut self) -> bool {
-        if !self.is_durable() {
-            return false;
-        }
         let failed = self
             .job
             .first(|file| file.phase == FilePhase::Failed)
             .is_some();
         let committed = |file: &JobFile| file.firmware && file.phase == FilePhase::Committed;
-        if failed && self.job.first(committed).is_none() {
+        // A decision that cannot be written down was not made.
+        let undecided = !self.is_durable();
+        if undecided && !self.has_no_journal() {
+            return false;
+        }
+        if (failed || undecided) && self.job.first(committed).is_none() {
             self.go_back_after_all();
             return true;
         }

@@ -3,6 +3,8 @@
 
 mod happy;
 mod hostile;
+mod recovery;
 mod saved;
+mod silence;
 mod turns;
 mod world;

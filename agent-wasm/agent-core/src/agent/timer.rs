@@ -111,6 +111,55 @@ impl Timers {
     }
 }
 
+/// Shortest time for an answer of the job service, unless the configured one is shorter: RFC 6298 section 2.4 has the
+/// same second, for a service that stalls for a moment is not asked twice.
+const ANSWER_MIN_MS: u64 = 1000;
+
+/// Times the configured time, the most that slow answers make of it: 60 s by default, which RFC 6298 section 2.5 allows
+/// at least.
+const ANSWER_MAX_FACTOR: u64 = 6;
+
+/// The longest answer that is learned from: with twice the greatest configured time every bound is reached.
+const TAUGHT_MAX_MS: u64 = 20 * 60_000;
+
+/// How long the answers of the job service take (RFC 6298 section 2). Each try has a token of its own, so every answer
+/// is to a known one, and repeated ones teach as well.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundTrip {
+    /// Smoothed, in 1/8 ms; 0 = nothing known.
+    pub(super) smoothed: u32,
+    /// Mean deviation, in 1/4 ms.
+    pub(super) spread: u32,
+}
+
+impl RoundTrip {
+    /// An answer took so long.
+    pub(super) fn learn(&mut self, took: u64) {
+        // Something is known from now on, even of a service that takes no time.
+        let took = took.clamp(1, TAUGHT_MAX_MS) as u32;
+        if self.smoothed == 0 {
+            self.smoothed = took * 8;
+            self.spread = took * 2;
+            return;
+        }
+        // What a saved state says may be anything.
+        let deviation = took.abs_diff(self.smoothed / 8);
+        self.spread = (self.spread - self.spread / 4).saturating_add(deviation);
+        self.smoothed = (self.smoothed - self.smoothed / 8).saturating_add(took);
+    }
+
+    /// How long an answer is waited for, as long as none is missing.
+    pub(super) fn patience(&self, configured: u64) -> u64 {
+        if self.smoothed == 0 {
+            return configured;
+        }
+        // Four deviations, kept in quarters.
+        let wait = u64::from(self.smoothed / 8) + u64::from(self.spread);
+        wait.max(ANSWER_MIN_MS.min(configured))
+            .min(configured * ANSWER_MAX_FACTOR)
+    }
+}
+
 /// Numbers that look random: SplitMix64, seeded at each start.
 #[derive(Clone, Debug)]
 pub(super) struct Random(pub(super) u64);
@@ -160,6 +209,48 @@ mod tests {
         timers.shift(5);
         assert_eq!(timers.at(Timer::Poll), 25);
         assert!(!timers.runs(Timer::Ask));
+    }
+
+    fn learned(took: &[u64]) -> RoundTrip {
+        let mut trip = RoundTrip::default();
+        took.iter().for_each(|took| trip.learn(*took));
+        trip
+    }
+
+    #[test]
+    fn nothing_known_an_answer_has_the_configured_time() {
+        assert_eq!(learned(&[]).patience(10_000), 10_000);
+        assert_eq!(learned(&[]).patience(10), 10);
+    }
+
+    #[test]
+    fn an_answer_has_the_usual_time_and_four_deviations() {
+        // The first answer: three times as long, as a deviation of half of it is assumed.
+        assert_eq!(learned(&[2000]).patience(10_000), 6000);
+        // Always the same: the deviation is forgotten.
+        let steady = learned(&[2000; 64]).patience(10_000);
+        assert!((2000..2100).contains(&steady), "{steady}");
+        // Once in a while much longer: time for that.
+        let wild: alloc::vec::Vec<u64> = (0..64).map(|at| 500 + at % 4 * 1000).collect();
+        let wild = learned(&wild).patience(10_000);
+        assert!((5000..8000).contains(&wild), "{wild}");
+    }
+
+    #[test]
+    fn the_time_for_an_answer_has_a_least_and_a_greatest_value() {
+        assert_eq!(learned(&[0; 9]).patience(10_000), 1000);
+        assert_eq!(learned(&[0; 9]).patience(50), 50);
+        assert_eq!(learned(&[u64::MAX; 9]).patience(10_000), 60_000);
+        assert_eq!(learned(&[40_000]).patience(600_000), 120_000);
+        let slow = learned(&[u64::MAX, 0, u64::MAX]);
+        assert_eq!(slow.patience(600_000), 3_468_750);
+        assert_eq!(slow.patience(10), 60);
+        let mut damaged = RoundTrip {
+            smoothed: u32::MAX,
+            spread: u32::MAX,
+        };
+        damaged.learn(u64::MAX);
+        assert_eq!(damaged.patience(10_000), 60_000);
     }
 
     #[test]

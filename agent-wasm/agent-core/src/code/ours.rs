@@ -43,6 +43,10 @@ codes! {
         OfferTimeout = 0x4f => "OtadErrOfferTimeout",
         /// Nobody finished a custom job in time.
         CustomJobTimeout = 0x50 => "OtadErrCustomJobTimeout",
+        /// Never in a status: the job was decided and carried out, and the service had closed it by then.
+        Untold = 0x51 => "OtadErrUntold",
+        /// The job service answered too many statuses or questions in a row with nothing; second number = how many.
+        NoAnswer = 0x52 => "OtadErrNoAnswer",
     }
 }
 

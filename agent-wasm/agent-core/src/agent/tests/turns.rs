@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::world::{Boot, World, version};
+use super::world::{Boot, World, config, version};
 use crate::code::State;
 use crate::types::{Command, Outcome};
 
@@ -144,4 +144,117 @@ fn a_swap_or_a_crash_after_any_event_changes_nothing_at_the_end() {
             assert_eq!(world.targets[&0].running, version(1, 1, 0));
         }
     }
+}
+
+/// Restarts the host again and again, a moment after each start.
+fn restart_until_it_ends(mut world: World, what: &str) -> usize {
+    for starts in 0..2000 {
+        world.crash();
+        world.settle();
+        if world.jobs.iter().all(|job| !job.is_open()) {
+            assert_eq!(world.verdict().0, "FAILED", "{what}");
+            return starts;
+        }
+    }
+    panic!("{what}: restarts put it off for ever");
+}
+
+#[test]
+fn no_row_of_restarts_puts_a_deadline_off_for_ever() {
+    let minute = &[
+        ("activation_deadline_ms", "60000"),
+        ("self_test_deadline_ms", "60000"),
+    ];
+    let mut deferred = World::with_config(config(minute, &[(0, &[("activation", "deferred")])]));
+    deferred.usual_job();
+    deferred.connect();
+    deferred.run_to(State::WaitingForActivation);
+    let mut tested = World::with_config(config(minute, &[(0, &[("self_test", "external")])]));
+    tested.usual_job();
+    tested.connect();
+    tested.run_to(State::Testing);
+    for (world, what) in [(deferred, "a deferral"), (tested, "a test")] {
+        // Some restarts are nobody's fault, and cost little.
+        let starts = restart_until_it_ends(world, what);
+        assert!(starts > 500, "{what}: {starts} restarts");
+    }
+}
+
+#[test]
+fn a_target_whose_activation_is_deferred_is_not_restarted_unasked() {
+    let mut world = World::with_config(config(&[], &[(0, &[("activation", "deferred")])]));
+    world.usual_job();
+    world.connect();
+    world.run_to(State::WaitingForActivation);
+    for _ in 0..20 {
+        world.crash();
+        world.settle();
+        world.swap();
+        world.command(Command::Suspend);
+        world.command(Command::Resume);
+        world.disconnect();
+        world.connect();
+        world.settle();
+        assert_eq!(world.state(), State::WaitingForActivation);
+    }
+    // Neither its end nor a cancel touches a target that was never told to change.
+    world.cancel_job();
+    world.run_to(State::WaitingForJob);
+    for call in ["activate 0", "reset 0", "reject 0"] {
+        assert_eq!(world.count(call), 0, "{call}");
+    }
+    assert_eq!(world.targets[&0].code, 2);
+}
+
+#[test]
+fn a_decision_that_cannot_be_written_down_is_not_made_and_one_that_is_goes_through() {
+    let full = || crate::types::Failure::new(0xd6, 28, "no space");
+    let mut early = World::single();
+    early.slow.push("self-test 0");
+    early.usual_job();
+    early.connect();
+    early.run_to(State::Testing);
+    early.run_until("the test", |world| world.count("self-test 0") == 1);
+    early.fail.push(("journal", full(), usize::MAX));
+    early.run_until("the end", |world| !world.jobs[0].is_open());
+    assert_eq!(early.verdict().0, "FAILED", "{}", early.verdict().1);
+    assert_eq!(early.count("commit 0"), 0);
+    assert_eq!(early.targets[&0].running, version(1, 0, 0));
+
+    let mut late = World::double();
+    late.hang.push("commit 0");
+    let files = [(0, 2500, 0), (1, 1500, 0)];
+    late.create_job("job-2", &super::world::document(&files));
+    late.connect();
+    late.run_until("the commit", |world| world.count("commit 0") == 1);
+    late.fail.push(("journal", full(), usize::MAX));
+    late.targets.values_mut().for_each(|target| target.code = 2);
+    late.finish("commit 0", Outcome::Nothing);
+    late.run_until("the end", |world| !world.jobs[0].is_open());
+    assert_eq!(late.verdict().0, "SUCCEEDED", "{}", late.verdict().1);
+    assert_eq!(late.count("commit 1"), 1);
+}
+
+#[test]
+fn a_job_withdrawn_after_the_decision_stays_and_the_news_say_so() {
+    let mut world = World::single();
+    world.hang.push("commit 0");
+    world.usual_job();
+    world.connect();
+    world.run_until("the commit", |world| world.count("commit 0") == 1);
+    world.jobs[0].status = "CANCELED".into();
+    world
+        .targets
+        .values_mut()
+        .for_each(|target| target.code = 2);
+    world.finish("commit 0", Outcome::Nothing);
+    world.run_to(State::WaitingForJob);
+    world.settle();
+    let ended = world.events.iter().find(|event| event.kind == 16).unwrap();
+    let failure = ended.failure.as_ref().unwrap();
+    assert_eq!((failure.main, failure.sub), (0x51, 0));
+    assert!(!failure.detail.is_empty());
+    assert_eq!(ended.version, Some(version(1, 1, 0)));
+    assert!(ended.document.is_empty(), "no status was taken");
+    assert_eq!(world.count("reject 0"), 0);
 }

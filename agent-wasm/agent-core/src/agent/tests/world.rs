@@ -166,6 +166,10 @@ pub(super) struct World {
     pub(super) hang: Vec<&'static str>,
     /// Every call is slow.
     pub(super) all_slow: bool,
+    /// No operation of the host ends any more: nothing is done either.
+    pub(super) all_hang: bool,
+    /// Statuses are refused with this error of the service, and change nothing.
+    pub(super) refuse_updates: Option<&'static str>,
     /// The host restarts on the next turn of the world.
     pub(super) restart_due: bool,
     /// Answers to statuses, instead of what the service would say.
@@ -277,6 +281,8 @@ impl World {
             slow: Vec::new(),
             hang: Vec::new(),
             all_slow: false,
+            all_hang: false,
+            refuse_updates: None,
             restart_due: false,
             update_answers: VecDeque::new(),
             blocks_sent: Vec::new(),
@@ -517,7 +523,7 @@ impl World {
                 self.transport("unsubscribe")
             }
             Order::Publish { topic, payload, .. } => {
-                if self.connected {
+                if self.connected && !self.all_hang {
                     self.on_publish(&topic, &payload);
                 }
                 self.transport("publish")
@@ -544,7 +550,7 @@ impl World {
     }
 
     fn transport(&mut self, what: &'static str) -> Started {
-        if self.hang.contains(&what) {
+        if self.all_hang || self.hang.contains(&what) {
             return Started::Pending(self.token(what));
         }
         let outcome = match self.planned_failure(what) {
@@ -565,7 +571,7 @@ impl World {
     }
 
     fn journal_store(&mut self, blob: Blob) -> Started {
-        if self.hang.contains(&"journal") {
+        if self.all_hang || self.hang.contains(&"journal") {
             return Started::Pending(self.token("journal"));
         }
         match self.planned_failure("journal") {
@@ -586,7 +592,7 @@ impl World {
     ) -> Started {
         let name = format!("{verb} {file}");
         self.calls.push(name.clone());
-        if self.hang.iter().any(|hang| *hang == name) {
+        if self.all_hang || self.hang.iter().any(|hang| *hang == name) {
             return Started::Pending(self.token(&name));
         }
         let outcome = match self.planned_failure(&name) {
@@ -701,7 +707,7 @@ impl World {
 
     fn write(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
         let name = format!("write {file}");
-        if self.hang.iter().any(|hang| *hang == name) {
+        if self.all_hang || self.hang.iter().any(|hang| *hang == name) {
             return Started::Pending(self.token(&name));
         }
         if let Some(failure) = self.planned_failure(&name) {
@@ -794,6 +800,11 @@ impl World {
         if let Some((end, answer)) = self.update_answers.pop_front() {
             let answer = answer.replace("TOKEN", token);
             self.message(&format!("jobs/{id}/update/{end}"), &answer);
+            return;
+        }
+        if let Some(code) = self.refuse_updates {
+            let reply = format!(r#"{{"code":"{code}","message":"","clientToken":"{token}"}}"#);
+            self.message(&format!("jobs/{id}/update/rejected"), &reply);
             return;
         }
         let status = between(text, "\"status\":\"", "\"").unwrap().to_owned();

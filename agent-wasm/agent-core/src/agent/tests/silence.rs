@@ -1,0 +1,287 @@
+//! Whatever stops answering, and whenever: there is a way out, and once things are well again the job ends with a
+//! status of its own.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+
+use super::world::{World, version};
+use crate::code::State;
+use crate::types::Failure;
+
+/// More events than any story here has.
+const LONG: usize = 400;
+
+/// Half a day of trouble: longer than every budget, with the defaults.
+const TROUBLE_MS: u64 = 12 * 3_600_000;
+
+/// Time for the job to end once all is well again.
+const MENDED_MS: u64 = 12 * 3_600_000;
+
+/// What goes wrong, how it is mended, and the ends that may come of it.
+struct Trouble {
+    name: &'static str,
+    begin: fn(&mut World),
+    end: fn(&mut World),
+    /// Reasons of a failure, besides success.
+    reasons: &'static [&'static str],
+}
+
+fn lose(world: &mut World, what: &'static str) {
+    world.lose.push((what, usize::MAX));
+}
+
+fn nothing(_: &mut World) {}
+
+fn find(world: &mut World) {
+    world.lose.clear();
+}
+
+const MOMENTUM: &str = "aborted: 0x0000000e";
+const UNTESTED: &str = "rejected: 0x00000041";
+const NOT_BACK: &str = "0x00000042";
+const OPERATION: &str = "0x0000004e: 0x00000000";
+const NO_ANSWER: &str = "0x00000052: 0x0000002";
+const NO_SPACE: &str = "0x000000d6: 0x0000001c";
+
+/// What the network does.
+const OF_THE_LINE: &[Trouble] = &[
+    Trouble {
+        name: "the line is half open",
+        begin: |world| lose(world, ""),
+        end: find,
+        reasons: &[MOMENTUM, UNTESTED, NO_ANSWER],
+    },
+    Trouble {
+        name: "the line is half open and then cut",
+        begin: |world| {
+            lose(world, "");
+            world.inbox.clear();
+        },
+        end: |world| {
+            find(world);
+            world.disconnect();
+            world.connect();
+        },
+        reasons: &[MOMENTUM, UNTESTED, NO_ANSWER],
+    },
+    Trouble {
+        name: "there is no line",
+        begin: World::disconnect,
+        end: World::connect,
+        reasons: &[UNTESTED],
+    },
+];
+
+/// What the service does.
+const OF_THE_SERVICE: &[Trouble] = &[
+    Trouble {
+        name: "no status is answered",
+        begin: |world| lose(world, "/update"),
+        end: find,
+        reasons: &[UNTESTED, NO_ANSWER],
+    },
+    Trouble {
+        name: "no question is answered",
+        begin: |world| lose(world, "/get"),
+        end: find,
+        reasons: &[MOMENTUM, UNTESTED],
+    },
+    Trouble {
+        name: "every status is throttled",
+        begin: |world| world.refuse_updates = Some("RequestThrottled"),
+        end: |world| world.refuse_updates = None,
+        reasons: &[UNTESTED, NO_ANSWER],
+    },
+    Trouble {
+        name: "every status meets an error of the service",
+        begin: |world| world.refuse_updates = Some("InternalError"),
+        end: |world| world.refuse_updates = None,
+        reasons: &[UNTESTED, NO_ANSWER],
+    },
+];
+
+/// What the host does.
+const OF_THE_HOST: &[Trouble] = &[
+    Trouble {
+        name: "the host ends nothing",
+        begin: |world| world.all_hang = true,
+        end: |world| world.all_hang = false,
+        reasons: &[MOMENTUM, UNTESTED, NOT_BACK, OPERATION],
+    },
+    Trouble {
+        name: "the journal cannot be stored",
+        begin: |world| {
+            let full = Failure::new(0xd6, 28, "no space");
+            world.fail.push(("journal", full, usize::MAX));
+        },
+        end: |world| world.fail.clear(),
+        reasons: &[NO_SPACE],
+    },
+];
+
+fn close(world: &mut World, status: &str) {
+    status.clone_into(&mut world.jobs[0].status);
+}
+
+/// What becomes of the job behind the agent's back: it ends there and then.
+const OF_THE_JOB: &[Trouble] = &[
+    Trouble {
+        name: "the job is cancelled and nobody says so",
+        begin: |world| close(world, "CANCELED"),
+        end: nothing,
+        reasons: &[],
+    },
+    Trouble {
+        name: "the job is cancelled",
+        begin: World::cancel_job,
+        end: nothing,
+        reasons: &[],
+    },
+    Trouble {
+        name: "the job has timed out",
+        begin: |world| {
+            close(world, "TIMED_OUT");
+            world.notify();
+        },
+        end: nothing,
+        reasons: &[],
+    },
+    Trouble {
+        name: "every status is refused as nonsense",
+        begin: |world| world.refuse_updates = Some("InvalidRequest"),
+        end: nothing,
+        reasons: &[],
+    },
+    Trouble {
+        name: "every status is refused without a word about the job",
+        begin: |world| world.refuse_updates = Some("VersionMismatch"),
+        end: nothing,
+        reasons: &[],
+    },
+];
+
+fn is_over(world: &World) -> bool {
+    world.jobs.iter().all(|job| !job.is_open())
+}
+
+/// Lets things happen until something is so, or the time is over.
+fn pass(world: &mut World, name: &str, time_ms: u64, done: fn(&World) -> bool) {
+    let until = world.now + time_ms;
+    let mut turns = 0;
+    while world.now < until && !done(world) && world.turn() {
+        turns += 1;
+        assert!(turns < 5000, "{name}: busy in {:?}", world.state());
+    }
+}
+
+/// The agent is idle.
+fn rests(world: &World) -> bool {
+    let has_job = world.agent.status().job_id.is_some();
+    world.state() == State::WaitingForJob && world.inbox.is_empty() && !has_job
+}
+
+fn has_ended(world: &World) -> bool {
+    rests(world) && world.events.iter().any(|event| event.kind == 16)
+}
+
+/// A story with this trouble after so many events; none if it is over before.
+fn suffer(trouble: &Trouble, at: usize) -> Option<World> {
+    let mut world = World::single();
+    world.usual_job();
+    world.connect();
+    for _ in 0..at {
+        if is_over(&world) || !world.turn() {
+            return None;
+        }
+    }
+    if is_over(&world) {
+        return None;
+    }
+    (trouble.begin)(&mut world);
+    pass(&mut world, trouble.name, TROUBLE_MS, |_| false);
+    (trouble.end)(&mut world);
+    pass(&mut world, trouble.name, MENDED_MS, has_ended);
+    Some(world)
+}
+
+fn at_every_event(trouble: &Trouble, check: fn(&Trouble, &World, &str)) {
+    for at in 0..LONG {
+        let Some(world) = suffer(trouble, at) else {
+            assert!(at > 25, "the story has steps");
+            return;
+        };
+        let what = format!("{} after {at}: {:?}", trouble.name, world.verdict());
+        check(trouble, &world, &what);
+    }
+    panic!("the story has no end");
+}
+
+/// The job has ended with success, or with one of the reasons; and the target shows which.
+fn check_end(trouble: &Trouble, world: &World, what: &str) {
+    assert!(has_ended(world), "{what}\n{}", world.story());
+    let (status, details) = world.verdict();
+    let target = &world.targets[&0];
+    if status == "SUCCEEDED" {
+        assert!(target.runs_new && target.code == 2, "{what}");
+        return;
+    }
+    assert_eq!(status, "FAILED", "{what}");
+    let known = trouble
+        .reasons
+        .iter()
+        .any(|reason| details.contains(reason));
+    assert!(known, "{what}");
+    // A host that ends nothing has not taken the image back either; a start does.
+    assert!(!target.runs_new || world.count("reject 0") > 1, "{what}");
+    assert!(!target.runs_new || target.code != 2, "{what}");
+}
+
+/// The service takes nothing more: before the decision the old image runs in the end, after it the new one.
+fn check_closed(_: &Trouble, world: &World, what: &str) {
+    assert!(rests(world), "{what}\n{}", world.story());
+    let target = &world.targets[&0];
+    let stays = world.count("commit 0") == 1;
+    assert_eq!(target.runs_new && target.code == 2, stays, "{what}");
+    assert!(stays || target.running == version(1, 0, 0), "{what}");
+    let ended = world.events.iter().rev().find(|event| event.kind == 16);
+    let why = ended
+        .and_then(|event| event.failure.as_ref())
+        .map(|failure| failure.main);
+    let said = ended.is_none_or(|event| !event.document.is_empty());
+    // 0x51: carried out and untold; 0x12: withdrawn; 0x45: refused. Or it was told before, or never taken.
+    let expected: &[u8] = if stays { &[0x51, 0x45] } else { &[0x12, 0x45] };
+    assert!(
+        said || why.is_some_and(|why| expected.contains(&why)),
+        "{what}: {why:?}"
+    );
+    // And that is all: nothing is tried over and over with a job that the service does not let go on.
+    assert!(world.requests <= 3, "{what}: {} requests", world.requests);
+}
+
+#[test]
+fn a_line_that_fails_at_any_event_delays_the_job_or_ends_it_with_a_reason() {
+    OF_THE_LINE
+        .iter()
+        .for_each(|trouble| at_every_event(trouble, check_end));
+}
+
+#[test]
+fn a_service_that_says_nothing_useful_from_any_event_on_ends_the_job_with_a_reason() {
+    OF_THE_SERVICE
+        .iter()
+        .for_each(|trouble| at_every_event(trouble, check_end));
+}
+
+#[test]
+fn a_host_that_stops_working_at_any_event_ends_the_job_with_a_reason() {
+    OF_THE_HOST
+        .iter()
+        .for_each(|trouble| at_every_event(trouble, check_end));
+}
+
+#[test]
+fn a_job_that_is_closed_at_any_event_goes_back_before_the_decision_and_stays_after_it() {
+    OF_THE_JOB
+        .iter()
+        .for_each(|trouble| at_every_event(trouble, check_closed));
+}
