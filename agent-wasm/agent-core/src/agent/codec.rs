@@ -53,6 +53,11 @@ impl<'b> Codec<'b> {
         !self.broken && self.input.as_ref().is_none_or(cbor::Reader::is_empty)
     }
 
+    /// Now, as far as durations go.
+    pub(super) const fn base(&self) -> InstantMs {
+        self.base
+    }
+
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }

@@ -179,7 +179,7 @@ impl Agent {
     }
 
     fn visit_transfer(&mut self, c: &mut Codec<'_>) {
-        let now = self.now;
+        let now = c.base();
         let transfer = self.transfer.as_ref();
         let mut id = transfer.map(|transfer| transfer.file);
         c.option(&mut id);
@@ -354,6 +354,8 @@ fn visit_download(c: &mut Codec<'_>, state: &mut DownloadState) {
     let pace = &mut state.pace;
     c.option(&mut pace.silence_in_ms);
     c.option(&mut pace.hold_in_ms);
+    c.option(&mut pace.quiet_for_ms);
+    c.flag(&mut pace.repeats);
     c.option(&mut pace.pause_ms);
     c.uint32(&mut pace.silences);
     c.option(&mut pace.allowance);

@@ -23,6 +23,10 @@ pub struct PaceState {
     pub silence_in_ms: Option<u64>,
     /// Until the next request may leave.
     pub hold_in_ms: Option<u64>,
+    /// Since the last request or usable block, none = it was a repetition.
+    pub quiet_for_ms: Option<u64>,
+    /// The next request is a repetition.
+    pub repeats: bool,
     /// Longest pause seen of late, none = nothing known.
     pub pause_ms: Option<u64>,
     /// Silences since the last certain answer.
@@ -73,6 +77,10 @@ impl Pace {
         pace.pause_ms = state.pause_ms.unwrap_or(NEVER);
         pace.silences = state.silences.min(DOUBLINGS_MAX);
         pace.allowance = state.allowance.unwrap_or(NEVER);
+        pace.repeats = state.repeats;
+        if let Some(quiet_for_ms) = state.quiet_for_ms {
+            pace.quiet_since = now_ms.saturating_sub(quiet_for_ms);
+        }
         if let Some(hold_in_ms) = state.hold_in_ms {
             pace.hold_until = now_ms.saturating_add(hold_in_ms);
         }
@@ -86,6 +94,8 @@ impl Pace {
         PaceState {
             silence_in_ms: some(self.silence_at).map(|at| at.saturating_sub(now_ms)),
             hold_in_ms: some(self.hold()).map(|at| at.saturating_sub(now_ms)),
+            quiet_for_ms: some(self.quiet_since).map(|since| now_ms.saturating_sub(since)),
+            repeats: self.repeats,
             pause_ms: some(self.pause_ms),
             silences: self.silences,
             allowance: some(self.allowance),

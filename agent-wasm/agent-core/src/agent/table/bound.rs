@@ -10,8 +10,10 @@ pub struct Bound {
     pub state: State,
     /// Number of `wait.reason` that the state usually has.
     pub waits_for: u32,
-    /// The timers that can be the deadline; empty = operations, or the downloader's own.
+    /// The timers that can be the deadline.
     pub timers: &'static [Timer],
+    /// The deadline can be the downloader's own: the next request for blocks.
+    pub blocks: bool,
     /// Why the state may have no deadline at all, if it may.
     pub unbounded: Option<&'static str>,
 }
@@ -21,6 +23,7 @@ const fn bound(state: State, waits_for: u32, timers: &'static [Timer]) -> Bound 
         state,
         waits_for,
         timers,
+        blocks: false,
         unbounded: None,
     }
 }
@@ -44,6 +47,7 @@ pub const BOUNDS: [Bound; 18] = [
             Timer::Custom,
             Timer::Status,
         ],
+        blocks: false,
         unbounded: Some("idle without polling: notify-next ends it"),
     },
     bound(State::CreatingFile, 4, &[Timer::Retry]),
@@ -52,12 +56,19 @@ pub const BOUNDS: [Bound; 18] = [
         3,
         &[Timer::Subscribe, Timer::Link],
     ),
-    bound(State::WaitingForFileBlock, 3, &[]),
+    Bound {
+        state: State::WaitingForFileBlock,
+        waits_for: 3,
+        timers: &[],
+        blocks: true,
+        unbounded: None,
+    },
     bound(State::ClosingFile, 4, &[Timer::Retry]),
     Bound {
         state: State::Suspended,
         waits_for: 10,
         timers: &[],
+        blocks: false,
         unbounded: Some("held until an operator resumes"),
     },
     bound(State::ShuttingDown, 4, &[Timer::Shutdown]),
@@ -65,6 +76,7 @@ pub const BOUNDS: [Bound; 18] = [
         state: State::Stopped,
         waits_for: 10,
         timers: &[],
+        blocks: false,
         unbounded: Some("the end"),
     },
     bound(

@@ -91,6 +91,15 @@ fn every_state_has_a_bound_row_in_the_order_of_the_numbers() {
 }
 
 #[test]
+fn every_state_that_waits_has_a_deadline_or_a_reason_to_have_none() {
+    for bound in &BOUNDS {
+        let has_one = !bound.timers.is_empty() || bound.blocks;
+        assert!(has_one || bound.unbounded.is_some(), "{bound:?}");
+        assert!(bound.unbounded.is_none_or(|why| why.len() > 5), "{bound:?}");
+    }
+}
+
+#[test]
 fn a_job_can_end_from_every_state_between_its_beginning_and_the_decision() {
     let rows = [
         State::Ready,

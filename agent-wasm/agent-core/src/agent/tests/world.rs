@@ -10,6 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::agent::table::BOUNDS;
 use crate::agent::{Agent, SCHEMAS};
 use crate::cbor::{self, Major};
 use crate::code::State;
@@ -476,6 +477,22 @@ impl World {
         assert!(
             exempt || deadline != u64::MAX,
             "{state:?} waits without a deadline\n{}",
+            self.story()
+        );
+        self.check_bound(state, exempt);
+    }
+
+    /// What the table says about the waiting in a state is true: one of its timers runs, or blocks are awaited, or an
+    /// operation of the host is under way.
+    fn check_bound(&self, state: State, exempt: bool) {
+        let bound = &BOUNDS[usize::from(state.code())];
+        let timed = bound.timers.iter().any(|timer| self.agent.runs(*timer));
+        let awaited = (self.agent.transfer.as_ref())
+            .is_some_and(|transfer| bound.blocks && transfer.downloader.deadline().is_some());
+        let worked = !self.agent.ops.list.is_empty();
+        assert!(
+            exempt || timed || awaited || worked,
+            "{state:?} is not bounded as its table says\n{}",
             self.story()
         );
     }
