@@ -109,6 +109,21 @@ fn every_case_goes_the_same_way_twice() {
 }
 
 #[test]
+fn every_case_goes_the_same_way_whatever_the_wall_clock_says() {
+    for file in files() {
+        let jumping: Vec<Transcript> = file
+            .cases
+            .iter()
+            .map(|case| {
+                world::play_with_jumping_clock(&file.name, case)
+                    .unwrap_or_else(|error| panic!("{}: {error}", case.name))
+            })
+            .collect();
+        assert_eq!(play(&file, false), jumping, "{}", file.name);
+    }
+}
+
+#[test]
 fn every_case_has_a_name_of_its_own() {
     let mut names = BTreeSet::new();
     for case in files().iter().flat_map(|file| &file.cases) {

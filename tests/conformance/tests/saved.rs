@@ -15,8 +15,8 @@ use conformance::world::{Legacy, legacy};
 /// `failure.main` of a saved state that this build cannot use.
 const UNUSABLE: u8 = 0xdf;
 
-/// One byte in so many is damaged, another one in each case: all of them in all cases would take ten seconds.
-const STRIDE: usize = 11;
+/// One byte in so many is damaged, another one in each case: all of them in all cases would take twenty seconds.
+const STRIDE: usize = 19;
 
 /// Turns that an agent with a damaged memory is watched for.
 const TURNS: usize = 6;

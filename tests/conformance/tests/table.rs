@@ -41,7 +41,8 @@ fn line(bound: &Bound) -> String {
     let deadline = match (bound.unbounded, timers.is_empty()) {
         (Some(why), true) => format!("none: {why}"),
         (Some(why), false) => format!("{}, or none: {why}", timers.join(", ")),
-        (None, true) => "block request".to_owned(),
+        (None, true) if bound.blocks => "block request".to_owned(),
+        (None, true) => panic!("{:?} has no deadline", bound.state),
         (None, false) => timers.join(", "),
     };
     format!(

@@ -77,6 +77,7 @@ pub struct World {
     state: Option<u8>,
     wait: Option<Wait>,
     lines: Vec<String>,
+    clock_jumps: bool,
 }
 
 /// Begins a line about what no transcript may hold: the agent did what is never right, or the script asks for what is
@@ -91,7 +92,17 @@ pub type Transcript = Vec<Vec<String>>;
 /// # Errors
 /// The script is none.
 pub fn play(file: &str, case: &Case, swapped: bool) -> Result<Transcript, Error> {
-    Ok(run(file, case, swapped)?.1)
+    Ok(run(file, case, World::new(), swapped)?.1)
+}
+
+/// Plays a case while the wall clock jumps by decades, both ways, from call to call, and is missing now and then.
+///
+/// # Errors
+/// The script is none.
+pub fn play_with_jumping_clock(file: &str, case: &Case) -> Result<Transcript, Error> {
+    let mut world = World::new();
+    world.clock_jumps = true;
+    Ok(run(file, case, world, false)?.1)
 }
 
 /// What the agent of a case leaves behind, for another one to start from.
@@ -110,7 +121,7 @@ pub struct Legacy {
 /// # Errors
 /// The script is none.
 pub fn legacy(file: &str, case: &Case) -> Result<Option<Legacy>, Error> {
-    let (mut world, _) = run(file, case, false)?;
+    let (mut world, _) = run(file, case, World::new(), false)?;
     let context = world.context();
     let start = world.start_info(Saved::None);
     let journal = world.journal.take();
@@ -121,8 +132,12 @@ pub fn legacy(file: &str, case: &Case) -> Result<Option<Legacy>, Error> {
     }))
 }
 
-fn run(file: &str, case: &Case, swapped: bool) -> Result<(World, Transcript), Error> {
-    let mut world = World::new();
+fn run(
+    file: &str,
+    case: &Case,
+    mut world: World,
+    swapped: bool,
+) -> Result<(World, Transcript), Error> {
     let at = |line: usize| {
         let file = file.to_owned();
         move |what: String| Error::Script { file, line, what }
@@ -174,6 +189,7 @@ impl World {
             state: None,
             wait: None,
             lines: Vec::new(),
+            clock_jumps: false,
         }
     }
 
@@ -412,9 +428,18 @@ impl World {
     }
 
     fn context(&self) -> Context {
+        // 1970, 2023, 2100, the end of an unsigned 32-bit clock, none.
+        const WALLS: [Option<u64>; 5] = [
+            Some(0),
+            Some(1_700_000_000),
+            Some(4_102_444_800),
+            Some(4_294_967_295),
+            None,
+        ];
+        let place = (self.last_token + u64::from(self.last_op) + self.now) % 5;
         Context {
             now_ms: self.now,
-            wall_s: None,
+            wall_s: WALLS[place as usize].filter(|_| self.clock_jumps),
         }
     }
 
