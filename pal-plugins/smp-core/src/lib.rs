@@ -2,7 +2,7 @@
 //!
 //! Bytes, events and the time come in as values, bytes go out; no clock, port or thread is in here, and `no_std` keeps it
 //! so. The parts, each usable alone: framing ([`frame`], [`console`], [`raw`]), packets ([`header`], [`request`],
-//! [`reply`], [`code`]), a server ([`server`]) and images ([`mcuboot`]).
+//! [`reply`], [`code`]), the two ends ([`client`], [`server`]) and images ([`mcuboot`]).
 //!
 //! A request from packet to line and back:
 //!
@@ -29,6 +29,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod client;
 pub mod code;
 pub mod console;
 pub mod frame;
@@ -43,6 +44,8 @@ mod base64;
 mod cbor;
 mod crc;
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod vectors;
 

@@ -1,0 +1,348 @@
+//! An upload: chunks in order, from the offset that the server says.
+//!
+//! ```text
+//!            offset 0 with size and name             chunks                  all there
+//!   First ────────────────────────────────► Body ───────────────► Done
+//!     ▲                                      │ answer says 0, or nothing is answered
+//!     │ not listed (3 times at most)         ▼
+//!     └─────────────────────────────────── Looking ── listed ──► Done
+//! ```
+//!
+//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::command::{Command, Order, PAUSE_MS};
+use super::timer::Timer;
+use super::window::Window;
+use super::{ClientError, Link, Sent, Source};
+use crate::header::Version;
+use crate::reply::{ImageState, Reply};
+use crate::request::{Request, Upload};
+
+/// Times that an upload begins anew.
+const RESTARTS_MAX: u8 = 3;
+/// Wait for the first answer: the server erases the whole slot before it.
+const FIRST_MS: u64 = 40_000;
+const FIRST_TRIES: u8 = 2;
+/// Tries of a chunk before the target is asked for its images.
+const CHUNK_TRIES: u8 = 8;
+/// Chunks are multiples of this where they are large enough: flash is written in units, and a server that takes only
+/// whole ones asks for the rest again.
+const UNIT_BYTES: usize = 32;
+const SMALL_UNIT_BYTES: usize = 8;
+
+/// What is uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes in all.
+    pub size: u64,
+    /// Name of the upload: a later one with the same name goes on where this one stopped. The file's SHA-256 where it is
+    /// known, and the server may then check it.
+    pub name: Vec<u8>,
+    /// `name` is the file's SHA-256: what the server says about it counts.
+    pub name_is_digest: bool,
+    /// Number of the image; none = not sent.
+    pub image: Option<u32>,
+    /// Send `image` with each chunk: recovery wants that.
+    pub repeat_image: bool,
+    /// Number of the image in the list of images.
+    pub listed_image: u32,
+}
+
+/// An upload under way.
+#[derive(Debug)]
+pub(super) struct Push {
+    plan: Plan,
+    packet_max: usize,
+    at: At,
+    /// What the server expects next.
+    acknowledged: u64,
+    /// What is sent next.
+    next: u64,
+    flight: VecDeque<Flying>,
+    window: Window,
+    timer: Option<Timer>,
+    tries: u8,
+    restarts: u8,
+    starved: bool,
+}
+
+#[derive(Debug)]
+enum At {
+    /// The chunk that begins the upload is to be sent or awaited.
+    First,
+    /// All others.
+    Body,
+    /// Until then the line is left alone; then as before.
+    Pause { until_ms: u64, first: bool },
+    /// The images are asked for.
+    Looking(Command),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flying {
+    sent: Sent,
+    offset: u64,
+    length: u64,
+    until_ms: u64,
+}
+
+type End = Option<Result<Reply, ClientError>>;
+
+impl Push {
+    pub(super) fn new(now_ms: u64, plan: Plan, packet_max: usize, window: usize) -> Self {
+        Self {
+            plan,
+            packet_max,
+            at: At::Pause {
+                until_ms: now_ms,
+                first: true,
+            },
+            acknowledged: 0,
+            next: 0,
+            flight: VecDeque::new(),
+            window: Window::new(window),
+            timer: None,
+            tries: 0,
+            restarts: 0,
+            starved: false,
+        }
+    }
+
+    pub(super) const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    pub(super) const fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        match &self.at {
+            At::First | At::Body => self.flight.front().map(|flying| flying.until_ms),
+            At::Pause { until_ms, .. } => Some(*until_ms),
+            At::Looking(command) => Some(command.deadline()),
+        }
+    }
+
+    pub(super) fn poll(&mut self, now_ms: u64, link: &mut Link, source: &mut impl Source) -> End {
+        if let At::Looking(command) = &mut self.at {
+            let looked = command.poll(now_ms, link)?;
+            return self.on_looked(now_ms, looked, source);
+        }
+        while let Some((header, payload)) = link.inbox.pop_front() {
+            let answered = |flying: &Flying| header.answers(&flying.sent.header);
+            let Some(place) = self.flight.iter().position(answered) else {
+                continue;
+            };
+            match Reply::decode(&header, &payload) {
+                Ok(Reply::Upload { offset, matches }) => {
+                    let Some(flying) = self.flight.remove(place) else {
+                        continue;
+                    };
+                    if let Some(end) = self.on_offset(now_ms, link, flying, offset, matches) {
+                        return Some(end);
+                    }
+                    if matches!(self.at, At::Looking(_)) {
+                        return None;
+                    }
+                }
+                Ok(Reply::Refused(refusal)) => return Some(Err(ClientError::Refused(refusal))),
+                // As if it had not come.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        match self.at {
+            At::Pause { until_ms, first } if now_ms >= until_ms => {
+                self.at = if first { At::First } else { At::Body };
+            }
+            At::Pause { .. } => return None,
+            At::First | At::Body | At::Looking(_) => {
+                if self.flight.front().is_some_and(|f| now_ms >= f.until_ms) {
+                    return self.on_silence(now_ms, link);
+                }
+            }
+        }
+        self.fill(now_ms, link, source)
+    }
+
+    /// Sends as much as the window and the file allow.
+    fn fill(&mut self, now_ms: u64, link: &mut Link, source: &mut impl Source) -> End {
+        self.starved = false;
+        loop {
+            let first = matches!(self.at, At::First);
+            let room = if first { 1 } else { self.window.now() };
+            if self.flight.len() >= room || self.next >= self.plan.size {
+                return None;
+            }
+            let Some(most) = self.chunk_max(first) else {
+                return Some(Err(ClientError::TooSmall));
+            };
+            let length = most.min(self.plan.size - self.next);
+            if source.held() < self.next + length {
+                if self.flight.is_empty() {
+                    self.starved = true;
+                    self.window.on_starved();
+                }
+                return None;
+            }
+            let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
+            if !source.read(self.next, &mut data) {
+                return Some(Err(ClientError::Source));
+            }
+            let sent = link.send(now_ms, &Request::Upload(self.chunk(first, &data)));
+            let line_ms = link.wire_us(link.framing.wire_bytes(self.packet_max)) / 1000;
+            let timer = self.timer.get_or_insert_with(|| Timer::new(line_ms));
+            let wait_ms = if first { FIRST_MS } else { timer.wait_ms() };
+            self.flight.push_back(Flying {
+                sent,
+                offset: self.next,
+                length,
+                until_ms: sent.left_ms + wait_ms,
+            });
+            self.next += length;
+        }
+    }
+
+    fn chunk<'a>(&'a self, first: bool, data: &'a [u8]) -> Upload<'a> {
+        let image = self.plan.image.filter(|_| first || self.plan.repeat_image);
+        Upload {
+            offset: Some(self.next),
+            data: Some(data),
+            size: first.then_some(self.plan.size),
+            sha: first.then_some(&self.plan.name[..]),
+            image,
+            upgrade: false,
+        }
+    }
+
+    /// Data that fits: what is left of the packet after everything else.
+    fn chunk_max(&self, first: bool) -> Option<u64> {
+        let empty = Request::Upload(self.chunk(first, &[])).encode(Version::V2, 0);
+        // A byte string of up to 23 bytes has its length in one byte, larger ones in up to three.
+        let room = self.packet_max.checked_sub(empty.len() + 2)?;
+        let unit = if room >= 4 * UNIT_BYTES {
+            UNIT_BYTES
+        } else {
+            SMALL_UNIT_BYTES
+        };
+        let room = room - room % unit;
+        // The first chunk has to hold the image's header.
+        let least = if first { UNIT_BYTES } else { SMALL_UNIT_BYTES };
+        (room >= least).then_some(room as u64)
+    }
+
+    fn on_offset(
+        &mut self,
+        now_ms: u64,
+        link: &mut Link,
+        flying: Flying,
+        offset: u64,
+        matches: Option<bool>,
+    ) -> End {
+        let first = matches!(self.at, At::First | At::Pause { first: true, .. });
+        if matches == Some(false) && self.plan.name_is_digest {
+            return Some(Err(ClientError::Mismatch));
+        }
+        if offset > self.plan.size || offset == 0 {
+            // It lost the upload, has just finished it, or somebody else uploads something else.
+            self.look(now_ms, link);
+            return None;
+        }
+        if offset == self.plan.size {
+            return Some(Ok(Reply::Upload { offset, matches }));
+        }
+        let expected = flying.offset + flying.length;
+        if !first && let Some(timer) = &mut self.timer {
+            timer.sample(now_ms.saturating_sub(flying.sent.left_ms));
+        }
+        if offset > self.acknowledged {
+            self.tries = 0;
+            if !first {
+                self.window.on_answer(now_ms, offset - self.acknowledged);
+            }
+        } else if !first {
+            self.window.on_loss(now_ms);
+        }
+        self.acknowledged = offset;
+        self.at = At::Body;
+        if offset == expected {
+            // What flew before it was taken, though its answer was lost.
+            self.flight.retain(|other| other.offset >= offset);
+        } else {
+            // Dropped for a gap, taken in part, or further on than thought: go on exactly there, at once. Answers to what
+            // is still under way say the same and are not waited for.
+            self.flight.clear();
+            self.next = offset;
+        }
+        None
+    }
+
+    fn on_silence(&mut self, now_ms: u64, link: &mut Link) -> End {
+        let first = matches!(self.at, At::First);
+        self.tries += 1;
+        self.window.on_loss(now_ms);
+        self.next = self.acknowledged;
+        let most = if first { FIRST_TRIES } else { CHUNK_TRIES };
+        if self.tries >= most {
+            self.look(now_ms, link);
+            return None;
+        }
+        if let Some(timer) = &mut self.timer {
+            timer.back_off();
+        }
+        self.flight.clear();
+        link.clear();
+        self.at = At::Pause {
+            until_ms: now_ms + PAUSE_MS,
+            first,
+        };
+        None
+    }
+
+    fn look(&mut self, now_ms: u64, link: &mut Link) {
+        self.flight.clear();
+        link.clear();
+        self.at = At::Looking(Command::new(now_ms, Order::Images, link));
+    }
+
+    fn on_looked(
+        &mut self,
+        now_ms: u64,
+        looked: Result<Reply, ClientError>,
+        source: &mut impl Source,
+    ) -> End {
+        let images = match looked {
+            Ok(Reply::Images(images)) => images,
+            Ok(_) => return Some(Err(ClientError::Malformed)),
+            Err(error) => return Some(Err(error)),
+        };
+        let hash = source.hash();
+        let there = |image: &ImageState| {
+            image.image == self.plan.listed_image
+                && !image.active
+                && hash.as_ref().is_some_and(|hash| *hash == image.hash)
+        };
+        if images.iter().any(there) {
+            return Some(Ok(Reply::Upload {
+                offset: self.plan.size,
+                matches: None,
+            }));
+        }
+        if self.restarts == RESTARTS_MAX {
+            return Some(Err(ClientError::Restarts));
+        }
+        self.restarts += 1;
+        self.tries = 0;
+        self.acknowledged = 0;
+        self.next = 0;
+        self.at = At::Pause {
+            until_ms: now_ms,
+            first: true,
+        };
+        None
+    }
+}

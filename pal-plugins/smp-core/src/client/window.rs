@@ -1,0 +1,207 @@
+//! How many chunks are under way at once. A larger window has to prove itself: what counts is the rate, losses included,
+//! that was measured with each size, and the best one is used. So an upload is never slower than by stop and wait for
+//! longer than a trial takes.
+//!
+//! A target that cannot receive while it writes flash loses with two what it would not lose with one, a lossy line loses
+//! the same with both and recovers faster with two; only measuring tells them apart.
+
+/// Largest window: servers have 4 buffers unless configured otherwise, a few have 8.
+pub const WINDOW_MAX: usize = 8;
+/// Answers without a loss before two are tried.
+const CLEAN: u32 = 16;
+/// Answers of a measurement: at 352 bytes 11 KiB, so that the two or three pages erased meanwhile weigh alike.
+const MEASURED: u32 = 32;
+/// Losses that end a measurement early.
+const LOSSES_MAX: u32 = 4;
+/// Answers until a size that was slower is tried again; doubled each time.
+const HOLD: u32 = 64;
+const HOLD_MAX: u32 = 4096;
+
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    max: usize,
+    size: usize,
+    /// Bytes a second with each size, index 0 = one chunk; 0 = not known.
+    rates: [u64; WINDOW_MAX],
+    /// After a loss one chunk at a time, until one is answered.
+    single: bool,
+    hold: u32,
+    next_hold: u32,
+    answers: u32,
+    losses: u32,
+    bytes: u64,
+    since_ms: Option<u64>,
+}
+
+impl Window {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max: max.clamp(1, WINDOW_MAX),
+            size: 1,
+            rates: [0; WINDOW_MAX],
+            single: false,
+            hold: 0,
+            next_hold: HOLD,
+            answers: 0,
+            losses: 0,
+            bytes: 0,
+            since_ms: None,
+        }
+    }
+
+    /// Chunks that may be under way now.
+    pub(super) const fn now(&self) -> usize {
+        if self.single { 1 } else { self.size }
+    }
+
+    /// The server took so many bytes.
+    pub(super) fn on_answer(&mut self, now_ms: u64, bytes: u64) {
+        self.single = false;
+        let Some(since_ms) = self.since_ms else {
+            // The first answer only starts the clock: what is measured is from answer to answer.
+            self.since_ms = Some(now_ms);
+            return;
+        };
+        self.answers += 1;
+        self.bytes += bytes;
+        self.hold = self.hold.saturating_sub(1);
+        let enough = if self.size == 1 && self.known(1) == 0 {
+            CLEAN
+        } else {
+            MEASURED
+        };
+        if self.answers >= enough {
+            self.judge(now_ms.saturating_sub(since_ms), now_ms);
+        }
+    }
+
+    /// A chunk or its answer was lost.
+    pub(super) fn on_loss(&mut self, now_ms: u64) {
+        self.single = true;
+        self.losses += 1;
+        if self.losses >= LOSSES_MAX
+            && self.size > 1
+            && let Some(since_ms) = self.since_ms
+        {
+            self.judge(now_ms.saturating_sub(since_ms), now_ms);
+        }
+    }
+
+    /// The file has to grow first: what was measured says nothing about the line.
+    pub(super) const fn on_starved(&mut self) {
+        self.begin(None);
+    }
+
+    const fn begin(&mut self, since_ms: Option<u64>) {
+        self.answers = 0;
+        self.losses = 0;
+        self.bytes = 0;
+        self.since_ms = since_ms;
+    }
+
+    fn known(&self, size: usize) -> u64 {
+        self.rates.get(size - 1).copied().unwrap_or(0)
+    }
+
+    fn judge(&mut self, ms: u64, now_ms: u64) {
+        let rate = (self.bytes * 1000 / ms.max(1)).max(1);
+        let before = self.known(self.size);
+        if let Some(known) = self.rates.get_mut(self.size - 1) {
+            *known = if before == 0 {
+                rate
+            } else {
+                before.midpoint(rate)
+            };
+        }
+        let clean = self.losses == 0;
+        self.begin(Some(now_ms));
+        let larger = self.size + 1;
+        if clean && larger <= self.max && self.known(larger) == 0 && self.is_best(self.size) {
+            self.size = larger;
+            return;
+        }
+        let best = (1..=self.max)
+            .rev()
+            .max_by_key(|size| self.known(*size))
+            .unwrap_or(1);
+        if best < self.size {
+            // It is tried again, but less and less often.
+            self.hold = self.next_hold;
+            self.next_hold = (self.next_hold * 2).min(HOLD_MAX);
+        } else if self.hold == 0
+            && larger <= self.max
+            && let Some(known) = self.rates.get_mut(larger - 1)
+        {
+            *known = 0;
+        }
+        self.size = best;
+    }
+
+    fn is_best(&self, size: usize) -> bool {
+        (1..=self.max).all(|other| self.known(other) <= self.known(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Window;
+
+    /// Runs `answers` answers, each taking what `ms` says for the window's size.
+    fn run(window: &mut Window, now: &mut u64, answers: u32, ms: impl Fn(usize) -> u64) {
+        for _ in 0..answers {
+            *now += ms(window.now());
+            window.on_answer(*now, 352);
+        }
+    }
+
+    #[test]
+    fn two_are_tried_after_sixteen_clean_answers_and_stay_if_faster() {
+        let (mut window, mut now) = (Window::new(3), 0);
+        run(&mut window, &mut now, 16, |_| 50);
+        assert_eq!(window.now(), 1);
+        run(&mut window, &mut now, 1, |_| 50);
+        assert_eq!(window.now(), 2);
+        run(&mut window, &mut now, 200, |size| 50 - 2 * size as u64);
+        assert_eq!(window.now(), 3);
+    }
+
+    #[test]
+    fn a_window_that_is_slower_is_given_up_and_tried_less_and_less() {
+        let (mut window, mut now) = (Window::new(4), 0);
+        let mut slow = 0;
+        for _ in 0..4000 {
+            slow += u32::from(window.now() > 1);
+            run(
+                &mut window,
+                &mut now,
+                1,
+                |size| if size > 1 { 80 } else { 50 },
+            );
+        }
+        assert_eq!(window.now(), 1);
+        assert!(slow < 300, "{slow}");
+    }
+
+    #[test]
+    fn losses_that_only_the_window_causes_end_it() {
+        let (mut window, mut now) = (Window::new(2), 0);
+        run(&mut window, &mut now, 17, |_| 50);
+        assert_eq!(window.now(), 2);
+        for _ in 0..4 {
+            now += 300;
+            window.on_loss(now);
+        }
+        run(&mut window, &mut now, 1, |_| 50);
+        assert_eq!(window.now(), 1);
+    }
+
+    #[test]
+    fn a_loss_makes_it_one_until_the_next_answer() {
+        let (mut window, mut now) = (Window::new(2), 0);
+        run(&mut window, &mut now, 17, |_| 50);
+        window.on_loss(now);
+        assert_eq!(window.now(), 1);
+        run(&mut window, &mut now, 1, |_| 45);
+        assert_eq!(window.now(), 2);
+    }
+}
