@@ -19,7 +19,7 @@ use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::request::UNANSWERED_MAX;
 use super::table::Cause;
-use super::timer::Timer;
+use super::timer::{NEVER, Timer};
 use super::{Agent, take_first};
 
 /// Most tokens of one repeated status, or of progress, that are still listened to.
@@ -72,17 +72,17 @@ fn remember(list: &mut Vec<Sent>, sent: Sent) {
 }
 
 impl Reporter {
-    /// Which of our statuses an answer is about: the one that matters (true) or progress. One without a token is about
-    /// the only one that is unanswered.
-    fn matches(&mut self, token: ReplyToken, now: InstantMs) -> Option<bool> {
+    /// Which of our statuses an answer is about: the one that matters (true), and when that was sent if it is certain, or
+    /// progress. One without a token is about the only one that is unanswered.
+    fn matches(&mut self, token: ReplyToken, now: InstantMs) -> Option<(bool, InstantMs)> {
         let open = !self.acknowledged && !self.sent.is_empty();
         let ours = match token {
             ReplyToken::Ours(token) => Some(token),
             ReplyToken::Absent => None,
             ReplyToken::Foreign => return None,
         };
-        if ours.is_some_and(|token| self.sent.iter().any(|sent| sent.0 == token)) {
-            return Some(true);
+        if let Some(sent) = self.sent.iter().find(|sent| ours == Some(sent.0)) {
+            return Some((true, sent.1));
         }
         let fits = |(of, until): &&mut Sent| *until > now && ours.is_none_or(|token| *of == token);
         let mut fitting = self.progress.iter_mut().filter(fits);
@@ -90,9 +90,9 @@ impl Reporter {
             (Some(sent), None) if ours.is_some() || !open => {
                 // Answered: from now on it means nothing.
                 sent.1 = 0;
-                Some(false)
+                Some((false, NEVER))
             }
-            (None, _) if ours.is_none() && open => Some(true),
+            (None, _) if ours.is_none() && open => Some((true, NEVER)),
             _ => None,
         }
     }
@@ -191,12 +191,11 @@ impl Agent {
     }
 
     fn matches(&mut self, token: ReplyToken) -> Option<bool> {
-        let sent = (self.reporter.sent.iter())
-            .find(|sent| !self.reporter.acknowledged && token == ReplyToken::Ours(sent.0));
-        if let Some((_, at)) = sent {
-            self.round_trip.learn(self.now.saturating_sub(*at));
+        let (matters, sent) = self.reporter.matches(token, self.now)?;
+        if sent != NEVER && !self.reporter.acknowledged {
+            self.round_trip.learn(self.now.saturating_sub(sent));
         }
-        self.reporter.matches(token, self.now)
+        Some(matters)
     }
 
     fn acknowledge(&mut self) {
@@ -287,8 +286,7 @@ impl Agent {
         }
         self.note(Line::StatusGivenUp);
         // The service will show it again and again, and nothing would come of it but the same.
-        let id = String::from(self.job.text());
-        Self::remember(&mut self.left, &id);
+        Self::remember(&mut self.left, self.job.text());
         self.end_untold(why);
     }
 
