@@ -4,7 +4,7 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 
-use super::world::{World, version};
+use super::world::{World, document, version};
 use crate::code::State;
 use crate::types::Failure;
 
@@ -284,4 +284,131 @@ fn a_job_that_is_closed_at_any_event_goes_back_before_the_decision_and_stays_aft
     OF_THE_JOB
         .iter()
         .for_each(|trouble| at_every_event(trouble, check_closed));
+}
+
+/// Turns until the story is over or so many events have been given.
+fn play_on(world: &mut World, events: usize) -> bool {
+    for _ in 0..events {
+        if is_over(world) || !world.turn() {
+            return false;
+        }
+    }
+    !is_over(world)
+}
+
+/// A job that is closed after so many events, with a crash so many events later.
+fn cancel_and_crash(world: &mut World, at: usize, later: usize, deleted: bool) -> bool {
+    if !play_on(world, at) {
+        return false;
+    }
+    close(world, "CANCELED");
+    if deleted {
+        // Under its old name nobody knows it any more.
+        "gone".clone_into(&mut world.jobs[0].id);
+    }
+    world.notify();
+    for _ in 0..later {
+        if !world.turn() {
+            break;
+        }
+    }
+    world.crash();
+    pass(world, "cancel and crash", MENDED_MS, rests);
+    true
+}
+
+#[test]
+fn a_job_that_is_closed_and_a_crash_soon_after_leave_one_image_or_the_other() {
+    for deleted in [false, true] {
+        for at in 0..LONG {
+            let mut steps = 0;
+            for later in 0..8 {
+                let mut world = World::single();
+                world.usual_job();
+                world.connect();
+                if !cancel_and_crash(&mut world, at, later, deleted) {
+                    break;
+                }
+                steps += 1;
+                let what = format!("{at} and {later}, deleted {deleted}");
+                assert!(rests(&world), "{what}\n{}", world.story());
+                let target = &world.targets[&0];
+                assert!(!matches!(target.code, 1 | 4), "{what}: {}", target.code);
+                let committed = world.count("commit 0") > 0;
+                assert_eq!(target.runs_new, committed, "{what}\n{}", world.story());
+            }
+            if steps == 0 {
+                assert!(at > 25, "the story has steps");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn two_crashes_at_any_two_events_change_nothing_at_the_end() {
+    for first in 0..LONG {
+        let mut steps = 0;
+        for second in 0..12 {
+            let mut world = World::single();
+            world.usual_job();
+            world.connect();
+            if !play_on(&mut world, first) {
+                break;
+            }
+            world.crash();
+            if play_on(&mut world, second) {
+                world.crash();
+            }
+            steps += 1;
+            pass(&mut world, "two crashes", MENDED_MS, has_ended);
+            let what = format!("{first} and {second}: {:?}", world.verdict());
+            assert_eq!(world.verdict().0, "SUCCEEDED", "{what}\n{}", world.story());
+            assert_eq!(world.targets[&0].code, 2, "{what}");
+        }
+        if steps == 0 {
+            assert!(first > 25, "the story has steps");
+            return;
+        }
+    }
+}
+
+/// Two files; the job is closed after so many events, and the host dies so many later, if at all.
+fn close_group(at: usize, later: Option<usize>) -> Option<World> {
+    let mut world = World::double();
+    world.create_job("job-2", &document(&[(0, 2500, 0), (1, 1500, 0)]));
+    world.connect();
+    if !play_on(&mut world, at) {
+        return None;
+    }
+    world.cancel_job();
+    if let Some(later) = later {
+        for _ in 0..later {
+            if !world.turn() {
+                break;
+            }
+        }
+        world.crash();
+    }
+    pass(&mut world, "a group", MENDED_MS, rests);
+    Some(world)
+}
+
+#[test]
+fn a_group_whose_job_is_closed_at_any_event_is_all_new_or_all_old() {
+    for later in [None, Some(0), Some(2), Some(5)] {
+        for at in 0..LONG {
+            let Some(world) = close_group(at, later) else {
+                assert!(at > 35, "the story has steps");
+                break;
+            };
+            let what = format!("{at} and {later:?}\n{}", world.story());
+            assert!(rests(&world), "{what}");
+            let sides = [0, 1].map(|file| world.targets[&file].runs_new);
+            assert_eq!(sides[0], sides[1], "{what}");
+            for target in world.targets.values() {
+                assert!(!matches!(target.code, 1 | 4), "{what}");
+            }
+        }
+    }
 }
