@@ -5,9 +5,13 @@
 //! reach them. The bytes do not depend on where the workspace, the toolchain or the registry lie.
 //! It does not decide what a guest may import: the world of the guest does, and the runtime checks it at load.
 
+mod branches;
+mod code;
+mod constants;
 mod dep_info;
 mod flat;
 mod joint;
+mod outline;
 mod shape;
 mod slim;
 mod toolchain;
@@ -34,6 +38,8 @@ struct Guest {
     name: &'static str,
     /// Name of the constant in the table.
     constant: &'static str,
+    /// Whether its size counts for more than its speed.
+    small: bool,
 }
 
 const GUESTS: &[Guest] = &[
@@ -41,11 +47,13 @@ const GUESTS: &[Guest] = &[
         package: "agent-guest",
         name: "agent",
         constant: "AGENT",
+        small: true,
     },
     Guest {
         package: "pal-flash-file",
         name: "pal-flash-file",
         constant: "FLASH_FILE",
+        small: false,
     },
 ];
 
@@ -143,7 +151,13 @@ impl Builder {
         for source in dep_info::sources(&String::from_utf8_lossy(&dep_info)) {
             tell("rerun-if-changed", &source);
         }
-        let module = read(&dir.join(format!("{file}.wasm")))?;
+        let mut module = read(&dir.join(format!("{file}.wasm")))?;
+        if guest.small {
+            module = branches::fold(&module)
+                .and_then(|module| constants::hoist(&module))
+                .and_then(|module| outline::outline(&module))
+                .map_err(|e| format!("the code of {} stays large: {e}", guest.package))?;
+        }
         let component = wit_component::ComponentEncoder::default()
             .validate(true)
             .module(&module)

@@ -28,6 +28,18 @@ pub fn guest(name: &str) -> Option<&'static Guest> {
 }
 
 #[cfg(test)]
+#[path = "../build/branches.rs"]
+mod branches;
+
+#[cfg(test)]
+#[path = "../build/code.rs"]
+mod code;
+
+#[cfg(test)]
+#[path = "../build/constants.rs"]
+mod constants;
+
+#[cfg(test)]
 #[path = "../build/dep_info.rs"]
 mod dep_info;
 
@@ -40,6 +52,10 @@ mod flat;
 mod joint;
 
 #[cfg(test)]
+#[path = "../build/outline.rs"]
+mod outline;
+
+#[cfg(test)]
 #[path = "../build/shape.rs"]
 mod shape;
 
@@ -49,6 +65,9 @@ mod slim;
 
 #[cfg(test)]
 mod rebuilt;
+
+#[cfg(test)]
+mod smaller;
 
 #[cfg(test)]
 mod tests;

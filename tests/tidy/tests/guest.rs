@@ -3,10 +3,9 @@
 use guest_artifacts::GUESTS;
 use tidy::source;
 
-/// Most bytes of each shipped component. What is promised for the agent is 96 KiB, and it is not there yet: until then
-/// its limit only goes down, with its measured size (agent-guest/README.md has the table). A plugin's limit is its
-/// measured size and a fifth more, so that growth is noticed before it is large.
-const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 102 * 1024), ("pal-flash-file", 80 * 1024)];
+/// Most bytes of each shipped component. For the agent it is what is promised (agent-guest/README.md has a table of where
+/// the bytes went). A plugin's limit is its measured size and a fifth more, so that growth is noticed before it is large.
+const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 96 * 1024), ("pal-flash-file", 80 * 1024)];
 
 #[test]
 fn every_component_has_a_size_limit_and_keeps_it() {
