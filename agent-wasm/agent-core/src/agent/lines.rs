@@ -183,7 +183,7 @@ texts! {
     0x4d "no usable block came",
     0x4e "the host did not end the operation in time",
     0x50 "nobody finished the custom job in time",
-    0x51 "carried out, but closed by then",
+    0x51 "the image stays, the job was closed by then",
     0x52 "the service does not answer",
 }
 
