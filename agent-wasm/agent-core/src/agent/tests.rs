@@ -6,5 +6,6 @@ mod hostile;
 mod recovery;
 mod saved;
 mod silence;
+mod swarm;
 mod turns;
 mod world;
