@@ -16,6 +16,9 @@ use crate::Error;
 
 const NAME: &str = "otad";
 
+/// Built along with the program: with an example cargo adds up features as `cargo test` does, and finds what that built.
+const EXAMPLE: &str = "shared_connection";
+
 /// The path of the program, found or built once per test process.
 ///
 /// # Panics
@@ -71,7 +74,7 @@ pub fn example(name: &str) -> PathBuf {
         let folder = profile.join("examples");
         let binary = folder.join(name);
         if !is_fresh(&binary, &folder.join(format!("{name}.d"))) {
-            build(&profile, &["--package", NAME, "--example", name])?;
+            build(&profile, &["--bin", NAME, "--example", name])?;
         }
         Ok::<_, Error>(binary)
     };
@@ -138,7 +141,7 @@ fn locate() -> Result<PathBuf, Error> {
     let profile = own_profile()?;
     let binary = profile.join(NAME);
     if !is_fresh(&binary, &profile.join(format!("{NAME}.d"))) {
-        build(&profile, &["--bin", NAME])?;
+        build(&profile, &["--bin", NAME, "--example", EXAMPLE])?;
     }
     let hint = "cargo built it somewhere else; set OTAD_BIN";
     if binary.is_file() {

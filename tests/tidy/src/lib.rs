@@ -12,6 +12,7 @@
 //! ```
 
 pub mod edges;
+pub mod features;
 pub mod manifest;
 pub mod outside;
 pub mod promise;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tidy::promise::{self, Evidence};
 use tidy::tree::{self, Tree};
-use tidy::{Finding, edges, lines, manifest, outside, readme, source};
+use tidy::{Finding, edges, features, lines, manifest, outside, readme, source};
 
 fn real_tree() -> Tree {
     Tree::read(&tree::top()).expect("the tree can be read")
@@ -46,6 +46,16 @@ fn what_comes_from_outside_is_allowed_to() {
     assert!(answer.lines().count() > 100, "{answer}");
     check(&outside::violations(&rules, &answer));
     check(&outside::foreign_sources(&rules, tree.text("Cargo.lock").unwrap()).unwrap());
+}
+
+#[test]
+fn what_is_slow_to_compile_is_compiled_once_for_tests_and_program() {
+    let answer = |kinds: &[&str]| {
+        let arguments = [features::ARGUMENTS, kinds].concat();
+        String::from_utf8(cargo(&arguments)).unwrap()
+    };
+    let (program, tests) = (answer(features::IN_PROGRAM), answer(features::IN_TESTS));
+    check(&features::differences(&program, &tests).unwrap());
 }
 
 #[test]
