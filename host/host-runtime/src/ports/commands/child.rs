@@ -1,0 +1,198 @@
+//! One program from its start to its end: what it finds, how long it may take, what is left of it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+
+use super::group::Group;
+use super::tail::Tail;
+use super::{CleanEnd, Command, CommandEnd, ERROR_MAX_BYTES, OUTPUT_MAX_BYTES, Way};
+use crate::agent::text::clean;
+use crate::types::DETAIL_MAX_BYTES;
+
+/// How often a running command's cancel flag is looked at, in milliseconds: nobody waits for a command that is no longer
+/// wanted, and a look costs nothing.
+const CANCEL_LOOK_MS: u64 = 100;
+
+/// What a program finds when it starts.
+pub(super) enum Surroundings<'a> {
+    /// This process's environment and directory, and more variables; nothing to read.
+    Inherited(&'a [(String, String)]),
+    /// Only this.
+    Clean {
+        environment: &'a [(String, String)],
+        input: &'a [u8],
+    },
+}
+
+impl Surroundings<'_> {
+    fn prepare(&self, command: &mut tokio::process::Command) {
+        match self {
+            Self::Inherited(environment) => {
+                command.stdin(Stdio::null());
+                command.envs(environment.iter().map(|(key, value)| (key, value)));
+            }
+            Self::Clean { environment, .. } => {
+                command.stdin(Stdio::piped()).current_dir("/").env_clear();
+                command.envs(environment.iter().map(|(key, value)| (key, value)));
+            }
+        }
+    }
+
+    /// Hand the input over, beside the program: it may write before it reads.
+    fn feed(&self, child: &mut tokio::process::Child) {
+        let Self::Clean { input, .. } = self else {
+            return;
+        };
+        let Some(mut pipe) = child.stdin.take() else {
+            return;
+        };
+        let input = input.to_vec();
+        // Ends with the pipe: the program has read all, closed it, or was killed. What it did not read is its choice.
+        drop(tokio::spawn(async move {
+            drop(pipe.write_all(&input).await);
+        }));
+    }
+}
+
+/// Start a program as the leader of a process group that does not outlive this process.
+fn start(
+    program: &str,
+    arguments: &[String],
+    surroundings: &Surroundings<'_>,
+) -> std::io::Result<tokio::process::Child> {
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    surroundings.prepare(&mut command);
+    let parent = rustix::process::getpid();
+    let tie = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the line above.
+        if rustix::process::getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(rustix::io::Errno::SRCH.into())
+        }
+    };
+    #[expect(
+        unsafe_code,
+        reason = "between fork and exec; both calls are plain system calls and allocate nothing"
+    )]
+    // SAFETY: `tie` makes two system calls, touches no lock and no heap.
+    unsafe {
+        command.pre_exec(tie);
+    }
+    command.spawn()
+}
+
+/// Ends when `cancel` is set or its owner has gone; never without one.
+async fn cancelled(cancel: Option<Weak<AtomicBool>>) {
+    let Some(cancel) = cancel else {
+        return std::future::pending().await;
+    };
+    while cancel
+        .upgrade()
+        .is_some_and(|cancel| !cancel.load(Ordering::Relaxed))
+    {
+        tokio::time::sleep(Duration::from_millis(CANCEL_LOOK_MS)).await;
+    }
+}
+
+pub(super) async fn run(
+    command: &Command,
+    surroundings: &Surroundings<'_>,
+    cancel: Option<Weak<AtomicBool>>,
+) -> CleanEnd {
+    let failed = |detail: String| CleanEnd {
+        end: CommandEnd {
+            code: None,
+            stdout: Vec::new(),
+            detail,
+        },
+        stderr: Vec::new(),
+        way: Way::NotStarted,
+    };
+    let Some((program, arguments)) = command.argv.split_first() else {
+        return failed("the command is empty".to_owned());
+    };
+    let mut child = match start(program, arguments, surroundings) {
+        Ok(child) => child,
+        Err(e) => return failed(format!("`{program}` cannot be started: {e}")),
+    };
+    let group = Group::of(&child);
+    surroundings.feed(&mut child);
+    let stdout = child
+        .stdout
+        .take()
+        .map(|pipe| Tail::read(pipe, OUTPUT_MAX_BYTES));
+    let stderr = child
+        .stderr
+        .take()
+        .map(|pipe| Tail::read(pipe, ERROR_MAX_BYTES));
+    let deadline = Duration::from_millis(command.deadline_ms);
+    let status = tokio::select! {
+        status = tokio::time::timeout(deadline, child.wait()) => status
+            .map_err(|_| format!("not done within {} ms, killed", command.deadline_ms)),
+        () = cancelled(cancel) => Err("cancelled, killed".to_owned()),
+    };
+    let mut detail = String::new();
+    let mut way = Way::Itself;
+    let code = match status {
+        Ok(Ok(status)) => {
+            if let Some(group) = group {
+                group.leave();
+            }
+            if let Some(signal) = status.signal() {
+                detail = format!("killed by signal {signal}");
+            }
+            status.code()
+        }
+        Ok(Err(e)) => {
+            detail = format!("`{program}` cannot be waited for: {e}");
+            None
+        }
+        Err(why) => {
+            drop(group);
+            // After the signal this does not take long; a failure leaves a zombie to the runtime's reaper.
+            drop(child.wait().await);
+            detail = why;
+            way = Way::Killed;
+            None
+        }
+    };
+    let stdout = Tail::end(stdout).await;
+    let stderr = Tail::end(stderr).await;
+    if code != Some(0)
+        && let Some(line) = last_line(&stderr)
+    {
+        let separator = if detail.is_empty() { "" } else { ": " };
+        detail = format!("{detail}{separator}{line}");
+    }
+    CleanEnd {
+        end: CommandEnd {
+            code,
+            stdout,
+            detail,
+        },
+        stderr,
+        way,
+    }
+}
+
+/// The last line of a program's standard error that says something.
+fn last_line(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map(|line| clean(line.trim(), DETAIL_MAX_BYTES))
+}
