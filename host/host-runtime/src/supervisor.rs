@@ -425,7 +425,8 @@ impl Task {
                 () = self.notify.notified() => {}
                 () = sleep(until, now.now_ms) => {}
                 request = self.inbox.recv() => match request {
-                    Some(request) => self.answer(now, request, &mut give_up_at_ms),
+                    // It may have come long after the last poll.
+                    Some(request) => self.answer(context(&*self.clock), request, &mut give_up_at_ms),
                     // The last handle is gone.
                     None => self.give_up(now, &mut give_up_at_ms),
                 },

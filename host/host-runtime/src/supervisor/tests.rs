@@ -1,6 +1,7 @@
 //! A device under tokio, seen through its handle.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::agent::{AgentStatus, ApplicationEvent, Event, Turn};
@@ -13,6 +14,13 @@ use crate::testing::{
 use crate::types::{Qos, Setting};
 
 fn pending(state: &Arc<FakeState>) -> (PendingDevice, Arc<Mutex<Strings>>) {
+    pending_with(state, Arc::new(SystemClock::new()))
+}
+
+fn pending_with(
+    state: &Arc<FakeState>,
+    clock: Arc<dyn Clock>,
+) -> (PendingDevice, Arc<Mutex<Strings>>) {
     let (agent, strings) = puppet();
     let config = DeviceConfig {
         name: "gateway-7".into(),
@@ -25,7 +33,7 @@ fn pending(state: &Arc<FakeState>) -> (PendingDevice, Arc<Mutex<Strings>>) {
         state: Arc::clone(state) as _,
         workers: Arc::new(BlockingPool::current()),
         commands: Arc::new(NoCommands),
-        clock: Arc::new(SystemClock::new()),
+        clock,
         seed: Arc::new(CountingSeed::default()),
     };
     (prepare(config, ports).unwrap(), strings)
@@ -210,6 +218,33 @@ async fn why_an_agent_broke_is_told_in_one_line_of_bounded_length() {
         assert!(text.len() < 1200, "{} bytes", text.len());
     }
     assert!(!error.contains(char::is_control), "{error}");
+}
+
+/// A clock that is set by hand.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn wall_s(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_status_tells_how_long_the_agent_has_waited_when_it_is_asked_for() {
+    let clock = Arc::new(SetClock::default());
+    let (pending, _) = pending_with(&Arc::default(), Arc::clone(&clock) as _);
+    let device = pending.start(Box::new(Wire::default())).unwrap();
+    device.command(Command::CheckForUpdate).await.unwrap();
+    let waited = async || device.status().await.wait.unwrap().waiting_ms;
+    assert_eq!(waited().await, 0);
+    // Nothing happens to the device in between.
+    clock.0.store(90_000, Ordering::SeqCst);
+    assert_eq!(waited().await, 90_000);
 }
 
 #[tokio::test]
