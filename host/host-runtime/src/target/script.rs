@@ -307,6 +307,8 @@ pub(super) struct Op {
     pub(super) leftover: Layout,
     /// When the host began to reset the target for this `reject`.
     pub(super) reset_at: Option<u64>,
+    /// The medium was full, and what it held of a thrown-away transfer was given back before the record.
+    pub(super) made_room: bool,
 }
 
 impl Op {
@@ -328,6 +330,7 @@ impl Op {
             examined: None,
             leftover: Layout::default(),
             reset_at: None,
+            made_room: false,
         }
     }
 }

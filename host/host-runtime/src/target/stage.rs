@@ -214,6 +214,20 @@ impl Target {
                 tracing::warn!(target = %self.config.name, "{failure}");
                 Ok(())
             }
+            Report::Done(Err(failure))
+                if stage == Stage::Store
+                    && op.kind == Kind::Abort
+                    && is_full(&failure)
+                    && !op.made_room =>
+            {
+                // The transfer itself fills the medium. The block map goes before the bytes that it speaks of, so that
+                // nothing counts as held should the power fail before the record is written.
+                tracing::warn!(target = %self.config.name, "{failure}; giving its space back first");
+                op.made_room = true;
+                op.stages.push_front(Stage::Forget);
+                op.stages.push_front(Stage::Clean);
+                Ok(())
+            }
             Report::Done(end) => end,
             Report::Checked(map) => {
                 self.map = Some(map?);
@@ -413,6 +427,15 @@ impl Target {
         }));
         Ok(())
     }
+}
+
+/// Whether it failed for want of space, or of quota.
+fn is_full(failure: &Failure) -> bool {
+    let full = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT];
+    failure.main == code::STORAGE
+        && full
+            .iter()
+            .any(|errno| failure.sub == errno.raw_os_error().cast_unsigned())
 }
 
 /// Highest code of `target-state` (`wit/pal/types.wit`).

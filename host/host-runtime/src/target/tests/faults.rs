@@ -432,6 +432,28 @@ fn a_disk_that_fills_up_in_the_middle_of_the_blocks_loses_none_that_was_acknowle
 }
 
 #[test]
+fn a_transfer_that_fills_the_disk_gives_its_space_back_when_it_is_thrown_away() {
+    for staged in [false, true] {
+        let mut world = World::new(Setup {
+            staged,
+            ..Setup::default()
+        });
+        let image = World::image(5000, 2);
+        world.create("job-1", &image);
+        world.write_blocks(&image, 0..3);
+        // What the record of the abort needs is what the transfer holds.
+        world.power.fill_up();
+        assert_eq!(main_of(&world.write_block(&image, 3)), code::STORAGE);
+        assert_eq!(world.abort(), Outcome::Nothing, "staged: {staged}");
+        world.restart();
+        assert_eq!(main_of(&world.reopen("job-1")), code::NOT_FOUND);
+        world.create("job-2", &image);
+        world.write_all(&image);
+        assert!(matches!(world.close(), Outcome::Verified(_)));
+    }
+}
+
+#[test]
 fn after_a_failed_sync_the_blocks_since_the_last_good_one_are_not_held() {
     let mut world = World::new(Setup {
         sync_bytes: Some(2048),

@@ -37,6 +37,7 @@ struct Switch {
     count: u64,
     cut_at: Option<(u64, Cut)>,
     errno: Option<i32>,
+    full: bool,
 }
 
 impl Power {
@@ -63,6 +64,15 @@ impl Power {
         self.0.lock().unwrap().errno = errno;
     }
 
+    /// No byte more fits on the medium until something is erased or removed.
+    pub(super) fn fill_up(&self) {
+        self.0.lock().unwrap().full = true;
+    }
+
+    fn make_room(&self) {
+        self.0.lock().unwrap().full = false;
+    }
+
     pub(super) fn is_dark(&self) -> bool {
         self.0.lock().unwrap().dark
     }
@@ -74,6 +84,11 @@ impl Power {
         }
         if let Some(errno) = switch.errno {
             return Err(io::Error::from_raw_os_error(errno));
+        }
+        if switch.full {
+            return Err(io::Error::from_raw_os_error(
+                rustix::io::Errno::NOSPC.raw_os_error(),
+            ));
         }
         let now = switch.count;
         switch.count += 1;
@@ -283,6 +298,7 @@ impl Storage for MemoryStorage {
     }
 
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.power.make_room();
         let luck = self.tick()?;
         let (start, end) = (offset as usize, (offset + length) as usize);
         self.pages().erase(start, end);
@@ -334,6 +350,7 @@ impl StorageFactory for MemoryStaging {
     }
 
     fn remove(&self) -> io::Result<()> {
+        self.power.make_room();
         let luck = self.power.tick()?;
         if luck != Luck::Torn {
             *self.file.lock().unwrap() = None;
@@ -445,6 +462,7 @@ impl StateDir for MemoryState {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.power.make_room();
         let luck = self.tick(true)?;
         if luck != Luck::Torn {
             self.files.lock().unwrap().remove(name);
