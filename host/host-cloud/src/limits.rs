@@ -13,6 +13,8 @@ pub const AWS_BLOCKS_MAX: u64 = AWS_STREAM_FILE_BYTES_MAX / 256;
 pub const AWS_BITMAP_BYTES_END: usize = 12_288;
 /// 128 KB: the largest payload of a message at AWS.
 pub const AWS_MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// Most characters of a job document.
+pub const AWS_DOCUMENT_CHARS_MAX: usize = 32_768;
 /// AWS allows ten files in a stream.
 pub const AWS_STREAM_FILES_MAX: usize = 10;
 /// Jobs requests per second of one thing before the cloud answers `RequestThrottled`. AWS counts per account; here one
@@ -69,6 +71,16 @@ impl Limits {
         match self {
             Self::Aws => AWS_MESSAGE_BYTES_MAX,
             Self::None => usize::MAX,
+        }
+    }
+
+    /// Most characters of a job document.
+    #[must_use]
+    pub fn document_chars_max(self) -> usize {
+        match self {
+            Self::Aws => AWS_DOCUMENT_CHARS_MAX,
+            // Agents take messages of 128 KiB: this, and an envelope.
+            Self::None => AWS_MESSAGE_BYTES_MAX,
         }
     }
 

@@ -15,8 +15,6 @@ use super::{
 
 /// Most characters of a description, and of a reason, at AWS.
 const DESCRIPTION_CHARS_MAX: usize = 2028;
-/// Most characters of a job document at AWS.
-const DOCUMENT_CHARS_MAX: usize = 32_768;
 /// Longest `filepath` and `certfile`: a path.
 const PATH_BYTES_MAX: usize = 4096;
 /// Longest signature as base64: 512 bytes of RSA-4096 and some room.
@@ -390,11 +388,9 @@ impl Service {
             return Err(ServiceError::DocumentNotAnObject);
         }
         let chars = job.document.to_string().chars().count();
-        if chars > DOCUMENT_CHARS_MAX {
-            return Err(ServiceError::DocumentTooLong {
-                chars,
-                max: DOCUMENT_CHARS_MAX,
-            });
+        let max = self.limits.document_chars_max();
+        if chars > max {
+            return Err(ServiceError::DocumentTooLong { chars, max });
         }
         Ok(members)
     }
