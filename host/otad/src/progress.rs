@@ -1,6 +1,7 @@
 //! How far something is, for people: a bar on a terminal, one line per ten per cent elsewhere.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -129,11 +130,35 @@ pub fn say(line: &str) {
     let _enough = is_heard(line);
 }
 
+/// Print one line to standard error: what is good to know and no answer.
+pub fn note(line: &str) {
+    use std::io::Write as _;
+    // Nobody is there to be told that nobody listens.
+    drop(writeln!(std::io::stderr(), "otad: {line}"));
+}
+
 /// The same, and whether somebody still reads: for what prints until it is interrupted.
 pub fn is_heard(line: &str) -> bool {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                // The first one says it all.
+                LOST.set(error).ok();
+            }
+            false
+        }
+    }
+}
+
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Why something that was printed did not arrive, such as a full disk behind a redirection.
+#[must_use]
+pub fn lost() -> Option<&'static std::io::Error> {
+    LOST.get()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ fn otad(arguments: &[&str]) -> Output {
             command.env_remove(name);
         }
     }
+    command.env("OTAD_CLOUD_WAIT_MS", "0");
     command.args(arguments).output().unwrap()
 }
 
@@ -122,7 +123,7 @@ const WRONG: &[Row] = &[
             "thing", "create", "a b", "--cloud", "/nowhere", "--out", "x",
         ],
         64,
-        &["thing name \"a b\"", "1 to 128"],
+        &["otad: thing name \"a b\" is not valid", "1 to 128"],
     ),
     (
         &[
@@ -160,6 +161,30 @@ fn every_wrong_command_line_ends_with_its_code_and_says_what_to_do() {
             );
         }
     }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_and_a_reader_who_has_seen_enough_is_none() {
+    let explain = |stdout: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_otad"));
+        command.arg("explain").stdout(stdout).output().unwrap()
+    };
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = explain(full.into());
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("standard output: No space left"), "{error}");
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = explain(writer.into());
+    assert_eq!(
+        (output.status.code(), text(&output.stderr)),
+        (Some(0), String::new())
+    );
 }
 
 #[test]

@@ -17,6 +17,9 @@ fn otad(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // Kept from run to run: what a debug build compiles for half a minute.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    command.env("OTAD_DAEMON__CACHE_DIR", target.join("otad-code-cache"));
     command.args(arguments);
     command
 }

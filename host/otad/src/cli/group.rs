@@ -1,6 +1,6 @@
 //! `otad group`: groups of things, for updates that are for many.
 
-use host_cloud::service::{GroupName, GroupView, ThingName};
+use host_cloud::service::{GroupName, GroupView, NameError, ThingName};
 
 use super::args::{AskArgs, GroupVerb};
 use super::cloud_client::{connect, refused_by_name};
@@ -51,7 +51,7 @@ pub(super) async fn follow(verb: &GroupVerb) -> Verb {
 
 fn group_name(text: &str) -> Result<GroupName, Failed> {
     text.parse()
-        .map_err(|e| Failed::chain(Exit::Usage, &format!("group name \"{text}\""), &e))
+        .map_err(|e: NameError| Failed::new(Exit::Usage, e.to_string()))
 }
 
 fn thing_names(texts: &[String]) -> Result<Vec<ThingName>, Failed> {

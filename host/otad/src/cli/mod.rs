@@ -29,6 +29,7 @@ use clap::error::ErrorKind;
 
 use crate::config::{self as configuration, Config, Device, Target};
 use crate::exit::{Exit, Failed, Verb as Ended};
+use crate::progress;
 use args::{Cli, ConfigArg, Verb};
 
 /// Run `otad` with these arguments (the first is the program's name).
@@ -49,7 +50,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         complain(&failed);
         failed.exit
     });
-    exit.into()
+    let Some(error) = progress::lost() else {
+        return exit.into();
+    };
+    complain(&Failed::chain(
+        Exit::Failed,
+        "not all of the answer could be written to standard output",
+        error,
+    ));
+    match exit {
+        Exit::Done => Exit::Failed.into(),
+        exit => exit.into(),
+    }
 }
 
 fn complain(failed: &Failed) {

@@ -281,7 +281,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         lost_percent: 10,
         doubled_percent: 5,
         // Whoever loses blocks on purpose need not wait ten seconds for each; and of larger blocks fewer are lost.
-        agent_lines: "block_size = 16384\nblocks_per_request = 7\nrequest_timeout_ms = 300\nmomentum_max = 100\n",
+        agent_lines: "block_size = 16384\nblocks_per_request = 7\nrequest_timeout_ms = 150\nmomentum_max = 100\n",
         ..DEFAULT
     },
     Scenario {

@@ -81,7 +81,8 @@ pub enum LimitsArg {
 /// Which cloud.
 #[derive(Clone, Debug, Args)]
 pub struct CloudArg {
-    /// Directory of a running `otad cloud`, or a copy of its directory `operator` from another machine.
+    /// Directory of a running `otad cloud`, or a copy of its directory `operator` from another machine. One that is only
+    /// starting is waited for: 5 s, or $OTAD_CLOUD_WAIT_MS.
     #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
     pub cloud: PathBuf,
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use host_cloud::operator::wire::Deleted;
-use host_cloud::service::{ThingDescription, ThingName};
+use host_cloud::service::{NameError, ThingDescription, ThingName};
 
 use super::args::{AskArgs, ThingVerb};
 use super::cloud_client::{connect, refused_by_name};
@@ -71,7 +71,7 @@ pub(super) async fn follow(verb: &ThingVerb) -> Verb {
 /// A thing's name from the command line.
 pub(super) fn thing_name(text: &str) -> Result<ThingName, Failed> {
     text.parse()
-        .map_err(|e| Failed::chain(Exit::Usage, &format!("thing name \"{text}\""), &e))
+        .map_err(|e: NameError| Failed::new(Exit::Usage, e.to_string()))
 }
 
 fn read(path: &Path) -> Result<String, Failed> {

@@ -8,7 +8,7 @@ mod signing;
 mod watch;
 
 use host_cloud::operator::wire::JobFilter;
-use host_cloud::service::{JobId, JobView, WaitsFor};
+use host_cloud::service::{JobId, JobView, NameError, WaitsFor};
 
 use super::args::{CloudArg, UpdateVerb};
 use super::cloud_client::{connect, refused};
@@ -73,7 +73,7 @@ pub(super) async fn follow(verb: &UpdateVerb) -> Verb {
 
 fn job_id(text: &str) -> Result<JobId, Failed> {
     text.parse()
-        .map_err(|e| Failed::chain(Exit::Usage, &format!("job id \"{text}\""), &e))
+        .map_err(|e: NameError| Failed::new(Exit::Usage, e.to_string()))
 }
 
 fn name<N>(option: &str, text: Option<&str>) -> Result<Option<N>, Failed>
@@ -83,7 +83,7 @@ where
 {
     text.map(|text| {
         text.parse()
-            .map_err(|e| Failed::chain(Exit::Usage, &format!("{option} \"{text}\""), &e))
+            .map_err(|e| Failed::chain(Exit::Usage, option, &e))
     })
     .transpose()
 }

@@ -107,7 +107,7 @@ where
                 problems.usage(format!("{option} {text} stands twice; name it once"));
             }
             Ok(name) => names.push(name),
-            Err(e) => problems.usage(format!("{option} {text:?}: {e}")),
+            Err(e) => problems.usage(format!("{option}: {e}")),
         }
     }
     names
@@ -140,7 +140,7 @@ fn update_id(args: &CreateArgs, problems: &mut Problems) -> Option<String> {
         None => format!("{OTA_PREFIX}{id}"),
     };
     if let Err(e) = JobId::new(&whole) {
-        problems.usage(format!("--job-id {text:?}: {e}"));
+        problems.usage(format!("--job-id: {e}"));
     }
     Some(id.to_owned())
 }
