@@ -25,7 +25,7 @@ const LEFT_MAX: usize = 3;
 
 /// A piece is worth a function from so many bytes on. Below that the calls get longer by more: only the first 128
 /// functions of a module are called with two bytes.
-const WORTH_BYTES: usize = 12;
+const WORTH_BYTES: usize = 8;
 
 /// What is called so often will be among those 128.
 const OFTEN: usize = 16;

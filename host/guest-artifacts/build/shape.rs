@@ -98,7 +98,11 @@ impl<'a> Inner<'a> {
         for export in &self.exports {
             let name = export.name.name;
             if export.kind == ComponentExternalKind::Type {
-                let number = shape.number(export.index)?;
+                let number = if self.is_plain(export.index) {
+                    shape.given(&format!("import-type-{name}"))?
+                } else {
+                    shape.number(export.index)?
+                };
                 let (_, old) = exported.next().ok_or("an export of no type")?;
                 shape.numbers.insert(old, shape.ty.type_count());
                 let bounds = ComponentTypeRef::Type(TypeBounds::Eq(number));
@@ -112,6 +116,17 @@ impl<'a> Inner<'a> {
         }
         Ok(shape.ty)
     }
+
+    /// Whether nothing in a type is exported under a name of its own: then what was given for it will do, and it need not
+    /// be written again.
+    fn is_plain(&self, ty: u32) -> bool {
+        let Some(Type::Defined(ty @ ComponentType::Defined(_))) = self.types.get(ty as usize)
+        else {
+            return false;
+        };
+        let named = Renumber::named(ty);
+        named.is_ok_and(|named| named.into_iter().all(|named| self.is_plain(named)))
+    }
 }
 
 /// An instance's type under construction.
@@ -124,6 +139,19 @@ struct Shape<'s, 'a> {
 }
 
 impl Shape<'_, '_> {
+    /// The new number of a type that the component around it has.
+    fn given(&mut self, name: &str) -> Result<u32, String> {
+        let number = self.args.get(name);
+        let index = *number.ok_or_else(|| format!("nobody gives {name}"))?;
+        let number = self.ty.type_count();
+        self.ty.alias(Alias::Outer {
+            kind: ComponentOuterAliasKind::Type,
+            count: 1,
+            index,
+        });
+        Ok(number)
+    }
+
     /// The new number of a type, which is written before it is first named.
     fn number(&mut self, old: u32) -> Result<u32, String> {
         if let Some(number) = self.numbers.get(&old) {
@@ -132,23 +160,11 @@ impl Shape<'_, '_> {
         let inner = self.inner;
         match inner.types.get(old as usize) {
             Some(Type::Imported(name)) => {
-                let number = self.args.get(name);
-                let index = *number.ok_or_else(|| format!("nobody gives {name}"))?;
-                let number = self.ty.type_count();
+                let number = self.given(name)?;
                 self.numbers.insert(old, number);
-                self.ty.alias(Alias::Outer {
-                    kind: ComponentOuterAliasKind::Type,
-                    count: 1,
-                    index,
-                });
             }
             Some(Type::Defined(ty)) => {
-                let mut names = Renumber::default();
-                let mut nowhere = ComponentTypeSection::new();
-                names
-                    .parse_component_type(nowhere.ty(), ty.clone())
-                    .map_err(text)?;
-                for named in names.named {
+                for named in Renumber::named(ty)? {
                     self.number(named)?;
                 }
                 self.numbers.insert(old, self.ty.type_count());
@@ -170,6 +186,18 @@ impl Shape<'_, '_> {
 struct Renumber {
     numbers: HashMap<u32, u32>,
     named: Vec<u32>,
+}
+
+impl Renumber {
+    /// The types that a type names.
+    fn named(ty: &ComponentType<'_>) -> Result<Vec<u32>, String> {
+        let mut names = Self::default();
+        let mut nowhere = ComponentTypeSection::new();
+        names
+            .parse_component_type(nowhere.ty(), ty.clone())
+            .map_err(text)?;
+        Ok(names.named)
+    }
 }
 
 impl Reencode for Renumber {
