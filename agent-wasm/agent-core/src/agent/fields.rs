@@ -356,6 +356,7 @@ fn visit_download(c: &mut Codec<'_>, state: &mut DownloadState) {
     c.option(&mut pace.hold_in_ms);
     c.option(&mut pace.quiet_for_ms);
     c.flag(&mut pace.repeats);
+    c.flag(&mut pace.heard);
     c.option(&mut pace.pause_ms);
     c.uint32(&mut pace.silences);
     c.option(&mut pace.allowance);

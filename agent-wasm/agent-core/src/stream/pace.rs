@@ -4,7 +4,9 @@
 //! follows the service: eight times the longest pause seen of late between a request and its blocks, at least one
 //! second, at most the configured time-out, which also holds until something is known. Each silence doubles it, up to
 //! six times the configured one, until a request is answered that was not a repetition: an answer to a repeated one may
-//! be a late answer to the first, and says nothing about the service. (Karn's rules, RFC 6298 sections 3 and 5.)
+//! be a late answer to the first, and says nothing about the service. (Karn's rules, RFC 6298 sections 3 and 5.) Silence
+//! after some of the blocks of a request is a loss, and halves it instead: else a line that loses a few blocks of every
+//! window would be asked less and less.
 
 /// Shortest silence that is borne, unless the configured time-out is shorter: a busy service may take so long.
 const PATIENCE_MIN_MS: u64 = 1000;
@@ -27,6 +29,8 @@ pub struct PaceState {
     pub quiet_for_ms: Option<u64>,
     /// The next request is a repetition.
     pub repeats: bool,
+    /// A usable block has come since the last request.
+    pub heard: bool,
     /// Longest pause seen of late, none = nothing known.
     pub pause_ms: Option<u64>,
     /// Silences since the last certain answer.
@@ -53,6 +57,8 @@ pub(super) struct Pace {
     quiet_since: u64,
     /// The next request is a repetition.
     repeats: bool,
+    /// A usable block has come since the last request.
+    heard: bool,
     pause_ms: u64,
     silences: u32,
     allowance: u64,
@@ -66,6 +72,7 @@ impl Pace {
             hold_until: 0,
             quiet_since: NEVER,
             repeats: false,
+            heard: false,
             pause_ms: NEVER,
             silences: 0,
             allowance: NEVER,
@@ -78,6 +85,7 @@ impl Pace {
         pace.silences = state.silences.min(DOUBLINGS_MAX);
         pace.allowance = state.allowance.unwrap_or(NEVER);
         pace.repeats = state.repeats;
+        pace.heard = state.heard;
         if let Some(quiet_for_ms) = state.quiet_for_ms {
             pace.quiet_since = now_ms.saturating_sub(quiet_for_ms);
         }
@@ -96,6 +104,7 @@ impl Pace {
             hold_in_ms: some(self.hold()).map(|at| at.saturating_sub(now_ms)),
             quiet_for_ms: some(self.quiet_since).map(|since| now_ms.saturating_sub(since)),
             repeats: self.repeats,
+            heard: self.heard,
             pause_ms: some(self.pause_ms),
             silences: self.silences,
             allowance: some(self.allowance),
@@ -134,6 +143,7 @@ impl Pace {
         }
         self.quiet_since = if self.repeats { NEVER } else { now_ms };
         self.repeats = false;
+        self.heard = false;
         self.listen(now_ms);
         if self.allowance != NEVER {
             let ms = (u64::from(payload_bytes) * 1000).div_ceil(self.allowance.max(1));
@@ -142,6 +152,7 @@ impl Pace {
     }
 
     pub(super) fn on_block(&mut self, now_ms: u64) {
+        self.heard = true;
         if self.quiet_since != NEVER {
             let pause = now_ms.saturating_sub(self.quiet_since);
             if self.pause_ms == NEVER || self.pause_ms < pause {
@@ -160,7 +171,12 @@ impl Pace {
     pub(super) fn on_silence(&mut self) {
         self.silence_at = NEVER;
         self.repeats = true;
-        self.silences = (self.silences + 1).min(DOUBLINGS_MAX);
+        // Where blocks come and some are missing, the line loses them: waiting longer would bring none of them back.
+        self.silences = if self.heard {
+            self.silences.saturating_sub(1)
+        } else {
+            (self.silences + 1).min(DOUBLINGS_MAX)
+        };
     }
 
     pub(super) fn on_failure(&mut self, now_ms: u64) {
@@ -275,6 +291,7 @@ mod tests {
         check(&[
             Request(0),
             Block(5),
+            Request(5),
             Silence,
             Request(1005),
             Expect(3005),
@@ -286,6 +303,28 @@ mod tests {
             Expect(3010),
             Block(1012),
             Expect(2012),
+        ]);
+    }
+
+    #[test]
+    fn a_line_that_loses_some_blocks_of_every_request_is_not_asked_less_and_less() {
+        check(&[
+            Request(0),
+            Block(5),
+            Silence,
+            Request(1005),
+            Block(1010),
+            Expect(2010),
+            Silence,
+            // This request is lost.
+            Request(2010),
+            Silence,
+            Request(3010),
+            Expect(5010),
+            Block(3015),
+            Silence,
+            Request(5015),
+            Expect(6015),
         ]);
     }
 

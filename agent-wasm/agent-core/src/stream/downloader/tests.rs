@@ -357,6 +357,46 @@ fn a_request_that_did_not_leave_is_repeated_at_the_deadline_and_counts() {
     assert!(matches!(idle.poll(0), Step::Request(_)));
 }
 
+/// Milliseconds until 256 blocks have come from a service of which three of ten blocks are lost.
+fn time_with_losses(seed: u64) -> u64 {
+    let mut downloader = Downloader::new(
+        DownloadConfig {
+            momentum_max: 32,
+            ..config(256, 31)
+        },
+        None,
+    )
+    .unwrap();
+    let (mut now, mut state) = (0, seed);
+    let mut lost = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % 10 < 3
+    };
+    loop {
+        match downloader.poll(now) {
+            Step::Complete => return now,
+            Step::GaveUp => panic!("seed {seed}: given up after {now} ms"),
+            Step::Wait => now = downloader.deadline().unwrap(),
+            Step::Request(_) => {
+                let wanted = downloader.requests.last().unwrap().wanted.clone();
+                for index in wanted.into_iter().filter(|_| !lost()) {
+                    store(&mut downloader, now + 5, index);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn three_of_ten_blocks_lost_cost_seconds_not_minutes() {
+    let times: Vec<u64> = (0..100).map(time_with_losses).collect();
+    let mean = times.iter().sum::<u64>() / 100;
+    assert!(mean < 30_000, "{mean} ms on average");
+    assert!(times.iter().all(|time| *time < 60_000), "{times:?}");
+}
+
 #[test]
 fn a_pause_forgets_requests_and_keeps_blocks_and_momentum() {
     let mut downloader = Downloader::new(config(4, 2), None).unwrap();
