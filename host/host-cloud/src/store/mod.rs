@@ -85,6 +85,9 @@ impl Store {
             return Ok(state);
         }
         let Some(state) = legacy::read(&path)? else {
+            // The row that says which schema the others have must be there before any of them: things alone do not
+            // change it.
+            self.commit(&state.rows())?;
             return Ok(state);
         };
         self.commit(&state.rows())?;

@@ -62,6 +62,18 @@ fn filled(store: &Store, state: State) -> Service {
 }
 
 #[test]
+fn a_thing_alone_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, state) = Store::open(dir.path()).unwrap();
+    let mut service = service(state);
+    service.create_thing(1, thing(1)).unwrap();
+    save(&store, &mut service);
+    drop(store);
+    let (_store, state) = Store::open(dir.path()).unwrap();
+    assert_eq!(state, *service.state());
+}
+
+#[test]
 fn a_state_is_found_again_row_by_row() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = Store::open(dir.path()).unwrap();
