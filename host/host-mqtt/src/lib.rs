@@ -35,7 +35,7 @@ pub use config::{
 pub use connection::{Connection, ConnectionState, ConnectionStatus};
 pub use error::MqttError;
 pub use reason::{Lost, Reason};
-pub use shared::SharedConnection;
 /// The MQTT client, in the version whose types [`SharedConnection`] takes.
 pub use rumqttc;
+pub use shared::SharedConnection;
 pub use transport::MqttTransport;

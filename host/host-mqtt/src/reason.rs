@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::io;
 
+use host_runtime::ports::clock::utc;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
+use rustls::{AlertDescription, CertificateError};
 
 /// `disconnection.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -147,6 +149,28 @@ fn refusal_words(code: ConnectReturnCode) -> String {
 
 fn tls_words(error: &rustls::Error) -> String {
     match error {
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            time,
+            not_before,
+        }) => format!(
+            "the broker's certificate is not valid yet: the gateway's clock says {}, the certificate begins at {}; set \
+             the clock, the connection is tried again by itself",
+            utc(time.as_secs()),
+            utc(not_before.as_secs())
+        ),
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            format!(
+                "the broker's certificate is not valid any more: the gateway's clock says {}, the certificate ended at \
+                 {}; set the clock if it is wrong, else the broker needs another certificate",
+                utc(time.as_secs()),
+                utc(not_after.as_secs())
+            )
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the broker says that the gateway's own certificate is not valid at this time (alert CertificateExpired): \
+             renew it, or see to the broker's clock"
+                .to_owned()
+        }
         rustls::Error::InvalidCertificate(why) => {
             format!("the broker's certificate is not accepted: {why}; see the configured CA file")
         }

@@ -42,8 +42,11 @@ fn identity(name: &str, issuer: &Authority) -> Identity {
 
 /// A broker's TLS for `localhost`, for clients of `clients`.
 fn acceptor(issuer: &Authority, clients: &Authority, alpn: &[&str]) -> TlsAcceptor {
+    acceptor_as(&identity("localhost", issuer), clients, alpn)
+}
+
+fn acceptor_as(server: &Identity, clients: &Authority, alpn: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = identity("localhost", issuer);
     let mut roots = RootCertStore::empty();
     roots.add(clients.der().clone()).unwrap();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -128,6 +131,54 @@ async fn a_broker_of_another_authority_is_not_trusted() {
     );
     let told = last_error(&connection).await;
     assert!(told.contains("(TLS)") && told.contains("CA file"), "{told}");
+}
+
+/// What a clock that is years wrong looks like from here: the certificate of the broker lies years away.
+#[tokio::test]
+async fn a_clock_that_is_years_wrong_is_named_and_the_connection_is_made_once_it_is_right() {
+    for (from, to, words) in [
+        (2090, 2099, "not valid yet: the gateway's clock says 20"),
+        (
+            2001,
+            2002,
+            "not valid any more: the gateway's clock says 20",
+        ),
+    ] {
+        let (broker, dir, ca) = (Broker::new().await, TempDir::new().unwrap(), authority("a"));
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let certificate = params.signed_by(&key, &ca).unwrap();
+        let other = Identity { certificate, key };
+        let mut config = config(&broker, &dir, &ca, &identity(THING, &ca));
+        config.back_off.base_ms = 10;
+        config.back_off.cap_ms = 20;
+        let connection = Connection::start(config).unwrap();
+        let inbox = Inbox::new();
+        let _transport = connection
+            .attach(THING, inbox.mailbox.clone(), true)
+            .unwrap();
+        assert!(
+            accept(&broker, &acceptor_as(&other, &ca, &[]))
+                .await
+                .is_err()
+        );
+        let told = last_error(&connection).await;
+        assert!(
+            told.contains(words) && told.contains("set the clock"),
+            "{told}"
+        );
+        // The clock is right again.
+        let mut peer = loop {
+            if let Ok(stream) = accept(&broker, &acceptor(&ca, &ca, &[])).await {
+                break Peer(stream);
+            }
+        };
+        assert_eq!(peer.read().await.kind, CONNECT);
+        peer.write(&[0x20, 2, 0, 0]).await;
+        inbox.connected().await;
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Errors as rumqttc makes them, and what is said of them.
 
 use std::io;
+use std::time::Duration;
 
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::UnixTime;
 
 use super::{Lost, Reason};
 
@@ -20,6 +22,22 @@ fn io_error(kind: io::ErrorKind) -> io::Error {
 fn every_cause_has_its_number_and_its_words() {
     let alert = rustls::Error::AlertReceived(AlertDescription::CertificateUnknown);
     let issuer = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    let at = |s| UnixTime::since_unix_epoch(Duration::from_secs(s));
+    let wrong = |why| {
+        ConnectionError::Tls(TlsError::Io(io::Error::new(
+            io::ErrorKind::InvalidData,
+            rustls::Error::InvalidCertificate(why),
+        )))
+    };
+    let early = CertificateError::NotValidYetContext {
+        time: at(12),
+        not_before: at(1_795_245_243),
+    };
+    let late = CertificateError::ExpiredContext {
+        time: at(4_107_542_400),
+        not_after: at(1_795_245_243),
+    };
+    let own = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
     let refused = |code| ConnectionError::ConnectionRefused(code);
     #[rustfmt::skip]
     let rows: Vec<(ConnectionError, bool, u32, &str)> = vec![
@@ -39,6 +57,9 @@ fn every_cause_has_its_number_and_its_words() {
         (refused(ConnectReturnCode::NotAuthorized), false, 4, "not authorized"),
         (ConnectionError::Tls(TlsError::Io(io::Error::new(io::ErrorKind::InvalidData, issuer))), false, 5, "CA file"),
         (read_error(io::Error::new(io::ErrorKind::InvalidData, alert)), false, 5, "CertificateUnknown"),
+        (wrong(early), false, 5, "not valid yet: the gateway's clock says 1970-01-01 00:00:12Z, the certificate begins at 2026-11-21"),
+        (wrong(late), false, 5, "the gateway's clock says 2100-03-01 00:00:00Z, the certificate ended at 2026-11-21"),
+        (read_error(io::Error::new(io::ErrorKind::InvalidData, own)), false, 5, "the gateway's own certificate is not valid at this time"),
         (ConnectionError::NetworkTimeout, false, 7, "time"),
         (ConnectionError::FlushTimeout, true, 7, "bytes"),
         (ConnectionError::Io(io_error(io::ErrorKind::ConnectionRefused)), false, 7, "words of the system"),
