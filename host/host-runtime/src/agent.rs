@@ -13,8 +13,8 @@ use crate::target::VerifiedRef;
 use crate::types::{Blob, Failure, FileId, FileSpec, Level, Qos, Started, Token};
 
 pub use self::slot::{
-    AgentSlot, BACKOFF_MAX_MS, BACKOFF_MIN_MS, Handled, OutsideFactory, STRIKES_MAX, Stamp,
-    StartEnd,
+    AgentSlot, BACKOFF_MAX_MS, BACKOFF_MIN_MS, Handled, OutsideFactory, STRIKES_MAX,
+    STRIKES_OF_A_JOB_MAX, Stamp, StartEnd,
 };
 pub use self::text::clean;
 pub use self::types::{

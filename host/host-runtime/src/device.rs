@@ -16,7 +16,10 @@
 
 use std::sync::Arc;
 
-use crate::agent::{AgentConfig, AgentSlot, Context, Event, Saved, Stamp, StartEnd, StartInfo};
+use crate::agent::{
+    AgentConfig, AgentSlot, Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, Stamp, StartEnd,
+    StartInfo,
+};
 use crate::events::EventRing;
 use crate::history::{Glance, History};
 use crate::mailbox::{Input, Mailbox};
@@ -472,10 +475,27 @@ impl Device {
                     for event in self.missed_connection(since) {
                         self.deliver(now, event);
                     }
+                    self.give_up_job(now);
                 }
                 StartEnd::Refused(failure) => self.slot.refuse_saved(now, &failure),
                 StartEnd::Broken(_) => {}
             }
+        }
+    }
+
+    /// An agent that breaks over a job again and again is told to end it, as an operator would: nobody else can say so
+    /// to the job service, and a job must not stay open for ever.
+    fn give_up_job(&mut self, now: Context) {
+        if self.slot.strikes() < STRIKES_OF_A_JOB_MAX || !self.slot.is_running() {
+            return;
+        }
+        let Some(job) = self.slot.status().job_id.clone() else {
+            return;
+        };
+        let strikes = self.slot.strikes();
+        tracing::error!(device = %self.name, job, strikes, "the agent broke too often over this job: it is given up");
+        if let Some(failure) = self.deliver(now, Event::Command(Command::UserAbort)) {
+            tracing::warn!(device = %self.name, job, "the job was not given up: {failure}");
         }
     }
 

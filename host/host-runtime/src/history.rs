@@ -287,7 +287,7 @@ impl History {
             book.on_event(stored.at_s, &stored.event);
         }
         if let Some(job) = book.jobs.back_mut().filter(|job| job.end.is_none()) {
-            job.restarts += 1;
+            job.restarts = job.restarts.saturating_add(1);
             book.open = Some(job.job_id.clone());
             book.noted_bytes = job.bytes;
             book.note_open(false);

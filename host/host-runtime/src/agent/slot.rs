@@ -19,6 +19,10 @@ use crate::types::{Blob, Failure};
 /// traps then will trap again.
 pub const STRIKES_MAX: u32 = 3;
 
+/// Traps in a row after which the job under way is given up: what three starts at once and three with pauses (7 s) did
+/// not get over hangs on the job, or on what the cloud sends for it.
+pub const STRIKES_OF_A_JOB_MAX: u32 = 6;
+
 /// First pause of a broken agent, in milliseconds; each further strike doubles it.
 pub const BACKOFF_MIN_MS: u64 = 1000;
 

@@ -6,7 +6,13 @@ use std::sync::{Arc, Mutex};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use super::*;
+use crate::device::{Device, DeviceConfig, DevicePorts, PreparedDevice};
 use crate::engine::{EngineOptions, GuestFault};
+use crate::mailbox::Input;
+use crate::status::AgentLife;
+use crate::testing::{
+    CountingSeed, FakeState, NoCommands, StepWorkers, StoppedClock, Wire, no_wake,
+};
 use crate::types::Outcome;
 
 /// A core module that gives the duties of world `agent`. Results live at 1024 (a turn of zeros: nothing, no deadline),
@@ -320,4 +326,74 @@ fn an_agent_with_the_right_names_and_other_types_is_refused() {
     let bytes = wat::parse_str(text).unwrap();
     let refusal = AgentBuild::load(&engine(), "strange", &bytes).unwrap_err();
     assert!(matches!(refusal, Refusal::Link(_)), "{refusal}");
+}
+
+/// A device with this agent, as the supervisor has it.
+fn device(name: &str, build: &Arc<AgentBuild>) -> Device {
+    let config = DeviceConfig {
+        name: name.into(),
+        agent: Arc::clone(build),
+        settings: Vec::new(),
+        targets: Vec::new(),
+        topics: vec![format!("$aws/things/{name}/")],
+    };
+    let ports = DevicePorts {
+        state: Arc::new(FakeState::default()),
+        workers: Arc::new(StepWorkers::default()),
+        commands: Arc::new(NoCommands),
+        clock: Arc::new(StoppedClock),
+        seed: Arc::new(CountingSeed::default()),
+    };
+    let prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
+    let mut device = prepared.into_device(Box::new(Wire::default()));
+    device.start(Context::default()).unwrap();
+    device
+}
+
+#[test]
+fn a_device_outlives_whatever_its_agent_does_and_another_one_does_not_notice() {
+    let bytes = component(&module("hand-made"));
+    let build = AgentBuild::load(&engine(), "test", &bytes).unwrap();
+    let (mut bad, mut good) = (device("bad", &build), device("good", &build));
+    let spin = Input::Message {
+        topic: "$aws/things/bad/x".into(),
+        payload: bytes::Bytes::from_static(b"x"),
+        qos: Qos::AtMostOnce,
+    };
+    let flood = Input::Custom {
+        name: "flood".into(),
+        bytes: bytes::Bytes::new(),
+    };
+    let rows = [
+        (Input::TargetRestarted(0), "unreachable"),
+        (spin, "fuel"),
+        (Input::Allowance(1), "memory"),
+        (flood, "called the host"),
+    ];
+    let session_present = false;
+    for (round, (input, words)) in (1..).zip(rows) {
+        // Long enough after the last one for it to be forgiven.
+        let now_ms = round * 1_000_000;
+        let now = Context {
+            now_ms,
+            wall_s: None,
+        };
+        bad.handle(now, input);
+        bad.poll(now);
+        let status = bad.status(now);
+        assert_eq!(status.agent.strikes, 1, "{words}: {:?}", status.last_error);
+        let error = status.last_error.unwrap();
+        assert!(error.contains(words), "{words} is not in: {error}");
+        // The next instance is there and takes what comes.
+        bad.handle(now, Input::Connected { session_present });
+        let status = bad.status(now);
+        assert_eq!(
+            (status.agent.life, status.agent.strikes),
+            (AgentLife::Running, 1)
+        );
+        good.handle(now, Input::Connected { session_present });
+        good.poll(now);
+        let status = good.status(now);
+        assert_eq!((status.agent.strikes, status.last_error), (0, None));
+    }
 }

@@ -460,6 +460,37 @@ fn an_agent_that_traps_again_and_again_is_left_alone_for_growing_pauses() {
 }
 
 #[test]
+fn a_job_over_which_the_agent_breaks_again_and_again_is_given_up() {
+    let mut bench = Bench::new();
+    let with_job = || Ok(Ok(changed(6, Some("job-1"))));
+    bench.strings.lock().unwrap().on_start = Box::new(move |_| with_job());
+    bench.react(|_, event| match event {
+        Event::Message { .. } => Err(trap()),
+        Event::Command(_) => Ok(changed(3, None)),
+        _ => Ok(idle()),
+    });
+    let orders = |seen: Vec<String>| {
+        let orders = seen.iter().filter(|line| line.contains("UserAbort"));
+        orders.count()
+    };
+    for strike in 1..=9 {
+        bench.handle(message(1));
+        if let Some(at) = bench.device.slot.retry_at_ms() {
+            bench.now.now_ms = bench.now.now_ms.max(at);
+        }
+        bench.settle();
+        let wanted = usize::from(strike >= STRIKES_OF_A_JOB_MAX);
+        assert_eq!(orders(bench.seen()), wanted, "strike {strike}");
+    }
+    // The agent says that the job is over: nothing more is given up.
+    bench.strings.lock().unwrap().on_start = Box::new(|_| Ok(Ok(changed(3, None))));
+    bench.handle(message(1));
+    bench.now.now_ms += BACKOFF_MIN_MS * 1000;
+    bench.settle();
+    assert_eq!(orders(bench.seen()), 0);
+}
+
+#[test]
 fn an_agent_that_traps_in_start_is_tried_for_ever_without_spinning() {
     let mut bench = Bench::prepared(Arc::default());
     bench.strings.lock().unwrap().on_start = Box::new(|_| Err(trap()));

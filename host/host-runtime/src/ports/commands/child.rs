@@ -35,6 +35,10 @@ impl Surroundings<'_> {
         match self {
             Self::Inherited(environment) => {
                 command.stdin(Stdio::null());
+                // The service manager's socket is this process's: a program must not speak in its name.
+                for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+                    command.env_remove(name);
+                }
                 command.envs(environment.iter().map(|(key, value)| (key, value)));
             }
             Self::Clean { environment, .. } => {
