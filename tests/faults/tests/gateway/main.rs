@@ -101,6 +101,32 @@ fn a_connection_that_is_cut_again_and_again_delays_an_update() {
 }
 
 #[test]
+fn a_wall_clock_that_jumps_by_years_both_ways_changes_nothing() {
+    let new = image(1, 100_000);
+    let straight = updated(&new, Faults::default());
+    let mut jumping = Gateway::new(&new, Faults::default());
+    // Unknown, the beginning of 1970, the year 2100, the year 2030, the end of what 64 bits count.
+    let jumps = [
+        None,
+        Some(0),
+        Some(4_102_444_800),
+        Some(1_900_000_000),
+        Some(u64::MAX / 2),
+    ];
+    for jump in jumps.into_iter().cycle() {
+        if jumping.execution().0.is_terminal() {
+            break;
+        }
+        jumping.now.wall_s = jump;
+        jumping.step();
+    }
+    jumping.run(STEPS_MAX);
+    check_updated(&jumping, &new);
+    let story = |g: &Gateway| (g.blocks_sent, g.starts, g.now.now_ms, g.writes());
+    assert_eq!(story(&jumping), story(&straight));
+}
+
+#[test]
 fn a_power_cut_at_any_write_of_an_update_is_survived() {
     let new = image(1, 20_000);
     let blocks = (new.len() as u64).div_ceil(4096);
