@@ -12,6 +12,7 @@ use host_runtime::agent::{
 };
 use host_runtime::device::{DeviceConfig, DevicePorts, PreparedDevice};
 use host_runtime::engine::{AGENT_WORLD, Engine, EngineOptions, GuestFault, PLUGIN_WORLD, Refusal};
+use host_runtime::history::JOBS_MAX;
 use host_runtime::plugin::ComponentPlugin;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::{Command, CommandEnd, Commands};
@@ -377,9 +378,9 @@ impl AgentInstance for Still {
 }
 
 /// Files of a device; the first byte of an input chooses.
-const STATE_FILES: [&str; 3] = ["journal", "events.log", "cursor"];
+const STATE_FILES: [&str; 4] = ["journal", "events.log", "cursor", "history"];
 
-/// Any bytes as one of a device's files: the device starts, and its events can be read.
+/// Any bytes as one of a device's files: the device starts, and its events and its history can be read.
 pub fn device_state(bytes: &[u8]) {
     let (first, content) = bytes.split_first().unwrap_or((&0, &[]));
     let name = STATE_FILES[usize::from(*first) % STATE_FILES.len()];
@@ -392,7 +393,7 @@ pub fn device_state(bytes: &[u8]) {
             head[16..20].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
         }
         // magic, then records of length, CRC-32C, body: the first one.
-        "events.log" if mended.len() >= 16 => {
+        "events.log" | "history" if mended.len() >= 16 => {
             let (head, body) = mended.split_at_mut(16);
             head[8..12].copy_from_slice(&(body.len() as u32).to_le_bytes());
             head[12..16].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
@@ -432,6 +433,11 @@ pub fn device_state(bytes: &[u8]) {
         let events = device.events();
         let stored = events.after(0, usize::MAX);
         assert!(stored.len() <= 256 && events.reader_place().unwrap_or(0) <= events.last());
+        let jobs = device.history().story().jobs;
+        assert!(jobs.len() <= JOBS_MAX);
+        for job in &jobs {
+            assert!(!otad::past::job::lines("d", job).is_empty());
+        }
     }
 }
 
@@ -451,7 +457,18 @@ pub fn device_states() -> Vec<Vec<u8>> {
     let record = [&(head.len() as u32).to_le_bytes()[..], head, b"{}"].concat();
     let length = (record.len() as u32).to_le_bytes();
     let log = [&b"\x01OTADEVT1"[..], &length, &sum(&record), &record];
-    vec![journal.concat(), log.concat(), b"\x0217".to_vec()]
+    let job = br#"{"job":{"job_id":"j","began_s":1,"took_ms":2,"files":[{"file_id":0,"target":"t","from":null,"to":"1.0.0",
+        "blocks":3,"held":3,"phase":"Receiving"}],"bytes":9,"blocks_fetched":4,"blocks_twice":1,"restarts":0,"faults":0,
+        "end":{"event":1,"at_s":2,"sent":"{\"status\":\"FAILED\",\"statusDetails\":{\"reason\":\"0xe3: 0x5\"}}",
+        "failure":null}}}"#;
+    let length = (job.len() as u32).to_le_bytes();
+    let history = [&b"\x03OTADHIS1"[..], &length, &sum(job), job];
+    vec![
+        journal.concat(),
+        log.concat(),
+        b"\x0217".to_vec(),
+        history.concat(),
+    ]
 }
 
 static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
