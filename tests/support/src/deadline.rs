@@ -1,6 +1,6 @@
 //! Deadlines for tests: the one place of the judges that reads a clock.
 
-use std::sync::{Condvar, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest that a test should wait for something that normally takes milliseconds: a busy machine with one core, in an
@@ -47,6 +47,19 @@ impl Deadline {
     pub fn waited(&self) -> Duration {
         self.waited
     }
+}
+
+/// Lets so much time pass: before a kill at an instant that nobody announces, and between two looks at another process
+/// up to a deadline. Never in place of an event.
+pub fn pass(time: Duration) {
+    let nothing = Mutex::new(());
+    let guard = nothing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _passed = wait_until(
+        guard,
+        &Condvar::new(),
+        Deadline::after(time),
+        |()| None::<()>,
+    );
 }
 
 /// Waits at a condition variable until `look` finds something; none = the deadline has passed.

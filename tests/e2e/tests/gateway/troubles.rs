@@ -1,0 +1,373 @@
+//! Every trouble that a gateway is known to meet, one after the other, and how each ends: a table of what happened and
+//! how long it took.
+//!
+//! ```text
+//! cargo test -p e2e --test gateway -- --nocapture every_trouble_has_its_way_out
+//! ```
+//!
+//! Each row is a gateway and a cloud of its own; all run side by side. After each trouble the daemon lives, and a good
+//! update works.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::gateway::{Daemon, Lines};
+use e2e::{Cloud, Ended, Gateway, Update, image};
+use host_cloud::fault::{Fault, FaultPlan, NoFaults};
+use host_cloud::service::{JobId, RejectCode};
+use support::deadline::{Deadline, PATIENCE, now, pass};
+use support::note;
+use support::proxy::Proxy;
+
+const THING: &str = "trouble";
+const SMALL: usize = 6000;
+
+/// 256 blocks of 4 KiB.
+const LONG: usize = 1 << 20;
+
+/// `main` of a failure of storage, as in `wit/agent/types.wit`.
+const STORAGE: &str = "d6";
+
+/// A gateway in trouble.
+struct Scene {
+    cloud: Cloud,
+    proxy: Proxy,
+    gateway: Gateway,
+    daemon: Daemon,
+}
+
+impl Scene {
+    /// `prepare` is given the directory of the target before anything lies there.
+    fn with(change: impl FnOnce(&mut Lines), prepare: impl FnOnce(&Gateway)) -> Self {
+        let cloud = Cloud::start();
+        let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
+        let gateway = Gateway::with(&cloud, &[THING], |lines| {
+            let device = lines.device();
+            device.port = proxy.addr().port();
+            device.mqtt =
+                "reconnect_min_ms = 10\nreconnect_max_ms = 100\nkeep_alive_s = 5\n".to_owned();
+            device.agent = "status_frequency = 8\nrequest_timeout_ms = 2000\n".to_owned();
+            change(lines);
+        });
+        prepare(&gateway);
+        gateway.init(&image::program("1.0.0", "", SMALL));
+        let daemon = gateway.run();
+        Self {
+            cloud,
+            proxy,
+            gateway,
+            daemon,
+        }
+    }
+
+    fn new() -> Self {
+        Self::with(|_| {}, |_| {})
+    }
+
+    fn update(&self, size: usize) -> JobId {
+        self.cloud
+            .update(THING, Update::of(image::program("1.1.0", "", size)))
+    }
+
+    /// In the middle of a download that is slow until `hurry`.
+    fn downloading(&self) -> JobId {
+        self.proxy.set_rate(Some(256 * 1024));
+        let job = self.update(LONG);
+        self.cloud.wait_received(&job, 64);
+        job
+    }
+
+    fn hurry(&self) {
+        self.proxy.set_rate(None);
+    }
+
+    fn succeeded(&self, job: &JobId) -> String {
+        let ended = self.cloud.wait_end(job);
+        assert_eq!(
+            ended.as_pair(),
+            ("SUCCEEDED", "accepted  v1.1.0"),
+            "{}",
+            self.daemon.log()
+        );
+        self.alive("1.1.0");
+        words(&ended)
+    }
+
+    /// The job failed by `main` and `sub` of a failure, the old image runs, and the next update is a good one.
+    fn failed(&self, job: &JobId, codes: [&str; 2], mend: impl FnOnce()) -> String {
+        let ended = self.cloud.wait_end(job);
+        assert_eq!(ended.status, "FAILED", "{ended:?}");
+        for code in codes {
+            assert!(
+                ended.reason.contains(code),
+                "{code} is not in {ended:?}: {}",
+                self.daemon.log()
+            );
+        }
+        mend();
+        self.alive("1.0.0");
+        words(&ended)
+    }
+
+    /// This version runs, the daemon is the same, and it does its next job.
+    fn alive(&self, version: &str) {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let target = self.gateway.status()["devices"][0]["targets"][0].clone();
+            if target["running_version"] == version {
+                break;
+            }
+            assert!(deadline.left().is_some(), "{target}: {}", self.daemon.log());
+            pass(Duration::from_millis(50));
+        }
+        self.next();
+    }
+
+    fn next(&self) {
+        let next = Update::of(image::program("1.2.0", "", SMALL));
+        let ended = self.cloud.wait_end(&self.cloud.update(THING, next));
+        assert_eq!(
+            ended.as_pair(),
+            ("SUCCEEDED", "accepted  v1.2.0"),
+            "{}",
+            self.daemon.log()
+        );
+    }
+}
+
+fn words(ended: &Ended) -> String {
+    format!("{} {}", ended.status, ended.reason)
+}
+
+/// A file system of its own for a directory; gone when dropped.
+struct Medium(PathBuf);
+
+impl Medium {
+    /// None = this user may not mount anything.
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let options = format!("size={size},mode=0700");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "otad-test"])
+            .arg(at)
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    fn remount(&self, mode: &str) {
+        let options = format!("remount,{mode}");
+        let output = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&self.0)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+impl Drop for Medium {
+    fn drop(&mut self) {
+        // Detached: the daemon may still hold it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+fn target_dir(gateway: &Gateway) -> PathBuf {
+    gateway.target_file("main", "")
+}
+
+/// How a row ended; none = this machine cannot show it.
+type Row = (&'static str, fn() -> Option<String>);
+
+fn full_disk() -> Option<String> {
+    let mut medium = None;
+    let scene = Scene::with(
+        |_| {},
+        |gateway| medium = Medium::mount(&target_dir(gateway), "600k"),
+    );
+    let _medium = medium?;
+    let job = scene.update(LONG);
+    Some(scene.failed(&job, [STORAGE, "1c"], || {}))
+}
+
+fn read_only_disk() -> Option<String> {
+    let mut medium = None;
+    let scene = Scene::with(
+        |_| {},
+        |gateway| medium = Medium::mount(&target_dir(gateway), "4m"),
+    );
+    let medium = medium?;
+    medium.remount("ro");
+    let job = scene.update(LONG);
+    Some(scene.failed(&job, [STORAGE, "1e"], || medium.remount("rw")))
+}
+
+fn full_state_directory() -> Option<String> {
+    let mut medium = None;
+    let scene = Scene::with(
+        |_| {},
+        |gateway| medium = Medium::mount(&gateway.path("state"), "256k"),
+    );
+    let _medium = medium?;
+    let filler = scene.gateway.path("state/filler");
+    // Until nothing more goes in.
+    let _full = fs::write(&filler, vec![0; 300_000]);
+    let job = scene.update(SMALL);
+    Some(scene.failed(&job, [STORAGE, "1c"], || fs::remove_file(&filler).unwrap()))
+}
+
+fn missing_device() -> Option<String> {
+    let scene = Scene::new();
+    let dir = target_dir(&scene.gateway);
+    let away = scene.gateway.path("unplugged");
+    fs::rename(&dir, &away).unwrap();
+    let job = scene.update(LONG);
+    let ended = scene.cloud.wait_end(&job);
+    assert!(
+        ended.status == "FAILED" && ended.reason.contains(STORAGE),
+        "{ended:?}"
+    );
+    fs::rename(&away, &dir).unwrap();
+    // What ran could not be asked while it was gone; the next job looks again.
+    scene.next();
+    Some(words(&ended))
+}
+
+fn half_open_connection() -> Option<String> {
+    let scene = Scene::new();
+    let job = scene.downloading();
+    assert_eq!(scene.proxy.half_open(), 1);
+    scene.hurry();
+    let why = scene.gateway.expect_verb(&["why", job.as_str()]);
+    assert!(why.contains("waits for data of the image (block "), "{why}");
+    Some(scene.succeeded(&job))
+}
+
+fn silence() -> Option<String> {
+    let scene = Scene::new();
+    let job = scene.downloading();
+    let until = scene.cloud.running().now_ms() + 10_000;
+    let plan = FaultPlan::new(1, [Fault::SilenceUntil(until)]);
+    scene.cloud.running().set_faults(Box::new(plan));
+    scene.hurry();
+    Some(scene.succeeded(&job))
+}
+
+fn lost_blocks() -> Option<String> {
+    let scene = Scene::new();
+    let plan = FaultPlan::new(7, [Fault::DropBlocksPercent(30)]);
+    scene.cloud.running().set_faults(Box::new(plan));
+    let job = scene.update(LONG / 8);
+    Some(scene.succeeded(&job))
+}
+
+fn refused_statuses() -> Option<String> {
+    let scene = Scene::new();
+    let plan = FaultPlan::new(1, [Fault::RejectUpdates(2, RejectCode::RequestThrottled)]);
+    scene.cloud.running().set_faults(Box::new(plan));
+    let job = scene.update(SMALL);
+    Some(scene.succeeded(&job))
+}
+
+fn statuses_refused_for_good() -> Option<String> {
+    let scene = Scene::new();
+    let plan = FaultPlan::new(1, [Fault::RejectUpdates(1000, RejectCode::InvalidRequest)]);
+    scene.cloud.running().set_faults(Box::new(plan));
+    let job = scene.update(SMALL);
+    // Nobody hears that it has failed; the agent does not wait for ever to be heard.
+    let mut scene = scene;
+    scene.daemon.wait_line("new state [GoingBack]");
+    scene.daemon.wait_line("new state [RequestingJob]");
+    scene.cloud.running().set_faults(Box::new(NoFaults));
+    cancel(&scene, &job);
+    scene.alive("1.0.0");
+    Some(format!(
+        "{}, given up here with a code of its own",
+        words(&scene.cloud.now(&job))
+    ))
+}
+
+fn cancel(scene: &Scene, job: &JobId) {
+    let cancel = scene.cloud.operator().cancel(job, true, None);
+    scene.cloud.block_on(cancel).unwrap();
+}
+
+fn cancelled_job() -> Option<String> {
+    let mut scene = Scene::new();
+    let job = scene.downloading();
+    cancel(&scene, &job);
+    scene.hurry();
+    scene.daemon.wait_line("withdrawn by the service");
+    scene.daemon.wait_line("new state [RequestingJob]");
+    scene.alive("1.0.0");
+    let why = scene.gateway.expect_verb(&["why", job.as_str()]);
+    assert!(why.contains("WITHDRAWN"), "{why}");
+    Some(words(&scene.cloud.now(&job)))
+}
+
+#[test]
+fn every_trouble_has_its_way_out() {
+    let rows: [Row; 10] = [
+        ("disk of the target full", full_disk),
+        ("disk of the target read-only", read_only_disk),
+        ("state directory full", full_state_directory),
+        ("directory of the target gone", missing_device),
+        ("half-open connection", half_open_connection),
+        ("10 s of silence", silence),
+        ("30 % of 32 blocks lost", lost_blocks),
+        ("2 statuses throttled", refused_statuses),
+        ("every status refused", statuses_refused_for_good),
+        ("job cancelled", cancelled_job),
+    ];
+    let only = std::env::var("OTAD_TROUBLE").unwrap_or_default();
+    let chosen = rows.iter().filter(|(name, _)| name.contains(&only));
+    // Compiled once, not by all of them at once.
+    drop(Scene::new());
+    let ended: Vec<(&str, std::thread::Result<(Option<String>, Duration)>)> =
+        std::thread::scope(|scope| {
+            let running: Vec<_> = chosen
+                .map(|(name, row)| {
+                    let row = scope.spawn(move || {
+                        let began = now();
+                        (row(), now() - began)
+                    });
+                    (*name, row)
+                })
+                .collect();
+            running
+                .into_iter()
+                .map(|(name, row)| (name, row.join()))
+                .collect()
+        });
+    let (mut skipped, mut stuck) = (0, Vec::new());
+    for (name, row) in &ended {
+        match row {
+            Ok((Some(how), lasted)) => note(&format!(
+                "{name:<30} {:>6.1} s  {how}",
+                lasted.as_secs_f64()
+            )),
+            Ok((None, _)) => {
+                skipped += 1;
+                note(&format!(
+                    "{name:<30} SKIPPED: this user may not mount a file system"
+                ));
+            }
+            Err(_) => stuck.push(*name),
+        }
+    }
+    assert!(
+        stuck.is_empty(),
+        "no way out of: {stuck:?}; what went wrong stands above"
+    );
+    note(&format!("{} rows, {skipped} skipped", ended.len()));
+    let required = std::env::var_os("OTAD_REQUIRE_INTEROP").is_some_and(|v| v == "1");
+    assert!(
+        skipped == 0 || !required,
+        "OTAD_REQUIRE_INTEROP=1 requires all rows"
+    );
+}
