@@ -236,6 +236,12 @@ impl Device {
         self.slot.is_running() && self.slot.status().state != STATE_INIT
     }
 
+    /// The agent's state as it was told last: a number of [`STATE_NAMES`].
+    #[must_use]
+    pub fn agent_state(&self) -> u8 {
+        self.slot.status().state
+    }
+
     /// Whether the agent has been shut down for good.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
