@@ -1,0 +1,422 @@
+//! The invariants of a gateway, watched from outside: at the boot records, at the slots, at the launchers, at the end.
+//!
+//! An [`Invariant`] sees facts that the world gathers beside the ports and knows nothing of hosts or agents. It must not
+//! change anything. [`standard`] are those of the design; a test may bring more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use host_cloud::service::ExecutionStatus;
+
+use crate::boot::{BootRecord, Image, Next};
+use crate::ground::{Cut, CutKind};
+use crate::scenario::{BLOCK_BYTES, Ending, Quality, Scenario, WINDOW_BLOCKS};
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// When, in milliseconds of virtual time.
+    pub at_ms: u64,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at {} ms: {}",
+            self.invariant, self.at_ms, self.detail
+        )
+    }
+}
+
+/// What a launcher has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The image.
+    pub image: Image,
+    /// Sequence of the boot record at that time.
+    pub sequence: u32,
+    /// When.
+    pub since_ms: u64,
+}
+
+/// A boot record was written, or is another after a power cut.
+pub struct RecordChange<'a> {
+    /// The target's file id.
+    pub target: usize,
+    /// When.
+    pub at_ms: u64,
+    /// What counted before.
+    pub before: Option<BootRecord>,
+    /// What counts now; `None` = nothing that can be read.
+    pub after: Option<BootRecord>,
+    /// It was a power cut that changed it, not a write.
+    pub by_cut: bool,
+    /// SHA-256 of as many bytes of a slot as an image says it has.
+    pub digest: &'a dyn Fn(&Image) -> [u8; 32],
+    /// Every image of this world.
+    pub known: &'a BTreeMap<[u8; 32], Quality>,
+    /// What has run for a whole self-test, with the health check passed if there is one, and the sequence of the record
+    /// that marked it. A process that was cut after its decision commits without another test.
+    pub tested: Option<(u32, Image)>,
+}
+
+/// A slot was written to or erased.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotChange {
+    /// The target's file id.
+    pub target: usize,
+    /// When.
+    pub at_ms: u64,
+    /// 0 = a, 1 = b.
+    pub slot: u8,
+    /// What the boot record says.
+    pub record: Option<BootRecord>,
+    /// What runs.
+    pub running: Option<Running>,
+}
+
+/// A launcher was asked to start something.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    /// The target's file id.
+    pub target: usize,
+    /// When.
+    pub at_ms: u64,
+    /// What it has started; `None` = there was nothing that it may start.
+    pub started: Option<Image>,
+}
+
+/// How a run has ended.
+pub struct End<'a> {
+    /// The story.
+    pub scenario: &'a Scenario,
+    /// When.
+    pub at_ms: u64,
+    /// It went on until nothing was to be done any more; otherwise it was given up.
+    pub at_rest: bool,
+    /// What it was doing.
+    pub doing: String,
+    /// Of the job.
+    pub status: ExecutionStatus,
+    /// The reason in its details.
+    pub reason: Option<String>,
+    /// For each target, whether the confirmed image is the new one; `None` = something else, or unreadable.
+    pub confirmed_new: Vec<Option<bool>>,
+    /// For each target, whether what runs is what is confirmed.
+    pub runs_confirmed: Vec<bool>,
+    /// Blocks that the service has sent.
+    pub blocks_sent: u64,
+    /// Cuts that have fallen, those of the scenario too.
+    pub cuts: &'a [Cut],
+}
+
+/// Where invariants say what they have seen.
+#[derive(Debug, Default)]
+pub struct Findings(pub(crate) Vec<Violation>);
+
+impl Findings {
+    /// An invariant did not hold.
+    pub fn add(&mut self, invariant: &'static str, at_ms: u64, detail: impl Into<String>) {
+        // The first ones tell the story; a loop would fill the memory.
+        if self.0.len() < FINDINGS_MAX {
+            self.0.push(Violation {
+                invariant,
+                at_ms,
+                detail: detail.into(),
+            });
+        }
+    }
+}
+
+/// Violations kept of a run.
+const FINDINGS_MAX: usize = 32;
+
+/// One invariant. All of its duties have a default: it looks at what it is about.
+pub trait Invariant: Send {
+    /// A boot record has changed.
+    fn on_record(&mut self, _change: &RecordChange<'_>, _found: &mut Findings) {}
+    /// A slot is about to change.
+    fn on_slot(&mut self, _change: &SlotChange, _found: &mut Findings) {}
+    /// A launcher has started something, or nothing.
+    fn on_launch(&mut self, _launch: &Launch, _found: &mut Findings) {}
+    /// The run is over.
+    fn on_end(&mut self, _end: &End<'_>, _found: &mut Findings) {}
+}
+
+/// The invariants of the design, section 3, as far as they show outside.
+#[must_use]
+pub fn standard() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(Bootable),
+        Box::new(Verified),
+        Box::new(Tested),
+        Box::new(Steps),
+        Box::new(Kept),
+        Box::new(Rest),
+        Box::new(Agreement),
+        Box::new(Refetched),
+        Box::new(AsTold),
+    ]
+}
+
+/// At every instant a bootable, accepted image exists.
+struct Bootable;
+
+impl Invariant for Bootable {
+    fn on_record(&mut self, change: &RecordChange<'_>, found: &mut Findings) {
+        const NAME: &str = "bootable";
+        let Some(record) = change.after else {
+            return found.add(
+                NAME,
+                change.at_ms,
+                format!("target {}: no boot record", change.target),
+            );
+        };
+        let image = record.confirmed;
+        let quality = change.known.get(&image.sha256);
+        if !quality.is_some_and(|quality| quality.may_be_committed()) {
+            let detail = format!(
+                "target {} confirms an image that is {quality:?}",
+                change.target
+            );
+            found.add(NAME, change.at_ms, detail);
+        }
+        if (change.digest)(&image) != image.sha256 {
+            let slot = image.slot;
+            let detail = format!(
+                "target {}: slot {slot} is not the confirmed image",
+                change.target
+            );
+            found.add(NAME, change.at_ms, detail);
+        }
+    }
+
+    fn on_launch(&mut self, launch: &Launch, found: &mut Findings) {
+        if launch.started.is_none() {
+            let detail = format!(
+                "target {}: the launcher finds nothing to start",
+                launch.target
+            );
+            found.add("bootable", launch.at_ms, detail);
+        }
+    }
+}
+
+/// Nothing unverified is ever activated.
+struct Verified;
+
+impl Invariant for Verified {
+    fn on_record(&mut self, change: &RecordChange<'_>, found: &mut Findings) {
+        let Some(Next::Armed(image)) = change.after.map(|record| record.next) else {
+            return;
+        };
+        let quality = change.known.get(&image.sha256);
+        let accepted = quality.is_some_and(|quality| quality.may_be_tried());
+        if !accepted || (change.digest)(&image) != image.sha256 {
+            let detail = format!(
+                "target {} is to start an image that is {quality:?}",
+                change.target
+            );
+            found.add("nothing unverified", change.at_ms, detail);
+        }
+    }
+}
+
+/// A new image is committed only after its self-test.
+struct Tested;
+
+impl Invariant for Tested {
+    fn on_record(&mut self, change: &RecordChange<'_>, found: &mut Findings) {
+        let (Some(before), Some(after)) = (change.before, change.after) else {
+            return;
+        };
+        if change.by_cut || before.confirmed == after.confirmed {
+            return;
+        }
+        if change.tested != Some((before.sequence, after.confirmed)) {
+            let (target, tested) = (change.target, change.tested);
+            let detail = format!("target {target} commits {after:?}, tested was {tested:?}");
+            found.add("commit after test", change.at_ms, detail);
+        }
+    }
+}
+
+/// A boot record goes from step to step, and each commit is one step.
+struct Steps;
+
+impl Invariant for Steps {
+    fn on_record(&mut self, change: &RecordChange<'_>, found: &mut Findings) {
+        let (Some(before), Some(after)) = (change.before, change.after) else {
+            return;
+        };
+        if change.by_cut {
+            return;
+        }
+        let kept = before.confirmed == after.confirmed;
+        let allowed = match (before.next, after.next) {
+            (Next::None | Next::Rejected(_), Next::Armed(_)) => kept,
+            // What went back may be tried again, or another image in its place.
+            (Next::Armed(_), Next::Armed(_)) => kept,
+            (Next::Armed(image), Next::Rejected(rejected)) => kept && image == rejected,
+            (Next::Armed(image), Next::None) => after.confirmed == image,
+            // A commit that came too late for a launcher that went back is taken back.
+            (Next::None, Next::Rejected(image)) => before.confirmed == image,
+            (Next::None | Next::Rejected(_), Next::None)
+            | (Next::Rejected(_), Next::Rejected(_)) => before == after,
+        };
+        if !allowed {
+            let detail = format!("target {}: {before:?} became {after:?}", change.target);
+            found.add("steps of the boot record", change.at_ms, detail);
+        }
+    }
+}
+
+/// The slot of the confirmed image, and the one that runs, are never written.
+struct Kept;
+
+impl Invariant for Kept {
+    fn on_slot(&mut self, change: &SlotChange, found: &mut Findings) {
+        let confirmed = change.record.map(|record| record.confirmed.slot);
+        let runs = change.running.map(|running| running.image.slot);
+        if confirmed == Some(change.slot) || runs == Some(change.slot) {
+            let detail = format!(
+                "slot {} of target {} is written",
+                change.slot, change.target
+            );
+            found.add("the good image is kept", change.at_ms, detail);
+        }
+    }
+}
+
+/// No wedge: every run comes to rest, with an end of the job and a reason for it.
+struct Rest;
+
+impl Invariant for Rest {
+    fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
+        const NAME: &str = "no wedge";
+        if !end.at_rest || !end.status.is_terminal() {
+            let detail = format!("the job is {:?}, the device is {}", end.status, end.doing);
+            found.add(NAME, end.at_ms, detail);
+        }
+        let needs_reason = matches!(
+            end.status,
+            ExecutionStatus::Failed | ExecutionStatus::Rejected
+        );
+        if needs_reason && end.reason.as_deref().is_none_or(str::is_empty) {
+            found.add(NAME, end.at_ms, "the job failed without a reason");
+        }
+    }
+}
+
+/// The cloud's status agrees with what runs, and all targets of a job agree with each other.
+struct Agreement;
+
+impl Invariant for Agreement {
+    fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
+        const NAME: &str = "status agrees with images";
+        let new = end
+            .confirmed_new
+            .iter()
+            .filter(|new| **new == Some(true))
+            .count();
+        let old = end
+            .confirmed_new
+            .iter()
+            .filter(|new| **new == Some(false))
+            .count();
+        let all = end.confirmed_new.len();
+        let detail = || format!("{:?} with {:?}", end.status, end.confirmed_new);
+        if new != all && old != all {
+            found.add("all or nothing", end.at_ms, detail());
+        }
+        let agrees = match end.status {
+            ExecutionStatus::Succeeded => new == all,
+            // Withdrawn after the decision: the image stays.
+            ExecutionStatus::Canceled | ExecutionStatus::Removed | ExecutionStatus::TimedOut => {
+                true
+            }
+            ExecutionStatus::Failed
+            | ExecutionStatus::Rejected
+            | ExecutionStatus::Queued
+            | ExecutionStatus::InProgress => old == all,
+        };
+        if !agrees {
+            found.add(NAME, end.at_ms, detail());
+        }
+        if end.runs_confirmed.iter().any(|runs| !runs) {
+            let detail = format!(
+                "{:?}, runs what is confirmed: {:?}",
+                end.status, end.runs_confirmed
+            );
+            found.add(NAME, end.at_ms, detail);
+        }
+    }
+}
+
+/// A killed process fetches at most one window again, a power cut costs at most what was not synced besides.
+struct Refetched;
+
+impl Invariant for Refetched {
+    fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
+        let scenario = end.scenario;
+        let quiet =
+            scenario.weather.is_fair() && scenario.outages.is_empty() && scenario.spells.is_empty();
+        if !quiet {
+            return;
+        }
+        let unsynced = scenario.sync_bytes.div_ceil(BLOCK_BYTES as u64);
+        let cost = |cut: &Cut| match cut.kind {
+            CutKind::Kill => WINDOW_BLOCKS,
+            CutKind::Power => WINDOW_BLOCKS + unsynced,
+        };
+        let most = scenario.blocks() + end.cuts.iter().map(cost).sum::<u64>();
+        if end.blocks_sent > most {
+            let detail = format!(
+                "{} blocks were sent, at most {most} may be",
+                end.blocks_sent
+            );
+            found.add("blocks are not fetched twice", end.at_ms, detail);
+        }
+    }
+}
+
+/// The run ends as its scenario says.
+struct AsTold;
+
+/// With more cuts than this a new image may use up the tries that its launcher gives it.
+const CUTS_WITHOUT_A_TRY_LOST: usize = 2;
+
+impl Invariant for AsTold {
+    fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
+        let new = end.confirmed_new.iter().all(|new| *new == Some(true));
+        let old = end.confirmed_new.iter().all(|new| *new == Some(false));
+        let reason = end.reason.as_deref().unwrap_or_default();
+        let succeeded = end.status == ExecutionStatus::Succeeded;
+        let failed = matches!(
+            end.status,
+            ExecutionStatus::Failed | ExecutionStatus::Rejected
+        );
+        let many_cuts = end.cuts.len() > CUTS_WITHOUT_A_TRY_LOST;
+        let as_told = match end.scenario.ending {
+            Ending::Updated => (succeeded && new) || (many_cuts && failed && old),
+            // A cut may turn one reason into another.
+            Ending::Kept(wanted) => {
+                failed && old && (reason.starts_with(wanted) || !end.cuts.is_empty())
+            }
+            Ending::Withdrawn => !succeeded && !failed && (old || !end.cuts.is_empty()),
+            Ending::Whole => new || old,
+        };
+        if !as_told {
+            let detail = format!(
+                "{:?} `{reason}` with {:?}, told {:?}",
+                end.status, end.confirmed_new, end.scenario.ending
+            );
+            found.add("ends as told", end.at_ms, detail);
+        }
+    }
+}

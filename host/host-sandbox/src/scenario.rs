@@ -1,0 +1,308 @@
+//! Scenarios as data: what a job brings, what an operator does, what goes wrong, and how it is to end.
+//!
+//! A [`Scenario`] is plain data and says nothing of seeds, agents or cuts; [`Prepared`] is one with its images made and
+//! signed, which is the same for all runs of it. [`standard`] are the ones that everything is judged by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use host_cloud::service::{MemoryImages, Protocol, UpdateFile};
+use host_crypto::Hasher;
+use host_runtime::agent::Command;
+use host_runtime::target::trailer::Trailer;
+use host_runtime::types::Version;
+
+use crate::ailment::Spell;
+use crate::ground::CutKind;
+use crate::net::{Outage, Weather};
+use crate::random::Random;
+use crate::signer::{self, SIGNER};
+
+mod standard;
+
+pub use standard::{by_name, standard};
+
+/// The product that images are for.
+pub(crate) const PRODUCT: &str = "demo";
+
+/// What is the matter with an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// Nothing.
+    Good,
+    /// The signature in the job is of other bytes.
+    BadSignature,
+    /// It is for another product.
+    WrongProduct,
+    /// Its version is the one that runs.
+    SameVersion,
+    /// It ends as soon as it is started.
+    NeverStarts,
+    /// It runs, and the operator's health check says no.
+    Unhealthy,
+    /// It ends some time after each start, in milliseconds.
+    Dies(u64),
+}
+
+impl Quality {
+    /// Whether it may become the committed image.
+    #[must_use]
+    pub fn may_be_committed(self) -> bool {
+        match self {
+            Self::Good => true,
+            Self::BadSignature
+            | Self::WrongProduct
+            | Self::SameVersion
+            | Self::NeverStarts
+            | Self::Unhealthy
+            | Self::Dies(_) => false,
+        }
+    }
+
+    /// Whether it may be marked for a start: the host has verified it.
+    #[must_use]
+    pub fn may_be_tried(self) -> bool {
+        match self {
+            Self::Good | Self::NeverStarts | Self::Unhealthy | Self::Dies(_) => true,
+            Self::BadSignature | Self::WrongProduct | Self::SameVersion => false,
+        }
+    }
+}
+
+/// One file of the job, and the target that it is for. File 0 is the gateway's own software: its restart is a restart of
+/// the process under test; the others are restarted by a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Bytes of the image, trailer included; at least 256.
+    pub size_bytes: usize,
+    /// What is the matter with it.
+    pub quality: Quality,
+    /// Settings of its target for the agent, such as `activation` = `deferred`.
+    pub settings: Vec<(String, String)>,
+}
+
+/// When something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At an instant.
+    At(u64),
+    /// As soon as the agent is in this state (its number in `agent-status.state`) or, having left it, past it.
+    InState(u8),
+    /// So many milliseconds after the deed before.
+    Then(u64),
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// The job is cancelled; with `true` also when it has begun.
+    Cancel(bool),
+    /// An operator's or application's command.
+    Order(Command),
+    /// The wall clock jumps by so many seconds.
+    JumpWall(i64),
+    /// The process or the power is cut.
+    Cut(CutKind),
+}
+
+/// How a run is to end, if nothing but what the scenario says goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SUCCEEDED with the new images.
+    Updated,
+    /// FAILED or REJECTED with the old images, and a reason that begins so.
+    Kept(&'static str),
+    /// Withdrawn by the service, with the old images.
+    Withdrawn,
+    /// Either with the new images and SUCCEEDED, or with the old ones and something else.
+    Whole,
+}
+
+/// A story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Kebab-case.
+    pub name: String,
+    /// What it is there to show.
+    pub purpose: String,
+    /// What the job brings; the number of a file is its file id.
+    pub files: Vec<File>,
+    /// Device-wide settings of the agent.
+    pub settings: Vec<(String, String)>,
+    /// Data and map are made durable after so many bytes.
+    pub sync_bytes: u64,
+    /// What an operator does, in order.
+    pub deeds: Vec<(When, Deed)>,
+    /// The network.
+    pub weather: Weather,
+    /// Times without connection or service.
+    pub outages: Vec<Outage>,
+    /// What ails the storage.
+    pub spells: Vec<Spell>,
+    /// The operator's health check is asked in the self-test.
+    pub health: bool,
+    /// Minutes that the job may take; `None` = for ever.
+    pub timeout_minutes: Option<u32>,
+    /// How it ends.
+    pub ending: Ending,
+}
+
+/// The smallest block of the protocol: many of them in a small image.
+pub const BLOCK_BYTES: usize = 256;
+
+/// Blocks asked for at once, unless a scenario says otherwise.
+pub const WINDOW_BLOCKS: u64 = 8;
+
+/// Virtual time within which a run has to end once nothing goes wrong any more, in milliseconds: the agent's longest
+/// wait of its own is a deferral of 7 days; of all others the 30 minutes of an operation without progress, thrice.
+const PATIENCE_MS: u64 = 3 * 30 * 60 * 1000;
+
+impl Scenario {
+    /// An update of one file that simply works.
+    #[must_use]
+    pub fn plain(name: &str, blocks: usize) -> Self {
+        let pairs = |list: &[(&str, String)]| -> Vec<(String, String)> {
+            list.iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .collect()
+        };
+        Self {
+            name: name.to_owned(),
+            purpose: String::new(),
+            files: vec![File {
+                size_bytes: blocks * BLOCK_BYTES,
+                quality: Quality::Good,
+                settings: Vec::new(),
+            }],
+            settings: pairs(&[
+                ("block_size", BLOCK_BYTES.to_string()),
+                ("blocks_per_request", WINDOW_BLOCKS.to_string()),
+            ]),
+            sync_bytes: 4 * BLOCK_BYTES as u64,
+            deeds: Vec::new(),
+            weather: Weather::default(),
+            outages: Vec::new(),
+            spells: Vec::new(),
+            health: true,
+            timeout_minutes: None,
+            ending: Ending::Updated,
+        }
+    }
+
+    /// Blocks of all files.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        let of = |file: &File| file.size_bytes.div_ceil(BLOCK_BYTES) as u64;
+        self.files.iter().map(of).sum()
+    }
+
+    /// When nothing that the scenario says goes wrong any more.
+    fn fair_from_ms(&self) -> u64 {
+        let outages = self.outages.iter().map(|outage| outage.until_ms);
+        let spells = self.spells.iter().map(|spell| spell.until_ms);
+        let spells = spells.filter(|until| *until != u64::MAX);
+        let weather = (!self.weather.is_fair()).then_some(self.weather.until_ms);
+        outages.chain(spells).chain(weather).max().unwrap_or(0)
+    }
+
+    /// The instant by which a run has ended.
+    pub(crate) fn ends_by_ms(&self) -> u64 {
+        let deeds: u64 = self
+            .deeds
+            .iter()
+            .map(|(when, _)| match when {
+                When::At(ms) | When::Then(ms) => *ms,
+                When::InState(_) => 0,
+            })
+            .sum();
+        let timeout = u64::from(self.timeout_minutes.unwrap_or(0)) * 60_000;
+        self.fair_from_ms() + deeds + timeout + PATIENCE_MS
+    }
+
+    /// Make the images and sign them. The same scenario gives the same bytes everywhere.
+    #[must_use]
+    pub fn prepare(self) -> Prepared {
+        let mut images = MemoryImages::default();
+        let mut files = Vec::with_capacity(self.files.len());
+        let mut known = BTreeMap::new();
+        for (number, file) in self.files.iter().enumerate() {
+            let (minor, product) = match file.quality {
+                Quality::SameVersion => (0, PRODUCT),
+                Quality::WrongProduct => (1, "another"),
+                _ => (1, PRODUCT),
+            };
+            let new = image(number, minor, product, file.size_bytes);
+            let old = image(number, 0, PRODUCT, OLD_IMAGE_BYTES);
+            let signature = signer::sign(&new, file.quality != Quality::BadSignature);
+            let id = images.insert(Bytes::from(new.clone()));
+            let update = UpdateFile {
+                file_id: u8::try_from(number).unwrap_or(u8::MAX),
+                image: id,
+                size: new.len() as u64,
+                file_type: Some(0),
+                file_path: "app.img".into(),
+                cert_file: SIGNER.into(),
+                signature,
+            };
+            known.insert(digest(&old), Quality::Good);
+            known.insert(digest(&new), file.quality);
+            files.push(PreparedFile { old, new, update });
+        }
+        Prepared {
+            scenario: self,
+            files,
+            images: Arc::new(images),
+            known,
+        }
+    }
+}
+
+/// The image that a target runs at first.
+const OLD_IMAGE_BYTES: usize = 1000;
+
+/// A scenario with its images.
+pub struct Prepared {
+    /// What it is.
+    pub scenario: Scenario,
+    pub(crate) files: Vec<PreparedFile>,
+    pub(crate) images: Arc<MemoryImages>,
+    /// Every image of this world by its digest.
+    pub(crate) known: BTreeMap<[u8; 32], Quality>,
+}
+
+pub(crate) struct PreparedFile {
+    pub(crate) old: Vec<u8>,
+    pub(crate) new: Vec<u8>,
+    pub(crate) update: UpdateFile,
+}
+
+pub(crate) const PROTOCOLS: [Protocol; 1] = [Protocol::Mqtt];
+
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    *hasher.finish().sha256()
+}
+
+/// An image: payload from its number and version, and the trailer.
+fn image(number: usize, minor: u8, product: &str, size_bytes: usize) -> Vec<u8> {
+    let trailer = |payload_bytes: usize| Trailer {
+        version: Version {
+            major: 1,
+            minor,
+            ..Version::default()
+        },
+        product: product.into(),
+        hardware: String::new(),
+        payload_bytes: payload_bytes as u64,
+    };
+    let payload_bytes = size_bytes.saturating_sub(host_runtime::target::trailer::TRAILER_BYTES);
+    let seed = (number as u64) << 8 | u64::from(minor);
+    let mut bytes = Random::stream(seed, "image").bytes(payload_bytes);
+    // A product of this module's own fits.
+    if let Ok(tail) = trailer(payload_bytes).encode() {
+        bytes.extend_from_slice(&tail);
+    }
+    bytes
+}

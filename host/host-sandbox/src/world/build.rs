@@ -1,0 +1,174 @@
+//! Makes the device of a world: configuration and ports.
+
+use std::io;
+use std::sync::Arc;
+
+use host_runtime::device::{Device, DeviceConfig, DevicePorts, PreparedDevice};
+use host_runtime::ports::commands::Command;
+use host_runtime::ports::state_dir::{FileStateDir, Files, OpenFile, StateDir};
+use host_runtime::target::verified_record::{self, VerifiedImage};
+use host_runtime::target::{
+    PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig, VersionReader,
+};
+use host_runtime::types::Setting;
+
+use super::World;
+use crate::ailment::Ailing;
+use crate::disk::Disk;
+use crate::ground::Ground;
+use crate::plant::{Plant, THING};
+use crate::scenario::{PRODUCT, Prepared, digest};
+use crate::signer;
+use crate::store::DiskFiles;
+use crate::wire::Inline;
+
+/// Makes a state directory of a world's files.
+pub type StateMaker = fn(WorldFiles) -> Arc<dyn StateDir>;
+
+/// The files of a world's state directory, with what ails them.
+pub struct WorldFiles(Ailing<DiskFiles>);
+
+impl Files for WorldFiles {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.0.read(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn OpenFile>> {
+        self.0.create(name)
+    }
+    fn append(&self, name: &str) -> io::Result<(Box<dyn OpenFile>, bool)> {
+        self.0.append(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_directory(&self, of: &str) -> io::Result<()> {
+        self.0.sync_directory(of)
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+}
+
+fn setting((key, value): &(String, String)) -> Setting {
+    Setting {
+        key: key.clone(),
+        value: value.clone(),
+    }
+}
+
+/// What `otad target init` leaves in the state directory: the first images are verified and committed.
+pub(super) fn lay_down_state(disk: &Disk, plant: &Plant, prepared: &Prepared) {
+    // Before the run: nothing of it is counted or cut.
+    let state = FileStateDir::over(DiskFiles {
+        ground: Ground::new(0, 0, None, Vec::new()),
+        disk: disk.clone(),
+    });
+    for (number, file) in prepared.files.iter().enumerate() {
+        let image = VerifiedImage {
+            sha256: digest(&file.old),
+            size: file.old.len() as u64,
+            version: None,
+            signer: "initial".into(),
+        };
+        let name = plant.name(number);
+        // Files in memory without faults take everything.
+        drop(verified_record::enter_initial(
+            &state, THING, &name, "slot-a", image,
+        ));
+    }
+}
+
+/// A device over the ports of this world, not yet started.
+pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
+    let scenario = &world.prepared.scenario;
+    let mut settings: Vec<_> = scenario.settings.iter().map(setting).collect();
+    // Replies come unasked, as at AWS.
+    settings.push(Setting {
+        key: "reply_subscriptions".into(),
+        value: "never".into(),
+    });
+    let config = DeviceConfig {
+        name: THING.into(),
+        agent: Arc::clone(&world.options.agent),
+        settings,
+        targets: (0..world.plant.count()).map(|n| target(world, n)).collect(),
+        topics: vec![format!("$aws/things/{THING}/")],
+    };
+    let files = WorldFiles(Ailing {
+        inner: DiskFiles {
+            ground: world.ground.clone(),
+            disk: world.disk.clone(),
+        },
+        ground: world.ground.clone(),
+        spells: scenario.spells.clone(),
+    });
+    let ports = DevicePorts {
+        state: match world.options.state {
+            Some(make) => make(files),
+            None => Arc::new(FileStateDir::over(files)),
+        },
+        workers: Arc::new(Inline),
+        commands: Arc::new(world.programs.clone()),
+        clock: Arc::new(world.ground.clone()),
+        seed: Arc::clone(&world.seeds) as _,
+    };
+    let prepared = PreparedDevice::new(config, ports, Arc::new(|| {}));
+    let prepared = prepared.map_err(|error| error.to_string())?;
+    Ok(prepared.into_device(Box::new(world.wire.clone())))
+}
+
+fn target(world: &World<'_>, number: usize) -> TargetConfig {
+    let scenario = &world.prepared.scenario;
+    let name = world.plant.name(number);
+    let storages = world.plant.regions(number, &scenario.spells);
+    let kinds = [
+        ("slot-a", RegionKind::Slot),
+        ("slot-b", RegionKind::Slot),
+        ("record", RegionKind::Record),
+        ("tries", RegionKind::Record),
+    ];
+    let regions = kinds.into_iter().zip(storages);
+    let regions = regions.map(|((name, kind), storage)| RegionConfig {
+        name: name.to_owned(),
+        kind,
+        erase_size: 1,
+        write_size: 1,
+        read_only: name == "tries",
+        storage,
+    });
+    let command = |verb: &str| Command {
+        argv: vec![verb.to_owned(), name.clone()],
+        deadline_ms: 10_000,
+    };
+    let mut agent_settings = vec![("firmware".to_owned(), "true".to_owned())];
+    if let Some(file) = scenario.files.get(number) {
+        agent_settings.extend(file.settings.iter().cloned());
+    }
+    TargetConfig {
+        file_id: u32::try_from(number).unwrap_or(u32::MAX),
+        plugin: Arc::clone(&world.options.pal),
+        plugin_settings: Vec::new(),
+        agent_settings: agent_settings.iter().map(setting).collect(),
+        regions: regions.collect(),
+        staging: None,
+        version_from: VersionReader::Trailer,
+        version_command: None,
+        product: Some(PRODUCT.into()),
+        hardware: None,
+        reset: if number == 0 {
+            ResetPolicy::Process
+        } else {
+            ResetPolicy::Command(command("restart"))
+        },
+        health: scenario.health.then(|| command("health")),
+        trust: signer::trust(),
+        allow_no_revert: false,
+        paths: PathRule::default(),
+        sync_bytes: scenario.sync_bytes,
+        limits: host_runtime::target::Limits::default(),
+        name,
+    }
+}
