@@ -87,8 +87,6 @@ pub enum Defect {
     BadJson = 0x28,
     /// The message is longer than [`super::DOCUMENT_MAX_BYTES`]; number = its bytes.
     TooLarge = 0x40,
-    /// Nested deeper than 32 levels; number = byte where it went too deep.
-    TooDeep = 0x41,
     /// Not UTF-8; number = first byte that is not.
     NotUtf8 = 0x42,
     /// A number is larger than its limit.
@@ -226,7 +224,6 @@ impl fmt::Display for ParseError {
                     "the message has {number} bytes, at most {most} are allowed"
                 )
             }
-            Defect::TooDeep => write!(f, "nested too deep at byte {number}"),
             Defect::NotUtf8 => write!(f, "not UTF-8 at byte {number}"),
             Defect::NumberTooLarge => write!(f, "{name} is too large"),
             Defect::NoFiles => f.write_str("files is empty"),

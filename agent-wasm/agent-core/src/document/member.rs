@@ -7,7 +7,7 @@
 use alloc::string::String;
 
 use crate::jobs::{NameDefect, NameError};
-use crate::json::{self, Value, Walk};
+use crate::json::{self, JsonError, Value, Walk};
 use crate::text::{read_number, utf8};
 
 use super::error::KEYS;
@@ -38,8 +38,7 @@ impl Check {
         } else {
             match json::parse(text) {
                 Ok(value) => return Some(value),
-                Err(error) if error.too_deep => (Defect::TooDeep, error.at),
-                Err(error) => (Defect::BadJson, error.at),
+                Err(JsonError(at)) => (Defect::BadJson, at),
             }
         };
         self.fail(defect, Field::Message, number);

@@ -1,22 +1,16 @@
 //! A strict, borrowing JSON reader that copies nothing, keeps no tree and knows no floating point.
 //!
 //! [`parse`] checks a whole text by RFC 8259 in one pass and hands out its value; a value is the slice of the text that
-//! it stands in, and is walked again when somebody looks inside. What a member means, whether a key may stand twice,
-//! and limits other than depth are the caller's business.
+//! it stands in, and is walked again when somebody looks inside. Nothing recurses, so levels have no limit of their own:
+//! a document that nests deep must not hide the job id that stands beside it. What a member means, whether a key may
+//! stand twice, and how long a text may be are the caller's business.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
-/// Most levels of arrays and objects in each other. A job document uses six; the rest is for strangers' members.
-pub(crate) const DEPTH_MAX: u32 = 32;
-
-/// Why a text is not JSON, and where.
+/// A text that is not JSON: the byte where it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct JsonError {
-    /// Byte in the text.
-    pub(crate) at: usize,
-    /// It may be JSON, but nests deeper than [`DEPTH_MAX`].
-    pub(crate) too_deep: bool,
-}
+pub(crate) struct JsonError(pub(crate) usize);
 
 /// A value whose text was checked, without white space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +26,7 @@ pub(crate) fn parse(text: &str) -> Result<Value<'_>, JsonError> {
     }
     match value {
         Some(value) if reader.at == text.len() => Ok(value),
-        _ => Err(JsonError {
-            at: reader.at,
-            too_deep: reader.too_deep,
-        }),
+        _ => Err(JsonError(reader.at)),
     }
 }
 
@@ -113,16 +104,11 @@ impl<'a> Iterator for Walk<'a> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    too_deep: bool,
 }
 
 impl<'a> Reader<'a> {
     const fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            at: 0,
-            too_deep: false,
-        }
+        Self { text, at: 0 }
     }
 
     fn peek(&self) -> u8 {
@@ -159,17 +145,49 @@ impl<'a> Reader<'a> {
     /// The value that begins here.
     fn take_value(&mut self) -> Option<Value<'a>> {
         let start = self.at;
-        self.value(0).then(|| Value(self.since(start)))
+        self.value().then(|| Value(self.since(start)))
     }
 
-    fn value(&mut self, depth: u32) -> bool {
-        match self.peek() {
-            b'"' => self.string(),
-            open @ (b'{' | b'[') => {
-                // A bound on the recursion too.
-                self.too_deep = depth >= DEPTH_MAX;
-                !self.too_deep && self.container(open, depth)
+    fn value(&mut self) -> bool {
+        // What closes each container that is open: at most a byte for each of the text.
+        let mut open = Vec::new();
+        loop {
+            let first = self.peek();
+            // Behind a value comes a comma before the next one; not where a container begins.
+            let mut comma = true;
+            if matches!(first, b'{' | b'[') {
+                // In ASCII a closing bracket or brace stands two places behind the opening one.
+                open.push(first + 2);
+                self.at += 1;
+                comma = false;
+            } else if !self.scalar(first) {
+                return false;
             }
+            while let Some(&close) = open.last() {
+                self.white();
+                if !self.take(close) {
+                    if comma && !self.pass(b',') || close == b'}' && !self.key() {
+                        return false;
+                    }
+                    break;
+                }
+                open.pop();
+                comma = true;
+            }
+            if open.is_empty() {
+                return true;
+            }
+        }
+    }
+
+    fn key(&mut self) -> bool {
+        self.string() && self.pass(b':')
+    }
+
+    /// A value that holds no other.
+    fn scalar(&mut self, first: u8) -> bool {
+        match first {
+            b'"' => self.string(),
             b'-' | b'0'..=b'9' => self.number(),
             _ => ["null", "true", "false"].into_iter().any(|word| {
                 let rest = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
@@ -177,29 +195,6 @@ impl<'a> Reader<'a> {
                 self.at += if there { word.len() } else { 0 };
                 there
             }),
-        }
-    }
-
-    fn container(&mut self, open: u8, depth: u32) -> bool {
-        // In ASCII a closing bracket or brace stands two places behind the opening one.
-        let close = open + 2;
-        self.at += 1;
-        self.white();
-        if self.take(close) {
-            return true;
-        }
-        loop {
-            let key = open == b'[' || self.string() && self.pass(b':');
-            if !key || !self.value(depth + 1) {
-                return false;
-            }
-            self.white();
-            if self.take(close) {
-                return true;
-            }
-            if !self.pass(b',') {
-                return false;
-            }
         }
     }
 

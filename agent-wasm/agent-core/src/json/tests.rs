@@ -103,29 +103,27 @@ fn an_error_names_the_byte_where_it_went_wrong() {
         ("{\"a\" 1}", 5),
     ];
     for (text, at) in rows {
-        assert_eq!(
-            parse(text),
-            Err(JsonError {
-                at,
-                too_deep: false
-            }),
-            "{text:?}"
-        );
+        assert_eq!(parse(text), Err(JsonError(at)), "{text:?}");
     }
 }
 
 #[test]
-fn nesting_is_taken_up_to_its_limit_and_not_one_level_past_it() {
-    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-        let nest = |levels: usize| {
-            let middle = if open == "[" { "" } else { "1" };
-            format!("{}{middle}{}", open.repeat(levels), close.repeat(levels))
-        };
-        assert!(parse(&nest(DEPTH_MAX as usize)).is_ok());
-        let error = parse(&nest(DEPTH_MAX as usize + 1)).unwrap_err();
-        assert!(error.too_deep);
+fn nesting_is_taken_however_deep_it_is() {
+    const LEVELS: usize = 64 * 1024;
+    for (open, middle, close) in [
+        ("[", "", "]"),
+        ("{\"a\":", "1", "}"),
+        (" [ {\"a\" : ", "[ ]", " } ] "),
+    ] {
+        let nested =
+            |closed: usize| format!("{}{middle}{}", open.repeat(LEVELS), close.repeat(closed));
+        assert!(parse(&nested(LEVELS)).is_ok(), "{open}");
+        let short = nested(LEVELS - 1);
+        assert_eq!(parse(&short), Err(JsonError(short.len())), "{open}");
+        assert!(parse(&nested(LEVELS + 1)).is_err(), "{open}");
     }
-    assert!(parse(&"[".repeat(128 * 1024)).unwrap_err().too_deep);
+    assert_eq!(parse("[{\"a\":[1}]"), Err(JsonError(8)));
+    assert_eq!(parse("{\"a\":{\"b\":1]}"), Err(JsonError(11)));
 }
 
 #[test]
