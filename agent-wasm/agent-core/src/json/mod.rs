@@ -79,7 +79,8 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Walks an object or an array. Its text was checked, so an error cannot come; it ends the walk if it does.
+/// Walks an object or an array. Its text was checked, so only the end of each value is looked for; that is what keeps
+/// many looks into a large message cheap.
 pub(crate) struct Walk<'a> {
     reader: Reader<'a>,
     object: bool,
@@ -92,12 +93,12 @@ impl<'a> Iterator for Walk<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let reader = &mut self.reader;
         reader.pass(b',');
-        let key = reader.take_value()?;
+        let key = reader.known_value()?;
         if !self.object {
             return Some((key, key));
         }
         reader.pass(b':');
-        Some((key, reader.take_value()?))
+        Some((key, reader.known_value()?))
     }
 }
 
@@ -146,6 +147,36 @@ impl<'a> Reader<'a> {
     fn take_value(&mut self) -> Option<Value<'a>> {
         let start = self.at;
         self.value().then(|| Value(self.since(start)))
+    }
+
+    /// The value that begins here, in a text that was checked; none where a container or the text ends.
+    fn known_value(&mut self) -> Option<Value<'a>> {
+        let start = self.at;
+        let mut open = 0_u32;
+        loop {
+            match self.peek() {
+                b'"' => self.known_string(),
+                b'{' | b'[' => open += 1,
+                b'}' | b']' if open > 0 => open -= 1,
+                0 => break,
+                b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' if open == 0 => break,
+                _ => {}
+            }
+            self.at += 1;
+        }
+        (self.at > start).then(|| Value(self.since(start)))
+    }
+
+    /// From the quote that opens a string to the one that closes it.
+    fn known_string(&mut self) {
+        loop {
+            self.at += 1;
+            match self.peek() {
+                b'"' | 0 => return,
+                b'\\' => self.at += 1,
+                _ => {}
+            }
+        }
     }
 
     fn value(&mut self) -> bool {
