@@ -56,6 +56,11 @@ fn what_is_slow_to_compile_is_compiled_once_for_tests_and_program() {
     };
     let (program, tests) = (answer(features::IN_PROGRAM), answer(features::IN_TESTS));
     check(&features::differences(&program, &tests).unwrap());
+    // Nor may the profile tell them apart: a level that is not said depends on who else uses the crate.
+    let root: toml::Table = real_tree().text("Cargo.toml").unwrap().parse().unwrap();
+    let dev = &root["profile"]["dev"];
+    assert_eq!(dev["build-override"].get("debug"), dev.get("debug"));
+    assert!(dev.get("debug").is_some());
 }
 
 #[test]
