@@ -51,9 +51,8 @@ impl Random {
     }
 }
 
-/// Moments of an update, by what the daemon's log says; after each a random delay.
-const MOMENTS: [&str; 9] = [
-    "new state [CreatingFile]",
+/// Moments of an update, by what the daemon's log says behind the name of the job; after each a random delay.
+const MOMENTS: [&str; 8] = [
     "new state [ClosingFile]",
     "new state [Installing]",
     "new state [WaitingForRestart]",
@@ -61,7 +60,7 @@ const MOMENTS: [&str; 9] = [
     "new state [Testing]",
     "new state [Committing]",
     "new state [Reporting]",
-    "SUCCEEDED",
+    "has ended",
 ];
 
 /// What the kills cost.
@@ -115,7 +114,13 @@ fn image_of(update: u64) -> (String, Vec<u8>) {
 }
 
 /// Waits for an instant of an update: in the download of every other one, else at one moment after the other.
-fn wait_instant(random: &mut Random, update: u64, cloud: &Cloud, before: u64, daemon: &mut Daemon) {
+fn wait_instant(
+    random: &mut Random,
+    update: u64,
+    (cloud, job): (&Cloud, &str),
+    before: u64,
+    daemon: &mut Daemon,
+) {
     if update % 2 == 1 {
         let blocks = random.below(BLOCKS);
         let deadline = Deadline::after(PATIENCE);
@@ -125,12 +130,14 @@ fn wait_instant(random: &mut Random, update: u64, cloud: &Cloud, before: u64, da
         }
         return;
     }
-    wait_moment(random, update / 2, daemon);
+    wait_moment(random, update / 2, job, daemon);
 }
 
 /// Waits for one of the moments, and a random time more.
-fn wait_moment(random: &mut Random, number: u64, daemon: &mut Daemon) {
+fn wait_moment(random: &mut Random, number: u64, job: &str, daemon: &mut Daemon) {
     let place = usize::try_from(number).unwrap() % MOMENTS.len();
+    // The log is that of former jobs too.
+    daemon.wait_line(&format!("[jobId: {job}]"));
     daemon.wait_line(MOMENTS[place]);
     pass(Duration::from_millis(random.below(60)));
 }
@@ -186,7 +193,13 @@ fn a_daemon_killed_at_any_instant_of_an_update_ends_it_with_the_right_image() {
         let (version, bytes) = image_of(update);
         let before = cloud.stats().blocks;
         let job = cloud.update(THING, Update::of(bytes.clone()));
-        wait_instant(&mut random, update, &cloud, before, &mut daemon);
+        wait_instant(
+            &mut random,
+            update,
+            (&cloud, job.as_str()),
+            before,
+            &mut daemon,
+        );
         daemon.process.kill(PATIENCE).unwrap();
         proxy.cut();
         tally.state(&daemon.log());
@@ -205,7 +218,8 @@ fn a_daemon_killed_at_any_instant_of_an_update_ends_it_with_the_right_image() {
         let twice = cloud.stats().blocks - before - BLOCKS;
         assert!(
             twice <= WINDOW,
-            "{twice} blocks were fetched twice, a window has {WINDOW}"
+            "{twice} blocks were fetched twice, a window has {WINDOW}: {}",
+            daemon.log()
         );
         tally.twice.push(twice);
         let kept = last_job(&gateway);
@@ -249,7 +263,13 @@ fn a_broker_killed_at_any_instant_of_an_update_delays_it_and_nothing_else() {
         let (version, bytes) = image_of(update);
         let before = cloud.stats().blocks;
         let job = cloud.update(THING, Update::of(bytes.clone()));
-        wait_instant(&mut random, update, &cloud, before, &mut daemon);
+        wait_instant(
+            &mut random,
+            update,
+            (&cloud, job.as_str()),
+            before,
+            &mut daemon,
+        );
         broker.kill().unwrap();
         tally.state(&daemon.log());
         broker.start_again().unwrap();
@@ -267,7 +287,8 @@ fn a_broker_killed_at_any_instant_of_an_update_delays_it_and_nothing_else() {
         let twice = cloud.stats().blocks - before - BLOCKS;
         assert!(
             twice <= WINDOW,
-            "{twice} blocks were fetched twice, a window has {WINDOW}"
+            "{twice} blocks were fetched twice, a window has {WINDOW}: {}",
+            daemon.log()
         );
         tally.twice.push(twice);
         cloud.wait_broker();
@@ -378,7 +399,12 @@ fn a_cloud_killed_at_any_instant_of_an_update_delays_it_and_nothing_else() {
         let place = dir.path().join(format!("{version}.img"));
         fs::write(&place, &bytes).unwrap();
         cloud.create(update, place.to_str().unwrap());
-        wait_moment(&mut random, update, &mut daemon);
+        wait_moment(
+            &mut random,
+            update,
+            &format!("AFR_OTA-{update}"),
+            &mut daemon,
+        );
         tally.state(&daemon.log());
         cloud = cloud.killed();
         proxy.set_upstream(([127, 0, 0, 1], cloud.port).into());
