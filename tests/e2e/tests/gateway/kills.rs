@@ -258,7 +258,6 @@ fn a_broker_killed_at_any_instant_of_an_update_delays_it_and_nothing_else() {
         ..Tally::default()
     };
     let mut daemon = gateway.run();
-    daemon.wait_line("connected to ");
     for update in 1..=number("OTAD_KILLS", KILLS) {
         let (version, bytes) = image_of(update);
         let before = cloud.stats().blocks;
@@ -393,7 +392,6 @@ fn a_cloud_killed_at_any_instant_of_an_update_delays_it_and_nothing_else() {
         ..Tally::default()
     };
     let mut daemon = gateway.run();
-    daemon.wait_line("connected to ");
     for update in 1..=number("OTAD_KILLS", KILLS) {
         let (version, bytes) = image_of(update);
         let place = dir.path().join(format!("{version}.img"));
