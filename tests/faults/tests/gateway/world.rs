@@ -124,13 +124,16 @@ struct Medium {
 #[derive(Default)]
 struct Power {
     writes: AtomicU64,
+    /// Bytes of these.
+    bytes: AtomicU64,
     /// From this write on nothing reaches the medium; 0 = for ever on.
     off_from: AtomicU64,
 }
 
 impl Power {
     /// One more write; false if it is lost.
-    fn write(&self) -> bool {
+    fn write(&self, bytes: usize) -> bool {
+        self.bytes.fetch_add(bytes as u64, Ordering::SeqCst);
         let write = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
         let off_from = self.off_from.load(Ordering::SeqCst);
         off_from == 0 || write < off_from
@@ -175,6 +178,16 @@ impl Gateway {
     /// Writes to the medium so far.
     pub(crate) fn writes(&self) -> u64 {
         self.medium.power.writes.load(Ordering::SeqCst)
+    }
+
+    /// Bytes written to the medium so far: image, records, everything.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.medium.power.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Those of the state directory, by name.
+    pub(crate) fn state_written(&self) -> BTreeMap<String, u64> {
+        self.medium.state.written.lock().unwrap().clone()
     }
 
     /// The power goes at the `n`-th write: it and all later ones are lost.
@@ -481,6 +494,7 @@ impl Medium {
             state: Arc::new(MemoryState {
                 power: Arc::clone(&power),
                 files: Mutex::default(),
+                written: Mutex::default(),
             }),
             slots: [storage(), storage()],
             record: storage(),
@@ -597,7 +611,7 @@ impl Storage for MemoryStorage {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if !self.power.write() {
+        if !self.power.write(data.len()) {
             return Ok(());
         }
         let mut bytes = self.bytes.lock().unwrap();
@@ -611,7 +625,7 @@ impl Storage for MemoryStorage {
     }
 
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
-        if !self.power.write() {
+        if !self.power.write(0) {
             return Ok(());
         }
         let mut bytes = self.bytes.lock().unwrap();
@@ -637,11 +651,24 @@ impl Storage for MemoryStorage {
 struct MemoryState {
     power: Arc<Power>,
     files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Bytes written so far, by name.
+    written: Mutex<BTreeMap<String, u64>>,
 }
 
 impl MemoryState {
-    fn write(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> io::Result<()> {
-        if self.power.write() {
+    fn write(
+        &self,
+        name: &str,
+        bytes: usize,
+        change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>),
+    ) -> io::Result<()> {
+        *self
+            .written
+            .lock()
+            .unwrap()
+            .entry(name.to_owned())
+            .or_default() += bytes as u64;
+        if self.power.write(bytes) {
             change(&mut self.files.lock().unwrap());
         }
         Ok(())
@@ -653,18 +680,18 @@ impl StateDir for MemoryState {
         Ok(self.files.lock().unwrap().get(name).cloned())
     }
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.write(|files| {
+        self.write(name, bytes.len(), |files| {
             files.insert(name.to_owned(), bytes.to_vec());
         })
     }
     fn append(&self, name: &str, bytes: &[u8], _: bool) -> io::Result<()> {
-        self.write(|files| {
+        self.write(name, bytes.len(), |files| {
             let file = files.entry(name.to_owned()).or_default();
             file.extend_from_slice(bytes);
         })
     }
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.write(|files| {
+        self.write(name, 0, |files| {
             files.remove(name);
         })
     }
