@@ -51,23 +51,24 @@ impl Random {
     }
 }
 
-/// Moments of an update, by what the daemon's log says behind the name of the job; after each a random delay.
+/// Moments of an update behind the one at which the target takes the job's file; after each a random delay. The host's
+/// own lines: those of the agent are limited, and it may have said a lot.
 const MOMENTS: [&str; 8] = [
-    "new state [ClosingFile]",
-    "new state [Installing]",
-    "new state [WaitingForRestart]",
-    "restarting the target of file 0",
-    "new state [Testing]",
-    "new state [Committing]",
-    "new state [Reporting]",
-    "has ended",
+    "main: creating -> receiving",
+    "main: receiving -> closed",
+    "main: closed -> verified",
+    "main: verified -> installed",
+    "main: installed -> activating",
+    "main: activating -> activated",
+    "main: activated -> committing",
+    "main: committing -> committed",
 ];
 
 /// What the kills cost.
 #[derive(Default)]
 struct Tally {
     what: &'static str,
-    /// Last state before each kill.
+    /// Where the target was last before each kill.
     states: BTreeMap<String, u64>,
     /// Blocks fetched more than once, for each update.
     twice: Vec<u64>,
@@ -78,8 +79,8 @@ struct Tally {
 impl Tally {
     fn state(&mut self, log: &str) {
         let state = log
-            .rsplit_once("new state [")
-            .and_then(|(_, rest)| rest.split(']').next())
+            .rsplit_once(" -> ")
+            .and_then(|(_, rest)| rest.split_whitespace().next())
             .unwrap_or("none");
         *self.states.entry(state.to_owned()).or_default() += 1;
     }
@@ -137,7 +138,7 @@ fn wait_instant(
 fn wait_moment(random: &mut Random, number: u64, job: &str, daemon: &mut Daemon) {
     let place = usize::try_from(number).unwrap() % MOMENTS.len();
     // The log is that of former jobs too.
-    daemon.wait_line(&format!("[jobId: {job}]"));
+    daemon.wait_line(&format!("takes the file of job {job}"));
     daemon.wait_line(MOMENTS[place]);
     pass(Duration::from_millis(random.below(60)));
 }
