@@ -13,7 +13,7 @@ use core::ptr::null_mut;
 /// What a free piece begins with.
 struct Piece {
     size: usize,
-    next: *mut Piece,
+    next: *mut Self,
 }
 
 /// Sizes and addresses are multiples of it: a piece of any size can say that it is free.

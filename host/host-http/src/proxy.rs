@@ -182,7 +182,9 @@ mod tests {
     #[test]
     fn the_way_is_the_one_that_the_environment_says() {
         let proxy = ("HTTPS_PROXY", "http://p.example:3128");
-        let rows: &[(&[(&str, &str)], &str, Option<&str>)] = &[
+        /// Variables, the host asked for, the proxy it goes through.
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+        let rows: &[Row<'_>] = &[
             (&[], "a.b", None),
             (&[proxy], "a.b", Some("p.example:3128")),
             (&[("https_proxy", "q:1"), proxy], "a.b", Some("q:1")),

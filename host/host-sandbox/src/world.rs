@@ -496,7 +496,7 @@ impl<'p> World<'p> {
         self.schedule(answered, process, Happening::Done(token));
     }
 
-    fn to_cloud(&mut self, packet: &Packet) {
+    fn reach_cloud(&mut self, packet: &Packet) {
         if self.outage(OutageKind::SilentCloud).is_some() {
             return;
         }
@@ -536,7 +536,7 @@ impl<'p> World<'p> {
         }
     }
 
-    fn to_device(&mut self, packet: Packet, qos: Qos) {
+    fn reach_device(&mut self, packet: Packet, qos: Qos) {
         if !self.connected {
             return;
         }
@@ -594,8 +594,8 @@ impl<'p> World<'p> {
                 continue;
             }
             match happening {
-                Happening::ToCloud(packet) => self.to_cloud(&packet),
-                Happening::ToDevice(packet, qos) => self.to_device(packet, qos),
+                Happening::ToCloud(packet) => self.reach_cloud(&packet),
+                Happening::ToDevice(packet, qos) => self.reach_device(packet, qos),
                 Happening::Done(token) => {
                     if self.pending.contains(&token) {
                         self.done(token, Ok(()));

@@ -1,6 +1,8 @@
 //! Applications of other kinds than the example, within the test: what one does slowly, late or not at all changes
 //! nothing for the agent, and the agent changes nothing for it.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::sync::mpsc as blocking;
 
 use e2e::gateway::Lines;
@@ -21,6 +23,8 @@ const THING: &str = "app-2";
 
 /// A topic of the application's own.
 const PING: &str = "app-2/ping";
+/// How many of them may wait for the test.
+const PINGS: usize = 64;
 
 /// Round trips of the application over the broker, while nothing must happen.
 const ROUND_TRIPS: usize = 50;
@@ -32,8 +36,8 @@ struct App {
     options: MqttOptions,
     client: AsyncClient,
     connection: JoinHandle<()>,
-    pings: mpsc::UnboundedSender<()>,
-    pongs: mpsc::UnboundedReceiver<()>,
+    pings: mpsc::Sender<()>,
+    pongs: mpsc::Receiver<()>,
     // Last, so that it outlives what runs on it.
     runtime: Runtime,
 }
@@ -56,7 +60,7 @@ impl App {
         let shared = SharedConnection::new(client.clone()).unwrap();
         let agent = otad.share(THING, &shared).unwrap();
         warming.done().unwrap();
-        let (pings, pongs) = mpsc::unbounded_channel();
+        let (pings, pongs) = mpsc::channel(PINGS);
         let connection = runtime.spawn(connection(
             events,
             shared.clone(),
@@ -151,15 +155,15 @@ async fn connection(
     mut events: EventLoop,
     shared: SharedConnection,
     agent: DeviceHandle,
-    pings: mpsc::UnboundedSender<()>,
+    pings: mpsc::Sender<()>,
 ) {
     while let Ok(event) = events.poll().await {
         shared.incoming(&event);
         match event {
             Event::Incoming(Packet::ConnAck(_)) => agent.command(Command::Resume).await.unwrap(),
             Event::Incoming(Packet::Publish(publish)) if publish.topic == PING.as_bytes() => {
-                // The test may be over.
-                let _ = pings.send(());
+                // The test may be over, or look at none of them.
+                let _ = pings.try_send(());
             }
             _ => {}
         }
@@ -214,7 +218,7 @@ fn an_application_that_sleeps_does_not_slow_the_agent_down() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud, by_hand);
     let app = App::start(&gateway);
-    let (wake, sleep) = blocking::channel::<()>();
+    let (wake, sleep) = blocking::sync_channel::<()>(1);
     let agent = app.agent.clone();
     let application = app.runtime.spawn(async move {
         let mut handled = Vec::new();

@@ -1,5 +1,7 @@
 //! The example application: it owns the one MQTT connection, shares it with the agent, and decides in its own callback.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The guest's allocator, tried on the build machine: what is given out is aligned, overlaps nothing and keeps its
 //! bytes, and what comes back becomes one piece again.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![expect(unsafe_code, reason = "an allocator is called by unsafe functions")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -61,7 +62,7 @@ fn what_is_given_out_is_kept_and_what_comes_back_is_one_piece_again() {
     let mut given: Vec<Given> = Vec::new();
     for turn in 0..40_000 {
         let full = given.len() >= 300;
-        if full || (draw(&mut state) % 2 == 0 && !given.is_empty()) {
+        if full || (draw(&mut state).is_multiple_of(2) && !given.is_empty()) {
             let old = given.swap_remove(draw(&mut state) % given.len());
             assert!(old.is_kept(), "turn {turn}");
             // SAFETY: it was given out with this layout.
@@ -73,7 +74,10 @@ fn what_is_given_out_is_kept_and_what_comes_back_is_one_piece_again() {
             let mark = turn as u8;
             // SAFETY: it has a size.
             let at = unsafe { memory.alloc(layout) };
-            assert!(!at.is_null() && at as usize % align == 0, "turn {turn}");
+            assert!(
+                !at.is_null() && (at as usize).is_multiple_of(align),
+                "turn {turn}"
+            );
             // SAFETY: it was given out with this size.
             unsafe { at.write_bytes(mark, size) };
             given.push(Given { at, layout, mark });

@@ -184,6 +184,9 @@ fn target_dir(gateway: &Gateway) -> PathBuf {
 /// How a row ended; none = this machine cannot show it.
 type Row = (&'static str, fn() -> Option<String>);
 
+/// What a row returned and how long it took, or its panic.
+type Ended = std::thread::Result<(Option<String>, Duration)>;
+
 fn full_disk() -> Option<String> {
     let mut medium = None;
     let scene = Scene::with(
@@ -328,22 +331,21 @@ fn every_trouble_has_its_way_out() {
     let chosen = rows.iter().filter(|(name, _)| name.contains(&only));
     // Compiled once, not by all of them at once.
     drop(Scene::new());
-    let ended: Vec<(&str, std::thread::Result<(Option<String>, Duration)>)> =
-        std::thread::scope(|scope| {
-            let running: Vec<_> = chosen
-                .map(|(name, row)| {
-                    let row = scope.spawn(move || {
-                        let began = now();
-                        (row(), now() - began)
-                    });
-                    (*name, row)
-                })
-                .collect();
-            running
-                .into_iter()
-                .map(|(name, row)| (name, row.join()))
-                .collect()
-        });
+    let ended: Vec<(&str, Ended)> = std::thread::scope(|scope| {
+        let running: Vec<_> = chosen
+            .map(|(name, row)| {
+                let row = scope.spawn(move || {
+                    let began = now();
+                    (row(), now() - began)
+                });
+                (*name, row)
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|(name, row)| (name, row.join()))
+            .collect()
+    });
     let (mut skipped, mut stuck) = (0, Vec::new());
     for (name, row) in &ended {
         match row {
