@@ -1,10 +1,5 @@
 //! Cuts: every one of every standard scenario, pairs, and many at random. Counts grow with `OTAD_WORLD_RUNS`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what cannot be set up has nothing to test"
-)]
-
 use std::sync::OnceLock;
 
 use host_sandbox::explore::{self, Found};

@@ -185,7 +185,7 @@ fn target_dir(gateway: &Gateway) -> PathBuf {
 type Row = (&'static str, fn() -> Option<String>);
 
 /// What a row returned and how long it took, or its panic.
-type Ended = std::thread::Result<(Option<String>, Duration)>;
+type RowEnded = std::thread::Result<(Option<String>, Duration)>;
 
 fn full_disk() -> Option<String> {
     let mut medium = None;
@@ -331,7 +331,7 @@ fn every_trouble_has_its_way_out() {
     let chosen = rows.iter().filter(|(name, _)| name.contains(&only));
     // Compiled once, not by all of them at once.
     drop(Scene::new());
-    let ended: Vec<(&str, Ended)> = std::thread::scope(|scope| {
+    let ended: Vec<(&str, RowEnded)> = std::thread::scope(|scope| {
         let running: Vec<_> = chosen
             .map(|(name, row)| {
                 let row = scope.spawn(move || {
