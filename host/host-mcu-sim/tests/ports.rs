@@ -2,21 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use host_mcu_sim::{Config, Geometry, Mcu, Port, Simulation, State, sample};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::AsFd;
+use serial2::SerialPort;
 
 const ECHO: &[u8] = b"\x06\tABAKAAAGAAAAAKFhZGJoaeJ8\n";
 /// What the answer's text begins with: an answer to a write, version 2.
 const ANSWER: &[u8] = b"\x06\tAB";
-const PATIENCE_MS: i64 = 5_000;
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn mcu() -> Mcu {
     let mut config = Config::new(Geometry::new(4096, 64 << 10, 1).unwrap());
@@ -25,30 +22,23 @@ fn mcu() -> Mcu {
     Mcu::new(config).unwrap()
 }
 
-fn open(path: &str) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(nonblocking)
-        .open(path)
+fn open(path: &str) -> std::io::Result<SerialPort> {
+    let mut port = SerialPort::open(path, 115_200)?;
+    port.set_read_timeout(PATIENCE)?;
+    Ok(port)
+}
+
+fn connect(address: &str) -> TcpStream {
+    let client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client
 }
 
 /// Reads until a whole line with an answer is there.
-fn answer(port: &mut (impl Read + AsFd)) -> Vec<u8> {
+fn answer(port: &mut impl Read) -> Vec<u8> {
     let mut seen = Vec::new();
     loop {
         let mut buffer = [0; 256];
-        {
-            let timeout = rustix::fs::Timespec {
-                tv_sec: PATIENCE_MS / 1000,
-                tv_nsec: 0,
-            };
-            let mut polled = [PollFd::from_borrowed_fd(port.as_fd(), PollFlags::IN)];
-            let ready = poll(&mut polled, Some(&timeout)).unwrap();
-            assert!(ready > 0, "no answer in {PATIENCE_MS} ms, but {seen:?}");
-        }
         let count = port.read(&mut buffer).unwrap();
         assert!(count > 0, "the end, after {seen:?}");
         seen.extend_from_slice(&buffer[..count]);
@@ -105,8 +95,6 @@ fn a_link_stays_the_same_when_the_plug_is_pulled_and_put_in() {
 
     simulation.with(|mcu, now_ns| mcu.unplug(now_ns, None));
     // The client sees the end or an error, and the name is gone.
-    let mut polled = [PollFd::new(&client, PollFlags::IN)];
-    poll(&mut polled, None).unwrap();
     while client.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
     assert!(open(&address).is_err());
 
@@ -128,13 +116,13 @@ fn a_tcp_client_is_served_and_lost_with_the_plug() {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let simulation = Simulation::start(mcu(), &Port::Tcp(any)).unwrap();
     wait_up(&simulation);
-    let mut client = TcpStream::connect(simulation.address()).unwrap();
+    let mut client = connect(simulation.address());
     client.write_all(ECHO).unwrap();
     answer(&mut client);
     simulation.with(|mcu, now_ns| mcu.unplug(now_ns, None));
     assert_eq!(client.read(&mut [0; 16]).unwrap_or(0), 0);
     simulation.with(Mcu::plug);
-    let mut client = TcpStream::connect(simulation.address()).unwrap();
+    let mut client = connect(simulation.address());
     client.write_all(ECHO).unwrap();
     answer(&mut client);
 }
@@ -144,7 +132,7 @@ fn sixteen_terminals_answer_at_once() {
     let all: Vec<Simulation> = (0..16)
         .map(|_| Simulation::start(mcu(), &Port::Pty { link: None }).unwrap())
         .collect();
-    let mut clients: Vec<File> = Vec::new();
+    let mut clients: Vec<SerialPort> = Vec::new();
     for simulation in &all {
         wait_up(simulation);
         clients.push(open(simulation.address()).unwrap());

@@ -17,8 +17,6 @@ pub struct SlotView {
     pub version: String,
     /// The hash that the image carries.
     pub hash: Vec<u8>,
-    /// Whether header, body and protected trailer match it.
-    pub is_whole: bool,
     /// It runs.
     pub is_active: bool,
     /// It runs, or would run again, without a further mark.
@@ -97,7 +95,6 @@ impl Mcu {
             image,
             slot,
             version: found.version().to_string(),
-            is_whole: found.is_valid(None),
             hash: found.hash().to_vec(),
             is_active,
             is_confirmed: if in_place {
@@ -109,6 +106,12 @@ impl Mcu {
                 && !is_active
                 && matches!(swap, SwapType::Test | SwapType::Permanent),
         })
+    }
+
+    /// Whether the image of a slot has the bytes that its hash is of. Reads all of it.
+    #[must_use]
+    pub fn is_whole(&self, image: u8, slot: Slot) -> bool {
+        Image::find(self.flash.slot(image, slot)).is_some_and(|found| found.is_valid(None))
     }
 
     /// A slot's bytes, as the medium holds them now.

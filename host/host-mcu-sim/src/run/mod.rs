@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::fs::Timespec;
-use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::Error;
 use crate::config::MS;
@@ -43,6 +43,9 @@ pub enum Port {
     Tcp(SocketAddr),
 }
 
+/// What tokio's timers can tell apart, and may be late.
+const TIMER_NS: u64 = 2 * MS;
+
 /// A running MCU. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Simulation {
@@ -56,7 +59,7 @@ struct Shared {
     mcu: Mutex<Mcu>,
     begin: Instant,
     ends: AtomicBool,
-    wake: OwnedFd,
+    wake: Notify,
 }
 
 impl Simulation {
@@ -75,18 +78,20 @@ impl Simulation {
             name: address.clone(),
             source,
         };
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let wake = eventfd(0, flags).map_err(|errno| failed(errno.into()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
         let shared = Arc::new(Shared {
             mcu: Mutex::new(mcu),
             begin: Instant::now(),
             ends: AtomicBool::new(false),
-            wake,
+            wake: Notify::new(),
         });
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("mcu-sim".to_owned())
-            .spawn(move || own.run(place))
+            .spawn(move || own.run(&runtime, place))
             .map_err(failed)?;
         Ok(Self {
             shared,
@@ -109,7 +114,7 @@ impl Simulation {
             mcu.advance(now_ns);
             act(&mut mcu, now_ns)
         };
-        self.shared.wake();
+        self.shared.wake.notify_one();
         result
     }
 }
@@ -117,7 +122,7 @@ impl Simulation {
 impl Drop for Simulation {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Release);
-        self.shared.wake();
+        self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
             // A panic there has been printed; there is nobody left to tell.
             thread.join().ok();
@@ -134,12 +139,7 @@ impl Shared {
         u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn wake(&self) {
-        // A full counter wakes as well.
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
-    }
-
-    fn run(&self, mut place: Place) {
+    fn run(&self, runtime: &Runtime, mut place: Place) {
         let mut buffer = vec![0; READ_BYTES];
         let mut out = Vec::new();
         while !self.ends.load(Ordering::Acquire) {
@@ -168,7 +168,7 @@ impl Shared {
             } else {
                 Some(wait.map_or(MS, |wait_ns| wait_ns.min(MS)))
             };
-            if !self.wait_for(&place, wait, listens) {
+            if !runtime.block_on(self.wait_for(&place, wait, listens)) {
                 continue;
             }
             // Whoever comes after the plug was put in is served, and nobody who comes before it.
@@ -182,35 +182,39 @@ impl Shared {
     }
 
     /// Waits for bytes, a wake-up or a time; whether there may be something to read.
-    fn wait_for(&self, place: &Place, wait_ns: Option<u64>, listens: bool) -> bool {
-        let timeout = wait_ns.map(|wait_ns| {
-            let wait = Duration::from_nanos(wait_ns);
-            Timespec {
-                tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: wait.subsec_nanos().into(),
-            }
-        });
-        let mut polled = vec![PollFd::new(&self.wake, PollFlags::IN)];
+    async fn wait_for(&self, place: &Place, wait_ns: Option<u64>, listens: bool) -> bool {
+        if let Some(wait_ns) = wait_ns
+            && wait_ns < TIMER_NS
+        {
+            // Shorter than the runtime's timers can tell, and this thread has nothing else to do.
+            std::thread::sleep(Duration::from_nanos(wait_ns));
+            return listens;
+        }
         let handle = place.handle().filter(|_| listens);
-        if let Some(handle) = &handle {
-            polled.push(PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN));
-        }
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => {
-                tracing::warn!(%errno, "poll");
-                std::thread::sleep(Duration::from_millis(1));
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor is borrowed from a port that stays open meanwhile"
+        )]
+        let handle =
+            handle.and_then(|handle| AsyncFd::with_interest(handle, Interest::READABLE).ok());
+        let readable = async {
+            match &handle {
+                // An error is read as well.
+                Some(handle) => drop(handle.readable().await),
+                None => std::future::pending().await,
             }
+        };
+        let time = async {
+            match wait_ns {
+                // The last bit is waited for with more care, next time.
+                Some(wait_ns) => tokio::time::sleep(Duration::from_nanos(wait_ns - TIMER_NS)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = readable => true,
+            () = self.wake.notified() => false,
+            () = time => false,
         }
-        let woken = polled.first().is_some_and(|own| !own.revents().is_empty());
-        let readable = polled
-            .get(1)
-            .is_some_and(|other| !other.revents().is_empty());
-        if woken {
-            let mut count = [0; 8];
-            // Only to reset it.
-            rustix::io::read(&self.wake, &mut count).ok();
-        }
-        readable
     }
 }

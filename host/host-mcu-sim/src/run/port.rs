@@ -1,17 +1,15 @@
 //! The two things a simulated MCU hangs on: a pseudo terminal and a TCP listener. Pulling the plug closes them for the
 //! client as a real adapter goes away; nothing here knows what the bytes mean.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use serial2::SerialPort;
 
 use super::Port;
 use crate::Error;
@@ -142,17 +140,11 @@ impl Terminal {
     }
 
     fn plug(&mut self) -> std::io::Result<PathBuf> {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let name = ptsname(&master, Vec::new())?;
-        let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
-        let client = rustix::fs::open(
-            &path,
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let (master, client) = SerialPort::pair()?;
+        let client = OwnedFd::from(client);
+        // The kernel's own name of it; there is no call for it without unsafe code.
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", client.as_raw_fd()))?;
+        let master = OwnedFd::from(master);
         let mut settings = tcgetattr(&client)?;
         settings.make_raw();
         tcsetattr(&client, OptionalActions::Now, &settings)?;
