@@ -28,6 +28,8 @@ pub struct Profile {
     pub lists_hash: bool,
     /// An empty slot is listed, as version 255.255.65535 without hash.
     pub lists_empty: bool,
+    /// A build number stands behind the version without a dot between them: 1.2.3 build 4 is "1.2.34".
+    pub glues_build: bool,
     /// Echo is there.
     pub has_echo: bool,
     /// `mcumgr params` is there.
@@ -81,6 +83,7 @@ impl Profile {
             frugal_list: false,
             lists_hash: true,
             lists_empty: false,
+            glues_build: false,
             has_echo: true,
             has_params: true,
             has_os_info: true,
@@ -129,6 +132,7 @@ impl Profile {
             frugal_list: true,
             lists_hash: false,
             lists_empty: true,
+            glues_build: true,
             has_echo: false,
             has_params: false,
             has_os_info: false,

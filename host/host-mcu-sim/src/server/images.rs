@@ -33,12 +33,21 @@ impl Desk<'_> {
         list
     }
 
+    fn version(&self, found: &Image<'_>) -> String {
+        let mut version = found.version();
+        if !self.profile.glues_build || version.build == 0 {
+            return version.to_string();
+        }
+        let build = std::mem::take(&mut version.build);
+        format!("{version}{build}")
+    }
+
     fn state(&self, image: u8, slot: Slot, found: &Image<'_>) -> ImageState {
         let running = &self.running;
         let mut state = ImageState {
             image: image.into(),
             slot: slot.number().into(),
-            version: found.version().to_string(),
+            version: self.version(found),
             bootable: found.is_bootable(),
             ..ImageState::default()
         };

@@ -268,6 +268,9 @@ fn the_recovery_answers_where_there_is_nothing_to_start() {
         assert_eq!(desk.refusal(&request), Refusal::generic(rc::UNSUPPORTED));
     }
     assert_eq!(desk.ask(&Request::ConsoleEcho(false)), Reply::Nothing);
+    // A build number is glued to the version.
+    desk.upload(&sample::image("1.2.3+4", 500));
+    assert_eq!(desk.images()[0].version, "1.2.34");
     // It writes the primary slot, and the application is there after a reset.
     desk.upload(&sample::image(NEW, 4000));
     desk.reset();
