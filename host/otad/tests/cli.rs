@@ -54,6 +54,16 @@ const WRONG: &[Row] = &[
         3,
         &["no daemon listens"],
     ),
+    (
+        &["mcu-sim", "--slot-size", "1000"],
+        64,
+        &["1000 bytes is no multiple of its sectors of 4096"],
+    ),
+    (
+        &["mcu-sim", "--fault", "busy"],
+        64,
+        &["`busy` is no fault", "lose-response@upload-last"],
+    ),
     (&["launch"], 64, &["<TARGET>"]),
     (
         &["launch", "main", "--config", "/nowhere/x"],
@@ -215,6 +225,7 @@ fn every_verb_has_a_help_of_its_own() {
         &["run"],
         &["demo"],
         &["cloud"],
+        &["mcu-sim"],
         &["thing", "create"],
         &["update", "create"],
         &["update", "show"],

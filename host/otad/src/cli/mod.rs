@@ -12,6 +12,7 @@ mod history;
 mod image;
 mod init;
 mod launch;
+mod mcu_sim;
 mod problems;
 mod run;
 mod status;
@@ -83,6 +84,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Image(verb) => image::follow(&verb),
         Verb::Target(verb) => target::follow(&verb),
         Verb::Cloud(args) => cloud::follow(&args),
+        Verb::McuSim(args) => mcu_sim::follow(&args),
         Verb::Thing(verb) => wait(thing::follow(&verb)),
         Verb::Group(verb) => wait(group::follow(&verb)),
         Verb::Update(verb) => wait(update::follow(&verb)),

@@ -2,6 +2,7 @@
 
 mod cloud;
 mod config;
+mod mcu_sim;
 mod update;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use crate::control::protocol::FinishStatus;
 
 pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
+pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
 pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
 
 const TOP_HELP: &str = "\
@@ -174,6 +176,18 @@ Starts only bytes whose digest this host has verified. Put this into the service
     /// Targets: lay down the first image.
     #[command(subcommand)]
     Target(TargetVerb),
+    /// Run a simulated MCU on a pseudo terminal or a TCP port: MCUmgr's SMP, MCUboot's swap and revert.
+    #[command(after_help = "\
+Prints where it is and, whenever it changes, what runs and what lies in the slots. Takes a line on standard input: power-cut, \
+power-off, power-on, reset, unplug, plug, stats, fault FAULT. An image whose body begins with mcu-sim:silent, mcu-sim:crash or \
+mcu-sim:confirm does so.
+
+Examples:
+  otad mcu-sim --link /tmp/mcu                   then: smpmgr --port /tmp/mcu image state-read
+  otad mcu-sim --tcp 127.0.0.1:1337 --flash mcu.bin
+  otad mcu-sim --erase 85 --write 5000           with the flash of a small controller
+  otad mcu-sim --fault lose-response@upload-last --lose 10")]
+    McuSim(McuSimArgs),
     /// The configuration file.
     #[command(subcommand)]
     Config(ConfigVerb),
