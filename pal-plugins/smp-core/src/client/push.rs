@@ -29,6 +29,10 @@ const FIRST_MS: u64 = 40_000;
 const FIRST_TRIES: u8 = 2;
 /// Tries of a chunk before the target is asked for its images.
 const CHUNK_TRIES: u8 = 8;
+/// So many tries in vain, and packets become half as large, down to two lines: a receiver that empties its line buffers
+/// slower than the line fills them answers no packet of its own size, ever. Of a first chunk each try is long.
+const SMALLER_AFTER_TRIES: u8 = 3;
+const PACKET_MIN_BYTES: usize = 160;
 /// Chunks are multiples of this where they are large enough: flash is written in units, and a server that takes only
 /// whole ones asks for the rest again.
 const UNIT_BYTES: usize = 32;
@@ -265,7 +269,7 @@ impl Push {
                 self.window.on_answer(now_ms, offset - self.acknowledged);
             }
         } else if !first {
-            self.window.on_loss(now_ms);
+            self.window.on_loss(now_ms, true);
         }
         self.acknowledged = offset;
         self.at = At::Body;
@@ -284,8 +288,12 @@ impl Push {
     fn on_silence(&mut self, now_ms: u64, link: &mut Link) -> End {
         let first = matches!(self.at, At::First);
         self.tries += 1;
-        self.window.on_loss(now_ms);
+        self.window.on_loss(now_ms, false);
         self.next = self.acknowledged;
+        if first || self.tries.is_multiple_of(SMALLER_AFTER_TRIES) {
+            let half = (self.packet_max / 2).max(PACKET_MIN_BYTES);
+            self.packet_max = self.packet_max.min(half);
+        }
         let most = if first { FIRST_TRIES } else { CHUNK_TRIES };
         if self.tries >= most {
             self.look(now_ms, link);

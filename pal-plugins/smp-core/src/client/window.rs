@@ -23,7 +23,7 @@ pub(super) struct Window {
     size: usize,
     /// Bytes a second with each size, index 0 = one chunk; 0 = not known.
     rates: [u64; WINDOW_MAX],
-    /// After a loss one chunk at a time, until one is answered.
+    /// After silence one chunk at a time, until one is answered.
     single: bool,
     hold: u32,
     next_hold: u32,
@@ -75,9 +75,10 @@ impl Window {
         }
     }
 
-    /// A chunk or its answer was lost.
-    pub(super) fn on_loss(&mut self, now_ms: u64) {
-        self.single = true;
+    /// A chunk or its answer was lost. If only silence tells, one chunk at a time finds out how things are; a server that
+    /// says where to go on is alive, and told in time only because another chunk came behind the lost one.
+    pub(super) fn on_loss(&mut self, now_ms: u64, told: bool) {
+        self.single |= !told;
         self.losses += 1;
         if self.losses >= LOSSES_MAX
             && self.size > 1
@@ -189,17 +190,19 @@ mod tests {
         assert_eq!(window.now(), 2);
         for _ in 0..4 {
             now += 300;
-            window.on_loss(now);
+            window.on_loss(now, false);
         }
         run(&mut window, &mut now, 1, |_| 50);
         assert_eq!(window.now(), 1);
     }
 
     #[test]
-    fn a_loss_makes_it_one_until_the_next_answer() {
+    fn silence_makes_it_one_until_the_next_answer_and_a_loss_that_is_told_does_not() {
         let (mut window, mut now) = (Window::new(2), 0);
         run(&mut window, &mut now, 17, |_| 50);
-        window.on_loss(now);
+        window.on_loss(now, true);
+        assert_eq!(window.now(), 2);
+        window.on_loss(now, false);
         assert_eq!(window.now(), 1);
         run(&mut window, &mut now, 1, |_| 45);
         assert_eq!(window.now(), 2);
