@@ -32,6 +32,7 @@ mod random;
 mod run;
 pub mod sample;
 mod server;
+pub mod talk;
 
 pub use boot::{BootAction, BootMode};
 pub use config::{Behaviour, Config, Factory, MS, Timing};
