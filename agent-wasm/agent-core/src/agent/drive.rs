@@ -90,8 +90,8 @@ impl Agent {
         Some(spec)
     }
 
-    /// Orders the next thing that brings a file to where its job goes. Neither a mark nor a restart nor a commit
-    /// happens before the journal says that it may.
+    /// Orders the next thing that brings a file to where its job goes. Neither a mark nor a restart nor a commit nor
+    /// going back happens before the journal says that it may.
     pub(super) fn drive(&mut self, id: FileId) {
         if self.is_held_up(id) {
             return;
@@ -108,7 +108,10 @@ impl Agent {
             return;
         }
         if stage == Stage::Back {
-            self.drive_back(id);
+            // Else a crash in between finds a job that goes on, and nothing to go on with.
+            if durable || self.has_no_journal() {
+                self.drive_back(id);
+            }
             return;
         }
         let deed = match file.phase {

@@ -100,7 +100,11 @@ pub const BOUNDS: [Bound; 18] = [
         4,
         &[Timer::Restart, Timer::Retry, Timer::Journal],
     ),
-    bound(State::GoingBack, 4, &[Timer::Restart, Timer::Retry]),
+    bound(
+        State::GoingBack,
+        4,
+        &[Timer::Restart, Timer::Retry, Timer::Journal],
+    ),
     bound(State::Reporting, 8, &[Timer::Status, Timer::Link]),
 ];
 

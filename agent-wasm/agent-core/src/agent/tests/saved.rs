@@ -106,6 +106,57 @@ fn a_saved_state_that_is_cut_or_has_more_is_refused() {
     }
 }
 
+/// A world whose next image is the version that runs, with its blocks on the way and a journal that is stored by nobody.
+fn refused_without_a_journal() -> World {
+    let mut world = World::single();
+    world.targets.get_mut(&0).unwrap().image = version(1, 0, 0);
+    world.usual_job();
+    world.connect();
+    world.run_to(State::WaitingForFileBlock);
+    world.hang.push("journal");
+    world.run_to(State::GoingBack);
+    world.settle();
+    world
+}
+
+#[test]
+fn a_transfer_is_thrown_away_only_when_the_journal_says_that_its_job_goes_back() {
+    let mut world = refused_without_a_journal();
+    assert!(
+        !world.calls.contains(&"abort 0".into()),
+        "{}",
+        world.story()
+    );
+    world.hang.clear();
+    world.finish("journal", crate::types::Outcome::Nothing);
+    world.run_to_end();
+    assert!(world.calls.contains(&"abort 0".into()));
+    assert_eq!(world.verdict().0, "FAILED");
+}
+
+#[test]
+fn a_crash_before_that_fetches_nothing_again() {
+    let mut world = refused_without_a_journal();
+    let sent = world.blocks_sent.len();
+    world.hang.clear();
+    world.crash();
+    world.run_to_end();
+    assert_eq!(world.blocks_sent.len(), sent);
+    assert_eq!(world.verdict().0, "FAILED");
+}
+
+#[test]
+fn a_transfer_is_thrown_away_in_the_end_though_no_journal_can_be_stored() {
+    let mut world = refused_without_a_journal();
+    world.hang.clear();
+    let full = Failure::new(0xd5, 0, "full");
+    world.fail.push(("journal", full.clone(), 1000));
+    world.finish("journal", crate::types::Outcome::Failed(full));
+    world.run_to_end();
+    assert!(world.calls.contains(&"abort 0".into()));
+    assert_eq!(world.verdict().0, "FAILED");
+}
+
 #[test]
 fn a_target_in_test_whose_journal_is_lost_is_adopted_by_its_job() {
     let mut world = World::single();
