@@ -10,7 +10,7 @@ use host_cloud::service::ExecutionStatus;
 
 use crate::boot::{BootRecord, Image, Next};
 use crate::ground::{Cut, CutKind};
-use crate::scenario::{BLOCK_BYTES, Ending, Quality, Scenario, WINDOW_BLOCKS};
+use crate::scenario::{Ending, Quality, Scenario, WINDOW_BLOCKS};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -369,7 +369,7 @@ impl Invariant for Refetched {
         if !quiet {
             return;
         }
-        let unsynced = scenario.sync_bytes.div_ceil(BLOCK_BYTES as u64);
+        let unsynced = scenario.sync_bytes.div_ceil(scenario.block_bytes() as u64);
         let cost = |cut: &Cut| match cut.kind {
             CutKind::Kill => WINDOW_BLOCKS,
             CutKind::Power => WINDOW_BLOCKS + unsynced,

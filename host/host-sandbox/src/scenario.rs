@@ -148,7 +148,7 @@ pub struct Scenario {
     pub ending: Ending,
 }
 
-/// The smallest block of the protocol: many of them in a small image.
+/// The smallest block of the protocol: many of them in a small image. Of every scenario that does not set `block_size`.
 pub const BLOCK_BYTES: usize = 256;
 
 /// Blocks asked for at once, unless a scenario says otherwise.
@@ -190,10 +190,20 @@ impl Scenario {
         }
     }
 
+    /// Bytes of a block, by its settings.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        let mut settings = self.settings.iter();
+        let setting = settings.find(|(key, _)| key == "block_size");
+        let bytes = setting.and_then(|(_, value)| value.parse().ok());
+        bytes.unwrap_or(BLOCK_BYTES).max(1)
+    }
+
     /// Blocks of all files.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        let of = |file: &File| file.size_bytes.div_ceil(BLOCK_BYTES) as u64;
+        let block_bytes = self.block_bytes();
+        let of = |file: &File| file.size_bytes.div_ceil(block_bytes) as u64;
         self.files.iter().map(of).sum()
     }
 
