@@ -1,0 +1,465 @@
+//! The duties. Each one looks first and then does what is missing, so that it may be begun again at any point.
+
+use std::rc::Rc;
+
+use pal_sdk::lent::Level;
+use pal_sdk::{Answer, Failure, ImageInfo, TargetState, Transfer, Version, code, state};
+use smp_core::client::{ClientError, Order, Plan};
+use smp_core::code::mode;
+use smp_core::header::op;
+use smp_core::mcuboot::{HEADER_BYTES, ImageHeader, ReadAt, tag};
+use smp_core::reply::{Reply, SlotSize};
+
+use crate::file::{self, Staged};
+use crate::look::{View, look, restart};
+use crate::port::{Lent, Port, failed};
+use crate::{Told, sub};
+
+/// What a duty ends with.
+type End = Result<Answer, Failure>;
+
+/// Uploads of one install: the first, and one after erasing.
+const UPLOADS: u32 = 2;
+/// Time between two looks of the self-test.
+const SOAK_LOOK_MS: u64 = 500;
+/// Round trips of an echo that have to work.
+const ECHOES: u32 = 3;
+/// What the bootloader keeps at the end of a slot at least: magic, flags and sizes, 48 bytes.
+const TRAILER_BYTES: u64 = 48;
+
+/// The transfer, as far as a duty needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) size: u64,
+    /// Name of the upload. The file's digest is not known while it is being received; this one is the same before and
+    /// after, so an upload goes on across restarts of either side.
+    pub(crate) name: [u8; 32],
+}
+
+impl Job {
+    pub(crate) fn of(transfer: &Transfer) -> Self {
+        Self {
+            size: transfer.size,
+            name: tag(&[
+                transfer.job_id.as_bytes(),
+                &transfer.file_id.to_be_bytes(),
+                &transfer.size.to_be_bytes(),
+                &transfer.signature,
+            ]),
+        }
+    }
+}
+
+pub(crate) async fn create<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
+    let view = look(&port, port.settings.silence_ms).await?;
+    check_settled(&view)?;
+    check_bootloader(&port).await?;
+    port.learn_sizes().await;
+    check_room(&port, job.size).await?;
+    Ok(Answer::Nothing)
+}
+
+/// Nothing is marked, and what runs is confirmed.
+fn check_settled(view: &View) -> Result<(), Failure> {
+    let refuse = |number, text| Err(Failure::new(code::BAD_IMAGE_STATE, number, text));
+    if view.pending() {
+        return refuse(sub::ARMED, "a new image is marked for the next start");
+    }
+    if !view.active.confirmed {
+        return refuse(sub::PENDING, "an image runs that is not confirmed");
+    }
+    Ok(())
+}
+
+/// It has to go back by itself from an image that is not confirmed.
+async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
+    let allowed = port.settings.allow_no_revert.as_str();
+    let name = match port.ask(Order::Echo("otad".to_owned())).await {
+        Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => Some("recovery"),
+        _ => match port.ask(Order::Bootloader(Some("mode".to_owned()))).await {
+            Ok(Reply::BootloaderMode { mode, .. }) => no_revert(mode),
+            // Servers before that command: the list of images and the swap itself have to tell.
+            _ => None,
+        },
+    };
+    match name {
+        Some(name) if name != allowed => {
+            let text = [
+                "the bootloader cannot revert (",
+                name,
+                "); allow_no_revert names it",
+            ];
+            Err(Failure::new(code::NO_REVERT, 0, &text.concat()))
+        }
+        Some(name) => {
+            port.say(Level::Warn, &["no way back after an update: ", name]);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+const fn no_revert(number: i32) -> Option<&'static str> {
+    match number {
+        0 => Some("single"),
+        mode::OVERWRITE => Some("overwrite"),
+        mode::DIRECT_XIP => Some("direct-xip"),
+        mode::RAM_LOAD => Some("ram-load"),
+        _ => None,
+    }
+}
+
+async fn check_room<L: Lent>(port: &Port<L>, size: u64) -> Result<(), Failure> {
+    let image = port.settings.image.unwrap_or(0);
+    let room = match port.ask(Order::Slots).await {
+        Ok(Reply::Slots(slots)) => room(&slots, image),
+        _ => None,
+    };
+    let configured = Some(port.settings.slot_bytes).filter(|bytes| *bytes > 0);
+    let room = room.or_else(|| configured.map(|bytes| bytes.saturating_sub(TRAILER_BYTES)));
+    match room {
+        Some(room) if size > room => {
+            let text = format!("the file has {size} bytes, the slot takes {room}");
+            Err(Failure::new(code::TOO_LARGE, 0, &text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What fits: what the server says, or the slot without what the bootloader keeps in it.
+fn room(slots: &[SlotSize], image: u32) -> Option<u64> {
+    let mut own = slots.iter().filter(|slot| slot.image == image);
+    let told = own.clone().find_map(|slot| slot.image_max);
+    let second = own.find(|slot| slot.slot == 1 && slot.size > 0);
+    told.or_else(|| second.map(|slot| slot.size.saturating_sub(TRAILER_BYTES)))
+}
+
+pub(crate) async fn examine<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
+    let image = file::examine(&port, job.size).await?;
+    let version = image.header.version;
+    Ok(Answer::Info(ImageInfo {
+        version: Some(Version {
+            major: version.major,
+            minor: version.minor,
+            revision: version.revision,
+            build: version.build,
+        }),
+        product: file::product(&port, &image, job.size),
+    }))
+}
+
+pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
+    check_head(&port, &job).await?;
+    let view = look(&port, port.settings.silence_ms).await?;
+    if port.lent.held() >= job.size {
+        // Begun again: it may be there, or run, already.
+        let image = file::examine(&port, job.size).await?;
+        if view.runs(&image.hash) || view.holds(&image.hash) {
+            return finish_install(&port, &job, view).await;
+        }
+    }
+    check_settled(&view)?;
+    port.learn_sizes().await;
+    told.pushed.set(true);
+    let mut uploads = 0;
+    loop {
+        uploads += 1;
+        match push(&port, &job).await {
+            Ok(()) => {}
+            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads < UPLOADS => {
+                port.say(Level::Warn, &["the upload failed; erasing the slot"]);
+                erase(&port).await?;
+                continue;
+            }
+            Err(error) => return Err(failed(code::BLOCK_FAILED, sub::UPLOAD, error)),
+        }
+        let view = look(&port, port.settings.silence_ms).await?;
+        let image = file::examine(&port, job.size).await?;
+        if view.holds(&image.hash) || view.runs(&image.hash) {
+            return finish_install(&port, &job, view).await;
+        }
+        if uploads == UPLOADS {
+            let text = "the target does not list the image that it was sent";
+            return Err(Failure::new(code::BLOCK_FAILED, sub::NOT_LISTED, text));
+        }
+        erase(&port).await?;
+    }
+}
+
+/// The first bytes of the file have to be an image's before anything is erased.
+async fn check_head<L: Lent>(port: &Port<L>, job: &Job) -> Result<(), Failure> {
+    while port.lent.held() < job.size.min(HEADER_BYTES as u64) {
+        port.more_data().await;
+    }
+    let mut head = [0; HEADER_BYTES];
+    let mut file = Staged {
+        port,
+        size: job.size,
+        hash: None,
+    };
+    if !file.read_at(0, &mut head) {
+        return Err(Failure::new(code::NOT_FOUND, 0, "the file cannot be read"));
+    }
+    let header = ImageHeader::parse(&head).map_err(file::bad_image)?;
+    if header.hashed_size() > job.size {
+        return Err(file::bad_image(smp_core::mcuboot::ImageError::Truncated));
+    }
+    Ok(())
+}
+
+/// Waits for the host's word on the file, and looks whether it is still there then.
+async fn finish_install<L: Lent>(port: &Port<L>, job: &Job, mut view: View) -> End {
+    let mut waited = false;
+    while !port.lent.verified() {
+        port.progress.set((job.size, job.size));
+        port.more_data().await;
+        waited = true;
+    }
+    let image = file::examine(port, job.size).await?;
+    if waited {
+        view = look(port, port.settings.silence_ms).await?;
+    }
+    if view.holds(&image.hash) || view.runs(&image.hash) {
+        return Ok(Answer::Nothing);
+    }
+    let text = "the image is not in its slot any more";
+    Err(Failure::new(code::BLOCK_FAILED, sub::NOT_LISTED, text))
+}
+
+async fn push<L: Lent>(port: &Port<L>, job: &Job) -> Result<(), ClientError> {
+    let plan = Plan {
+        size: job.size,
+        name: job.name.to_vec(),
+        name_is_digest: false,
+        image: port.settings.image,
+        repeat_image: port.settings.allow_no_revert == "recovery",
+        listed_image: port.settings.image.unwrap_or(0),
+    };
+    let mut file = Staged {
+        port,
+        size: job.size,
+        hash: None,
+    };
+    port.upload(plan, &mut file).await.map(drop)
+}
+
+/// Erases the slot that does not run. Old servers refuse where it is empty already.
+async fn erase<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
+    match port.ask(Order::Erase(None)).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let view = look(port, port.settings.silence_ms).await?;
+            match view.other {
+                None => Ok(()),
+                Some(_) => Err(failed(code::BLOCK_FAILED, sub::ERASE, error)),
+            }
+        }
+    }
+}
+
+pub(crate) async fn activate<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
+    let image = file::examine(&port, job.size).await?;
+    let view = look(&port, port.settings.silence_ms).await?;
+    // With the same hash in both slots marking would confirm what runs, and nothing would ever be swapped.
+    if view.runs(&image.hash) {
+        return Ok(Answer::Nothing);
+    }
+    if !view.holds(&image.hash) {
+        let text = "the image is not in its slot";
+        return Err(Failure::new(code::ACTIVATE_FAILED, sub::NOT_LISTED, text));
+    }
+    if !view.pending() {
+        check_settled(&view)?;
+        let marked = port.ask(Order::Test(image.hash.clone())).await;
+        let view = look(&port, port.settings.silence_ms).await?;
+        if !view.pending() {
+            let error = marked.err().unwrap_or(ClientError::Silent);
+            return Err(failed(code::ACTIVATE_FAILED, sub::NOT_MARKED, error));
+        }
+    }
+    told.activated.set(true);
+    Ok(Answer::Nothing)
+}
+
+pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
+    let before = look(&port, 0).await.ok();
+    if let (Some(job), Some(view)) = (&job, &before)
+        && let Ok(image) = file::examine(&port, job.size).await
+        && view.runs(&image.hash)
+    {
+        // It came up already, perhaps before a restart of the host: another restart would revert it.
+        return Ok(Answer::Nothing);
+    }
+    let armed = before.as_ref().is_some_and(View::pending);
+    // With nothing marked any answer is a restart that cannot be told from none; the old server is gone by then.
+    let view = restart(&port, |view| !armed || !view.pending()).await?;
+    port.say(Level::Info, &["the target runs ", &view.active.version]);
+    Ok(Answer::Nothing)
+}
+
+pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc<Told>) -> End {
+    let view = match look(&port, 0).await {
+        Ok(view) => view,
+        Err(failure) if failure.main == code::UNREACHABLE => match look(&port, 0).await {
+            Ok(view) => view,
+            Err(_) => return Ok(Answer::State(TargetState::default())),
+        },
+        Err(failure) => return Err(failure),
+    };
+    let hash = match &job {
+        Some(job) => file::examine(&port, job.size).await.ok().map(|i| i.hash),
+        None => None,
+    };
+    let ours = hash.as_ref().map(|hash| view.runs(hash));
+    let armed = hash.as_ref().is_some_and(|hash| view.holds(hash)) && view.pending();
+    let code = match (ours, view.active.confirmed) {
+        (Some(true), false) => state::PENDING_COMMIT,
+        (_, false) => state::FOREIGN,
+        (Some(true), true) => state::VALID,
+        (_, true) if armed => state::ARMED,
+        (_, true) if job.is_some() && told.activated.get() => {
+            let why = if view.other.is_none() {
+                "the bootloader refused the image: its slot is empty"
+            } else {
+                "the image was reverted before it was committed"
+            };
+            port.say(Level::Warn, &[why]);
+            state::INVALID
+        }
+        (_, true) => state::VALID,
+    };
+    let running = smp_core::mcuboot::Version::parse(&view.active.version);
+    Ok(Answer::State(TargetState {
+        code,
+        running: running.map(|version| Version {
+            major: version.major,
+            minor: version.minor,
+            revision: version.revision,
+            build: version.build,
+        }),
+        runs_new: job.map(|_| ours.unwrap_or(false)),
+    }))
+}
+
+pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
+    let image = file::examine(&port, job.size).await?;
+    let refuse = |number, text: &str| Err(Failure::new(code::BAD_IMAGE_STATE, number, text));
+    let until = port.now_ms() + port.settings.soak_ms;
+    loop {
+        let view = look(&port, port.settings.silence_ms).await?;
+        if !view.runs(&image.hash) {
+            return refuse(sub::NOT_RUNNING, "the new image does not run");
+        }
+        let version = smp_core::mcuboot::Version::parse(&view.active.version);
+        if version.is_some_and(|version| version != image.header.version) {
+            return refuse(sub::OTHER_VERSION, "the target tells another version");
+        }
+        let back = view.other.as_ref().is_some_and(|other| other.confirmed);
+        if !view.active.confirmed && !back && port.settings.allow_no_revert.is_empty() {
+            return refuse(sub::NO_WAY_BACK, "no confirmed image is left to go back to");
+        }
+        for _ in 0..ECHOES {
+            match port.ask(Order::Echo("otad".to_owned())).await {
+                Ok(Reply::Echo(text)) if text == "otad" => {}
+                Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::ECHO, error)),
+                Ok(_) => return refuse(sub::ECHO, "the echo is another text"),
+            }
+        }
+        if let Some((group, id)) = port.settings.test_command {
+            let order = Order::Other {
+                op: op::READ,
+                group,
+                id,
+                payload: vec![0xa0],
+            };
+            if let Err(error) = port.ask(order).await {
+                return Err(failed(code::BAD_IMAGE_STATE, sub::TEST_COMMAND, error));
+            }
+        }
+        if port.now_ms() >= until {
+            return Ok(Answer::Nothing);
+        }
+        port.sleep(SOAK_LOOK_MS).await;
+    }
+}
+
+pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
+    let image = file::examine(&port, job.size).await?;
+    let mut view = look(&port, port.settings.silence_ms).await?;
+    let mut error = ClientError::Silent;
+    for _ in 0..2 {
+        if !view.runs(&image.hash) {
+            let text = "the new image does not run: it was reverted";
+            return Err(Failure::new(code::BAD_IMAGE_STATE, sub::NOT_RUNNING, text));
+        }
+        if view.active.confirmed {
+            return Ok(Answer::Nothing);
+        }
+        if let Err(refused) = port.ask(Order::Confirm).await {
+            error = refused;
+        }
+        view = look(&port, port.settings.silence_ms).await?;
+    }
+    if view.runs(&image.hash) && view.active.confirmed {
+        return Ok(Answer::Nothing);
+    }
+    Err(failed(code::COMMIT_FAILED, sub::NOT_MARKED, error))
+}
+
+/// Back to the image that is confirmed. Never by marking that one: while an image runs in test, that would confirm the
+/// new image and put the old one to test.
+pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc<Told>) -> End {
+    let hash = match &job {
+        Some(job) => file::examine(&port, job.size).await.ok().map(|i| i.hash),
+        None => None,
+    };
+    let mut view = match look(&port, 0).await {
+        Ok(view) => view,
+        // It runs and is dumb: its reset line is the only way.
+        Err(failure) if failure.main == code::UNREACHABLE => restart(&port, |_| true).await?,
+        Err(failure) => return Err(failure),
+    };
+    if view.pending() {
+        let text = "a mark cannot be taken back: the new image runs once";
+        port.say(Level::Warn, &[text]);
+        view = restart(&port, |view| !view.pending()).await?;
+    }
+    if !view.active.confirmed {
+        view = restart(&port, |view| view.active.confirmed).await?;
+    }
+    if told.activated.get() && hash.as_ref().is_some_and(|hash| view.runs(hash)) {
+        let text = "the new image is confirmed; only a new job can replace it";
+        return Err(Failure::new(code::REJECT_FAILED, sub::COMMITTED, text));
+    }
+    if hash.is_some_and(|hash| view.holds(&hash)) {
+        erase(&port).await?;
+    }
+    told.pushed.set(false);
+    Ok(Answer::Nothing)
+}
+
+pub(crate) async fn abort<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc<Told>) -> End {
+    let Some(job) = job else {
+        return Ok(Answer::Nothing);
+    };
+    let hash = file::examine(&port, job.size).await.ok().map(|i| i.hash);
+    let view = look(&port, 0).await;
+    let clean = match &view {
+        Ok(view) => {
+            let there = hash.is_some_and(|hash| view.holds(&hash));
+            !(told.pushed.get() || there)
+        }
+        Err(_) => !told.pushed.get(),
+    };
+    if clean {
+        return Ok(Answer::Nothing);
+    }
+    let view = view.map_err(|failure| Failure::new(code::ABORT_FAILED, 0, &failure.detail))?;
+    if view.pending() || !view.active.confirmed {
+        let text = "the image is marked or runs; reject takes it back";
+        return Err(Failure::new(code::ABORT_FAILED, sub::ARMED, text));
+    }
+    erase(&port).await?;
+    told.pushed.set(false);
+    Ok(Answer::Nothing)
+}

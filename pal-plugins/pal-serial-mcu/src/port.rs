@@ -1,0 +1,236 @@
+//! The line as duties see it: commands and uploads that are awaited, and sleeping. What a duty awaits is one question to
+//! the client; between two polls the host runs, so the wake that it gets is kept here.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::Poll as Task;
+
+use pal_sdk::lent::{Clock, HardwareReset, Level, Log, SerialLine, StagedImage};
+use pal_sdk::{Failure, Wake, code};
+use smp_core::client::{Client, ClientConfig, ClientError, Order, Plan, Poll, Source};
+use smp_core::reply::Reply;
+
+use crate::settings::Settings;
+
+/// Everything that this plugin is lent.
+pub trait Lent: StagedImage + SerialLine + HardwareReset + Clock + Log + 'static {}
+impl<L: StagedImage + SerialLine + HardwareReset + Clock + Log + 'static> Lent for L {}
+
+/// Most bytes read from the line at once.
+const READ_BYTES: u32 = 4096;
+/// Longest sleep that the contract knows.
+const SLEEP_MAX_MS: u64 = 60_000;
+/// Time between two tries to open a line that was unplugged.
+const REOPEN_MS: u64 = 500;
+
+/// The lent things, the client and what the host is to be told.
+pub(crate) struct Port<L> {
+    pub(crate) lent: L,
+    pub(crate) settings: Settings,
+    client: RefCell<Client>,
+    open: Cell<bool>,
+    reopen_at_ms: Cell<u64>,
+    pub(crate) wake: Cell<Wake>,
+    pub(crate) progress: Cell<(u64, u64)>,
+    pub(crate) budget_bytes: Cell<u32>,
+}
+
+impl<L: Lent> Port<L> {
+    pub(crate) fn new(lent: L, settings: Settings) -> Self {
+        let config = ClientConfig {
+            framing: settings.framing,
+            // 0 = as the host configured it: not known here, time-outs follow what is measured.
+            baud: settings.line.baud,
+            window_max: settings.window,
+        };
+        Self {
+            lent,
+            settings,
+            client: RefCell::new(Client::new(config)),
+            open: Cell::new(false),
+            reopen_at_ms: Cell::new(0),
+            wake: Cell::default(),
+            progress: Cell::default(),
+            budget_bytes: Cell::new(READ_BYTES),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.lent.now_ms()
+    }
+
+    pub(crate) fn say(&self, level: Level, parts: &[&str]) {
+        self.lent.log(level, &parts.concat());
+    }
+
+    /// A command and its answer.
+    pub(crate) async fn ask(&self, order: Order) -> Result<Reply, ClientError> {
+        self.client.borrow_mut().begin(self.now_ms(), order);
+        self.work(&mut ()).await
+    }
+
+    /// An upload.
+    pub(crate) async fn upload(
+        &self,
+        plan: Plan,
+        source: &mut impl Source,
+    ) -> Result<Reply, ClientError> {
+        let total = plan.size;
+        self.progress.set((0, total));
+        self.client.borrow_mut().upload(self.now_ms(), plan);
+        self.work(source).await
+    }
+
+    /// Sizes of the server's buffers, asked anew.
+    pub(crate) async fn learn_sizes(&self) {
+        let sizes = match self.ask(Order::Parameters).await {
+            Ok(Reply::Parameters(sizes)) => Some(sizes),
+            // Not built in, or a server that says something else: the least is assumed.
+            _ => None,
+        };
+        self.client.borrow_mut().set_sizes(sizes);
+    }
+
+    async fn work(&self, source: &mut impl Source) -> Result<Reply, ClientError> {
+        poll_fn(|_| {
+            let now_ms = self.now_ms();
+            self.pump(now_ms);
+            let mut client = self.client.borrow_mut();
+            match client.poll(now_ms, source) {
+                Poll::Done(result) => return Task::Ready(result),
+                // Nothing was begun: it cannot be, and waiting for it would be for ever.
+                Poll::Idle => return Task::Ready(Err(ClientError::Silent)),
+                Poll::Working => {}
+            }
+            let starved = client.is_starved();
+            let deadline = client.deadline();
+            let (_, total) = self.progress.get();
+            if total > 0 {
+                self.progress.set((client.uploaded(), total));
+            }
+            drop(client);
+            let flushed = self.flush();
+            let until = deadline.unwrap_or(now_ms + SLEEP_MAX_MS);
+            let until = if flushed { until } else { now_ms + 5 };
+            self.wait(now_ms, until, true, starved);
+            Task::Pending
+        })
+        .await
+    }
+
+    /// Takes what has arrived. A line that was unplugged is opened again; to the client it is silent meanwhile.
+    fn pump(&self, now_ms: u64) {
+        if !self.open.get() {
+            if now_ms < self.reopen_at_ms.get() {
+                return;
+            }
+            self.reopen_at_ms.set(now_ms + REOPEN_MS);
+            if self.lent.open_line(self.settings.line).is_err() {
+                return;
+            }
+            self.open.set(true);
+        }
+        let most = READ_BYTES.min(self.budget_bytes.get().max(1));
+        match self.lent.read_line(most) {
+            Ok(bytes) => self.client.borrow_mut().receive(now_ms, &bytes),
+            Err(failure) => self.lost(&failure),
+        }
+    }
+
+    /// Writes what there is to write; false if the line takes no more now.
+    fn flush(&self) -> bool {
+        let mut client = self.client.borrow_mut();
+        if !self.open.get() {
+            // Bytes for a line that is not there are of no use later.
+            let count = client.output().len();
+            client.written(count);
+            return true;
+        }
+        while !client.output().is_empty() {
+            match self.lent.write_line(client.output()) {
+                Ok(0) => return false,
+                Ok(count) => client.written(count as usize),
+                Err(failure) => {
+                    drop(client);
+                    self.lost(&failure);
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    fn lost(&self, failure: &Failure) {
+        if self.open.replace(false) {
+            self.say(Level::Warn, &["the line is gone: ", &failure.detail]);
+        }
+    }
+
+    /// Sleeps, and throws away what arrives meanwhile.
+    pub(crate) async fn sleep(&self, ms: u64) {
+        let until = self.now_ms() + ms;
+        poll_fn(|_| {
+            let now_ms = self.now_ms();
+            if now_ms >= until {
+                if self.open.get()
+                    && let Err(failure) = self.lent.drain()
+                {
+                    self.lost(&failure);
+                }
+                return Task::Ready(());
+            }
+            self.wait(now_ms, until, false, false);
+            Task::Pending
+        })
+        .await;
+    }
+
+    /// Until more of the file is held or it is verified.
+    pub(crate) async fn more_data(&self) {
+        let mut waited = false;
+        poll_fn(|_| {
+            if waited {
+                return Task::Ready(());
+            }
+            waited = true;
+            self.wake.set(Wake {
+                on_data: true,
+                after_ms: Some(1000),
+                ..Wake::default()
+            });
+            Task::Pending
+        })
+        .await;
+    }
+
+    /// Gives the host a turn.
+    pub(crate) async fn breathe(&self) {
+        let mut waited = false;
+        poll_fn(|_| {
+            if waited {
+                return Task::Ready(());
+            }
+            waited = true;
+            self.wake.set(Wake::default());
+            Task::Pending
+        })
+        .await;
+    }
+
+    fn wait(&self, now_ms: u64, until: u64, on_input: bool, on_data: bool) {
+        let ms = until.saturating_sub(now_ms).clamp(1, SLEEP_MAX_MS);
+        self.wake.set(Wake {
+            on_input,
+            on_data,
+            after_ms: u32::try_from(ms).ok(),
+        });
+    }
+}
+
+/// A client's error as a duty's: silent is 0xd4, the rest is `main`.
+pub(crate) fn failed(main: u8, sub: u32, error: ClientError) -> Failure {
+    match error {
+        ClientError::Silent => Failure::new(code::UNREACHABLE, 0, &error.to_string()),
+        _ => Failure::new(main, sub, &error.to_string()),
+    }
+}

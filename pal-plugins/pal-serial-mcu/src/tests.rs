@@ -1,0 +1,498 @@
+//! Whole updates and what goes wrong in them, against a small MCU in virtual time.
+
+mod mcu;
+
+use pal_sdk::fake::Fake;
+use pal_sdk::{
+    Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer, Version, code, state,
+};
+use smp_core::frame::{Decoder, Framing};
+
+use crate::{SerialMcu, sub};
+use mcu::{Mcu, image};
+
+/// Something that happens to the target.
+type Spoil = fn(&mut Bench);
+
+struct Bench {
+    fake: Fake,
+    mcu: Mcu,
+    decoder: Decoder,
+    plugin: SerialMcu<Fake>,
+    pulses: u32,
+    /// Packets so far; before the one of that number something happens.
+    packets: u32,
+    at_packet: Option<(u32, Spoil)>,
+}
+
+fn setting(key: &str, value: &str) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+fn plugin(fake: &Fake, settings: &[(&str, &str)], saved: Option<Blob>) -> SerialMcu<Fake> {
+    let settings = settings.iter().map(|(k, v)| setting(k, v)).collect();
+    SerialMcu::open(fake.clone(), settings, saved).unwrap()
+}
+
+fn bench() -> Bench {
+    let fake = Fake::new(Vec::new());
+    Bench {
+        plugin: plugin(&fake, &[], None),
+        fake,
+        mcu: Mcu::new(),
+        decoder: Decoder::new(Framing::Console, 380),
+        pulses: 0,
+        packets: 0,
+        at_packet: None,
+    }
+}
+
+fn transfer(size: usize) -> Transfer {
+    Transfer {
+        job_id: "job-1".to_owned(),
+        file_id: 1,
+        size: size as u64,
+        signature: vec![1, 2, 3],
+        ..Transfer::default()
+    }
+}
+
+impl Bench {
+    /// Runs a duty to its end; the host steps it when it wakes.
+    fn run(
+        &mut self,
+        begin: impl FnOnce(&mut SerialMcu<Fake>) -> Result<Duty, Failure>,
+    ) -> Result<Answer, Failure> {
+        let mut duty = begin(&mut self.plugin)?;
+        let end = self.fake.world().now_ms + 3_600_000;
+        loop {
+            let working = match duty {
+                Duty::Finished(answer) => return Ok(answer),
+                Duty::Working(working) => working,
+            };
+            let sleep = working.wake.after_ms.map_or(0, u64::from);
+            assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
+            let input = self.serve();
+            self.fake.world().now_ms += if input { 5 } else { sleep.max(1) };
+            assert!(self.fake.world().now_ms < end, "an hour");
+            duty = self.plugin.step(65_536)?;
+        }
+    }
+
+    /// The target's side of the line; whether it has said something.
+    fn serve(&mut self) -> bool {
+        let (now_ms, output, resets) = {
+            let mut world = self.fake.world();
+            (
+                world.now_ms,
+                std::mem::take(&mut world.line_output),
+                world.resets,
+            )
+        };
+        if resets > self.pulses {
+            self.pulses = resets;
+            self.mcu.boot();
+        }
+        let mut packets = Vec::new();
+        self.decoder.push(now_ms, &output, &mut packets);
+        for packet in packets {
+            self.packets += 1;
+            if let Some((number, act)) = self.at_packet
+                && number == self.packets
+            {
+                self.at_packet = None;
+                act(self);
+            }
+            if let Some(answer) = self.mcu.handle(now_ms, &packet) {
+                let wire = Framing::Console.encode(&answer);
+                self.fake.world().line_input.extend(wire);
+            }
+        }
+        !self.fake.world().line_input.is_empty()
+    }
+
+    fn stage(&mut self, file: &[u8]) {
+        let mut world = self.fake.world();
+        world.staged = file.to_vec();
+        world.staged_verified = true;
+    }
+
+    /// Up to the mark: created, installed, activated.
+    fn arm(&mut self, file: &[u8]) {
+        self.stage(file);
+        self.run(|p| p.create(transfer(file.len()))).unwrap();
+        self.run(SerialMcu::install).unwrap();
+        self.run(|p| p.activate([0; 32])).unwrap();
+    }
+
+    fn state(&mut self) -> TargetState {
+        match self.run(SerialMcu::state).unwrap() {
+            Answer::State(state) => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The host died: a new instance with what the last `suspend` gave.
+    fn restart(&mut self, saved: Option<Blob>, size: usize) {
+        self.plugin = plugin(&self.fake, &[], saved);
+        self.run(|p| p.reopen(transfer(size))).unwrap();
+    }
+}
+
+fn major(major: u8) -> Version {
+    Version {
+        major,
+        ..Version::default()
+    }
+}
+
+#[test]
+fn an_update_goes_from_the_file_to_a_committed_image() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    let Answer::Info(info) = bench.run(SerialMcu::examine).unwrap() else {
+        panic!("no info");
+    };
+    assert_eq!(info.version, Some(major(2)));
+    assert_eq!(info.product.as_deref(), Some("pump"));
+    bench.run(SerialMcu::install).unwrap();
+    assert_eq!(bench.mcu.board.slots[1], file);
+    assert!(!bench.mcu.board.pending, "install marks nothing");
+    bench.run(|p| p.activate([0; 32])).unwrap();
+    assert_eq!(bench.state().code, state::ARMED);
+    bench.run(SerialMcu::reset).unwrap();
+    let now = bench.state();
+    assert_eq!(now.code, state::PENDING_COMMIT);
+    assert_eq!((now.running, now.runs_new), (Some(major(2)), Some(true)));
+    bench.run(SerialMcu::self_test).unwrap();
+    bench.run(SerialMcu::commit).unwrap();
+    assert_eq!(bench.state().code, state::VALID);
+    assert!(bench.mcu.board.confirmed);
+    assert_eq!(bench.mcu.board.boots, 1);
+    // Each again: nothing changes, and above all nothing restarts.
+    bench.run(|p| p.activate([0; 32])).unwrap();
+    bench.run(SerialMcu::reset).unwrap();
+    bench.run(SerialMcu::commit).unwrap();
+    assert_eq!(bench.mcu.board.boots, 1);
+    assert_eq!(
+        bench.run(SerialMcu::reject).unwrap_err().sub,
+        sub::COMMITTED
+    );
+}
+
+#[test]
+fn a_push_ahead_of_the_end_marks_nothing_and_ends_only_when_the_file_is_verified() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    let mut duty = bench.plugin.install().unwrap();
+    let mut steps_after_the_end = 0;
+    while let Duty::Working(working) = duty {
+        let input = bench.serve();
+        let mut world = bench.fake.world();
+        world.now_ms += if input { 5 } else { 20 };
+        // A slow download: a hundred bytes a turn.
+        let held = (world.staged.len() + 100).min(file.len());
+        world.staged = file[..held].to_vec();
+        if held == file.len() && working.done == working.total && working.total > 0 {
+            steps_after_the_end += 1;
+            world.staged_verified = steps_after_the_end > 50;
+        }
+        drop(world);
+        assert!(steps_after_the_end <= 100);
+        duty = bench.plugin.step(65_536).unwrap();
+    }
+    assert!(steps_after_the_end > 50);
+    assert_eq!(bench.mcu.board.slots[1], file);
+    assert!(!bench.mcu.board.pending);
+    assert_eq!(bench.mcu.board.erases, 1);
+}
+
+#[test]
+fn a_rejected_image_is_reverted_by_a_restart_and_erased() {
+    let mut bench = bench();
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.run(SerialMcu::reset).unwrap();
+    bench.run(SerialMcu::reject).unwrap();
+    assert_eq!(bench.mcu.board.slots[0][20], 1);
+    assert!(bench.mcu.board.confirmed && !bench.mcu.board.pending);
+    assert!(bench.mcu.board.slots[1].is_empty());
+    assert_eq!(bench.state().runs_new, Some(false));
+}
+
+#[test]
+fn a_mark_is_taken_back_by_running_the_new_image_once() {
+    let mut bench = bench();
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.run(SerialMcu::reject).unwrap();
+    assert_eq!(bench.mcu.board.boots, 2);
+    assert_eq!(bench.mcu.board.slots[0][20], 1);
+    assert!(bench.mcu.board.confirmed && !bench.mcu.board.pending);
+}
+
+#[test]
+fn an_image_that_the_bootloader_refuses_is_invalid() {
+    let mut bench = bench();
+    bench.mcu.board.refuses_signature = true;
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.run(SerialMcu::reset).unwrap();
+    let now = bench.state();
+    assert_eq!((now.code, now.runs_new), (state::INVALID, Some(false)));
+    assert_eq!(
+        bench.run(SerialMcu::self_test).unwrap_err().sub,
+        sub::NOT_RUNNING
+    );
+    let said = bench
+        .fake
+        .world()
+        .log
+        .iter()
+        .any(|(_, text)| text.contains("refused"));
+    assert!(said);
+}
+
+#[test]
+fn a_power_cut_in_the_test_reverts_and_is_seen() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
+    bench.run(SerialMcu::reset).unwrap();
+    let saved = bench.plugin.suspend().unwrap();
+    bench.mcu.boot();
+    bench.fake.world().now_ms += 60_000;
+    assert_eq!(
+        bench.run(SerialMcu::commit).unwrap_err().sub,
+        sub::NOT_RUNNING
+    );
+    // Also for an instance that was not there.
+    bench.restart(Some(saved), file.len());
+    assert_eq!(bench.state().code, state::INVALID);
+}
+
+#[test]
+fn a_new_image_that_never_answers_is_reset_by_the_line_and_reverts() {
+    let mut bench = bench();
+    bench.mcu.board.new_is_dumb = true;
+    bench.arm(&image(2, 8000, b"pump"));
+    let failure = bench.run(SerialMcu::reset).unwrap_err();
+    assert_eq!(failure.main, code::UNREACHABLE);
+    assert_eq!(bench.state().code, state::UNKNOWN);
+    assert_eq!(
+        bench.run(SerialMcu::self_test).unwrap_err().main,
+        code::UNREACHABLE
+    );
+    bench.run(SerialMcu::reject).unwrap();
+    assert!(bench.mcu.board.confirmed);
+    assert_eq!(bench.mcu.board.slots[0][20], 1);
+}
+
+#[test]
+fn a_target_that_is_not_fit_is_not_created() {
+    let rows: &[(Spoil, usize, u8)] = &[
+        (|_| {}, 70_000, code::TOO_LARGE),
+        (|b| b.mcu.board.mode = Some(2), 8000, code::NO_REVERT),
+        (|b| b.mcu.board.recovery = true, 8000, code::NO_REVERT),
+        (
+            |b| b.mcu.board.confirmed = false,
+            8000,
+            code::BAD_IMAGE_STATE,
+        ),
+        (
+            |b| {
+                b.mcu.board.slots[1] = image(9, 100, b"pump");
+                b.mcu.board.pending = true;
+            },
+            8000,
+            code::BAD_IMAGE_STATE,
+        ),
+        (
+            |b| b.fake.world().line_plugged = false,
+            8000,
+            code::UNREACHABLE,
+        ),
+    ];
+    for (spoil, size, main) in rows {
+        let mut bench = bench();
+        spoil(&mut bench);
+        let failure = bench.run(|p| p.create(transfer(*size))).unwrap_err();
+        assert_eq!(failure.main, *main, "{failure}");
+    }
+    // By name it is taken; a server without that command is, too.
+    let mut bench = bench();
+    bench.mcu.board.mode = Some(2);
+    bench.plugin = plugin(&bench.fake, &[("allow_no_revert", "overwrite")], None);
+    bench.run(|p| p.create(transfer(8000))).unwrap();
+    bench.mcu.board.mode = None;
+    bench.plugin = plugin(&bench.fake, &[], None);
+    bench.run(|p| p.create(transfer(8000))).unwrap();
+}
+
+#[test]
+fn a_push_goes_on_where_a_killed_host_left_it() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.plugin.install().unwrap();
+    while bench.mcu.board.written < 10_000 {
+        bench.serve();
+        bench.fake.world().now_ms += 5;
+        bench.plugin.step(65_536).unwrap();
+    }
+    bench.restart(None, file.len());
+    bench.run(SerialMcu::install).unwrap();
+    assert_eq!(bench.mcu.board.erases, 1);
+    assert_eq!(bench.mcu.board.written, file.len() as u64);
+}
+
+#[test]
+fn a_host_killed_between_mark_and_reset_finds_the_target_armed() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
+    bench.restart(None, file.len());
+    assert_eq!(bench.state().code, state::ARMED);
+    bench.run(|p| p.activate([0; 32])).unwrap();
+    bench.run(SerialMcu::reset).unwrap();
+    bench.restart(None, file.len());
+    // Begun again after the restart of the target: not reset once more.
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!(bench.state().code, state::PENDING_COMMIT);
+    assert_eq!(bench.mcu.board.boots, 1);
+}
+
+#[test]
+fn a_target_that_loses_power_in_mid_push_gets_the_file_again() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.at_packet = Some((bench.packets + 20, |b| b.mcu.boot()));
+    bench.run(SerialMcu::install).unwrap();
+    assert_eq!(bench.mcu.board.slots[1], file);
+    assert_eq!(bench.mcu.board.erases, 2);
+}
+
+#[test]
+fn a_flash_error_is_met_by_erasing_once_and_then_it_is_an_error() {
+    let file = image(2, 20_000, b"pump");
+    for (failing, fine) in [(1, true), (9, false)] {
+        let mut bench = bench();
+        bench.stage(&file);
+        bench.run(|p| p.create(transfer(file.len()))).unwrap();
+        bench.mcu.board.failing_writes = failing;
+        match bench.run(SerialMcu::install) {
+            Ok(_) => assert!(fine),
+            Err(failure) => {
+                assert!(!fine);
+                assert_eq!(
+                    (failure.main, failure.sub),
+                    (code::BLOCK_FAILED, sub::UPLOAD)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_unplugged_in_mid_push_is_opened_again() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.plugin.install().unwrap();
+    let mut turns = 0;
+    loop {
+        turns += 1;
+        bench.fake.world().line_plugged = !(30..60).contains(&turns);
+        bench.serve();
+        bench.fake.world().now_ms += 100;
+        if let Duty::Finished(_) = bench.plugin.step(65_536).unwrap() {
+            break;
+        }
+        assert!(turns < 10_000);
+    }
+    assert_eq!(bench.mcu.board.slots[1], file);
+    assert_eq!(bench.mcu.board.erases, 1);
+}
+
+#[test]
+fn what_is_no_image_for_this_product_touches_nothing() {
+    let mut bench = bench();
+    bench.stage(&[0x55; 4000]);
+    bench.run(|p| p.create(transfer(4000))).unwrap();
+    assert_eq!(
+        bench.run(SerialMcu::install).unwrap_err().sub,
+        sub::NO_IMAGE
+    );
+    assert_eq!(bench.mcu.board.erases, 0);
+    bench.plugin = plugin(&bench.fake, &[("product", "valve")], None);
+    let file = image(2, 8000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    let failure = bench.run(SerialMcu::install).unwrap_err();
+    assert_eq!(failure.sub, sub::OTHER_PRODUCT);
+    assert_eq!(bench.mcu.board.erases, 0);
+}
+
+#[test]
+fn abort_cleans_the_slot_and_spares_what_is_in_use() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.stage(&file);
+    bench.run(SerialMcu::abort).unwrap();
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.run(SerialMcu::install).unwrap();
+    bench.run(SerialMcu::abort).unwrap();
+    assert!(bench.mcu.board.slots[1].is_empty());
+    // Nothing there is no error.
+    bench.run(SerialMcu::abort).unwrap();
+    bench.arm(&file);
+    assert_eq!(
+        bench.run(SerialMcu::abort).unwrap_err().main,
+        code::ABORT_FAILED
+    );
+    assert_eq!(bench.mcu.board.slots[1], file);
+}
+
+#[test]
+fn an_image_that_runs_already_is_neither_sent_nor_marked() {
+    let mut bench = bench();
+    let file = bench.mcu.board.slots[0].clone();
+    bench.arm(&file);
+    assert!(!bench.mcu.board.pending);
+    assert_eq!(bench.mcu.board.written, 0);
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!(bench.mcu.board.boots, 0);
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let rows = [
+        ("framing", "cobs"),
+        ("window", "0"),
+        ("window", "9"),
+        ("soak_ms", "3600001"),
+        ("test_command", "1:0"),
+        ("parity", "mark"),
+        ("allow_no_revert", "yes"),
+        ("colour", "red"),
+    ];
+    for (key, value) in rows {
+        let fake = Fake::new(Vec::new());
+        let failure = SerialMcu::open(fake, vec![setting(key, value)], None).unwrap_err();
+        assert_eq!(failure.main, code::BAD_ARGUMENT, "{key}");
+    }
+    let fake = Fake::new(Vec::new());
+    let blob = Blob {
+        schema: 9,
+        bytes: Vec::new(),
+    };
+    let failure = SerialMcu::open(fake, Vec::new(), Some(blob)).unwrap_err();
+    assert_eq!(failure.main, code::SCHEMA);
+}
