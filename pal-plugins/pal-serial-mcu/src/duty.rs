@@ -215,7 +215,7 @@ async fn finish_install<L: Lent>(port: &Port<L>, job: &Job, mut view: View) -> E
         port.more_data().await;
         waited = true;
     }
-    let image = file::examine(port, job.size).await?;
+    let image = file::identify(port, job.size)?;
     if waited {
         view = look(port, port.settings.silence_ms).await?;
     }
@@ -245,7 +245,12 @@ async fn push<L: Lent>(port: &Port<L>, job: &Job) -> Result<(), ClientError> {
 
 /// Erases the slot that does not run. Old servers refuse where it is empty already.
 async fn erase<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
-    match port.ask(Order::Erase(None)).await {
+    // Slots are numbered through all images; the default is that of the first one.
+    let slot = port.settings.image.filter(|image| *image > 0);
+    match port
+        .ask(Order::Erase(slot.map(|image| 2 * image + 1)))
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) => {
             let view = look(port, port.settings.silence_ms).await?;
@@ -258,7 +263,7 @@ async fn erase<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
 }
 
 pub(crate) async fn activate<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
-    let image = file::examine(&port, job.size).await?;
+    let image = file::identify(&port, job.size)?;
     let view = look(&port, port.settings.silence_ms).await?;
     // With the same hash in both slots marking would confirm what runs, and nothing would ever be swapped.
     if view.runs(&image.hash) {
@@ -282,9 +287,10 @@ pub(crate) async fn activate<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told
 }
 
 pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
-    let before = look(&port, 0).await.ok();
+    // A silent target may be swapping: a reset in between would be a power cut. So it gets its time first.
+    let before = look(&port, port.settings.swap_timeout_ms).await.ok();
     if let (Some(job), Some(view)) = (&job, &before)
-        && let Ok(image) = file::examine(&port, job.size).await
+        && let Ok(image) = file::identify(&port, job.size)
         && view.runs(&image.hash)
     {
         // It came up already, perhaps before a restart of the host: another restart would revert it.
@@ -307,7 +313,7 @@ pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
         Err(failure) => return Err(failure),
     };
     let hash = match &job {
-        Some(job) => file::examine(&port, job.size).await.ok().map(|i| i.hash),
+        Some(job) => file::identify(&port, job.size).ok().map(|i| i.hash),
         None => None,
     };
     let ours = hash.as_ref().map(|hash| view.runs(hash));
@@ -342,7 +348,7 @@ pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
 }
 
 pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
-    let image = file::examine(&port, job.size).await?;
+    let image = file::identify(&port, job.size)?;
     let refuse = |number, text: &str| Err(Failure::new(code::BAD_IMAGE_STATE, number, text));
     let until = port.now_ms() + port.settings.soak_ms;
     loop {
@@ -384,7 +390,7 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
 }
 
 pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
-    let image = file::examine(&port, job.size).await?;
+    let image = file::identify(&port, job.size)?;
     let mut view = look(&port, port.settings.silence_ms).await?;
     let mut error = ClientError::Silent;
     for _ in 0..2 {
@@ -410,7 +416,7 @@ pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
 /// new image and put the old one to test.
 pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc<Told>) -> End {
     let hash = match &job {
-        Some(job) => file::examine(&port, job.size).await.ok().map(|i| i.hash),
+        Some(job) => file::identify(&port, job.size).ok().map(|i| i.hash),
         None => None,
     };
     let mut view = match look(&port, 0).await {
@@ -442,7 +448,7 @@ pub(crate) async fn abort<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
     let Some(job) = job else {
         return Ok(Answer::Nothing);
     };
-    let hash = file::examine(&port, job.size).await.ok().map(|i| i.hash);
+    let hash = file::identify(&port, job.size).ok().map(|i| i.hash);
     let view = look(&port, 0).await;
     let clean = match &view {
         Ok(view) => {

@@ -7,8 +7,10 @@ use smp_core::mcuboot::{Hasher, Image, ImageError, ReadAt};
 use crate::port::{Lent, Port};
 use crate::sub;
 
-/// Steps of 4 KiB of hashing in one call.
-const HASH_STEPS: u32 = 16;
+/// Bytes of one step of hashing.
+const HASH_BYTES: u32 = 4096;
+/// Most of them in one call: 64 KiB, some milliseconds.
+const HASH_STEPS_MAX: u32 = 16;
 
 /// Reads the staged file.
 pub(crate) struct Staged<'a, L> {
@@ -50,11 +52,11 @@ impl<L: Lent> Source for Staged<'_, L> {
     }
 }
 
-/// Reads the image's header and TLVs and compares its hash with its bytes.
+/// Reads the image's header and TLVs: who it is.
 ///
 /// # Errors
-/// 0xd3: no image, a damaged one, or one for another product; 0xdb: not there yet.
-pub(crate) async fn examine<L: Lent>(port: &Port<L>, size: u64) -> Result<Image, Failure> {
+/// 0xd3: no image, or a damaged one; 0xdb: not there yet.
+pub(crate) fn identify<L: Lent>(port: &Port<L>, size: u64) -> Result<Image, Failure> {
     if port.lent.held() < size {
         return Err(Failure::new(code::NOT_FOUND, 0, "the file is not complete"));
     }
@@ -63,12 +65,27 @@ pub(crate) async fn examine<L: Lent>(port: &Port<L>, size: u64) -> Result<Image,
         size,
         hash: None,
     };
-    let image = Image::examine(&mut file, size).map_err(bad_image)?;
+    Image::examine(&mut file, size).map_err(bad_image)
+}
+
+/// Identifies the image, compares its hash with its bytes, and its product with what is configured.
+///
+/// # Errors
+/// 0xd3: no image, a damaged one, or one for another product; 0xdb: not there yet.
+pub(crate) async fn examine<L: Lent>(port: &Port<L>, size: u64) -> Result<Image, Failure> {
+    let image = identify(port, size)?;
+    let mut file = Staged {
+        port,
+        size,
+        hash: None,
+    };
     let mut hasher = Hasher::new(&image);
     let mut steps = 0;
     while hasher.step(&mut file, size).map_err(bad_image)? {
         steps += 1;
-        if steps % HASH_STEPS == 0 {
+        let most = (port.budget_bytes.get() / HASH_BYTES).clamp(1, HASH_STEPS_MAX);
+        if steps >= most {
+            steps = 0;
             port.breathe().await;
         }
     }

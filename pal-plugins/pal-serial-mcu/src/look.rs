@@ -1,5 +1,6 @@
 //! What the target says about its images: the one thing that decides.
 
+use pal_sdk::lent::Level;
 use pal_sdk::{Failure, code};
 use smp_core::client::{ClientError, Order};
 use smp_core::reply::{ImageState, Reply};
@@ -64,10 +65,16 @@ impl View {
 /// 0xd4 silent; 0xe8 it lists nothing that runs.
 pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<View, Failure> {
     let until = port.now_ms() + patience_ms;
-    let mut order = Order::Images;
     loop {
+        // A target that was silent may speak another version: recovery, or an older build.
+        let order = if port.met.replace(false) {
+            Order::Images
+        } else {
+            Order::Probe
+        };
         match port.ask(order).await {
             Ok(Reply::Images(images)) => {
+                port.met.set(true);
                 let number = port.settings.image.unwrap_or(0);
                 return View::of(images, number).ok_or_else(|| {
                     Failure::new(
@@ -81,8 +88,6 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
             Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error)),
             Ok(_) => return Err(Failure::bad_state("the target answers something else")),
         }
-        // The version may be another one: recovery, or an older build.
-        order = Order::Probe;
     }
 }
 
@@ -98,7 +103,7 @@ pub(crate) async fn restart<L: Lent>(
     let mut resets = 0;
     loop {
         resets += 1;
-        reset_once(port).await?;
+        reset_once(port).await;
         let ignored_at = port.now_ms() + IGNORED_MS;
         loop {
             match look(port, 0).await {
@@ -121,7 +126,7 @@ pub(crate) async fn restart<L: Lent>(
 }
 
 /// By command; a target that does not answer is reset by its line, if there is one.
-async fn reset_once<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
+async fn reset_once<L: Lent>(port: &Port<L>) {
     let answers = look(port, 0).await.is_ok();
     if answers {
         let order = |force| Order::Reset {
@@ -129,12 +134,14 @@ async fn reset_once<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
             boot_mode: None,
         };
         // Refused: something objects. By force then; a second refusal shows in that nothing restarts.
-        if port.ask(order(false)).await.is_err() && port.ask(order(true)).await.is_err() {
-            port.lent.pulse(0)?;
+        if port.ask(order(false)).await.is_ok() || port.ask(order(true)).await.is_ok() {
+            port.sleep(AFTER_RESET_MS).await;
+            return;
         }
-    } else {
-        port.lent.pulse(0)?;
+    }
+    if let Err(failure) = port.lent.pulse(0) {
+        // Its own watchdog may still restart it; if not, waiting ends.
+        port.say(Level::Warn, &["no reset line: ", &failure.detail]);
     }
     port.sleep(AFTER_RESET_MS).await;
-    Ok(())
 }

@@ -32,6 +32,8 @@ pub(crate) struct Port<L> {
     reopen_at_ms: Cell<u64>,
     pub(crate) wake: Cell<Wake>,
     pub(crate) progress: Cell<(u64, u64)>,
+    /// It answered the last question, in the version that the client speaks.
+    pub(crate) met: Cell<bool>,
     pub(crate) budget_bytes: Cell<u32>,
 }
 
@@ -51,6 +53,7 @@ impl<L: Lent> Port<L> {
             reopen_at_ms: Cell::new(0),
             wake: Cell::default(),
             progress: Cell::default(),
+            met: Cell::new(false),
             budget_bytes: Cell::new(READ_BYTES),
         }
     }
@@ -104,9 +107,10 @@ impl<L: Lent> Port<L> {
             }
             let starved = client.is_starved();
             let deadline = client.deadline();
-            let (_, total) = self.progress.get();
-            if total > 0 {
-                self.progress.set((client.uploaded(), total));
+            // 0 of commands, which move no bytes.
+            if client.uploaded() > 0 {
+                self.progress
+                    .set((client.uploaded(), self.progress.get().1));
             }
             drop(client);
             let flushed = self.flush();

@@ -333,6 +333,46 @@ fn a_target_that_is_not_fit_is_not_created() {
 }
 
 #[test]
+fn a_server_of_version_one_is_met_at_every_start_of_the_host() {
+    let mut bench = bench();
+    bench.mcu = Mcu::of_version_one();
+    assert_eq!(bench.state().code, state::VALID);
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
+    bench.restart(None, file.len());
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!(bench.state().code, state::PENDING_COMMIT);
+}
+
+#[test]
+fn a_swap_under_way_is_not_cut_by_a_reset_of_a_host_that_was_killed_after_it() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
+    bench.mcu.board.swap_ms = 60_000;
+    bench.mcu.boot();
+    bench.restart(None, file.len());
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
+    assert_eq!(bench.state().code, state::PENDING_COMMIT);
+}
+
+#[test]
+fn a_dumb_target_without_a_reset_line_is_waited_for_and_then_reported() {
+    let mut bench = bench();
+    bench.mcu.board.new_is_dumb = true;
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.run(SerialMcu::reset).unwrap_err();
+    bench.pulses = u32::MAX;
+    let failure = bench.run(SerialMcu::reject).unwrap_err();
+    assert_eq!(failure.main, code::UNREACHABLE);
+    // Its watchdog wakes up.
+    bench.mcu.boot();
+    bench.run(SerialMcu::reject).unwrap();
+    assert!(bench.mcu.board.confirmed);
+}
+
+#[test]
 fn a_push_goes_on_where_a_killed_host_left_it() {
     let mut bench = bench();
     let file = image(2, 20_000, b"pump");

@@ -95,6 +95,18 @@ impl Mcu {
         }
     }
 
+    /// One that drops version 2 without a word.
+    pub(super) fn of_version_one() -> Self {
+        let config = ServerConfig {
+            v1_only: true,
+            ..ServerConfig::default()
+        };
+        Self {
+            server: Server::new(config),
+            ..Self::new()
+        }
+    }
+
     /// A packet at this time; what it answers.
     pub(super) fn handle(&mut self, now_ms: u64, packet: &[u8]) -> Option<Vec<u8>> {
         self.pass(now_ms);
