@@ -1,0 +1,318 @@
+//! A gateway's plugin for secondary MCUs against the simulated MCU, both in virtual time: the plugin's own code, MCUboot's
+//! swap and revert, a real server's habits, and no process, wasm or clock. [`Bench`] plays the host: it begins a duty,
+//! steps it when it wakes, and may be killed in between. What is judged stands in `tests/`.
+//!
+//! ```
+//! use secondary::{Bench, End, config};
+//!
+//! assert_eq!(Bench::new(config()).update(), End::Committed);
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a helper of a test fails the test"
+)]
+
+use host_mcu_sim::fault::Rule;
+use host_mcu_sim::{Config, Geometry, MS, Mcu, Timing, sample};
+use pal_sdk::fake::Fake;
+use pal_sdk::{Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer};
+use pal_serial_mcu::SerialMcu;
+
+/// No duty takes longer in virtual time.
+const HOUR_NS: u64 = 3_600_000 * MS;
+
+/// Bytes of an image's body.
+pub const BODY_BYTES: usize = 30_000;
+
+/// A gateway with its plugin, and the MCU at the other end of the line.
+pub struct Bench {
+    pub fake: Fake,
+    pub plugin: SerialMcu<Fake>,
+    pub mcu: Mcu,
+    pub now_ns: u64,
+    pub pulses: u32,
+    /// A reset input is there.
+    pub wired: bool,
+    pub settings: Vec<Setting>,
+    pub file: Vec<u8>,
+    pub job: &'static str,
+}
+
+/// How an update ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// The new image runs and is confirmed.
+    Committed,
+    /// A duty failed, with `main` and `sub`; everything went back.
+    Failed(&'static str, u8, u32),
+    /// After the restart the target said that the new image does not run.
+    WentBack,
+}
+
+/// An MCU with 1.0.0 behind a line of 115200 baud.
+#[must_use]
+pub fn config() -> Config {
+    let mut config = Config::new(Geometry::new(4096, 128 << 10, 1).unwrap());
+    config.factory.primary = vec![sample::image("1.0.0", BODY_BYTES)];
+    config.timing = Timing::line(115_200);
+    config
+}
+
+impl Bench {
+    /// A gateway with this MCU.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with(config, &[])
+    }
+
+    /// The same, with settings of the plugin's.
+    #[must_use]
+    pub fn with(config: Config, settings: &[(&str, &str)]) -> Self {
+        let mut all = vec![
+            ("baud", "115200"),
+            ("silence_ms", "8000"),
+            ("swap_timeout_ms", "30000"),
+            ("soak_ms", "1000"),
+        ];
+        all.retain(|(key, _)| settings.iter().all(|(own, _)| own != key));
+        all.extend(settings);
+        let settings: Vec<Setting> = all
+            .into_iter()
+            .map(|(key, value)| Setting {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            })
+            .collect();
+        let fake = Fake::new(Vec::new());
+        let mut mcu = Mcu::new(config).unwrap();
+        let now_ns = 2_000 * MS;
+        mcu.advance(now_ns);
+        Self {
+            plugin: SerialMcu::open(fake.clone(), settings.clone(), None).unwrap(),
+            fake,
+            mcu,
+            now_ns,
+            pulses: 0,
+            wired: true,
+            settings,
+            file: sample::image("2.0.0", BODY_BYTES),
+            job: "job-1",
+        }
+    }
+
+    pub fn transfer(&self) -> Transfer {
+        Transfer {
+            job_id: self.job.to_owned(),
+            file_id: 1,
+            size: self.file.len() as u64,
+            signature: vec![1, 2, 3],
+            ..Transfer::default()
+        }
+    }
+
+    /// Runs a duty to its end; `Err(None)` = `stop` wanted it dropped.
+    pub fn drive(
+        &mut self,
+        begin: impl FnOnce(&mut SerialMcu<Fake>) -> Result<Duty, Failure>,
+        mut stop: impl FnMut(&mut Self) -> bool,
+    ) -> Result<Answer, Option<Failure>> {
+        self.fake.world().now_ms = self.now_ns / MS;
+        let mut duty = begin(&mut self.plugin)?;
+        let end = self.now_ns + HOUR_NS;
+        loop {
+            let working = match duty {
+                Duty::Finished(answer) => return Ok(answer),
+                Duty::Working(working) => working,
+            };
+            if stop(self) {
+                return Err(None);
+            }
+            self.exchange();
+            let wake_ns = self.now_ns + working.wake.after_ms.map_or(0, u64::from) * MS;
+            // Time goes on to the next thing that happens.
+            while self.now_ns < wake_ns && !(working.wake.on_input && self.has_input()) {
+                let next = self.mcu.deadline_ns().unwrap_or(u64::MAX);
+                self.now_ns = next.clamp(self.now_ns + MS / 10, wake_ns);
+                self.exchange();
+            }
+            assert!(self.now_ns < end, "an hour has passed");
+            self.fake.world().now_ms = self.now_ns / MS;
+            duty = self.plugin.step(65_536)?;
+        }
+    }
+
+    fn has_input(&self) -> bool {
+        !self.fake.world().line_input.is_empty()
+    }
+
+    /// Moves bytes and pulses.
+    pub fn exchange(&mut self) {
+        let (output, resets) = {
+            let mut world = self.fake.world();
+            (std::mem::take(&mut world.line_output), world.resets)
+        };
+        if resets > self.pulses {
+            self.pulses = resets;
+            if self.wired {
+                self.mcu.hardware_reset(self.now_ns);
+            }
+        }
+        self.mcu.receive(self.now_ns, &output);
+        let mut input = Vec::new();
+        self.mcu.transmit(self.now_ns, &mut input);
+        let mut world = self.fake.world();
+        world.line_plugged = self.mcu.is_plugged();
+        world.line_input.extend(input);
+    }
+
+    pub fn duty(
+        &mut self,
+        name: &'static str,
+        begin: impl FnOnce(&mut SerialMcu<Fake>) -> Result<Duty, Failure>,
+    ) -> Result<Answer, End> {
+        self.drive(begin, |_| false).map_err(|failure| {
+            let failure = failure.expect("nobody stopped it");
+            End::Failed(name, failure.main, failure.sub)
+        })
+    }
+
+    pub fn state(&mut self) -> TargetState {
+        match self.duty("state", |p| p.state()) {
+            Ok(Answer::State(state)) => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The host was killed; what it saved of the plugin is there or not.
+    pub fn restart_host(&mut self, saved: Option<Blob>) {
+        {
+            let mut world = self.fake.world();
+            world.line_input.clear();
+            world.line_output.clear();
+        }
+        self.plugin = SerialMcu::open(self.fake.clone(), self.settings.clone(), saved).unwrap();
+        let transfer = self.transfer();
+        self.plugin.reopen(transfer).unwrap();
+    }
+
+    pub fn stage(&mut self) {
+        let mut world = self.fake.world();
+        world.staged = self.file.clone();
+        world.staged_verified = true;
+    }
+
+    pub fn send(&mut self) -> Result<(), End> {
+        let transfer = self.transfer();
+        self.duty("create", |p| p.create(transfer))?;
+        self.stage();
+        self.duty("install", |p| p.install()).map(drop)
+    }
+
+    pub fn start_new(&mut self) -> Result<(), End> {
+        self.duty("activate", |p| p.activate([0; 32]))?;
+        self.duty("reset", |p| p.reset()).map(drop)
+    }
+
+    /// From the restart to the end.
+    pub fn finish(&mut self) -> Result<(), End> {
+        if self.state().runs_new != Some(true) {
+            return Err(End::WentBack);
+        }
+        self.duty("self-test", |p| p.self_test())?;
+        self.duty("commit", |p| p.commit()).map(drop)
+    }
+
+    /// A whole update; what fails goes back, as the host does it.
+    pub fn update(&mut self) -> End {
+        let began = self
+            .send()
+            .and_then(|()| self.start_new())
+            .and_then(|()| self.finish());
+        self.end(began)
+    }
+
+    pub fn end(&mut self, end: Result<(), End>) -> End {
+        match end {
+            Ok(()) => {
+                assert_eq!(self.runs(), ("2.0.0".to_owned(), true));
+                End::Committed
+            }
+            Err(end) => {
+                self.go_back();
+                end
+            }
+        }
+    }
+
+    fn go_back(&mut self) {
+        // A target that does not come back cannot be cleaned, and the host tries again later.
+        let rejected = self.duty("reject", |p| p.reject());
+        if rejected.is_ok() {
+            assert_eq!(self.runs(), ("1.0.0".to_owned(), true));
+        }
+    }
+
+    pub fn runs(&self) -> (String, bool) {
+        let view = self.mcu.view();
+        let active = view.slots.iter().find(|slot| slot.is_active).unwrap();
+        (active.version.clone(), active.is_confirmed)
+    }
+
+    pub fn rule(mut self, text: &str) -> Self {
+        self.mcu.add_rule(text.parse::<Rule>().unwrap());
+        self
+    }
+
+    /// An update in which the MCU loses power, or the host is killed, at this time. Each duty is begun again after a kill,
+    /// as the host does.
+    pub fn update_with_cut(&mut self, cut_ns: u64, kills_host: bool) -> End {
+        type Begin = fn(&mut SerialMcu<Fake>) -> Result<Duty, Failure>;
+        const DUTIES: [(&str, Begin); 5] = [
+            ("install", |p| p.install()),
+            ("activate", |p| p.activate([0; 32])),
+            ("reset", |p| p.reset()),
+            ("self-test", |p| p.self_test()),
+            ("commit", |p| p.commit()),
+        ];
+        let transfer = self.transfer();
+        if let Err(end) = self.duty("create", |p| p.create(transfer)) {
+            return end;
+        }
+        self.stage();
+        let mut is_cut = false;
+        let mut saved = None;
+        for (name, begin) in DUTIES {
+            loop {
+                if name == "self-test" && self.state().runs_new != Some(true) {
+                    return self.end(Err(End::WentBack));
+                }
+                let mut cut_now = false;
+                let ended = self.drive(begin, |bench| {
+                    if !is_cut && bench.now_ns >= cut_ns {
+                        is_cut = true;
+                        if kills_host {
+                            cut_now = true;
+                            return true;
+                        }
+                        bench.mcu.power_cut(bench.now_ns);
+                    }
+                    false
+                });
+                match ended {
+                    Ok(_) => break,
+                    Err(None) if cut_now => self.restart_host(saved.take()),
+                    Err(None) => unreachable!("nobody else stops it"),
+                    Err(Some(failure)) => {
+                        let end = End::Failed(name, failure.main, failure.sub);
+                        return self.end(Err(end));
+                    }
+                }
+            }
+            saved = self.plugin.suspend().ok();
+        }
+        self.end(Ok(()))
+    }
+}
