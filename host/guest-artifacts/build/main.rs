@@ -55,6 +55,12 @@ const GUESTS: &[Guest] = &[
         constant: "FLASH_FILE",
         small: false,
     },
+    Guest {
+        package: "pal-serial-mcu",
+        name: "pal-serial-mcu",
+        constant: "SERIAL_MCU",
+        small: false,
+    },
 ];
 
 fn main() {

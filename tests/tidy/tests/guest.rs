@@ -5,7 +5,11 @@ use tidy::source;
 
 /// Most bytes of each shipped component. For the agent it is what is promised (agent-guest/README.md has a table of where
 /// the bytes went). A plugin's limit is its measured size and a fifth more, so that growth is noticed before it is large.
-const SIZE_MAX_BYTES: &[(&str, usize)] = &[("agent", 96 * 1024), ("pal-flash-file", 80 * 1024)];
+const SIZE_MAX_BYTES: &[(&str, usize)] = &[
+    ("agent", 96 * 1024),
+    ("pal-flash-file", 80 * 1024),
+    ("pal-serial-mcu", 192 * 1024),
+];
 
 #[test]
 fn every_component_has_a_size_limit_and_keeps_it() {

@@ -9,10 +9,13 @@ use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::convert;
-use super::lend::{LENDABLE, Lent};
+use super::lend::{LENDABLE, Lent, SerialLine, TRANSFER_MAX_BYTES};
 use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer};
 use crate::engine::{Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal};
 use crate::types::{Blob, Failure, Setting, code};
+
+/// `sub` of 0xd4: nothing of the kind is configured (`wit/pal/types.wit`).
+const NOT_CONFIGURED: u32 = 2;
 
 mod bindings {
     //! Generated from `wit/pal`.
@@ -26,8 +29,8 @@ mod bindings {
 pub(super) use bindings::exports::ota::pal::{describe as wit_describe, image as wit_image};
 pub(super) use bindings::ota::pal::types as wit_types;
 pub(super) use bindings::ota::pal::{
-    block_device as wit_block_device, clock as wit_clock, log as wit_log,
-    staged_image as wit_staged_image,
+    block_device as wit_block_device, clock as wit_clock, hardware_reset as wit_hardware_reset,
+    log as wit_log, serial_line as wit_serial_line, staged_image as wit_staged_image,
 };
 
 /// What a store of a plugin holds.
@@ -146,6 +149,8 @@ fn link(engine: &Arc<Engine>, loaded: &Loaded) -> Result<bindings::PluginPre<Ins
     wit_types::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     wit_block_device::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     wit_staged_image::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    wit_serial_line::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    wit_hardware_reset::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     wit_clock::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     wit_log::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     linker
@@ -371,6 +376,84 @@ impl wit_staged_image::Host for Inside {
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
         let staged = self.lent()?.staged_image.clone();
         Ok(self.storage(|| staged.ok_or_else(not_granted)?.read_at(offset, length)))
+    }
+}
+
+impl Inside {
+    /// The line that the target is lent.
+    fn line<R>(
+        &mut self,
+        call: impl FnOnce(&dyn SerialLine) -> Result<R, Failure>,
+    ) -> wasmtime::Result<Result<R, wit_types::Failure>> {
+        let line = self.lent()?.serial_line.clone();
+        Ok(line
+            .ok_or_else(not_granted)
+            .and_then(|line| call(&*line))
+            .map_err(convert::failure_out))
+    }
+}
+
+impl wit_serial_line::Host for Inside {
+    fn open(
+        &mut self,
+        parameters: wit_serial_line::Parameters,
+    ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        let wake = Arc::clone(&self.lent()?.wake);
+        // Opening a device is the kernel's time, not the guest's.
+        let began = self.meter.ticks();
+        let end = self.line(|line| line.open(&convert::parameters(parameters), wake));
+        self.meter.excuse_since(began);
+        end
+    }
+
+    fn write(&mut self, data: Vec<u8>) -> wasmtime::Result<Result<u32, wit_types::Failure>> {
+        self.line(|line| line.write(&data))
+    }
+
+    fn read(&mut self, max: u32) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
+        self.line(|line| line.read(max.min(TRANSFER_MAX_BYTES)))
+    }
+
+    fn unsent(&mut self) -> wasmtime::Result<Result<u32, wit_types::Failure>> {
+        self.line(|line| line.unsent())
+    }
+
+    fn drain(&mut self) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        self.line(|line| line.drain())
+    }
+
+    fn set_line(
+        &mut self,
+        dtr: Option<bool>,
+        rts: Option<bool>,
+        break_condition: Option<bool>,
+    ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        self.line(|line| line.set_line(dtr, rts, break_condition))
+    }
+
+    fn close(&mut self) -> wasmtime::Result<()> {
+        let line = self.lent()?.serial_line.clone();
+        if let Some(line) = line {
+            line.close();
+        }
+        Ok(())
+    }
+}
+
+impl wit_hardware_reset::Host for Inside {
+    fn pulse(&mut self, hold_ms: u32) -> wasmtime::Result<Result<(), wit_types::Failure>> {
+        let reset = self.lent()?.hardware_reset.clone();
+        let none = || {
+            Failure::new(
+                code::UNREACHABLE,
+                NOT_CONFIGURED,
+                "no reset of the target is configured",
+            )
+        };
+        Ok(reset
+            .ok_or_else(none)
+            .and_then(|reset| reset.pulse(hold_ms))
+            .map_err(convert::failure_out))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Between the generated types of `wit/pal` and the host's own. Texts from a plugin are cut and lose their control
 //! characters here; numbers are judged by whoever uses them.
 
-use super::component::{wit_block_device, wit_describe, wit_image, wit_log, wit_types};
-use super::lend::Region;
+use super::component::{
+    wit_block_device, wit_describe, wit_image, wit_log, wit_serial_line, wit_types,
+};
+use super::lend::{LineParameters, Region};
 use super::{Answer, Description, Duty, ExaminedImage, Extent, Transfer, WakeOn};
 use crate::agent::text::clean;
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Level, Setting, TargetState, Version};
@@ -131,6 +133,15 @@ pub(super) fn region(from: Region) -> wit_block_device::Region {
         erase_size: from.erase_size,
         write_size: from.write_size,
         read_only: from.read_only,
+    }
+}
+
+pub(super) fn parameters(from: wit_serial_line::Parameters) -> LineParameters {
+    LineParameters {
+        baud: from.baud,
+        parity: from.parity,
+        stop_bits: from.stop_bits,
+        flow_control: from.flow_control,
     }
 }
 

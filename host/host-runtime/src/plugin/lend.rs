@@ -1,17 +1,25 @@
 //! What the host lends to a plugin instance: the interfaces of `wit/pal`, as far as the operator granted them.
 //!
-//! Traits for what the target engine owns (storage with its locks, the staged file), so that a carrier needs to know
-//! nothing of transfers; the log, cut and limited, for everybody. Not here: serial lines and hardware resets, which
-//! this host does not lend yet: a component that imports them is refused when it is loaded.
+//! Traits for what the target engine owns (storage with its locks, the staged file) and for what hangs on the gateway
+//! (a serial line, a reset input), so that a carrier needs to know nothing of transfers or devices; the log, cut and
+//! limited, for everybody. The real lines and resets are ports ([`crate::ports`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::agent::text::clean;
 use crate::ports::clock::Clock;
+use crate::ports::workers::Wake;
 use crate::types::{Failure, Level};
 
 /// Interfaces that this host can lend, by their WIT names. What a target really gets depends on its configuration.
-pub const LENDABLE: [&str; 4] = ["block-device", "staged-image", "clock", "log"];
+pub const LENDABLE: [&str; 6] = [
+    "block-device",
+    "staged-image",
+    "serial-line",
+    "hardware-reset",
+    "clock",
+    "log",
+];
 
 /// Most bytes of one read or write through a lent interface (`wit/pal/block-device.wit`, `staged-image.wit`).
 pub const TRANSFER_MAX_BYTES: u32 = 131_072;
@@ -64,6 +72,57 @@ pub trait StagedImage: Send + Sync {
     fn read_at(&self, offset: u64, length: u32) -> Result<Vec<u8>, Failure>;
 }
 
+/// Parameters of a serial line, as a plugin asks for them; the operator's configuration comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineParameters {
+    /// Bits a second, 0 = as configured.
+    pub baud: u32,
+    /// 0 none, 1 odd, 2 even.
+    pub parity: u8,
+    /// 1 or 2.
+    pub stop_bits: u8,
+    /// 0 none, 1 RTS/CTS, 2 XON/XOFF.
+    pub flow_control: u8,
+}
+
+/// `serial-line`: one line. No call waits.
+///
+/// # Errors
+/// Each call: 0xd4 sub 1 while the line is not there or not open; 0xda for what the carrier does not have.
+#[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
+pub trait SerialLine: Send + Sync {
+    /// Open it, or open it again; input of before is gone. `wake` is called when it has news.
+    fn open(&self, parameters: &LineParameters, wake: Wake) -> Result<(), Failure>;
+    /// Queue bytes for sending; how many were taken, 0 = full.
+    fn write(&self, data: &[u8]) -> Result<u32, Failure>;
+    /// What has arrived, at most `max` bytes.
+    fn read(&self, max: u32) -> Result<Vec<u8>, Failure>;
+    /// Bytes taken and not yet on the wire.
+    fn unsent(&self) -> Result<u32, Failure>;
+    /// Throw away what has arrived.
+    fn drain(&self) -> Result<(), Failure>;
+    /// Set control lines; `None` = leave as it is.
+    fn set_line(
+        &self,
+        dtr: Option<bool>,
+        rts: Option<bool>,
+        break_condition: Option<bool>,
+    ) -> Result<(), Failure>;
+    /// Give it back.
+    fn close(&self);
+    /// Whether `read` would give something, or the line came or went since it was last used.
+    fn has_news(&self) -> bool;
+}
+
+/// `hardware-reset`: the target's reset input, power switch or command.
+pub trait HardwareReset: Send + Sync {
+    /// Begin to reset the target; it ends by itself after `hold_ms`, 0 = as configured.
+    ///
+    /// # Errors
+    /// 0xd4 sub 1 where it hangs on a line that is not open.
+    fn pulse(&self, hold_ms: u32) -> Result<(), Failure>;
+}
+
 /// What one plugin instance is lent.
 #[derive(Clone)]
 pub struct Lent {
@@ -71,6 +130,12 @@ pub struct Lent {
     pub block_device: Option<Arc<dyn BlockDevice>>,
     /// The staged file, if there is staging.
     pub staged_image: Option<Arc<dyn StagedImage>>,
+    /// The line, if one is configured.
+    pub serial_line: Option<Arc<dyn SerialLine>>,
+    /// The reset input. Lent without one, too: then it says that none is configured.
+    pub hardware_reset: Option<Arc<dyn HardwareReset>>,
+    /// Called by the line when it has news.
+    pub wake: Wake,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -84,7 +149,8 @@ impl Lent {
         match interface {
             "block-device" => self.block_device.is_some(),
             "staged-image" => self.staged_image.is_some(),
-            "clock" | "log" => true,
+            "serial-line" => self.serial_line.is_some(),
+            "hardware-reset" | "clock" | "log" => true,
             _ => false,
         }
     }

@@ -7,6 +7,8 @@
 
 pub mod clock;
 pub mod commands;
+pub mod line;
+pub mod reset;
 pub mod seed;
 pub mod state_dir;
 pub mod storage;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use host_crypto::TrustPolicy;
 
 use super::TargetError;
+use crate::plugin::lend::{HardwareReset, SerialLine};
 use crate::plugin::{PluginFactory, capability};
 use crate::ports::clock::Clock;
 use crate::ports::commands::{Command, Commands};
@@ -49,6 +50,10 @@ pub struct TargetConfig {
     pub regions: Vec<RegionConfig>,
     /// Where the file of a staged target is put together; required for a staged plugin.
     pub staging: Option<Arc<dyn StorageFactory>>,
+    /// The line lent to the plugin. One line serves one target.
+    pub line: Option<Arc<dyn SerialLine>>,
+    /// The reset input lent to the plugin.
+    pub hardware_reset: Option<Arc<dyn HardwareReset>>,
     /// How version and product are read from the image.
     pub version_from: VersionReader,
     /// Prints the version that runs; overrides what the plugin says runs.
@@ -249,6 +254,7 @@ pub(super) fn check(config: &TargetConfig) -> Result<(), TargetError> {
         let missing = match interface.as_str() {
             "block-device" => config.regions.is_empty().then_some("a region"),
             "staged-image" => config.staging.is_none().then_some("staging"),
+            "serial-line" => config.line.is_none().then_some("a line"),
             _ => None,
         };
         if let Some(grant) = missing {

@@ -6,6 +6,15 @@ use crate::plugin::WakeOn;
 /// Longest sleep that a plugin may ask for (`wit/pal/types.wit`, record `wake`); longer ones are cut.
 const AFTER_MAX_MS: u32 = 60_000;
 
+/// What has happened that a duty may wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// The staged file has grown or was verified.
+    pub(super) data: bool,
+    /// The serial line has input, or came or went.
+    pub(super) input: bool,
+}
+
 /// A duty that goes on.
 #[derive(Clone, Debug)]
 pub(super) struct DutyRun {
@@ -14,6 +23,7 @@ pub(super) struct DutyRun {
     /// When it named a time; `None` = it waits for something else alone.
     next_at: Option<u64>,
     on_data: bool,
+    on_input: bool,
     /// Last change of `done` or `total`.
     moved_at: u64,
     idle_steps: u32,
@@ -30,6 +40,7 @@ impl DutyRun {
             total,
             next_at: None,
             on_data: false,
+            on_input: false,
             moved_at: now_ms,
             idle_steps: 0,
         };
@@ -66,9 +77,14 @@ impl DutyRun {
         self.sleep(now_ms, wake)
     }
 
-    /// Whether to step now; `data` = the staged file has grown or was verified.
-    pub(super) fn due(&self, now_ms: u64, data: bool, limits: &Limits) -> bool {
-        now_ms >= self.wake_at(limits) || (self.on_data && data)
+    /// Whether to step now.
+    pub(super) fn due(&self, now_ms: u64, news: News, limits: &Limits) -> bool {
+        now_ms >= self.wake_at(limits) || self.is_woken(news)
+    }
+
+    /// Whether this is what it waits for.
+    pub(super) fn is_woken(&self, news: News) -> bool {
+        (self.on_data && news.data) || (self.on_input && news.input)
     }
 
     /// When to step at the latest: also when it has been silent for too long.
@@ -87,6 +103,7 @@ impl DutyRun {
             return Err("it waits for input and names no time, so it could wait for ever".into());
         }
         self.on_data = wake.on_data;
+        self.on_input = wake.on_input;
         self.next_at = match wake.after_ms {
             Some(ms) => Some(now_ms + u64::from(ms.min(AFTER_MAX_MS))),
             None if wake.on_data => None,
@@ -106,6 +123,10 @@ mod tests {
         after_ms: None,
     };
 
+    fn news(data: bool) -> News {
+        News { data, input: false }
+    }
+
     fn limits() -> Limits {
         Limits {
             idle_steps_max: 3,
@@ -122,17 +143,40 @@ mod tests {
             ..SOON
         };
         let begin = |wake| DutyRun::begin(1000, 0, 0, wake).unwrap();
-        assert!(begin(SOON).due(1000, false, &limits()));
-        assert!(!begin(after(Some(50))).due(1049, true, &limits()));
-        assert!(begin(after(Some(50))).due(1050, false, &limits()));
-        assert!(!begin(data).due(1000, false, &limits()));
-        assert!(begin(data).due(1000, true, &limits()));
+        assert!(begin(SOON).due(1000, news(false), &limits()));
+        assert!(!begin(after(Some(50))).due(1049, news(true), &limits()));
+        assert!(begin(after(Some(50))).due(1050, news(false), &limits()));
+        assert!(!begin(data).due(1000, news(false), &limits()));
+        assert!(begin(data).due(1000, news(true), &limits()));
         let both = WakeOn {
             after_ms: Some(5),
             ..data
         };
-        assert!(begin(both).due(1000, true, &limits()));
-        assert!(begin(both).due(1005, false, &limits()));
+        assert!(begin(both).due(1000, news(true), &limits()));
+        assert!(begin(both).due(1005, news(false), &limits()));
+    }
+
+    #[test]
+    fn input_wakes_who_waits_for_it_and_nobody_else() {
+        let input = News {
+            input: true,
+            ..News::default()
+        };
+        let for_input = WakeOn {
+            on_input: true,
+            after_ms: Some(500),
+            ..SOON
+        };
+        let for_data = WakeOn {
+            on_data: true,
+            after_ms: Some(500),
+            ..SOON
+        };
+        for (wake, due) in [(for_input, true), (for_data, false)] {
+            let run = DutyRun::begin(0, 0, 0, wake).unwrap();
+            assert_eq!(run.due(1, input, &limits()), due);
+            assert!(!run.due(1, News::default(), &limits()));
+        }
     }
 
     #[test]
@@ -180,6 +224,6 @@ mod tests {
         };
         let run = DutyRun::begin(500, 0, 0, data).unwrap();
         assert_eq!(run.wake_at(&limits()), 10_500);
-        assert!(run.due(10_500, false, &limits()));
+        assert!(run.due(10_500, news(false), &limits()));
     }
 }

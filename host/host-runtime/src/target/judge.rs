@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::machine::Target;
 use super::record::{Committed, Phase, StoredImage, TransferRecord};
 use super::script::{Kind, Op, Stage};
@@ -152,6 +153,7 @@ impl Target {
         self.regions.set_window(Vec::new());
         self.staged.show(None);
         self.plugin.set_attached(false);
+        self.ahead = Ahead::No;
     }
 
     /// Where the new file goes.
@@ -212,6 +214,7 @@ impl Target {
             let extents = self.regions.to_extents(&transfer.extents);
             self.regions.set_window(extents.unwrap_or_default());
         } else {
+            self.want_ahead();
             self.staged.show(self.staging.clone());
             let held = self
                 .map
@@ -243,6 +246,9 @@ impl Target {
             self.staged.show(Some(storage));
             self.staged.set_held(grid.size);
             self.staged.set_verified(self.proof.is_some());
+            if phase < Phase::Installed {
+                self.want_ahead();
+            }
         }
         Ok(())
     }

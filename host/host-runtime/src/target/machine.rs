@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::ahead::Ahead;
 use super::config::{TargetConfig, TargetPorts, VersionReader};
+use super::duty::News;
 use super::map::BlockMap;
 use super::names::{RECORD, state_name};
 use super::record::{self, Phase, TargetRecord};
@@ -63,6 +65,8 @@ pub(super) struct Target {
     pub(super) restart: Option<Restart>,
     /// The staged file has grown or was verified since the last step.
     pub(super) data: bool,
+    /// The file on its way to a staged target, while it is received.
+    pub(super) ahead: Ahead,
     pub(super) last_state: Option<TargetState>,
     pub(super) events: VecDeque<TargetEvent>,
     inbox: Arc<Inbox>,
@@ -101,6 +105,9 @@ impl Target {
         let lent = Lent {
             block_device: (!regions.is_empty()).then(|| Arc::clone(&regions) as _),
             staged_image: config.staging.is_some().then(|| Arc::clone(&staged) as _),
+            serial_line: config.line.clone(),
+            hardware_reset: config.hardware_reset.clone(),
+            wake: Arc::clone(&ports.wake),
             clock,
             log: Arc::new(log),
         };
@@ -134,6 +141,7 @@ impl Target {
             disturbed: false,
             restart: None,
             data: false,
+            ahead: Ahead::No,
             last_state: None,
             events: VecDeque::new(),
             inbox: Arc::default(),
@@ -149,12 +157,15 @@ impl Target {
             device = %self.device, target = %self.config.name,
             operation = kind.name(), "begins"
         );
-        let stages = script(
-            &kind,
-            self.phase(),
-            self.config.version_from == VersionReader::Plugin,
-        );
+        let reader_is_plugin = self.reads_by_plugin();
+        self.make_way_for(&kind, reader_is_plugin);
+        let stages = script(&kind, self.phase(), reader_is_plugin);
         self.op = Some(Op::new(kind, token, stages));
+    }
+
+    /// Whether the plugin reads version and product from an image.
+    pub(super) fn reads_by_plugin(&self) -> bool {
+        self.config.version_from == VersionReader::Plugin
     }
 
     /// Everything that can be done now.
@@ -162,6 +173,7 @@ impl Target {
         self.collect(now_ms);
         self.advance(now_ms);
         self.pump(now_ms);
+        self.push_ahead(now_ms);
         self.sync_by_time(now_ms);
         self.watch(now_ms);
         self.tell_read_back(now_ms);
@@ -171,6 +183,7 @@ impl Target {
     pub(super) fn wake_at(&self) -> Option<u64> {
         let limits = &self.config.limits;
         let op = self.op.as_ref().and_then(|op| match &op.running {
+            Running::Duty(_, run) if run.is_woken(self.news()) => Some(0),
             Running::Duty(_, run) => Some(run.wake_at(limits)),
             Running::Report(Stage::ReadBack, _) => op.progress_at.map(|at| at + PROGRESS_MS),
             Running::Pause(_, at) => Some(*at),
@@ -181,10 +194,26 @@ impl Target {
         let events = (!self.events.is_empty()).then_some(0);
         let watch = self.restart.filter(|_| self.op.is_none());
         let watch = watch.map(|restart| restart.next_at);
-        [op, self.write_wake_at(), self.sync_wake_at(), watch, events]
-            .into_iter()
-            .flatten()
-            .min()
+        let ahead = self.ahead_wake_at();
+        [
+            op,
+            self.write_wake_at(),
+            self.sync_wake_at(),
+            watch,
+            events,
+            ahead,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What a duty may have been waiting for.
+    pub(super) fn news(&self) -> News {
+        News {
+            data: self.data,
+            input: self.config.line.as_ref().is_some_and(|l| l.has_news()),
+        }
     }
 
     /// Take in what was reported.
@@ -270,7 +299,7 @@ impl Target {
                 }
             },
             Running::Duty(stage, run) => {
-                let due = run.due(now_ms, self.data, &self.config.limits);
+                let due = run.due(now_ms, self.news(), &self.config.limits);
                 if !due || *steps == 0 {
                     op.running = Running::Duty(stage, run);
                     return Ok(false);

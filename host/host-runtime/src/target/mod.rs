@@ -24,6 +24,7 @@ pub use self::names::state_name;
 pub use self::report::TargetReport;
 pub use self::staging::FileStaging;
 
+mod ahead;
 mod command;
 mod config;
 mod durable;

@@ -78,7 +78,12 @@ impl PluginSlot {
 
     /// Let the instance go; what it knew is in its last blob and in the target.
     pub(super) fn drop_instance(&mut self) {
-        self.instance = None;
+        if self.instance.take().is_some()
+            && let Some(line) = &self.lent.serial_line
+        {
+            // A field engineer's tool may want it.
+            line.close();
+        }
         self.attached = false;
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::TargetEvent;
+use super::ahead::Ahead;
 use super::duty::DutyRun;
 use super::image::Glance;
 use super::machine::Target;
@@ -337,7 +338,17 @@ impl Target {
                 self.plugin.call(|plugin| plugin.create(&transfer))
             }
             Verb::Examine => self.plugin.call(|plugin| plugin.examine()),
-            Verb::Install => self.plugin.call(|plugin| plugin.install()),
+            Verb::Install => match std::mem::take(&mut self.ahead) {
+                // What was begun during the download is gone on with.
+                Ahead::Running(run) if self.plugin.is_attached() => {
+                    op.running = Running::Duty(Stage::Plugin(verb), run);
+                    return Ok(());
+                }
+                Ahead::Done if self.plugin.is_attached() => Ok(Duty::Finished(Answer::Nothing)),
+                Ahead::No | Ahead::Wanted | Ahead::Running(_) | Ahead::Done => {
+                    self.plugin.call(|plugin| plugin.install())
+                }
+            },
             Verb::Activate(sha256) => self.plugin.call(|plugin| plugin.activate(&sha256)),
             Verb::Reset => self.plugin.call(|plugin| plugin.reset()),
             Verb::SelfTest => {

@@ -36,6 +36,11 @@ impl Staged {
         };
     }
 
+    /// Whether there is something to push.
+    pub(super) fn has_bytes(&self) -> bool {
+        self.file().held > 0
+    }
+
     /// So much is held without a gap.
     pub(super) fn set_held(&self, held: u64) {
         self.file().held = held;

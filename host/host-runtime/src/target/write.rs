@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::TargetEvent;
 use super::config::limit;
-use super::duty::DutyRun;
+use super::duty::{DutyRun, News};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
 use super::script::Kind;
@@ -192,7 +192,7 @@ impl Target {
                     self.plugin
                         .call_to_write(|plugin| plugin.write_block(at, data))?
                 }
-                Some(run) if calls == 0 || !run.due(now_ms, false, &limits) => {
+                Some(run) if calls == 0 || !run.due(now_ms, News::default(), &limits) => {
                     write.duty = Some(run);
                     return Ok(false);
                 }

@@ -154,6 +154,8 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
         agent_settings: agent_settings.iter().map(setting).collect(),
         regions: regions.collect(),
         staging: None,
+        line: None,
+        hardware_reset: None,
         version_from: VersionReader::Trailer,
         version_command: None,
         product: Some(PRODUCT.into()),

@@ -6,15 +6,16 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use host_runtime::ports::line::LinePlace;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
-use super::model::{Config, Device, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
+use super::model::{Config, Device, Line, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
 use super::reader::Located;
 use crate::control::group;
 use crate::lock;
@@ -299,7 +300,9 @@ fn target(target: &Target, findings: &mut Findings) {
         .agent_settings
         .iter()
         .any(|s| s.key == "self_test" && s.value == "external");
-    if target.health.is_none() && !is_external {
+    // The MCU's plugin asks it for its image, its version and an echo.
+    let is_asked = target.plugin == PluginChoice::Builtin("serial-mcu");
+    if target.health.is_none() && !is_external && !is_asked {
         findings.warning(
             place,
             format!(
@@ -319,6 +322,9 @@ fn target(target: &Target, findings: &mut Findings) {
         }
     }
     slot_directories(target, findings);
+    if let Some(line) = &target.line {
+        check_line(line, findings);
+    }
     if target.version_from == VersionFrom::None && target.version_command.is_none() {
         findings.warning(
             place,
@@ -328,6 +334,26 @@ fn target(target: &Target, findings: &mut Findings) {
             ),
             "set `version_from` or `version_command`; downgrades cannot be told otherwise",
         );
+    }
+}
+
+/// A line that is not there may be plugged in later; something else under its name never works.
+fn check_line(line: &Line, findings: &mut Findings) {
+    let LinePlace::Tty(path) = &line.config.place else {
+        return;
+    };
+    match fs::metadata(path) {
+        Ok(meta) if meta.file_type().is_char_device() => {}
+        Ok(_) => findings.error(
+            &line.origin,
+            format!("`port` {} is no terminal device", path.display()),
+            "name the device of the serial port, best by its link in /dev/serial/by-id",
+        ),
+        Err(e) => findings.warning(
+            &line.origin,
+            format!("`port` {}: {e}", path.display()),
+            "plug it in; until then its target cannot be reached",
+        ),
     }
 }
 

@@ -100,6 +100,14 @@ numbers! {
         "after this the command and all its children are killed, and it counts as failed";
     REGION_SIZE_BYTES = "device.target.region" "size_bytes" ["bytes"] 64 << 20, 1 => 1 << 40,
         "bytes of the region";
+    LINE_BAUD = "device.target.line" "baud" ["bits a second"] 115_200, 50 => 20_000_000,
+        "speed of the line; the default is that of nearly every console, the limits are those of common adapters";
+    LINE_STOP_BITS = "device.target.line" "stop_bits" ["bits"] 1, 1 => 2,
+        "stop bits of a character";
+    RESET_OFFSET = "device.target.hardware_reset" "offset" ["line"] 0, 0 => 1023,
+        "number of the line on its GPIO chip, as `gpioinfo` lists it";
+    RESET_HOLD_MS = "device.target.hardware_reset" "hold_ms" ["milliseconds"] 100, 1 => 10_000,
+        "how long the target is held in reset; more is no reset but a switch";
     VERSION_OFFSET = "device.target" "version_offset" ["bytes"] 0, 0 => 1 << 40,
         "where the version stands in the image: major u8, minor u8, revision u16, build u32, little-endian";
 }

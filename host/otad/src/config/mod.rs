@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub mod diagnostic;
 mod hooks;
 pub mod keys;
+mod line;
 mod model;
 mod reader;
 mod sections;
@@ -22,8 +23,9 @@ use std::path::Path;
 pub use check::{Finding, check};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
-    Activation, Config, Daemon, Development, Device, Hook, Hooks, Mqtt, PluginChoice, Program,
-    Region, RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
+    Activation, Config, Daemon, Development, Device, HardwareReset, Hook, Hooks, Line, Mqtt,
+    PluginChoice, Program, Region, RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust,
+    VersionFrom,
 };
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};

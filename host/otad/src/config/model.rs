@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use host_runtime::ports::line::LineConfig;
+use host_runtime::ports::reset::ControlLine;
 use host_runtime::types::Setting;
 
 use super::diagnostic::Origin;
@@ -275,6 +277,47 @@ pub struct Region {
     pub read_only: bool,
 }
 
+/// `[device.target.line]`.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Where it is and how it is set.
+    pub config: LineConfig,
+    /// Where `port` stands.
+    pub origin: Origin,
+}
+
+/// `[device.target.hardware_reset]`.
+#[derive(Clone, Debug)]
+pub struct HardwareReset {
+    /// By what.
+    pub by: ResetBy,
+    /// How long it is held.
+    pub hold_ms: u32,
+}
+
+/// What resets a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetBy {
+    /// A line of a GPIO chip.
+    Gpio {
+        /// Its device.
+        chip: PathBuf,
+        /// Number of the line.
+        offset: u32,
+        /// Low = in reset.
+        active_low: bool,
+    },
+    /// A control line of the target's own port.
+    Control {
+        /// Which.
+        control: ControlLine,
+        /// The driver's `false` = in reset.
+        active_low: bool,
+    },
+    /// A program.
+    Command(Program),
+}
+
 /// `[[device.target]]`.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -292,6 +335,12 @@ pub struct Target {
     pub directory: Option<Located<PathBuf>>,
     /// Storage.
     pub regions: Vec<Region>,
+    /// File in which a staged target's image is put together; otherwise one in the state directory.
+    pub staging: Option<Located<PathBuf>>,
+    /// Its line.
+    pub line: Option<Line>,
+    /// Its reset input.
+    pub hardware_reset: Option<HardwareReset>,
     /// Where version and product are read.
     pub version_from: VersionFrom,
     /// Prints the version that runs.

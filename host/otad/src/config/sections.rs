@@ -8,6 +8,7 @@ use host_runtime::types::Setting;
 use super::diagnostic::Origin;
 use super::hooks;
 use super::keys;
+use super::line;
 use super::model::{
     Activation, Config, Daemon, Development, Device, Hooks, Mqtt, PluginChoice, Program, Region,
     RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
@@ -17,7 +18,7 @@ use super::tree::Table;
 use crate::control::server::PATH_MAX_BYTES;
 
 /// Plugins that are part of otad.
-pub const BUILTIN_PLUGINS: &[&str] = &["flash-file"];
+pub const BUILTIN_PLUGINS: &[&str] = &["flash-file", "serial-mcu"];
 
 /// Region names of a flash-file target, with the sizes of those that are not slots. A record is two copies, one in each
 /// 4 KiB, so that a torn write hits one of them.
@@ -371,8 +372,17 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
     }
     let file_id = u32::try_from(section.number(&keys::FILE_ID)).unwrap_or(0);
     let plugin = plugin(&section, development);
+    if plugin == PluginChoice::Builtin("serial-mcu") && section.has("file_id") && file_id == 0 {
+        sink.advise(
+            &section.place(keys::FILE_ID.key),
+            "`file_id` 0 on a secondary processor: that is the gateway's own software",
+            "give the target the `fileid` of its images, 1 to 255",
+        );
+    }
     let directory = section.path("directory");
     let regions = regions(&section, &plugin, directory.as_ref());
+    let line = line::line(&section, &plugin);
+    let hardware_reset = line::hardware_reset(&section, line.as_ref());
     let activation = section.choice(
         "activation",
         &[
@@ -391,7 +401,7 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
             .into_iter()
             .map(|(key, value)| setting(&key, value.value))
             .collect(),
-        version_from: version_from(&section),
+        version_from: version_from(&section, &plugin),
         version_command: program(&section, "version_command"),
         product: section.text("product").map(|t| t.value),
         hardware: section.text("hardware").map(|t| t.value),
@@ -408,6 +418,9 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
         plugin,
         directory,
         regions,
+        staging: section.path("staging"),
+        line,
+        hardware_reset,
         activation,
     };
     section.finish();
@@ -559,7 +572,7 @@ fn target_agent_settings(
     settings
 }
 
-fn version_from(section: &Reader<'_>) -> VersionFrom {
+fn version_from(section: &Reader<'_>, plugin: &PluginChoice) -> VersionFrom {
     let offset = section.number_if_set(&keys::VERSION_OFFSET);
     let from = section.choice(
         "version_from",
@@ -570,7 +583,11 @@ fn version_from(section: &Reader<'_>) -> VersionFrom {
             ("offset", VersionFrom::Offset(offset.unwrap_or(0))),
             ("none", VersionFrom::None),
         ],
-        VersionFrom::Trailer,
+        match plugin {
+            // Its images are the bootloader's, with a header of their own.
+            PluginChoice::Builtin("serial-mcu") => VersionFrom::Mcuboot,
+            PluginChoice::Builtin(_) | PluginChoice::File(_) => VersionFrom::Trailer,
+        },
     );
     match (from, section.has(keys::VERSION_OFFSET.key)) {
         (VersionFrom::Offset(_), false) => section.missing(keys::VERSION_OFFSET.key, "64"),
@@ -591,10 +608,20 @@ fn version_from(section: &Reader<'_>) -> VersionFrom {
 
 fn program(section: &Reader<'_>, key: &'static str) -> Option<Program> {
     let table = section.table(key)?;
-    let argv = table.texts("command");
     if !table.has("command") {
         table.missing("command", "[\"/usr/bin/program\", \"argument\"]");
     }
+    let program = program_of(&table, key);
+    table.finish();
+    Some(program.unwrap_or_else(|| Program {
+        argv: Vec::new(),
+        deadline_ms: keys::DEADLINE_MS.default,
+    }))
+}
+
+/// `command` and `deadline_ms` of a table that may hold more; `None` without a command.
+pub(super) fn program_of(table: &Reader<'_>, key: &str) -> Option<Program> {
+    let argv = table.texts("command");
     let deadline_ms = table.number(&keys::DEADLINE_MS);
     if let Some(argv) = &argv {
         let program = argv.value.first().map_or("", String::as_str);
@@ -609,10 +636,9 @@ fn program(section: &Reader<'_>, key: &'static str) -> Option<Program> {
             );
         }
     }
-    table.finish();
-    let mut argv = argv.map_or_else(Vec::new, |a| a.value);
+    let mut argv = argv?.value;
     if let Some(program) = argv.first_mut() {
-        *program = section.sink.resolve(program);
+        *program = table.sink.resolve(program);
     }
     Some(Program { argv, deadline_ms })
 }
@@ -678,6 +704,7 @@ fn unique(config: &Config, sink: &Sink) {
         again
     };
     let (mut names, mut clients, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines = Vec::new();
     for device in &config.devices {
         let name = &device.name;
         if twice(&mut names, name.value.clone()) {
@@ -716,6 +743,27 @@ fn unique(config: &Config, sink: &Sink) {
                         target.name.value, target.file_id, name.value
                     ),
                     "jobs name targets by file id: give each its own `file_id`",
+                );
+            }
+            if let Some(line) = &target.line
+                && twice(&mut lines, line.config.place.to_string())
+            {
+                sink.advise(
+                    &line.origin,
+                    format!("a second target on the line {}", line.config.place),
+                    "one line serves one target: give each its own `port`",
+                );
+            }
+            if let Some(staging) = &target.staging
+                && twice(&mut paths, staging.value.display().to_string())
+            {
+                sink.advise(
+                    &staging.origin,
+                    format!(
+                        "\"{}\" is the storage of another target or region",
+                        staging.value.display()
+                    ),
+                    "give each its own file, or leave `staging` out",
                 );
             }
             for region in &target.regions {

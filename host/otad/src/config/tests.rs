@@ -252,7 +252,63 @@ const WRONG: &[Row] = &[
         "\"flash-fil\"",
         16,
         "no plugin \"flash-fil\"",
-        "built in: flash-file",
+        "built in: flash-file, serial-mcu",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"",
+        13,
+        "has no `line`",
+        "port = \"/dev/ttyUSB0\"",
+    ),
+    (
+        "plugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "plugin = \"serial-mcu\"\nline = { port = \"/dev/ttyUSB0\" }",
+        15,
+        "`file_id` 0 on a secondary processor",
+        "1 to 255",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"spi:/dev/spidev0.0\" }",
+        17,
+        "neither the path of a terminal device nor",
+        "write the path",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"tcp://gw:4001\", baud = 9600 }",
+        17,
+        "`baud` has no use on a TCP port",
+        "terminal server",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\", parity = \"evn\" }",
+        17,
+        "`parity` is \"evn\"",
+        "did you mean \"even\"?",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\" }\nhardware_reset = { gpio = \"/dev/gpiochip0\" }",
+        18,
+        "has no `offset`",
+        "offset = 17",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"tcp://gw:4001\" }\nhardware_reset = { control = \"dtr\" }",
+        18,
+        "a TCP port has no control lines",
+        "`gpio` or `command`",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\" }\nhardware_reset = { hold_ms = 5 }",
+        18,
+        "does not say how",
+        "`gpio` and `offset`, `control`, `command`",
     ),
     (
         "\"flash-file\"",
@@ -477,6 +533,16 @@ fn with_number(section: &str, line: &str) -> Option<String> {
         "command" => return Some(GOOD.replace("\"main\"] }", &format!("\"main\"], {line} }}"))),
         "device.target.region" => {
             return Some(format!("{GOOD}\n[[device.target.region]]\n{line}"));
+        }
+        "device.target.line" => {
+            return Some(format!(
+                "{GOOD}\n[device.target.line]\nport = \"/dev/ttyS1\"\n{line}"
+            ));
+        }
+        "device.target.hardware_reset" => {
+            return Some(format!(
+                "{GOOD}\n[device.target.hardware_reset]\ngpio = \"/dev/gpiochip0\"\n{line}"
+            ));
         }
         _ => return None,
     };

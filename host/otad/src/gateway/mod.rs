@@ -226,7 +226,12 @@ impl Gateway {
         let targets: Result<Vec<_>, _> = device
             .targets
             .iter()
-            .map(|t| target::target(&self.config, &self.trust, t, self.plugin(&t.plugin)?))
+            .map(|t| {
+                let plugin = self.plugin(&t.plugin)?;
+                let commands = &self.ports.commands;
+                let name = &device.name.value;
+                target::target(&self.config, &self.trust, name, t, plugin, commands)
+            })
             .collect();
         let name = device.name.value.clone();
         let mut settings = device.agent.clone();
@@ -340,6 +345,7 @@ impl Gateway {
         let read;
         let bytes = match choice {
             // `sections.rs` has checked the name against the same list.
+            PluginChoice::Builtin("serial-mcu") => guest_artifacts::SERIAL_MCU,
             PluginChoice::Builtin(_) => guest_artifacts::FLASH_FILE,
             PluginChoice::File(path) => {
                 read = std::fs::read(&path.value).map_err(|source| GatewayError::PluginFile {

@@ -7,14 +7,21 @@ use std::sync::Arc;
 
 use host_crypto::{TrustPolicy, TrustStore};
 use host_runtime::plugin::PluginFactory;
-use host_runtime::ports::commands::Command;
+use host_runtime::plugin::lend::{HardwareReset, SerialLine};
+use host_runtime::ports::commands::{Command, Commands};
+use host_runtime::ports::line::Line;
+use host_runtime::ports::reset::{ResetWire, WiredReset};
 use host_runtime::ports::storage::{FileStorage, Storage};
 use host_runtime::target::{
-    Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig, VersionReader,
+    FileStaging, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, StorageFactory,
+    TargetConfig, VersionReader,
 };
+use host_runtime::types::Setting;
 
 use super::GatewayError;
-use crate::config::{self, Config, Program, Region, Reset, Target, VersionFrom};
+use crate::config::{
+    self, Config, PluginChoice, Program, Region, Reset, ResetBy, Target, VersionFrom,
+};
 use crate::launch::record::REGION_BYTES;
 use crate::launch::{RECORD_MODE, make_directory};
 
@@ -55,18 +62,26 @@ fn policy(
 pub(super) fn target(
     config: &Config,
     store: &TrustStore,
+    device: &str,
     target: &Target,
     plugin: Arc<dyn PluginFactory>,
+    commands: &Arc<dyn Commands>,
 ) -> Result<TargetConfig, GatewayError> {
+    let line = target.line.as_ref().map(|line| {
+        let line: Arc<dyn SerialLine> = Arc::new(Line::new(line.config.clone()));
+        line
+    });
     let regions: Result<Vec<_>, _> = target.regions.iter().map(region).collect();
     Ok(TargetConfig {
         name: target.name.value.clone(),
         file_id: target.file_id,
         plugin,
-        plugin_settings: target.plugin_settings.clone(),
+        plugin_settings: plugin_settings(target),
         agent_settings: target.agent_settings.clone(),
         regions: regions?,
-        staging: None,
+        staging: staging(config, device, target)?,
+        hardware_reset: hardware_reset(device, target, line.as_ref(), commands),
+        line,
         version_from: match target.version_from {
             VersionFrom::Trailer => VersionReader::Trailer,
             VersionFrom::Mcuboot => VersionReader::Mcuboot,
@@ -94,6 +109,79 @@ pub(super) fn target(
         sync_bytes: target.sync_bytes,
         limits: Limits::default(),
     })
+}
+
+/// What the plugin is told: the operator's settings, and the speed of the line, which its first time-outs follow.
+fn plugin_settings(target: &Target) -> Vec<Setting> {
+    let mut settings = target.plugin_settings.clone();
+    let is_serial = target.plugin == PluginChoice::Builtin("serial-mcu");
+    let baud = target.line.as_ref().and_then(|line| line.config.baud);
+    if let Some(baud) = baud.filter(|_| is_serial)
+        && !settings.iter().any(|s| s.key == "baud")
+    {
+        settings.push(Setting {
+            key: "baud".to_owned(),
+            value: baud.to_string(),
+        });
+    }
+    settings
+}
+
+/// Where the file of a staged target is put together: for the built-in one, and for others if the operator says where.
+fn staging(
+    config: &Config,
+    device: &str,
+    target: &Target,
+) -> Result<Option<Arc<dyn StorageFactory>>, GatewayError> {
+    let path = match (&target.staging, &target.plugin) {
+        (Some(path), _) => path.value.clone(),
+        (None, PluginChoice::Builtin("serial-mcu")) => {
+            let directory = config.daemon.state_dir.value.join("staging").join(device);
+            directory.join(&target.name.value)
+        }
+        (None, PluginChoice::Builtin(_) | PluginChoice::File(_)) => return Ok(None),
+    };
+    if let Some(parent) = path.parent() {
+        make_directory(parent).map_err(|source| GatewayError::Storage {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(Some(Arc::new(FileStaging::new(&path))))
+}
+
+fn hardware_reset(
+    device: &str,
+    target: &Target,
+    line: Option<&Arc<dyn SerialLine>>,
+    commands: &Arc<dyn Commands>,
+) -> Option<Arc<dyn HardwareReset>> {
+    let reset = target.hardware_reset.as_ref()?;
+    let wire = match &reset.by {
+        ResetBy::Gpio {
+            chip,
+            offset,
+            active_low,
+        } => ResetWire::Gpio {
+            chip: chip.clone(),
+            offset: *offset,
+            active_low: *active_low,
+        },
+        ResetBy::Control {
+            control,
+            active_low,
+        } => ResetWire::Control {
+            line: Arc::clone(line?),
+            control: *control,
+            active_low: *active_low,
+        },
+        ResetBy::Command(program) => ResetWire::Command {
+            command: command(program),
+            commands: Arc::clone(commands),
+        },
+    };
+    let name = format!("{device}/{}", target.name.value);
+    Some(Arc::new(WiredReset::new(name, wire, reset.hold_ms)))
 }
 
 fn command(program: &Program) -> Command {

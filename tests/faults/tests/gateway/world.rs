@@ -415,6 +415,8 @@ fn device(medium: &Medium, wire: &Wire) -> Device {
             region("tries", RegionKind::Record, true, &medium.tries),
         ],
         staging: None,
+        line: None,
+        hardware_reset: None,
         version_from: VersionReader::Trailer,
         version_command: None,
         product: Some("demo".into()),

@@ -319,6 +319,8 @@ impl World {
                 ]
             },
             staging: setup.staged.then(|| Arc::clone(&self.staging) as _),
+            line: None,
+            hardware_reset: None,
             version_from: setup.version_from.clone(),
             version_command: setup.version_command.then(|| command("version")),
             product: setup.product.clone(),
