@@ -189,22 +189,40 @@ impl Cloud {
     /// # Panics
     /// If the cloud refuses it.
     pub fn update(&self, thing: &str, update: Update) -> JobId {
-        let signature = self.signature(&update);
-        let file = FileSpec {
+        let (update_id, stream_id) = (update.update_id.clone(), update.stream_id.clone());
+        let mut create = CreateUpdate::new(
+            vec![ThingName::new(thing).unwrap()],
+            vec![self.file(update)],
+        );
+        create.update_id = update_id;
+        create.stream_id = stream_id.map(|id| id.parse().unwrap());
+        self.block_on(self.operator().create_update(create))
+            .unwrap()
+            .job_id
+    }
+
+    /// Creates one job of several files.
+    ///
+    /// # Panics
+    /// If the cloud refuses it.
+    pub fn update_group(&self, thing: &str, updates: Vec<Update>) -> JobId {
+        let files = updates.into_iter().map(|u| self.file(u)).collect();
+        let create = CreateUpdate::new(vec![ThingName::new(thing).unwrap()], files);
+        self.block_on(self.operator().create_update(create))
+            .unwrap()
+            .job_id
+    }
+
+    fn file(&self, update: Update) -> FileSpec {
+        FileSpec {
             file_id: update.file_id,
+            signature: self.signature(&update),
             image: ImageInput::Bytes(update.image.into()),
             sha256: None,
             file_type: update.file_type,
             file_path: update.filepath,
             cert_file: update.certfile,
-            signature,
-        };
-        let mut create = CreateUpdate::new(vec![ThingName::new(thing).unwrap()], vec![file]);
-        create.update_id = update.update_id;
-        create.stream_id = update.stream_id.map(|id| id.parse().unwrap());
-        self.block_on(self.operator().create_update(create))
-            .unwrap()
-            .job_id
+        }
     }
 
     fn signature(&self, update: &Update) -> Option<Signature> {

@@ -40,6 +40,13 @@ pub struct TargetLines {
     pub lines: String,
 }
 
+impl TargetLines {
+    /// Whether its own lines name another plugin than `flash-file`.
+    fn is_serial(&self) -> bool {
+        self.lines.contains("plugin = \"serial-mcu\"")
+    }
+}
+
 /// One device, as lines of the configuration.
 #[derive(Clone, Debug)]
 pub struct DeviceLines {
@@ -208,7 +215,7 @@ impl Gateway {
         let path = self.path("first.img");
         fs::write(&path, image).unwrap();
         for device in &self.lines.devices {
-            for target in &device.targets {
+            for target in device.targets.iter().filter(|t| !t.is_serial()) {
                 let image = path.to_str().unwrap();
                 let verb = ["target", "init", &target.name, image, "--device"];
                 self.expect_verb(&[&verb[..], &[&device.thing]].concat());
@@ -324,10 +331,15 @@ fn render_device(device: &DeviceLines) -> String {
     );
     for target in &device.targets {
         text.push_str(&format!(
-            "[[device.target]]\nname = \"{}\"\nfile_id = {}\nplugin = \"flash-file\"\n\
-             directory = \"targets/{thing}/{}\"\n",
-            target.name, target.file_id, target.name
+            "[[device.target]]\nname = \"{}\"\nfile_id = {}\n",
+            target.name, target.file_id
         ));
+        if !target.is_serial() {
+            text.push_str(&format!(
+                "plugin = \"flash-file\"\ndirectory = \"targets/{thing}/{}\"\n",
+                target.name
+            ));
+        }
         if !target.restart.is_empty() {
             text.push_str(&format!("restart = {}\n", target.restart));
         }

@@ -18,6 +18,8 @@
 pub mod cloud;
 pub mod gateway;
 pub mod image;
+pub mod mcu;
 
 pub use cloud::{Cloud, Ended, Update};
 pub use gateway::{Daemon, Gateway};
+pub use mcu::Secondary;

@@ -1,0 +1,343 @@
+//! Secondary MCUs through the real daemon: the built-in plugin over a pseudo terminal to a simulated MCU with MCUboot's
+//! swap and revert. What the MCU's own bootloader started decides, and the job's reason. What may go wrong on the line
+//! itself is judged in virtual time, in `tests/secondary`.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::time::Duration;
+
+use e2e::gateway::{Lines, target};
+use e2e::mcu::{self, Secondary};
+use e2e::{Cloud, Ended, Gateway, Update, image};
+use host_mcu_sim::{Behaviour, Slot, sample};
+use support::deadline::{PATIENCE, pass};
+use support::proxy::Proxy;
+
+const THING: &str = "field-7";
+
+/// The gateway's own software in these tests.
+const SOFTWARE_BYTES: usize = 6000;
+
+/// A gateway whose only target is this MCU, as file 1.
+fn gateway(cloud: &Cloud, mcu: &Secondary) -> Gateway {
+    Gateway::with(cloud, &[THING], |lines| {
+        lines.device().targets = vec![mcu.target("mcu", 1)];
+    })
+}
+
+/// A gateway whose own software is file 0, with MCUs as files 1 and 2.
+fn gateway_of_three(
+    cloud: &Cloud,
+    mcus: &[Secondary; 2],
+    change: impl FnOnce(&mut Lines),
+) -> Gateway {
+    let gateway = Gateway::with(cloud, &[THING], |lines| {
+        let [pump, valve] = mcus;
+        lines.device().targets = vec![
+            target(THING, "main", 0),
+            pump.target("pump", 1),
+            valve.target("valve", 2),
+        ];
+        change(lines);
+    });
+    gateway.init(&image::program("1.0.0", "", SOFTWARE_BYTES));
+    gateway
+}
+
+fn file(file_id: u8, version: &str) -> Update {
+    Update {
+        file_id,
+        ..Update::of(mcu::image(version))
+    }
+}
+
+/// One job for all three.
+fn group(version: &str) -> Vec<Update> {
+    let software = Update::of(image::program(version, "", SOFTWARE_BYTES));
+    vec![software, file(1, version), file(2, version)]
+}
+
+fn run(cloud: &Cloud, update: Update) -> Ended {
+    let job = cloud.update(THING, update);
+    cloud.wait_end(&job)
+}
+
+fn confirmed(version: &str) -> (String, bool) {
+    (version.to_owned(), true)
+}
+
+/// Versions of the targets as the daemon has them, by file id.
+fn reported(gateway: &Gateway) -> Vec<String> {
+    let status = gateway.status();
+    let targets = status["devices"][0]["targets"].as_array().unwrap();
+    let version = |t: &serde_json::Value| t["running_version"].as_str().unwrap_or("").to_owned();
+    targets.iter().map(version).collect()
+}
+
+#[test]
+fn an_update_of_one_mcu_goes_from_job_to_commit() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::start();
+    let gateway = gateway(&cloud, &mcu);
+    let mut daemon = gateway.run();
+    // The line was opened and the MCU asked before anybody asked for a job.
+    daemon.wait_line("new state [RequestingJob]");
+    assert!(mcu.view().stats.answered > 0, "{}", daemon.log());
+    let ended = run(&cloud, file(1, "1.1.0"));
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert_eq!(mcu.runs(), confirmed("1.1.0"));
+    assert_eq!(reported(&gateway), ["1.1.0"]);
+    // One swap, and no restart beyond it.
+    assert_eq!(mcu.view().stats.starts, 2);
+    daemon.stop();
+}
+
+#[test]
+fn an_image_that_its_signer_did_not_make_is_never_marked() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::start();
+    let gateway = gateway(&cloud, &mcu);
+    let daemon = gateway.run();
+    let good = mcu::image("1.1.0");
+    let mut changed = good.clone();
+    changed[20_000] ^= 1;
+    let tampered = Update {
+        file_id: 1,
+        image: changed,
+        signed: e2e::cloud::Signed::Before(good),
+        ..Update::default()
+    };
+    let ended = run(&cloud, tampered);
+    assert_eq!(ended.status, "FAILED", "{}", daemon.log());
+    assert!(ended.reason.starts_with("0x000000e3"), "{ended:?}");
+    assert_eq!(mcu.runs(), confirmed("1.0.0"));
+    assert_eq!(mcu.view().stats.starts, 1, "it was not restarted");
+    let view = mcu.view();
+    let other = view.slot(0, Slot::Secondary);
+    assert!(other.is_none_or(|slot| !slot.is_pending), "{other:?}");
+    assert_eq!(run(&cloud, file(1, "1.2.0")).status, "SUCCEEDED");
+}
+
+#[test]
+fn a_slow_download_is_pushed_while_it_comes() {
+    let cloud = Cloud::start();
+    let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
+    let mcu = Secondary::start();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let device = lines.device();
+        device.targets = vec![mcu.target("mcu", 1)];
+        device.port = proxy.addr().port();
+        device.agent =
+            "block_size = 1024\nblocks_per_request = 4\nstatus_frequency = 4\n".to_owned();
+    });
+    let daemon = gateway.run();
+    // 40 KB in some five seconds: the line could carry them in a fifth of one.
+    proxy.set_rate(Some(12 * 1024));
+    let job = cloud.update(THING, file(1, "1.1.0"));
+    cloud.wait_received(&job, 20);
+    let sent = mcu.view().stats.uploaded_bytes;
+    assert!(sent > 8 * 1024, "{sent} bytes\n{}", daemon.log());
+    assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED", "{}", daemon.log());
+    assert_eq!(mcu.runs(), confirmed("1.1.0"));
+    let size = mcu::image("1.1.0").len() as u64;
+    assert_eq!(
+        mcu.view().stats.uploaded_bytes,
+        size,
+        "nothing was sent twice"
+    );
+}
+
+#[test]
+fn an_mcu_that_is_pulled_out_in_mid_update_and_put_back_is_updated() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::with(|config| config.timing.baud = Some(115_200));
+    let gateway = gateway(&cloud, &mcu);
+    let daemon = gateway.run();
+    let job = cloud.update(THING, file(1, "1.1.0"));
+    mcu.wait("upload", |view| view.stats.uploaded_bytes > 8_000);
+    mcu.with_mcu(|mcu, now_ns| mcu.unplug(now_ns, None));
+    pass(Duration::from_secs(1));
+    assert!(!mcu.port().exists(), "the device is gone");
+    mcu.with_mcu(|mcu, now_ns| mcu.plug(now_ns));
+    assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED", "{}", daemon.log());
+    assert_eq!(mcu.runs(), confirmed("1.1.0"));
+    assert!(
+        daemon.log().contains("the line is gone"),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
+fn a_new_image_that_never_answers_is_reset_by_the_operators_command() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::with(|config| {
+        config.behaviours = vec![("1.1.0".to_owned(), Behaviour::Silent)];
+    });
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let reset = "[device.target.hardware_reset]\ncommand = [\"./reset.sh\"]\nhold_ms = 20\n";
+        let mut target = mcu.target_with("mcu", 1, "", "");
+        target.lines = target
+            .lines
+            .replace("swap_timeout_ms = 20000", "swap_timeout_ms = 3000");
+        target.lines.push_str(reset);
+        lines.device().targets = vec![target];
+    });
+    gateway.script(
+        "reset.sh",
+        "#!/bin/sh\necho \"$OTAD_HOLD_MS\" >> \"$(dirname \"$0\")/resets\"\n",
+    );
+    let daemon = gateway.run();
+    let job = cloud.update(THING, file(1, "1.1.0"));
+    // The command stands for a relay: what it does to the MCU is done here.
+    let resets = gateway.path("resets");
+    let mut seen = 0;
+    let deadline = support::deadline::Deadline::after(PATIENCE);
+    while cloud.now(&job).status != "FAILED" {
+        let count = std::fs::read_to_string(&resets).map_or(0, |text| text.lines().count());
+        if count > seen {
+            seen = count;
+            mcu.with_mcu(|mcu, now_ns| mcu.hardware_reset(now_ns));
+        }
+        assert!(deadline.left().is_some(), "{}", daemon.log());
+        pass(Duration::from_millis(20));
+    }
+    assert!(seen > 0, "{}", daemon.log());
+    let held = std::fs::read_to_string(&resets).unwrap();
+    assert!(held.lines().all(|line| line == "20"), "{held}");
+    assert_eq!(mcu.runs(), confirmed("1.0.0"));
+    assert_eq!(run(&cloud, file(1, "1.2.0")).status, "SUCCEEDED");
+}
+
+#[test]
+fn software_and_two_mcus_are_updated_by_one_job() {
+    let cloud = Cloud::start();
+    let mcus = [Secondary::start(), Secondary::start()];
+    let gateway = gateway_of_three(&cloud, &mcus, |_| {});
+    let daemon = gateway.run();
+    let job = cloud.update_group(THING, group("1.1.0"));
+    let ended = cloud.wait_end(&job);
+    assert_eq!(
+        ended.as_pair(),
+        ("SUCCEEDED", "accepted  v1.1.0"),
+        "{}",
+        daemon.log()
+    );
+    for mcu in &mcus {
+        assert_eq!(mcu.runs(), confirmed("1.1.0"));
+    }
+    assert_eq!(reported(&gateway), ["1.1.0"; 3]);
+}
+
+#[test]
+fn one_mcu_that_fails_its_test_takes_the_whole_group_back() {
+    let cloud = Cloud::start();
+    // The second one's new image crashes in its test, again and again.
+    let crashes = Behaviour::Crashes {
+        after_ns: 400_000_000,
+    };
+    let mcus = [
+        Secondary::start(),
+        Secondary::with(|config| config.behaviours = vec![("1.1.0".to_owned(), crashes)]),
+    ];
+    let gateway = gateway_of_three(&cloud, &mcus, |_| {});
+    let daemon = gateway.run();
+    let job = cloud.update_group(THING, group("1.1.0"));
+    assert_eq!(cloud.wait_end(&job).status, "FAILED", "{}", daemon.log());
+    for mcu in &mcus {
+        assert_eq!(mcu.runs(), confirmed("1.0.0"), "{}", daemon.log());
+    }
+    let next = cloud.update_group(THING, group("1.2.0"));
+    assert_eq!(
+        cloud.wait_end(&next).status,
+        "SUCCEEDED",
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(reported(&gateway), ["1.2.0"; 3]);
+}
+
+/// Rounds of the soak; `OTAD_MCU_SOAK` asks for more.
+fn rounds() -> u64 {
+    let asked = std::env::var("OTAD_MCU_SOAK").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(2)
+}
+
+/// Something between 0 and `below` that is the same every time.
+fn lot(round: u64, below: u64) -> u64 {
+    (round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % below
+}
+
+#[test]
+fn kills_of_the_gateway_at_any_instant_end_with_the_right_image() {
+    for round in 1..=rounds() {
+        let cloud = Cloud::start();
+        let mcu = Secondary::with(|config| config.timing.baud = Some(230_400));
+        let gateway = gateway(&cloud, &mcu);
+        let daemon = gateway.run();
+        let job = cloud.update(THING, file(1, "1.1.0"));
+        pass(Duration::from_millis(lot(round, 6000)));
+        daemon.process.kill(PATIENCE).unwrap();
+        let daemon = gateway.run();
+        let ended = cloud.wait_end(&job);
+        assert_eq!(
+            ended.status,
+            "SUCCEEDED",
+            "round {round}: {ended:?}\n{}",
+            daemon.log()
+        );
+        assert_eq!(mcu.runs(), confirmed("1.1.0"), "round {round}");
+    }
+}
+
+#[test]
+fn power_cuts_of_the_mcu_at_any_instant_end_with_the_right_image() {
+    for round in 1..=rounds() {
+        let cloud = Cloud::start();
+        let mcu = Secondary::with(|config| config.timing.baud = Some(230_400));
+        let gateway = gateway(&cloud, &mcu);
+        let daemon = gateway.run();
+        let job = cloud.update(THING, file(1, "1.1.0"));
+        pass(Duration::from_millis(lot(round, 6000)));
+        mcu.with_mcu(|mcu, now_ns| mcu.power_cut(now_ns));
+        let ended = cloud.wait_end(&job);
+        // The bootloader reverts what loses power before it is confirmed.
+        let runs = mcu.runs();
+        match ended.status.as_str() {
+            "SUCCEEDED" => assert_eq!(runs, confirmed("1.1.0"), "round {round}"),
+            "FAILED" => assert_eq!(runs, confirmed("1.0.0"), "round {round}: {ended:?}"),
+            other => panic!("round {round}: {other}\n{}", daemon.log()),
+        }
+        assert_eq!(
+            run(&cloud, file(1, "1.2.0")).status,
+            "SUCCEEDED",
+            "round {round}"
+        );
+        assert_eq!(mcu.runs(), confirmed("1.2.0"), "round {round}");
+    }
+}
+
+#[test]
+fn an_image_for_another_bootloader_key_is_refused_there_and_told() {
+    let ours = sample::Signer::of_seed(1);
+    let body = sample::noise("1.0.0", 20_000);
+    let cloud = Cloud::start();
+    let mcu = Secondary::with(|config| {
+        config.key = Some(ours.key());
+        config.factory.primary = vec![ours.image("1.0.0", &body)];
+    });
+    let gateway = gateway(&cloud, &mcu);
+    let daemon = gateway.run();
+    let foreign = Update {
+        file_id: 1,
+        ..Update::of(sample::Signer::of_seed(2).image("1.1.0", &body))
+    };
+    let ended = run(&cloud, foreign);
+    assert_eq!(ended.status, "FAILED", "{}", daemon.log());
+    assert_eq!(mcu.runs(), confirmed("1.0.0"));
+    let good = Update {
+        file_id: 1,
+        ..Update::of(ours.image("1.1.0", &body))
+    };
+    assert_eq!(run(&cloud, good).status, "SUCCEEDED", "{}", daemon.log());
+}
