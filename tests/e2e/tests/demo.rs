@@ -30,6 +30,8 @@ const ENDS: &[(&str, &str)] = &[
     ("deferred", "SUCCEEDED accepted  v1.1.0"),
     ("foreign-job", "FAILED 0x0000000c: 0x00000004"),
     ("file-id", "SUCCEEDED accepted  v"),
+    ("secondary", "SUCCEEDED accepted  v1.1.0"),
+    ("secondary-rollback", "FAILED rejected: 0xde000001"),
 ];
 
 fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
@@ -169,6 +171,45 @@ fn a_job_for_file_id_1_leaves_target_0_alone() {
     let out = play("file-id");
     assert!(out.contains("of 10446 bytes"), "{out}");
     assert!(out.contains("has sent 3 blocks"), "{out}");
+}
+
+#[test]
+fn gateway_and_two_mcus_are_updated_in_one_job() {
+    let out = play("secondary");
+    assert_order(
+        &out,
+        &[
+            "pump: marked for test",
+            "valve: marked for test",
+            "committed",
+            "runs version 1.1.0, image valid",
+        ],
+    );
+    for mcu in ["pump", "valve"] {
+        for passed in [
+            "sent over its line",
+            "restarted",
+            "self-tested",
+            "committed",
+        ] {
+            assert!(
+                out.contains(&format!("{mcu}: {passed}")),
+                "{mcu} {passed}\n{out}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_mcu_that_is_not_well_takes_all_three_back() {
+    let out = play("secondary-rollback");
+    for mcu in ["pump", "valve"] {
+        assert_order(
+            &out,
+            &[&format!("{mcu}: restarted"), &format!("{mcu}: rolled back")],
+        );
+    }
+    assert!(!out.contains("committed"), "{out}");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod daemon;
 mod judge;
+mod mcu;
 mod play;
 mod program;
 mod proxy;

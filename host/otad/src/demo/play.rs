@@ -53,6 +53,9 @@ pub(super) async fn play(
     say("connected");
     let bystanders = Bystanders::look(scenario, &stage, dir)?;
     let mut timeline = Timeline::new(stage.targets[target_of(scenario)]);
+    if matches!(scenario.job, Job::Group(_)) {
+        timeline.tell_others(&stage.targets);
+    }
     let job = create(scenario, &stage, dir).await?;
     timeline.note(&format!("job {job} created"));
     let followed = tokio::time::timeout(
@@ -70,7 +73,7 @@ pub(super) async fn play(
     let found = Found {
         status: job_status(&view),
         reason: job_reason(&view),
-        printed: printed(&stage, dir),
+        printed: stage.printed(dir),
         reported: reported(&stage, &status),
         complaints,
     };
@@ -83,7 +86,8 @@ pub(super) async fn play(
 fn target_of(scenario: &Scenario) -> usize {
     match &scenario.job {
         Job::Image(image) => usize::try_from(image.file_id).unwrap_or(0),
-        Job::Document(_) => 0,
+        // The gateway's own software is the last to go.
+        Job::Group(_) | Job::Document(_) => 0,
     }
 }
 
@@ -109,8 +113,14 @@ async fn create(scenario: &Scenario, stage: &Stage, dir: &Path) -> Result<JobId,
             let view = operator.create_job(job).await;
             Ok(view.map_err(|e| failed("creating the job", &e))?.job_id)
         }
-        Job::Image(image) => {
-            let update = CreateUpdate::new(vec![thing()?], vec![sign(image, stage, dir)?]);
+        Job::Image(_) | Job::Group(_) => {
+            let files: Result<Vec<_>, _> = scenario
+                .job
+                .images()
+                .iter()
+                .map(|image| sign(image, stage, dir))
+                .collect();
+            let update = CreateUpdate::new(vec![thing()?], files?);
             let created = operator.create_update(update).await;
             Ok(created
                 .map_err(|e| failed("creating the update", &e))?
@@ -120,14 +130,13 @@ async fn create(scenario: &Scenario, stage: &Stage, dir: &Path) -> Result<JobId,
 }
 
 fn sign(image: &Image, stage: &Stage, dir: &Path) -> Result<FileSpec, Failed> {
-    let path = stage::new_image(dir, image)?;
     let signer = stage
         .cloud
         .code_signing()
         .map_err(|e| failed("signing key", &e))?;
     let key =
         SigningKey::from_pem(&signer.private_key_pem).map_err(|e| failed("signing key", &e))?;
-    let mut bytes = std::fs::read(&path).map_err(|e| failed("reading the image", &e))?;
+    let mut bytes = stage.new_image(dir, image)?;
     let (hashed, signature) = key
         .sign_stream(&bytes[..])
         .map_err(|e| failed("signing the image", &e))?;
@@ -311,7 +320,7 @@ async fn settle(scenario: &Scenario, stage: &Stage, daemon: &Daemon, dir: &Path)
                 && status["state_name"] == "WaitingForJob"
                 && status["job_id"].is_null()
                 && reported(stage, &status) == expected
-                && printed(stage, dir) == expected
+                && stage.printed(dir) == expected
             {
                 return;
             }
@@ -325,14 +334,6 @@ async fn settle(scenario: &Scenario, stage: &Stage, daemon: &Daemon, dir: &Path)
             SETTLE_MAX.as_secs()
         )),
     }
-}
-
-fn printed(stage: &Stage, dir: &Path) -> Vec<Option<String>> {
-    stage
-        .targets
-        .iter()
-        .map(|t| program::printed_version(dir, t))
-        .collect()
 }
 
 fn reported(stage: &Stage, status: &Value) -> Vec<Option<String>> {
@@ -389,7 +390,8 @@ impl Bystanders {
     fn look(scenario: &Scenario, stage: &Stage, dir: &Path) -> Result<Self, Failed> {
         let mut before = Vec::new();
         for (i, target) in stage.targets.iter().enumerate() {
-            if i == target_of(scenario) {
+            let is_meant = |image: &Image| usize::try_from(image.file_id) == Ok(i);
+            if i == target_of(scenario) || scenario.job.images().iter().any(is_meant) {
                 continue;
             }
             let files = stage::files(dir, target);

@@ -67,10 +67,14 @@ kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null || exit 1
 grep -q 'health=good' "$dir/$1.out"
 "#;
 
+/// The check of a target that is not well.
+const SICK: &str = "#!/bin/sh\necho 'the pressure does not rise' >&2\nexit 1\n";
+
 /// Write the scripts into the demo's directory.
 pub(super) fn write_scripts(dir: &Path, otad: &Path) -> io::Result<()> {
     restart_script::write(dir, otad)?;
     restart_script::write_executable(dir, "version.sh", VERSION)?;
+    restart_script::write_executable(dir, "sick.sh", SICK)?;
     restart_script::write_executable(dir, "health.sh", HEALTH)
 }
 

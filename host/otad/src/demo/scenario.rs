@@ -12,6 +12,8 @@ pub(super) struct Scenario {
     pub(super) about: &'static str,
     /// What the job brings.
     pub(super) job: Job,
+    /// Secondary MCUs behind serial lines; their file ids follow the application's.
+    pub(super) mcus: &'static [&'static str],
     /// Lines that are added to the configuration of the target, and of the agent.
     pub(super) target_lines: &'static str,
     pub(super) agent_lines: &'static str,
@@ -28,8 +30,21 @@ pub(super) struct Scenario {
 pub(super) enum Job {
     /// A version of the application.
     Image(Image),
+    /// Several files in one job: the application, and images for secondary MCUs.
+    Group(&'static [Image]),
     /// A job document that is not an OTA update.
     Document(&'static str),
+}
+
+impl Job {
+    /// The images that it brings.
+    pub(super) fn images(&self) -> &[Image] {
+        match self {
+            Self::Image(image) => std::slice::from_ref(image),
+            Self::Group(images) => images,
+            Self::Document(_) => &[],
+        }
+    }
 }
 
 /// An image for a target.
@@ -122,6 +137,32 @@ const NEW: Image = Image {
     tampered: false,
 };
 
+/// Names of the secondary MCUs, and what a job brings for all.
+const MCUS: &[&str] = &["pump", "valve"];
+
+const PUMP: Image = Image {
+    file_id: 1,
+    size_bytes: 30_000,
+    ..NEW
+};
+
+const VALVE: Image = Image {
+    file_id: 2,
+    size_bytes: 50_000,
+    ..NEW
+};
+
+const GROUP: &[Image] = &[NEW, PUMP, VALVE];
+
+const GROUP_SICK: &[Image] = &[
+    NEW,
+    PUMP,
+    Image {
+        behaviour: Behaviour::Sick,
+        ..VALVE
+    },
+];
+
 const WHOLE: &[Milestone] = &[
     Milestone::Notified,
     Milestone::Downloaded,
@@ -153,6 +194,7 @@ const DEFAULT: Scenario = Scenario {
     name: "default",
     about: "a signed 2 MiB image over TLS, from 1.0.0 to 1.1.0",
     job: Job::Image(NEW),
+    mcus: &[],
     target_lines: "",
     agent_lines: "",
     script: &[],
@@ -361,6 +403,36 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             versions: &["1.0.0", "1.1.0"],
             reason: "accepted  v",
             ..SUCCEEDED
+        },
+        ..DEFAULT
+    },
+    Scenario {
+        name: "secondary",
+        about: "one job for the gateway's software and two MCUs behind serial lines: all of them run it, or none",
+        job: Job::Group(GROUP),
+        mcus: MCUS,
+        end: End {
+            versions: &["1.1.0", "1.1.0", "1.1.0"],
+            ..SUCCEEDED
+        },
+        ..DEFAULT
+    },
+    Scenario {
+        name: "secondary-rollback",
+        about: "the same, and the operator's check of one MCU says no: all three go back",
+        job: Job::Group(GROUP_SICK),
+        mcus: MCUS,
+        end: End {
+            status: "FAILED",
+            reason: "rejected: 0xde000001",
+            versions: &["1.0.0", "1.0.0", "1.0.0"],
+            passed: &[
+                Milestone::Verified,
+                Milestone::Activated,
+                Milestone::Restarted,
+                Milestone::RolledBack,
+            ],
+            avoided: &[Milestone::Committed],
         },
         ..DEFAULT
     },

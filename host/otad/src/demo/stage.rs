@@ -13,6 +13,7 @@ use host_cloud::service::ThingName;
 use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudHandle};
 use host_runtime::ports::state_dir::FileStateDir;
 
+use super::mcu::{self, Secondary};
 use super::program::{self, Behaviour};
 use super::proxy::Proxy;
 use super::scenario::{Image, Job, Scenario};
@@ -57,8 +58,10 @@ pub(super) struct Stage {
     pub(super) config: PathBuf,
     /// Somebody else's broker between cloud and daemon.
     pub(super) broker: Option<BrokerConfig>,
-    /// Targets of this scenario, by file id.
-    pub(super) targets: &'static [&'static str],
+    /// Targets of this scenario, by file id: programs of the gateway, then MCUs.
+    pub(super) targets: Vec<&'static str>,
+    /// The MCUs among them.
+    mcus: Vec<Secondary>,
 }
 
 /// A failure to set something up.
@@ -77,16 +80,22 @@ impl Stage {
         let proxy = Proxy::start(address, BYTES_PER_S)
             .await
             .map_err(|e| failed("starting the proxy", &e))?;
-        let targets = match &scenario.job {
+        let programs = match &scenario.job {
             Job::Image(image) if image.file_id > 0 => &TARGETS[..],
-            _ => &TARGETS[..1],
+            Job::Image(_) | Job::Group(_) | Job::Document(_) => &TARGETS[..1],
         };
+        let mcus: Result<Vec<_>, _> = scenario
+            .mcus
+            .iter()
+            .map(|name| Secondary::start(dir, name))
+            .collect();
         let stage = Self {
             cloud,
             proxy,
             config: dir.join("otad.toml"),
             broker,
-            targets,
+            targets: [programs, scenario.mcus].concat(),
+            mcus: mcus?,
         };
         stage.credentials(dir).await?;
         fs::write(&stage.config, stage.configuration(scenario))
@@ -94,11 +103,35 @@ impl Stage {
         let otad =
             std::env::current_exe().map_err(|e| failed("finding this program's own file", &e))?;
         program::write_scripts(dir, &otad).map_err(|e| failed("writing the scripts", &e))?;
-        for target in targets {
+        for target in programs {
             first_image(dir, target)?;
             start_program(dir, target)?;
         }
         Ok(stage)
+    }
+
+    /// What each target itself says that it runs, by file id.
+    pub(super) fn printed(&self, dir: &Path) -> Vec<Option<String>> {
+        let programs = self.targets.len() - self.mcus.len();
+        let of_programs = self.targets[..programs]
+            .iter()
+            .map(|target| program::printed_version(dir, target));
+        let of_mcus = self.mcus.iter().map(Secondary::running_version);
+        of_programs.chain(of_mcus).collect()
+    }
+
+    /// Whether a file id is an MCU's.
+    fn is_mcu(&self, file_id: u32) -> bool {
+        file_id as usize >= self.targets.len() - self.mcus.len()
+    }
+
+    /// The image of the job for one target.
+    pub(super) fn new_image(&self, dir: &Path, image: &Image) -> Result<Vec<u8>, Failed> {
+        if self.is_mcu(image.file_id) {
+            return Ok(mcu::image(image));
+        }
+        let path = new_image(dir, image)?;
+        fs::read(&path).map_err(|e| failed("reading the image", &e))
     }
 
     async fn credentials(&self, dir: &Path) -> Result<(), Failed> {
@@ -163,7 +196,8 @@ reconnect_max_ms = 1000
             tls = self.broker.as_ref().is_none_or(|b| b.url.tls),
             agent_lines = scenario.agent_lines,
         );
-        for (file_id, target) in self.targets.iter().enumerate() {
+        let programs = self.targets.len() - self.mcus.len();
+        for (file_id, target) in self.targets.iter().enumerate().take(programs) {
             text.push_str(&format!(
                 r#"
 [[device.target]]
@@ -182,6 +216,12 @@ settle_ms = {SETTLE_MS}
 "#,
                 target_lines = scenario.target_lines,
             ));
+        }
+        for (file_id, mcu) in (programs..).zip(&self.mcus) {
+            let is_sick = scenario.job.images().iter().any(|image| {
+                image.file_id as usize == file_id && image.behaviour == Behaviour::Sick
+            });
+            text.push_str(&mcu.configuration(file_id, is_sick));
         }
         text
     }
@@ -280,7 +320,7 @@ pub(super) fn pack(
 }
 
 /// The image of the job.
-pub(super) fn new_image(dir: &Path, image: &Image) -> Result<PathBuf, Failed> {
+fn new_image(dir: &Path, image: &Image) -> Result<PathBuf, Failed> {
     pack(
         dir,
         image.version,

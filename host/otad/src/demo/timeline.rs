@@ -32,6 +32,8 @@ pub(super) struct Timeline {
     start: Instant,
     /// The target that the job is for.
     target: &'static str,
+    /// Targets that are told of with their names.
+    others: Vec<&'static str>,
     seen: watch::Sender<Seen>,
     progress: Option<Progress>,
 }
@@ -42,9 +44,16 @@ impl Timeline {
         Self {
             start: Instant::now(),
             target,
+            others: Vec::new(),
             seen: watch::Sender::default(),
             progress: None,
         }
+    }
+
+    /// Tell also what these targets go through.
+    pub(super) fn tell_others(&mut self, targets: &[&'static str]) {
+        let own = self.target;
+        self.others = targets.iter().copied().filter(|t| *t != own).collect();
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Seen> {
@@ -63,10 +72,11 @@ impl Timeline {
 
     /// A line of the daemon's log.
     pub(super) fn on_line(&mut self, line: &LogLine) {
+        let step = Step::of(line);
         if line.field("target") != self.target {
+            self.on_other(line, step);
             return;
         }
-        let step = Step::of(line);
         let milestones: &[Milestone] = match (line.field("operation"), step) {
             ("create", Step::Begins) => &[Milestone::Notified],
             ("close", Step::Begins) => &[Milestone::Downloaded],
@@ -87,6 +97,30 @@ impl Timeline {
             let text = format!("{} {}", line.field("operation"), line.field("message"));
             self.print(at, &text, None);
         }
+    }
+
+    /// A line about another target of the job.
+    fn on_other(&mut self, line: &LogLine, step: Step) {
+        let target = line.field("target");
+        if !self.others.contains(&target) {
+            return;
+        }
+        let text = match (line.field("operation"), step) {
+            ("close", Step::Done) => "verified",
+            ("install", Step::Done) => "sent over its line",
+            ("activate", Step::Done) => "marked for test",
+            ("reset", Step::Done) => "restarted",
+            ("self-test", Step::Done) => "self-tested",
+            ("commit", Step::Done) => "committed",
+            ("reject", Step::Done) => "rolled back",
+            (operation, Step::Failed) => {
+                let text = format!("{target}: {operation} {}", line.field("message"));
+                return self.note(&text);
+            }
+            _ => return,
+        };
+        let text = format!("{target}: {text}");
+        self.note(&text);
     }
 
     /// An event of the application.
