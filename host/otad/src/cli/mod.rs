@@ -82,7 +82,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Explain(args) => explain::follow(&args),
         Verb::Launch(args) => launch::follow(&args),
         Verb::Image(verb) => image::follow(&verb),
-        Verb::Target(verb) => target::follow(&verb),
+        Verb::Target(verb) => wait(target::follow(&verb)),
         Verb::Cloud(args) => cloud::follow(&args),
         Verb::McuSim(args) => mcu_sim::follow(&args),
         Verb::Thing(verb) => wait(thing::follow(&verb)),

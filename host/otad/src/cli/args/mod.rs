@@ -481,4 +481,14 @@ pub enum TargetVerb {
         #[arg(long)]
         force: bool,
     },
+    /// All targets of the configuration: plugin, where each one is, and what runs, if the daemon does.
+    List(DeviceArgs),
+    /// One target: the same, and its line, reset input and settings.
+    Info {
+        /// Target, by its name.
+        target: String,
+        #[command(flatten)]
+        /// The device.
+        device: DeviceArgs,
+    },
 }
