@@ -1,10 +1,9 @@
 //! smp-core's client on the line of a simulated MCU, in virtual time: what a whole exchange comes to, exactly and at once.
 //! Tests, the throughput table and whoever asks "how long would that take" use it. No port and no clock.
 
-use smp_core::client::{Client, ClientConfig, ClientError, Order, Plan, Poll, Source};
+use smp_core::client::{Client, ClientConfig, ClientError, Order, Plan, Poll, Source, Whole};
 use smp_core::console;
 use smp_core::frame::Framing;
-use smp_core::mcuboot::{self, sha256};
 use smp_core::reply::{ImageState, Parameters, Reply};
 
 use crate::config::{Config, MS};
@@ -20,56 +19,6 @@ const LOOK_NS: u64 = 500 * MS;
 
 /// What takes longer than a day of virtual time has stopped.
 const END_NS: u64 = 24 * 3_600_000 * MS;
-
-/// A file that is there from the beginning.
-#[derive(Clone, Debug)]
-pub struct Whole<'a> {
-    bytes: &'a [u8],
-    hash: Option<Vec<u8>>,
-}
-
-impl<'a> Whole<'a> {
-    /// The file with these bytes.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        let image = mcuboot::Image::examine(&mut &*bytes, bytes.len() as u64);
-        Self {
-            bytes,
-            hash: image.ok().map(|image| image.hash),
-        }
-    }
-
-    /// How it is uploaded: named by its digest.
-    #[must_use]
-    pub fn plan(&self) -> Plan {
-        Plan {
-            size: self.bytes.len() as u64,
-            name: sha256(self.bytes).to_vec(),
-            name_is_digest: true,
-            image: None,
-            repeat_image: false,
-            listed_image: 0,
-        }
-    }
-}
-
-impl Source for Whole<'_> {
-    fn held(&mut self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> bool {
-        let begin = usize::try_from(offset).unwrap_or(usize::MAX);
-        let piece = begin
-            .checked_add(into.len())
-            .and_then(|end| self.bytes.get(begin..end));
-        piece.map(|piece| into.copy_from_slice(piece)).is_some()
-    }
-
-    fn hash(&mut self) -> Option<Vec<u8>> {
-        self.hash.clone()
-    }
-}
 
 /// Bytes of a file in each byte of the line that the framing leaves for it at best: a full packet of a server with such a
 /// buffer, without the first one's size and name.

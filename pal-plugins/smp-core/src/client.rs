@@ -11,6 +11,7 @@
 mod command;
 mod push;
 mod timer;
+mod whole;
 mod window;
 
 use alloc::boxed::Box;
@@ -19,6 +20,7 @@ use alloc::vec::Vec;
 
 pub use command::Order;
 pub use push::Plan;
+pub use whole::Whole;
 pub use window::WINDOW_MAX;
 
 use crate::code::Refusal;

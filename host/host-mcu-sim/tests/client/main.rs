@@ -7,9 +7,9 @@ mod commands;
 mod updates;
 mod uploads;
 
-use host_mcu_sim::talk::{Talk, Whole};
+use host_mcu_sim::talk::Talk;
 use host_mcu_sim::{Config, Factory, Geometry, Profile, Slot, Timing, View, sample};
-use smp_core::client::Source as _;
+use smp_core::client::{Source as _, Whole};
 
 const OLD: &str = "1.0.0";
 const NEW: &str = "2.0.0";

@@ -1,9 +1,9 @@
 //! Uploads: whatever is lost, damaged, late, cut or restarted, the image ends in its slot or the error says why it cannot.
 
 use host_mcu_sim::fault::Chance;
-use host_mcu_sim::talk::{Talk, Whole};
+use host_mcu_sim::talk::Talk;
 use host_mcu_sim::{Config, Framing, MS, Profile, State, Timing};
-use smp_core::client::{ClientError, Order};
+use smp_core::client::{ClientError, Order, Whole};
 use smp_core::code::{Refusal, image_rc};
 use smp_core::reply::{Parameters, Reply};
 
