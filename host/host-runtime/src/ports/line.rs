@@ -65,7 +65,12 @@ impl LinePlace {
                 _ => Err(format!("`{text}` is not `tcp://host:port`")),
             };
         }
-        if text.is_empty() || text.contains("://") || text.contains('\0') {
+        // Something else's scheme; a device's name has a colon in its last parts at most.
+        let is_scheme = text
+            .split('/')
+            .next()
+            .is_some_and(|head| head.contains(':'));
+        if text.is_empty() || is_scheme || text.contains('\0') {
             return Err(format!(
                 "`{text}` is neither the path of a terminal device nor `tcp://host:port`"
             ));

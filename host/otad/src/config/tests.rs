@@ -273,7 +273,7 @@ const WRONG: &[Row] = &[
         "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"spi:/dev/spidev0.0\" }",
         17,
         "neither the path of a terminal device nor",
-        "write the path",
+        "SPI is not a carrier",
     ),
     (
         "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",

@@ -139,7 +139,6 @@ async fn the_operators_word_comes_before_the_plugins() {
     };
     let asked = LineParameters {
         baud: 9600,
-        parity: 2,
         ..PLAIN
     };
     let line = Line::new(config);
@@ -198,6 +197,8 @@ async fn a_line_that_chatters_unread_takes_no_more_than_its_bound() {
 fn places_are_paths_and_tcp_addresses() {
     let tty = LinePlace::parse("/dev/serial/by-id/usb-x").unwrap();
     assert_eq!(tty.to_string(), "/dev/serial/by-id/usb-x");
+    let by_path = "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0";
+    assert!(LinePlace::parse(by_path).is_ok());
     let tcp = LinePlace::parse("tcp://[::1]:4001").unwrap();
     assert_eq!(tcp, LinePlace::Tcp("[::1]:4001".into()));
     for wrong in [
@@ -207,6 +208,7 @@ fn places_are_paths_and_tcp_addresses() {
         "tcp://host:0",
         "udp://host:1",
         "spi:///dev/x",
+        "spi:/dev/x",
     ] {
         assert!(LinePlace::parse(wrong).is_err(), "{wrong}");
     }

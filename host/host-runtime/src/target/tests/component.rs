@@ -272,15 +272,21 @@ fn what_is_no_plugin_or_wants_more_than_is_lent_is_refused_when_it_is_loaded() {
     };
     assert_eq!(load("(module)"), Refusal::CoreModule);
     assert!(matches!(load("(component)"), Refusal::MissingExport { .. }));
-    for interface in ["serial-line", "hardware-reset"] {
-        let text = format!("(component (import \"ota:pal/{interface}@0.1.0\" (instance)))");
-        assert_eq!(
-            load(&text),
-            Refusal::NotGranted {
-                interface: interface.into()
-            }
-        );
-    }
+    let radio = "(component (import \"ota:pal/radio@0.1.0\" (instance)))";
+    assert!(matches!(load(radio), Refusal::UnknownImport { .. }));
     let wasi = "(component (import \"wasi:cli/environment@0.2.0\" (instance)))";
     assert!(matches!(load(wasi), Refusal::UnknownImport { .. }));
+}
+
+#[test]
+fn a_plugin_for_a_serial_line_needs_one_to_be_configured() {
+    let engine = Engine::new(&EngineOptions::default()).unwrap();
+    let bytes = guest_artifacts::SERIAL_MCU;
+    let plugin = ComponentPlugin::load(&engine, "builtin:serial-mcu", bytes).unwrap();
+    let mut config = World::staged().config();
+    config.plugin = plugin;
+    let refused = crate::target::config::check(&config)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("needs serial-line"), "{refused}");
 }

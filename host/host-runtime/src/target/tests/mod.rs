@@ -1,5 +1,6 @@
 //! Tests of the target engine, on storage in memory and plugins that do what a test says.
 
+mod ahead;
 mod component;
 mod create;
 mod damage;
