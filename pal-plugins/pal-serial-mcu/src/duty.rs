@@ -171,7 +171,10 @@ pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>
                 erase(&port).await?;
                 continue;
             }
-            Err(error) => return Err(failed(code::BLOCK_FAILED, sub::UPLOAD, error)),
+            Err(error) => {
+                let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
+                return Err(port.explain(failure));
+            }
         }
         let view = look(&port, port.settings.silence_ms).await?;
         let image = file::examine(&port, job.size).await?;

@@ -85,7 +85,10 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
                 });
             }
             Err(ClientError::Silent | ClientError::Malformed) if port.now_ms() < until => {}
-            Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error)),
+            Err(error) => {
+                let failure = failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error);
+                return Err(port.explain(failure));
+            }
             Ok(_) => return Err(Failure::bad_state("the target answers something else")),
         }
     }

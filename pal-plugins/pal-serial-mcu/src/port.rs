@@ -29,6 +29,8 @@ pub(crate) struct Port<L> {
     pub(crate) settings: Settings,
     client: RefCell<Client>,
     open: Cell<bool>,
+    /// Why it is not open.
+    fault: RefCell<Option<Failure>>,
     reopen_at_ms: Cell<u64>,
     pub(crate) wake: Cell<Wake>,
     pub(crate) progress: Cell<(u64, u64)>,
@@ -50,6 +52,7 @@ impl<L: Lent> Port<L> {
             settings,
             client: RefCell::new(Client::new(config)),
             open: Cell::new(false),
+            fault: RefCell::default(),
             reopen_at_ms: Cell::new(0),
             wake: Cell::default(),
             progress: Cell::default(),
@@ -129,9 +132,11 @@ impl<L: Lent> Port<L> {
                 return;
             }
             self.reopen_at_ms.set(now_ms + REOPEN_MS);
-            if self.lent.open_line(self.settings.line).is_err() {
+            if let Err(failure) = self.lent.open_line(self.settings.line) {
+                self.fault.replace(Some(failure));
                 return;
             }
+            self.fault.replace(None);
             self.open.set(true);
         }
         let most = READ_BYTES.min(self.budget_bytes.get().max(1));
@@ -165,8 +170,17 @@ impl<L: Lent> Port<L> {
     }
 
     fn lost(&self, failure: &Failure) {
+        self.fault.replace(Some(failure.clone()));
         if self.open.replace(false) {
             self.say(Level::Warn, &["the line is gone: ", &failure.detail]);
+        }
+    }
+
+    /// A failure; if nothing was heard because the line is not there, it says that.
+    pub(crate) fn explain(&self, failure: Failure) -> Failure {
+        match &*self.fault.borrow() {
+            Some(fault) if failure.main == code::UNREACHABLE => fault.clone(),
+            _ => failure,
         }
     }
 

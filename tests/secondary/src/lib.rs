@@ -29,15 +29,23 @@ pub const BODY_BYTES: usize = 30_000;
 
 /// A gateway with its plugin, and the MCU at the other end of the line.
 pub struct Bench {
+    /// What the plugin is lent.
     pub fake: Fake,
+    /// The plugin under test; replaced when the host restarts.
     pub plugin: SerialMcu<Fake>,
+    /// The MCU.
     pub mcu: Mcu,
+    /// Virtual time.
     pub now_ns: u64,
+    /// Hardware resets that have reached the MCU.
     pub pulses: u32,
     /// A reset input is there.
     pub wired: bool,
+    /// Settings of the plugin.
     pub settings: Vec<Setting>,
+    /// The image of the job.
     pub file: Vec<u8>,
+    /// Its id.
     pub job: &'static str,
 }
 
@@ -103,6 +111,7 @@ impl Bench {
         }
     }
 
+    /// The transfer as the plugin is told of it.
     pub fn transfer(&self) -> Transfer {
         Transfer {
             job_id: self.job.to_owned(),
@@ -168,6 +177,10 @@ impl Bench {
         world.line_input.extend(input);
     }
 
+    /// Runs a duty to its end.
+    ///
+    /// # Errors
+    /// How it failed.
     pub fn duty(
         &mut self,
         name: &'static str,
@@ -179,6 +192,7 @@ impl Bench {
         })
     }
 
+    /// What the target says of itself.
     pub fn state(&mut self) -> TargetState {
         match self.duty("state", |p| p.state()) {
             Ok(Answer::State(state)) => state,
@@ -198,12 +212,17 @@ impl Bench {
         self.plugin.reopen(transfer).unwrap();
     }
 
+    /// The file is complete and verified.
     pub fn stage(&mut self) {
         let mut world = self.fake.world();
         world.staged = self.file.clone();
         world.staged_verified = true;
     }
 
+    /// From `create` to the end of `install`.
+    ///
+    /// # Errors
+    /// Which duty failed.
     pub fn send(&mut self) -> Result<(), End> {
         let transfer = self.transfer();
         self.duty("create", |p| p.create(transfer))?;
@@ -211,6 +230,10 @@ impl Bench {
         self.duty("install", |p| p.install()).map(drop)
     }
 
+    /// Marks the new image and restarts the target.
+    ///
+    /// # Errors
+    /// Which duty failed.
     pub fn start_new(&mut self) -> Result<(), End> {
         self.duty("activate", |p| p.activate([0; 32]))?;
         self.duty("reset", |p| p.reset()).map(drop)
@@ -234,6 +257,7 @@ impl Bench {
         self.end(began)
     }
 
+    /// What an update comes to; one that failed goes back first.
     pub fn end(&mut self, end: Result<(), End>) -> End {
         match end {
             Ok(()) => {
@@ -255,12 +279,14 @@ impl Bench {
         }
     }
 
+    /// Version that the MCU runs, and whether it is confirmed.
     pub fn runs(&self) -> (String, bool) {
         let view = self.mcu.view();
         let active = view.slots.iter().find(|slot| slot.is_active).unwrap();
         (active.version.clone(), active.is_confirmed)
     }
 
+    /// The same with one more thing that goes wrong.
     pub fn rule(mut self, text: &str) -> Self {
         self.mcu.add_rule(text.parse::<Rule>().unwrap());
         self

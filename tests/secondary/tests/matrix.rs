@@ -332,6 +332,13 @@ fn a_line_that_is_pulled_out_in_mid_push_is_opened_again() {
 }
 
 #[test]
+fn a_line_that_stays_away_is_named_and_not_called_silence() {
+    let mut bench = bench(config()).rule("unplug=100000@upload*30");
+    let end = bench.send().unwrap_err();
+    assert_eq!(end, End::Failed("install", UNREACHABLE, 1), "1 = unplugged");
+}
+
+#[test]
 fn an_mcu_that_is_silent_for_good_ends_the_push() {
     let mut bench = bench(config()).rule("silence@upload*20");
     assert_eq!(bench.update(), End::Failed("install", UNREACHABLE, 0));
