@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -20,10 +21,11 @@ use crate::{
     endpoint,
     error::CloudError,
     fault::{Faults, NoFaults},
+    http::{self, HttpConfig, HttpFaults},
     limits::Limits,
     operator::{self, Operator, Remote},
     pki::Credentials,
-    service::ThingName,
+    service::{ImageId, ThingName, UrlSource},
     stats::CloudStats,
 };
 
@@ -50,6 +52,8 @@ pub struct CloudConfig {
     pub faults: Box<dyn Faults>,
     /// Things to register at the start, as far as they are new.
     pub things: Vec<ThingName>,
+    /// Images by pre-signed URL besides streams; none = updates have no URLs.
+    pub http: Option<HttpConfig>,
     /// Where operators of other machines come in, with the token that lies in `<dir>/operator`.
     pub operators: Option<SocketAddr>,
     /// Operator socket; `<dir>/operator.sock` if left out.
@@ -70,6 +74,7 @@ impl CloudConfig {
             limits: Limits::Aws,
             faults: Box::new(NoFaults),
             things: Vec::new(),
+            http: None,
             operators: None,
             socket: None,
         }
@@ -104,7 +109,8 @@ impl Cloud {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let names = server_names(&config.server_names, config.operators);
+        let http_address = config.http.as_ref().map(|http| http.address);
+        let names = server_names(&config.server_names, [config.operators, http_address]);
         let (tls_address, plain_address) = (local(tls.as_ref())?, local(plain.as_ref())?);
         if let Some(listener) = tls {
             let identity = core.pki().server(&names)?;
@@ -122,10 +128,27 @@ impl Cloud {
                 listener,
                 None,
                 Arc::clone(&core),
-                seats,
+                Arc::clone(&seats),
                 stopped.clone(),
             ));
         }
+        let http_faults = HttpFaults::default();
+        let http = match &config.http {
+            Some(http) => {
+                let url = serve_images(
+                    http,
+                    &config.server_names,
+                    &core,
+                    &names,
+                    &http_faults,
+                    &seats,
+                );
+                let (url, server) = url.await?;
+                tasks.spawn(server(stopped.clone()));
+                Some(url)
+            }
+            None => None,
+        };
         let broker = match &config.broker {
             Some(broker) => {
                 let link = Link::start(broker, &core, &mut tasks, stopped.clone())?;
@@ -135,7 +158,13 @@ impl Cloud {
             None => None,
         };
         let status = broker.as_ref().map(|(_, status)| status.clone());
-        let operator = Operator::new(Arc::clone(&core), tls_address, plain_address, broker);
+        let operator = Operator::new(
+            Arc::clone(&core),
+            tls_address,
+            plain_address,
+            http.clone(),
+            broker,
+        );
         let operators = match config.operators {
             Some(address) => {
                 let (identity, root) = {
@@ -163,6 +192,8 @@ impl Cloud {
         Ok(CloudHandle {
             core,
             operator,
+            http,
+            http_faults,
             tls: tls_address,
             plain: plain_address,
             broker: status,
@@ -180,6 +211,8 @@ impl Cloud {
 pub struct CloudHandle {
     core: Arc<Core>,
     operator: Operator,
+    http: Option<String>,
+    http_faults: HttpFaults,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
     broker: Option<watch::Receiver<BrokerStatus>>,
@@ -202,6 +235,25 @@ impl CloudHandle {
     #[must_use]
     pub fn plain_addr(&self) -> Option<SocketAddr> {
         self.plain
+    }
+
+    /// What the URLs of images begin with, such as `https://localhost:8444`.
+    #[must_use]
+    pub fn http_url(&self) -> Option<&str> {
+        self.http.as_deref()
+    }
+
+    /// A URL of an image, as a job document that leaves now would have it.
+    #[must_use]
+    pub fn image_url(&self, image: &ImageId) -> Option<String> {
+        let now_ms = self.core.now_ms();
+        self.core.look(|service| service.url(now_ms, image))
+    }
+
+    /// Faults of the image server.
+    #[must_use]
+    pub fn http_faults(&self) -> &HttpFaults {
+        &self.http_faults
     }
 
     /// How the connection to somebody else's broker stands, and every change of it.
@@ -292,6 +344,67 @@ impl CloudHandle {
     }
 }
 
+type Server =
+    Box<dyn FnOnce(watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// Binds the image server and lets the service make URLs; what they begin with, and what runs it.
+async fn serve_images(
+    http: &HttpConfig,
+    said: &[String],
+    core: &Arc<Core>,
+    names: &[String],
+    faults: &HttpFaults,
+    seats: &Arc<Semaphore>,
+) -> Result<(String, Server), CloudError> {
+    if !http::VALID_S_RANGE.contains(&http.valid_s) {
+        return Err(CloudError::UrlValidity(http.valid_s));
+    }
+    let listener = bind(http.address).await?;
+    let address = local(Some(&listener))?.unwrap_or(http.address);
+    let url = base_url(http, said, address);
+    let (tls, dir) = {
+        let pki = core.pki();
+        (
+            http::server_config(pki.server(names)?)?,
+            core.dir().join("pki"),
+        )
+    };
+    let signer = Arc::new(http::Signer::open(&dir, url.clone(), http.valid_s)?);
+    core.serve_urls(Arc::clone(&signer) as Arc<dyn UrlSource>);
+    let clock = Arc::clone(core);
+    let site = Arc::new(http::Site {
+        signer,
+        images: core.images(),
+        faults: faults.clone(),
+        now_ms: Box::new(move || clock.now_ms()),
+    });
+    let seats = Arc::clone(seats);
+    let server: Server = Box::new(move |stop| {
+        Box::pin(http::listen(
+            listener,
+            TlsAcceptor::from(tls),
+            site,
+            seats,
+            stop,
+        ))
+    });
+    Ok((url, server))
+}
+
+fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
+    let ip = address.ip();
+    let host = match (&http.host, said.first()) {
+        (Some(host), _) | (None, Some(host)) => host.clone(),
+        (None, None) if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
+        (None, None) => ip.to_string(),
+    };
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host,
+    };
+    format!("https://{host}:{}", address.port())
+}
+
 fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
     if config.tls.is_none() && config.plain.is_none() && config.broker.is_none() {
         return Err(CloudError::NoListener);
@@ -310,15 +423,13 @@ fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
     Ok(())
 }
 
-/// What its certificate is valid for: what was said, and where operators come in.
-fn server_names(said: &[String], operators: Option<SocketAddr>) -> Vec<String> {
+/// What its certificate is valid for: what was said, and where operators and those who fetch images come in.
+fn server_names(said: &[String], addresses: [Option<SocketAddr>; 2]) -> Vec<String> {
     let mut names = said.to_vec();
-    if let Some(ip) = operators.map(|address| address.ip())
-        && !ip.is_unspecified()
-        && !ip.is_loopback()
-        && !names.contains(&ip.to_string())
-    {
-        names.push(ip.to_string());
+    for ip in addresses.iter().flatten().map(SocketAddr::ip) {
+        if !ip.is_unspecified() && !ip.is_loopback() && !names.contains(&ip.to_string()) {
+            names.push(ip.to_string());
+        }
     }
     names
 }

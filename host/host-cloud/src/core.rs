@@ -24,7 +24,7 @@ use crate::{
     images::ImageDir,
     limits::Limits,
     pki::{Credentials, Pki},
-    service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName},
+    service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
     stats::CloudStats,
     store::Store,
 };
@@ -166,6 +166,11 @@ impl Core {
         }
         self.await_stored(revision).await?;
         Ok(value)
+    }
+
+    /// Lets updates be fetched by URL.
+    pub(crate) fn serve_urls(&self, urls: Arc<dyn UrlSource>) {
+        self.handler().service.serve_urls(urls);
     }
 
     /// Looks at the service.

@@ -36,6 +36,9 @@ pub enum CloudError {
     /// Nothing to listen on, and no broker.
     #[error("the cloud needs an address to listen on, with TLS or without, or a broker")]
     NoListener,
+    /// Seconds outside of AWS's range.
+    #[error("URLs that are valid for {0} s are out of range: 60 to 3600")]
+    UrlValidity(u32),
     /// A setting about somebody else's broker.
     #[error("{what}: {reason}")]
     Broker {
@@ -129,6 +132,7 @@ impl CloudError {
             Self::Listen { .. } => "listen",
             Self::PlainBeyondLoopback(_) => "plain_beyond_loopback",
             Self::NoListener => "no_listener",
+            Self::UrlValidity(_) => "url_validity",
             Self::Broker { .. } => "broker",
             Self::InUse(_) => "in_use",
             Self::Damaged { .. } => "damaged",

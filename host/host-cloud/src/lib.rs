@@ -38,6 +38,7 @@ mod endpoint;
 mod error;
 pub mod fault;
 mod file;
+pub mod http;
 pub mod id;
 mod images;
 pub mod limits;

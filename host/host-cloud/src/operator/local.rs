@@ -35,6 +35,8 @@ pub struct Operator {
     pub(super) core: Arc<Core>,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
+    /// What the URLs of images begin with.
+    http: Option<String>,
     broker: Option<(BrokerConfig, Receiver<BrokerStatus>)>,
 }
 
@@ -43,10 +45,12 @@ impl Operator {
         core: Arc<Core>,
         tls: Option<SocketAddr>,
         plain: Option<SocketAddr>,
+        http: Option<String>,
         broker: Option<(BrokerConfig, Receiver<BrokerStatus>)>,
     ) -> Self {
         Self {
             core,
+            http,
             tls,
             plain,
             broker,
@@ -448,6 +452,7 @@ impl Operator {
         Ok(CloudInfo {
             tls: self.tls,
             plain: self.plain,
+            http: self.http.clone(),
             broker: self.broker.as_ref().map(|(config, status)| BrokerInfo {
                 host: config.url.host.clone(),
                 port: config.url.port,

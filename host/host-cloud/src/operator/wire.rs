@@ -392,6 +392,9 @@ pub struct CloudInfo {
     pub tls: Option<std::net::SocketAddr>,
     /// Address without.
     pub plain: Option<std::net::SocketAddr>,
+    /// What the URLs of images begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     /// Somebody else's broker that it answers at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<BrokerInfo>,

@@ -250,7 +250,7 @@ pub enum ServiceError {
         max: usize,
     },
     /// No protocol at all, or one this cloud does not serve.
-    #[error("protocol {0} is not served by this cloud; use MQTT")]
+    #[error("protocol {0} is not served by this cloud; use MQTT, or start it with --http")]
     ProtocolNotServed(Protocol),
     /// No protocol at all.
     #[error("an update needs at least one protocol; use MQTT")]

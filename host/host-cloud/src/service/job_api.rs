@@ -347,9 +347,8 @@ impl Service {
     ) -> Vec<u8> {
         let document = execution
             .filter(|_| with_document)
-            .and_then(|(job, _)| self.state.jobs.get(job))
-            .map(|job| &job.document);
-        job_wire::accepted_execution(asked.now_ms, asked.token, execution, document)
+            .and_then(|(job, _)| self.document(asked.now_ms, job));
+        job_wire::accepted_execution(asked.now_ms, asked.token, execution, document.as_deref())
     }
 
     fn update(
@@ -413,12 +412,12 @@ impl Service {
         };
         self.apply(asked.now_ms, asked.thing, &job, patch, caused);
         let state = self.thing(asked)?.execution(job.as_str());
-        let document = self.state.jobs.get(&job).map(|job| &job.document);
+        let document = with_document.then(|| self.document(asked.now_ms, &job));
         Ok(asked.accept(job_wire::accepted_update(
             asked.now_ms,
             asked.token,
             state.filter(|_| with_state),
-            document.filter(|_| with_document),
+            document.flatten().as_deref(),
         )))
     }
 

@@ -31,6 +31,7 @@ mod stream_reply;
 mod stream_request;
 mod topic;
 mod update;
+mod url;
 mod view;
 
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use removal::Removal;
 pub use state::{Group, STATE_SCHEMA, State, Stream, StreamFile, Thing};
 pub use topic::split_thing;
 pub use update::{NewJob, NewUpdate, Protocol, SigKey, Signature, UpdateFile};
+pub use url::UrlSource;
 pub use view::{
     ExecutionView, GroupView, JobSummary, JobView, StreamFileView, StreamView, ThingDescription,
     ThingJob, ThingView, WaitsFor,
@@ -134,6 +136,8 @@ struct Budget {
 pub struct Service {
     limits: Limits,
     images: Arc<dyn ImageSource>,
+    /// Makes the URLs of images; none = there are none.
+    urls: Option<Arc<dyn UrlSource>>,
     state: State,
     /// Deadlines of pending executions, earliest first.
     timers: BTreeSet<(u64, ThingName, JobId)>,
@@ -203,6 +207,7 @@ impl Service {
         let mut service = Self {
             limits,
             images,
+            urls: None,
             state,
             timers,
             batches: BTreeSet::new(),

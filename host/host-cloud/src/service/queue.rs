@@ -6,9 +6,7 @@
 
 use super::{
     Change, Execution, ExecutionStatus, JobId, Kind, Outgoing, QoS, Service, StatusDetails,
-    ThingName, job_wire,
-    record::Record,
-    state::{State, Thing},
+    ThingName, job_wire, record::Record, state::Thing,
 };
 
 /// Milliseconds in the minutes that time-outs are given in.
@@ -105,7 +103,7 @@ impl Service {
         self.changes.push(change(now_ms, name, job, &execution));
         thing.pending.insert(job.clone(), execution);
         self.touch(Record::Execution(name.clone(), job.clone()));
-        notify(&self.state, now_ms, name, &before, out);
+        self.notify(now_ms, name, &before, out);
     }
 
     /// Changes a pending execution; one that has ended, or never was, is left alone.
@@ -158,7 +156,7 @@ impl Service {
         self.changes.push(change(now_ms, name, job, &execution));
         thing.insert(job.clone(), execution);
         self.touch(Record::Execution(name.clone(), job.clone()));
-        notify(&self.state, now_ms, name, &before, out);
+        self.notify(now_ms, name, &before, out);
         if ended {
             self.spread(now_ms, job, out);
         }
@@ -213,8 +211,35 @@ impl Service {
             index.leave(name, &execution);
         }
         self.touch(Record::Execution(name.clone(), job.clone()));
-        notify(&self.state, now_ms, name, &before, out);
+        self.notify(now_ms, name, &before, out);
         Some(execution)
+    }
+
+    /// Tells a thing what changed for it, compared with before.
+    fn notify(&self, now_ms: u64, name: &ThingName, before: &Look, out: &mut Vec<Outgoing>) {
+        let Some(thing) = self.state.things.get(name) else {
+            return;
+        };
+        let mut send = |level: &str, payload: Vec<u8>| {
+            out.push(Outgoing {
+                to: name.clone(),
+                topic: format!("$aws/things/{name}/jobs/{level}").into(),
+                payload: payload.into(),
+                qos: QoS::AtLeastOnce,
+                kind: Kind::Notification,
+            });
+        };
+        if thing.pending.len() != before.count {
+            send("notify", job_wire::notify(now_ms, thing));
+        }
+        let next = thing.next();
+        if next.map(|(job, _)| job) != before.next.as_ref() {
+            let document = next.and_then(|(job, _)| self.document(now_ms, job));
+            send(
+                "notify-next",
+                job_wire::notify_next(now_ms, next, document.as_deref()),
+            );
+        }
     }
 
     fn next_sequence(&mut self) -> u64 {
@@ -237,30 +262,5 @@ fn change(at_ms: u64, thing: &ThingName, job: &JobId, execution: &Execution) -> 
         status: execution.status,
         status_details: execution.details.clone(),
         version: execution.version,
-    }
-}
-
-fn notify(state: &State, now_ms: u64, name: &ThingName, before: &Look, out: &mut Vec<Outgoing>) {
-    let Some(thing) = state.things.get(name) else {
-        return;
-    };
-    let mut send = |level: &str, payload: Vec<u8>| {
-        out.push(Outgoing {
-            to: name.clone(),
-            topic: format!("$aws/things/{name}/jobs/{level}").into(),
-            payload: payload.into(),
-            qos: QoS::AtLeastOnce,
-            kind: Kind::Notification,
-        });
-    };
-    if thing.pending.len() != before.count {
-        send("notify", job_wire::notify(now_ms, thing));
-    }
-    let next = thing.next();
-    if next.map(|(job, _)| job) != before.next.as_ref() {
-        let document = next
-            .and_then(|(job, _)| state.jobs.get(job))
-            .map(|job| &job.document);
-        send("notify-next", job_wire::notify_next(now_ms, next, document));
     }
 }

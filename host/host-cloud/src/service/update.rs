@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     ImageId, Job, JobId, JobStatus, Outgoing, Plan, Selection, Service, ServiceError, Stage,
     Stream, StreamFile, StreamId, Thing, ThingName, job_api::TIMEOUT_MINUTES_MAX, record::Record,
+    url,
 };
 
 /// Most characters of a description, and of a reason, at AWS.
@@ -399,7 +400,7 @@ impl Service {
         if update.protocols.is_empty() {
             return Err(ServiceError::NoProtocol);
         }
-        if let Some(other) = update.protocols.iter().find(|p| **p != Protocol::Mqtt) {
+        if let Some(other) = update.protocols.iter().find(|p| !self.serves(**p)) {
             return Err(ServiceError::ProtocolNotServed(*other));
         }
         if update.files.is_empty() {
@@ -468,6 +469,7 @@ pub(super) fn check_text(what: &'static str, text: &str) -> Result<(), ServiceEr
 
 /// The job document that OTA agents expect.
 fn document(update: &NewUpdate) -> Value {
+    let has_urls = update.protocols.contains(&Protocol::Http);
     let files: Vec<Value> = update
         .files
         .iter()
@@ -480,17 +482,22 @@ fn document(update: &NewUpdate) -> Value {
             if let Some(file_type) = file.file_type {
                 object.insert("fileType".into(), json!(file_type));
             }
+            if has_urls {
+                object.insert(url::MEMBER.into(), json!(url::PLACEHOLDER));
+                object.insert("auth_scheme".into(), json!(url::AUTH_SCHEME));
+            }
             if let Some(signature) = &file.signature {
                 object.insert(signature.key.as_str().into(), json!(signature.base64));
             }
             Value::Object(object)
         })
         .collect();
-    json!({
-        "afr_ota": {
-            "protocols": update.protocols,
-            "streamname": update.stream_id,
-            "files": files,
-        }
-    })
+    let mut ota = Map::new();
+    ota.insert("protocols".into(), json!(update.protocols));
+    // Without streams in its protocols a job names none, as at AWS.
+    if update.protocols.contains(&Protocol::Mqtt) {
+        ota.insert("streamname".into(), json!(update.stream_id));
+    }
+    ota.insert("files".into(), Value::Array(files));
+    json!({ "afr_ota": ota })
 }

@@ -1,0 +1,97 @@
+//! Faults of the image server on purpose: each strikes the next so many requests, in the order of the list.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpFault {
+    /// 403, as for a URL whose time is over.
+    Expired,
+    /// This status, with a short text.
+    Status(u16),
+    /// 206 with the range behind the one that was asked for.
+    WrongRange,
+    /// 200 with the whole file.
+    Whole,
+    /// A body that ends in its middle.
+    Short,
+    /// A head that promises more than the range has.
+    Long,
+    /// A byte every 100 ms.
+    Slow,
+    /// 307 to the same URL.
+    RedirectLoop,
+    /// 307 to the same URL without TLS.
+    RedirectPlain,
+    /// The connection ends before TLS is there. Strikes connections, not requests.
+    BrokenTls,
+}
+
+/// Faults in force. Clones are the same list.
+#[derive(Clone, Debug, Default)]
+pub struct HttpFaults(Arc<Mutex<VecDeque<(HttpFault, u32)>>>);
+
+impl HttpFaults {
+    /// Puts others in force: each for so many requests, one after the other.
+    pub fn set(&self, faults: impl IntoIterator<Item = (HttpFault, u32)>) {
+        *self.lock() = faults.into_iter().filter(|(_, count)| *count > 0).collect();
+    }
+
+    /// What is left of them.
+    #[must_use]
+    pub fn left(&self) -> Vec<(HttpFault, u32)> {
+        self.lock().iter().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(HttpFault, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the next connection is broken.
+    pub(super) fn breaks_tls(&self) -> bool {
+        self.take(|fault| fault == HttpFault::BrokenTls).is_some()
+    }
+
+    /// What strikes the next request.
+    pub(super) fn next(&self) -> Option<HttpFault> {
+        self.take(|fault| fault != HttpFault::BrokenTls)
+    }
+
+    fn take(&self, is_due: impl Fn(HttpFault) -> bool) -> Option<HttpFault> {
+        let mut faults = self.lock();
+        let (fault, count) = faults.front_mut().filter(|(fault, _)| is_due(*fault))?;
+        let fault = *fault;
+        *count -= 1;
+        if *count == 0 {
+            faults.pop_front();
+        }
+        Some(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_strikes_as_often_as_asked_in_its_turn() {
+        let faults = HttpFaults::default();
+        faults.set([
+            (HttpFault::Short, 2),
+            (HttpFault::Slow, 0),
+            (HttpFault::BrokenTls, 1),
+            (HttpFault::Expired, 1),
+        ]);
+        assert!(!faults.breaks_tls());
+        assert_eq!(faults.next(), Some(HttpFault::Short));
+        assert_eq!(faults.next(), Some(HttpFault::Short));
+        assert_eq!(faults.next(), None, "the next one is for a connection");
+        assert!(faults.breaks_tls());
+        assert_eq!(faults.left(), [(HttpFault::Expired, 1)]);
+        assert_eq!(faults.next(), Some(HttpFault::Expired));
+        assert_eq!((faults.next(), faults.breaks_tls()), (None, false));
+    }
+}
