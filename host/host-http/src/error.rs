@@ -85,7 +85,7 @@ pub enum FetchError {
     Scheme(String),
     /// http without the development setting.
     #[error(
-        "{0} is asked for without TLS; use https, or allow plaintext in the development settings"
+        "{0} is asked for without TLS; use https; in a laboratory: `allow_plaintext_http` in [development]"
     )]
     Plain(String),
     /// Not in the list of allowed hosts.

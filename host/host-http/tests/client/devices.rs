@@ -12,7 +12,7 @@ use crate::server::*;
 
 /// Writes down what goes to the other adapter.
 #[derive(Clone, Default)]
-struct Other(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Other(Arc<Mutex<Vec<String>>>);
 
 impl Other {
     fn note(&self, text: String) {
