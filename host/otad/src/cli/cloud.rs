@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use host_cloud::http::HttpConfig;
 use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudError, Limits, Login};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -65,6 +66,9 @@ async fn serve(args: &CloudArgs) -> Verb {
         config.server_names.push(args.listen.to_string());
     }
     config.operators = args.operators;
+    config.http = args
+        .http
+        .map(|port| HttpConfig::new(SocketAddr::new(args.listen, port)));
     let failed = |what: &str, e: &dyn std::error::Error| Failed::chain(Exit::Failed, what, e);
     // Before the first line is printed: whoever reads it may send a signal at once.
     let mut term =
@@ -80,6 +84,9 @@ async fn serve(args: &CloudArgs) -> Verb {
         .map_err(|e| failed("starting the cloud", &e))?;
     if let Some(endpoint) = cloud.tls_addr() {
         say(&format!("endpoint  {endpoint}"));
+    }
+    if let Some(url) = cloud.http_url() {
+        say(&format!("images    {url}"));
     }
     if let Some(broker) = cloud.broker() {
         say(&format!("broker    {}", broker.borrow().url));

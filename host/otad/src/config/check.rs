@@ -73,6 +73,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         );
     }
     trust(config, &mut findings);
+    http(config, &mut findings);
     for device in &config.devices {
         mqtt(&device.mqtt, &mut findings);
         hooks(device, &mut findings);
@@ -218,6 +219,18 @@ pub(crate) fn go_together(
     rustls::sign::CertifiedKey::from_der(chain, private, &provider)
         .map(drop)
         .map_err(|e| format!("certificate and private key do not go together: {e}"))
+}
+
+fn http(config: &Config, findings: &mut Findings) {
+    for root in &config.http.roots {
+        if let Err(message) = certificates(&root.value) {
+            findings.error(
+                &root.origin,
+                message,
+                "PEM files of those who vouch for image servers; without `roots` the machine's are used",
+            );
+        }
+    }
 }
 
 fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {

@@ -84,6 +84,18 @@ numbers! {
         "time for the answer to a custom job before it counts as nobody's; 0 = nobody is asked";
     CUSTOM_JOB_DEADLINE_MS = "device.agent" "custom_job_deadline_ms" ["milliseconds"] DAY_MS, 10 => 365 * DAY_MS,
         "time for a custom job from taken to finished";
+    HTTP_CONNECTIONS_PER_HOST_MAX = "http" "connections_per_host_max" ["connections"] 32, 1 => 256,
+        "ranges under way at one server; 32 of 128 KiB fill 100 Mbit/s at 200 ms";
+    HTTP_RANGES_PER_DEVICE_MAX = "http" "ranges_per_device_max" ["ranges"] 64, 1 => 512,
+        "ranges that one device may have asked for and not got; each takes up to 128 KiB of memory";
+    HTTP_CONNECT_TIMEOUT_MS = "http" "connect_timeout_ms" ["milliseconds"] 20_000, 10 => 120_000,
+        "how long name, TCP, proxy and TLS may take together";
+    HTTP_HEAD_TIMEOUT_MS = "http" "head_timeout_ms" ["milliseconds"] 20_000, 10 => 10 * MINUTE_MS,
+        "how long a server may take to begin its answer";
+    HTTP_IDLE_TIMEOUT_MS = "http" "idle_timeout_ms" ["milliseconds"] 10_000, 10 => 10 * MINUTE_MS,
+        "longest silence within an answer";
+    HTTP_RANGE_TIMEOUT_MS = "http" "range_timeout_ms" ["milliseconds"] 2 * MINUTE_MS, 10 => HOUR_MS,
+        "how long one range may take in all, redirects included; a server that trickles is left after it";
     FILE_ID = "device.target" "file_id" ["file id"] 0, 0 => 255,
         "the fileid of job documents that selects this target; AWS has 0 to 255";
     SLOT_SIZE_BYTES = "device.target" "slot_size_bytes" ["bytes"] 64 << 20, 1 => 1 << 40,

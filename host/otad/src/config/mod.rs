@@ -9,6 +9,7 @@
 pub(crate) mod check;
 pub mod diagnostic;
 mod hooks;
+mod http;
 pub mod keys;
 mod line;
 mod model;
@@ -23,7 +24,7 @@ use std::path::Path;
 pub use check::{Finding, check};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
-    Activation, Config, Daemon, Development, Device, HardwareReset, Hook, Hooks, Line, Mqtt,
+    Activation, Config, Daemon, Development, Device, HardwareReset, Hook, Hooks, Http, Line, Mqtt,
     PluginChoice, Program, Region, RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust,
     VersionFrom,
 };

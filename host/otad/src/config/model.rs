@@ -23,8 +23,21 @@ pub struct Config {
     pub development: Development,
     /// `[trust]`.
     pub trust: Trust,
+    /// `[http]`.
+    pub http: Http,
     /// `[[device]]`.
     pub devices: Vec<Device>,
+}
+
+/// `[http]`: fetching images by URL.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// As the adapter takes it, but for proxies.
+    pub config: host_http::HttpConfig,
+    /// Files of root certificates; none = those of the machine.
+    pub roots: Vec<Located<PathBuf>>,
+    /// Whether the proxies of the environment are used.
+    pub uses_proxy: bool,
 }
 
 /// `[daemon]`.
@@ -49,6 +62,8 @@ pub struct Development {
     pub allow_unsigned_images: bool,
     /// MQTT without TLS beyond loopback.
     pub allow_plaintext: bool,
+    /// URLs of images without TLS.
+    pub allow_plaintext_http: bool,
     /// Plugins from files, which nobody has signed.
     pub allow_file_plugins: bool,
 }
@@ -65,6 +80,10 @@ impl Development {
             (
                 self.allow_plaintext,
                 "DEVELOPMENT SETTING allow_plaintext: MQTT runs without TLS, anybody on the way can read and write it",
+            ),
+            (
+                self.allow_plaintext_http,
+                "DEVELOPMENT SETTING allow_plaintext_http: images are fetched without TLS, anybody on the way can read them",
             ),
             (
                 self.allow_file_plugins,

@@ -7,6 +7,7 @@ use host_runtime::types::Setting;
 
 use super::diagnostic::Origin;
 use super::hooks;
+use super::http;
 use super::keys;
 use super::line;
 use super::model::{
@@ -33,6 +34,7 @@ pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
         daemon: daemon(&root),
         development,
         trust: trust(&root, development),
+        http: http::http(&root, development),
         devices: root
             .tables("device")
             .into_iter()
@@ -100,6 +102,7 @@ fn development(root: &Reader<'_>) -> Development {
     let development = Development {
         allow_unsigned_images: section.boolean("allow_unsigned_images", false),
         allow_plaintext: section.boolean("allow_plaintext", false),
+        allow_plaintext_http: section.boolean("allow_plaintext_http", false),
         allow_file_plugins: section.boolean("allow_file_plugins", false),
     };
     section.finish();

@@ -530,6 +530,7 @@ fn with_number(section: &str, line: &str) -> Option<String> {
                 &format!("[device.agent]\n{line}\n[[device.target]]"),
             ));
         }
+        "http" => return Some(format!("{GOOD}\n[http]\n{line}")),
         "command" => return Some(GOOD.replace("\"main\"] }", &format!("\"main\"], {line} }}"))),
         "device.target.region" => {
             return Some(format!("{GOOD}\n[[device.target.region]]\n{line}"));
@@ -596,6 +597,53 @@ fn development_settings_are_loud() {
     let text = format!("{GOOD}[development]\nallow_unsigned_images = true\n");
     let config = read(&text).expect("good");
     assert_eq!(config.development.warnings().len(), 1);
+}
+
+#[test]
+fn urls_lead_to_public_addresses_over_tls_unless_the_file_says_otherwise() {
+    let careful = read(GOOD).expect("good").http;
+    assert!(careful.roots.is_empty() && careful.uses_proxy);
+    assert!(!careful.config.allow_plain);
+    let address = "10.1.2.3".parse().expect("an address");
+    assert!(careful.config.check_address(address).is_err());
+    let text = format!(
+        "{GOOD}[http]\nroots = [\"roots/a.pem\"]\nallow_hosts = [\"*.example.com\"]\n\
+         allow_networks = [\"10.1.0.0/16\"]\nproxy = \"none\"\nconnections_per_host_max = 4\n\
+         [development]\nallow_plaintext_http = true\n"
+    );
+    let config = read(&text).expect("good");
+    assert_eq!(config.development.warnings().len(), 1);
+    let http = config.http;
+    assert!(http.roots[0].value.ends_with("roots/a.pem"));
+    assert_eq!(http.config.allow_hosts, ["*.example.com"]);
+    assert!(http.config.check_address(address).is_ok());
+    assert!(http.config.allow_plain && !http.uses_proxy);
+    assert_eq!(http.config.limits.connections_per_host_max, 4);
+}
+
+#[test]
+fn what_is_wrong_in_http_is_named() {
+    let rows = [
+        ("allow_hosts = [\"https://x\"]", "allowed host"),
+        (
+            "allow_networks = [\"localhost\"]",
+            "`localhost` is no network",
+        ),
+        (
+            "allow_networks = \"10.0.0.0/8\"",
+            "expected a list of strings",
+        ),
+        (
+            "proxy = \"http://p:3128\"",
+            "expected \"environment\" or \"none\"",
+        ),
+        ("root = [\"a.pem\"]", "unknown key `root`"),
+        ("connections_per_host_max = 0", "is 0, expected"),
+    ];
+    for (line, expected) in rows {
+        let error = read(&format!("{GOOD}[http]\n{line}\n")).expect_err(line);
+        assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
 }
 
 /// What the machine says about a configuration with these lines in its target, as far as it is about a word.

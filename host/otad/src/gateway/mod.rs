@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use host_crypto::{TrustError, TrustStore};
+use host_http::{HttpClient, HttpError, Proxies, ProxyError};
 use host_mqtt::{
     Alpn, BackOffLimits, Connection, ConnectionConfig, Endpoint, Limits, MqttError, Security,
     SharedConnection, TlsFiles,
@@ -103,6 +104,12 @@ pub enum GatewayError {
     /// The device cannot be set up.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The HTTP client cannot be made.
+    #[error("[http]")]
+    Http(#[from] HttpError),
+    /// The environment names a proxy that is none.
+    #[error("no proxy: mend the variable, or set `proxy = \"none\"` in [http]")]
+    Proxy(#[from] ProxyError),
     /// The MQTT client cannot be made at all. (That a connection fails is no error: it is tried again.)
     #[error("device \"{device}\": no MQTT client")]
     Mqtt {
@@ -118,9 +125,11 @@ impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
         let exit = match &error {
             GatewayError::Lock(failed) => failed.exit,
-            GatewayError::Trust(_) | GatewayError::NoDevice(_) | GatewayError::Mqtt { .. } => {
-                Exit::Config
-            }
+            GatewayError::Trust(_)
+            | GatewayError::NoDevice(_)
+            | GatewayError::Http(_)
+            | GatewayError::Proxy(_)
+            | GatewayError::Mqtt { .. } => Exit::Config,
             GatewayError::Device(DeviceError::Config { .. } | DeviceError::Refused { .. }) => {
                 Exit::Config
             }
@@ -145,6 +154,7 @@ pub struct Gateway {
     agent: Arc<AgentBuild>,
     trust: TrustStore,
     ports: DevicePorts,
+    http: HttpClient,
     plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
 }
 
@@ -190,6 +200,7 @@ impl Gateway {
         };
         Ok(Self {
             trust: target::trust_store(&config)?,
+            http: http_client(&config)?,
             config,
             engine,
             agent,
@@ -269,7 +280,15 @@ impl Gateway {
                 device: device.to_owned(),
                 source,
             })?;
+        let transport = self.http.join(transport, pending.mailbox());
         Ok(pending.start(Box::new(transport))?)
+    }
+
+    /// The client that fetches by URL: an application that brings a transport of its own joins the two
+    /// ([`HttpClient::join`]).
+    #[must_use]
+    pub fn http(&self) -> &HttpClient {
+        &self.http
     }
 
     /// How a device connects: for an application that makes the connection itself.
@@ -301,6 +320,7 @@ impl Gateway {
         let transport = connection
             .attach(name, pending.mailbox(), replies)
             .map_err(no_client)?;
+        let transport = self.http.join(transport, pending.mailbox());
         let former_events = pending.events().last();
         match pending.start(Box::new(transport)) {
             Ok(handle) => Ok(ConnectedDevice {
@@ -373,6 +393,14 @@ impl std::fmt::Debug for Gateway {
             .field("config", &self.config.file)
             .finish_non_exhaustive()
     }
+}
+
+fn http_client(config: &Config) -> Result<HttpClient, GatewayError> {
+    let mut http = config.http.config.clone();
+    if config.http.uses_proxy {
+        http.proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
+    }
+    Ok(HttpClient::new(http)?)
 }
 
 fn endpoint(mqtt: &Mqtt) -> Endpoint {

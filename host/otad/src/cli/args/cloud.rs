@@ -16,6 +16,9 @@ pub struct CloudArgs {
     /// TCP port for MQTT over TLS; 0 = any that is free [default: 8883; none with --broker].
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// TCP port for images by pre-signed URL, for `update create --protocols http`; 0 = any that is free [default: none].
+    #[arg(long, value_name = "PORT")]
+    pub http: Option<u16>,
     /// Name or address that its certificate is valid for, besides this machine's own; may be given several times.
     #[arg(long = "name", value_name = "HOST")]
     pub names: Vec<String>,

@@ -132,12 +132,16 @@ fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Faile
         .create(&trust)
         .map_err(|e| io(&trust, &e))?;
     // By content, not by path: the cloud may be on another machine.
-    let files: [(&str, &str, u32); 4] = [
+    let mut files: Vec<(&str, &str, u32)> = vec![
         ("root.pem", endpoint.root_pem, 0o644),
         ("certificate.pem", &thing.certificate_pem, 0o644),
         ("private-key.pem", &thing.private_key_pem, 0o600),
         ("trust/signer.pem", &info.signing_certificate_pem, 0o644),
     ];
+    if info.http.is_some() {
+        // `root.pem` may be a broker's.
+        files.push((IMAGE_ROOT, &thing.root_pem, 0o644));
+    }
     for (name, pem, mode) in files {
         let path = out.join(name);
         write_file(&path, pem, mode).map_err(|e| io(&path, &e))?;
@@ -145,7 +149,7 @@ fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Faile
     let otad = std::env::current_exe().map_err(|e| io(Path::new("otad"), &e))?;
     restart_script::write(out, &otad).map_err(|e| io(&out.join("restart.sh"), &e))?;
     let path = out.join("otad.toml");
-    let text = configuration(thing.name.as_str(), &endpoint);
+    let text = configuration(thing.name.as_str(), &endpoint, info.http.is_some());
     fs::write(&path, text).map_err(|e| io(&path, &e))
 }
 
@@ -160,10 +164,21 @@ fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     options.open(path)?.write_all(text.as_bytes())
 }
 
+/// The root of image servers.
+const IMAGE_ROOT: &str = "image-root.pem";
+
+/// What a device needs to fetch images from the cloud in a box; `{` and `}` do not occur in it.
+const HTTP: &str = r#"
+[http]
+roots = ["image-root.pem"]
+allow_networks = ["127.0.0.0/8", "::1"]   # without it only public addresses are connected to
+"#;
+
 /// A whole configuration; paths are relative to its own directory.
-fn configuration(thing: &str, endpoint: &Endpoint<'_>) -> String {
+fn configuration(thing: &str, endpoint: &Endpoint<'_>, has_http: bool) -> String {
     let Endpoint { host, port, .. } = endpoint;
     let plain = endpoint.plain_line();
+    let http = if has_http { HTTP } else { "" };
     format!(
         r#"# Made by `otad thing create {thing}`. Paths are relative to this file; `otad config keys` lists all numbers.
 
@@ -173,7 +188,7 @@ state_dir = "state"
 [trust]
 directory = "trust"     # certificates of those who may sign images
 default = "signer"      # for jobs that name none
-
+{http}
 [[device]]
 name = "{thing}"
 
@@ -216,11 +231,12 @@ mod tests {
                 tls,
                 root_pem: "",
             };
-            let text = configuration(thing, &endpoint);
+            let text = configuration(thing, &endpoint, tls);
             let config = crate::config::parse(Path::new("/etc/otad.toml"), &text, []).unwrap();
             assert_eq!(config.devices[0].name.value, thing);
             assert_eq!(config.devices[0].mqtt.port, 8884);
             assert_eq!(config.devices[0].mqtt.tls, tls);
+            assert_eq!(config.http.roots.len(), usize::from(tls));
         }
     }
 }
