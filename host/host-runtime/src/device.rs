@@ -26,7 +26,7 @@ use crate::mailbox::{Input, Mailbox};
 use crate::ports::seed::Seed;
 use crate::status::{
     AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_INIT, STATE_NAMES,
-    WaitReport, name,
+    STATES_RECEIVING, WaitReport, name,
 };
 use crate::target::TargetEvent;
 use crate::types::{Failure, FileId, Outcome, Qos, code};
@@ -38,6 +38,7 @@ pub use self::prepare::{DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 
 mod host;
 mod log;
+mod pace;
 mod prepare;
 mod token;
 
@@ -110,6 +111,7 @@ impl Device {
                 self.connection.up = None;
                 self.connection.changes += 1;
                 self.connection.last_end = Some((reason, detail.clone()));
+                self.door.lock().disconnect_pace();
                 self.deliver(now, Event::Disconnected { reason, detail });
             }
             Input::Message {
@@ -117,6 +119,8 @@ impl Device {
                 payload,
                 qos: Qos::AtMostOnce | Qos::AtLeastOnce,
             } => {
+                let bytes = topic.len() + payload.len();
+                self.door.lock().pace.on_message(now, bytes);
                 let payload = payload.into();
                 self.deliver(now, Event::Message { topic, payload });
             }
@@ -346,9 +350,26 @@ impl Device {
             self.on_target_event(now, event);
         }
         let refusals_next = self.deliver_refusals(now);
-        [targets_next, events_next, refusals_next]
+        let pace_next = self.poll_pace(now);
+        [targets_next, events_next, refusals_next, pace_next]
             .into_iter()
             .fold(None, earliest)
+    }
+
+    /// Tell the agent its share of the bandwidth, and let go what waited for it; returns when to do so again.
+    fn poll_pace(&mut self, now: Context) -> Option<u64> {
+        if self.slot.is_running() {
+            let state = self.slot.status().state;
+            let news = {
+                let mut host = self.door.lock();
+                host.pace.receives(now, STATES_RECEIVING.contains(&state));
+                host.pace.news(now)
+            };
+            if let Some(allowance) = news {
+                self.deliver(now, Event::Allowance(allowance));
+            }
+        }
+        self.door.lock().poll_pace()
     }
 
     fn on_target_event(&mut self, now: Context, event: TargetEvent) {
@@ -522,7 +543,8 @@ impl Device {
     }
 
     fn start_info(&self, saved: Saved) -> StartInfo {
-        let host = self.door.lock();
+        let mut host = self.door.lock();
+        host.pace.forget();
         StartInfo {
             config: self.config.clone(),
             saved,

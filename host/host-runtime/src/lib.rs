@@ -4,6 +4,7 @@
 //! for the map; [`supervisor`] has the example.
 
 pub mod agent;
+pub mod bandwidth;
 pub mod device;
 pub mod engine;
 pub mod events;

@@ -13,13 +13,14 @@ use bytes::Bytes;
 
 use crate::agent::Command;
 use crate::ports::workers::{Reply, Wake};
-use crate::types::{Failure, FileId, Outcome, Qos, Token, code};
+use crate::types::{Failure, FileId, Outcome, Qos, Token, WINDOW_MAX_BYTES, code};
 
-/// Messages that may wait: one full window of the smallest blocks, 128 KiB / 256 bytes.
-pub const MESSAGES_MAX: usize = 512;
+/// Messages that may wait: a full window of blocks of 1 KiB. Smaller blocks come no faster.
+pub const MESSAGES_MAX: usize = 8192;
 
-/// Bytes of messages that may wait: two job documents with envelope and a full window of the largest blocks.
-pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of messages that may wait: a full window with its envelopes, and two job documents. A device that keeps up has
+/// a few of them here; one that does not is sent no more than its window.
+pub const MESSAGE_BYTES_MAX: usize = WINDOW_MAX_BYTES as usize + 1024 * 1024;
 
 /// Largest message: 128 KiB of block or document plus the service's envelope.
 pub const MESSAGE_MAX_BYTES: usize = 160 * 1024;
@@ -180,6 +181,11 @@ impl Mailbox {
     #[must_use]
     pub fn take(&self) -> Option<Input> {
         self.lock().pop()
+    }
+
+    /// What wakes the device.
+    pub(crate) fn wake(&self) -> Wake {
+        Arc::clone(&self.wake)
     }
 
     /// Whether nothing waits.

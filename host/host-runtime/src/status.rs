@@ -35,6 +35,10 @@ pub const STATE_INIT: u8 = 0;
 /// `agent-status.state` of an agent that has stopped for good.
 pub const STATE_STOPPED: u8 = 10;
 
+/// The numbers of [`STATE_NAMES`] in which an agent receives an image: it creates the file, asks for blocks, or waits for
+/// them.
+pub const STATES_RECEIVING: std::ops::RangeInclusive<u8> = 4..=6;
+
 /// `file-status.phase`.
 pub const PHASE_NAMES: [&str; 15] = [
     "ToDo",

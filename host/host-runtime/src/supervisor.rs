@@ -32,6 +32,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::agent::text::clean;
 use crate::agent::{Command, Context};
+use crate::bandwidth::Bandwidth;
 use crate::device::{Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 use crate::events::{EventRing, StoredEvent};
 use crate::history::History;
@@ -97,6 +98,11 @@ impl PendingDevice {
     #[must_use]
     pub fn events(&self) -> EventRing {
         self.prepared.events()
+    }
+
+    /// Let it receive no more than its share.
+    pub fn join(&mut self, bandwidth: &Bandwidth) {
+        self.prepared.join(bandwidth);
     }
 
     /// Start the agent and the task that owns the device, on the current tokio runtime.

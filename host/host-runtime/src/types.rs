@@ -13,6 +13,13 @@ pub type Token = u64;
 /// `fileid` of a job document: selects the target within a device.
 pub type FileId = u32;
 
+/// Smallest block, in bytes; the limit of MQTT file streams.
+pub const BLOCK_MIN_BYTES: u64 = 256;
+
+/// Most bytes that an agent may have asked for and not written yet: 64 requests of 128 KiB. Half of it fills 100 Mbit/s
+/// at a round trip of 300 ms.
+pub const WINDOW_MAX_BYTES: u64 = 64 * 128 * 1024;
+
 /// A firmware version; order is field by field.
 #[derive(
     Clone,

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::GuestLog;
+use super::pace::Pace;
 use super::token::{Owner, Tokens};
 use crate::agent::{ApplicationEvent, Context, Outside};
 use crate::events::{DOCUMENT_MAX_BYTES, EventRing};
@@ -15,7 +16,10 @@ use crate::history::History;
 use crate::journal::{JOURNAL_MAX_BYTES, Journal};
 use crate::ports::transport::Transport;
 use crate::target::{Targets, VerifiedRef};
-use crate::types::{Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token, code};
+use crate::types::{
+    BLOCK_MIN_BYTES, Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token,
+    WINDOW_MAX_BYTES, code,
+};
 
 /// Most bytes of a publish; the limit of AWS IoT and of the contract.
 const PAYLOAD_MAX_BYTES: usize = 128 * 1024;
@@ -29,8 +33,8 @@ const URL_MAX_BYTES: usize = 8 * 1024;
 /// Most bytes of one range; a window of the contract.
 const RANGE_MAX_BYTES: u32 = 128 * 1024;
 
-/// Operations under way at once: a window of 512 blocks of 256 bytes that all wait for a slow target, twice.
-const OPERATIONS_MAX: usize = 1024;
+/// Operations under way at once: a window of the smallest blocks that all wait for a slow target, and all else.
+const OPERATIONS_MAX: usize = WINDOW_MAX_BYTES as usize / BLOCK_MIN_BYTES as usize + 1024;
 
 /// Journal stores in a second. Some 10 are needed in a job of one file; those that wait for the medium become one, so
 /// this only stops an agent that does nothing else.
@@ -101,6 +105,7 @@ pub(super) struct Host {
     pub(super) journal: Journal,
     pub(super) events: EventRing,
     pub(super) history: History,
+    pub(super) pace: Pace,
     log: GuestLog,
     refusals: VecDeque<(Token, Failure)>,
     refusal_rate: Rate,
@@ -116,6 +121,7 @@ impl Host {
         journal: Journal,
         events: EventRing,
         history: History,
+        pace: Pace,
     ) -> Self {
         Self {
             device,
@@ -128,6 +134,7 @@ impl Host {
             journal,
             events,
             history,
+            pace,
             log: GuestLog::new(),
             refusals: VecDeque::new(),
             refusal_rate: Rate::new(REFUSALS_PER_S),
@@ -151,12 +158,28 @@ impl Host {
     /// A call that fails ends by event like any other.
     fn refuse(&mut self, failure: Failure) -> Token {
         let token = self.tokens.open(Owner::Refused);
+        self.end(token, failure);
+        token
+    }
+
+    /// End an operation that nobody else will, by event.
+    fn end(&mut self, token: Token, failure: Failure) {
+        self.tokens.give(token, Owner::Refused);
         if self.refusals.len() < REFUSALS_MAX {
             self.refusals.push_back((token, failure));
         } else {
             self.tokens.close(token, &[Owner::Refused]);
         }
-        token
+    }
+
+    /// Let go what the bandwidth cap held back; returns when to look again.
+    pub(super) fn poll_pace(&mut self) -> Option<u64> {
+        self.pace.poll(self.now, &mut *self.transport)
+    }
+
+    /// The connection is gone.
+    pub(super) fn disconnect_pace(&mut self) {
+        self.pace.on_disconnected(&mut *self.transport);
     }
 
     /// Begin an operation of the transport, if `check` and the number of operations allow it.
@@ -164,12 +187,12 @@ impl Host {
         &mut self,
         owner: Owner,
         check: Result<(), Failure>,
-        call: impl FnOnce(&mut dyn Transport, Token),
+        call: impl FnOnce(&mut Self, Token),
     ) -> Token {
         match check.and_then(|()| self.operation_free()) {
             Ok(()) => {
                 let token = self.tokens.open(owner);
-                call(&mut *self.transport, token);
+                call(self, token);
                 token
             }
             Err(failure) => self.refuse(failure),
@@ -238,16 +261,16 @@ impl Outside for Door {
     fn subscribe(&mut self, filter: String, qos: Qos) -> Token {
         let mut host = self.lock();
         let check = host.check_topic(&filter, true);
-        host.begin(Owner::Transport, check, |transport, token| {
-            transport.subscribe(token, &filter, qos);
+        host.begin(Owner::Transport, check, |host, token| {
+            host.transport.subscribe(token, &filter, qos);
         })
     }
 
     fn unsubscribe(&mut self, filter: String) -> Token {
         let mut host = self.lock();
         let check = host.check_topic(&filter, true);
-        host.begin(Owner::Transport, check, |transport, token| {
-            transport.unsubscribe(token, &filter);
+        host.begin(Owner::Transport, check, |host, token| {
+            host.transport.unsubscribe(token, &filter);
         })
     }
 
@@ -263,21 +286,29 @@ impl Outside for Door {
             );
             Err(Failure::new(code::LIMIT, limit::PAYLOAD, detail))
         });
-        host.begin(Owner::Transport, check, |transport, token| {
-            transport.publish(token, &topic, payload, qos);
+        host.begin(Owner::Transport, check, |host, token| {
+            let transport = &mut *host.transport;
+            host.pace.publish(transport, token, &topic, payload, qos);
         })
     }
 
     fn http_get(&mut self, url: String, offset: u64, length: u32) -> Token {
         let check = check_range(&url, offset, length);
-        self.lock().begin(Owner::Http, check, |transport, token| {
-            transport.http_get(token, &url, offset, length);
+        self.lock().begin(Owner::Http, check, |host, token| {
+            let transport = &mut *host.transport;
+            let range = (offset, length);
+            host.pace.http_get(host.now, transport, token, &url, range);
         })
     }
 
     fn cancel(&mut self, token: Token) {
         let mut host = self.lock();
-        if host.tokens.is_open(token, &[Owner::Transport, Owner::Http]) {
+        if !host.tokens.is_open(token, &[Owner::Transport, Owner::Http]) {
+            return;
+        }
+        if host.pace.cancel(token) {
+            host.end(token, Failure::new(code::CANCELLED, 0, "cancelled"));
+        } else {
             host.transport.cancel(token);
         }
     }

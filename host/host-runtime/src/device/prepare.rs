@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::host::{Door, Host};
+use super::pace::Pace;
 use super::{Connection, Device};
 use crate::agent::{AgentBuild, AgentConfig, AgentSlot, Target};
+use crate::bandwidth::{Bandwidth, Seat};
 use crate::events::EventRing;
 use crate::history::History;
 use crate::journal::{Found, Journal};
@@ -105,6 +107,7 @@ pub struct PreparedDevice {
     events: EventRing,
     history: History,
     mailbox: Mailbox,
+    seat: Option<Seat>,
     ports: DevicePorts,
 }
 
@@ -186,6 +189,7 @@ impl PreparedDevice {
             events,
             history,
             mailbox: Mailbox::new(wake),
+            seat: None,
             ports,
         })
     }
@@ -208,6 +212,11 @@ impl PreparedDevice {
         self.history.clone()
     }
 
+    /// Let it receive no more than its share.
+    pub fn join(&mut self, bandwidth: &Bandwidth) {
+        self.seat = Some(bandwidth.seat(self.mailbox.wake()));
+    }
+
     /// Give it its transport. The agent is started by [`Device::start`].
     #[must_use]
     pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
@@ -219,6 +228,7 @@ impl PreparedDevice {
             self.journal,
             self.events,
             self.history,
+            Pace::new(self.seat),
         ));
         let inside = door.clone();
         let slot = AgentSlot::new(

@@ -58,6 +58,13 @@ impl Tokens {
         open
     }
 
+    /// Let another one end an operation that is under way.
+    pub(super) fn give(&mut self, token: Token, owner: Owner) {
+        if let Some(of) = self.open.get_mut(&token) {
+            *of = owner;
+        }
+    }
+
     /// Whether an operation is under way with one of these owners.
     pub(super) fn is_open(&self, token: Token, owners: &[Owner]) -> bool {
         self.open

@@ -13,7 +13,7 @@ use crate::ports::commands::{Command, Commands};
 use crate::ports::state_dir::StateDir;
 use crate::ports::storage::Storage;
 use crate::ports::workers::{Wake, Workers};
-use crate::types::{FileId, Setting};
+use crate::types::{BLOCK_MIN_BYTES, FileId, Setting, WINDOW_MAX_BYTES};
 
 /// Data and block map are made durable after so many bytes by default: what a power cut may cost at most.
 pub const SYNC_BYTES: u64 = 4 * 1024 * 1024;
@@ -174,10 +174,10 @@ pub struct Limits {
     pub duty_stall_ms: u64,
     /// Broken calls in one transfer after which the plugin is not tried again for it.
     pub strikes_max: u32,
-    /// `write_block` calls that may wait for plugin or sync at a time: a window of 128 KiB in blocks of 256 bytes.
+    /// `write_block` calls that may wait for plugin or sync at a time: a window of the smallest blocks.
     pub pending_writes_max: usize,
-    /// Bytes of `write_block` calls that may wait for plugin or sync at a time, though one always may: two windows of
-    /// 128 KiB, as blocks that were asked for twice may come twice.
+    /// Bytes of `write_block` calls that may wait for plugin or sync at a time, though one always may: a window, and two
+    /// requests, as blocks that were asked for twice may come twice.
     pub pending_bytes_max: usize,
     /// Operations of kind `state` that may wait their turn.
     pub waiting_states_max: usize,
@@ -203,8 +203,8 @@ impl Default for Limits {
             idle_steps_max: 100_000,
             duty_stall_ms: 10 * 60 * 1000,
             strikes_max: 3,
-            pending_writes_max: 512,
-            pending_bytes_max: 256 * 1024,
+            pending_writes_max: (WINDOW_MAX_BYTES / BLOCK_MIN_BYTES) as usize,
+            pending_bytes_max: WINDOW_MAX_BYTES as usize + 256 * 1024,
             waiting_states_max: 4,
             restart_poll_ms: 200,
             restart_wait_ms: 2 * 60 * 1000,
