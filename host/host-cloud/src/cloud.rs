@@ -133,6 +133,7 @@ impl Cloud {
             ));
         }
         let http_faults = HttpFaults::default();
+        let mut http_addr = None;
         let http = match &config.http {
             Some(http) => {
                 let url = serve_images(
@@ -143,7 +144,8 @@ impl Cloud {
                     &http_faults,
                     &seats,
                 );
-                let (url, server) = url.await?;
+                let (url, address, server) = url.await?;
+                http_addr = Some(address);
                 tasks.spawn(server(stopped.clone()));
                 Some(url)
             }
@@ -193,6 +195,7 @@ impl Cloud {
             core,
             operator,
             http,
+            http_addr,
             http_faults,
             tls: tls_address,
             plain: plain_address,
@@ -212,6 +215,7 @@ pub struct CloudHandle {
     core: Arc<Core>,
     operator: Operator,
     http: Option<String>,
+    http_addr: Option<SocketAddr>,
     http_faults: HttpFaults,
     tls: Option<SocketAddr>,
     plain: Option<SocketAddr>,
@@ -241,6 +245,12 @@ impl CloudHandle {
     #[must_use]
     pub fn http_url(&self) -> Option<&str> {
         self.http.as_deref()
+    }
+
+    /// Where the image server listens.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
     }
 
     /// A URL of an image, as a job document that leaves now would have it.
@@ -355,19 +365,20 @@ async fn serve_images(
     names: &[String],
     faults: &HttpFaults,
     seats: &Arc<Semaphore>,
-) -> Result<(String, Server), CloudError> {
+) -> Result<(String, SocketAddr, Server), CloudError> {
     if !http::VALID_S_RANGE.contains(&http.valid_s) {
         return Err(CloudError::UrlValidity(http.valid_s));
+    }
+    if http.plain && !http.address.ip().is_loopback() {
+        return Err(CloudError::PlainImages(http.address));
     }
     let listener = bind(http.address).await?;
     let address = local(Some(&listener))?.unwrap_or(http.address);
     let url = base_url(http, said, address);
-    let (tls, dir) = {
-        let pki = core.pki();
-        (
-            http::server_config(pki.server(names)?)?,
-            core.dir().join("pki"),
-        )
+    let dir = core.dir().join("pki");
+    let tls = match http.plain {
+        true => None,
+        false => Some(http::server_config(core.pki().server(names)?)?),
     };
     let signer = Arc::new(http::Signer::open(&dir, url.clone(), http.valid_s)?);
     core.serve_urls(Arc::clone(&signer) as Arc<dyn UrlSource>);
@@ -376,19 +387,20 @@ async fn serve_images(
         signer,
         images: core.images(),
         faults: faults.clone(),
+        ranges: core.ranges(),
         now_ms: Box::new(move || clock.now_ms()),
     });
     let seats = Arc::clone(seats);
     let server: Server = Box::new(move |stop| {
         Box::pin(http::listen(
             listener,
-            TlsAcceptor::from(tls),
+            tls.map(TlsAcceptor::from),
             site,
             seats,
             stop,
         ))
     });
-    Ok((url, server))
+    Ok((url, address, server))
 }
 
 fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
@@ -402,7 +414,8 @@ fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
         true => format!("[{host}]"),
         false => host,
     };
-    format!("https://{host}:{}", address.port())
+    let scheme = if http.plain { "http" } else { "https" };
+    format!("{scheme}://{host}:{}", http.port.unwrap_or(address.port()))
 }
 
 fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {

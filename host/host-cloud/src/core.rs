@@ -25,7 +25,7 @@ use crate::{
     limits::Limits,
     pki::{Credentials, Pki},
     service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
-    stats::CloudStats,
+    stats::{CloudStats, RangeCounters},
     store::Store,
 };
 
@@ -63,6 +63,7 @@ pub(crate) struct Core {
     limits: Limits,
     store: Arc<Store>,
     images: Arc<ImageDir>,
+    ranges: Arc<RangeCounters>,
     pki: Mutex<Pki>,
     /// Revision of the service.
     changed: watch::Sender<u64>,
@@ -89,6 +90,7 @@ impl Core {
             limits,
             store: Arc::new(store),
             images,
+            ranges: Arc::default(),
             pki: Mutex::new(pki),
             changed: watch::Sender::new(0),
             urgent: watch::Sender::new(0),
@@ -211,9 +213,14 @@ impl Core {
         Arc::clone(&self.images)
     }
 
+    /// What the image server has handed out.
+    pub(crate) fn ranges(&self) -> Arc<RangeCounters> {
+        Arc::clone(&self.ranges)
+    }
+
     pub(crate) fn stats(&self) -> CloudStats {
         let endpoint = self.hub.stats();
-        self.look(|service| CloudStats::new(endpoint, service.counters()))
+        self.look(|service| CloudStats::new(endpoint, &self.ranges, service.counters()))
     }
 
     /// Tells of every change of the service's state.

@@ -36,6 +36,11 @@ pub enum CloudError {
     /// Nothing to listen on, and no broker.
     #[error("the cloud needs an address to listen on, with TLS or without, or a broker")]
     NoListener,
+    /// Images without TLS where others can see them.
+    #[error(
+        "{0} would serve images without TLS beyond this machine; use a loopback address, or TLS"
+    )]
+    PlainImages(SocketAddr),
     /// Seconds outside of AWS's range.
     #[error("URLs that are valid for {0} s are out of range: 60 to 3600")]
     UrlValidity(u32),
@@ -132,6 +137,7 @@ impl CloudError {
             Self::Listen { .. } => "listen",
             Self::PlainBeyondLoopback(_) => "plain_beyond_loopback",
             Self::NoListener => "no_listener",
+            Self::PlainImages(_) => "plain_images",
             Self::UrlValidity(_) => "url_validity",
             Self::Broker { .. } => "broker",
             Self::InUse(_) => "in_use",

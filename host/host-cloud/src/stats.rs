@@ -1,6 +1,7 @@
 //! Counters for operators and tests.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,12 +62,39 @@ pub struct CloudStats {
     pub blocks: u64,
     /// `GetStream` requests.
     pub stream_requests: u64,
+    /// Answers with a range of an image, by URL.
+    #[serde(default)]
+    pub ranges: u64,
+    /// Bytes of them that were handed to their connections.
+    #[serde(default)]
+    pub range_bytes: u64,
     /// By thing.
     pub things: BTreeMap<ThingName, ThingStats>,
 }
 
+/// What the image server has handed out. URLs do not say who asks.
+#[derive(Debug, Default)]
+pub(crate) struct RangeCounters {
+    answers: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl RangeCounters {
+    pub(crate) fn answer(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self, count: u64) {
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
 impl CloudStats {
-    pub(crate) fn new(endpoint: EndpointStats, service: &BTreeMap<ThingName, Counters>) -> Self {
+    pub(crate) fn new(
+        endpoint: EndpointStats,
+        ranges: &RangeCounters,
+        service: &BTreeMap<ThingName, Counters>,
+    ) -> Self {
         let mut stats = Self {
             connections: endpoint.connections,
             connected: endpoint.connected,
@@ -74,6 +102,8 @@ impl CloudStats {
             messages_in: endpoint.messages_in,
             messages_out: endpoint.messages_out,
             dropped: endpoint.dropped,
+            ranges: ranges.answers.load(Ordering::Relaxed),
+            range_bytes: ranges.bytes.load(Ordering::Relaxed),
             ..Self::default()
         };
         for (thing, traffic) in endpoint.things {

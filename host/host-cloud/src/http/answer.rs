@@ -48,7 +48,8 @@ fn answer_with<B>(
         Some(HttpFault::RedirectLoop) => return redirect(request, "https"),
         Some(HttpFault::RedirectPlain) => return redirect(request, "http"),
         Some(
-            HttpFault::WrongRange
+            HttpFault::Nothing
+            | HttpFault::WrongRange
             | HttpFault::Whole
             | HttpFault::Short
             | HttpFault::Long
@@ -117,7 +118,9 @@ fn send(
     if is_head {
         return answer.body(ImageBody::Text(None));
     }
+    site.ranges.answer();
     let part = Part {
+        counters: Arc::clone(&site.ranges),
         images: Arc::clone(&site.images),
         pin: taken.pin,
         next: first,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use crate::{images::ImageDir, images::ImagePin, service::ImageSource};
+use crate::{images::ImageDir, images::ImagePin, service::ImageSource, stats::RangeCounters};
 
 /// Read at once: what a connection holds in memory.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -33,6 +33,7 @@ pub(super) struct Part {
     pub(super) images: Arc<ImageDir>,
     /// Nobody removes it meanwhile.
     pub(super) pin: ImagePin,
+    pub(super) counters: Arc<RangeCounters>,
     pub(super) next: u64,
     pub(super) end: u64,
     /// What the head promises beyond `end`, on purpose.
@@ -55,6 +56,7 @@ impl Part {
             .read_at(self.pin.image(), self.next, &mut bytes)
             .map_err(io::Error::other)?;
         self.next += count;
+        self.counters.bytes(count);
         Ok(bytes.into())
     }
 }

@@ -2,12 +2,15 @@
 
 use std::{
     collections::VecDeque,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpFault {
+    /// Nothing: how others come in the middle of a file.
+    Nothing,
     /// 403, as for a URL whose time is over.
     Expired,
     /// This status, with a short text.
@@ -28,6 +31,43 @@ pub enum HttpFault {
     RedirectPlain,
     /// The connection ends before TLS is there. Strikes connections, not requests.
     BrokenTls,
+}
+
+/// Names of faults, as operators write them; `status-NNN` is the other one.
+const NAMES: [(&str, HttpFault); 10] = [
+    ("nothing", HttpFault::Nothing),
+    ("expired", HttpFault::Expired),
+    ("wrong-range", HttpFault::WrongRange),
+    ("whole", HttpFault::Whole),
+    ("short", HttpFault::Short),
+    ("long", HttpFault::Long),
+    ("slow", HttpFault::Slow),
+    ("redirect-loop", HttpFault::RedirectLoop),
+    ("redirect-plain", HttpFault::RedirectPlain),
+    ("broken-tls", HttpFault::BrokenTls),
+];
+
+/// A name that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no fault \"{0}\"; there are: nothing, expired, wrong-range, whole, short, long, slow, redirect-loop, \
+     redirect-plain, broken-tls, and status-NNN with 400 to 599"
+)]
+pub struct UnknownFault(String);
+
+impl FromStr for HttpFault {
+    type Err = UnknownFault;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        if let Some(fault) = NAMES.iter().find(|(known, _)| *known == name) {
+            return Ok(fault.1);
+        }
+        let status = name.strip_prefix("status-").and_then(|s| s.parse().ok());
+        match status {
+            Some(status @ 400..=599) => Ok(Self::Status(status)),
+            _ => Err(UnknownFault(name.to_owned())),
+        }
+    }
 }
 
 /// Faults in force. Clones are the same list.
@@ -75,6 +115,21 @@ impl HttpFaults {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_named_as_it_is_listed() {
+        for (name, fault) in NAMES {
+            assert_eq!(name.parse(), Ok(fault));
+            assert!(UnknownFault(String::new()).to_string().contains(name));
+        }
+        assert_eq!("status-503".parse(), Ok(HttpFault::Status(503)));
+        for name in ["", "Expired", "status-", "status-206", "status-600"] {
+            assert_eq!(
+                name.parse::<HttpFault>(),
+                Err(UnknownFault(name.to_owned()))
+            );
+        }
+    }
 
     #[test]
     fn each_fault_strikes_as_often_as_asked_in_its_turn() {

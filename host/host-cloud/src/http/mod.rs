@@ -23,6 +23,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -30,10 +31,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use fault::{HttpFault, HttpFaults};
+pub use fault::{HttpFault, HttpFaults, UnknownFault};
 pub(crate) use sign::Signer;
 
-use crate::{error::CloudError, images::ImageDir, pki::ServerIdentity};
+use crate::{error::CloudError, images::ImageDir, pki::ServerIdentity, stats::RangeCounters};
 
 /// Default of [`HttpConfig::valid_s`]: AWS's for pre-signed URLs of job documents.
 pub const VALID_S: u32 = 1800;
@@ -54,6 +55,10 @@ pub struct HttpConfig {
     pub address: SocketAddr,
     /// Host name in the URLs; the first of the cloud's names, or the address, if left out.
     pub host: Option<String>,
+    /// Port in the URLs, where a proxy or a router stands before the server; that of the address if left out.
+    pub port: Option<u16>,
+    /// Without TLS, at loopback only: for tests with a proxy that has to see the answers. The URLs begin with http then.
+    pub plain: bool,
     /// Seconds for which a URL is valid, 60 to 3600.
     pub valid_s: u32,
 }
@@ -65,6 +70,8 @@ impl HttpConfig {
         Self {
             address,
             host: None,
+            port: None,
+            plain: false,
             valid_s: VALID_S,
         }
     }
@@ -75,6 +82,7 @@ pub(crate) struct Site {
     pub(crate) signer: Arc<Signer>,
     pub(crate) images: Arc<ImageDir>,
     pub(crate) faults: HttpFaults,
+    pub(crate) ranges: Arc<RangeCounters>,
     /// Milliseconds since the epoch.
     pub(crate) now_ms: Box<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -96,7 +104,7 @@ pub(crate) fn server_config(server: ServerIdentity) -> Result<Arc<ServerConfig>,
 /// Accepts clients until told to stop.
 pub(crate) async fn listen(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: Option<TlsAcceptor>,
     site: Arc<Site>,
     seats: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -136,13 +144,19 @@ pub(crate) async fn listen(
     clients.shutdown().await;
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, site: Arc<Site>) {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, site: Arc<Site>) {
     if site.faults.breaks_tls() || stream.set_nodelay(true).is_err() {
         return;
     }
-    let Ok(Ok(stream)) = timeout(HEAD_TIME, tls.accept(stream)).await else {
-        return;
+    let Some(tls) = tls else {
+        return speak(stream, site).await;
     };
+    if let Ok(Ok(stream)) = timeout(HEAD_TIME, tls.accept(stream)).await {
+        speak(stream, site).await;
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let site = Arc::clone(&site);
         async move { answer::answer(&site, &request) }
