@@ -85,6 +85,7 @@ async fn serve(args: &CloudArgs) -> Verb {
     if let Some(endpoint) = cloud.tls_addr() {
         say(&format!("endpoint  {endpoint}"));
     }
+    cloud.http_faults().set(args.http_faults.iter().copied());
     if let Some(url) = cloud.http_url() {
         say(&format!("images    {url}"));
     }

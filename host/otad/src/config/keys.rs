@@ -56,6 +56,8 @@ numbers! {
         "bytes of a block; the limits are those of MQTT file streams";
     BLOCKS_PER_REQUEST = "device.agent" "blocks_per_request" ["blocks"] 31, 1 => 512,
         "blocks of one request; times block_size at most 128 KiB (512 = 128 KiB / 256)";
+    REQUESTS_IN_FLIGHT = "device.agent" "requests_in_flight" ["requests"] 32, 1 => 64,
+        "requests for blocks, or ranges, under way at once; 32 of 128 KiB fill 100 Mbit/s at 200 ms, 1 is the C agent's way";
     REQUEST_TIMEOUT_MS = "device.agent" "request_timeout_ms" ["milliseconds"] 10_000, 10 => 10 * MINUTE_MS,
         "time for an answer of the services before a request is repeated";
     RETRY_MAX_MS = "device.agent" "retry_max_ms" ["milliseconds"] 5 * MINUTE_MS, 10 => DAY_MS,
@@ -96,6 +98,10 @@ numbers! {
         "longest silence within an answer";
     HTTP_RANGE_TIMEOUT_MS = "http" "range_timeout_ms" ["milliseconds"] 2 * MINUTE_MS, 10 => HOUR_MS,
         "how long one range may take in all, redirects included; a server that trickles is left after it";
+    BANDWIDTH_BYTES_PER_S = "bandwidth" "bytes_per_s" ["bytes a second"] 0, 0 => 1_000_000_000_000,
+        "what all devices together may receive while they are updated; 0 = no cap";
+    BANDWIDTH_AT_BYTES_PER_S = "bandwidth.at" "bytes_per_s" ["bytes a second"] 0, 0 => 1_000_000_000_000,
+        "the same for a part of the day, from `from` to `to` in UTC; 0 = no cap";
     FILE_ID = "device.target" "file_id" ["file id"] 0, 0 => 255,
         "the fileid of job documents that selects this target; AWS has 0 to 255";
     SLOT_SIZE_BYTES = "device.target" "slot_size_bytes" ["bytes"] 64 << 20, 1 => 1 << 40,

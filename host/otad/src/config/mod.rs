@@ -6,6 +6,7 @@
 //!
 //! Not here: building anything from it; that is `gateway.rs`.
 
+mod bandwidth;
 pub(crate) mod check;
 pub mod diagnostic;
 mod hooks;

@@ -25,6 +25,8 @@ pub struct Config {
     pub trust: Trust,
     /// `[http]`.
     pub http: Http,
+    /// `[bandwidth]`.
+    pub bandwidth: host_runtime::bandwidth::Cap,
     /// `[[device]]`.
     pub devices: Vec<Device>,
 }

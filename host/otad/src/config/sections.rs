@@ -5,6 +5,7 @@ use std::path::Path;
 
 use host_runtime::types::Setting;
 
+use super::bandwidth;
 use super::diagnostic::Origin;
 use super::hooks;
 use super::http;
@@ -35,6 +36,7 @@ pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
         development,
         trust: trust(&root, development),
         http: http::http(&root, development),
+        bandwidth: bandwidth::bandwidth(&root),
         devices: root
             .tables("device")
             .into_iter()
@@ -320,9 +322,10 @@ fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
         }
     }
     let words = |list: &[&'static str]| list.iter().map(|w| (*w, *w)).collect::<Vec<_>>();
-    let choices: [(&'static str, &[&'static str]); 2] = [
+    let choices: [(&'static str, &[&'static str]); 3] = [
         ("foreign_jobs", &["refuse", "leave"]),
         ("on_job", &["accept", "ask", "ignore"]),
+        ("stream_encoding", &["cbor", "json"]),
     ];
     for (key, list) in choices {
         if section.has(key) {
@@ -331,18 +334,25 @@ fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
     }
     if let Some(protocols) = section.texts("protocols") {
         // Jobs are announced and controlled over MQTT always; this is the data plane.
-        for protocol in protocols.value.iter().filter(|p| *p != "mqtt") {
-            section.sink.advise(
-                &protocols.origin,
-                format!("`protocols` has \"{protocol}\", expected \"mqtt\""),
-                "this build fetches images over MQTT only",
-            );
+        let known = ["mqtt", "http"];
+        let mut seen = Vec::new();
+        for protocol in &protocols.value {
+            if !known.contains(&protocol.as_str()) || seen.contains(&protocol) {
+                section.sink.advise(
+                    &protocols.origin,
+                    format!(
+                        "`protocols` has \"{protocol}\", expected \"mqtt\" and \"http\", each once"
+                    ),
+                    "write those that this device may use, the preferred one first",
+                );
+            }
+            seen.push(protocol);
         }
         if protocols.value.is_empty() {
             section.sink.advise(
                 &protocols.origin,
                 "`protocols` is empty",
-                "write protocols = [\"mqtt\"], or leave it out",
+                "write protocols = [\"mqtt\", \"http\"], or leave it out",
             );
         }
         settings.push(setting("protocols", protocols.value.join(",")));

@@ -417,10 +417,10 @@ const WRONG: &[Row] = &[
     ),
     (
         "[[device.target]]",
-        "[device.agent]\nprotocols = [\"mqtt\", \"http\"]\n[[device.target]]",
+        "[device.agent]\nprotocols = [\"http\", \"ftp\"]\n[[device.target]]",
         14,
-        "has \"http\"",
-        "over MQTT only",
+        "has \"ftp\"",
+        "preferred one first",
     ),
     (
         "[[device.target]]",
@@ -531,6 +531,8 @@ fn with_number(section: &str, line: &str) -> Option<String> {
             ));
         }
         "http" => return Some(format!("{GOOD}\n[http]\n{line}")),
+        "bandwidth" => return Some(format!("{GOOD}\n[bandwidth]\n{line}")),
+        "bandwidth.at" => return Some(format!("{GOOD}\n[[bandwidth.at]]\n{line}")),
         "command" => return Some(GOOD.replace("\"main\"] }", &format!("\"main\"], {line} }}"))),
         "device.target.region" => {
             return Some(format!("{GOOD}\n[[device.target.region]]\n{line}"));
@@ -644,6 +646,66 @@ fn what_is_wrong_in_http_is_named() {
         let error = read(&format!("{GOOD}[http]\n{line}\n")).expect_err(line);
         assert!(error.to_string().contains(expected), "{line}: {error}");
     }
+}
+
+#[test]
+fn a_cap_follows_the_table_of_the_day() {
+    assert!(read(GOOD).expect("good").bandwidth.is_none());
+    let text = format!(
+        "{GOOD}[bandwidth]\nbytes_per_s = 500000\n\
+         [[bandwidth.at]]\nfrom = \"08:00\"\nto = \"18:30\"\nbytes_per_s = 20000\n\
+         [[bandwidth.at]]\nfrom = \"18:30\"\nto = \"19:00\"\npaused = true\n\
+         [[bandwidth.at]]\nfrom = \"23:00\"\nto = \"04:00\"\nbytes_per_s = 0\n"
+    );
+    let cap = read(&text).expect("good").bandwidth;
+    let rows = [
+        (8 * 60, Some(20_000)),
+        (18 * 60 + 29, Some(20_000)),
+        (18 * 60 + 30, Some(0)),
+        (19 * 60, Some(500_000)),
+        (23 * 60, None),
+        (0, None),
+        (4 * 60, Some(500_000)),
+    ];
+    for (minute, expected) in rows {
+        assert_eq!(cap.at(Some(minute * 60)), expected, "minute {minute}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_the_table_of_the_day_is_named() {
+    let span = "from = \"08:00\"\nto = \"18:00\"\n";
+    let rows = [
+        (
+            format!("{span}paused = true\nbytes_per_s = 5"),
+            "neither or both",
+        ),
+        (span.to_owned(), "neither or both"),
+        ("to = \"18:00\"\npaused = true".to_owned(), "`from`"),
+        (
+            "from = \"8:00\"\nto = \"18:00\"\npaused = true".to_owned(),
+            "`from` is \"8:00\", expected a time of day",
+        ),
+        (
+            "from = \"08:00\"\nto = \"24:00\"\npaused = true".to_owned(),
+            "`to` is \"24:00\"",
+        ),
+        (
+            "from = \"08:00\"\nto = \"08:00\"\npaused = true".to_owned(),
+            "begins and ends at the same minute",
+        ),
+        (
+            format!("{span}paused = true\nrate = 5"),
+            "unknown key `rate`",
+        ),
+    ];
+    for (lines, expected) in rows {
+        let error = read(&format!("{GOOD}[[bandwidth.at]]\n{lines}\n")).expect_err(&lines);
+        assert!(error.to_string().contains(expected), "{lines}: {error}");
+    }
+    let many = format!("[[bandwidth.at]]\n{span}paused = true\n").repeat(97);
+    let error = read(&format!("{GOOD}{many}")).expect_err("97 of them");
+    assert!(error.to_string().contains("97 tables `at`"), "{error}");
 }
 
 /// What the machine says about a configuration with these lines in its target, as far as it is about a word.

@@ -23,6 +23,7 @@ use host_mqtt::{
     SharedConnection, TlsFiles,
 };
 use host_runtime::agent::AgentBuild;
+use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
@@ -155,6 +156,8 @@ pub struct Gateway {
     trust: TrustStore,
     ports: DevicePorts,
     http: HttpClient,
+    /// None = no cap, and nobody counts.
+    bandwidth: Option<Bandwidth>,
     plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
 }
 
@@ -201,6 +204,8 @@ impl Gateway {
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
+            bandwidth: (!config.bandwidth.is_none())
+                .then(|| Bandwidth::new(config.bandwidth.clone())),
             config,
             engine,
             agent,
@@ -260,7 +265,11 @@ impl Gateway {
             topics: vec![format!("$aws/things/{name}/")],
             name,
         };
-        Ok(supervisor::prepare(config, self.ports.clone())?)
+        let mut pending = supervisor::prepare(config, self.ports.clone())?;
+        if let Some(bandwidth) = &self.bandwidth {
+            pending.join(bandwidth);
+        }
+        Ok(pending)
     }
 
     /// Set up a device on a connection that the application makes, keeps and ends as it likes.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use host_cloud::http::HttpFault;
 
 /// `otad cloud`.
 #[derive(Debug, Args)]
@@ -19,6 +20,15 @@ pub struct CloudArgs {
     /// TCP port for images by pre-signed URL, for `update create --protocols http`; 0 = any that is free [default: none].
     #[arg(long, value_name = "PORT")]
     pub http: Option<u16>,
+    /// Fault of the image server on purpose, for its next COUNT answers, one list after the other: nothing, expired,
+    /// status-NNN, wrong-range, whole, short, long, slow, redirect-loop, redirect-plain, broken-tls.
+    #[arg(
+        long = "http-fault",
+        value_name = "FAULT[:COUNT]",
+        requires = "http",
+        value_parser = http_fault
+    )]
+    pub http_faults: Vec<(HttpFault, u32)>,
     /// Name or address that its certificate is valid for, besides this machine's own; may be given several times.
     #[arg(long = "name", value_name = "HOST")]
     pub names: Vec<String>,
@@ -34,6 +44,18 @@ pub struct CloudArgs {
     /// What is logged.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub log: String,
+}
+
+fn http_fault(text: &str) -> Result<(HttpFault, u32), String> {
+    let (name, count) = text.split_once(':').unwrap_or((text, "1"));
+    let fault = name.parse::<HttpFault>().map_err(|e| e.to_string())?;
+    match count.parse() {
+        Ok(count) if count > 0 => Ok((fault, count)),
+        _ => Err(format!(
+            "a count of \"{count}\", expected 1 to {}",
+            u32::MAX
+        )),
+    }
 }
 
 /// Somebody else's broker.
