@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use host_cloud::operator::Operator;
 use host_cloud::operator::wire::{CreateJob, CreateUpdate, FileSpec, ImageInput};
-use host_cloud::service::{JobId, SigKey, Signature, ThingName};
+use host_cloud::service::{JobId, Protocol, SigKey, Signature, ThingName};
 use host_cloud::{CloudConfig, CloudHandle, CloudStats, Credentials};
 use host_crypto::SigningKey;
 use serde_json::Value;
@@ -42,6 +42,8 @@ pub struct Update {
     pub update_id: Option<String>,
     /// Name of the stream.
     pub stream_id: Option<String>,
+    /// What the job offers; MQTT if empty.
+    pub protocols: Vec<Protocol>,
 }
 
 /// Whose signature an update carries.
@@ -190,10 +192,14 @@ impl Cloud {
     /// If the cloud refuses it.
     pub fn update(&self, thing: &str, update: Update) -> JobId {
         let (update_id, stream_id) = (update.update_id.clone(), update.stream_id.clone());
+        let protocols = update.protocols.clone();
         let mut create = CreateUpdate::new(
             vec![ThingName::new(thing).unwrap()],
             vec![self.file(update)],
         );
+        if !protocols.is_empty() {
+            create.protocols = protocols;
+        }
         create.update_id = update_id;
         create.stream_id = stream_id.map(|id| id.parse().unwrap());
         self.block_on(self.operator().create_update(create))

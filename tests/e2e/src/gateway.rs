@@ -71,6 +71,10 @@ pub struct Lines {
     pub trust: String,
     /// `[development]`.
     pub development: String,
+    /// `[http]`.
+    pub http: String,
+    /// `[bandwidth]`.
+    pub bandwidth: String,
     /// All devices.
     pub devices: Vec<DeviceLines>,
 }
@@ -141,6 +145,8 @@ impl Gateway {
             daemon: String::new(),
             trust: String::new(),
             development: String::new(),
+            http: String::new(),
+            bandwidth: String::new(),
             devices,
         };
         let mut gateway = Self { dir, lines };
@@ -312,8 +318,14 @@ fn render(lines: &Lines) -> String {
         "[daemon]\nstate_dir = \"state\"\n{}\n[trust]\ndirectory = \"trust\"\ndefault = \"signer\"\n{}\n",
         lines.daemon, lines.trust
     );
-    if !lines.development.is_empty() {
-        text.push_str(&format!("[development]\n{}\n", lines.development));
+    for (table, lines) in [
+        ("development", &lines.development),
+        ("http", &lines.http),
+        ("bandwidth", &lines.bandwidth),
+    ] {
+        if !lines.is_empty() {
+            text.push_str(&format!("[{table}]\n{lines}\n"));
+        }
     }
     for device in &lines.devices {
         text.push_str(&render_device(device));

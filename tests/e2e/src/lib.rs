@@ -18,6 +18,7 @@
 pub mod cloud;
 pub mod gateway;
 pub mod image;
+pub mod link;
 pub mod mcu;
 
 pub use cloud::{Cloud, Ended, Update};
