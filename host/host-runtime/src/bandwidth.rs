@@ -32,6 +32,9 @@ const LOOK_EVERY_MS: u64 = 1000;
 /// Most bytes of one request; what one may bring at once must fit into the bucket.
 const REQUEST_MAX_BYTES: u64 = 128 * 1024;
 
+/// How far back envelopes are measured: eight requests.
+const MEASURED_BYTES: u64 = 8 * REQUEST_MAX_BYTES;
+
 /// A device that is not known to receive, and receives so much in one message, does. Control messages are smaller, and
 /// what they cost is not worth a share.
 const DATA_MIN_BYTES: u64 = 4096;
@@ -120,8 +123,14 @@ impl Seat {
         shared.chair(self.id, |chair| {
             if chair.is_active {
                 chair.pay(bytes);
+                chair.measure(bytes);
             }
         });
+    }
+
+    /// So many bytes of the image were in what came: what else came is envelope.
+    pub fn on_payload(&mut self, bytes: u64) {
+        lock(&self.shared).chair(self.id, |chair| chair.payload += bytes);
     }
 
     /// Whether so many bytes may be asked for now; then they are paid for.
@@ -260,6 +269,9 @@ struct Chair {
     /// Bytes since `since_ms`, to see what it can use.
     used: u64,
     since_ms: u64,
+    /// Bytes of messages of late, and of the image in them.
+    messages: u64,
+    payload: u64,
     /// Bytes a second that it can use at most; none = all that it is given.
     demand: Option<u64>,
     wake: Wake,
@@ -275,6 +287,8 @@ impl Chair {
             level: 0,
             used: 0,
             since_ms: 0,
+            messages: 0,
+            payload: 0,
             demand: None,
             wake,
         }
@@ -304,6 +318,7 @@ impl Chair {
             // Who rested has saved nothing up.
             self.level = self.level.min(0);
             (self.used, self.since_ms, self.demand) = (0, now_ms, None);
+            (self.messages, self.payload) = (0, 0);
         }
         let ms = now_ms.saturating_sub(self.since_ms);
         if self.is_active && ms >= share::watched_ms(self.share) {
@@ -339,8 +354,28 @@ impl Chair {
         if self.share == NO_CAP {
             return NO_CAP;
         }
-        // A debt is paid back within some seconds; a quarter of the share pays for any envelope.
-        self.share - (self.debt_bytes() / 4).min(self.share / 4)
+        let payload = self.payload_part();
+        // A debt is paid back within some seconds.
+        payload - (self.debt_bytes() / 4).min(payload / 4)
+    }
+
+    fn measure(&mut self, bytes: u64) {
+        self.messages += bytes;
+        if self.messages > MEASURED_BYTES {
+            self.messages /= 2;
+            self.payload /= 2;
+        }
+    }
+
+    /// Of the share, what is left for the image when its messages are as they have been. Ranges say what they cost, and do
+    /// not count here.
+    fn payload_part(&self) -> u64 {
+        if self.messages < REQUEST_MAX_BYTES / 2 || self.payload >= self.messages {
+            return self.share;
+        }
+        // Both are small; a part below a half is no envelope but blocks that came in vain.
+        let payload = self.payload.max(self.messages / 2);
+        self.share / self.messages * payload + self.share % self.messages * payload / self.messages
     }
 }
 

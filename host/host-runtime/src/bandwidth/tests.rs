@@ -96,6 +96,7 @@ impl Device {
                     for _ in 0..8 {
                         let message = REQUEST / 8 * (1000 + envelope) / 1000;
                         self.seat.on_bytes(now, message);
+                        self.seat.on_payload(REQUEST / 8);
                         self.received += message;
                     }
                 }
@@ -117,7 +118,13 @@ fn a_cap_is_kept_to_two_per_cent_on_both_planes_and_used() {
             let mut table = Table::new(Cap::new(Some(rate), Vec::new()));
             table.join(way);
             let first = table.run(60)[0];
-            assert!(first <= rate * 60 * 102 / 100, "{first} of {rate} at once");
+            // Of the first request nobody knows what its envelopes will be.
+            let unknown = match way {
+                Way::Stream { envelope } => REQUEST * envelope / 1000,
+                Way::Ranges | Way::Slow(_) => 0,
+            };
+            let most = rate * 60 * 102 / 100 + unknown;
+            assert!(first <= most, "{first} of {rate} at once");
             let seconds = 600;
             let then = table.run(seconds)[0];
             let whole = rate * seconds;

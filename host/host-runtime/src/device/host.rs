@@ -34,7 +34,8 @@ const URL_MAX_BYTES: usize = 8 * 1024;
 const RANGE_MAX_BYTES: u32 = 128 * 1024;
 
 /// Operations under way at once: a window of the smallest blocks that all wait for a slow target, and all else.
-const OPERATIONS_MAX: usize = WINDOW_MAX_BYTES as usize / BLOCK_MIN_BYTES as usize + 1024;
+pub(super) const OPERATIONS_MAX: usize =
+    WINDOW_MAX_BYTES as usize / BLOCK_MIN_BYTES as usize + 1024;
 
 /// Journal stores in a second. Some 10 are needed in a job of one file; those that wait for the medium become one, so
 /// this only stops an agent that does nothing else.
@@ -330,6 +331,7 @@ impl Outside for Door {
             .on_target(|targets, now, token| targets.write_block(now, token, file, offset, data));
         if !matches!(started, Started::Done(Outcome::Failed(_))) {
             host.history.on_block(size);
+            host.pace.on_payload(size);
         }
         started
     }

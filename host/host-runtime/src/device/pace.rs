@@ -71,6 +71,13 @@ impl Pace {
         }
     }
 
+    /// Bytes of the image were among what came.
+    pub(super) fn on_payload(&mut self, bytes: usize) {
+        if let Some(seat) = &mut self.seat {
+            seat.on_payload(bytes as u64);
+        }
+    }
+
     /// Another instance of the agent, which knows nothing of a cap.
     pub(super) fn forget(&mut self) {
         self.told = None;

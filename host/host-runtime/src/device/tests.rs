@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
+use super::host::OPERATIONS_MAX;
 use super::prepare::check;
 use super::*;
 use crate::agent::{AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, Command, Outside, Turn};
@@ -16,6 +17,8 @@ use crate::testing::{
     idle, no_wake, puppet, trap,
 };
 use crate::types::Setting;
+
+mod pace;
 
 /// A device and all that a test may pull at.
 struct Bench {
@@ -37,6 +40,10 @@ impl Bench {
     }
 
     fn prepared(state: Arc<FakeState>) -> Self {
+        Self::prepared_with(state, |_| {})
+    }
+
+    fn prepared_with(state: Arc<FakeState>, change: impl FnOnce(&mut PreparedDevice)) -> Self {
         let (agent, strings) = puppet();
         let workers = Arc::new(StepWorkers::default());
         let config = DeviceConfig {
@@ -56,7 +63,8 @@ impl Bench {
             clock: Arc::new(StoppedClock),
             seed: Arc::new(CountingSeed::default()),
         };
-        let prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
+        let mut prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
+        change(&mut prepared);
         let wire = Wire::default();
         Self {
             state,
@@ -329,16 +337,21 @@ fn too_many_operations_under_way_are_refused_and_go_on_when_some_have_ended() {
     let mut bench = Bench::new();
     bench.react(|outside, event| {
         if let Event::Message { payload, .. } = event {
-            for _ in 0..payload.len() {
+            let count = match payload.len() {
+                1 => 1,
+                _ => OPERATIONS_MAX + 1,
+            };
+            for _ in 0..count {
                 outside.publish(TOPIC.into(), Vec::new(), Qos::AtLeastOnce);
             }
         }
         Ok(idle())
     });
-    bench.handle(message(1025));
-    assert_eq!(bench.wire().len(), 1024);
+    bench.handle(message(2));
+    assert_eq!(bench.wire().len(), OPERATIONS_MAX);
     bench.settle();
-    assert!(bench.seen()[1].contains("token: 1025"));
+    let refused = format!("token: {}", OPERATIONS_MAX + 1);
+    assert!(bench.seen()[1].contains(&refused));
     bench.handle(done(1));
     bench.handle(message(1));
     assert_eq!(bench.wire().len(), 1);
