@@ -127,6 +127,7 @@ fn send(
         end: end - short,
         missing: missing + short,
         slow: None,
+        breaks: None,
     };
     answer.body(ImageBody::Part(match fault {
         Some(HttpFault::Slow) => part.slowly(),

@@ -40,6 +40,8 @@ pub(super) struct Part {
     pub(super) missing: u64,
     /// Byte by byte, on purpose.
     pub(super) slow: Option<Pin<Box<Sleep>>>,
+    /// Before it breaks off, on purpose.
+    pub(super) breaks: Option<Pin<Box<Sleep>>>,
 }
 
 impl Part {
@@ -84,10 +86,18 @@ impl Body for ImageBody {
             }
         };
         if part.next >= part.end {
-            // A body that ends before its length breaks the connection, which is what the fault is for.
-            return Poll::Ready(
-                (part.missing > 0).then(|| Err(io::Error::other("short on purpose"))),
-            );
+            if part.missing == 0 {
+                return Poll::Ready(None);
+            }
+            // A body that ends before its length breaks the connection, which is what the fault is for; what there is of
+            // it is sent first, since nothing is buffered while a body is waited for.
+            let pause = part
+                .breaks
+                .get_or_insert_with(|| Box::pin(sleep(SLOW_PAUSE)));
+            return pause
+                .as_mut()
+                .poll(cx)
+                .map(|()| Some(Err(io::Error::other("short on purpose"))));
         }
         Poll::Ready(Some(part.read(most).map(Frame::data)))
     }
