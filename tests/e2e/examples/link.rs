@@ -88,7 +88,11 @@ fn row(name: &str, found: &[Measured]) -> String {
         let mut values: Vec<f64> = found.iter().map(pick).collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
+        (
+            at(values.len() / 2),
+            at(0),
+            at(values.len().saturating_sub(1)),
+        )
     };
     let (share, least, most) = of(|m| 100.0 * m.share.unwrap_or(f64::NAN));
     let (seconds, wire, twice) = (of(|m| m.seconds), of(|m| m.wire), of(|m| 100.0 * m.wasted));
