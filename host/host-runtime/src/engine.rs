@@ -14,7 +14,9 @@ use wasmtime::{Config, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
 
-pub use self::check::{AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World};
+pub use self::check::{
+    AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World, world_of,
+};
 
 mod cache;
 mod check;

@@ -121,6 +121,14 @@ pub enum Refusal {
         /// The interface.
         interface: String,
     },
+    /// It is neither an agent nor a plugin.
+    #[error(
+        "it is neither an agent nor a plugin: it exports [{exports}], not `ota:agent/job-agent` and not `ota:pal/image`"
+    )]
+    NoWorld {
+        /// What it exports.
+        exports: String,
+    },
     /// A duty of the world is missing.
     #[error("it does not export `{package}/{interface}`, which the world `{world}` asks for")]
     MissingExport {
@@ -143,6 +151,31 @@ pub enum Refusal {
     /// It was asked who it is, and did not answer sensibly.
     #[error("it does not say who it is: {0}")]
     Describe(String),
+}
+
+/// The world that a component is of: the one whose package it exports something of. Where that is none or both, the world
+/// whose check says most clearly what is wrong.
+///
+/// # Errors
+/// It is no component, or gives what neither world asks for.
+pub fn world_of(bytes: &[u8]) -> Result<&'static World, Refusal> {
+    limit("bytes", bytes.len(), COMPONENT_MAX_BYTES)?;
+    let (imports, exports) = names(bytes)?;
+    let is_of = |names: &[String], world: &World| {
+        let prefix = format!("{}/", world.package);
+        names.iter().any(|name| name.starts_with(&prefix))
+    };
+    [&AGENT_WORLD, &PLUGIN_WORLD]
+        .into_iter()
+        .find(|world| is_of(&exports, world))
+        .or_else(|| {
+            [&AGENT_WORLD, &PLUGIN_WORLD]
+                .into_iter()
+                .find(|world| is_of(&imports, world))
+        })
+        .ok_or_else(|| Refusal::NoWorld {
+            exports: printable(&exports.join(", ")),
+        })
 }
 
 /// Read the shape of `bytes` and hold it against `world`; of the world's imports only those in `lent` are granted.

@@ -105,13 +105,23 @@ pub struct VerifiedRef {
 
 impl VerifiedRef {
     fn new(file: FileId, info: ImageInfo, _verified: &Verified) -> Self {
-        // Counted for the whole process, so that a proof of one device is none of another. Nothing shows the number.
-        static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+        Self::stand_in(file, info)
+    }
+
+    /// What looks like a proof and is none: no target takes it. For simulations that have no target behind the agent.
+    #[must_use]
+    pub fn stand_in(file: FileId, info: ImageInfo) -> Self {
         Self {
             file,
-            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            generation: Self::next_generation(),
             info,
         }
+    }
+
+    /// Counted for the whole process, so that a proof of one device is none of another. Nothing shows the number.
+    fn next_generation() -> u64 {
+        static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+        GENERATIONS.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether both are of one verification.
