@@ -11,6 +11,7 @@
 //!
 //! See `README.md` for how to write a scenario, a fault and an invariant.
 
+pub mod check;
 pub mod explore;
 pub mod judge;
 pub mod net;

@@ -1,38 +1,41 @@
-//! agent-core judged from outside: cases as scripts of events, and of the actions that they must lead to.
+//! agent-core judged from outside, as it is compiled into this process: every case of the sandbox, line by line.
 //!
-//! A case file (`cases/*.txt`) holds inputs (`> …`) and the agent's doings (`< …`) as one transcript. [`script`] reads
-//! it, [`world`] plays the inputs to an agent and writes down what it orders, and the two transcripts are compared.
-//! The world knows MQTT payloads, blocks and targets only as far as a script needs; it judges three things by itself,
-//! whatever a script says: a waiting agent names a deadline, bytes are written where they belong, and no operation is
-//! named twice. `OTAD_BLESS=1` writes what happened into the files: read the difference before you commit it.
+//! The cases are data of `host-sandbox` (`cases/agent/`), where `otad check` holds any component against them as far as the
+//! contract binds it. Here the shipped agent must do exactly what they say: `OTAD_BLESS=1` writes what happened into the
+//! files; read the difference before you commit it.
 //!
 //! ```
-//! let case = "case idle\n\n> start\n";
-//! let file = conformance::script::parse("idle.txt", case)?;
-//! assert_eq!(file.cases[0].name, "idle");
-//! # Ok::<(), conformance::Error>(())
+//! let names = conformance::files().into_iter().flat_map(|file| file.cases);
+//! assert!(names.count() > 100);
 //! ```
 
-pub mod input;
-pub mod model;
-pub mod render;
-pub mod script;
-pub mod world;
+use std::fs;
+use std::path::PathBuf;
 
-/// Why a case cannot be played.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The script is no script.
-    #[error("{file}:{line}: {what}")]
-    Script {
-        /// Case file.
-        file: String,
-        /// Line, from 1.
-        line: usize,
-        /// What is wrong there.
-        what: String,
-    },
-    /// The agent did what no script may allow.
-    #[error("{0}")]
-    Misbehaved(String),
+use host_sandbox::check::script::{self, File};
+
+/// Where the case files lie.
+#[must_use]
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../host/host-sandbox/cases/agent")
+}
+
+/// All case files, as they lie in the tree now.
+///
+/// # Panics
+/// One cannot be read or is no script: the test that asked cannot go on.
+#[must_use]
+pub fn files() -> Vec<File> {
+    let entries = fs::read_dir(folder()).expect("the folder exists");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    paths.sort();
+    let parse = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = fs::read_to_string(path).expect("a case file can be read");
+        script::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
+    };
+    paths.iter().map(parse).collect()
 }

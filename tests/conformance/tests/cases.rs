@@ -2,29 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
-use conformance::script::{self, File};
-use conformance::world::{self, MISTAKE, Transcript};
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cases")
-}
-
-fn files() -> Vec<File> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder())
-        .expect("the folder exists")
-        .map(|entry| entry.expect("an entry can be read").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
-    paths.sort();
-    let parse = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let text = fs::read_to_string(path).expect("a case file can be read");
-        script::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
-    };
-    paths.iter().map(parse).collect()
-}
+use conformance::{files, folder};
+use host_sandbox::check::agent::world::{self, MISTAKE, Manner, Transcript};
+use host_sandbox::check::script::File;
+use host_sandbox::native_agent;
 
 /// What the agent did otherwise than expected, step by step.
 fn differences(file: &File, transcripts: &[Transcript], normal: fn(&str) -> String) -> String {
@@ -65,13 +47,12 @@ fn mistakes(file: &File, transcripts: &[Transcript]) -> String {
     text
 }
 
-fn play(file: &File, swapped: bool) -> Vec<Transcript> {
+fn play(file: &File, manner: Manner) -> Vec<Transcript> {
+    let agent = native_agent();
+    let play = |case| world::play(&agent, case, manner);
     file.cases
         .iter()
-        .map(|case| {
-            world::play(&file.name, case, swapped)
-                .unwrap_or_else(|error| panic!("{}: {error}", case.name))
-        })
+        .map(|case| play(case).unwrap_or_else(|error| panic!("{}: {error}", case.name)))
         .collect()
 }
 
@@ -80,7 +61,7 @@ fn every_case_goes_as_written() {
     let bless = std::env::var_os("OTAD_BLESS").is_some();
     let mut text = String::new();
     for file in files() {
-        let transcripts = play(&file, false);
+        let transcripts = play(&file, Manner::default());
         if bless {
             fs::write(folder().join(&file.name), file.blessed(&transcripts))
                 .expect("a case file can be written");
@@ -94,9 +75,13 @@ fn every_case_goes_as_written() {
 
 #[test]
 fn every_case_goes_the_same_way_with_a_swap_after_each_input() {
+    let swapped = Manner {
+        swapped: true,
+        ..Manner::default()
+    };
     let text: String = files()
         .iter()
-        .map(|file| differences(file, &play(file, true), without_tokens))
+        .map(|file| differences(file, &play(file, swapped), without_tokens))
         .collect();
     assert!(text.is_empty(), "{text}");
 }
@@ -104,22 +89,24 @@ fn every_case_goes_the_same_way_with_a_swap_after_each_input() {
 #[test]
 fn every_case_goes_the_same_way_twice() {
     for file in files() {
-        assert_eq!(play(&file, false), play(&file, false), "{}", file.name);
+        assert_eq!(
+            play(&file, Manner::default()),
+            play(&file, Manner::default()),
+            "{}",
+            file.name
+        );
     }
 }
 
 #[test]
 fn every_case_goes_the_same_way_whatever_the_wall_clock_says() {
     for file in files() {
-        let jumping: Vec<Transcript> = file
-            .cases
-            .iter()
-            .map(|case| {
-                world::play_with_jumping_clock(&file.name, case)
-                    .unwrap_or_else(|error| panic!("{}: {error}", case.name))
-            })
-            .collect();
-        assert_eq!(play(&file, false), jumping, "{}", file.name);
+        let jumping = Manner {
+            clock_jumps: true,
+            ..Manner::default()
+        };
+        let jumping = play(&file, jumping);
+        assert_eq!(play(&file, Manner::default()), jumping, "{}", file.name);
     }
 }
 
@@ -134,7 +121,7 @@ fn every_case_has_a_name_of_its_own() {
         );
         assert!(!case.steps.is_empty(), "{} does nothing", case.name);
     }
-    assert!(names.len() >= 60, "only {} cases were found", names.len());
+    assert!(names.len() >= 180, "only {} cases were found", names.len());
 }
 
 /// Client tokens differ from start to start; everything else must not.

@@ -6,28 +6,21 @@
 //! `host-runtime`'s.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
 
-use conformance::script::{self, Case};
-use conformance::world::{self, Transcript};
+use host_sandbox::check::agent::world::{self, Manner, Transcript};
+use host_sandbox::check::script::Case;
+use host_sandbox::native_agent;
 
 fn cases() -> Vec<Case> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cases");
-    let mut cases = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder exists") {
-        let path = entry.expect("an entry can be read").path();
-        if path.extension().is_some_and(|extension| extension == "txt") {
-            let text = fs::read_to_string(&path).expect("a case file can be read");
-            let file = script::parse("", &text).unwrap_or_else(|error| panic!("{error}"));
-            cases.extend(file.cases);
-        }
-    }
-    cases
+    conformance::files()
+        .into_iter()
+        .flat_map(|file| file.cases)
+        .collect()
 }
 
 fn play(case: &Case) -> Transcript {
-    world::play("", case, false).unwrap_or_else(|error| panic!("{}: {error}", case.name))
+    world::play(&native_agent(), case, Manner::default())
+        .unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
 /// What the agent did in a case, line by line.

@@ -3,14 +3,13 @@
 //! A damaged state that still reads as one may say anything; the host keeps digests of what it stores. Here the agent's
 //! own defence is judged: no panic, no state without a deadline, a typed refusal.
 
-use std::fs;
-use std::path::PathBuf;
-
 use agent_core::agent::Agent;
 use agent_core::code::State;
-use agent_core::types::{Blob, Context, Event, Saved, StartInfo};
-use conformance::script;
-use conformance::world::{Legacy, legacy};
+use agent_core::types::{self as core, Context, Event, StartInfo};
+use host_runtime::agent::Saved;
+use host_runtime::types::Blob;
+use host_sandbox::check::agent::world::{Legacy, legacy};
+use host_sandbox::native_agent;
 
 /// `failure.main` of a saved state that this build cannot use.
 const UNUSABLE: u8 = 0xdf;
@@ -22,21 +21,11 @@ const STRIDE: usize = 19;
 const TURNS: usize = 6;
 
 fn legacies() -> Vec<(String, Legacy)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cases");
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-        .expect("the folder exists")
-        .map(|entry| entry.expect("an entry can be read").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
-    paths.sort();
+    let agent = native_agent();
     let mut legacies = Vec::new();
-    for path in paths {
-        let text = fs::read_to_string(&path).expect("a case file can be read");
-        let file = script::parse("", &text).unwrap_or_else(|error| panic!("{error}"));
-        for case in &file.cases {
-            let left = legacy("", case).unwrap_or_else(|error| panic!("{error}"));
-            legacies.extend(left.map(|left| (case.name.clone(), left)));
-        }
+    for case in conformance::files().iter().flat_map(|file| &file.cases) {
+        let left = legacy(&agent, case).unwrap_or_else(|error| panic!("{error}"));
+        legacies.extend(left.map(|left| (case.name.clone(), left)));
     }
     assert!(
         legacies.len() > 100,
@@ -47,14 +36,14 @@ fn legacies() -> Vec<(String, Legacy)> {
 }
 
 /// Starts from this and watches the agent for some turns; whether it started.
-fn starts(start: &StartInfo, saved: Saved, what: &str) -> bool {
+fn starts(start: &host_runtime::agent::StartInfo, saved: Saved, what: &str) -> bool {
     let mut context = Context {
         now_ms: 1_000_000,
         wall_s: None,
     };
     let info = StartInfo {
-        saved,
-        ..start.clone()
+        saved: saved_in(saved),
+        ..start_in(start)
     };
     let mut agent = match Agent::start(context, info) {
         Ok(agent) => agent,
@@ -85,6 +74,45 @@ fn starts(start: &StartInfo, saved: Saved, what: &str) -> bool {
         agent.handle(context, Event::Timeout);
     }
     true
+}
+
+fn saved_in(saved: Saved) -> core::Saved {
+    let blob = |blob: Blob| core::Blob {
+        schema: blob.schema,
+        bytes: blob.bytes,
+    };
+    match saved {
+        Saved::None => core::Saved::None,
+        Saved::Journal(saved) => core::Saved::Journal(blob(saved)),
+        Saved::Snapshot(saved) => core::Saved::Snapshot(blob(saved)),
+    }
+}
+
+fn start_in(from: &host_runtime::agent::StartInfo) -> StartInfo {
+    let settings = |from: &[host_runtime::types::Setting]| {
+        let one = |setting: &host_runtime::types::Setting| core::Setting {
+            key: setting.key.clone(),
+            value: setting.value.clone(),
+        };
+        from.iter().map(one).collect()
+    };
+    let targets = from.config.targets.iter().map(|target| core::Target {
+        file: target.file,
+        name: target.name.clone(),
+        settings: settings(&target.settings),
+    });
+    StartInfo {
+        config: core::Config {
+            device: from.config.device.clone(),
+            settings: settings(&from.config.settings),
+            targets: targets.collect(),
+        },
+        saved: core::Saved::None,
+        schema: from.schema,
+        seed: from.seed,
+        outstanding: from.outstanding.clone(),
+        last_event: from.last_event,
+    }
 }
 
 fn with(blob: &Blob, change: impl FnOnce(&mut Vec<u8>)) -> Blob {

@@ -136,7 +136,7 @@ impl Evidence {
             }
         }
         for (path, text) in tree.texts() {
-            if path.starts_with("tests/conformance/cases/") {
+            if path.starts_with("host/host-sandbox/cases/") {
                 evidence.cases.extend(
                     text.lines()
                         .filter_map(|line| line.strip_prefix("case "))
@@ -371,7 +371,7 @@ mod tests {
                 "host/otad/src/demo/scenario.rs",
                 "const NAMES: &[&str] = &[\"lossy\"];\n",
             ),
-            ("tests/conformance/cases/jobs.txt", "case a-job\n> x\n"),
+            ("host/host-sandbox/cases/agent/jobs.txt", "case a-job\n> x\n"),
             (".ci/run", "phase tests cargo test\n"),
         ]))
     }

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! let doc = {"afr_ota":{…}}        a name for a text, used as ${doc}; before the first case for all of the file
+//! source AWS IoT Jobs, section     where it is written; before the first case for all that name no other
 //! case name-with-dashes            begins a case
 //! about What it shows, and why.    any number of lines
+//! own                              how the shipped build does it: nobody else is asked for it
 //! set block_size 1024              what the world is like before the first input
 //! > start                          an input
 //! < publish 1 ~/jobs/$next/get …   what the agent did then
@@ -14,7 +16,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::Error;
+/// A script that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {what}")]
+pub struct ScriptError {
+    /// Case file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub what: String,
+}
 
 /// One file of cases.
 #[derive(Debug)]
@@ -32,6 +44,14 @@ pub struct File {
 pub struct Case {
     /// Unique name.
     pub name: String,
+    /// Its file, for messages.
+    pub file: String,
+    /// What it shows, and why.
+    pub about: String,
+    /// Where it is written.
+    pub source: String,
+    /// How the shipped build does it; another one may do otherwise.
+    pub own: bool,
     /// Lines of the set-up with their number.
     pub setup: Vec<(usize, String)>,
     /// Inputs with what must follow.
@@ -57,7 +77,7 @@ pub struct Step {
 ///
 /// # Errors
 /// The first line that is none of the above, and the first name that was not given.
-pub fn parse(name: &str, text: &str) -> Result<File, Error> {
+pub fn parse(name: &str, text: &str) -> Result<File, ScriptError> {
     let mut file = File {
         name: name.to_owned(),
         cases: Vec::new(),
@@ -65,11 +85,12 @@ pub fn parse(name: &str, text: &str) -> Result<File, Error> {
     };
     let mut shared = BTreeMap::new();
     let mut own = BTreeMap::new();
+    let mut source = String::new();
     // Comments and empty lines belong to what comes after them.
     let mut held = String::new();
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
-        let fail = |what: String| Error::Script {
+        let fail = |what: String| ScriptError {
             file: name.to_owned(),
             line: number,
             what,
@@ -81,18 +102,26 @@ pub fn parse(name: &str, text: &str) -> Result<File, Error> {
         let written = std::mem::take(&mut held) + line + "\n";
         if let Some(case) = line.strip_prefix("case ") {
             own.clone_from(&shared);
-            let (name, setup, steps) = (case.trim().to_owned(), Vec::new(), Vec::new());
             file.cases.push(Case {
-                name,
-                setup,
-                steps,
+                name: case.trim().to_owned(),
+                file: name.to_owned(),
+                about: String::new(),
+                source: source.clone(),
+                own: false,
+                setup: Vec::new(),
+                steps: Vec::new(),
                 head: written,
             });
             continue;
         }
         let Some(case) = file.cases.last_mut() else {
-            let (key, value) =
-                parse_let(line).ok_or_else(|| fail("a case or a let was expected".to_owned()))?;
+            if let Some(text) = line.strip_prefix("source ") {
+                text.trim().clone_into(&mut source);
+                file.preamble += &written;
+                continue;
+            }
+            let (key, value) = parse_let(line)
+                .ok_or_else(|| fail("a case, a let or a source was expected".to_owned()))?;
             shared.insert(key, replace(&value, &shared).map_err(fail)?);
             file.preamble += &written;
             continue;
@@ -117,7 +146,14 @@ pub fn parse(name: &str, text: &str) -> Result<File, Error> {
             if let Some((key, value)) = parse_let(line) {
                 let value = replace(&value, &own).map_err(fail)?;
                 own.insert(key, value);
-            } else if !line.starts_with("about ") {
+            } else if let Some(text) = line.strip_prefix("about ") {
+                let gap = if case.about.is_empty() { "" } else { " " };
+                case.about = format!("{}{gap}{}", case.about, text.trim());
+            } else if let Some(text) = line.strip_prefix("source ") {
+                text.trim().clone_into(&mut case.source);
+            } else if line == "own" {
+                case.own = true;
+            } else {
                 case.setup
                     .push((number, replace(line, &own).map_err(fail)?));
             }
@@ -125,6 +161,28 @@ pub fn parse(name: &str, text: &str) -> Result<File, Error> {
         }
     }
     Ok(file)
+}
+
+impl Case {
+    /// What it shows; where nobody wrote that down, its name says it.
+    #[must_use]
+    pub fn purpose(&self) -> String {
+        if self.about.is_empty() {
+            self.name.replace('-', " ")
+        } else {
+            self.about.clone()
+        }
+    }
+
+    /// Makes an error of what is wrong in one of its lines.
+    pub fn at(&self, line: usize) -> impl Fn(String) -> ScriptError + use<> {
+        let file = self.file.clone();
+        move |what| ScriptError {
+            file: file.clone(),
+            line,
+            what,
+        }
+    }
 }
 
 impl File {
@@ -191,7 +249,7 @@ mod tests {
     #[test]
     fn what_is_no_script_is_refused_with_its_line() {
         for (text, expected) in [
-            ("x\n", "f:1: a case or a let was expected"),
+            ("x\n", "f:1: a case, a let or a source was expected"),
             ("case a\n< x\n", "f:2: an output before the first input"),
             (
                 "case a\n> x\ny\n",

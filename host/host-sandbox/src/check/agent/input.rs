@@ -2,11 +2,10 @@
 //!
 //! The first word says what it is, the rest are its arguments; the list is in `cases/README.md`.
 
-use agent_core::types::{
-    Command, CustomAnswer, Failure, FileId, JobResult, OfferAnswer, Outcome, TargetState, Version,
-};
+use host_runtime::agent::{Command, CustomAnswer, JobResult, OfferAnswer};
+use host_runtime::types::{Failure, FileId, Outcome, TargetState, Version};
 
-use crate::render::unhex;
+use super::wire::unhex;
 
 /// What happens to an order instead of what the model says.
 #[derive(Debug, Clone, PartialEq, Eq)]

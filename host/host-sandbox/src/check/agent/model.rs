@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::types::{
-    Call, Failure, FileId, FileSpec, ImageInfo, Order, Outcome, TargetState, Version,
-};
-use support::image::random_bytes;
+use host_runtime::types::{Failure, FileSpec, ImageInfo, Outcome, TargetState, Version};
 
-use crate::Error;
+use super::Error;
+use super::order::{Call, Order};
+use crate::random::Random;
 
 /// States of a target, as in `wit/agent/types.wit`.
 mod code {
@@ -29,6 +28,8 @@ pub struct Target {
     /// The version before the one that runs.
     before: Option<Version>,
     transfer: Option<Transfer>,
+    /// What its last close found, as long as that counts.
+    verified: Option<ImageInfo>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +52,26 @@ impl Target {
             next: None,
             before: running,
             transfer: None,
+            verified: None,
         }
+    }
+
+    /// What was verified, as long as that counts.
+    #[must_use]
+    pub fn verified(&self) -> Option<&ImageInfo> {
+        self.verified.as_ref()
+    }
+
+    /// Its host's process is a new one: proofs of the old one are gone.
+    pub fn forget_proof(&mut self) {
+        self.verified = None;
+    }
+
+    /// Blocks that are held, as a bitmap.
+    #[must_use]
+    pub fn holds(&self, offset: u64) -> bool {
+        let transfer = self.transfer.as_ref();
+        transfer.is_some_and(|transfer| transfer.held.contains_key(&offset))
     }
 
     /// Does what an order says and answers it. None = the order is not for targets.
@@ -61,6 +81,7 @@ impl Target {
     pub fn obey(&mut self, order: &Order) -> Result<Option<Outcome>, Error> {
         let outcome = match order {
             Order::Create(spec) => {
+                self.verified = None;
                 self.transfer = Some(Transfer {
                     spec: spec.clone(),
                     held: BTreeMap::new(),
@@ -75,12 +96,14 @@ impl Target {
                 _ => failed(0xdb),
             },
             Order::WriteBlock { offset, data, .. } => match &mut self.transfer {
-                Some(transfer) => transfer.write(*offset, data.as_slice())?,
+                Some(transfer) => transfer.write(*offset, data)?,
                 None => failed(0xdb),
             },
             Order::Pal(Call::Close, _) => match &self.transfer {
                 Some(transfer) if transfer.is_complete() => {
-                    Outcome::Verified(self.info(&transfer.spec))
+                    let info = self.info(&transfer.spec);
+                    self.verified = Some(info.clone());
+                    Outcome::Verified(info)
                 }
                 Some(_) => failed(0xee),
                 None => failed(0xdb),
@@ -104,6 +127,7 @@ impl Target {
             Order::Pal(Call::State, _) => Outcome::State(self.state),
             Order::Pal(Call::Abort, _) => {
                 self.transfer = None;
+                self.verified = None;
                 Outcome::Nothing
             }
             Order::Pal(Call::Install, _) | Order::Pal(Call::SelfTest, _) => Outcome::Nothing,
@@ -147,7 +171,7 @@ impl Target {
     fn info(&self, spec: &FileSpec) -> ImageInfo {
         ImageInfo {
             size: spec.size,
-            sha256: vec![0; 32],
+            sha256: [0; 32],
             version: self.next,
             product: None,
             signer: "test".to_owned(),
@@ -157,8 +181,9 @@ impl Target {
 
 impl Transfer {
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<Outcome, Error> {
-        let image = random_bytes(self.spec.file_id.into(), self.spec.size as usize);
-        let expected = image.get(offset as usize..offset as usize + data.len());
+        let image = image(self.spec.file_id.into(), self.spec.size);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let expected = image.get(start..start.saturating_add(data.len()));
         let at = format!("file {} at {offset}+{}", self.spec.file_id, data.len());
         if expected != Some(data) || !offset.is_multiple_of(self.spec.block_size.into()) {
             return Err(Error::Misbehaved(format!(
@@ -186,30 +211,10 @@ impl Transfer {
     }
 }
 
-/// The file that an order is for, if it is for one.
+/// The bytes of a file of that size.
 #[must_use]
-pub fn file_of(order: &Order) -> Option<FileId> {
-    match order {
-        Order::Create(spec) => Some(spec.file_id),
-        Order::Reopen { file, .. } | Order::WriteBlock { file, .. } => Some(*file),
-        Order::Pal(Call::Close, file)
-        | Order::Pal(Call::Install, file)
-        | Order::Pal(Call::Activate, file)
-        | Order::Pal(Call::Reset, file)
-        | Order::Pal(Call::SelfTest, file)
-        | Order::Pal(Call::Commit, file)
-        | Order::Pal(Call::Reject, file)
-        | Order::Pal(Call::State, file)
-        | Order::Pal(Call::Abort, file) => Some(*file),
-        Order::Subscribe { .. }
-        | Order::Unsubscribe { .. }
-        | Order::Publish { .. }
-        | Order::HttpGet { .. }
-        | Order::Cancel(_)
-        | Order::JournalStore(_)
-        | Order::Log { .. }
-        | Order::Emit(_) => None,
-    }
+pub fn image(file: u64, size: u64) -> Vec<u8> {
+    Random::new(file).bytes(usize::try_from(size).unwrap_or(0))
 }
 
 fn failed(main: u8) -> Outcome {

@@ -2,81 +2,70 @@
 //! targets in memory.
 //!
 //! ```text
-//!  input ─▶ event ─▶ agent ─▶ orders ─▶ transcript
-//!              ▲                 │
-//!              └── due answers ◀─┴─ script's rule, or model
+//!  input ─▶ event ─▶ agent ─▶ orders ─▶ desk ─▶ transcript
+//!              ▲                          │
+//!              └───── due answers ◀───────┴─ script's rule, or model
 //! ```
+//!
+//! The agent is any [`AgentBuild`]: a component behind the host's own limits, or agent-core in this process.
 
-mod host;
+mod desk;
 mod service;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, MutexGuard};
 
-use agent_core::agent::Agent;
-use agent_core::code::State;
-use agent_core::types::{
-    Blob, Command, Config, Context, Event, FileId, Op, Order, Outcome, Saved, Setting, StartInfo,
-    Target as TargetConfig, Token, Wait,
+use host_runtime::agent::{
+    AgentBuild, AgentConfig, AgentInstance, Command, Context, Event, Saved, StartInfo,
+    Target as TargetConfig, Turn, Wait,
 };
-use serde_json::{Value, json};
+use host_runtime::status::{STATE_NAMES, WAIT_JOB, WAIT_RESUME, name};
+use host_runtime::types::{Blob, FileId, Setting};
+use serde_json::Value;
 
-use crate::Error;
-use crate::input::{self, Answer, Input};
-use crate::model::Target;
-use crate::render::{self, BlockRequest};
-use crate::script::Case;
+use super::Error;
+use super::input::{self, Answer, Input};
+use super::model::Target;
+use super::order;
+use crate::check::script::Case;
+use desk::{Desk, Due, Line};
 
 /// Events that one input may lead to; more is a circle.
 const EVENTS_MAX: usize = 10_000;
 
+/// Most bytes of a snapshot (`wit/agent/types.wit`, record `blob`).
+const SNAPSHOT_MAX_BYTES: usize = 256 * 1024;
+
+/// States in which an agent may wait without a deadline: for a job, for `resume`, for nothing any more.
+const MAY_WAIT: [u8; 3] = [3, 8, 10];
+
 /// What is written down beside the agent's orders.
 #[derive(Debug, Default)]
-struct Show {
+pub(super) struct Show {
     log: bool,
     journal: bool,
     probes: bool,
 }
 
-/// An order that goes on.
-struct Held {
-    token: Token,
-    kind: String,
-    order: Order,
-    lost: bool,
-}
-
-/// What the host will tell the agent next.
-enum Due {
-    Done(Token, Order, Outcome),
-    Message(String, Vec<u8>),
+/// How the world differs from the plain one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Another instance takes over through a snapshot after every input.
+    pub swapped: bool,
+    /// The wall clock jumps by decades, both ways, from call to call, and is missing now and then.
+    pub clock_jumps: bool,
 }
 
 /// The world.
 pub struct World {
-    agent: Option<Agent>,
-    now: u64,
-    device: String,
+    build: Arc<AgentBuild>,
+    instance: Option<Box<dyn AgentInstance>>,
+    line: Line,
     settings: Vec<Setting>,
     configured: Vec<TargetConfig>,
-    targets: BTreeMap<FileId, Target>,
-    show: Show,
     starts: u64,
-    last_token: Token,
-    last_op: Op,
-    last_event: u64,
-    journal: Option<Blob>,
-    rules: BTreeMap<String, (Answer, bool)>,
-    held: Vec<Held>,
-    due: VecDeque<Due>,
-    asked: Option<String>,
-    asked_job: Option<(String, String)>,
-    updates: VecDeque<(String, String)>,
-    request: BlockRequest,
-    stream: String,
-    sizes: BTreeMap<u64, u64>,
+    deadline: Option<u64>,
     state: Option<u8>,
     wait: Option<Wait>,
-    lines: Vec<String>,
     clock_jumps: bool,
 }
 
@@ -86,24 +75,6 @@ pub const MISTAKE: &str = "!!";
 
 /// What a case leads to: the agent's lines after each input.
 pub type Transcript = Vec<Vec<String>>;
-
-/// Plays a case; with `swapped`, another instance takes over through a snapshot after every input.
-///
-/// # Errors
-/// The script is none.
-pub fn play(file: &str, case: &Case, swapped: bool) -> Result<Transcript, Error> {
-    Ok(run(file, case, World::new(), swapped)?.1)
-}
-
-/// Plays a case while the wall clock jumps by decades, both ways, from call to call, and is missing now and then.
-///
-/// # Errors
-/// The script is none.
-pub fn play_with_jumping_clock(file: &str, case: &Case) -> Result<Transcript, Error> {
-    let mut world = World::new();
-    world.clock_jumps = true;
-    Ok(run(file, case, world, false)?.1)
-}
 
 /// What the agent of a case leaves behind, for another one to start from.
 #[derive(Debug, Clone)]
@@ -116,46 +87,52 @@ pub struct Legacy {
     pub journal: Option<Blob>,
 }
 
+/// Plays a case with an agent, its inputs as written, to the end.
+///
+/// # Errors
+/// The script is none, or the agent broke.
+pub fn play(build: &Arc<AgentBuild>, case: &Case, manner: Manner) -> Result<Transcript, Error> {
+    Ok(run(build, case, manner)?.1)
+}
+
 /// Plays a case to its end and takes the agent's saved states; none if no agent came to be.
 ///
 /// # Errors
-/// The script is none.
-pub fn legacy(file: &str, case: &Case) -> Result<Option<Legacy>, Error> {
-    let (mut world, _) = run(file, case, World::new(), false)?;
+/// The script is none, or the agent broke.
+pub fn legacy(build: &Arc<AgentBuild>, case: &Case) -> Result<Option<Legacy>, Error> {
+    let (mut world, _) = run(build, case, Manner::default())?;
     let context = world.context();
     let start = world.start_info(Saved::None);
-    let journal = world.journal.take();
-    Ok(world.agent.as_mut().map(|agent| Legacy {
+    let journal = world.desk().journal.take();
+    let Some(instance) = &mut world.instance else {
+        return Ok(None);
+    };
+    let snapshot = instance
+        .snapshot(context)
+        .map_err(Error::broken("snapshot"))?;
+    Ok(Some(Legacy {
         start,
-        snapshot: agent.snapshot(context),
+        snapshot,
         journal,
     }))
 }
 
-fn run(
-    file: &str,
-    case: &Case,
-    mut world: World,
-    swapped: bool,
-) -> Result<(World, Transcript), Error> {
-    let at = |line: usize| {
-        let file = file.to_owned();
-        move |what: String| Error::Script { file, line, what }
-    };
-    for (line, text) in &case.setup {
-        world.set_up(text).map_err(at(*line))?;
-    }
+fn run(build: &Arc<AgentBuild>, case: &Case, manner: Manner) -> Result<(World, Transcript), Error> {
+    let mut world = World::set(build, case)?;
+    world.clock_jumps = manner.clock_jumps;
     let mut transcript = Transcript::new();
     for step in &case.steps {
-        let input = input::parse(&step.input).map_err(at(step.line))?;
+        let input = input::parse(&step.input).map_err(case.at(step.line))?;
         let mut result = world.enter(&input);
-        let mut lines = std::mem::take(&mut world.lines);
-        if swapped && result.is_ok() && world.agent.is_some() && input.reaches_agent() {
+        let mut lines = world.take_lines();
+        if manner.swapped && result.is_ok() && world.is_running() && input.reaches_agent() {
             result = world.swap();
-            world.lines.clear();
+            world.take_lines();
         }
-        if let Err(error) = result {
-            lines.push(format!("{MISTAKE} {error}"));
+        match result {
+            Ok(()) => {}
+            Err(Error::Misbehaved(what)) => lines.push(format!("{MISTAKE} {what}")),
+            Err(other) => return Err(other),
         }
         transcript.push(lines);
     }
@@ -163,34 +140,59 @@ fn run(
 }
 
 impl World {
-    fn new() -> Self {
-        Self {
-            agent: None,
-            now: 1000,
-            device: "mything".to_owned(),
+    /// A world as a case's set-up has it, before the first input.
+    ///
+    /// # Errors
+    /// The set-up is none.
+    pub fn set(build: &Arc<AgentBuild>, case: &Case) -> Result<Self, Error> {
+        let mut world = Self {
+            build: Arc::clone(build),
+            instance: None,
+            line: Line::default(),
             settings: Vec::new(),
             configured: Vec::new(),
-            targets: BTreeMap::new(),
-            show: Show::default(),
             starts: 0,
-            last_token: 0,
-            last_op: 0,
-            last_event: 0,
-            journal: None,
-            rules: BTreeMap::new(),
-            held: Vec::new(),
-            due: VecDeque::new(),
-            asked: None,
-            asked_job: None,
-            updates: VecDeque::new(),
-            request: BlockRequest::default(),
-            stream: String::new(),
-            sizes: BTreeMap::new(),
+            deadline: None,
             state: None,
             wait: None,
-            lines: Vec::new(),
             clock_jumps: false,
+        };
+        {
+            let mut desk = world.desk();
+            desk.now = 1000;
+            "mything".clone_into(&mut desk.device);
         }
+        for (line, text) in &case.setup {
+            world.set_up(text).map_err(case.at(*line))?;
+        }
+        Ok(world)
+    }
+
+    /// The transcript's lines since they were taken last.
+    pub fn take_lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.desk().lines)
+    }
+
+    /// Whether there is an agent.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.instance.is_some()
+    }
+
+    /// Milliseconds since the world began.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.desk().now
+    }
+
+    /// When the agent wants to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.instance.as_ref().and(self.deadline)
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.line.desk()
     }
 
     fn set_up(&mut self, text: &str) -> Result<(), String> {
@@ -200,11 +202,11 @@ impl World {
             value: value.to_owned(),
         };
         match words.as_slice() {
-            ["device", name] => self.device = (*name).to_owned(),
+            ["device", name] => (*name).clone_into(&mut self.desk().device),
             ["set", key, value] => self.settings.push(setting(key, value)),
-            ["show", "log"] => self.show.log = true,
-            ["show", "journal"] => self.show.journal = true,
-            ["show", "probes"] => self.show.probes = true,
+            ["show", "log"] => self.desk().show.log = true,
+            ["show", "journal"] => self.desk().show.journal = true,
+            ["show", "probes"] => self.desk().show.probes = true,
             ["target", file, running, pairs @ ..] => {
                 let file: FileId = input::number(file)?;
                 let running = if *running == "none" {
@@ -222,113 +224,83 @@ impl World {
                     name: format!("target-{file}"),
                     settings,
                 });
-                self.targets.insert(file, Target::new(running));
+                self.desk().targets.insert(file, Target::new(running));
             }
             ["image", file, version] => {
                 let file: FileId = input::number(file)?;
-                let target = self.targets.get_mut(&file).ok_or("no such target")?;
-                target.next = if *version == "none" {
+                let next = if *version == "none" {
                     None
                 } else {
                     Some(input::parse_version(version)?)
                 };
+                let mut desk = self.desk();
+                desk.targets.get_mut(&file).ok_or("no such target")?.next = next;
             }
             _ => return Err(format!("{text:?} is no line of a set-up")),
         }
         Ok(())
     }
 
-    fn enter(&mut self, input: &Input) -> Result<(), Error> {
+    /// Lets an input happen and plays on until the agent has nothing more to do at this instant.
+    ///
+    /// # Errors
+    /// The script asks for what is not there, the agent goes round in circles or names no deadline, or it broke.
+    pub fn enter(&mut self, input: &Input) -> Result<(), Error> {
         match input {
             Input::Start => self.start(Saved::None),
             Input::Restart => {
-                self.held.clear();
-                self.due.clear();
-                self.updates.clear();
-                let saved = self.journal.clone().filter(|blob| !blob.bytes.is_empty());
+                let saved = {
+                    let mut desk = self.desk();
+                    desk.held.clear();
+                    desk.due.clear();
+                    desk.updates.clear();
+                    desk.targets.values_mut().for_each(Target::forget_proof);
+                    desk.journal.clone().filter(|blob| !blob.bytes.is_empty())
+                };
                 self.start(saved.map_or(Saved::None, Saved::Journal))
             }
             Input::Swap => self.swap(),
-            Input::Connected(session_present) => self.handle(Event::Connected {
-                session_present: *session_present,
-            }),
+            Input::Connected(session_present) => {
+                self.desk().forget_requests();
+                self.handle(Event::Connected(*session_present))
+            }
             Input::Disconnected(reason) => self.handle(Event::Disconnected {
                 reason: *reason,
                 detail: "as the script has it".to_owned(),
             }),
-            Input::Next(execution) => {
-                let token = self
-                    .asked
-                    .take()
-                    .ok_or_else(|| misused("nothing was asked for"))?;
-                self.reply(
-                    "jobs/$next/get/accepted",
-                    Some(&token),
-                    execution.as_deref(),
-                    &[],
-                )
-            }
-            Input::Notify(execution) => {
-                self.reply("jobs/notify-next", None, execution.as_deref(), &[])
-            }
-            Input::NextRejected(code) => {
-                let token = self
-                    .asked
-                    .take()
-                    .ok_or_else(|| misused("nothing was asked for"))?;
-                self.reply(
-                    "jobs/$next/get/rejected",
-                    Some(&token),
-                    None,
-                    &[("code", json!(code))],
-                )
-            }
-            Input::JobReply(execution) => {
-                let asked = self.asked_job.take();
-                let (job, token) = asked.ok_or_else(|| misused("no job was asked for"))?;
-                let topic = format!("jobs/{job}/get/accepted");
-                self.reply(&topic, Some(&token), Some(execution), &[])
-            }
-            Input::JobRejected(code) => {
-                let asked = self.asked_job.take();
-                let (job, token) = asked.ok_or_else(|| misused("no job was asked for"))?;
-                let topic = format!("jobs/{job}/get/rejected");
-                self.reply(&topic, Some(&token), None, &[("code", json!(code))])
-            }
-            Input::Accepted => self.answer_update("accepted", &[]),
-            Input::Rejected(code, state) => {
-                let mut members = vec![
-                    ("code", json!(code)),
-                    ("message", json!("as the script has it")),
-                ];
-                if let Some(state) = state {
-                    members.push(("executionState", parse_json(state)?));
-                }
-                self.answer_update("rejected", &members)
-            }
-            Input::Blocks(count) => self.send_blocks(*count),
-            Input::Block(block) => self.send_block(block),
+            Input::Next(_)
+            | Input::Notify(_)
+            | Input::NextRejected(_)
+            | Input::JobReply(_)
+            | Input::JobRejected(_)
+            | Input::Accepted
+            | Input::Rejected(..)
+            | Input::Blocks(_)
+            | Input::Block(_) => self.serve(input),
             Input::Message(topic, payload) => {
-                let topic = topic.replacen('~', &format!("$aws/things/{}", self.device), 1);
+                let topic = topic.replacen('~', &format!("$aws/things/{}", self.desk().device), 1);
                 self.handle(Event::Message {
                     topic,
                     payload: payload.clone(),
                 })
             }
             Input::On { kind, answer, once } => {
+                let mut desk = self.desk();
                 if *answer == Answer::Model {
-                    self.rules.remove(kind);
+                    desk.rules.remove(kind);
                 } else {
-                    self.rules.insert(kind.clone(), (answer.clone(), *once));
+                    desk.rules.insert(kind.clone(), (answer.clone(), *once));
                 }
                 Ok(())
             }
             Input::End(kind, answer) => self.end_held(kind, answer),
             Input::Progress(kind, done, total) => {
-                let held = self.held.iter().find(|held| held.kind == *kind);
-                let token = held
-                    .ok_or_else(|| misused(&format!("no {kind} is held")))?
-                    .token;
+                let token = {
+                    let desk = self.desk();
+                    let held = desk.held.iter().find(|held| held.kind == *kind);
+                    held.ok_or_else(|| misused(&format!("no {kind} is held")))?
+                        .token
+                };
                 self.handle(Event::Progress {
                     token,
                     done: *done,
@@ -341,88 +313,101 @@ impl World {
             Input::Wait(time) => self.pass(*time),
             Input::Timeout => {
                 let deadline = self
-                    .agent()?
                     .deadline()
                     .ok_or_else(|| misused("the agent names no deadline"))?;
-                self.now = self.now.max(deadline);
+                self.advance(deadline);
                 self.handle(Event::Timeout)
             }
             Input::Custom(name, bytes) => self.handle(Event::Custom {
                 name: name.clone(),
                 bytes: bytes.clone(),
             }),
-            Input::Statistics => {
-                let status = self.agent()?.status();
-                let (received, processed, dropped) =
-                    (status.received, status.processed, status.dropped);
-                self.lines.push(format!(
-                    "received={received} processed={processed} dropped={dropped}"
-                ));
-                Ok(())
-            }
+            Input::Statistics => self.statistics(),
             Input::Why => {
-                self.lines.push(self.why());
+                let why = self.why();
+                self.desk().lines.push(why);
                 Ok(())
             }
         }
     }
 
-    fn agent(&mut self) -> Result<&mut Agent, Error> {
-        self.agent
-            .as_mut()
-            .ok_or_else(|| misused("no agent was started"))
+    fn statistics(&mut self) -> Result<(), Error> {
+        let instance = self.instance.as_mut();
+        let status = instance
+            .ok_or_else(|| misused("no agent was started"))?
+            .status()
+            .map_err(Error::broken("status"))?;
+        let (received, processed, dropped) = (status.received, status.processed, status.dropped);
+        self.desk().lines.push(format!(
+            "received={received} processed={processed} dropped={dropped}"
+        ));
+        Ok(())
     }
 
     fn start_info(&self, saved: Saved) -> StartInfo {
+        let desk = self.desk();
+        let going = desk.held.iter().filter(|held| !held.lost);
         StartInfo {
-            config: Config {
-                device: self.device.clone(),
+            config: AgentConfig {
+                device: desk.device.clone(),
                 settings: self.settings.clone(),
                 targets: self.configured.clone(),
             },
             saved,
-            schema: Agent::describe().schemas[0],
+            schema: self.build.schema(),
             seed: self.starts,
-            outstanding: self
-                .held
-                .iter()
-                .filter(|held| !held.lost)
-                .map(|held| held.token)
-                .collect(),
-            last_event: self.last_event,
+            outstanding: going.map(|held| held.token).collect(),
+            last_event: desk.last_event,
         }
     }
 
     fn start(&mut self, saved: Saved) -> Result<(), Error> {
         self.starts += 1;
         let info = self.start_info(saved);
-        self.last_op = 0;
+        let context = self.context();
         self.state = None;
-        match Agent::start(self.context(), info) {
-            Ok(agent) => {
-                self.agent = Some(agent);
-                self.settle()
+        let outside = Box::new(self.line.clone());
+        let started = self
+            .build
+            .instantiate(outside)
+            .and_then(|mut instance| Ok((instance.start(context, info)?, instance)))
+            .map_err(Error::broken("start"))?;
+        match started {
+            (Ok(turn), instance) => {
+                self.instance = Some(instance);
+                self.settle(turn)
             }
-            Err(failure) => {
-                self.lines.push(format!(
-                    "start refused {} {}",
-                    render::numbers(&failure),
-                    failure.detail
-                ));
+            (Err(failure), _) => {
+                let numbers = order::numbers(&failure);
+                let line = format!("start refused {numbers} {}", failure.detail);
+                self.desk().lines.push(line);
                 Ok(())
             }
         }
     }
 
     /// Another instance takes over. The state is not new, so it is not told again.
-    fn swap(&mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As [`World::enter`].
+    pub fn swap(&mut self) -> Result<(), Error> {
         let context = self.context();
-        let snapshot = self.agent()?.snapshot(context);
+        let instance = self.instance.as_mut();
+        let snapshot = instance
+            .ok_or_else(|| misused("no agent was started"))?
+            .snapshot(context)
+            .map_err(Error::broken("snapshot"))?;
+        if snapshot.bytes.len() > SNAPSHOT_MAX_BYTES {
+            return Err(Error::Misbehaved(format!(
+                "a snapshot of {} bytes, at most {SNAPSHOT_MAX_BYTES} are kept",
+                snapshot.bytes.len()
+            )));
+        }
         let state = self.state;
         self.start(Saved::Snapshot(snapshot))?;
         if self.state == state {
-            let name = state.map(state_name);
-            self.lines.retain(|line| Some(line) != name.as_ref());
+            let name = state.map(state_line);
+            self.desk().lines.retain(|line| Some(line) != name.as_ref());
         }
         Ok(())
     }
@@ -436,17 +421,96 @@ impl World {
             Some(4_294_967_295),
             None,
         ];
-        let place = (self.last_token + u64::from(self.last_op) + self.now) % 5;
+        let desk = self.desk();
+        let place = (desk.last_token + desk.now) % 5;
         Context {
-            now_ms: self.now,
+            now_ms: desk.now,
             wall_s: WALLS[place as usize].filter(|_| self.clock_jumps),
         }
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Error> {
+    pub(super) fn handle(&mut self, event: Event) -> Result<(), Error> {
+        let turn = self.call(event)?;
+        self.settle(turn)
+    }
+
+    fn call(&mut self, event: Event) -> Result<Turn, Error> {
         let context = self.context();
-        self.agent()?.handle(context, event);
-        self.settle()
+        let instance = self.instance.as_mut();
+        instance
+            .ok_or_else(|| misused("no agent was started"))?
+            .handle(context, event)
+            .map_err(Error::broken("handle"))
+    }
+
+    /// Gives due answers until there are none.
+    fn settle(&mut self, turn: Turn) -> Result<(), Error> {
+        let mut turn = turn;
+        for _ in 0..EVENTS_MAX {
+            self.note(turn)?;
+            let due = self.desk().due.pop_front();
+            let event = match due {
+                None => return Ok(()),
+                Some(Due::Message(topic, payload)) => Event::Message { topic, payload },
+                Some(Due::Done(token, order, outcome)) => {
+                    self.desk().on_done(&order, &outcome);
+                    Event::Done { token, outcome }
+                }
+            };
+            turn = self.call(event)?;
+        }
+        Err(Error::Misbehaved(
+            "the agent goes round in circles".to_owned(),
+        ))
+    }
+
+    /// Writes a turn down and checks the deadline.
+    fn note(&mut self, turn: Turn) -> Result<(), Error> {
+        self.deadline = turn.deadline_ms;
+        if let Some(failure) = turn.refused {
+            let numbers = order::numbers(&failure);
+            let line = format!("refused {numbers} {}", failure.detail);
+            self.desk().lines.push(line);
+        }
+        if let Some(status) = turn.status
+            && self.state != Some(status.state)
+        {
+            self.state = Some(status.state);
+            self.desk().lines.push(state_line(status.state));
+        }
+        if turn.wait.is_some() {
+            self.wait = turn.wait;
+        }
+        let reason = self.wait.as_ref().map(|wait| wait.reason);
+        let may_wait = self.state.is_some_and(|state| MAY_WAIT.contains(&state))
+            || matches!(reason, Some(WAIT_JOB | WAIT_RESUME));
+        if turn.deadline_ms.is_none() && !may_wait {
+            let state = self.state.map_or_else(String::new, state_line);
+            return Err(Error::Misbehaved(format!("no deadline in {state}")));
+        }
+        Ok(())
+    }
+
+    fn end_held(&mut self, kind: &str, answer: &Answer) -> Result<(), Error> {
+        let (token, outcome) = {
+            let mut desk = self.desk();
+            let index = desk
+                .held
+                .iter()
+                .position(|held| held.kind == kind && !held.lost);
+            let index = index.ok_or_else(|| misused(&format!("no {kind} is held")))?;
+            let held = desk.held.remove(index);
+            let outcome = match answer {
+                Answer::Model => desk.by_model(&held.order),
+                Answer::End(outcome) => outcome.clone(),
+                Answer::Hold | Answer::Lost => {
+                    return Err(misused("an end is nothing, fail, state or model"));
+                }
+            };
+            desk.on_done(&held.order, &outcome);
+            (held.token, outcome)
+        };
+        self.handle(Event::Done { token, outcome })
     }
 
     fn command(&mut self, command: &Command) -> Result<(), Error> {
@@ -457,7 +521,8 @@ impl World {
         let (Input::Target(file, _) | Input::Image(file, _) | Input::WentBack(file)) = input else {
             return Ok(());
         };
-        let target = self
+        let mut desk = self.desk();
+        let target = desk
             .targets
             .get_mut(file)
             .ok_or_else(|| misused("no such target"))?;
@@ -469,16 +534,21 @@ impl World {
         Ok(())
     }
 
+    fn advance(&mut self, to: u64) {
+        let mut desk = self.desk();
+        desk.now = desk.now.max(to);
+    }
+
     fn pass(&mut self, time: u64) -> Result<(), Error> {
-        let end = self.now + time;
+        let end = self.now() + time;
         for _ in 0..EVENTS_MAX {
-            match self.agent()?.deadline().filter(|deadline| *deadline <= end) {
+            match self.deadline().filter(|deadline| *deadline <= end) {
                 Some(deadline) => {
-                    self.now = self.now.max(deadline);
+                    self.advance(deadline);
                     self.handle(Event::Timeout)?;
                 }
                 None => {
-                    self.now = end;
+                    self.advance(end);
                     return Ok(());
                 }
             }
@@ -492,14 +562,15 @@ impl World {
         let Some(wait) = &self.wait else {
             return "waits for nothing".to_owned();
         };
-        let gives_up = wait.gives_up.map_or_else(
+        let now = self.now();
+        let gives_up = wait.gives_up_ms.map_or_else(
             || "never".to_owned(),
-            |at| format!("in {} ms", at.saturating_sub(self.now)),
+            |at| format!("in {} ms", at.saturating_sub(now)),
         );
         let error = wait
             .last_error
             .as_ref()
-            .map_or_else(|| "none".to_owned(), render::numbers);
+            .map_or_else(|| "none".to_owned(), order::numbers);
         format!(
             "waits {} tries={} gives up {gives_up} last error {error}: {}",
             wait.reason, wait.tries, wait.detail
@@ -507,9 +578,8 @@ impl World {
     }
 }
 
-fn state_name(code: u8) -> String {
-    let name = State::from_code(code).map_or("unknown", State::name);
-    format!("now {name}")
+fn state_line(code: u8) -> String {
+    format!("now {}", name(&STATE_NAMES, code.into()))
 }
 
 fn parse_json(text: &str) -> Result<Value, Error> {

@@ -1,51 +1,72 @@
 //! The job and stream service of a case: it remembers what it was asked, and says what the script tells it.
 
-use agent_core::types::Event;
+use host_runtime::agent::Event;
 use serde_json::{Value, json};
-use support::image::random_bytes;
 
 use super::{World, misused, parse_json};
-use crate::Error;
-use crate::input::Block;
-use crate::render::{self, BlockRequest};
+use crate::check::agent::Error;
+use crate::check::agent::input::{Block, Input};
+use crate::check::agent::model;
+use crate::check::agent::wire::{self, BlockRequest};
 
 impl World {
-    pub(super) fn take_publish(&mut self, topic: &str, payload: &[u8]) -> Result<(), Error> {
-        let Some(rest) = topic.strip_prefix(&format!("$aws/things/{}/", self.device)) else {
-            return Err(Error::Misbehaved(format!("{topic} is not this device's")));
-        };
-        if let Some(stream) = rest
-            .strip_prefix("streams/")
-            .and_then(|rest| rest.strip_suffix("/get/cbor"))
-        {
-            stream.clone_into(&mut self.stream);
-            self.request = BlockRequest::decode(payload).ok_or_else(|| {
-                Error::Misbehaved("a block request that does not decode".to_owned())
-            })?;
-            return Ok(());
-        }
-        let body = parse_json(&String::from_utf8_lossy(payload))?;
-        let token = body["clientToken"].as_str().unwrap_or_default().to_owned();
-        if rest == "jobs/$next/get" {
-            self.asked = Some(token);
-        } else if let Some((job, verb)) = rest
-            .strip_prefix("jobs/")
-            .and_then(|rest| rest.split_once('/'))
-        {
-            match verb {
-                "update" => self.updates.push_back((job.to_owned(), token)),
-                "get" => self.asked_job = Some((job.to_owned(), token)),
-                _ => {
-                    return Err(Error::Misbehaved(format!(
-                        "{topic} is no topic of the service"
-                    )));
-                }
+    /// Lets the service say what the input has.
+    pub(super) fn serve(&mut self, input: &Input) -> Result<(), Error> {
+        match input {
+            Input::Next(execution) => {
+                let token = self.asked()?;
+                let topic = "jobs/$next/get/accepted";
+                self.reply(topic, Some(&token), execution.as_deref(), &[])
             }
+            Input::Notify(execution) => {
+                self.reply("jobs/notify-next", None, execution.as_deref(), &[])
+            }
+            Input::NextRejected(code) => {
+                let token = self.asked()?;
+                let topic = "jobs/$next/get/rejected";
+                self.reply(topic, Some(&token), None, &[("code", json!(code))])
+            }
+            Input::JobReply(execution) => {
+                let (job, token) = self.asked_job()?;
+                let topic = format!("jobs/{job}/get/accepted");
+                self.reply(&topic, Some(&token), Some(execution), &[])
+            }
+            Input::JobRejected(code) => {
+                let (job, token) = self.asked_job()?;
+                let topic = format!("jobs/{job}/get/rejected");
+                self.reply(&topic, Some(&token), None, &[("code", json!(code))])
+            }
+            Input::Accepted => self.answer_update("accepted", &[]),
+            Input::Rejected(code, state) => {
+                let mut members = vec![
+                    ("code", json!(code)),
+                    ("message", json!("as the script has it")),
+                ];
+                if let Some(state) = state {
+                    members.push(("executionState", parse_json(state)?));
+                }
+                self.answer_update("rejected", &members)
+            }
+            Input::Blocks(count) => self.send_blocks(*count),
+            Input::Block(block) => {
+                let request = self.desk().requests.last().cloned();
+                self.send_of(&request.unwrap_or_default(), block)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    pub(super) fn reply(
+    fn asked(&self) -> Result<String, Error> {
+        let asked = self.desk().asked.take();
+        asked.ok_or_else(|| misused("nothing was asked for: no request on jobs/$next/get"))
+    }
+
+    fn asked_job(&self) -> Result<(String, String), Error> {
+        let asked = self.desk().asked_job.take();
+        asked.ok_or_else(|| misused("no job was asked for: no request on jobs/<job>/get"))
+    }
+
+    fn reply(
         &mut self,
         topic: &str,
         token: Option<&str>,
@@ -62,61 +83,56 @@ impl World {
         for (key, value) in members {
             body[*key] = value.clone();
         }
-        let topic = format!("$aws/things/{}/{topic}", self.device);
+        let topic = format!("$aws/things/{}/{topic}", self.desk().device);
         self.handle(Event::Message {
             topic,
             payload: body.to_string().into_bytes(),
         })
     }
 
-    pub(super) fn answer_update(
-        &mut self,
-        verdict: &str,
-        members: &[(&str, Value)],
-    ) -> Result<(), Error> {
-        let (job, token) = self
-            .updates
-            .pop_front()
-            .ok_or_else(|| misused("no update is unanswered"))?;
-        self.reply(
-            &format!("jobs/{job}/update/{verdict}"),
-            Some(&token),
-            None,
-            members,
-        )
+    fn answer_update(&mut self, verdict: &str, members: &[(&str, Value)]) -> Result<(), Error> {
+        let update = self.desk().updates.pop_front();
+        let (job, token) = update.ok_or_else(|| misused("no update is unanswered"))?;
+        let topic = format!("jobs/{job}/update/{verdict}");
+        self.reply(&topic, Some(&token), None, members)
     }
 
-    pub(super) fn send_blocks(&mut self, count: Option<usize>) -> Result<(), Error> {
-        let request = self.request.clone();
-        for index in request
-            .wanted()
-            .into_iter()
-            .take(count.unwrap_or(usize::MAX))
-        {
-            self.send_of(
-                &request,
-                &Block {
-                    index,
-                    ..Block::default()
-                },
-            )?;
+    /// Sends what was asked for last: where an agent asks in several requests at once, all of them.
+    fn send_blocks(&mut self, count: Option<usize>) -> Result<(), Error> {
+        let requests = {
+            let mut desk = self.desk();
+            desk.requests_answered = true;
+            desk.requests.clone()
+        };
+        let wanted = requests.iter().flat_map(|request| {
+            let indices = request.wanted().into_iter();
+            indices.map(move |index| (request, index))
+        });
+        for (request, index) in wanted.take(count.unwrap_or(usize::MAX)) {
+            let block = Block {
+                index,
+                ..Block::default()
+            };
+            self.send_of(request, &block)?;
         }
         Ok(())
     }
 
-    pub(super) fn send_block(&mut self, block: &Block) -> Result<(), Error> {
-        let request = self.request.clone();
-        self.send_of(&request, block)
-    }
-
-    pub(super) fn send_of(&mut self, request: &BlockRequest, block: &Block) -> Result<(), Error> {
-        let size = self.sizes.get(&request.file).copied().unwrap_or_default();
-        let image = random_bytes(request.file, size as usize);
-        let start = (block.index * request.block_size).min(size) as usize;
-        let rest = &image[start..];
-        let count = block
-            .payload
-            .unwrap_or_else(|| rest.len().min(request.block_size as usize));
+    fn send_of(&mut self, request: &BlockRequest, block: &Block) -> Result<(), Error> {
+        let (size, topic) = {
+            let desk = self.desk();
+            let size = desk.sizes.get(&request.file).copied().unwrap_or_default();
+            let (device, stream) = (&desk.device, &desk.stream);
+            (
+                size,
+                format!("$aws/things/{device}/streams/{stream}/data/cbor"),
+            )
+        };
+        let image = model::image(request.file, size);
+        let start = usize::try_from(block.index.saturating_mul(request.block_size).min(size));
+        let rest = image.get(start.unwrap_or(0)..).unwrap_or_default();
+        let whole = usize::try_from(request.block_size).unwrap_or(usize::MAX);
+        let count = block.payload.unwrap_or_else(|| rest.len().min(whole));
         // A payload that is longer than it should be goes on with zeros.
         let payload: Vec<u8> = rest
             .iter()
@@ -125,16 +141,8 @@ impl World {
             .take(count)
             .collect();
         let length = block.length.unwrap_or(payload.len() as u64);
-        let message = render::block_message(
-            block.file.unwrap_or(request.file),
-            block.index,
-            length,
-            &payload,
-        );
-        let topic = format!(
-            "$aws/things/{}/streams/{}/data/cbor",
-            self.device, self.stream
-        );
+        let file = block.file.unwrap_or(request.file);
+        let message = wire::block_message(file, block.index, length, &payload);
         self.handle(Event::Message {
             topic,
             payload: message,

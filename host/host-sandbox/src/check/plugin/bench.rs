@@ -1,0 +1,697 @@
+//! One plugin on a bench: what a host does with it, in memory and in virtual time, and what no plugin may do.
+//!
+//! The bench keeps to the order of `wit/pal/image.wit`, lends what that text lends when it lends it, and drives each duty
+//! to its end. What it sees against the contract is a mistake, whatever the script of the case expects. Not here: which
+//! answers a case expects (`judge.rs`), what is started (`launcher.rs`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use host_runtime::plugin::lend::{BlockDevice, Lent, PluginLog, StagedImage};
+use host_runtime::plugin::{
+    Answer, Duty as Stand, Extent, Plugin, PluginError, PluginFactory, Transfer, WakeOn, capability,
+};
+use host_runtime::ports::clock::Clock;
+use host_runtime::target::trailer::Trailer;
+use host_runtime::types::{Blob, Failure, Setting, Version};
+
+use super::device::{Allowed, Device, Survivors};
+use super::input::{Duty, Which};
+use super::launcher;
+use crate::random::Random;
+use crate::scenario::digest;
+
+/// Steps of one duty. The longest here, a self-test, takes some hundred.
+const STEPS_MAX: u32 = 5000;
+
+/// Virtual time of one duty, in milliseconds: an hour is more than any target needs for any of them.
+const DUTY_MAX_MS: u64 = 60 * 60 * 1000;
+
+/// Longest time that a plugin may sleep (`wit/pal/types.wit`, record `wake`).
+const AFTER_MAX_MS: u32 = 60_000;
+
+/// What one call may move: the host's limit (`call_bytes_max`).
+const CALL_BYTES_MAX: u64 = 512 * 1024;
+
+/// What a step is told that it may move: the host's (`step_budget_bytes`).
+const STEP_BYTES: u32 = 64 * 1024;
+
+/// Most bytes of a saved state (`wit/pal/types.wit`, record `blob`).
+const BLOB_MAX_BYTES: usize = 64 * 1024;
+
+/// Calls that leave a mark in one duty, of which each is cut: a record written twice takes four.
+const CUTS_MAX: u32 = 32;
+
+/// Codes of `failure.main` that the contract knows (`wit/pal/types.wit`).
+const CODES: [u8; 21] = [
+    0xd0, 0xd1, 0xd3, 0xd4, 0xd6, 0xda, 0xdb, 0xdc, 0xdd, 0xdf, 0xe1, 0xe3, 0xe4, 0xe5, 0xe6, 0xe8,
+    0xe9, 0xea, 0xeb, 0xec, 0xed,
+];
+
+/// How a call ended.
+pub(super) enum End {
+    /// Finished.
+    Done(Answer),
+    /// It says that it failed, and lives.
+    Failed(Failure),
+}
+
+/// The instance is gone.
+pub(super) struct Broken(pub(super) String);
+
+/// A transfer under way.
+#[derive(Clone)]
+struct Job {
+    transfer: Transfer,
+    image: Vec<u8>,
+    extents: Vec<Extent>,
+    held: BTreeSet<u64>,
+    closed: bool,
+}
+
+/// The bench.
+pub(super) struct Bench {
+    factory: Arc<dyn PluginFactory>,
+    plugin: Option<Box<dyn Plugin>>,
+    pub(super) device: Device,
+    settings: Vec<Setting>,
+    job: Option<Job>,
+    mistakes: Vec<String>,
+    /// Bytes of blocks.
+    largest_write: u32,
+    direct: bool,
+    flash_file: bool,
+}
+
+impl Bench {
+    pub(super) fn new(factory: &Arc<dyn PluginFactory>, settings: &[Setting]) -> Self {
+        let who = factory.description();
+        Self {
+            direct: who.can(capability::DIRECT),
+            largest_write: who.largest_write,
+            flash_file: who.kinds.iter().any(|kind| kind == "flash-file"),
+            factory: Arc::clone(factory),
+            plugin: None,
+            device: Device::default(),
+            settings: settings.to_vec(),
+            job: None,
+            mistakes: Vec::new(),
+        }
+    }
+
+    pub(super) fn mistake(&mut self, what: impl Into<String>) {
+        self.mistakes.push(what.into());
+    }
+
+    /// What was seen against the contract since it was asked last.
+    pub(super) fn take_mistakes(&mut self) -> Vec<String> {
+        let mut mistakes = std::mem::take(&mut self.mistakes);
+        mistakes.append(&mut self.device.shelf().mistakes);
+        mistakes
+    }
+
+    fn plugin(&mut self) -> Result<&mut dyn Plugin, Broken> {
+        match &mut self.plugin {
+            Some(plugin) => Ok(&mut **plugin),
+            None => Err(Broken(
+                "there is no instance: `open` comes first".to_owned(),
+            )),
+        }
+    }
+
+    /// A fresh instance, opened; it replaces the old one only if it takes what it is given.
+    pub(super) fn open(&mut self, more: &[Setting], blob: Option<&Blob>) -> Result<End, Broken> {
+        let clock: Arc<dyn Clock> = self.device.clock.clone();
+        let lent = Lent {
+            block_device: Some(Arc::new(self.device.clone()) as Arc<dyn BlockDevice>),
+            staged_image: Some(Arc::new(self.device.clone()) as Arc<dyn StagedImage>),
+            log: Arc::new(PluginLog::new(
+                "check/target".to_owned(),
+                Arc::clone(&clock),
+            )),
+            clock,
+        };
+        let mut plugin = self.factory.make(lent).map_err(|e| gone(&e))?;
+        let mut settings = self.settings.clone();
+        settings.extend_from_slice(more);
+        let before = {
+            let mut shelf = self.device.shelf();
+            shelf.allowed = Allowed::Nothing;
+            shelf.calls
+        };
+        let opened = plugin.open(&settings, blob);
+        if self.device.shelf().calls != before {
+            self.mistake("`open` calls what is lent; at a swap the old instance still owns it");
+        }
+        match opened {
+            Ok(()) => {
+                self.plugin = Some(plugin);
+                Ok(End::Done(Answer::Nothing))
+            }
+            Err(PluginError::Failed(failure)) => {
+                self.check_failure(&failure);
+                Ok(End::Failed(failure))
+            }
+            Err(broken) => Err(gone(&broken)),
+        }
+    }
+
+    /// What another instance needs.
+    pub(super) fn suspend(&mut self) -> Result<Result<Blob, Failure>, Broken> {
+        let calls = self.device.shelf().marks;
+        let schemas = self.factory.description().schemas.clone();
+        let blob = match self.plugin()?.suspend() {
+            Ok(blob) => blob,
+            Err(PluginError::Failed(failure)) => return Ok(Err(failure)),
+            Err(broken) => return Err(gone(&broken)),
+        };
+        if self.device.shelf().marks != calls {
+            self.mistake("`suspend` writes; it must change nothing");
+        }
+        if blob.bytes.len() > BLOB_MAX_BYTES {
+            self.mistake(format!("`suspend` gives {} bytes", blob.bytes.len()));
+        }
+        if schemas.first() != Some(&blob.schema) {
+            self.mistake(format!(
+                "`suspend` writes schema {}, and `describe` lists {schemas:?}",
+                blob.schema
+            ));
+        }
+        Ok(Ok(blob))
+    }
+
+    /// Another instance goes on, with what the old one saved or with nothing.
+    pub(super) fn replace(&mut self, saves: bool) -> Result<End, Broken> {
+        let blob = match saves {
+            true => match self.suspend()? {
+                Ok(blob) => Some(blob),
+                Err(failure) => return Ok(End::Failed(failure)),
+            },
+            false => None,
+        };
+        match self.open(&[], blob.as_ref())? {
+            End::Done(_) => self.resume(),
+            failed @ End::Failed(_) => Ok(failed),
+        }
+    }
+
+    /// Power fails and comes back.
+    pub(super) fn power_cut(&mut self, survivors: Survivors) -> Result<End, Broken> {
+        self.plugin = None;
+        self.device.shelf().power_cycle(survivors);
+        self.recheck();
+        self.replace(false)
+    }
+
+    /// What the host finds still held after a power cut.
+    fn recheck(&mut self) {
+        let Some(job) = self.job.clone() else { return };
+        let held = job.held.iter().filter(|block| {
+            let (offset, data) = block_of(&job, **block, self.largest_write);
+            self.stored(&job, offset, data.len() as u64).as_deref() == Some(data)
+        });
+        let held: BTreeSet<u64> = held.copied().collect();
+        if let Some(job) = &mut self.job {
+            job.held = held;
+        }
+    }
+
+    fn resume(&mut self) -> Result<End, Broken> {
+        match &self.job {
+            Some(_) => self.duty(&Duty::Reopen),
+            None => Ok(End::Done(Answer::Nothing)),
+        }
+    }
+
+    /// Begins a duty and drives it to its end.
+    pub(super) fn duty(&mut self, duty: &Duty) -> Result<End, Broken> {
+        if let Duty::Write(which) = duty {
+            return self.write(which);
+        }
+        let begun = self.begin(duty)?;
+        let end = self.drive(begun)?;
+        if let End::Done(answer) = &end {
+            self.check_answer(duty, answer);
+            self.on_done(duty)?;
+        }
+        self.device.shelf().allowed = Allowed::Nothing;
+        Ok(end)
+    }
+
+    /// The call that begins a duty.
+    pub(super) fn begin(&mut self, duty: &Duty) -> Result<Result<Stand, Failure>, Broken> {
+        if let Duty::Create { job, size, block } = duty {
+            self.job = Some(self.make_job(job, *size, *block));
+        }
+        self.device.shelf().allowed = match duty {
+            Duty::Activate | Duty::Reset | Duty::Commit | Duty::Reject => Allowed::Records,
+            Duty::WriteAt { .. } => self.blocks_allowed(),
+            _ => Allowed::Nothing,
+        };
+        let job = self.job.clone();
+        let transfer = job.as_ref().map(|job| &job.transfer);
+        let sha256 = job.as_ref().map_or([0; 32], |job| digest(&job.image));
+        self.call(|plugin| match duty {
+            Duty::Create { .. } => transfer.map_or_else(no_transfer, |t| plugin.create(t)),
+            Duty::Reopen => transfer.map_or_else(no_transfer, |t| plugin.reopen(t)),
+            Duty::WriteAt { offset, length } => plugin.write_block(*offset, &vec![0xa5; *length]),
+            Duty::Examine => plugin.examine(),
+            Duty::Install => plugin.install(),
+            Duty::Activate => plugin.activate(&sha256),
+            Duty::Reset => plugin.reset(),
+            Duty::SelfTest => plugin.self_test(),
+            Duty::Commit => plugin.commit(),
+            Duty::Reject => plugin.reject(),
+            Duty::State => plugin.state(),
+            Duty::Abort => plugin.abort(),
+            Duty::Step => plugin.step(STEP_BYTES),
+            // It is many calls, and driven by itself.
+            Duty::Write(_) => no_transfer(),
+        })
+    }
+
+    /// Steps until the duty is over.
+    fn drive(&mut self, begun: Result<Stand, Failure>) -> Result<End, Broken> {
+        let began_ms = self.device.clock.now_ms();
+        let mut stand = begun;
+        let mut moved = 0;
+        for _ in 0..STEPS_MAX {
+            let (done, total, wake) = match stand {
+                Ok(Stand::Finished(answer)) => return Ok(End::Done(answer)),
+                Err(failure) => {
+                    self.check_failure(&failure);
+                    return Ok(End::Failed(failure));
+                }
+                Ok(Stand::Working { done, total, wake }) => (done, total, wake),
+            };
+            if total > 0 && done > total {
+                self.mistake(format!("it has done {done} of {total}"));
+            }
+            if done < moved {
+                self.mistake(format!("its progress goes back, from {moved} to {done}"));
+            }
+            moved = done;
+            self.sleep(wake);
+            if self.device.clock.now_ms() - began_ms > DUTY_MAX_MS {
+                break;
+            }
+            stand = self.call(|plugin| plugin.step(STEP_BYTES))?;
+        }
+        self.mistake(format!(
+            "the duty never ends: {STEPS_MAX} steps or an hour of its own time"
+        ));
+        let never = Failure::new(0xd5, 0, "it never ends");
+        Ok(End::Failed(never))
+    }
+
+    fn sleep(&mut self, wake: WakeOn) {
+        if wake.on_input && wake.after_ms.is_none() {
+            self.mistake("it wakes on input alone, and would wait for ever on a dead line");
+        }
+        match wake.after_ms {
+            Some(ms) if ms > AFTER_MAX_MS => {
+                self.mistake(format!("it sleeps for {ms} ms, at most {AFTER_MAX_MS}"));
+                self.device.clock.pass(AFTER_MAX_MS.into());
+            }
+            Some(ms) => self.device.clock.pass(ms.into()),
+            None => {}
+        }
+    }
+
+    /// One call of the plugin, with its account.
+    fn call(
+        &mut self,
+        call: impl FnOnce(&mut dyn Plugin) -> Result<Stand, PluginError>,
+    ) -> Result<Result<Stand, Failure>, Broken> {
+        self.device.shelf().moved = 0;
+        let ended = call(self.plugin()?);
+        let moved = self.device.shelf().moved;
+        if moved > CALL_BYTES_MAX {
+            self.mistake(format!(
+                "one call moves {moved} bytes, the host takes {CALL_BYTES_MAX}"
+            ));
+        }
+        match ended {
+            Ok(stand) => Ok(Ok(stand)),
+            Err(PluginError::Failed(failure)) => Ok(Err(failure)),
+            Err(broken) => Err(gone(&broken)),
+        }
+    }
+
+    fn check_failure(&mut self, failure: &Failure) {
+        if !CODES.contains(&failure.main) {
+            self.mistake(format!(
+                "it fails with {:#04x}, which no table of the contract has",
+                failure.main
+            ));
+        }
+    }
+
+    fn check_answer(&mut self, duty: &Duty, answer: &Answer) {
+        let fits = match answer {
+            Answer::Nothing => !matches!(duty, Duty::State),
+            Answer::Info(_) => matches!(duty, Duty::Examine | Duty::Step),
+            Answer::State(state) => {
+                let known = state.code <= 5;
+                known && matches!(duty, Duty::State | Duty::Step)
+            }
+            Answer::HostResets => matches!(duty, Duty::Reset | Duty::Reject | Duty::Step),
+            Answer::Other(_) => false,
+        };
+        if !fits {
+            self.mistake(format!("{duty:?} ends with {answer:?}"));
+        }
+    }
+
+    /// What follows when a duty is over.
+    fn on_done(&mut self, duty: &Duty) -> Result<(), Broken> {
+        match duty {
+            Duty::Create { .. } if self.direct => {
+                let extents = self.ask_extents()?;
+                self.erase(&extents);
+                if let Some(job) = &mut self.job {
+                    job.extents = extents;
+                }
+            }
+            Duty::Reopen if self.direct => self.check_extents()?,
+            Duty::Abort => self.job = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The extents, checked against the transfer.
+    pub(super) fn ask_extents(&mut self) -> Result<Vec<Extent>, Broken> {
+        let extents = match self.plugin()?.extents() {
+            Ok(extents) => extents,
+            Err(PluginError::Failed(failure)) => {
+                self.mistake(format!(
+                    "it has no extents while a transfer is open: {failure}"
+                ));
+                return Ok(Vec::new());
+            }
+            Err(broken) => return Err(gone(&broken)),
+        };
+        let size = self.job.as_ref().map_or(0, |job| job.transfer.size);
+        let wrong = self.wrong_extents(&extents, size);
+        if let Some(what) = wrong {
+            self.mistake(format!("its extents {what}"));
+        }
+        Ok(extents)
+    }
+
+    fn wrong_extents(&self, extents: &[Extent], size: u64) -> Option<String> {
+        let shelf = self.device.shelf();
+        let mut sum = 0_u64;
+        for (at, extent) in extents.iter().enumerate() {
+            let region = usize::try_from(extent.region).unwrap_or(usize::MAX);
+            let Some(store) = shelf.stores.get(region) else {
+                return Some(format!("name region {}, which there is not", extent.region));
+            };
+            let end = extent.offset.checked_add(extent.length);
+            if extent.length == 0 || end.is_none_or(|end| end > store.region.size) {
+                return Some(format!("lie beyond the end of {}", store.region.name));
+            }
+            if store.region.kind != 0 || store.region.read_only {
+                return Some(format!("lie in {}, which is no slot", store.region.name));
+            }
+            let overlaps = |other: &Extent| {
+                other.region == extent.region
+                    && other.offset < extent.offset + extent.length
+                    && extent.offset < other.offset + other.length
+            };
+            if extents[..at].iter().any(overlaps) {
+                return Some("overlap".to_owned());
+            }
+            if self.flash_file
+                && launcher::confirmed_slot(&shelf) == Some(extent.region)
+                && !self.job.as_ref().is_some_and(|job| job.closed)
+            {
+                return Some(format!("lie in the confirmed slot, {}", store.region.name));
+            }
+            sum = sum.saturating_add(extent.length);
+        }
+        (sum != size).then(|| format!("are {sum} bytes, and the file has {size}"))
+    }
+
+    /// They must be the same for the whole of a transfer.
+    pub(super) fn check_extents(&mut self) -> Result<(), Broken> {
+        let extents = self.ask_extents()?;
+        let changed = self
+            .job
+            .as_ref()
+            .is_some_and(|job| !job.extents.is_empty() && job.extents != extents);
+        if changed {
+            self.mistake("its extents change during a transfer");
+        }
+        Ok(())
+    }
+
+    fn erase(&mut self, extents: &[Extent]) {
+        let mut shelf = self.device.shelf();
+        for extent in extents {
+            let region = usize::try_from(extent.region).unwrap_or(usize::MAX);
+            let (Ok(at), Ok(length)) = (
+                usize::try_from(extent.offset),
+                usize::try_from(extent.length),
+            ) else {
+                continue;
+            };
+            if let Some(store) = shelf.stores.get_mut(region) {
+                let length = length.min(store.bytes.len().saturating_sub(at));
+                store.place(at, &vec![0xff; length]);
+            }
+        }
+    }
+
+    fn blocks_allowed(&self) -> Allowed {
+        match &self.job {
+            Some(job) if !job.closed => Allowed::Blocks(job.extents.clone()),
+            _ => Allowed::Nothing,
+        }
+    }
+
+    fn write(&mut self, which: &Which) -> Result<End, Broken> {
+        let Some(job) = self.job.clone() else {
+            return self.duty(&Duty::WriteAt {
+                offset: 0,
+                length: 256,
+            });
+        };
+        let block = u64::from(job.transfer.block_size.min(self.largest_write).max(1));
+        let count = job.transfer.size.div_ceil(block);
+        let blocks: Vec<u64> = match which {
+            Which::All => (0..count).collect(),
+            Which::Backwards => (0..count).rev().collect(),
+            Which::Rest => (0..count).filter(|b| !job.held.contains(b)).collect(),
+            Which::Shuffled => shuffled(count),
+            Which::These(blocks) => blocks.clone(),
+        };
+        for block in blocks {
+            let (offset, data) = block_of(&job, block, self.largest_write);
+            self.device.shelf().allowed = self.blocks_allowed();
+            let begun = self.call(|plugin| plugin.write_block(offset, data))?;
+            if let failed @ End::Failed(_) = self.drive(begun)? {
+                self.device.shelf().allowed = Allowed::Nothing;
+                return Ok(failed);
+            }
+            let stored = self.stored(&job, offset, data.len() as u64);
+            if stored.as_deref() != Some(data) {
+                self.mistake(format!(
+                    "block {block} is acknowledged, and its bytes are not at its extent"
+                ));
+            }
+            if let Some(job) = &mut self.job {
+                job.held.insert(block);
+            }
+        }
+        self.device.shelf().allowed = Allowed::Nothing;
+        Ok(End::Done(Answer::Nothing))
+    }
+
+    /// Bytes of the file as they lie in storage.
+    fn stored(&self, job: &Job, offset: u64, length: u64) -> Option<Vec<u8>> {
+        let shelf = self.device.shelf();
+        let whole: Option<Vec<&[u8]>> = job.extents.iter().map(|e| shelf.at(e)).collect();
+        let whole = whole?.concat();
+        let start = usize::try_from(offset).ok()?;
+        let end = usize::try_from(offset.checked_add(length)?).ok()?;
+        whole.get(start..end).map(<[u8]>::to_vec)
+    }
+
+    /// The file is complete: no byte may change any more, and all of them must be there.
+    pub(super) fn close(&mut self) -> Result<bool, Broken> {
+        if self.direct {
+            self.check_extents()?;
+        }
+        let Some(job) = &mut self.job else {
+            return Ok(false);
+        };
+        job.closed = true;
+        let job = job.clone();
+        for store in &mut self.device.shelf().stores {
+            if store.region.kind == 0 {
+                store.sync();
+            }
+        }
+        if !self.direct {
+            let mut shelf = self.device.shelf();
+            shelf.verified = shelf.held == job.transfer.size;
+            return Ok(shelf.verified);
+        }
+        let stored = self.stored(&job, 0, job.transfer.size);
+        Ok(stored.as_ref() == Some(&job.image))
+    }
+
+    /// Runs a duty with a power cut at each call that leaves a mark, in each way that power can fail.
+    pub(super) fn each_cut(&mut self, duty: &Duty) -> Result<End, Broken> {
+        let saved = self.device.shelf().clone();
+        let job = self.job.clone();
+        self.device.shelf().marks = 0;
+        let end = self.duty(duty)?;
+        let marks = self.device.shelf().marks.min(CUTS_MAX);
+        let ways = [
+            Survivors::All,
+            Survivors::None,
+            Survivors::Torn,
+            Survivors::Last,
+        ];
+        for cut in 1..=marks {
+            for way in ways {
+                *self.device.shelf() = saved.clone();
+                self.job.clone_from(&job);
+                self.replace(false)?;
+                {
+                    let mut shelf = self.device.shelf();
+                    shelf.marks = 0;
+                    shelf.cut_at = Some(cut);
+                }
+                if let End::Done(_) = self.duty(duty)?
+                    && self.device.shelf().dark
+                {
+                    self.mistake(format!(
+                        "{duty:?} says done after the power failed at call {cut}"
+                    ));
+                }
+                let at = format!("after a power cut at call {cut} of {duty:?} ({way:?})");
+                self.job.clone_from(&job);
+                if let End::Failed(failure) = self.power_cut(way)? {
+                    self.mistake(format!("it does not reopen {at}: {failure}"));
+                }
+                if let Some(what) = self.not_bootable() {
+                    self.mistake(format!("{what} {at}"));
+                }
+                if let End::Failed(failure) = self.duty(&Duty::State)? {
+                    self.mistake(format!("it cannot tell its state {at}: {failure}"));
+                }
+                if let (End::Done(_), End::Failed(failure)) = (&end, self.duty(duty)?) {
+                    self.mistake(format!("it cannot be done again {at}: {failure}"));
+                }
+                if !self.mistakes.is_empty() {
+                    return Ok(end);
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    fn not_bootable(&self) -> Option<String> {
+        if !self.flash_file {
+            return None;
+        }
+        launcher::not_bootable(&self.device.shelf())
+    }
+
+    fn make_job(&self, job: &str, size: u64, block: u32) -> Job {
+        let number: u16 = job
+            .trim_start_matches(|c: char| !c.is_ascii_digit())
+            .parse()
+            .unwrap_or(1);
+        Job {
+            transfer: Transfer {
+                device: "pump-1".to_owned(),
+                job_id: job.to_owned(),
+                file_id: 1,
+                size,
+                block_size: block,
+                file_type: 0,
+                attributes: 0,
+                path: "../../etc/passwd".to_owned(),
+                certificate: "cert.pem".to_owned(),
+                signature_kind: "sig-sha256-ecdsa".to_owned(),
+                signature: vec![0x30; 70],
+            },
+            image: image(number, size),
+            extents: Vec::new(),
+            held: BTreeSet::new(),
+            closed: false,
+        }
+    }
+
+    /// The image of the open transfer.
+    pub(super) fn image(&self) -> Vec<u8> {
+        self.job
+            .as_ref()
+            .map_or_else(Vec::new, |job| job.image.clone())
+    }
+}
+
+/// A block of a file: where, and its bytes.
+fn block_of(job: &Job, block: u64, largest: u32) -> (u64, &[u8]) {
+    let length = u64::from(job.transfer.block_size.min(largest).max(1));
+    let offset = block.saturating_mul(length);
+    let start = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(job.image.len());
+    let end = start
+        .saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
+        .min(job.image.len());
+    (offset, &job.image[start..end])
+}
+
+/// Files larger than this are only spoken of: no region here holds them.
+const IMAGE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The image of a job, with the trailer that says version 1.`number`.0 where it fits.
+pub(super) fn image(number: u16, size: u64) -> Vec<u8> {
+    let size = usize::try_from(size.min(IMAGE_MAX_BYTES)).unwrap_or(0);
+    let mut bytes = Random::new(u64::from(number)).bytes(size);
+    let trailer = Trailer {
+        version: Version {
+            major: 1,
+            minor: u8::try_from(number).unwrap_or(u8::MAX),
+            revision: 0,
+            build: 0,
+        },
+        product: "pump".to_owned(),
+        hardware: String::new(),
+        payload_bytes: size.saturating_sub(128) as u64,
+    };
+    if let (Ok(trailer), Some(at)) = (trailer.encode(), size.checked_sub(128)) {
+        bytes[at..].copy_from_slice(&trailer);
+    }
+    bytes
+}
+
+/// An order that is no order, the same every time.
+fn shuffled(count: u64) -> Vec<u64> {
+    let mut random = Random::new(count);
+    let mut blocks: Vec<u64> = (0..count).collect();
+    for at in (1..blocks.len()).rev() {
+        blocks.swap(at, random.below_len(at + 1));
+    }
+    blocks
+}
+
+fn no_transfer() -> Result<Stand, PluginError> {
+    Err(PluginError::Broken(
+        "the script has no transfer there".to_owned(),
+    ))
+}
+
+fn gone(error: &PluginError) -> Broken {
+    Broken(match error {
+        PluginError::Broken(reason) => reason.clone(),
+        PluginError::Failed(failure) => failure.to_string(),
+    })
+}
