@@ -1,6 +1,7 @@
 //! The command line: parse, dispatch, print the error once, exit with a documented code.
 
 pub mod args;
+mod check;
 mod cloud;
 mod cloud_client;
 mod config;
@@ -8,6 +9,7 @@ mod control;
 mod demo;
 mod explain;
 mod group;
+mod guest;
 mod history;
 mod image;
 mod init;
@@ -81,6 +83,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Config(verb) => config::follow(&verb),
         Verb::Explain(args) => explain::follow(&args),
         Verb::Launch(args) => launch::follow(&args),
+        Verb::Check(args) => check::follow(&args),
         Verb::Image(verb) => image::follow(&verb),
         Verb::Target(verb) => wait(target::follow(&verb)),
         Verb::Cloud(args) => cloud::follow(&args),

@@ -1,5 +1,6 @@
 //! The command line as data: verbs, options, help. What they do is beside, one file a verb.
 
+mod check;
 mod cloud;
 mod config;
 mod mcu_sim;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::console::LogFormat;
 use crate::control::protocol::FinishStatus;
 
+pub use check::{Builtin, CheckArgs, GuestArg};
 pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
@@ -170,6 +172,20 @@ Starts only bytes whose digest this host has verified. Put this into the service
 
   ExecStart=/usr/bin/otad launch main --config /etc/otad/otad.toml -- --port 80")]
     Launch(LaunchArgs),
+    /// Is this agent or plugin fit to ship? Conformance of a component, without hardware, cloud or network.
+    #[command(after_help = "\
+It looks at the component's world, compiles it in a process of its own with limits, and plays every case for its world to it, \
+through the same engine and limits as the daemon. What the contract leaves open is not asked for.
+
+Examples:
+  otad check my-agent.wasm
+  otad check my-plugin.wasm --junit report.xml
+  otad check --builtin agent --only cancel
+  otad check --builtin flash-file --list
+
+Exit code 0: fit. 1: a case failed, or the component broke in one. 2: no case of that name. 5: refused before any case was \
+run (not a component, another contract version, an import or export too many or too few, too expensive to compile).")]
+    Check(CheckArgs),
     /// Images: add the trailer with version and product, look at it.
     #[command(subcommand)]
     Image(ImageVerb),

@@ -1,0 +1,62 @@
+//! `otad check`, and how a component is named on the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// A component that ships in this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Builtin {
+    /// The agent.
+    Agent,
+    /// The plugin for A/B slots in files or partitions.
+    FlashFile,
+}
+
+/// Which component: a file, or one that ships in this program.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct GuestArg {
+    /// A component (`.wasm`) of world `ota:agent/agent` or `ota:pal/plugin`.
+    #[arg(value_name = "FILE.wasm")]
+    pub file: Option<PathBuf>,
+    /// The shipped component of this name, in place of a file.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub builtin: Option<Builtin>,
+}
+
+/// `otad check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    /// The component.
+    pub guest: GuestArg,
+    /// Only cases whose name holds this text; may be given more than once.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Vec<String>,
+    /// List the cases for this component, with what each asks for and where that is written, and end.
+    #[arg(long)]
+    pub list: bool,
+    /// Cases at once; without it as many as this machine has processors.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Also ask for what the contract leaves open and the shipped agent does; on by itself with --builtin.
+    #[arg(long)]
+    pub exact: bool,
+    /// A setting of the target, for a plugin: what its configuration would have; may be given more than once.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub setting: Vec<String>,
+    /// Report in JSON, on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Write a JUnit report to this file too.
+    #[arg(long, value_name = "FILE.xml")]
+    pub junit: Option<PathBuf>,
+    /// Also print what was not asked of this component, and why.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Compile into this directory and end: what `check` has its own child process do.
+    #[arg(long, hide = true, value_name = "DIR", conflicts_with = "builtin")]
+    pub compile_into: Option<PathBuf>,
+}

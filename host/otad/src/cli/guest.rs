@@ -1,0 +1,278 @@
+//! A component named on the command line, loaded as far as a stranger's may be: read up to a limit, told apart by its
+//! world, compiled in a child process that may use only so much time and memory.
+//!
+//! Compilers take bytes of anybody's making and can be made to work for hours. So the child compiles into a directory that
+//! only we can read, and this process takes the code from there. The child is `otad check --compile-into`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_runtime::agent::AgentBuild;
+use host_runtime::engine::{
+    AGENT_WORLD, COMPONENT_MAX_BYTES, Engine, EngineOptions, PLUGIN_WORLD, Refusal, World, world_of,
+};
+use host_runtime::plugin::ComponentPlugin;
+use host_runtime::plugin::lend::LENDABLE;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::args::{Builtin, GuestArg};
+use crate::exit::{Exit, Failed};
+
+/// Processor time that compiling a component may take, in seconds: 4 MiB of ordinary code take five to ten in a release
+/// build, and a debug build is ten times slower.
+const COMPILE_CPU_S: u64 = if cfg!(debug_assertions) { 120 } else { 30 };
+
+/// Time by the clock, in seconds: twice that, for a machine that is busy with other things.
+const COMPILE_WALL_S: u64 = 2 * COMPILE_CPU_S;
+
+/// Address space of the child, in bytes: the program itself maps some hundred MiB, compiling 4 MiB takes a few hundred.
+const COMPILE_MEMORY_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// How often the child is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A component that can be run.
+#[derive(Clone, Debug)]
+pub(super) enum Guest {
+    /// An agent.
+    Agent(Arc<AgentBuild>),
+    /// A plugin.
+    Plugin(Arc<ComponentPlugin>),
+}
+
+impl Guest {
+    /// What it says of itself, for people.
+    pub(super) fn title(&self) -> String {
+        match self {
+            Self::Agent(build) => {
+                let who = build.description();
+                format!("agent {} {}", who.name, who.version)
+            }
+            Self::Plugin(plugin) => {
+                use host_runtime::plugin::PluginFactory as _;
+                let who = plugin.description();
+                format!("plugin {} {}", who.name, who.version)
+            }
+        }
+    }
+}
+
+impl Builtin {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Agent => guest_artifacts::AGENT,
+            Self::FlashFile => guest_artifacts::FLASH_FILE,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::FlashFile => "flash-file",
+        }
+    }
+}
+
+impl GuestArg {
+    /// What to call it.
+    pub(super) fn label(&self) -> String {
+        match (&self.file, self.builtin) {
+            (Some(file), _) => file.display().to_string(),
+            (None, Some(builtin)) => format!("builtin:{}", builtin.name()),
+            (None, None) => "nothing".to_owned(),
+        }
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, Failed> {
+        match (&self.file, self.builtin) {
+            (Some(file), _) => read(file),
+            (None, Some(builtin)) => Ok(builtin.bytes().to_vec()),
+            (None, None) => Err(Failed::new(
+                Exit::Usage,
+                "name a component, or one that ships with --builtin",
+            )),
+        }
+    }
+
+    /// The world that it is of, without compiling it.
+    pub(super) fn world(&self) -> Result<&'static World, Failed> {
+        let label = self.label();
+        world_of(&self.bytes()?).map_err(|refusal| refused(&label, &refusal))
+    }
+
+    /// Load it.
+    ///
+    /// # Errors
+    /// It cannot be read; it is refused ([`Exit::Refused`]), with the reason.
+    pub(super) fn load(&self) -> Result<Guest, Failed> {
+        let bytes = self.bytes()?;
+        let label = self.label();
+        let world = world_of(&bytes).map_err(|refusal| refused(&label, &refusal))?;
+        // What ships is compiled here: it is as trusted as the rest of the program.
+        let cache = match &self.file {
+            Some(file) => Some(Cache::fill(file)?),
+            None => None,
+        };
+        let options = EngineOptions {
+            cache_dir: cache.as_ref().map(|cache| cache.path().to_owned()),
+        };
+        let engine =
+            Engine::new(&options).map_err(|e| Failed::chain(Exit::Failed, "the engine", &e))?;
+        let loaded = if *world == AGENT_WORLD {
+            AgentBuild::load(&engine, &label, &bytes).map(Guest::Agent)
+        } else {
+            ComponentPlugin::load(&engine, &label, &bytes).map(Guest::Plugin)
+        };
+        loaded.map_err(|refusal| refused(&label, &refusal))
+    }
+}
+
+fn refused(label: &str, refusal: &Refusal) -> Failed {
+    Failed::new(Exit::Refused, format!("{label} is refused: {refusal}"))
+}
+
+/// A file of at most a component's size.
+fn read(path: &Path) -> Result<Vec<u8>, Failed> {
+    let what = path.display().to_string();
+    let limit = COMPONENT_MAX_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|e| Failed::chain(Exit::Failed, &what, &e))?;
+    Ok(bytes)
+}
+
+/// A directory with compiled code that only we can read; it goes when it is dropped.
+struct Cache(PathBuf);
+
+impl Cache {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Has a child compile the file.
+    fn fill(file: &Path) -> Result<Self, Failed> {
+        let failed = |e: std::io::Error| Failed::chain(Exit::Failed, "compiling it apart", &e);
+        let mut name = [0; 8];
+        getrandom::fill(&mut name)
+            .map_err(|e| Failed::new(Exit::Failed, format!("no random numbers: {e}")))?;
+        let name = format!("otad-check-{:016x}", u64::from_le_bytes(name));
+        // The engine makes it, with mode 0700, and refuses one that is not ours alone.
+        let cache = Self(std::env::temp_dir().join(name));
+        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+            .arg("check")
+            .arg("--compile-into")
+            .arg(&cache.0)
+            .arg("--")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let mut said = child.stderr.take();
+        let looks = COMPILE_WALL_S * 1000 / 10;
+        for _ in 0..looks {
+            if let Some(status) = child.try_wait().map_err(failed)? {
+                let mut text = String::new();
+                if let Some(stderr) = &mut said {
+                    // What cannot be read is not said.
+                    let _ = stderr.take(64 * 1024).read_to_string(&mut text);
+                }
+                return verdict(status, text.trim(), file).map(|()| cache);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        child.kill().and_then(|()| child.wait()).map_err(failed)?;
+        Err(Failed::new(
+            Exit::Refused,
+            format!(
+                "{} is refused: it was not compiled within {COMPILE_WALL_S} s",
+                file.display()
+            ),
+        ))
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        // A directory of ours in the place for temporary ones; what stays, the system clears away.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How the child ended.
+fn verdict(status: ExitStatus, text: &str, file: &Path) -> Result<(), Failed> {
+    use std::os::unix::process::ExitStatusExt as _;
+    if status.success() {
+        return Ok(());
+    }
+    if status.code() == Some(i32::from(Exit::Refused.code())) {
+        let text = text.strip_prefix("otad: ").unwrap_or(text);
+        return Err(Failed::new(Exit::Refused, text));
+    }
+    let why = match status.signal() {
+        Some(signal) if signal == libc_signal::XCPU || signal == libc_signal::KILL => {
+            format!("compiling it takes more than {COMPILE_CPU_S} s of processor time")
+        }
+        Some(libc_signal::ABRT) => format!(
+            "compiling it takes more than {} MiB of memory",
+            COMPILE_MEMORY_BYTES / 1024 / 1024
+        ),
+        _ => {
+            let last = text.lines().last().unwrap_or_default();
+            format!("the compiler's process ended with {status}: {last}")
+        }
+    };
+    Err(Failed::new(
+        Exit::Refused,
+        format!("{} is refused: {why}", file.display()),
+    ))
+}
+
+/// Numbers of signals on Linux, the same for every architecture that otad is built for.
+mod libc_signal {
+    pub(super) const ABRT: i32 = 6;
+    pub(super) const KILL: i32 = 9;
+    pub(super) const XCPU: i32 = 24;
+}
+
+/// The child: compile a component into `dir`, under limits that it sets for itself before it reads a byte.
+///
+/// # Errors
+/// It is refused, or the limits cannot be set.
+pub(super) fn compile_into(dir: &Path, guest: &GuestArg) -> Result<(), Failed> {
+    let limit = |resource, amount: u64| {
+        let limit = Rlimit {
+            current: Some(amount),
+            maximum: Some(amount),
+        };
+        setrlimit(resource, limit)
+            .map_err(|e| Failed::new(Exit::Failed, format!("limits of the compiler: {e}")))
+    };
+    limit(Resource::Cpu, COMPILE_CPU_S)?;
+    limit(Resource::As, COMPILE_MEMORY_BYTES)?;
+    limit(Resource::Core, 0)?;
+    let bytes = guest.bytes()?;
+    let label = guest.label();
+    let options = EngineOptions {
+        cache_dir: Some(dir.to_owned()),
+    };
+    let engine =
+        Engine::new(&options).map_err(|e| Failed::chain(Exit::Failed, "the engine", &e))?;
+    let world = world_of(&bytes).map_err(|refusal| refused(&label, &refusal))?;
+    let lent = if *world == AGENT_WORLD {
+        AGENT_WORLD.imports
+    } else {
+        &LENDABLE
+    };
+    debug_assert!(*world == AGENT_WORLD || *world == PLUGIN_WORLD);
+    engine
+        .load(&bytes, world, lent)
+        .map_err(|refusal| refused(&label, &refusal))?;
+    Ok(())
+}
