@@ -19,6 +19,8 @@
 //! only what the host has verified.
 
 mod boot;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod trailer;
 
 use pal_sdk::lent::{BlockDevice, Clock, Level, Log};
@@ -675,7 +677,10 @@ const fn why(number: u32) -> &'static str {
     }
 }
 
+#[cfg(not(feature = "mutants"))]
 export_plugin!(FlashFile<pal_sdk::Lent>);
+#[cfg(feature = "mutants")]
+export_plugin!(mutant::Broken<pal_sdk::Lent>);
 
 #[cfg(test)]
 mod tests;
