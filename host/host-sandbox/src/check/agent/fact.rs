@@ -8,6 +8,9 @@ use super::world::MISTAKE;
 /// Codes of `failure.main` that every build has its own of (`wit/agent/types.wit`, record `failure`).
 const OWN_CODES: std::ops::RangeInclusive<u32> = 0x40..=0x7f;
 
+/// Code of a document that the parser does not take; which of its members is wrong, each parser numbers by itself.
+const PARSER: u32 = 0x0c;
+
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fact {
@@ -127,22 +130,21 @@ fn created(fields: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// A reason without the numbers of codes that every build has its own of: `rejected: 0x00000041: …` becomes
-/// `rejected: own`.
+/// A reason without the numbers that every build has its own of: `rejected: 0x00000041: …` becomes `rejected: own`, and of
+/// a document that is none only the parser's code stays.
 fn reason(text: &str) -> String {
-    let own = |word: &str| {
-        let digits = word.trim_end_matches(':').strip_prefix("0x")?;
-        let main = u32::from_str_radix(digits, 16).ok()?;
-        OWN_CODES.contains(&main).then_some(())
+    let words: Vec<&str> = text.split(' ').collect();
+    let main = words.iter().position(|word| word.starts_with("0x"));
+    let Some(at) = main.filter(|at| *at <= 1) else {
+        return text.to_owned();
     };
-    match text.split(' ').position(|word| own(word).is_some()) {
-        // The first number is whose code it is, the one after it only a detail.
-        Some(at) if at <= 1 => {
-            let before: Vec<&str> = text.split(' ').take(at).collect();
-            format!("{} own", before.join(" ")).trim().to_owned()
-        }
-        _ => text.to_owned(),
-    }
+    let digits = words[at].trim_end_matches(':').trim_start_matches("0x");
+    let name = match u32::from_str_radix(digits, 16) {
+        Ok(main) if OWN_CODES.contains(&main) => "own",
+        Ok(PARSER) => "parser",
+        Ok(_) | Err(_) => return text.to_owned(),
+    };
+    [&words[..at], &[name]].concat().join(" ")
 }
 
 #[cfg(test)]

@@ -64,6 +64,18 @@ pub enum Input {
     },
     /// The oldest held order of this kind ends.
     End(String, Answer),
+    /// As `End`, and the same end comes once more.
+    EndAgain(String, Answer),
+    /// An end for a token that nobody may know.
+    Done(u64, Outcome),
+    /// Progress for a token that nobody may know.
+    ProgressOf(u64, u64, u64),
+    /// An answer to an HTTP request: token, status, body.
+    Http(u64, u16, Vec<u8>),
+    /// Share of the bandwidth in bytes a second.
+    Allowance(u64),
+    /// The deadline's event, whatever the time.
+    Tick,
     /// A held order of this kind makes progress.
     Progress(String, u64, u64),
     /// What a target says about itself changes.
@@ -165,6 +177,23 @@ pub fn parse(text: &str) -> Result<Input, String> {
             once: false,
         },
         ("end", [kind, answer @ ..]) => Input::End((*kind).to_owned(), self::answer(answer)?),
+        ("end-again", [kind, answer @ ..]) => {
+            Input::EndAgain((*kind).to_owned(), self::answer(answer)?)
+        }
+        ("done", [token, answer @ ..]) => match self::answer(answer)? {
+            Answer::End(outcome) => Input::Done(number(token)?, outcome),
+            Answer::Model | Answer::Hold | Answer::Lost => {
+                return Err("a done has an outcome".to_owned());
+            }
+        },
+        ("progress-of", [token, done, total]) => {
+            Input::ProgressOf(number(token)?, number(done)?, number(total)?)
+        }
+        ("http", [token, status, body @ ..]) => {
+            Input::Http(number(token)?, number(status)?, body.join(" ").into_bytes())
+        }
+        ("allowance", [rate]) => Input::Allowance(number(rate)?),
+        ("tick", []) => Input::Tick,
         ("progress", [kind, done, total]) => {
             Input::Progress((*kind).to_owned(), number(done)?, number(total)?)
         }
@@ -211,9 +240,19 @@ fn answer(words: &[&str]) -> Result<Answer, String> {
         ["lost"] => Ok(Answer::Lost),
         ["nothing"] => end(Outcome::Nothing),
         ["fail", main, sub] => end(Outcome::Failed(failure(main, sub)?)),
+        ["held", bits] => end(Outcome::Held(bytes(bits)?)),
+        ["other", bits] => end(Outcome::Other(bytes(bits)?)),
         ["state", state @ ..] => end(Outcome::State(target_state(state)?)),
         _ => Err(format!("{words:?} is no answer")),
     }
+}
+
+/// `0x…`.
+fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    let digits = text.strip_prefix("0x");
+    digits
+        .and_then(unhex)
+        .ok_or_else(|| format!("{text:?} is no hex"))
 }
 
 fn failure(main: &str, sub: &str) -> Result<Failure, String> {

@@ -18,7 +18,7 @@ use host_runtime::engine::GuestFault;
 use super::script::{self, File, ScriptError};
 
 /// The case files, by their names in `cases/agent/`.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 12] = [
     (
         "answer.txt",
         include_str!("../../../cases/agent/answer.txt"),
@@ -32,11 +32,16 @@ const FILES: [(&str, &str); 10] = [
         include_str!("../../../cases/agent/document.txt"),
     ),
     ("fault.txt", include_str!("../../../cases/agent/fault.txt")),
+    (
+        "hostile.txt",
+        include_str!("../../../cases/agent/hostile.txt"),
+    ),
     ("job.txt", include_str!("../../../cases/agent/job.txt")),
     (
         "network.txt",
         include_str!("../../../cases/agent/network.txt"),
     ),
+    ("parse.txt", include_str!("../../../cases/agent/parse.txt")),
     (
         "self-test.txt",
         include_str!("../../../cases/agent/self-test.txt"),

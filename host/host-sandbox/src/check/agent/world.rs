@@ -293,7 +293,25 @@ impl World {
                 }
                 Ok(())
             }
-            Input::End(kind, answer) => self.end_held(kind, answer),
+            Input::End(kind, answer) => self.end_held(kind, answer, 1),
+            Input::EndAgain(kind, answer) => self.end_held(kind, answer, 2),
+            Input::Done(token, outcome) => self.handle(Event::Done {
+                token: *token,
+                outcome: outcome.clone(),
+            }),
+            Input::ProgressOf(token, done, total) => self.handle(Event::Progress {
+                token: *token,
+                done: *done,
+                total: *total,
+            }),
+            Input::Http(token, status, body) => self.handle(Event::HttpResponse {
+                token: *token,
+                status: *status,
+                total: None,
+                body: body.clone(),
+            }),
+            Input::Allowance(rate) => self.handle(Event::Allowance(*rate)),
+            Input::Tick => self.handle(Event::Timeout),
             Input::Progress(kind, done, total) => {
                 let token = {
                     let desk = self.desk();
@@ -491,7 +509,7 @@ impl World {
         Ok(())
     }
 
-    fn end_held(&mut self, kind: &str, answer: &Answer) -> Result<(), Error> {
+    fn end_held(&mut self, kind: &str, answer: &Answer, times: usize) -> Result<(), Error> {
         let (token, outcome) = {
             let mut desk = self.desk();
             let index = desk
@@ -510,7 +528,11 @@ impl World {
             desk.on_done(&held.order, &outcome);
             (held.token, outcome)
         };
-        self.handle(Event::Done { token, outcome })
+        for _ in 0..times {
+            let outcome = outcome.clone();
+            self.handle(Event::Done { token, outcome })?;
+        }
+        Ok(())
     }
 
     fn command(&mut self, command: &Command) -> Result<(), Error> {

@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use host_runtime::plugin::lend::{BlockDevice, Lent, PluginLog, StagedImage};
+use host_runtime::plugin::lend::{
+    BlockDevice, HardwareReset, Lent, PluginLog, SerialLine, StagedImage,
+};
 use host_runtime::plugin::{
     Answer, Duty as Stand, Extent, Plugin, PluginError, PluginFactory, Transfer, WakeOn, capability,
 };
@@ -125,6 +127,9 @@ impl Bench {
         let lent = Lent {
             block_device: Some(Arc::new(self.device.clone()) as Arc<dyn BlockDevice>),
             staged_image: Some(Arc::new(self.device.clone()) as Arc<dyn StagedImage>),
+            serial_line: Some(Arc::new(self.device.clone()) as Arc<dyn SerialLine>),
+            hardware_reset: Some(Arc::new(self.device.clone()) as Arc<dyn HardwareReset>),
+            wake: Arc::new(|| {}),
             log: Arc::new(PluginLog::new(
                 "check/target".to_owned(),
                 Arc::clone(&clock),

@@ -2,7 +2,7 @@
 
 use host_runtime::types::{Failure, Setting};
 
-use super::device::{Survivors, Trouble, Verb};
+use super::device::{Far, Survivors, Trouble, Verb};
 
 /// A duty that is begun and goes on until it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub(super) enum Input {
     /// The staged file: so many bytes are there.
     Staged(u64),
     Verified,
+    /// What is at the other end of the line.
+    Line(Far),
     /// The same inputs again, so many times: create, write all, abort.
     Cycles(u32),
 }
@@ -118,6 +120,9 @@ pub(super) fn parse(text: &str) -> Result<Input, String> {
             copy: Some(number(copy)?),
         },
         ["staged", bytes] => Input::Staged(number(bytes)?),
+        ["line", "silent"] => Input::Line(Far::Silent),
+        ["line", "unplugged"] => Input::Line(Far::Unplugged),
+        ["line", "noise"] => Input::Line(Far::Noise),
         ["verified"] => Input::Verified,
         ["cycles", count] => Input::Cycles(number(count)?),
         duty => Input::Duty(self::duty(duty)?),

@@ -49,12 +49,15 @@ impl Trial {
     ) -> Result<Result<Self, String>, ScriptError> {
         let who = factory.description();
         let is_flash_file = who.kinds.iter().any(|kind| kind == "flash-file");
+        let has_line = factory.imports().iter().any(|i| i == "serial-line");
         let (mut slot, mut units) = (SLOT_BYTES, (1, 1));
         for (line, text) in &case.setup {
             let words: Vec<&str> = text.split_whitespace().collect();
             let has = match words.as_slice() {
                 ["needs", "direct"] => who.can(capability::DIRECT),
-                ["needs", "staged"] => who.can(capability::STAGED),
+                ["needs", "staged"] => who.can(capability::STAGED) && !has_line,
+                ["needs", "serial-line"] => has_line,
+                ["needs", "answers"] => !has_line,
                 ["needs", "self-test"] => who.can(capability::SELF_TEST),
                 ["needs", "running-version"] => who.can(capability::RUNNING_VERSION),
                 ["needs", "flash-file"] => is_flash_file,
@@ -159,6 +162,7 @@ impl Trial {
             | Input::Wait(_)
             | Input::Damage { .. }
             | Input::Staged(_)
+            | Input::Line(_)
             | Input::Verified => return Ok(self.arrange(input)),
         };
         Ok(said(&end))
@@ -191,6 +195,7 @@ impl Trial {
                 shelf.staged = image;
             }
             Input::Verified => shelf.verified = true,
+            Input::Line(far) => shelf.far = *far,
             _ => {}
         }
         "done".to_owned()
