@@ -22,18 +22,11 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::args::{Builtin, GuestArg};
 use crate::exit::{Exit, Failed};
 
-/// Processor time that compiling a component may take, in seconds: 4 MiB of ordinary code take five to ten in a release
-/// build, and a debug build is ten times slower.
-const COMPILE_CPU_S: u64 = if cfg!(debug_assertions) { 120 } else { 30 };
-
-/// Time by the clock, in seconds: twice that, for a machine that is busy with other things.
-const COMPILE_WALL_S: u64 = 2 * COMPILE_CPU_S;
-
 /// Address space of the child, in bytes: the program itself maps some hundred MiB, compiling 4 MiB takes a few hundred.
 const COMPILE_MEMORY_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
-/// How often the child is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often the child is looked at, in milliseconds.
+const LOOK_EVERY_MS: u64 = 10;
 
 /// A component that can be run.
 #[derive(Clone, Debug)]
@@ -66,6 +59,7 @@ impl Builtin {
         match self {
             Self::Agent => guest_artifacts::AGENT,
             Self::FlashFile => guest_artifacts::FLASH_FILE,
+            Self::SerialMcu => guest_artifacts::SERIAL_MCU,
         }
     }
 
@@ -73,6 +67,7 @@ impl Builtin {
         match self {
             Self::Agent => "agent",
             Self::FlashFile => "flash-file",
+            Self::SerialMcu => "serial-mcu",
         }
     }
 }
@@ -108,13 +103,13 @@ impl GuestArg {
     ///
     /// # Errors
     /// It cannot be read; it is refused ([`Exit::Refused`]), with the reason.
-    pub(super) fn load(&self) -> Result<Guest, Failed> {
+    pub(super) fn load(&self, compile_s: u64) -> Result<Guest, Failed> {
         let bytes = self.bytes()?;
         let label = self.label();
         let world = world_of(&bytes).map_err(|refusal| refused(&label, &refusal))?;
         // What ships is compiled here: it is as trusted as the rest of the program.
         let cache = match &self.file {
-            Some(file) => Some(Cache::fill(file)?),
+            Some(file) => Some(Cache::fill(file, compile_s)?),
             None => None,
         };
         let options = EngineOptions {
@@ -155,7 +150,7 @@ impl Cache {
     }
 
     /// Has a child compile the file.
-    fn fill(file: &Path) -> Result<Self, Failed> {
+    fn fill(file: &Path, compile_s: u64) -> Result<Self, Failed> {
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, "compiling it apart", &e);
         let mut name = [0; 8];
         getrandom::fill(&mut name)
@@ -167,6 +162,8 @@ impl Cache {
             .arg("check")
             .arg("--compile-into")
             .arg(&cache.0)
+            .arg("--compile-seconds")
+            .arg(compile_s.to_string())
             .arg("--")
             .arg(file)
             .stdin(Stdio::null())
@@ -175,7 +172,9 @@ impl Cache {
             .spawn()
             .map_err(failed)?;
         let mut said = child.stderr.take();
-        let looks = COMPILE_WALL_S * 1000 / 10;
+        // Twice the time, for a machine that is busy with other things.
+        let wall_s = compile_s.saturating_mul(2);
+        let looks = wall_s.saturating_mul(1000) / LOOK_EVERY_MS;
         for _ in 0..looks {
             if let Some(status) = child.try_wait().map_err(failed)? {
                 let mut text = String::new();
@@ -183,15 +182,15 @@ impl Cache {
                     // What cannot be read is not said.
                     let _ = stderr.take(64 * 1024).read_to_string(&mut text);
                 }
-                return verdict(status, text.trim(), file).map(|()| cache);
+                return verdict(status, text.trim(), file, compile_s).map(|()| cache);
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
         }
         child.kill().and_then(|()| child.wait()).map_err(failed)?;
         Err(Failed::new(
             Exit::Refused,
             format!(
-                "{} is refused: it was not compiled within {COMPILE_WALL_S} s",
+                "{} is refused: it was not compiled within {wall_s} s",
                 file.display()
             ),
         ))
@@ -206,7 +205,7 @@ impl Drop for Cache {
 }
 
 /// How the child ended.
-fn verdict(status: ExitStatus, text: &str, file: &Path) -> Result<(), Failed> {
+fn verdict(status: ExitStatus, text: &str, file: &Path, compile_s: u64) -> Result<(), Failed> {
     use std::os::unix::process::ExitStatusExt as _;
     if status.success() {
         return Ok(());
@@ -217,7 +216,7 @@ fn verdict(status: ExitStatus, text: &str, file: &Path) -> Result<(), Failed> {
     }
     let why = match status.signal() {
         Some(signal) if signal == libc_signal::XCPU || signal == libc_signal::KILL => {
-            format!("compiling it takes more than {COMPILE_CPU_S} s of processor time")
+            format!("compiling it takes more than {compile_s} s of processor time")
         }
         Some(libc_signal::ABRT) => format!(
             "compiling it takes more than {} MiB of memory",
@@ -245,7 +244,7 @@ mod libc_signal {
 ///
 /// # Errors
 /// It is refused, or the limits cannot be set.
-pub(super) fn compile_into(dir: &Path, guest: &GuestArg) -> Result<(), Failed> {
+pub(super) fn compile_into(dir: &Path, guest: &GuestArg, compile_s: u64) -> Result<(), Failed> {
     let limit = |resource, amount: u64| {
         let limit = Rlimit {
             current: Some(amount),
@@ -254,7 +253,7 @@ pub(super) fn compile_into(dir: &Path, guest: &GuestArg) -> Result<(), Failed> {
         setrlimit(resource, limit)
             .map_err(|e| Failed::new(Exit::Failed, format!("limits of the compiler: {e}")))
     };
-    limit(Resource::Cpu, COMPILE_CPU_S)?;
+    limit(Resource::Cpu, compile_s)?;
     limit(Resource::As, COMPILE_MEMORY_BYTES)?;
     limit(Resource::Core, 0)?;
     let bytes = guest.bytes()?;

@@ -20,7 +20,7 @@ use report::Screen;
 
 pub(super) fn follow(args: &CheckArgs) -> Verb {
     if let Some(dir) = &args.compile_into {
-        compile_into(dir, &args.guest)?;
+        compile_into(dir, &args.guest, args.compile_seconds)?;
         return Ok(Exit::Done);
     }
     let broken = |e| Failed::chain(Exit::Failed, "a case file of this build is damaged", &e);
@@ -28,7 +28,7 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
         let cases = cases_of(&args.guest).map_err(|e| e.unwrap_or_else(broken))?;
         return list(&chosen(cases, &args.only), args.json);
     }
-    let guest = args.guest.load()?;
+    let guest = args.guest.load(args.compile_seconds)?;
     let title = guest.title();
     let subject = match guest {
         Guest::Agent(build) => Subject::Agent(build),
