@@ -1,0 +1,149 @@
+//! One plugin with one bug, many times: `otad check` finds each of them, and finds nothing in the one without.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use host_runtime::engine::{Engine, EngineOptions};
+use host_runtime::plugin::lend::{Lent, PluginLog};
+use host_runtime::plugin::{ComponentPlugin, PluginError, PluginFactory};
+use host_runtime::ports::clock::{Clock, SystemClock};
+use host_runtime::types::Setting;
+use host_sandbox::check::script::Case;
+use host_sandbox::check::verdict::Verdict;
+use host_sandbox::check::{Options, Subject, plugin_cases, run};
+
+/// The bugs: `pal-flash-file` with feature `mutants` has what each does.
+const MUTANTS: [&str; 37] = [
+    "forgets-sync",
+    "ignores-sync-error",
+    "ignores-write-error",
+    "shifts-blocks",
+    "cuts-blocks",
+    "loses-last-block",
+    "wants-order",
+    "takes-any-block",
+    "forgets-transfer",
+    "short-extents",
+    "double-extents",
+    "running-extents",
+    "moving-extents",
+    "endless-extents",
+    "takes-too-large",
+    "marks-early",
+    "activates-once",
+    "activates-other",
+    "commits-unseen",
+    "commits-nothing",
+    "rejects-nothing",
+    "rejects-once",
+    "always-valid",
+    "always-new",
+    "wrong-answer",
+    "unknown-code",
+    "endless-step",
+    "endless-loop",
+    "sleeps-for-ever",
+    "hoards-memory",
+    "calls-without-end",
+    "traps-in-abort",
+    "touches-in-open",
+    "other-schema",
+    "one-copy",
+    "passes-at-once",
+    "keeps-going",
+];
+
+fn plugin() -> Arc<dyn PluginFactory> {
+    let engine = Engine::new(&EngineOptions::default()).expect("the engine runs here");
+    let bytes = guest_artifacts::FLASH_FILE_MUTANTS;
+    assert!(!bytes.is_empty(), "this test needs guests built from here");
+    ComponentPlugin::load(&engine, "mutants", bytes).expect("it loads like any other")
+}
+
+fn settings(mutant: &str) -> Vec<Setting> {
+    vec![Setting {
+        key: "mutant".to_owned(),
+        value: mutant.to_owned(),
+    }]
+}
+
+/// The first case that finds something, and what.
+fn found(factory: &Arc<dyn PluginFactory>, mutant: &str, cases: &[Case]) -> Option<String> {
+    let subject = Subject::Plugin {
+        factory: Arc::clone(factory),
+        settings: settings(mutant),
+    };
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        exact: true,
+    };
+    cases.iter().find_map(|case| {
+        let cases = std::slice::from_ref(case);
+        let report = run(&subject, cases, options, &SystemClock::new(), |_| {});
+        let judged = report.cases.first()?;
+        match &judged.verdict {
+            Verdict::Failed(finding) => Some(format!("{}: {}", judged.name, finding.what)),
+            Verdict::Broken(why) => Some(format!("{}: {why}", judged.name)),
+            Verdict::Passed | Verdict::Skipped(_) => None,
+        }
+    })
+}
+
+#[test]
+fn every_bug_is_found() {
+    let factory = plugin();
+    let mut cases = plugin_cases().unwrap();
+    // The one that takes a second comes last: few bugs get so far.
+    cases.sort_by_key(|case| case.name.contains("hour"));
+    let next = AtomicUsize::new(0);
+    let hunt = || {
+        let mut missed = Vec::new();
+        while let Some(mutant) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match found(&factory, mutant, &cases) {
+                Some(what) => println!("{mutant}: {what}"),
+                None => missed.push(*mutant),
+            }
+        }
+        missed
+    };
+    let missed: Vec<&str> = std::thread::scope(|scope| {
+        let hunters = [scope.spawn(hunt), scope.spawn(hunt)];
+        let missed = hunters.map(|hunter| hunter.join().unwrap());
+        missed.concat()
+    });
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn the_plugin_without_a_bug_passes_and_the_list_is_whole() {
+    let factory = plugin();
+    let subject = Subject::Plugin {
+        factory: Arc::clone(&factory),
+        settings: Vec::new(),
+    };
+    let options = Options {
+        jobs: NonZeroUsize::new(2).unwrap(),
+        exact: true,
+    };
+    let cases = plugin_cases().unwrap();
+    let report = run(&subject, &cases, options, &SystemClock::new(), |_| {});
+    assert!(report.is_fit(), "{report:#?}");
+    // It says how many bugs it has when it is asked for one that it has not.
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let lent = Lent {
+        block_device: None,
+        staged_image: None,
+        serial_line: None,
+        hardware_reset: None,
+        wake: Arc::new(|| {}),
+        log: Arc::new(PluginLog::new("d/t".to_owned(), Arc::clone(&clock))),
+        clock,
+    };
+    // What it imports must be lent even to be refused.
+    let made = factory.make(lent);
+    assert!(matches!(made, Err(PluginError::Broken(_))));
+    let names: std::collections::BTreeSet<&str> = MUTANTS.into_iter().collect();
+    assert_eq!(names.len(), MUTANTS.len());
+    assert!(names.len() >= 20);
+}

@@ -1,0 +1,198 @@
+//! Components that were made without our SDK and without our compilers: a good plugin in WebAssembly text passes, bad ones do
+//! not, and what is no component for this host is refused, each with a reason.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use host_runtime::engine::{Engine, EngineOptions};
+use host_runtime::plugin::ComponentPlugin;
+use host_runtime::ports::clock::SystemClock;
+use host_sandbox::check::verdict::{Report, Verdict};
+use host_sandbox::check::{Options, Subject, plugin_cases, run};
+use support::binary;
+use tempfile::TempDir;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+const PLUGIN: &str = include_str!("../strangers/plugin.wat");
+
+/// A core module as a component of world `plugin`.
+fn component(text: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(text).expect("it is WebAssembly text");
+    let contract = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit/pal");
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(contract).expect("the contract is WIT");
+    let world = resolve
+        .select_world(&[package], Some("plugin"))
+        .expect("it has the world");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("the types can be added");
+    let encoder = ComponentEncoder::default().validate(true).module(&module);
+    let mut encoder = encoder.expect("a module with types");
+    encoder.encode().expect("it fits the world")
+}
+
+fn check(text: &str) -> Report {
+    let engine = Engine::new(&EngineOptions::default()).expect("the engine runs here");
+    let factory = ComponentPlugin::load(&engine, "plugin.wat", &component(text)).expect("it loads");
+    let subject = Subject::Plugin {
+        factory: Arc::clone(&factory) as Arc<_>,
+        settings: Vec::new(),
+    };
+    let cases = plugin_cases().expect("the cases are scripts");
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        exact: true,
+    };
+    run(&subject, &cases, options, &SystemClock::new(), |_| {})
+}
+
+#[test]
+fn a_good_plugin_in_webassembly_text_passes() {
+    let report = check(PLUGIN);
+    let bad: Vec<_> = report
+        .cases
+        .iter()
+        .filter(|case| !matches!(case.verdict, Verdict::Passed | Verdict::Skipped(_)))
+        .collect();
+    assert!(report.is_fit(), "{bad:#?}");
+    assert!(report.count("passed") >= 40, "{}", report.count("passed"));
+}
+
+#[test]
+fn a_bad_plugin_in_webassembly_text_is_found() {
+    let bugs = [
+        // Never durable.
+        ("(call $sync (i32.const 2) (i32.const 128)) ;; durable", ""),
+        // A failed sync is not looked at.
+        (
+            "(if (i32.load8_u (i32.const 128)) (then (return (call $pass_on)))) ;; looked at",
+            "",
+        ),
+        // What does not run is committed.
+        (
+            "(call $fail (i32.const 0xe8) (i32.const 7))",
+            "(call $done)",
+        ),
+        // The end of a block is compared in 32 bits.
+        (
+            "(i64.gt_u (local.get $offset) (global.get $size))",
+            "(i32.const 0)",
+        ),
+        // The file need not fit.
+        (
+            "(i64.gt_u (local.get $wanted) (i64.load offset=56 (i32.load (i32.const 128))))",
+            "(i32.const 0)",
+        ),
+        // Memory is never free again.
+        ("(global.set $bump (i32.const 4096))", ""),
+    ];
+    for (right, wrong) in bugs {
+        assert!(PLUGIN.contains(right), "{right}");
+        let report = check(&PLUGIN.replace(right, wrong));
+        assert!(!report.is_fit(), "{right} -> {wrong}");
+    }
+}
+
+fn otad(arguments: &[&str]) -> Output {
+    Command::new(binary::otad())
+        .arg("check")
+        .args(arguments)
+        .output()
+        .expect("the program runs")
+}
+
+/// Runs `otad check` on bytes; exit code, and what it said on standard error.
+fn verdict(dir: &Path, name: &str, bytes: &[u8], more: &[&str]) -> (Option<i32>, String) {
+    let file = dir.join(format!("{name}.wasm"));
+    fs::write(&file, bytes).expect("a file can be written");
+    let file = file.to_string_lossy();
+    let output = otad(&[&[&*file], more].concat());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text)
+}
+
+#[test]
+fn what_is_no_component_for_this_host_is_refused_with_its_reason() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let text = |text: &str| wat::parse_str(text).expect("it is WebAssembly text");
+    let rows = [
+        (
+            "rubbish",
+            b"MZ\x90\x00not at all".to_vec(),
+            "not a WebAssembly component",
+        ),
+        ("empty", Vec::new(), "not a WebAssembly component"),
+        ("module", text("(module)"), "core module"),
+        (
+            "nothing",
+            text("(component)"),
+            "neither an agent nor a plugin",
+        ),
+        (
+            "wasi",
+            text(
+                "(component (import \"wasi:cli/environment@0.2.0\" (instance $w)) \
+                 (export \"ota:pal/image@0.1.0\" (instance $w)))",
+            ),
+            "imports `wasi:cli/environment@0.2.0`",
+        ),
+        (
+            "version",
+            text("(component (instance $i) (export \"ota:pal/image@9.1.0\" (instance $i)))"),
+            "of another contract version",
+        ),
+        (
+            "half",
+            text("(component (instance $i) (export \"ota:pal/image@0.1.0\" (instance $i)))"),
+            "does not export `ota:pal/describe`",
+        ),
+        ("large", vec![0; 5 * 1024 * 1024], "bytes, at most"),
+    ];
+    for (name, bytes, reason) in rows {
+        let (code, said) = verdict(dir.path(), name, &bytes, &[]);
+        assert_eq!(code, Some(5), "{name}: {said}");
+        assert!(said.contains(reason), "{name}: {said}");
+    }
+}
+
+#[test]
+fn what_takes_too_long_to_compile_is_stopped() {
+    // One function of two million instructions that all hang together: seconds in a release build, minutes in a debug one.
+    let body = "(local.set 0 (i64.add (i64.mul (local.get 0) (local.get 1)) (local.get 2)))\n"
+        .repeat(300_000);
+    let text = format!("{}\n(func $slow (local i64 i64 i64) {body}))", {
+        let end = PLUGIN.trim_end();
+        end.strip_suffix(')').expect("a module")
+    });
+    let dir = TempDir::new().expect("a temporary directory");
+    let (code, said) = verdict(
+        dir.path(),
+        "slow",
+        &component(&text),
+        &["--compile-seconds", "1"],
+    );
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("more than 1 s of processor time"), "{said}");
+}
+
+#[test]
+fn a_good_and_a_bad_one_end_with_their_exit_codes_and_reports() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let junit = dir.path().join("report.xml");
+    let report = junit.to_string_lossy();
+    let good = component(PLUGIN);
+    let (code, said) = verdict(dir.path(), "good", &good, &["--junit", &report]);
+    assert_eq!(code, Some(0), "{said}");
+    let xml = fs::read_to_string(&junit).expect("the report is there");
+    assert!(xml.contains("failures=\"0\"") && xml.contains("<testcase "));
+    let right = "(call $sync (i32.const 2) (i32.const 128)) ;; durable";
+    let bad = component(&PLUGIN.replace(right, ""));
+    let (code, said) = verdict(dir.path(), "bad", &bad, &["--json"]);
+    assert_eq!(code, Some(1), "{said}");
+    let (code, _) = verdict(dir.path(), "good", &good, &["--only", "no-such-case"]);
+    assert_eq!(code, Some(2));
+}
