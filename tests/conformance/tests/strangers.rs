@@ -176,7 +176,9 @@ fn what_takes_too_long_to_compile_is_stopped() {
         &["--compile-seconds", "1"],
     );
     assert_eq!(code, Some(5), "{said}");
-    assert!(said.contains("more than 1 s of processor time"), "{said}");
+    // Which of the two limits comes first hangs on how busy the machine is.
+    let by_cpu = said.contains("more than 1 s of processor time");
+    assert!(by_cpu || said.contains("was not compiled within"), "{said}");
 }
 
 #[test]

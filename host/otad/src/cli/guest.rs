@@ -172,8 +172,8 @@ impl Cache {
             .spawn()
             .map_err(failed)?;
         let mut said = child.stderr.take();
-        // Twice the time, for a machine that is busy with other things.
-        let wall_s = compile_s.saturating_mul(2);
+        // Four times that by the clock, for a machine that is busy with other things.
+        let wall_s = compile_s.saturating_mul(4);
         let looks = wall_s.saturating_mul(1000) / LOOK_EVERY_MS;
         for _ in 0..looks {
             if let Some(status) = child.try_wait().map_err(failed)? {
