@@ -48,7 +48,7 @@ enum Wire {
 #[derive(Debug)]
 pub(crate) struct Bench {
     place: Place,
-    power: Power,
+    pub(crate) power: Power,
     wire: Wire,
     config: ClientConfig,
     client: Client,
@@ -248,6 +248,12 @@ fn open(place: &Place, baud: u32) -> Wire {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a real port runs in real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Says where it is: a suite against hardware takes minutes.
+#[expect(clippy::print_stderr, reason = "nobody else says how far it is")]
+pub(crate) fn step(text: &str) {
+    eprintln!("  {text}");
 }

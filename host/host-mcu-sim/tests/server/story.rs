@@ -5,7 +5,7 @@ use smp_core::client::{ClientError, Order, Source as _, Whole};
 use smp_core::code::{image_rc, rc};
 use smp_core::reply::{ImageState, Reply};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, step};
 
 /// Body of the image that no bootloader knows the signer of: a few sectors.
 const FOREIGN_BYTES: usize = 20_000;
@@ -221,10 +221,4 @@ fn told(images: &[ImageState]) -> Vec<(Vec<u8>, &'static str)> {
         .iter()
         .map(|image| (image.hash.clone(), flags(image)))
         .collect()
-}
-
-/// Says where it is: a suite against hardware takes minutes.
-#[expect(clippy::print_stderr, reason = "nobody else says how far it is")]
-fn step(text: &str) {
-    eprintln!("  {text}");
 }
