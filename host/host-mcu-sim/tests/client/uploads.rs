@@ -5,9 +5,13 @@ use host_mcu_sim::talk::Talk;
 use host_mcu_sim::{Config, Framing, MS, Profile, State, Timing};
 use smp_core::client::{ClientError, Order, Whole};
 use smp_core::code::{Refusal, image_rc};
+use smp_core::header::Version;
 use smp_core::reply::{Parameters, Reply};
+use smp_core::request::{Request, Upload};
 
-use super::{FILE_BYTES, config, config_of, erases_of_one_upload, file, holds, with_rules};
+use super::{
+    FILE_BYTES, config, config_of, erases_of_one_upload, file, hash_of, holds, with_rules,
+};
 
 /// Largest chunk of a server with buffers of 384 bytes.
 const CHUNK_BYTES: u64 = 352;
@@ -68,6 +72,47 @@ fn a_restart_of_the_target_begins_the_upload_anew_and_too_many_end_it() {
         "{error}"
     );
     assert_eq!(hopeless.mcu().view().active_version(), Some("1.0.0"));
+}
+
+#[test]
+fn somebody_else_who_uploads_in_between_does_not_get_into_the_image() {
+    let (file, other) = (file(), host_mcu_sim::sample::image("7.0.0", FILE_BYTES));
+    for (chunk, window) in [(64, 1), (256, 1), (256, 3)] {
+        let mut talk = Talk::new(config(), window).unwrap();
+        let mut is_over = false;
+        let result = talk.upload_until(&file, |talk| {
+            if !is_over && talk.client().uploaded() > 5000 {
+                is_over = true;
+                let first = Request::Upload(Upload {
+                    offset: Some(0),
+                    data: Some(&other[..chunk]),
+                    size: Some(other.len() as u64),
+                    ..Upload::default()
+                });
+                let frame = Framing::Console.encode(&first.encode(Version::V2, 200));
+                let now_ns = talk.now_ns();
+                talk.mcu().receive(now_ns, &frame);
+            }
+            false
+        });
+        assert!(
+            matches!(result, Some(Ok(_))),
+            "{chunk} {window}: {result:?}"
+        );
+        let erases = talk.mcu().view().flash.erases;
+        assert!(
+            erases > 2 * erases_of_one_upload(),
+            "{erases}: begun three times"
+        );
+        // The hash is in the image's own trailer: only the bootloader reads all of it.
+        talk.ask(Order::Test(hash_of(&file))).unwrap();
+        talk.restart().unwrap();
+        assert_eq!(
+            talk.mcu().view().active_version(),
+            Some("2.0.0"),
+            "{chunk} {window}"
+        );
+    }
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(super) struct Push {
     acknowledged: u64,
     /// What is sent next.
     next: u64,
+    /// As far as anything was ever sent in this session.
+    sent_to: u64,
     flight: VecDeque<Flying>,
     window: Window,
     timer: Option<Timer>,
@@ -107,6 +109,7 @@ impl Push {
             },
             acknowledged: 0,
             next: 0,
+            sent_to: 0,
             flight: VecDeque::new(),
             window: Window::new(window),
             timer: None,
@@ -208,6 +211,7 @@ impl Push {
                 until_ms: sent.left_ms + wait_ms,
             });
             self.next += length;
+            self.sent_to = self.sent_to.max(self.next);
         }
     }
 
@@ -253,6 +257,14 @@ impl Push {
         }
         if offset > self.plan.size || offset == 0 {
             // It lost the upload, has just finished it, or somebody else uploads something else.
+            self.look(now_ms, link);
+            return None;
+        }
+        if first {
+            self.sent_to = self.sent_to.max(offset);
+        } else if offset < self.acknowledged || offset > self.sent_to {
+            // No session of ours goes back, or where nothing was sent: it is somebody else's, and our bytes behind
+            // theirs would be neither's image.
             self.look(now_ms, link);
             return None;
         }
@@ -347,6 +359,7 @@ impl Push {
         self.tries = 0;
         self.acknowledged = 0;
         self.next = 0;
+        self.sent_to = 0;
         self.at = At::Pause {
             until_ms: now_ms,
             first: true,
