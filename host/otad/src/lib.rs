@@ -22,6 +22,7 @@ pub mod hooks;
 pub mod image;
 pub mod launch;
 pub mod lock;
+pub mod mcu;
 pub mod past;
 pub mod progress;
 mod restart_script;

@@ -77,13 +77,19 @@ impl Progress {
 
     /// So many of so many.
     pub fn update(&mut self, done: u64, total: u64) {
+        self.update_at(done, total, None);
+    }
+
+    /// So many of so many, at so many a second: plain lines then tell the rate and what remains. A bar measures itself.
+    pub fn update_at(&mut self, done: u64, total: u64, per_s: Option<u64>) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
             if self.shown.replace(0).is_none() {
                 bar.enable_steady_tick(TICK);
             }
-        } else if let Some(line) = self.line(done, total) {
+        } else if let Some(mut line) = self.line(done, total) {
+            line.push_str(&pace(done, total, per_s));
             say(&line);
         }
     }
@@ -117,6 +123,15 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// `, 7.1 KiB/s, 12 s left`.
+fn pace(done: u64, total: u64, per_s: Option<u64>) -> String {
+    let Some(per_s) = per_s.filter(|per_s| *per_s > 0 && done < total) else {
+        return String::new();
+    };
+    let left_s = (total - done).div_ceil(per_s);
+    format!(", {:.1} KiB/s, {left_s} s left", per_s as f64 / 1024.0)
 }
 
 impl Drop for Progress {
@@ -187,5 +202,12 @@ mod tests {
             ]
         );
         assert_eq!(progress.line(0, 0), None);
+    }
+
+    #[test]
+    fn rate_and_remaining_time_are_told_while_something_remains() {
+        assert_eq!(pace(1024, 11 * 1024, Some(2048)), ", 2.0 KiB/s, 5 s left");
+        assert_eq!(pace(1024, 1024, Some(2048)), "");
+        assert_eq!(pace(0, 1024, None), "");
     }
 }

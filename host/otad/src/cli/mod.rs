@@ -14,6 +14,7 @@ mod history;
 mod image;
 mod init;
 mod launch;
+mod mcu;
 mod mcu_sim;
 mod problems;
 mod run;
@@ -87,6 +88,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Image(verb) => image::follow(&verb),
         Verb::Target(verb) => wait(target::follow(&verb)),
         Verb::Cloud(args) => cloud::follow(&args),
+        Verb::Mcu(verb) => wait(mcu::follow(&verb)),
         Verb::McuSim(args) => mcu_sim::follow(&args),
         Verb::Thing(verb) => wait(thing::follow(&verb)),
         Verb::Group(verb) => wait(group::follow(&verb)),

@@ -3,6 +3,7 @@
 mod check;
 mod cloud;
 mod config;
+mod mcu;
 mod mcu_sim;
 mod update;
 
@@ -17,6 +18,7 @@ use crate::control::protocol::FinishStatus;
 pub use check::{Builtin, CheckArgs, GuestArg};
 pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
+pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
 pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
 
@@ -192,6 +194,9 @@ run (not a component, another contract version, an import or export too many or 
     /// Targets: lay down the first image.
     #[command(subcommand)]
     Target(TargetVerb),
+    /// Images, echo and reset of an MCU that speaks MCUmgr's SMP, on a terminal or a TCP port; without a daemon.
+    #[command(subcommand)]
+    Mcu(McuVerb),
     /// Run a simulated MCU on a pseudo terminal or a TCP port: MCUmgr's SMP, MCUboot's swap and revert.
     #[command(after_help = "\
 Prints where it is and, whenever it changes, what runs and what lies in the slots. Takes a line on standard input: power-cut, \
