@@ -1,15 +1,18 @@
-"""Clients that nobody here wrote against the simulated MCU: PyPI's smpclient updates it with images that imgtool signed.
+"""Clients that nobody here wrote against the simulated MCU, with images that imgtool signed.
 
-It lists, uploads, marks for test, resets and confirms, and once more without the confirmation, which has to come back. What
-it has seen goes to standard output as one JSON object; any surprise is an exception and so an exit code of 1.
+smpclient lists, uploads, marks for test, resets and confirms, and once more without the confirmation, which has to come
+back; mcumgr-toolkit, which tries again where something is lost, does it over lines that lose, and in raw framing. What each
+has seen goes to standard output as one JSON object; any surprise is an exception and so an exit code of 1.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import pathlib
 import subprocess
 import sys
+import time
 
 from smpclient import SMPClient
 from smpclient.generics import error, success
@@ -115,6 +118,50 @@ async def talk(options):
         return seen
 
 
+def listed(images):
+    """Slot, version and flags, as smpclient's are told above."""
+    flags = ("active", "confirmed", "pending", "permanent")
+    return [[image.slot, image.version, *(flag for flag in flags if getattr(image, flag))] for image in images]
+
+
+def toolkit(options):
+    """One update by mcumgr-toolkit, with what only it asks for."""
+    from mcumgr_toolkit import MCUmgrClient
+
+    def returned(client):
+        time.sleep(0.7)
+        for attempt in range(START_TRIES):
+            try:
+                return listed(client.image_get_state())
+            except Exception:
+                if attempt + 1 == START_TRIES:
+                    raise
+                time.sleep(START_PAUSE_S)
+
+    connect = MCUmgrClient.raw_serial if options.raw else MCUmgrClient.serial
+    with connect(options.port, 115200, 1000) as client:
+        client.set_retries(5)
+        client.use_auto_frame_size()
+        seen = {"echo": client.os_echo("hello"), "first": listed(client.image_get_state())}
+        sizes = client.os_mcumgr_parameters()
+        seen["buf_size"] = sizes.buf_size
+        seen["slots"] = [slot.size for image in client.image_slot_info() for slot in image.slots]
+        data = options.new.read_bytes()
+        client.image_upload(data, checksum=hashlib.sha256(data).digest())
+        images = client.image_get_state()
+        seen["uploaded"] = listed(images)
+        new = next(image.hash for image in images if image.slot == 1)
+        seen["marked"] = listed(client.image_set_state(hash=new, confirm=False))
+        client.os_system_reset()
+        seen["tested"] = returned(client)
+        seen["confirmed"] = listed(client.image_set_state(confirm=True))
+        client.os_system_reset()
+        seen["last"] = returned(client)
+        client.image_erase()
+        seen["erased"] = listed(client.image_get_state())
+        return seen
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(required=True, dest="verb")
@@ -124,12 +171,18 @@ def main():
     talking = verbs.add_parser("talk")
     talking.add_argument("--port", required=True)
     talking.add_argument("--new", type=pathlib.Path, required=True)
+    second = verbs.add_parser("toolkit")
+    second.add_argument("--port", required=True)
+    second.add_argument("--new", type=pathlib.Path, required=True)
+    second.add_argument("--raw", action="store_true")
     options = parser.parse_args()
     if options.verb == "sign":
         key = options.folder / "key.pem"
         imgtool("keygen", "--key", key, "--type", "ecdsa-p256")
         imgtool("getpub", "--key", key, "--encoding", "pem", "--output", options.folder / "public.pem")
         seen = {version: str(sign(options.folder, key, version, options.slot_size)) for version in ("1.0.0", "2.0.0")}
+    elif options.verb == "toolkit":
+        seen = toolkit(options)
     else:
         seen = asyncio.run(talk(options))
     json.dump(seen, sys.stdout)
