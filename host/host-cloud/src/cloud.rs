@@ -415,7 +415,10 @@ fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
         false => host,
     };
     let scheme = if http.plain { "http" } else { "https" };
-    format!("{scheme}://{host}:{}", http.port.unwrap_or(address.port()))
+    format!(
+        "{scheme}://{host}:{}",
+        http.port.unwrap_or_else(|| address.port())
+    )
 }
 
 fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {

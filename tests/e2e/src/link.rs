@@ -85,6 +85,7 @@ pub fn measure(case: &Case, seed: u64) -> Measured {
     let gateway = Gateway::with(&cloud, &[THING], |lines| {
         configure(lines, case, mqtt.addr().port());
     });
+    gateway.init(b"first");
     let daemon = gateway.run();
     let data = match case.plane {
         Protocol::Mqtt => &mqtt,

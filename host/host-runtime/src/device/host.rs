@@ -122,7 +122,6 @@ impl Host {
         journal: Journal,
         events: EventRing,
         history: History,
-        pace: Pace,
     ) -> Self {
         Self {
             device,
@@ -135,7 +134,7 @@ impl Host {
             journal,
             events,
             history,
-            pace,
+            pace: Pace::default(),
             log: GuestLog::new(),
             refusals: VecDeque::new(),
             refusal_rate: Rate::new(REFUSALS_PER_S),

@@ -220,7 +220,7 @@ impl PreparedDevice {
     /// Give it its transport. The agent is started by [`Device::start`].
     #[must_use]
     pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
-        let door = Door::new(Host::new(
+        let mut host = Host::new(
             self.name.clone(),
             self.topics,
             transport,
@@ -228,8 +228,9 @@ impl PreparedDevice {
             self.journal,
             self.events,
             self.history,
-            Pace::new(self.seat),
-        ));
+        );
+        host.pace = Pace::new(self.seat);
+        let door = Door::new(host);
         let inside = door.clone();
         let slot = AgentSlot::new(
             &self.name,

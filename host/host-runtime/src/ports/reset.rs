@@ -207,9 +207,12 @@ mod tests {
         }
     }
 
+    /// A command line, and its environment.
+    type Call = (Vec<String>, Vec<(String, String)>);
+
     /// Keeps what it is asked to run.
     #[derive(Default)]
-    struct Kept(Mutex<Vec<(Vec<String>, Vec<(String, String)>)>>);
+    struct Kept(Mutex<Vec<Call>>);
 
     impl Commands for Kept {
         fn run(&self, command: &Command, environment: &[(String, String)], _: Reply<CommandEnd>) {
