@@ -371,7 +371,10 @@ mod tests {
                 "host/otad/src/demo/scenario.rs",
                 "const NAMES: &[&str] = &[\"lossy\"];\n",
             ),
-            ("host/host-sandbox/cases/agent/jobs.txt", "case a-job\n> x\n"),
+            (
+                "host/host-sandbox/cases/agent/jobs.txt",
+                "case a-job\n> x\n",
+            ),
             (".ci/run", "phase tests cargo test\n"),
         ]))
     }
