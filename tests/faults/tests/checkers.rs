@@ -60,6 +60,17 @@ fn a_commit_in_two_steps_is_found() {
 }
 
 #[test]
+fn a_plugin_that_forgets_what_is_in_test_is_a_reason_to_end_and_not_to_go_round() {
+    let options = Options {
+        pal: native_pal(Some(Quirk::CommitsTwice)),
+        ..Options::native(1)
+    };
+    let prepared = by_name("short").unwrap().prepare();
+    let found = explore::every_cut(&prepared, &options, 3);
+    assert!(!names(&found).contains(&"no wedge"), "{found:?}");
+}
+
+#[test]
 fn a_record_written_over_the_copy_that_counts_is_found() {
     let options = Options {
         pal: native_pal(Some(Quirk::OverwritesRecord)),

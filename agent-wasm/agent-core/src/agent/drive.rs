@@ -286,7 +286,7 @@ impl Agent {
         } else if deed == Deed::Reopen && gone {
             // Verified once and gone now: there is nothing to fetch it from any more.
             self.give_up_file(id, why);
-        } else if reads {
+        } else if reads && stage.is_open() {
             self.fail(Style::Aborted, Cause::JobFailed, why);
         } else if broken || (marks && unproved) {
             // Without a proof the file is read and verified again.

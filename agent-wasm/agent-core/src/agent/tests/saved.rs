@@ -158,6 +158,28 @@ fn a_transfer_is_thrown_away_in_the_end_though_no_journal_can_be_stored() {
 }
 
 #[test]
+fn a_decided_job_whose_file_cannot_be_reopened_is_tried_a_few_times_and_ends() {
+    let mut world = World::single();
+    world.usual_job();
+    world.connect();
+    world.hang.push("commit 0");
+    world.run_to(State::Committing);
+    world.settle();
+    // It went back by itself, it does not say so, and its plugin takes no transfer back any more.
+    let target = world.targets.get_mut(&0).unwrap();
+    target.revert();
+    target.code = 2;
+    world.hang.clear();
+    let broke = Failure::new(0xd5, 3, "broke");
+    world.fail.push(("reopen 0", broke, 100_000));
+    world.crash();
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "FAILED");
+    let reopened = world.calls.iter().filter(|call| *call == "reopen 0");
+    assert!(reopened.count() <= 10);
+}
+
+#[test]
 fn a_target_in_test_whose_journal_is_lost_is_adopted_by_its_job() {
     let mut world = World::single();
     world.usual_job();
