@@ -238,6 +238,7 @@ pub struct FileSpec {
     /// Key of the signature in the job document; empty = none.
     pub signature_kind: String,
     /// The signature, decoded.
+    #[serde(with = "crate::target::hex")]
     pub signature: Vec<u8>,
 }
 

@@ -29,7 +29,9 @@ impl Target {
             ResetPolicy::Process => {
                 self.save_blob();
                 op.stages.push_front(Stage::EndProcess);
-                op.stages.push_front(Stage::Store);
+                if self.record != self.stored {
+                    op.stages.push_front(Stage::Store);
+                }
                 Ok(())
             }
         }

@@ -22,6 +22,7 @@ pub use self::config::{
 };
 pub use self::names::state_name;
 pub use self::report::TargetReport;
+pub(crate) use self::serial::hex;
 pub use self::staging::FileStaging;
 
 mod ahead;

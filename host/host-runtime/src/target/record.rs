@@ -1,12 +1,16 @@
 //! The durable record of a target: the transfer under way, with its phase, and where the last committed image lies.
 //!
-//! One small JSON file, replaced as a whole. It is written before a phase is entered whose effects outlive this process
-//! (so that a restart finds at least what was begun), and after one whose effects are needed for it. The locks on lent
-//! storage follow from it alone, so they hold across restarts.
+//! One small file of JSON, a value a line: the record as a whole, then what has changed since, as merge patches (RFC
+//! 7396). A transfer is some ten changes of a few bytes to a record of a kilobyte; the file is written anew where it
+//! gets too long, and where it was torn. It is written before a phase is entered whose effects outlive this process (so that a
+//! restart finds at least what was begun), and after one whose effects are needed for it. A torn last line is a change
+//! that nobody was told of; anything else that cannot be read is damage. The locks on lent storage follow from the record
+//! alone, so they hold across restarts.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::names::{RECORD, state_name};
 use super::serial;
@@ -15,7 +19,13 @@ use crate::ports::state_dir::StateDir;
 use crate::types::{Blob, FileSpec, ImageInfo};
 
 /// Encoding of the file. Fields are only added, with a default, so that the previous build reads what this one wrote.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The oldest encoding that is read: one value, with the signature as a list of numbers.
+const FORMAT_MIN: u32 = 1;
+
+/// The file is written anew when it would get longer, in bytes: some three transfers.
+const FILE_MAX_BYTES: usize = 4096;
 
 /// What is known of a target across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,31 +200,134 @@ pub(super) fn load(state: &dyn StateDir, device: &str, target: &str) -> io::Resu
     let Some(bytes) = state.load(&state_name(device, target, RECORD))? else {
         return Ok(TargetRecord::default());
     };
-    let record: TargetRecord = serde_json::from_slice(&bytes)?;
-    if record.format != FORMAT {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("format {}, this build reads {FORMAT}", record.format),
-        ));
+    let record: TargetRecord = serde_json::from_value(replay(&bytes)?.0)?;
+    if !(FORMAT_MIN..=FORMAT).contains(&record.format) {
+        let (format, detail) = (record.format, "this build reads");
+        return Err(invalid(format!(
+            "format {format}, {detail} {FORMAT_MIN} to {FORMAT}"
+        )));
     }
     Ok(record)
 }
 
-/// Replace a target's record; durable when it returns.
+/// Write a target's record down; durable when it returns.
 pub(super) fn store(
     state: &dyn StateDir,
     device: &str,
     target: &str,
     record: &TargetRecord,
 ) -> io::Result<()> {
-    state.store(&state_name(device, target, RECORD), &encode(record)?)
-}
-
-/// The bytes of a record.
-pub(super) fn encode(record: &TargetRecord) -> io::Result<Vec<u8>> {
+    let name = state_name(device, target, RECORD);
     let record = TargetRecord {
         format: FORMAT,
         ..record.clone()
     };
-    Ok(serde_json::to_vec_pretty(&record)?)
+    let mut value = serde_json::to_value(&record)?;
+    strip(&mut value);
+    let whole = line(&value)?;
+    // What cannot be read now is replaced; whoever loads it hears of the damage.
+    let there = state.load(&name).ok().flatten().unwrap_or_default();
+    if let Some(change) = change(&there, &value, whole.len())?
+        && state.append(&name, &change, true).is_ok()
+    {
+        return Ok(());
+    }
+    state.store(&name, &whole)
 }
+
+/// The line to append to these bytes of a file, so that it says this; none where that is not better than a whole file.
+fn change(there: &[u8], value: &Value, whole_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    let Ok((said, true)) = replay(there) else {
+        return Ok(None);
+    };
+    let Some(patch) = difference(&said, value) else {
+        // It stands there, but perhaps not on the medium.
+        return Ok(None);
+    };
+    let change = line(&patch)?;
+    let fits = there.len() + change.len() <= FILE_MAX_BYTES && change.len() < whole_bytes;
+    Ok(fits.then_some(change))
+}
+
+fn line(value: &Value) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn invalid(detail: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, detail)
+}
+
+/// What the lines say together, and whether the file ends with a whole one.
+fn replay(bytes: &[u8]) -> io::Result<(Value, bool)> {
+    let mut first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
+    let mut said = match first.next() {
+        Some(value) => value?,
+        None => return Err(invalid("it is empty".to_owned())),
+    };
+    let changes = bytes.get(first.byte_offset()..).unwrap_or_default();
+    let mut lines = changes.split(|byte| *byte == b'\n').peekable();
+    while let Some(change) = lines.next() {
+        let is_last = lines.peek().is_none();
+        if change.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(change) {
+            Ok(patch @ Value::Object(_)) if !is_last => merge(&mut said, patch),
+            // Without its end it was not written, whatever it says.
+            _ if is_last || lines.clone().all(<[u8]>::is_empty) => return Ok((said, false)),
+            Ok(_) => return Err(invalid("a change is no object".to_owned())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((said, true))
+}
+
+/// Apply a merge patch: `null` takes a member away.
+fn merge(into: &mut Value, patch: Value) {
+    match (into, patch) {
+        (Value::Object(members), Value::Object(changes)) => {
+            for (key, change) in changes {
+                if change.is_null() {
+                    members.remove(&key);
+                } else {
+                    merge(members.entry(key).or_insert(Value::Null), change);
+                }
+            }
+        }
+        (into, patch) => *into = patch,
+    }
+}
+
+/// The merge patch that makes `new` of `old`; none where they are the same. Neither has a member that is `null`.
+fn difference(old: &Value, new: &Value) -> Option<Value> {
+    let (Value::Object(before), Value::Object(after)) = (old, new) else {
+        return (old != new).then(|| new.clone());
+    };
+    let mut patch = serde_json::Map::new();
+    for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in after {
+        let change = match before.get(key) {
+            Some(old) => difference(old, value),
+            None => Some(value.clone()),
+        };
+        if let Some(change) = change {
+            patch.insert(key.clone(), change);
+        }
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Take members away that are `null`: to leave them out says the same.
+fn strip(value: &mut Value) {
+    if let Value::Object(members) = value {
+        members.retain(|_, member| !member.is_null());
+        members.values_mut().for_each(strip);
+    }
+}
+
+#[cfg(test)]
+mod tests;

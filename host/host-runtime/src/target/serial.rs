@@ -41,21 +41,29 @@ pub(super) mod hex32 {
     }
 }
 
-/// Any bytes.
-pub(super) mod hex {
+/// Any bytes. A list of numbers is read, too: what earlier builds wrote.
+pub(crate) mod hex {
     use super::*;
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        bytes: &[u8],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Digits(String),
+        Numbers(Vec<u8>),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&host_crypto::hex(bytes))
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse(&text).ok_or_else(|| D::Error::custom("not hexadecimal digits"))
+        match Written::deserialize(deserializer)? {
+            Written::Digits(text) => {
+                parse(&text).ok_or_else(|| D::Error::custom("not hexadecimal digits"))
+            }
+            Written::Numbers(bytes) => Ok(bytes),
+        }
     }
 }

@@ -13,7 +13,7 @@ const OTHER: u32 = 7;
 
 #[test]
 fn a_target_with_a_damaged_record_refuses_every_order_by_name_and_the_others_go_on() {
-    for bytes in [&b"{"[..], b"", b"{\"format\": 2}", b"[]"] {
+    for bytes in [&b"{"[..], b"", b"{\"format\": 3}", b"[]"] {
         let mut world = World::direct();
         world.state.store(RECORD, bytes).unwrap();
         let (mut other, elsewhere) = (world.config(), World::direct());
