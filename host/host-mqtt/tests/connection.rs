@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use common::*;
 use host_mqtt::{Connection, ConnectionState, MqttError, Security};
 use host_runtime::mailbox::Input;
@@ -72,6 +75,28 @@ async fn each_refusal_is_worded_and_tried_again() {
         (status.state, status.attempts, status.connections),
         (ConnectionState::Connected, 0, 1)
     );
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_the_socket_and_refuses_is_asked_ever_more_rarely() {
+    let broker = Broker::new().await;
+    let mut config = broker.config();
+    config.back_off = host_mqtt::BackOffLimits {
+        base_ms: 20,
+        cap_ms: 80,
+    };
+    let _connection = Connection::start(config).unwrap();
+    let mut accepted = Vec::new();
+    for _ in 0..6 {
+        let (mut peer, _) = broker.accept().await;
+        accepted.push(tokio::time::Instant::now());
+        // A server that is not available.
+        peer.write(&[0x20, 2, 0, 3]).await;
+    }
+    let pauses = accepted.windows(2).map(|pair| pair[1] - pair[0]);
+    for (pause, least_ms) in pauses.zip([20, 40, 80, 80, 80]) {
+        assert!(pause.as_millis() >= least_ms, "{pause:?} < {least_ms} ms");
+    }
 }
 
 #[tokio::test]
@@ -149,6 +174,35 @@ async fn a_broker_that_answers_no_ping_is_given_up() {
     tokio::time::resume();
     assert_eq!(reason, 3, "{detail}");
     assert_eq!(peer.read().await.kind, PINGREQ);
+}
+
+#[tokio::test]
+async fn an_idle_connection_costs_one_ping_for_each_keep_alive() {
+    let broker = Broker::new().await;
+    let connection = Connection::start(broker.config()).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    let mut peer = broker.accept_connected().await;
+    inbox.connected().await;
+    tokio::time::pause();
+    let pings = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&pings);
+    tokio::spawn(async move {
+        while let Ok(packet) = peer.try_read().await {
+            assert_eq!(packet.kind, PINGREQ, "{packet:?}");
+            counted.fetch_add(1, Ordering::SeqCst);
+            peer.write(&[0xd0, 0]).await;
+        }
+    });
+    // Ten minutes at 60 s each.
+    for _ in 0..600 {
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    }
+    let pings = pings.load(Ordering::SeqCst);
+    assert!((9..=10).contains(&pings), "{pings} pings");
+    assert_eq!(connection.status().connections, 1);
 }
 
 #[tokio::test]
