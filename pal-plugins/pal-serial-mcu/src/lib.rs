@@ -10,7 +10,7 @@
 //!      └──────────────────── reject, or any other restart ◄─────────┘
 //! ```
 //!
-//! A duty is an `async fn` over [`port::Port`], polled once a step: its course reads from top to bottom, and what it
+//! A duty is an `async fn` over `port::Port`, polled once a step: its course reads from top to bottom, and what it
 //! awaits is an answer of the target, time, or more of the file. There is no executor and nothing runs beside it.
 
 mod duty;

@@ -120,6 +120,10 @@ pub struct CreateArgs {
     /// An image: a file, or `sha256:DIGEST` of one that the cloud has already, or `s3://BUCKET/KEY` with AWS.
     #[arg(long, value_name = "[N=]FILE", value_parser = keyed, help_heading = "What it brings")]
     pub file: Vec<Keyed>,
+    /// Each file in a job of its own: one that fails takes no other back. Without it one job carries all, and all of them
+    /// are updated or none.
+    #[arg(long, conflicts_with_all = ["job_id", "aws", "aws_json", "document"], help_heading = "What it brings")]
+    pub best_effort: bool,
     /// The target of a --file without N=: 0 = the gateway's own software, others as its configuration says; at most 255.
     #[arg(
         long,

@@ -41,17 +41,19 @@ pub(super) async fn follow(args: &CreateArgs) -> Verb {
         problems.into_result()?;
         return Ok(Exit::Retry);
     };
-    let (job, facts) = match &args.document {
-        Some(path) => create_job(&mut client, args, request, path, problems).await?,
+    let jobs = match &args.document {
+        Some(path) => vec![create_job(&mut client, args, request, path, problems).await?],
         None => create_update(&mut client, &info, (args, &cloud.cloud), request, problems).await?,
     };
-    if args.json && !args.wait {
-        say(&facts.to_string());
+    let mut ends = Vec::new();
+    for (job, facts) in jobs {
+        if args.wait {
+            ends.push(watch::follow(&mut client, job, args.json).await?);
+        } else if args.json {
+            say(&facts.to_string());
+        }
     }
-    if !args.wait {
-        return Ok(Exit::Done);
-    }
-    watch::follow(&mut client, job, args.json).await
+    Ok(watch::worst(ends))
 }
 
 /// Reach the cloud and ask it for every name; `None` if it cannot be reached.
@@ -140,7 +142,7 @@ async fn create_update(
     (args, cloud): (&CreateArgs, &Path),
     request: Request,
     mut problems: Problems,
-) -> Result<(JobId, Value), Failed> {
+) -> Result<Vec<(JobId, Value)>, Failed> {
     let tell = |line: String| {
         if !args.json {
             say(&line);
@@ -186,17 +188,27 @@ async fn create_update(
         cert_file: certfile.clone().unwrap_or_default(),
         signature: signed.signature,
     });
-    let mut update = CreateUpdate::new(request.things, files.collect());
-    update.update_id = request.update_id;
-    update.protocols = request.protocols;
-    update.timeout_minutes = args.timeout;
-    update.plan = request.plan;
-    let created = client.create_update(update).await.map_err(refused)?;
-    let facts = facts(info, &created);
-    for line in lines(&facts, &created) {
-        tell(line);
+    // All of a job's files are updated, or none: where one may fail without the others, each is a job.
+    let groups: Vec<Vec<FileSpec>> = if args.best_effort {
+        files.map(|file| vec![file]).collect()
+    } else {
+        vec![files.collect()]
+    };
+    let mut jobs = Vec::new();
+    for files in groups {
+        let mut update = CreateUpdate::new(request.things.clone(), files);
+        update.update_id.clone_from(&request.update_id);
+        update.protocols.clone_from(&request.protocols);
+        update.timeout_minutes = args.timeout;
+        update.plan = request.plan.clone();
+        let created = client.create_update(update).await.map_err(refused)?;
+        let facts = facts(info, &created);
+        for line in lines(&facts, &created) {
+            tell(line);
+        }
+        jobs.push((created.job_id, facts));
     }
-    Ok((created.job_id, facts))
+    Ok(jobs)
 }
 
 /// Say what will be signed, and by whom.

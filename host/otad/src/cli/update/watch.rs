@@ -98,11 +98,19 @@ pub(super) fn sum(statuses: impl Iterator<Item = ExecutionStatus>) -> String {
 
 /// The exit code of a job: that of its worst end.
 pub(super) fn exit_of_all(ends: &[End]) -> Exit {
-    let exits: Vec<Exit> = ends.iter().map(|e| exit_of(e.status, &e.reason)).collect();
+    if ends.is_empty() {
+        return Exit::Nothing;
+    }
+    let exits = ends.iter().map(|e| exit_of(e.status, &e.reason));
+    worst(exits.collect())
+}
+
+/// The worst of several exit codes; of none it is [`Exit::Done`].
+pub(super) fn worst(exits: Vec<Exit>) -> Exit {
     WORST_FIRST
         .into_iter()
         .find(|exit| exits.contains(exit))
-        .unwrap_or(Exit::Nothing)
+        .unwrap_or(Exit::Done)
 }
 
 /// What is shown while a job runs: a bar over all things, a line for each change of status.
