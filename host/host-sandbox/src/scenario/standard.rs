@@ -27,9 +27,10 @@ const CANCELLED_IN: [(u8, &str); 9] = [
 /// All of them.
 #[must_use]
 pub fn standard() -> Vec<Scenario> {
-    let mut all = vec![plain(), short(), two_files()];
+    let mut all = vec![plain(), short(), two_files(), three_files()];
     all.extend(bad_images());
     all.extend(two_files_gone_wrong());
+    all.push(three_files_gone_wrong());
     all.push(deferred());
     all.push(restarted_while_deferred());
     all.extend(clock_jumps());
@@ -66,6 +67,26 @@ fn short() -> Scenario {
 fn two_files() -> Scenario {
     let mut scenario = story("two-files", "a job for two targets goes to both");
     scenario.files = vec![file(Quality::Good, 13), file(Quality::Good, 9)];
+    scenario
+}
+
+fn three_files() -> Scenario {
+    let mut scenario = story("three-files", "a job for three targets goes to all of them");
+    scenario.files = [7, 5, 3].map(|blocks| file(Quality::Good, blocks)).to_vec();
+    scenario
+}
+
+fn three_files_gone_wrong() -> Scenario {
+    let mut scenario = story(
+        "three-files-last-unhealthy",
+        "one bad file takes all three back",
+    );
+    scenario.files = vec![
+        file(Quality::Good, 5),
+        file(Quality::Good, 4),
+        file(Quality::Unhealthy, 3),
+    ];
+    scenario.ending = Ending::Kept("");
     scenario
 }
 
