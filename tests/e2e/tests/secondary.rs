@@ -9,6 +9,7 @@ use std::time::Duration;
 use e2e::gateway::{Lines, target};
 use e2e::mcu::{self, Secondary};
 use e2e::{Cloud, Ended, Gateway, Update, image};
+use host_mcu_sim::fault::{Effect, Rule, Trigger};
 use host_mcu_sim::{Behaviour, Slot, sample};
 use support::deadline::{PATIENCE, pass};
 use support::proxy::Proxy;
@@ -255,6 +256,76 @@ fn one_mcu_that_fails_its_test_takes_the_whole_group_back() {
         daemon.log()
     );
     assert_eq!(reported(&gateway), ["1.2.0"; 3]);
+}
+
+#[test]
+fn what_cannot_be_confirmed_after_the_decision_is_told_as_a_split_group() {
+    let cloud = Cloud::start();
+    // The second state write is the confirmation: it is refused, and so is every later one.
+    let refuses = Rule {
+        effect: Effect::Answer(1),
+        trigger: Trigger::StateWrite,
+        at: 2,
+        times: u32::MAX,
+    };
+    let mcus = [
+        Secondary::start(),
+        Secondary::with(|config| config.rules = vec![refuses]),
+    ];
+    let gateway = gateway_of_three(&cloud, &mcus, |lines| {
+        lines.device().agent = "update_attempts = 1\nrequest_timeout_ms = 500\n".to_owned();
+    });
+    let daemon = gateway.run();
+    let job = cloud.update_group(THING, group("1.1.0"));
+    assert_eq!(cloud.wait_end(&job).status, "FAILED", "{}", daemon.log());
+    let view = cloud.operator().show(&job).unwrap();
+    let details = &view.executions[0].status_details;
+    let split = details.get("group-split").and_then(|text| text.as_str());
+    let split = split.unwrap_or_else(|| panic!("{details:?}\n{}", daemon.log()));
+    assert!(split.starts_with("0=1.1.0 1=1.1.0 2="), "{split}");
+    // What was decided stays; what never confirmed goes back at its next start.
+    assert_eq!(mcus[0].runs(), confirmed("1.1.0"));
+    mcus[1].with_mcu(|mcu, now_ns| mcu.power_cut(now_ns));
+    mcus[1].wait("revert", |view| view.active_version() == Some("1.0.0"));
+}
+
+#[test]
+fn with_best_effort_one_mcu_that_fails_takes_no_other_back() {
+    let cloud = Cloud::start();
+    let crashes = Behaviour::Crashes {
+        after_ns: 400_000_000,
+    };
+    let mcus = [
+        Secondary::start(),
+        Secondary::with(|config| config.behaviours = vec![("1.1.0".to_owned(), crashes)]),
+    ];
+    let gateway = gateway_of_three(&cloud, &mcus, |_| {});
+    let daemon = gateway.run();
+    let image = gateway.path("mcu.img");
+    std::fs::write(&image, mcu::image("1.1.0")).unwrap();
+    let mut command = support::binary::otad_command();
+    command.args([
+        "update",
+        "create",
+        "--wait",
+        "--best-effort",
+        "--thing",
+        THING,
+    ]);
+    command.arg("--cloud").arg(cloud.dir());
+    for file_id in [2, 1] {
+        let keyed = format!("{file_id}={}", image.display());
+        command.args(["--file", &keyed]);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{output:?}\n{}",
+        daemon.log()
+    );
+    assert_eq!(mcus[0].runs(), confirmed("1.1.0"), "{}", daemon.log());
+    assert_eq!(mcus[1].runs(), confirmed("1.0.0"));
 }
 
 /// Rounds of the soak; `OTAD_MCU_SOAK` asks for more.
