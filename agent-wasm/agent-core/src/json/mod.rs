@@ -67,9 +67,7 @@ impl<'a> Value<'a> {
         let mut out = String::new();
         loop {
             let start = reader.at;
-            while !matches!(reader.peek(), b'"' | b'\\' | 0) {
-                reader.at += 1;
-            }
+            reader.plain();
             out.push_str(reader.since(start));
             if reader.peek() != b'\\' {
                 return Some(out);
@@ -169,13 +167,13 @@ impl<'a> Reader<'a> {
 
     /// From the quote that opens a string to the one that closes it.
     fn known_string(&mut self) {
+        self.at += 1;
         loop {
-            self.at += 1;
-            match self.peek() {
-                b'"' | 0 => return,
-                b'\\' => self.at += 1,
-                _ => {}
+            self.plain();
+            if self.peek() != b'\\' {
+                return;
             }
+            self.at += 2;
         }
     }
 
@@ -234,19 +232,21 @@ impl<'a> Reader<'a> {
             return false;
         }
         loop {
-            match self.peek() {
-                b'"' => break,
-                b'\\' => {
-                    if self.escape().is_none() {
-                        return false;
-                    }
-                }
-                0..=0x1f => return false,
-                _ => self.at += 1,
+            self.plain();
+            if self.peek() != b'\\' {
+                return self.take(b'"');
+            }
+            if self.escape().is_none() {
+                return false;
             }
         }
-        self.at += 1;
-        true
+    }
+
+    /// Up to what cannot stand in a string as it is: a quote, a backslash, a control character, the end.
+    fn plain(&mut self) {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
+        let special = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
+        self.at += rest.iter().position(special).unwrap_or(rest.len());
     }
 
     /// The character of an escape; none if it is none.
@@ -266,26 +266,23 @@ impl<'a> Reader<'a> {
 
     /// A backslash and what follows it: one unit of UTF-16.
     fn unit(&mut self) -> Option<u32> {
-        const ESCAPES: [(u8, u8); 8] = [
-            (b'"', b'"'),
-            (b'\\', b'\\'),
-            (b'/', b'/'),
-            (b'b', 8),
-            (b'f', 12),
-            (b'n', b'\n'),
-            (b'r', b'\r'),
-            (b't', b'\t'),
-        ];
         if !self.take(b'\\') {
             return None;
         }
-        for (escape, byte) in ESCAPES {
-            if self.take(escape) {
-                return Some(byte.into());
-            }
-        }
-        if !self.take(b'u') {
-            return None;
+        let escape = self.peek();
+        let unit = match escape {
+            b'"' | b'\\' | b'/' => escape,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => 0,
+            _ => return None,
+        };
+        self.at += 1;
+        if escape != b'u' {
+            return Some(unit.into());
         }
         let mut unit = 0;
         for _ in 0..4 {
