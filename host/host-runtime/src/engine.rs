@@ -90,12 +90,13 @@ impl Budget {
     /// second, only while a guest runs.
     pub const TICK_MS: u64 = 10;
 
-    /// An agent. An event costs some thousand units, a full job document or a snapshot a few million; 100 million is
-    /// a fraction of a second here and a second or two on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
+    /// An agent. An event costs some thousand units, a job document or a snapshot a few million. The costliest document
+    /// of 128 KiB, which is read some ten times, was measured at 181 million (tests/e2e, `hostile.rs`); twice that is
+    /// well below a second here and a few on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
     /// each are 2 MiB. Host call (and result): a snapshot of 256 KiB, and what is round it. Handles: one image a file,
     /// four times.
     pub const AGENT: Self = Self {
-        fuel: 100_000_000,
+        fuel: 400_000_000,
         ticks: 500,
         memory_bytes: 4 * 1024 * 1024,
         table_elements: 4096,
@@ -113,6 +114,9 @@ impl Budget {
         ..Self::AGENT
     };
 }
+
+/// A call that takes more than this part of its fuel is worth a line to whoever builds the guest.
+const COSTLY: u64 = 16;
 
 /// How a guest call ended badly. The instance cannot be called again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -417,6 +421,10 @@ impl Engine {
         let running = self.ticker.enter();
         let result = call(store);
         drop(running);
+        let spent = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        if spent > fuel / COSTLY {
+            tracing::debug!("a guest call took {spent} of its {fuel} units of fuel");
+        }
         result.map_err(|error| fault(&error, store.data_mut().meter()))
     }
 
