@@ -9,6 +9,7 @@ mod damage;
 mod failures;
 mod fleet;
 mod hooks;
+mod hostile;
 mod interop;
 mod kills;
 mod mosquitto;
