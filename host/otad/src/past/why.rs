@@ -22,6 +22,9 @@ const WAITS: [&str; 11] = [
 /// `wait.reason` of those whose detail adds nothing.
 const PLAIN: [u64; 6] = [0, 2, 5, 8, 9, 10];
 
+/// `wait.reason`: data of the image.
+const BLOCKS: u64 = 3;
+
 /// What is known of one device, wherever it comes from: `device`, `state_name`, `job_id`, `files`, `wait`, `agent`,
 /// `connected`, `connection`, `last_error` of a status, or what was written down of them.
 #[must_use]
@@ -114,7 +117,8 @@ fn wait(wait: &Value) -> Vec<String> {
     let next = number("next_try_in_ms").map(|ms| format!("looks again in {}", duration(ms)));
     let end = match number("gives_up_in_ms") {
         Some(ms) => Some(format!("gives up in {}", duration(ms))),
-        None if next.is_some() => Some("does not give up".to_owned()),
+        // Blocks are not given up by the clock, but after so many requests that brought nothing.
+        None if next.is_some() && reason != BLOCKS => Some("does not give up".to_owned()),
         None => None,
     };
     let times: Vec<String> = next.into_iter().chain(end).collect();
