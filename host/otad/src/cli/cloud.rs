@@ -75,9 +75,14 @@ async fn serve(args: &CloudArgs) -> Verb {
         signal(SignalKind::terminate()).map_err(|e| failed("waiting for SIGTERM", &e))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|e| failed("waiting for SIGINT", &e))?;
-    let cloud = Cloud::start(config)
-        .await
-        .map_err(|e| failed("starting the cloud", &e))?;
+    let cloud = Cloud::start(config).await.map_err(|e| {
+        // Whoever has the directory may let go of it; everything else is the operator's to mend.
+        let exit = match e {
+            CloudError::InUse(_) => Exit::Retry,
+            _ => Exit::Failed,
+        };
+        Failed::chain(exit, "starting the cloud", &e)
+    })?;
     let info = cloud
         .operator()
         .info()
