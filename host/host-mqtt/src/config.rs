@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::back_off::BackOffLimits;
 use crate::error::MqttError;
+use crate::login::{LOGIN_MAX_BYTES, Login};
 
 /// AWS IoT's name for MQTT with client certificates on the HTTPS port.
 pub(crate) const AWS_MQTT_ALPN: &[u8] = b"x-amzn-mqtt-ca";
@@ -70,6 +71,12 @@ pub struct TlsFiles {
 pub enum Security {
     /// TLS with client certificate.
     Tls(TlsFiles),
+    /// TLS in which only the broker shows a certificate, which must lead to one of these; a password says who the device
+    /// is.
+    TlsByPassword {
+        /// Certificates that the broker's must lead to.
+        ca: PathBuf,
+    },
     /// None: to this machine only.
     PlaintextLoopback,
     /// None, to anywhere: a development setting, said aloud at every attempt.
@@ -166,8 +173,8 @@ pub struct ConnectionConfig {
     pub alpn: Alpn,
     /// Seconds between packets, 5 to 1200 (AWS IoT takes 30 to 1200).
     pub keep_alive_s: u16,
-    /// User name, such as the SDK metrics of AWS IoT.
-    pub user_name: Option<String>,
+    /// User name, perhaps with a password.
+    pub login: Option<Login>,
     /// Delays between attempts.
     pub back_off: BackOffLimits,
     /// Sizes and times.
@@ -190,7 +197,7 @@ impl ConnectionConfig {
             security,
             alpn: Alpn::default(),
             keep_alive_s: KEEP_ALIVE_S,
-            user_name: None,
+            login: None,
             back_off: BackOffLimits::default(),
             limits: Limits::default(),
         }
@@ -231,6 +238,22 @@ impl ConnectionConfig {
                 "a base of at least 1 ms, not above the cap",
             );
         }
+        let user_name = self.login.as_ref().map(|login| login.user_name.as_str());
+        if user_name.is_some_and(|name| name.is_empty() || name.len() > LOGIN_MAX_BYTES) {
+            let length = user_name.map_or(0, str::len);
+            return bad(
+                "user name",
+                format!("{length} bytes long"),
+                "1 to 65535 bytes",
+            );
+        }
+        let password = self.login.as_ref().and_then(Login::password);
+        if password.is_some_and(|password| password.len() > LOGIN_MAX_BYTES) {
+            return bad("password", "too long".to_owned(), "at most 65535 bytes");
+        }
+        if matches!(self.security, Security::TlsByPassword { .. }) && password.is_none() {
+            return Err(MqttError::Nobody);
+        }
         let plaintext = self.security == Security::PlaintextLoopback;
         if plaintext && !self.endpoint.is_loopback() {
             return Err(MqttError::Plaintext {
@@ -243,7 +266,7 @@ impl ConnectionConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{Alpn, ConnectionConfig, Endpoint, ReplySubscriptions, Security};
+    use super::{Alpn, ConnectionConfig, Endpoint, Login, ReplySubscriptions, Security};
 
     fn at(host: &str, port: u16) -> Endpoint {
         Endpoint {
@@ -320,6 +343,17 @@ mod tests {
             ("port", |c| c.endpoint.port = 0),
             ("client id", |c| c.client_id.clear()),
             ("client id", |c| c.client_id = "x".repeat(129)),
+            ("user name", |c| c.login = Some(Login::name(""))),
+            ("user name", |c| {
+                c.login = Some(Login::name("x".repeat(65_536)));
+            }),
+            ("password", |c| {
+                c.login = Some(Login::new("x", "x".repeat(65_536)));
+            }),
+            ("neither a client certificate nor", |c| {
+                c.login = Some(Login::name("x"));
+                c.security = Security::TlsByPassword { ca: "ca".into() };
+            }),
             ("keep-alive", |c| c.keep_alive_s = 4),
             ("keep-alive", |c| c.keep_alive_s = 1201),
             ("in-flight", |c| c.limits.in_flight_max = 0),

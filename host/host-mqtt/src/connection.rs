@@ -243,11 +243,13 @@ fn options(config: &ConnectionConfig) -> Result<MqttOptions, MqttError> {
         )
         .set_inflight(config.limits.in_flight_max)
         .set_max_request_batch(REQUEST_BATCH_MAX);
-    if let Some(name) = &config.user_name {
-        options.set_username(name);
+    if let Some(login) = &config.login {
+        match login.password() {
+            Some(password) => options.set_credentials(&login.user_name, password.to_owned()),
+            None => options.set_username(&login.user_name),
+        };
     }
-    if let Security::Tls(files) = &config.security {
-        let tls = tls::client_config(files, config.alpn.protocols(endpoint))?;
+    if let Some(tls) = tls::client_config(&config.security, config.alpn.protocols(endpoint))? {
         options.set_transport(rumqttc::Transport::tls_with_config(
             TlsConfiguration::Rustls(Arc::new(tls)),
         ));

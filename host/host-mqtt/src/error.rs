@@ -21,7 +21,7 @@ pub enum MqttError {
     /// A file that cannot be read.
     #[error("{what} {} cannot be read", path.display())]
     Unreadable {
-        /// Which of the three.
+        /// Which one.
         what: &'static str,
         /// As configured.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum MqttError {
     /// A file that can be read and is not what it should be.
     #[error("{what} {} is of no use: {why}", path.display())]
     Unusable {
-        /// Which of the three.
+        /// Which one.
         what: &'static str,
         /// As configured.
         path: PathBuf,
@@ -56,6 +56,11 @@ pub enum MqttError {
         /// The broker.
         endpoint: String,
     },
+    /// Neither a client certificate nor a password.
+    #[error(
+        "TLS with neither a client certificate nor a password: configure certificate and key, or user name and password"
+    )]
+    Nobody,
     /// Two devices of one name on one connection.
     #[error("thing `{0}` is attached to this connection already")]
     Attached(String),

@@ -22,6 +22,7 @@ mod config;
 mod connection;
 mod core;
 mod error;
+mod login;
 mod reason;
 mod shared;
 mod socket;
@@ -34,6 +35,7 @@ pub use config::{
 };
 pub use connection::{Connection, ConnectionState, ConnectionStatus};
 pub use error::MqttError;
+pub use login::Login;
 pub use reason::{Lost, Reason};
 /// The MQTT client, in the version whose types [`SharedConnection`] takes.
 pub use rumqttc;

@@ -140,7 +140,7 @@ fn refusal_words(code: ConnectReturnCode) -> String {
         ConnectReturnCode::ServiceUnavailable => "it is not available (return code 3)",
         ConnectReturnCode::BadUserNamePassword => "user name or password is wrong (return code 4)",
         ConnectReturnCode::NotAuthorized => {
-            "this client is not authorized (return code 5); see the policy of its certificate"
+            "this client is not authorized (return code 5); see the policy of its certificate, or its password"
         }
         ConnectReturnCode::Success => "it says success",
     };

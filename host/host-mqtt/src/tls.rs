@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::TlsFiles;
+use crate::config::{Security, TlsFiles};
 use crate::error::MqttError;
 
 const CA: &str = "CA file";
@@ -18,34 +19,46 @@ const KEY: &str = "private key";
 /// Largest PEM file: a chain is a few KiB, a CA bundle of all the world's authorities some 250.
 const PEM_MAX_BYTES: u64 = 1024 * 1024;
 
-/// A client's TLS: 1.2 and 1.3, server name indicated, only the configured roots.
+/// A client's TLS, if it is to have any: 1.2 and 1.3, server name indicated, only the configured roots.
 pub(crate) fn client_config(
-    files: &TlsFiles,
+    security: &Security,
     alpn: Vec<Vec<u8>>,
-) -> Result<ClientConfig, MqttError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(CA, &files.ca)? {
-        roots
-            .add(certificate)
-            .map_err(|e| unusable(CA, &files.ca, e.to_string()))?;
-    }
+) -> Result<Option<ClientConfig>, MqttError> {
+    let mut config = match security {
+        Security::Tls(files) => with_certificate(files)?,
+        Security::TlsByPassword { ca } => builder(ca)?.with_no_client_auth(),
+        Security::PlaintextLoopback | Security::PlaintextAnywhere => return Ok(None),
+    };
+    config.alpn_protocols = alpn;
+    Ok(Some(config))
+}
+
+fn with_certificate(files: &TlsFiles) -> Result<ClientConfig, MqttError> {
+    let builder = builder(&files.ca)?;
     let chain = certificates(CERTIFICATE, &files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&read(KEY, &files.key)?)
         .map_err(|_| unusable(KEY, &files.key, "no private key in PEM form in it"))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let identity = |error: rustls::Error| MqttError::Identity {
-        certificate: files.certificate.clone(),
-        key: files.key.clone(),
-        why: error.to_string(),
-    };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(identity)?
-        .with_root_certificates(roots)
+    builder
         .with_client_auth_cert(chain, key)
-        .map_err(identity)?;
-    config.alpn_protocols = alpn;
-    Ok(config)
+        .map_err(|error| MqttError::Identity {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            why: error.to_string(),
+        })
+}
+
+fn builder(ca: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, MqttError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(CA, ca)? {
+        roots
+            .add(certificate)
+            .map_err(|e| unusable(CA, ca, e.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unusable(CA, ca, e.to_string()))?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 fn certificates(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::*;
-use host_mqtt::{Connection, ConnectionState, MqttError, Security};
+use host_mqtt::{Connection, ConnectionState, Login, MqttError, Security};
 use host_runtime::mailbox::Input;
 
 /// Waits until the last error has these words, and says how it stands then.
@@ -33,7 +33,7 @@ async fn until_error(connection: &Connection, words: &str) -> String {
 async fn connect_asks_for_a_clean_session_with_keep_alive_and_client_id() {
     let broker = Broker::new().await;
     let mut config = broker.config();
-    config.user_name = Some("?SDK=otad&Version=1".to_owned());
+    config.login = Some(Login::name("?SDK=otad&Version=1"));
     let connection = Connection::start(config).unwrap();
     let (_peer, connect) = broker.accept().await;
     let mut expected = b"\0\x04MQTT\x04".to_vec();
@@ -45,6 +45,17 @@ async fn connect_asks_for_a_clean_session_with_keep_alive_and_client_id() {
     }
     assert_eq!(connect.body, expected);
     assert_eq!(connection.status().state, ConnectionState::Connecting);
+}
+
+#[tokio::test]
+async fn a_password_follows_the_user_name() {
+    let broker = Broker::new().await;
+    let mut config = broker.config();
+    config.login = Some(Login::new("pump", "s3cret"));
+    let _connection = Connection::start(config).unwrap();
+    let (_peer, connect) = broker.accept().await;
+    assert_eq!(connect.body[7], 0xc2); // user name, password, clean session
+    assert!(connect.body.ends_with(b"\0\x04pump\0\x06s3cret"));
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::client_config;
-use crate::config::TlsFiles;
+use rustls::ClientConfig;
+
+use crate::MqttError;
+use crate::config::{Security, TlsFiles};
 
 struct Files {
     _dir: TempDir,
@@ -27,6 +29,22 @@ fn files() -> Files {
         key: place("device.key", signed.signing_key.serialize_pem()),
     };
     Files { _dir: dir, files }
+}
+
+fn client_config(files: &TlsFiles, alpn: Vec<Vec<u8>>) -> Result<ClientConfig, MqttError> {
+    super::client_config(&Security::Tls(files.clone()), alpn).map(Option::unwrap)
+}
+
+#[test]
+fn a_password_needs_no_certificate_of_the_device_but_the_roots_of_the_broker() {
+    let held = files();
+    let files = &held.files;
+    let by_password = |ca: &PathBuf| {
+        super::client_config(&Security::TlsByPassword { ca: ca.clone() }, Vec::new())
+    };
+    let config = by_password(&files.ca).unwrap().unwrap();
+    assert!(!config.client_auth_cert_resolver.has_certs());
+    assert!(by_password(&files.key).is_err());
 }
 
 #[test]
