@@ -15,9 +15,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
-use super::model::{Config, Device, Line, Mqtt, PluginChoice, Program, Reset, Target, VersionFrom};
+use super::model::{
+    Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program, Reset, Target, VersionFrom,
+};
 use super::reader::Located;
 use crate::control::group;
+use crate::exit::chain;
 use crate::lock;
 
 /// One thing found.
@@ -240,6 +243,9 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
     {
         findings.error(&root.origin, message, HELP);
     }
+    if let Some(login) = &mqtt.login {
+        password(login, findings);
+    }
     let (Some(certificate), Some(key)) = (&mqtt.certificate, &mqtt.private_key) else {
         return;
     };
@@ -260,6 +266,32 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
         }
     }
     private_mode(key, findings);
+}
+
+fn password(login: &Login, findings: &mut Findings) {
+    match &login.password {
+        None => {}
+        Some(Password::File(file)) => {
+            if let Err(error) = host_mqtt::Login::from_file("", &file.value) {
+                findings.error(
+                    &file.origin,
+                    chain(&error),
+                    "a file whose first line is the password that the broker knows",
+                );
+            }
+            private_mode(file, findings);
+        }
+        // Whoever checks is often not whom the service manager starts.
+        Some(Password::Environment(variable)) => {
+            if std::env::var_os(&variable.value).is_none() {
+                findings.warning(
+                    &variable.origin,
+                    format!("the environment variable {} is not set here", variable.value),
+                    "it must be where `otad run` is started, such as in `EnvironmentFile=` of its unit",
+                );
+            }
+        }
+    }
 }
 
 fn private_mode(key: &Located<PathBuf>, findings: &mut Findings) {

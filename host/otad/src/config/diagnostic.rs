@@ -116,7 +116,12 @@ impl ConfigError {
         let _ = match &diagnostic.origin {
             Origin::File => writeln!(out, "{file}: {message}"),
             Origin::Environment { name, text } => {
-                writeln!(out, "environment {name}={}: {message}", shorten(text))
+                let text = if is_secret(name) {
+                    "…"
+                } else {
+                    &shorten(text)
+                };
+                writeln!(out, "environment {name}={text}: {message}")
             }
             Origin::Span(span) => {
                 let (line, column) = position(&self.source_text, span.start);
@@ -128,6 +133,12 @@ impl ConfigError {
             let _ = writeln!(out, "  help: {help}");
         }
     }
+}
+
+/// Whether what is called so must not be shown: a password belongs neither into the file nor into an override, and
+/// whoever puts it there all the same is told so in a log.
+fn is_secret(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("password")
 }
 
 /// Line and column of a byte, both from 1; columns count characters.
@@ -153,7 +164,7 @@ fn excerpt(
     line: usize,
     column: usize,
 ) -> std::fmt::Result {
-    let text = source.lines().nth(line - 1).unwrap_or("");
+    let text = masked(source.lines().nth(line - 1).unwrap_or(""));
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
     let end = floor_boundary(source, span.end);
@@ -168,6 +179,18 @@ fn excerpt(
     writeln!(out, "{gutter} |")?;
     writeln!(out, "{number} | {text}")?;
     writeln!(out, "{gutter} | {pad}{carets}")
+}
+
+/// A line of the file up to the value of a `password`.
+fn masked(line: &str) -> String {
+    let value = line.match_indices("password").find_map(|(at, word)| {
+        let rest = line[at + word.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
+        rest.starts_with('=').then(|| line.len() - rest.len() + 1)
+    });
+    match value {
+        Some(at) => format!("{} …", &line[..at]),
+        None => line.to_owned(),
+    }
 }
 
 fn shorten(text: &str) -> String {
@@ -209,6 +232,30 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_stands_where_it_should_not_is_told_and_not_shown() {
+        let source =
+            "mqtt = { user_name = \"x\", \"password\" = \"s3cret\" }\npassword_file = \"p\"\n";
+        let variable = Origin::Environment {
+            name: "OTAD_DEVICE__0__MQTT__PASSWORD".to_owned(),
+            text: "s3cret".to_owned(),
+        };
+        let error = ConfigError::new(
+            Path::new("otad.toml"),
+            source,
+            vec![
+                Diagnostic::new(Origin::Span(0..4), "no"),
+                Diagnostic::new(Origin::Span(50..63), "no"),
+                Diagnostic::new(variable, "no"),
+            ],
+        );
+        let text = error.to_string();
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(text.contains("password_file = \"p\""), "{text}");
+        assert!(text.contains("\"password\" = …"), "{text}");
+        assert!(text.contains("MQTT__PASSWORD=…: no"), "{text}");
+    }
 
     #[test]
     fn a_diagnostic_shows_line_column_source_and_help() {

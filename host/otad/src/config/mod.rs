@@ -14,6 +14,7 @@ mod http;
 pub mod keys;
 mod line;
 mod model;
+mod mqtt;
 mod reader;
 mod sections;
 #[cfg(test)]
@@ -25,9 +26,9 @@ use std::path::Path;
 pub use check::{Finding, check};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
-    Activation, Config, Daemon, Development, Device, HardwareReset, Hook, Hooks, Http, Line, Mqtt,
-    PluginChoice, Program, Region, RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust,
-    VersionFrom,
+    Activation, Config, Daemon, Development, Device, HardwareReset, Hook, Hooks, Http, Line, Login,
+    Mqtt, Password, PluginChoice, Program, Region, RegionKind, ReplySubscriptions, Reset, ResetBy,
+    Target, Trust, VersionFrom,
 };
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};

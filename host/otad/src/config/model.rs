@@ -135,6 +135,24 @@ pub enum ReplySubscriptions {
     Never,
 }
 
+/// Where a password is; the configuration itself holds none.
+#[derive(Clone, Debug)]
+pub enum Password {
+    /// The first line of this file.
+    File(Located<PathBuf>),
+    /// The environment variable of this name.
+    Environment(Located<String>),
+}
+
+/// What a broker is told besides a certificate.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// User name.
+    pub user_name: Located<String>,
+    /// Its password, if it has one.
+    pub password: Option<Password>,
+}
+
 /// `[device.mqtt]`.
 #[derive(Clone, Debug)]
 pub struct Mqtt {
@@ -152,6 +170,8 @@ pub struct Mqtt {
     pub certificate: Option<Located<PathBuf>>,
     /// Its private key.
     pub private_key: Option<Located<PathBuf>>,
+    /// User name and password, beside the certificate or in its place.
+    pub login: Option<Login>,
     /// ALPN protocol, `off` for none; by default what AWS wants on 443, none elsewhere.
     pub alpn: Option<String>,
     /// Whether this is AWS IoT under another name.

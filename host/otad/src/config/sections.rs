@@ -12,9 +12,10 @@ use super::http;
 use super::keys;
 use super::line;
 use super::model::{
-    Activation, Config, Daemon, Development, Device, Hooks, Mqtt, PluginChoice, Program, Region,
-    RegionKind, ReplySubscriptions, Reset, Target, Trust, VersionFrom,
+    Activation, Config, Daemon, Development, Device, Hooks, PluginChoice, Program, Region,
+    RegionKind, Reset, Target, Trust, VersionFrom,
 };
+use super::mqtt;
 use super::reader::{Located, Reader, Sink};
 use super::tree::Table;
 use crate::control::server::PATH_MAX_BYTES;
@@ -143,7 +144,7 @@ fn device(section: Reader<'_>, development: Development, general: &Hooks) -> Dev
     if !name.value.is_empty() || section.has("name") {
         check_thing_name(&name, section.sink);
     }
-    let mqtt = mqtt(&section, &name, development);
+    let mqtt = mqtt::mqtt(&section, &name, development);
     let mut agent = match section.table("agent") {
         Some(agent) => agent_settings(agent),
         None => Vec::new(),
@@ -192,95 +193,6 @@ fn check_thing_name(name: &Located<String>, sink: &Sink) {
             format!(
                 "a thing name has 1 to {THING_NAME_MAX_BYTES} letters, digits, `:`, `_` or `-`"
             ),
-        );
-    }
-}
-
-fn mqtt(device: &Reader<'_>, name: &Located<String>, development: Development) -> Mqtt {
-    let empty = Table::new();
-    let section = device.table("mqtt");
-    let stands = section.is_some();
-    if !stands && !device.has("mqtt") {
-        device.missing("mqtt", "{ endpoint = \"localhost\", … }");
-    }
-    let section = section.unwrap_or_else(|| Reader::root(&empty, device.sink));
-    let endpoint = if stands {
-        section.required_text("endpoint", "\"….iot.eu-west-1.amazonaws.com\"")
-    } else {
-        name.clone()
-    };
-    let number = |spec| section.number(spec);
-    let mqtt = Mqtt {
-        port: u16::try_from(number(&keys::PORT)).unwrap_or(8883),
-        client_id: section.text("client_id").unwrap_or_else(|| name.clone()),
-        tls: section.boolean("tls", true),
-        root_certificate: section.path("root_certificate"),
-        certificate: section.path("certificate"),
-        private_key: section.path("private_key"),
-        alpn: section.text("alpn").map(|t| t.value),
-        aws: section.boolean("aws", false),
-        reply_subscriptions: section.choice(
-            "reply_subscriptions",
-            &[
-                ("auto", ReplySubscriptions::Auto),
-                ("always", ReplySubscriptions::Always),
-                ("never", ReplySubscriptions::Never),
-            ],
-            ReplySubscriptions::Auto,
-        ),
-        keep_alive_s: u16::try_from(number(&keys::KEEP_ALIVE_S)).unwrap_or(60),
-        connect_timeout_ms: number(&keys::CONNECT_TIMEOUT_MS),
-        reconnect_min_ms: number(&keys::RECONNECT_MIN_MS),
-        reconnect_max_ms: number(&keys::RECONNECT_MAX_MS),
-        publish_failures_max: u32::try_from(number(&keys::PUBLISH_FAILURES_MAX)).unwrap_or(3),
-        endpoint,
-    };
-    if stands {
-        check_mqtt(&section, &mqtt, development);
-    }
-    section.finish();
-    mqtt
-}
-
-fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
-    let sink = section.sink;
-    let endpoint = &mqtt.endpoint;
-    let bad = |c: char| c.is_whitespace() || c == '/' || c == '@';
-    if endpoint.value.contains("://") || endpoint.value.contains(bad) {
-        sink.advise(
-            &endpoint.origin,
-            format!(
-                "`endpoint` is \"{}\", expected a host name or an address",
-                endpoint.value
-            ),
-            "no scheme, no path; the port has its own key `port`",
-        );
-    }
-    if mqtt.reconnect_min_ms > mqtt.reconnect_max_ms {
-        sink.advise(
-            &section.place("reconnect_min_ms"),
-            format!(
-                "`reconnect_min_ms` is {}, above `reconnect_max_ms` {}",
-                mqtt.reconnect_min_ms, mqtt.reconnect_max_ms
-            ),
-            "the delay grows from the one to the other: swap them, or leave one out",
-        );
-    }
-    if mqtt.tls {
-        for (key, example) in [
-            ("root_certificate", "\"root.pem\""),
-            ("certificate", "\"certificate.pem\""),
-            ("private_key", "\"private-key.pem\""),
-        ] {
-            if !section.has(key) {
-                section.missing(key, example);
-            }
-        }
-    } else if !mqtt.is_loopback() && !development.allow_plaintext {
-        sink.advise(
-            &section.place("tls"),
-            format!("MQTT to \"{}\" without TLS", endpoint.value),
-            "remove `tls = false`; in a laboratory: `allow_plaintext = true` in [development]",
         );
     }
 }

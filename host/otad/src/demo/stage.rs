@@ -1,9 +1,9 @@
 //! Sets the stage: cloud, proxy, certificates, configuration, first images, running programs.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -41,6 +41,9 @@ const BYTES_PER_S: u64 = 1_400_000;
 const OLD_IMAGE_BYTES: usize = 64 * 1024;
 
 const SLOT_SIZE_BYTES: u64 = 4 << 20;
+
+/// Where the daemon finds the password for somebody else's broker.
+const PASSWORD: &str = "password";
 
 /// A program of the demo that does not stay up has ended after a tenth of this.
 const SETTLE_MS: u32 = 500;
@@ -160,10 +163,38 @@ impl Stage {
             fs::copy(certificate, dir.join("certificate.pem"))?;
             // Permissions come along: the key stays 0600.
             fs::copy(key, dir.join("private-key.pem"))?;
+            if let Some(login) = broker.and_then(|b| b.login.as_ref()) {
+                let mut file = fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(dir.join(PASSWORD))?;
+                file.write_all(login.password.as_bytes())?;
+            }
             fs::copy(&signer.certificate_path, dir.join("trust/signer.pem"))?;
             Ok(())
         };
         write().map_err(|e| failed("writing the certificates", &e))
+    }
+
+    /// How the daemon shows who it is: as the cloud does at somebody else's broker, as a thing at the cloud's own.
+    fn identity(&self) -> String {
+        let broker = self.broker.as_ref();
+        let login = broker.and_then(|b| b.login.as_ref()).map(|login| {
+            let password = match login.password.is_empty() {
+                true => String::new(),
+                false => format!("password_file = \"{PASSWORD}\"\n"),
+            };
+            format!("user_name = {:?}\n{password}", login.user)
+        });
+        let by_password = |b: &BrokerConfig| {
+            b.certificate.is_none() && b.login.as_ref().is_some_and(|l| !l.password.is_empty())
+        };
+        let certificate = match !broker.is_some_and(by_password) {
+            true => "certificate = \"certificate.pem\"\nprivate_key = \"private-key.pem\"\n",
+            false => "",
+        };
+        login.unwrap_or_default() + certificate
     }
 
     fn configuration(&self, scenario: &Scenario) -> String {
@@ -185,15 +216,14 @@ endpoint = "localhost"
 port = {port}
 tls = {tls}
 root_certificate = "root.pem"
-certificate = "certificate.pem"
-private_key = "private-key.pem"
-reconnect_min_ms = 200
+{identity}reconnect_min_ms = 200
 reconnect_max_ms = 1000
 
 [device.agent]
 {agent_lines}"#,
             port = self.proxy.port(),
             tls = self.broker.as_ref().is_none_or(|b| b.url.tls),
+            identity = self.identity(),
             agent_lines = scenario.agent_lines,
         );
         let programs = self.targets.len() - self.mcus.len();

@@ -8,20 +8,17 @@
 //! does; [`Gateway::connect`] makes a connection for the device; [`Gateway::prepare`] is for any other transport. Not here: signals,
 //! control socket and exit code of the daemon (`daemon.rs`).
 
+mod connection;
 mod target;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use host_crypto::{TrustError, TrustStore};
 use host_http::{HttpClient, HttpError, Proxies, ProxyError};
-use host_mqtt::{
-    Alpn, BackOffLimits, Connection, ConnectionConfig, Endpoint, Limits, MqttError, Security,
-    SharedConnection, TlsFiles,
-};
+use host_mqtt::{Connection, ConnectionConfig, MqttError, SharedConnection};
 use host_runtime::agent::AgentBuild;
 use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
@@ -35,7 +32,7 @@ use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
 use host_runtime::types::Setting;
 
-use crate::config::{Config, Device, Mqtt, PluginChoice, ReplySubscriptions};
+use crate::config::{Config, Device, PluginChoice, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
@@ -303,13 +300,15 @@ impl Gateway {
     /// How a device connects: for an application that makes the connection itself.
     ///
     /// # Errors
-    /// No such device.
+    /// No such device, or its password cannot be read.
     pub fn connection_config(&self, device: &str) -> Result<ConnectionConfig, GatewayError> {
         let device = self.device(device)?;
-        Ok(connection_config(
-            device,
-            self.config.development.allow_plaintext,
-        ))
+        connection::config(device, self.config.development.allow_plaintext).map_err(|source| {
+            GatewayError::Mqtt {
+                device: device.name.value.clone(),
+                source,
+            }
+        })
     }
 
     /// Set up a device and give it a connection of its own.
@@ -358,7 +357,7 @@ impl Gateway {
             ReplySubscriptions::Always => host_mqtt::ReplySubscriptions::Always,
             ReplySubscriptions::Never => host_mqtt::ReplySubscriptions::Never,
         }
-        .resolve(&endpoint(mqtt), mqtt.aws)
+        .resolve(&connection::endpoint(mqtt), mqtt.aws)
     }
 
     /// The plugin, loaded once for all targets that have it.
@@ -410,50 +409,4 @@ fn http_client(config: &Config) -> Result<HttpClient, GatewayError> {
         http.proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
     }
     Ok(HttpClient::new(http)?)
-}
-
-fn endpoint(mqtt: &Mqtt) -> Endpoint {
-    Endpoint {
-        host: mqtt.endpoint.value.clone(),
-        port: mqtt.port,
-    }
-}
-
-fn connection_config(device: &Device, allow_plaintext: bool) -> ConnectionConfig {
-    let mqtt = &device.mqtt;
-    let file = |located: &Option<crate::config::Located<PathBuf>>| {
-        // `sections.rs` has refused TLS without the three files; an empty path is a worded error here.
-        located
-            .as_ref()
-            .map_or_else(PathBuf::new, |l| l.value.clone())
-    };
-    let security = if mqtt.tls {
-        Security::Tls(TlsFiles {
-            ca: file(&mqtt.root_certificate),
-            certificate: file(&mqtt.certificate),
-            key: file(&mqtt.private_key),
-        })
-    } else if allow_plaintext && !mqtt.is_loopback() {
-        Security::PlaintextAnywhere
-    } else {
-        Security::PlaintextLoopback
-    };
-    ConnectionConfig {
-        alpn: match mqtt.alpn.as_deref() {
-            None | Some("auto") => Alpn::Auto,
-            Some("off") => Alpn::Off,
-            Some(name) => Alpn::Protocols(vec![name.to_owned()]),
-        },
-        keep_alive_s: mqtt.keep_alive_s,
-        back_off: BackOffLimits {
-            base_ms: mqtt.reconnect_min_ms,
-            cap_ms: mqtt.reconnect_max_ms,
-        },
-        limits: Limits {
-            connect_timeout: Duration::from_millis(mqtt.connect_timeout_ms),
-            unanswered_max: mqtt.publish_failures_max,
-            ..Limits::default()
-        },
-        ..ConnectionConfig::new(endpoint(mqtt), &mqtt.client_id.value, security)
-    }
 }

@@ -14,6 +14,7 @@ mod interop;
 mod kills;
 mod mosquitto;
 mod names;
+mod password;
 mod quick_start;
 mod sizes;
 mod things;

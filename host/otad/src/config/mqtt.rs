@@ -1,0 +1,160 @@
+//! Reads `[device.mqtt]`: where the broker is, and how it knows the device: by a certificate, by a password, or by both.
+
+use super::keys;
+use super::model::{Development, Login, Mqtt, Password, ReplySubscriptions};
+use super::reader::{Located, Reader};
+use super::tree::Table;
+
+pub(super) fn mqtt(device: &Reader<'_>, name: &Located<String>, development: Development) -> Mqtt {
+    let empty = Table::new();
+    let section = device.table("mqtt");
+    let stands = section.is_some();
+    if !stands && !device.has("mqtt") {
+        device.missing("mqtt", "{ endpoint = \"localhost\", … }");
+    }
+    let section = section.unwrap_or_else(|| Reader::root(&empty, device.sink));
+    let endpoint = if stands {
+        section.required_text("endpoint", "\"….iot.eu-west-1.amazonaws.com\"")
+    } else {
+        name.clone()
+    };
+    let number = |spec| section.number(spec);
+    let mqtt = Mqtt {
+        port: u16::try_from(number(&keys::PORT)).unwrap_or(8883),
+        client_id: section.text("client_id").unwrap_or_else(|| name.clone()),
+        tls: section.boolean("tls", true),
+        root_certificate: section.path("root_certificate"),
+        certificate: section.path("certificate"),
+        private_key: section.path("private_key"),
+        login: login(&section),
+        alpn: section.text("alpn").map(|t| t.value),
+        aws: section.boolean("aws", false),
+        reply_subscriptions: section.choice(
+            "reply_subscriptions",
+            &[
+                ("auto", ReplySubscriptions::Auto),
+                ("always", ReplySubscriptions::Always),
+                ("never", ReplySubscriptions::Never),
+            ],
+            ReplySubscriptions::Auto,
+        ),
+        keep_alive_s: u16::try_from(number(&keys::KEEP_ALIVE_S)).unwrap_or(60),
+        connect_timeout_ms: number(&keys::CONNECT_TIMEOUT_MS),
+        reconnect_min_ms: number(&keys::RECONNECT_MIN_MS),
+        reconnect_max_ms: number(&keys::RECONNECT_MAX_MS),
+        publish_failures_max: u32::try_from(number(&keys::PUBLISH_FAILURES_MAX)).unwrap_or(3),
+        endpoint,
+    };
+    if stands {
+        check_mqtt(&section, &mqtt, development);
+    }
+    section.finish();
+    mqtt
+}
+
+fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
+    let sink = section.sink;
+    let endpoint = &mqtt.endpoint;
+    let bad = |c: char| c.is_whitespace() || c == '/' || c == '@';
+    if endpoint.value.contains("://") || endpoint.value.contains(bad) {
+        sink.advise(
+            &endpoint.origin,
+            format!(
+                "`endpoint` is \"{}\", expected a host name or an address",
+                endpoint.value
+            ),
+            "no scheme, no path; the port has its own key `port`",
+        );
+    }
+    if mqtt.reconnect_min_ms > mqtt.reconnect_max_ms {
+        sink.advise(
+            &section.place("reconnect_min_ms"),
+            format!(
+                "`reconnect_min_ms` is {}, above `reconnect_max_ms` {}",
+                mqtt.reconnect_min_ms, mqtt.reconnect_max_ms
+            ),
+            "the delay grows from the one to the other: swap them, or leave one out",
+        );
+    }
+    if mqtt.tls {
+        if !section.has("root_certificate") {
+            section.missing("root_certificate", "\"root.pem\"");
+        }
+        // A password may stand in for the certificate, but half an identity is none.
+        let pair = ["certificate", "private_key"];
+        let by_password = PASSWORDS.iter().any(|key| section.has(key))
+            && !pair.iter().any(|key| section.has(key));
+        for (key, example) in [
+            ("certificate", "\"certificate.pem\""),
+            ("private_key", "\"private-key.pem\""),
+        ] {
+            if !by_password && !section.has(key) {
+                section.missing(key, example);
+            }
+        }
+    } else if !mqtt.is_loopback() && !development.allow_plaintext {
+        sink.advise(
+            &section.place("tls"),
+            format!("MQTT to \"{}\" without TLS", endpoint.value),
+            "remove `tls = false`; in a laboratory: `allow_plaintext = true` in [development]",
+        );
+    }
+}
+
+/// Where a password may come from; never from the file itself.
+const PASSWORDS: [&str; 2] = ["password_file", "password_env"];
+
+fn login(section: &Reader<'_>) -> Option<Login> {
+    let sink = section.sink;
+    let user_name = section.text("user_name");
+    let file = section.path("password_file");
+    let variable = section.text("password_env");
+    if let Some(password) = section.text("password") {
+        sink.advise(
+            &password.origin,
+            "`password` would stand in a file or variable that is shown and copied",
+            "write it into a file of mode 0600 and name that: `password_file`; or name an environment variable: `password_env`",
+        );
+    }
+    if let (Some(_), Some(variable)) = (&file, &variable) {
+        sink.advise(
+            &variable.origin,
+            "`password_file` and `password_env` exclude each other",
+            "there is one password; remove one of the two",
+        );
+    }
+    if let Some(variable) = &variable
+        && (variable.value.is_empty() || variable.value.contains(['=', '\0']))
+    {
+        sink.advise(
+            &variable.origin,
+            "`password_env` is no name of an environment variable",
+            "name the variable, such as PUMP_MQTT_PASSWORD; the password itself stands in it",
+        );
+    }
+    if user_name.as_ref().is_some_and(|name| name.value.is_empty()) {
+        sink.advise(
+            &section.place("user_name"),
+            "`user_name` is empty",
+            "write the name that the broker knows this device by, or leave it out",
+        );
+    }
+    let password = match (file, variable) {
+        (Some(file), _) => Some(Password::File(file)),
+        (None, Some(variable)) => Some(Password::Environment(variable)),
+        (None, None) => None,
+    };
+    match (user_name, password) {
+        (None, None) => None,
+        (Some(user_name), password) => Some(Login {
+            user_name,
+            password,
+        }),
+        (None, Some(_)) => {
+            if !section.has("user_name") {
+                section.missing("user_name", "\"pump-1\"");
+            }
+            None
+        }
+    }
+}

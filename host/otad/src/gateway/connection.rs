@@ -1,0 +1,82 @@
+//! From `[device.mqtt]` to the MQTT adapter's own configuration. A password is fetched here, when the connection is made.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use host_mqtt::{
+    Alpn, BackOffLimits, ConnectionConfig, Endpoint, Limits, Login, MqttError, Security, TlsFiles,
+};
+
+use crate::config::{self, Device, Located, Mqtt, Password};
+
+pub(super) fn endpoint(mqtt: &Mqtt) -> Endpoint {
+    Endpoint {
+        host: mqtt.endpoint.value.clone(),
+        port: mqtt.port,
+    }
+}
+
+pub(super) fn config(
+    device: &Device,
+    allow_plaintext: bool,
+) -> Result<ConnectionConfig, MqttError> {
+    let mqtt = &device.mqtt;
+    Ok(ConnectionConfig {
+        login: mqtt.login.as_ref().map(login).transpose()?,
+        alpn: match mqtt.alpn.as_deref() {
+            None | Some("auto") => Alpn::Auto,
+            Some("off") => Alpn::Off,
+            Some(name) => Alpn::Protocols(vec![name.to_owned()]),
+        },
+        keep_alive_s: mqtt.keep_alive_s,
+        back_off: BackOffLimits {
+            base_ms: mqtt.reconnect_min_ms,
+            cap_ms: mqtt.reconnect_max_ms,
+        },
+        limits: Limits {
+            connect_timeout: Duration::from_millis(mqtt.connect_timeout_ms),
+            unanswered_max: mqtt.publish_failures_max,
+            ..Limits::default()
+        },
+        ..ConnectionConfig::new(
+            endpoint(mqtt),
+            &mqtt.client_id.value,
+            security(mqtt, allow_plaintext),
+        )
+    })
+}
+
+fn security(mqtt: &Mqtt, allow_plaintext: bool) -> Security {
+    // `mqtt.rs` of the configuration has refused what is not there; an empty path is a worded error here.
+    let path = |located: &Located<PathBuf>| located.value.clone();
+    let ca = mqtt
+        .root_certificate
+        .as_ref()
+        .map_or_else(PathBuf::new, path);
+    match (mqtt.tls, &mqtt.certificate, &mqtt.private_key) {
+        (true, None, None) => Security::TlsByPassword { ca },
+        (true, certificate, key) => Security::Tls(TlsFiles {
+            ca,
+            certificate: certificate.as_ref().map_or_else(PathBuf::new, path),
+            key: key.as_ref().map_or_else(PathBuf::new, path),
+        }),
+        (false, ..) if allow_plaintext && !mqtt.is_loopback() => Security::PlaintextAnywhere,
+        (false, ..) => Security::PlaintextLoopback,
+    }
+}
+
+fn login(login: &config::Login) -> Result<Login, MqttError> {
+    let user_name = &login.user_name.value;
+    match &login.password {
+        None => Ok(Login::name(user_name)),
+        Some(Password::File(path)) => Login::from_file(user_name, &path.value),
+        Some(Password::Environment(variable)) => match std::env::var(&variable.value) {
+            Ok(password) if !password.is_empty() => Ok(Login::new(user_name, password)),
+            Ok(_) | Err(_) => Err(MqttError::Value {
+                what: "password_env",
+                value: variable.value.clone(),
+                expected: "the name of an environment variable of this process that holds a password",
+            }),
+        },
+    }
+}
