@@ -8,6 +8,7 @@
 //! waits, and says what is left behind when one fails.
 
 pub mod documents;
+pub mod jobs;
 pub mod names;
 pub mod program;
 pub mod sequence;

@@ -474,3 +474,121 @@ fn json_is_one_object_with_id_address_and_status() {
             .starts_with("arn:aws:iot:")
     );
 }
+
+const PLACE: [&str; 5] = ["--aws", "--profile", "ops", "--region", "eu-west-1"];
+
+fn update(fake: &FakeAws, words: &[&str]) -> std::process::Output {
+    fake.otad(&[&["update"], words, &PLACE[..]].concat())
+}
+
+#[test]
+fn an_update_at_aws_is_shown_with_its_things_and_their_details() {
+    let fake = FakeAws::new();
+    let said = done(&update(&fake, &["show", "AFR_OTA-device-8673"]));
+    assert_eq!(
+        said,
+        "job       AFR_OTA-device-8673\nstatus    IN_PROGRESS  (continuous)\nfor       pumps\n\
+         thing     pump-1  FAILED reason=0x000000e3: 0x00000000\nthing     pump-2  QUEUED\nsum       1 QUEUED, 1 FAILED\n"
+    );
+    let json = done(&update(&fake, &["show", "AFR_OTA-device-8673", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["executions"][0]["thing"], "pump-1");
+    assert_eq!(
+        json["executions"][0]["status_details"]["reason"],
+        "0x000000e3: 0x00000000"
+    );
+    assert_eq!(json["continuous"], true);
+}
+
+#[test]
+fn updates_at_aws_are_listed_all_or_those_of_a_thing_or_group() {
+    let fake = FakeAws::new();
+    let all = done(&update(&fake, &["list"]));
+    assert_eq!(
+        all,
+        "AFR_OTA-device-8673  IN_PROGRESS  (continuous)\nold  COMPLETED\n"
+    );
+    assert_eq!(done(&update(&fake, &["list", "--group", "pumps"])), all);
+    let of_thing = done(&update(&fake, &["list", "--thing", "pump-1"]));
+    assert_eq!(of_thing, "AFR_OTA-device-8673  FAILED\n");
+    let sent: Vec<_> = fake
+        .documents()
+        .into_iter()
+        .map(|(_, o, d)| (o, d))
+        .collect();
+    assert_eq!(sent[1].1, json!({ "thingGroupName": "pumps" }));
+    assert_eq!(sent[2].1, json!({ "thingName": "pump-1" }));
+    fake.answer("iot-list-jobs", &json!({ "jobs": [] }));
+    assert_eq!(update(&fake, &["list"]).status.code(), Some(2));
+    let both = ["list", "--thing", "a", "--group", "b"];
+    refused(&update(&fake, &both), 64, &["not of both"]);
+}
+
+#[test]
+fn an_update_at_aws_is_cancelled_and_shown() {
+    let fake = FakeAws::new();
+    let job = "AFR_OTA-device-8673";
+    done(&update(
+        &fake,
+        &["cancel", job, "--force", "--reason", "wrong image"],
+    ));
+    let (_, operation, document) = fake.documents().remove(0);
+    assert_eq!(operation, "cancel-job");
+    assert_eq!(
+        document,
+        json!({ "jobId": job, "force": true, "comment": "wrong image" })
+    );
+}
+
+#[test]
+fn what_aws_refuses_of_an_update_has_the_exit_code_of_its_kind() {
+    for (verb, call, fail, code, words) in [
+        (
+            "show",
+            "iot-describe-job",
+            Refused("ResourceNotFoundException"),
+            2,
+            "--region",
+        ),
+        (
+            "cancel",
+            "iot-cancel-job",
+            Refused("ResourceNotFoundException"),
+            2,
+            "update list",
+        ),
+        (
+            "cancel",
+            "iot-cancel-job",
+            Refused("InvalidStateTransitionException"),
+            2,
+            "has ended",
+        ),
+        (
+            "show",
+            "iot-describe-job",
+            Refused("ThrottlingException"),
+            3,
+            "Throttling",
+        ),
+        (
+            "show",
+            "iot-describe-job",
+            Refused("AccessDeniedException"),
+            1,
+            "AccessDenied",
+        ),
+        ("show", "iot-describe-job", Cut, 3, "Could not connect"),
+        ("show", "iot-describe-job", Answer("{}"), 3, "has no jobId"),
+    ] {
+        let fake = FakeAws::new();
+        match fail {
+            Refused(code) => fake.refuse(call, code),
+            Cut => fake.cut(call),
+            Answer(answer) => fake.write(&format!("answers/{call}"), answer),
+        }
+        refused(&update(&fake, &[verb, "x"]), code, &[words]);
+    }
+    let output = crate::otad(std::path::Path::new("/"), &["update", "show", "x"]);
+    refused(&output, 64, &["--cloud is missing", "--aws"]);
+}

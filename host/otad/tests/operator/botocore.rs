@@ -222,11 +222,29 @@ fn every_document_passes_the_services_own_description_of_its_input() {
             documents.push((words[3].to_owned(), words[4].to_owned(), document));
         }
     }
+    let fake = FakeAws::new();
+    for verb in [
+        &["show", "AFR_OTA-x"][..],
+        &["list"],
+        &["list", "--thing", "pump-1"],
+        &["list", "--group", "pumps"],
+        &["cancel", "AFR_OTA-x"],
+        &["cancel", "AFR_OTA-x", "--force", "--reason", "wrong image"],
+    ] {
+        done(&fake.otad(&[&["update"], verb, &["--aws"]].concat()));
+    }
+    documents.extend(fake.documents());
     let kinds: std::collections::BTreeSet<&str> = documents.iter().map(|d| &*d.1).collect();
     let all = [
+        "cancel-job",
         "create-ota-update",
         "create-stream",
+        "describe-job",
+        "describe-job-execution",
         "head-object",
+        "list-job-executions-for-job",
+        "list-job-executions-for-thing",
+        "list-jobs",
         "put-object",
         "put-signing-profile",
         "start-signing-job",

@@ -110,10 +110,43 @@ impl FakeAws {
                 }}),
             ),
         ];
+        self.jobs();
         for (call, answer) in answers {
             self.answer(call, &answer);
         }
         self.refuse("signer-get-signing-profile", "ResourceNotFoundException");
+    }
+
+    /// A continuous update of a group with two members, and an old job.
+    fn jobs(&self) {
+        let of = |name: &str| format!("arn:aws:iot:eu-west-1:123456789012:{name}");
+        let job = json!({
+            "jobId": "AFR_OTA-device-8673", "status": "IN_PROGRESS", "targetSelection": "CONTINUOUS",
+            "targets": [of("thinggroup/pumps")],
+        });
+        let old = json!({ "jobId": "old", "status": "COMPLETED", "targetSelection": "SNAPSHOT" });
+        let execution = |thing: &str, status: &str| json!({ "thingArn": of(&format!("thing/{thing}")), "jobExecutionSummary": { "status": status } });
+        let on_thing = json!({ "jobId": "AFR_OTA-device-8673", "jobExecutionSummary": { "status": "FAILED" } });
+        let details = json!({ "detailsMap": { "reason": "0x000000e3: 0x00000000" } });
+        for (call, answer) in [
+            ("iot-describe-job", json!({ "job": job })),
+            ("iot-list-jobs", json!({ "jobs": [job, old] })),
+            (
+                "iot-list-job-executions-for-job",
+                json!({ "executionSummaries": [execution("pump-1", "FAILED"), execution("pump-2", "QUEUED")] }),
+            ),
+            (
+                "iot-list-job-executions-for-thing",
+                json!({ "executionSummaries": [on_thing] }),
+            ),
+            (
+                "iot-describe-job-execution",
+                json!({ "execution": { "statusDetails": details } }),
+            ),
+            ("iot-cancel-job", json!({ "jobId": "AFR_OTA-device-8673" })),
+        ] {
+            self.answer(call, &answer);
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -405,7 +405,7 @@ fn an_update_is_listed_cancelled_and_deleted() {
     assert!(said.contains("deleted   AFR_OTA-x"), "{said}");
     refused(
         &of("show", &["AFR_OTA-x"]),
-        1,
+        2,
         &["no job is called AFR_OTA-x"],
     );
     assert!(out(&of("list", &[])).is_empty());

@@ -35,10 +35,16 @@ pub enum UpdateVerb {
     #[command(after_help = CREATE_HELP)]
     Create(Box<CreateArgs>),
     /// Status and reason of an update, for each thing and as a sum.
+    #[command(after_help = "\
+Examples:
+  otad update show AFR_OTA-pumps-7 --cloud cloud
+  otad update show AFR_OTA-pumps-7 --aws --region eu-west-1 --json
+
+Exit codes: 0 shown, 2 no such update, 3 nobody answers.")]
     Show {
         #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
+        /// Where.
+        at: PlaceArgs,
         /// Job id.
         job: String,
         /// Answer in JSON.
@@ -46,10 +52,19 @@ pub enum UpdateVerb {
         json: bool,
     },
     /// All updates, or those of one thing or group.
+    #[command(after_help = "\
+A line each: job id, and how many things it is at which status; at AWS the status of the job, or with --thing its status
+there.
+
+Examples:
+  otad update list --cloud cloud --group pumps
+  otad update list --aws --thing pump-1
+
+Exit codes: 0 listed, 2 there is none, 3 nobody answers.")]
     List {
         #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
+        /// Where.
+        at: PlaceArgs,
         /// Only those with an execution on this thing.
         #[arg(long, value_name = "NAME")]
         thing: Option<String>,
@@ -61,10 +76,19 @@ pub enum UpdateVerb {
         json: bool,
     },
     /// Cancel an update; with --force also where it is in progress.
+    #[command(after_help = "\
+A thing that has not begun sees CANCELED. One in progress goes on to its end, or with --force goes back, unless it has
+decided to keep the new image by then.
+
+Examples:
+  otad update cancel AFR_OTA-pumps-7 --cloud cloud --reason \"wrong image\"
+  otad update cancel AFR_OTA-pumps-7 --aws --force
+
+Exit codes: 0 cancelled, 2 no such update or it has ended already, 3 nobody answers.")]
     Cancel {
         #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
+        /// Where.
+        at: PlaceArgs,
         /// Job id.
         job: String,
         /// Also in progress.
@@ -75,6 +99,11 @@ pub enum UpdateVerb {
         reason: Option<String>,
     },
     /// Forget an update that has ended, its stream and its images; with --force also one that has not.
+    #[command(after_help = "\
+Example:
+  otad update delete AFR_OTA-pumps-7 --cloud cloud
+
+Exit codes: 0 forgotten, 1 it has not ended, 2 no such update, 3 no cloud answers.")]
     Delete {
         #[command(flatten)]
         /// Which cloud.
@@ -85,6 +114,23 @@ pub enum UpdateVerb {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// Where updates are looked for.
+#[derive(Clone, Debug, Args)]
+pub struct PlaceArgs {
+    /// Directory of a running `otad cloud`, or a copy of its directory `operator`; required without --aws.
+    #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
+    pub cloud: Option<PathBuf>,
+    /// At AWS, through the `aws` program, whose credentials are used.
+    #[arg(long, help_heading = "AWS")]
+    pub aws: bool,
+    /// Profile of the `aws` program; its own default if left out.
+    #[arg(long, value_name = "NAME", requires = "aws", help_heading = "AWS")]
+    pub profile: Option<String>,
+    /// Region; the `aws` program's if left out.
+    #[arg(long, value_name = "REGION", requires = "aws", help_heading = "AWS")]
+    pub region: Option<String>,
 }
 
 /// `otad update create`.

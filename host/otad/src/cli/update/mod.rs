@@ -1,31 +1,42 @@
 //! `otad update`: the operator's side of an update, against a running `otad cloud` or AWS.
 
 mod aws;
+mod aws_jobs;
 mod create;
 mod profile;
 mod request;
 mod signing;
 mod watch;
 
+use host_cloud::operator::OperatorError;
 use host_cloud::operator::wire::JobFilter;
 use host_cloud::service::{JobId, JobView, NameError, WaitsFor};
 
-use super::args::{CloudArg, UpdateVerb};
-use super::cloud_client::{connect, refused};
+use super::args::{CloudArg, PlaceArgs, UpdateVerb};
+use super::cloud_client::{connect, refused, refused_by_name};
+use crate::aws::program::Program;
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 
 pub(super) async fn follow(verb: &UpdateVerb) -> Verb {
     match verb {
         UpdateVerb::Create(args) => create::follow(args).await,
-        UpdateVerb::Show { cloud, job, json } => {
+        UpdateVerb::Show { at, job, json } => {
             let id = job_id(job)?;
-            let job = connect(cloud).await?.show(id).await.map_err(refused)?;
+            let cloud = match place(at)? {
+                Place::Box(cloud) => cloud,
+                Place::Aws(aws) => return aws_jobs::show(&aws, id.as_str(), *json),
+            };
+            let job = connect(&cloud)
+                .await?
+                .show(id)
+                .await
+                .map_err(refused_of_job)?;
             print_job(&job, *json);
             Ok(Exit::Done)
         }
         UpdateVerb::List {
-            cloud,
+            at,
             thing,
             group,
             json,
@@ -35,27 +46,39 @@ pub(super) async fn follow(verb: &UpdateVerb) -> Verb {
                 thing: name("--thing", thing.as_deref())?,
                 group: name("--group", group.as_deref())?,
             };
-            list(cloud, filter, *json).await
+            match place(at)? {
+                Place::Box(cloud) => list(&cloud, filter, *json).await,
+                Place::Aws(aws) => aws_jobs::list(&aws, thing.as_deref(), group.as_deref(), *json),
+            }
         }
         UpdateVerb::Cancel {
-            cloud,
+            at,
             job,
             force,
             reason,
         } => {
             let id = job_id(job)?;
-            let mut client = connect(cloud).await?;
+            let cloud = match place(at)? {
+                Place::Box(cloud) => cloud,
+                Place::Aws(aws) => {
+                    return aws_jobs::cancel(&aws, id.as_str(), *force, reason.as_deref());
+                }
+            };
+            let mut client = connect(&cloud).await?;
             let job = client
                 .cancel_because(id, *force, reason.clone())
                 .await
-                .map_err(refused)?;
+                .map_err(refused_of_job)?;
             print_job(&job, false);
             Ok(Exit::Done)
         }
         UpdateVerb::Delete { cloud, job, force } => {
             let id = job_id(job)?;
             let mut client = connect(cloud).await?;
-            let deleted = client.delete_job(id, *force).await.map_err(refused)?;
+            let deleted = client
+                .delete_job(id, *force)
+                .await
+                .map_err(refused_of_job)?;
             say(&format!("deleted   {job}"));
             if let Some(stream) = deleted.stream_id {
                 say(&format!("stream    {stream}"));
@@ -68,6 +91,43 @@ pub(super) async fn follow(verb: &UpdateVerb) -> Verb {
             }
             Ok(Exit::Done)
         }
+    }
+}
+
+/// Where updates are looked for.
+enum Place {
+    /// In a cloud in a box.
+    Box(CloudArg),
+    /// At AWS.
+    Aws(Program),
+}
+
+fn place(at: &PlaceArgs) -> Result<Place, Failed> {
+    if at.aws {
+        return Ok(Place::Aws(Program {
+            path: "aws".into(),
+            profile: at.profile.clone(),
+            region: at.region.clone(),
+        }));
+    }
+    match &at.cloud {
+        Some(cloud) => Ok(Place::Box(CloudArg {
+            cloud: cloud.clone(),
+        })),
+        None => Err(Failed::new(
+            Exit::Usage,
+            "--cloud is missing: the directory of a running `otad cloud`, or $OTAD_CLOUD; at AWS --aws",
+        )),
+    }
+}
+
+/// Nothing of that name, or nothing to do.
+fn refused_of_job(error: OperatorError) -> Failed {
+    let ended = matches!(&error, OperatorError::Refused(r) if r.code == "job_ended");
+    let failed = refused_by_name(error);
+    match ended {
+        true => Failed::new(Exit::Nothing, failed.text),
+        false => failed,
     }
 }
 
