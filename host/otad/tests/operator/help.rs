@@ -22,3 +22,40 @@ fn the_help_of_update_create_explains_every_option_its_default_and_what_is_requi
     }
     assert!(options > 25, "{options}");
 }
+
+/// Every verb that does something, by the groups that the help itself lists.
+fn verbs(of: &[&str]) -> Vec<Vec<String>> {
+    let help = done(&otad(Path::new("/"), &[of, &["--help"]].concat()));
+    let Some((_, list)) = help.split_once("\nCommands:\n") else {
+        return vec![of.iter().map(|word| (*word).to_owned()).collect()];
+    };
+    let (list, _) = list.split_once("\n\n").unwrap();
+    // What is broken into a second line is indented further.
+    let names = list
+        .lines()
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next());
+    names
+        .filter(|name| *name != "help")
+        .flat_map(|name| verbs(&[of, &[name]].concat()))
+        .collect()
+}
+
+#[test]
+fn the_help_of_every_verb_says_what_it_is_for_and_gives_an_example() {
+    let all = verbs(&[]);
+    assert!(all.len() > 40, "{all:?}");
+    for verb in all {
+        let mut words: Vec<&str> = verb.iter().map(String::as_str).collect();
+        let name = words.join(" ");
+        words.push("--help");
+        let help = done(&otad(Path::new("/"), &words));
+        let about = help.lines().next().unwrap_or_default();
+        assert!(about.len() > 10, "{name}: {about}");
+        assert!(
+            help.contains(&format!("  otad {name}"))
+                || help.contains(&format!("=/usr/bin/otad {name}")),
+            "{name} has no example of itself:\n{help}"
+        );
+    }
+}

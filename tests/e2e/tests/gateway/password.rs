@@ -132,7 +132,7 @@ fn check_update(with_tls: bool) {
     gateway.init(&image::program("1.0.0", "", 6000));
     let checked = gateway.expect_verb(&["config", "check"]);
     let mut daemon = gateway.run_with(|command| {
-        command.args(["--log", "trace"]);
+        command.args(["--log", "info,host_mqtt=trace,rumqttc=trace"]);
     });
     let job = cloud.update(THING, Update::of(image::program("1.1.0", "", 6000)));
     let ended = cloud.wait_end(&job);

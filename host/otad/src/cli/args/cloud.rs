@@ -35,15 +35,16 @@ pub struct CloudArgs {
     /// Let operators of other machines in here, with TLS and a token: who has a copy of DIR/operator is one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub operators: Option<std::net::SocketAddr>,
-    #[command(flatten)]
-    /// Somebody else's broker.
-    pub broker: BrokerArgs,
     /// Limits of the service.
     #[arg(long, value_enum, default_value_t)]
     pub limits: LimitsArg,
-    /// What is logged.
+    /// What is logged, such as `debug` or `info,host_cloud=trace`.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub log: String,
+    // Last: its heading holds for what follows.
+    #[command(flatten)]
+    /// Somebody else's broker.
+    pub broker: BrokerArgs,
 }
 
 fn http_fault(text: &str) -> Result<(HttpFault, u32), String> {
@@ -144,12 +145,22 @@ Example:
         force: bool,
     },
     /// All things, with their groups and the jobs that have not ended.
+    #[command(after_help = "\
+Example:
+  otad thing list --cloud cloud
+
+Exit codes: 0 listed, 2 there is none, 3 no cloud answers.")]
     List {
         #[command(flatten)]
         /// Which cloud.
         ask: AskArgs,
     },
     /// One thing: its certificates, groups and jobs.
+    #[command(after_help = "\
+Example:
+  otad thing show pump-1 --cloud cloud --json
+
+Exit codes: 0 done, 2 no such thing, 3 no cloud answers.")]
     Show {
         /// Thing name.
         name: String,
@@ -158,6 +169,11 @@ Example:
         ask: AskArgs,
     },
     /// Forget a thing: its certificates are detached and its connections end.
+    #[command(after_help = "\
+Example:
+  otad thing delete pump-1 --cloud cloud
+
+Exit codes: 0 done, 2 no such thing, 3 no cloud answers.")]
     Delete {
         /// Thing name.
         name: String,
@@ -189,6 +205,11 @@ Example:
         root: Option<PathBuf>,
     },
     /// Take a certificate away: it is refused from now on, and its connections end.
+    #[command(after_help = "\
+Example:
+  otad thing detach pump-1 4f1c… --cloud cloud    the fingerprint as `thing show` prints it
+
+Exit codes: 0 done, 2 no such thing or certificate, 3 no cloud answers.")]
     Detach {
         /// Thing name.
         name: String,
@@ -220,12 +241,22 @@ Example:
         description: String,
     },
     /// All groups with the number of their things.
+    #[command(after_help = "\
+Example:
+  otad group list --cloud cloud
+
+Exit codes: 0 listed, 2 there is none, 3 no cloud answers.")]
     List {
         #[command(flatten)]
         /// Which cloud.
         ask: AskArgs,
     },
     /// One group: its things and its continuous jobs.
+    #[command(after_help = "\
+Example:
+  otad group show east --cloud cloud --json
+
+Exit codes: 0 done, 2 no such group, 3 no cloud answers.")]
     Show {
         /// Group name.
         name: String,
@@ -234,6 +265,11 @@ Example:
         ask: AskArgs,
     },
     /// Things join a group, and get its continuous jobs.
+    #[command(after_help = "\
+Example:
+  otad group add east pump-1 pump-2 --cloud cloud
+
+Exit codes: 0 done, 2 no such group or thing, 3 no cloud answers.")]
     Add {
         /// Group name.
         name: String,
@@ -245,6 +281,11 @@ Example:
         ask: AskArgs,
     },
     /// Things leave a group; continuous jobs that they have not begun are taken back.
+    #[command(after_help = "\
+Example:
+  otad group remove east pump-2 --cloud cloud
+
+Exit codes: 0 done, 2 no such group or thing, 3 no cloud answers.")]
     Remove {
         /// Group name.
         name: String,
@@ -256,6 +297,11 @@ Example:
         ask: AskArgs,
     },
     /// Forget a group; its things stay.
+    #[command(after_help = "\
+Example:
+  otad group delete east --cloud cloud
+
+Exit codes: 0 done, 2 no such group, 3 no cloud answers.")]
     Delete {
         /// Group name.
         name: String,

@@ -10,12 +10,23 @@ use super::ConfigArg;
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Check the file, and the files and programs that it names.
+    #[command(after_help = "\
+Nothing is created or changed. Each finding names file, line, what is wrong and what to do; `otad run` refuses to start on an error
+and logs the warnings.
+
+Example:
+  otad config check --config pump-1/otad.toml
+
+Exit codes: 0 good, perhaps with warnings, 78 wrong.")]
     Check {
         #[command(flatten)]
         /// Which configuration.
         config: ConfigArg,
     },
     /// List every number that can be set: key, unit, default, range.
+    #[command(after_help = "\
+Example:
+  otad config keys | grep timeout")]
     Keys,
     /// Make a configuration of what the AWS console lets you download for a thing.
     #[command(after_help = "\

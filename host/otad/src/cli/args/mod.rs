@@ -20,7 +20,9 @@ pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, 
 pub use config::{ConfigVerb, InitArgs};
 pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
-pub use update::{AwsArgs, CreateArgs, Keyed, ProtocolArg, SignatureKindArg, UpdateVerb};
+pub use update::{
+    AwsArgs, CreateArgs, Keyed, PlaceArgs, ProtocolArg, SignatureKindArg, UpdateVerb,
+};
 
 const TOP_HELP: &str = "\
 Quick start, with everything on this machine:
@@ -60,7 +62,13 @@ pub enum Verb {
 Ends cleanly on SIGTERM and SIGINT. On SIGHUP it reads configuration, certificates and trust store again and goes on with \
 them, updates under way too; state_dir, cache_dir, control_socket and control_group take a restart. Tells systemd how it is \
 where NOTIFY_SOCKET is set (Type=notify-reload, WatchdogSec). Ends with exit code 4 when its own software (a target with reset = \"process\") is to \
-be restarted: let the service manager start it again through `otad launch`.")]
+be restarted: let the service manager start it again through `otad launch`.
+
+Examples:
+  otad run --config pump-1/otad.toml
+  otad run --log info,host_mqtt=debug --log-format json
+
+Exit codes: 0 told to end, 1 failed, 3 another daemon uses the state directory, 4 to be started again, 78 the configuration is wrong.")]
     Run(RunArgs),
     /// Show a whole update, from notification to commit, on this machine and with the real parts.
     #[command(after_help = "\
@@ -79,8 +87,10 @@ Examples:
   otad cloud --dir cloud --broker mqtts://broker.example --broker-ca broker-ca.pem \\
              --broker-certificate cloud.pem --broker-key cloud.key
 
-At somebody else's broker only its access list keeps things apart: let each client use $aws/things/<its name>/# and
-nobody but the cloud any more of $aws/ (host-cloud's README has one for mosquitto).")]
+At somebody else's broker only its access list keeps things apart: let each client use $aws/things/<its name>/# and nobody but \
+the cloud any more of $aws/ (host-cloud's README has one for mosquitto).
+
+Exit codes: 0 told to end, 1 failed, 3 another cloud uses DIR.")]
     Cloud(CloudArgs),
     /// Things of the cloud in a box.
     #[command(subcommand)]
@@ -126,23 +136,70 @@ Examples:
 Exit code 2 if there was none.")]
     History(HistoryArgs),
     /// Stop requesting blocks and jobs until `resume`; a reconnect does not undo it.
+    #[command(after_help = "\
+What was received stays; a job under way waits where it is, and its deadlines wait with it.
+
+Examples:
+  otad suspend
+  otad suspend --device pump-1                   where the daemon has several
+
+Exit codes: 0 suspended, also if it was already, 3 no daemon answers.")]
     Suspend(DeviceArgs),
     /// Go on after `suspend`.
+    #[command(after_help = "\
+Example:
+  otad resume --device pump-1
+
+Exit codes: 0 it goes on, also if it was not suspended, 3 no daemon answers.")]
     Resume(DeviceArgs),
     /// Give up the active job; it ends FAILED with reason aborted.
+    #[command(after_help = "\
+What was received is thrown away, what was activated goes back. Once an update has decided to keep the new image, it is too
+late.
+
+Example:
+  otad abort --device pump-1
+
+Exit codes: 0 given up, 2 there is no job, or it is decided already, 3 no daemon answers.")]
     Abort(DeviceArgs),
     /// Let a deferred activation happen now.
     #[command(after_help = "\
-Where `activation = \"deferred\"` is set for a target, a verified image waits for this. Exit code 2 if none waits.")]
+Where `activation = \"deferred\"` is set for a target, a verified image waits for this.
+
+Examples:
+  otad activate                                  everything that waits
+  otad activate --target main
+
+Exit codes: 0 ordered, 2 none waits, 3 no daemon answers.")]
     Activate(TargetArgs),
     /// Say that the image in test is good (with self_test = "external", or ahead of the built-in test).
     #[command(after_help = "\
 Without --target the verdict is the job's: all its targets in test. With --target it is that target's only; no member of an \
-all-or-nothing job is confirmed by itself.")]
+all-or-nothing job is confirmed by itself.
+
+Example:
+  otad commit --target main
+
+Exit codes: 0 said, 2 nothing is in test, 3 no daemon answers.")]
     Commit(TargetArgs),
     /// Say that the image in test is bad: the old one comes back, the job ends FAILED.
+    #[command(after_help = "\
+Without --target the verdict is the job's: all its targets in test go back.
+
+Example:
+  otad rollback --reason 'the pump does not start'
+
+Exit codes: 0 said, 2 nothing is in test, 3 no daemon answers.")]
     Rollback(RollbackArgs),
     /// Ask the job service for a job now, also without a notification.
+    #[command(after_help = "\
+A job that the service has is told at once in any case; this is for whoever does not want to wait, and for `poll_interval_ms` = 0 at
+a service whose notifications were lost.
+
+Example:
+  otad poll --device pump-1
+
+Exit codes: 0 asked, 3 no daemon answers.")]
     Poll(DeviceArgs),
     /// What the application is told: activate, start-test, fail, job-ended and so on.
     #[command(after_help = "\
@@ -151,7 +208,9 @@ dealt with and asks with --after.
 
 Examples:
   otad events --json --after 41
-  otad events --follow")]
+  otad events --follow
+
+Exit codes: 0 printed, 2 there is none, 3 no daemon answers.")]
     Events(EventsArgs),
     /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
@@ -377,6 +436,11 @@ Examples:
   otad job list --json                           with the job documents")]
     List(DeviceArgs),
     /// Take the job.
+    #[command(after_help = "\
+Example:
+  otad job approve AFR_OTA-pumps-7
+
+Exit codes: 0 taken, 2 no such job waits, 3 no daemon answers.")]
     Approve {
         #[command(flatten)]
         /// The device.
@@ -385,6 +449,11 @@ Examples:
         job: String,
     },
     /// Refuse the job: it ends REJECTED and is not offered again.
+    #[command(after_help = "\
+Example:
+  otad job decline AFR_OTA-pumps-7 --reason 'not before the weekend'
+
+Exit codes: 0 declined, 2 no such job waits, 3 no daemon answers.")]
     Decline {
         #[command(flatten)]
         /// The device.
@@ -455,6 +524,9 @@ Example:
   otad image pack app --version 1.1.0 --product pump --hardware rev-b -o app-1.1.0.img")]
     Pack(PackArgs),
     /// Print size, digest, version, product and hardware of an image.
+    #[command(after_help = "\
+Example:
+  otad image show app-1.1.0.img")]
     Show {
         /// The image.
         file: PathBuf,
@@ -487,6 +559,14 @@ pub struct PackArgs {
 #[derive(Debug, Subcommand)]
 pub enum TargetVerb {
     /// Lay down the first image of a flash-file target and confirm it. The daemon must not run.
+    #[command(after_help = "\
+The running program is what this image brings: an update replaces it from then on. What lies there already is kept unless
+--force is given.
+
+Example:
+  otad target init main app-1.0.0.img --config pump-1/otad.toml
+
+Exit codes: 0 done, 1 the storage is of no use, 3 a daemon uses it, 5 an image lies there or this one is none.")]
     Init {
         /// Target, by its name.
         target: String,
@@ -503,8 +583,18 @@ pub enum TargetVerb {
         force: bool,
     },
     /// All targets of the configuration: plugin, where each one is, and what runs, if the daemon does.
+    #[command(after_help = "\
+Example:
+  otad target list --json
+
+Exit code 0 also where no daemon answers: then what the configuration says is shown.")]
     List(DeviceArgs),
     /// One target: the same, and its line, reset input and settings.
+    #[command(after_help = "\
+Example:
+  otad target info mcu
+
+Exit code 2 for a target that the configuration does not have.")]
     Info {
         /// Target, by its name.
         target: String,
