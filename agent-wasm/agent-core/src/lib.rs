@@ -34,6 +34,9 @@
 
 extern crate alloc;
 
+#[macro_use]
+pub mod mutant;
+
 pub mod agent;
 pub mod code;
 pub mod document;

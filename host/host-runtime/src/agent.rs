@@ -22,9 +22,17 @@ pub use self::types::{
     FileStatus, JobResult, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,
 };
 
+pub mod record;
+pub mod replay;
+pub mod shadow;
+pub mod tap;
+pub mod trace;
+
 mod convert;
+mod redact;
 mod slot;
 
+pub(crate) mod octets;
 pub(crate) mod text;
 mod types;
 mod wasm;
@@ -150,6 +158,22 @@ impl AgentBuild {
             label: label.to_owned(),
             digest: [0; 32],
             description,
+            factory: Box::new(factory),
+        })
+    }
+
+    /// The same build behind another way of making instances, such as one that listens.
+    pub(crate) fn behind(
+        self: &Arc<Self>,
+        factory: impl Fn(Box<dyn Outside>) -> Result<Box<dyn AgentInstance>, GuestFault>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            label: self.label.clone(),
+            digest: self.digest,
+            description: self.description.clone(),
             factory: Box::new(factory),
         })
     }

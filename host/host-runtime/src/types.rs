@@ -191,24 +191,24 @@ pub struct TargetState {
 }
 
 /// How an operation ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// Done, nothing to tell.
     Nothing,
     /// `pal.reopen`: block i is bit i % 8 of byte i / 8.
-    Held(Vec<u8>),
+    Held(#[serde(with = "crate::agent::octets")] Vec<u8>),
     /// `pal.close`.
     Verified(ImageInfo),
     /// `pal.state`.
     State(TargetState),
     /// For functions of later versions.
-    Other(Vec<u8>),
+    Other(#[serde(with = "crate::agent::octets")] Vec<u8>),
     /// It did not work; nothing of it goes on.
     Failed(Failure),
 }
 
 /// What a call that may take time returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Started {
     /// Over already.
     Done(Outcome),
@@ -243,7 +243,9 @@ pub struct FileSpec {
 }
 
 /// Severity of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Level {
     /// Every step.
     Trace,
@@ -258,7 +260,7 @@ pub enum Level {
 }
 
 /// MQTT quality of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Qos {
     /// QoS 0.
     AtMostOnce,

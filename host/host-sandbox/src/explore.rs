@@ -157,7 +157,7 @@ pub fn random_cuts(prepared: &Prepared, options: &Options, calls: u64, most: u64
 }
 
 /// The cuts of calls after `from`.
-fn cuts(verbs: &[Verb], from: u64) -> Vec<Cut> {
+pub(crate) fn cuts(verbs: &[Verb], from: u64) -> Vec<Cut> {
     let mut cuts = Vec::new();
     for (call, verb) in (1..).zip(verbs) {
         if call <= from {

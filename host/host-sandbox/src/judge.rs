@@ -10,6 +10,7 @@ use host_cloud::service::ExecutionStatus;
 
 use crate::boot::{BootRecord, Image, Next};
 use crate::ground::{Cut, CutKind};
+use crate::net::Odds;
 use crate::scenario::{Ending, Quality, Scenario, WINDOW_BLOCKS};
 
 /// An invariant that did not hold.
@@ -364,8 +365,15 @@ struct Refetched;
 impl Invariant for Refetched {
     fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
         let scenario = end.scenario;
-        let quiet =
-            scenario.weather.is_fair() && scenario.outages.is_empty() && scenario.spells.is_empty();
+        // What is doubled or late on its way back is no reason to ask again; what is lost, or cut off, is.
+        let weather = &scenario.weather;
+        let quiet = weather.requests == Odds::NONE
+            && weather.replies.corrupted == 0
+            && weather.blocks.lost == 0
+            && weather.blocks.delayed == 0
+            && weather.blocks.corrupted == 0
+            && scenario.outages.is_empty()
+            && scenario.spells.is_empty();
         if !quiet {
             return;
         }

@@ -12,11 +12,16 @@
 //! See `README.md` for how to write a scenario, a fault and an invariant.
 
 pub mod check;
+pub mod coverage;
 pub mod explore;
+pub mod fault;
 pub mod judge;
 pub mod net;
 pub mod random;
+pub mod recipe;
 pub mod scenario;
+pub mod shrink;
+pub mod swarm;
 pub mod trace;
 
 mod ailment;

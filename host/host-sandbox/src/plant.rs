@@ -37,7 +37,7 @@ pub(crate) struct Plant(Arc<Mutex<Inner>>);
 struct Inner {
     ground: Ground,
     targets: Vec<Target>,
-    known: BTreeMap<[u8; 32], Quality>,
+    known: Arc<BTreeMap<[u8; 32], Quality>>,
     invariants: Vec<Box<dyn Invariant>>,
     findings: Findings,
     /// There is a health check.

@@ -261,9 +261,9 @@ impl Scenario {
         }
         Prepared {
             scenario: self,
-            files,
+            files: files.into(),
             images: Arc::new(images),
-            known,
+            known: Arc::new(known),
         }
     }
 }
@@ -275,10 +275,22 @@ const OLD_IMAGE_BYTES: usize = 1000;
 pub struct Prepared {
     /// What it is.
     pub scenario: Scenario,
-    pub(crate) files: Vec<PreparedFile>,
+    pub(crate) files: Arc<[PreparedFile]>,
     pub(crate) images: Arc<MemoryImages>,
     /// Every image of this world by its digest.
-    pub(crate) known: BTreeMap<[u8; 32], Quality>,
+    pub(crate) known: Arc<BTreeMap<[u8; 32], Quality>>,
+}
+
+impl Prepared {
+    /// Another story of the same files: its images are these.
+    pub(crate) fn retold(&self, scenario: Scenario) -> Self {
+        Self {
+            scenario,
+            files: Arc::clone(&self.files),
+            images: Arc::clone(&self.images),
+            known: Arc::clone(&self.known),
+        }
+    }
 }
 
 pub(crate) struct PreparedFile {

@@ -371,6 +371,7 @@ impl Agent {
             .target(id)
             .is_some_and(|target| target.allow_downgrade)
             || new > old
+            || mutant!(SameVersion)
         {
             return;
         }

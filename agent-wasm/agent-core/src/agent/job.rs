@@ -279,6 +279,9 @@ impl Job {
 
     /// The same, with the coordinator, file 0, last: the order of activation and of going back.
     pub(super) fn zero_last(&self, is: fn(&JobFile) -> bool) -> Option<FileId> {
+        if mutant!(GatewayFirst) {
+            return self.first(is);
+        }
         let mut found = None;
         for file in self.files.iter().filter(|file| is(file)) {
             if found.is_none() || found == Some(0) {

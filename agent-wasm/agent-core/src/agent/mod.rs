@@ -132,6 +132,8 @@ impl Agent {
     /// 0xd0 for a bad setting, 0xdf for a saved state or a schema to write that this build does not know. Nothing was
     /// done then.
     pub fn start(context: Context, info: StartInfo) -> Result<Self, Failure> {
+        #[cfg(feature = "mutants")]
+        crate::mutant::choose(&info.config);
         let settings = Settings::read(&info.config)?;
         if !SCHEMAS.contains(&info.schema) {
             return Err(saved::unknown_schema(info.schema));
@@ -207,6 +209,9 @@ impl Agent {
     /// Something happened.
     pub fn handle(&mut self, context: Context, event: Event) {
         self.now = self.now.max(context.now_ms);
+        if let Some(wall_s) = context.wall_s.filter(|_| mutant!(WallClockTimer)) {
+            self.now = wall_s.saturating_mul(1000);
+        }
         match event {
             Event::Ended { op, outcome } => {
                 if let Some(pending) = self.ops.take_op(op) {
@@ -372,9 +377,12 @@ impl Agent {
         if matches!(timer, Timer::Ask | Timer::Status) {
             base = self.round_trip.patience(base);
         }
-        let wait = self
+        let mut wait = self
             .random
             .back_off(base, self.number(Key::RetryMax), tries);
+        if mutant!(NoBackOff) {
+            wait = 0;
+        }
         self.arm_in(timer, wait);
     }
 

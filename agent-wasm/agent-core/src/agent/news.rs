@@ -116,6 +116,11 @@ impl Agent {
             return;
         }
         self.journal.dirty = false;
+        if mutant!(JournalLost) {
+            self.news.storing = self.news.pending.len() as u32;
+            self.emit_stored();
+            return;
+        }
         self.journal.storing = true;
         self.news.storing = self.news.pending.len() as u32;
         let journal = self.save(self.now, false);

@@ -90,6 +90,10 @@ impl Agent {
 
     /// Asks how the job at hand stands, before a hint counts as its end.
     fn confirm_job(&mut self) {
+        if mutant!(HintIsCancel) {
+            self.withdraw();
+            return;
+        }
         self.asking.describe |= self.job.id.is_some() && !self.job.withdrawn;
     }
 
@@ -239,6 +243,11 @@ impl Agent {
     /// The service shows the job at hand, open.
     fn on_read_again(&mut self, text: &str) {
         self.job.read_again = true;
+        if mutant!(SameJobFromZero)
+            && let Some(transfer) = self.transfer.as_ref()
+        {
+            self.begin_download(transfer.file, None);
+        }
         if self.job.needs_document() {
             self.learn(text);
         }
@@ -269,6 +278,9 @@ impl Agent {
 
     /// Ends a job before it began.
     pub(super) fn refuse(&mut self, id: JobId, (style, why): Verdict) {
+        if mutant!(RefusalUntold) {
+            return;
+        }
         self.end_at_once(id, &style.status(why), why);
         self.note_job(Line::JobRefused);
         self.tell_failure(JobEvent::Fail, why);

@@ -114,10 +114,11 @@ impl Agent {
         if self.reporter.acknowledged {
             return true;
         }
-        if self.connected && !self.runs(Timer::Status) && self.subscribed(false) {
+        let silent = mutant!(StatusSentOnce) && !self.reporter.sent.is_empty();
+        if self.connected && !self.runs(Timer::Status) && self.subscribed(false) && !silent {
             self.publish_status(due);
         }
-        false
+        mutant!(AcceptedUnheard) && due == Due::End && !self.reporter.sent.is_empty()
     }
 
     /// The same for the job's ending.
@@ -145,6 +146,9 @@ impl Agent {
             self.fail_with_numbers(Why::own(OtadErr::NoAnswer, self.reporter.tries));
             return;
         }
+        if mutant!(TrapOnRepeat) && self.reporter.tries > 0 {
+            panic!("a mutant");
+        }
         let token = self.tokens.draw();
         let payload = Status::with_token(self.head(due), token);
         remember(&mut self.reporter.sent, (token, self.now));
@@ -154,7 +158,12 @@ impl Agent {
     }
 
     fn publish_update(&mut self, line: Line, payload: String, deed: Deed) {
-        let topic = jobs::topic(&self.settings.thing, Topic::Update, self.job.text());
+        let job = if mutant!(NamelessStatus) {
+            ""
+        } else {
+            self.job.text()
+        };
+        let topic = jobs::topic(&self.settings.thing, Topic::Update, job);
         self.note_text(line, &payload);
         self.publish(deed, topic, payload);
     }
@@ -306,7 +315,7 @@ impl Agent {
     /// The service no longer has the job open. Before the decision the job goes back without a word; after it the
     /// decision stands, and only the report falls away.
     pub(super) fn withdraw(&mut self) {
-        if self.job.withdrawn || self.job.id.is_none() {
+        if self.job.withdrawn || self.job.id.is_none() || mutant!(CancelUnnoticed) {
             return;
         }
         self.note_job(Line::Withdrawn);

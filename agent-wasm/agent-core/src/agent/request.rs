@@ -95,6 +95,9 @@ impl Agent {
         self.ops.forget(&|pending| pending.deed.is_transport());
         self.connected = true;
         self.relinked = true;
+        if mutant!(ReconnectForgets) {
+            return;
+        }
         self.subscriptions.reset(session_present);
         self.stop_all(&[Timer::Ask, Timer::Subscribe, Timer::Status, Timer::Link]);
         self.asking.sent = None;
@@ -274,7 +277,7 @@ impl Agent {
     }
 
     pub(super) fn on_ask_timeout(&mut self) {
-        if self.asking.sent.is_some() {
+        if self.asking.sent.is_some() && !mutant!(LostReplyHangs) {
             self.count_question();
             self.note(Line::AskingAgain);
         }
@@ -285,6 +288,9 @@ impl Agent {
         self.asking.sent = None;
         self.asking.tries += 1;
         let tries = self.asking.tries;
+        if mutant!(GivesUpAsking) && tries >= 3 {
+            self.asking.next = false;
+        }
         if self.job.needs_document() && tries >= UNANSWERED_MAX {
             self.fail_with_numbers(Why::own(OtadErr::NoAnswer, tries));
         }
@@ -322,6 +328,16 @@ impl Agent {
         let Some((topic, name)) = jobs::classify(&self.settings.thing, topic) else {
             return;
         };
+        let rejects = matches!(
+            topic,
+            Topic::StreamRejected(_)
+                | Topic::UpdateRejected
+                | Topic::NextRejected
+                | Topic::JobRejected
+        );
+        if rejects && mutant!(RejectionUnheard) {
+            return;
+        }
         match topic {
             Topic::StreamData(Encoding::Cbor) => self.on_block_message(name, payload),
             Topic::StreamRejected(encoding) => self.on_stream_rejected(name, encoding, &payload),

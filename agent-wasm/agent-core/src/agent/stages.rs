@@ -207,6 +207,11 @@ impl Agent {
             self.job.active = true;
             self.note(Line::TestBegins);
         }
+        if mutant!(CommitUntested) {
+            for file in &mut self.job.files {
+                file.tested = true;
+            }
+        }
         let mut testing = false;
         let mut open = false;
         for at in 0..self.job.files.len() {
@@ -266,6 +271,10 @@ impl Agent {
     }
 
     pub(super) fn step_committing(&mut self) -> bool {
+        if mutant!(ReportedUncommitted) {
+            self.report_or_conclude(Cause::AllCommitted);
+            return true;
+        }
         let failed = self
             .job
             .first(|file| file.phase == FilePhase::Failed)
@@ -377,7 +386,15 @@ impl Agent {
             );
             !untouched && !over
         };
-        if let Some(id) = self.job.zero_last(open) {
+        let half = mutant!(HalfBack)
+            && self
+                .job
+                .first(|file| file.phase == FilePhase::WentBack)
+                .is_some();
+        if let Some(id) = self.job.zero_last(open)
+            && !half
+            && !mutant!(NoGoingBack)
+        {
             self.drive(id);
             return false;
         }

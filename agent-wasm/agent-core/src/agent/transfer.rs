@@ -57,6 +57,7 @@ impl Agent {
         let Some(config) = self.download_config(file) else {
             return self.fault(4);
         };
+        let held = held.filter(|_| !mutant!(ProgressForgotten));
         let Ok(mut downloader) = Downloader::new(config, held) else {
             // What the host holds is of another grid or another life: begin again, once.
             if held.is_none() {
@@ -130,7 +131,9 @@ impl Agent {
         if core::mem::take(&mut self.relinked) {
             self.view.zero_counters();
         }
-        if let Some(transfer) = &mut self.transfer {
+        if let Some(transfer) = &mut self.transfer
+            && !mutant!(ResumeStops)
+        {
             transfer.downloader.resume();
         }
         let asked = self.poll_download();
@@ -235,11 +238,18 @@ impl Agent {
         let ours = self.receives(stream);
         let Some(transfer) = self.transfer.as_mut().filter(|_| ours) else {
             self.view.blocks.count_unexpected();
+            if mutant!(LateBlockFails) {
+                self.fail_with_numbers(Why::own(OtadErr::BadBlocks, 7));
+            }
             return;
         };
         let file = transfer.file;
         let verdict = transfer.downloader.on_message(self.now, &payload);
         self.view.blocks.count(&verdict);
+        if mutant!(DuplicateFails) && verdict == Verdict::Dropped(DropReason::Duplicate) {
+            self.fail_with_numbers(Why::own(OtadErr::BadBlocks, 6));
+            return;
+        }
         let block = match verdict {
             Verdict::Dropped(reason) => return self.note_text(Line::BlockDropped, reason.text()),
             Verdict::Write(block) => block,

@@ -218,7 +218,8 @@ impl Downloader {
         if self.paused {
             return Step::Wait;
         }
-        if !self.requests.is_empty() && self.pace.silence() <= now_ms {
+        let silent = self.pace.silence() <= now_ms || mutant!(Impatient);
+        if !self.requests.is_empty() && silent {
             // Whatever has not come is missing again.
             self.requests.clear();
             self.pace.on_silence();
@@ -258,6 +259,9 @@ impl Downloader {
             }
             Err(reason) => {
                 self.last_drop = Some(reason);
+                if mutant!(DoubledRequests) && reason == DropReason::Duplicate {
+                    self.requests.clear();
+                }
                 Verdict::Dropped(reason)
             }
         }
@@ -359,7 +363,7 @@ impl Downloader {
             return Err(DropReason::Unexpected);
         }
         let data = decode_data(message).map_err(DropReason::Undecodable)?;
-        if data.file_id != u64::from(self.config.file_id) {
+        if data.file_id != u64::from(self.config.file_id) && !mutant!(OtherFileTaken) {
             return Err(DropReason::OtherFile);
         }
         let index = u32::try_from(data.index).map_err(|_| DropReason::IndexOutOfRange)?;
@@ -374,12 +378,20 @@ impl Downloader {
         if data.payload.len() as u64 != data.size {
             return Err(DropReason::WrongPayloadLength);
         }
+        if mutant!(SmallBitmap) && index.0 >= 32 {
+            return Err(DropReason::Duplicate);
+        }
         if self.held.contains(index) || self.writing.binary_search(&index.0).is_ok() {
             return Err(DropReason::Duplicate);
         }
         if self.writing.len() >= self.config.window() as usize {
             return Err(DropReason::WindowFull);
         }
+        let offset = if mutant!(BlockSizeMixed) {
+            u64::from(index.0) * 1024
+        } else {
+            offset
+        };
         Ok(Block {
             index,
             offset,

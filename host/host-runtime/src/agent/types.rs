@@ -3,6 +3,7 @@
 //! The WIT texts are the authority on meaning. The numbers that a host prints by name are in
 //! [`status`](crate::status). Not here: anything about how an agent is carried.
 
+use super::octets;
 use crate::types::{Blob, Failure, FileId, Outcome, Setting, Token, Version};
 
 /// Who an agent build is (`job-agent.description`).
@@ -17,7 +18,7 @@ pub struct Description {
 }
 
 /// The time of a call (`job-agent.context`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Context {
     /// The device's clock in milliseconds.
     pub now_ms: u64,
@@ -26,7 +27,7 @@ pub struct Context {
 }
 
 /// One target as the agent is told of it (`job-agent.target`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Target {
     /// Its number in job documents.
     pub file: FileId,
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// What an agent is told about its device (`job-agent.config`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentConfig {
     /// Thing name.
     pub device: String,
@@ -48,18 +49,18 @@ pub struct AgentConfig {
 }
 
 /// Where to start from (`job-agent.saved`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Saved {
     /// Nothing.
     None,
     /// After a restart of the host or a trap.
-    Journal(Blob),
+    Journal(#[serde(with = "octets::blob")] Blob),
     /// After a swap, a park or a trap.
-    Snapshot(Blob),
+    Snapshot(#[serde(with = "octets::blob")] Blob),
 }
 
 /// What `start` gets (`job-agent.start-info`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StartInfo {
     /// The configuration as it is now.
     pub config: AgentConfig,
@@ -153,7 +154,7 @@ pub enum Command {
 }
 
 /// Everything that can happen to an agent (`job-agent.event`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Event {
     /// There is a connection; true = the broker kept the session.
     Connected(bool),
@@ -169,6 +170,7 @@ pub enum Event {
         /// Full topic.
         topic: String,
         /// Payload.
+        #[serde(with = "octets")]
         payload: Vec<u8>,
     },
     /// An operation is over.
@@ -196,6 +198,7 @@ pub enum Event {
         /// Size of the whole resource.
         total: Option<u64>,
         /// The bytes asked for.
+        #[serde(with = "octets")]
         body: Vec<u8>,
     },
     /// The target of this file has come up.
@@ -211,12 +214,13 @@ pub enum Event {
         /// Kebab-case name.
         name: String,
         /// At most 128 KiB.
+        #[serde(with = "octets")]
         bytes: Vec<u8>,
     },
 }
 
 /// What an agent waits for (`job-agent.wait`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wait {
     /// Number of [`WAIT_NAMES`](crate::status::WAIT_NAMES).
     pub reason: u32,
@@ -233,7 +237,7 @@ pub struct Wait {
 }
 
 /// Where one file of the job stands (`job-agent.file-status`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FileStatus {
     /// The target.
     pub file: FileId,
@@ -248,7 +252,7 @@ pub struct FileStatus {
 }
 
 /// What an agent is doing (`job-agent.agent-status`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentStatus {
     /// Number of [`STATE_NAMES`](crate::status::STATE_NAMES).
     pub state: u8,
@@ -265,7 +269,7 @@ pub struct AgentStatus {
 }
 
 /// What a call leaves behind (`job-agent.turn`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Turn {
     /// Call `Timeout` at this instant.
     pub deadline_ms: Option<u64>,

@@ -11,6 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use host_runtime::agent::AgentBuild;
 use host_runtime::engine::{
     AGENT_WORLD, COMPONENT_MAX_BYTES, Engine, EngineOptions, PLUGIN_WORLD, Refusal, World, world_of,
@@ -63,7 +64,7 @@ impl Builtin {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::FlashFile => "flash-file",
@@ -73,6 +74,30 @@ impl Builtin {
 }
 
 impl GuestArg {
+    /// A path, or `builtin:NAME`.
+    pub(super) fn at(path: &Path) -> Self {
+        let builtin = path.to_str().and_then(|text| text.strip_prefix("builtin:"));
+        let builtin = builtin.and_then(|name| Builtin::from_str(name, false).ok());
+        Self {
+            file: builtin.is_none().then(|| path.to_owned()),
+            builtin,
+        }
+    }
+
+    /// Load it as an agent.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); it is a plugin.
+    pub(super) fn load_agent(&self, compile_s: u64) -> Result<Arc<AgentBuild>, Failed> {
+        match self.load(compile_s)? {
+            Guest::Agent(agent) => Ok(agent),
+            Guest::Plugin(_) => Err(Failed::new(
+                Exit::Refused,
+                format!("{} is refused: it is a plugin, not an agent", self.label()),
+            )),
+        }
+    }
+
     /// What to call it.
     pub(super) fn label(&self) -> String {
         match (&self.file, self.builtin) {
@@ -82,7 +107,7 @@ impl GuestArg {
         }
     }
 
-    fn bytes(&self) -> Result<Vec<u8>, Failed> {
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Failed> {
         match (&self.file, self.builtin) {
             (Some(file), _) => read(file),
             (None, Some(builtin)) => Ok(builtin.bytes().to_vec()),

@@ -17,7 +17,9 @@ mod launch;
 mod mcu;
 mod mcu_sim;
 mod problems;
+mod replay;
 mod run;
+mod sandbox;
 mod status;
 mod target;
 mod thing;
@@ -78,6 +80,8 @@ fn follow(verb: Verb) -> Ended {
     match verb {
         Verb::Run(args) => run::follow(&args),
         Verb::Demo(args) => demo::follow(&args),
+        Verb::Sandbox(args) => sandbox::follow(&args),
+        Verb::Replay(args) => replay::follow(&args),
         Verb::Status(args) => wait(status::follow(&args)),
         Verb::Why(args) => wait(why::follow(&args)),
         Verb::History(args) => wait(history::follow(&args)),

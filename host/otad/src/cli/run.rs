@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::args::RunArgs;
+use super::args::{GuestArg, RunArgs};
 use super::load;
 use crate::console;
 use crate::daemon;
 use crate::exit::{Exit, Failed, Verb};
+use crate::gateway::Witnesses;
 
 /// Threads of the daemon: one for the devices, one for what must not wait for them. Hashing and fsync have their own.
 const WORKER_THREADS: usize = 2;
@@ -19,12 +20,18 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
     let config = load(&args.config)?;
     let filter = args.log.as_deref().unwrap_or(&config.daemon.log);
     console::start(filter, args.log_format)?;
+    let candidate = args.shadow.as_deref().map(GuestArg::at);
+    let candidate = candidate.map(|guest| Ok((guest.label(), guest.bytes()?)));
+    let witnesses = Witnesses {
+        record: args.record.clone(),
+        candidate: candidate.transpose()?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?;
-    let ended = runtime.block_on(daemon::run(config, args.log.is_some()));
+    let ended = runtime.block_on(daemon::run(config, args.log.is_some(), witnesses));
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     ended
 }

@@ -28,7 +28,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::control::group;
 use crate::control::server::{Access, Server};
 use crate::exit::{Exit, Failed, Verb};
-use crate::gateway::{ConnectedDevice, Gateway};
+use crate::gateway::{ConnectedDevice, Gateway, Witnesses};
 use backend::Switch;
 use notify::{Notifier, Word};
 use session::Session;
@@ -47,18 +47,18 @@ enum Ending {
 }
 
 /// Run until a signal, or until a target that is otad itself is to be restarted. `log_is_given`: the command line says
-/// what is logged, whatever a configuration that is read again says.
+/// what is logged, whatever a configuration that is read again says. `witnesses` look on, over reloads too.
 ///
 /// # Errors
 /// [`Exit::Config`] for what the operator must mend, [`Exit::Retry`] if another instance runs, [`Exit::Failed`]
 /// otherwise.
-pub async fn run(config: Config, log_is_given: bool) -> Verb {
+pub async fn run(config: Config, log_is_given: bool, witnesses: Witnesses) -> Verb {
     tracing::info!("otad version {}", env!("CARGO_PKG_VERSION"));
     check(&config)?;
     let access = access(&config)?;
     let mut signals = Signals::listen()?;
     let notifier = Arc::new(Notifier::from_environment());
-    let gateway = Gateway::open(config)?;
+    let gateway = Gateway::open(config)?.with_witnesses(witnesses)?;
     tracing::info!("agent {}", gateway.agent());
     let socket = gateway.config().daemon.control_socket.value.clone();
     // Before anything is connected: whoever asks while the devices are set up waits for the answer.

@@ -20,7 +20,7 @@ use super::session::Session;
 use crate::config::{self, Config};
 use crate::console;
 use crate::exit::{Exit, Failed};
-use crate::gateway::{Gateway, GatewayError};
+use crate::gateway::{Gateway, GatewayError, Witnesses};
 
 /// How long work of the former devices may keep the lock of the state directory: a sync of a slow card.
 const LOCK_MAX: Duration = Duration::from_secs(20);
@@ -39,6 +39,7 @@ pub(super) async fn reload(
     log_is_given: bool,
 ) -> Result<Session, Failed> {
     let former = session.gateway.config().clone();
+    let witnesses = session.gateway.witnesses().clone();
     tracing::info!("SIGHUP: reading {} again", former.file.display());
     let config = match read_again(&former) {
         Ok(config) => config,
@@ -56,13 +57,13 @@ pub(super) async fn reload(
     session.end().await;
     // As at the end of a process: what belonged to the former devices must not meet the new ones.
     commands::kill_all();
-    let session = match start(config, notifier).await {
+    let session = match start(config, &witnesses, notifier).await {
         Ok(session) => session,
         Err(failed) => {
             tracing::error!(
                 "not started with the new configuration, the former one goes on: {failed}"
             );
-            start(former, notifier).await?
+            start(former, &witnesses, notifier).await?
         }
     };
     switch.set(session.devices());
@@ -111,11 +112,18 @@ fn between(config: &Config) -> Devices {
     }
 }
 
-async fn start(config: Config, notifier: &Arc<Notifier>) -> Result<Session, Failed> {
+async fn start(
+    config: Config,
+    witnesses: &Witnesses,
+    notifier: &Arc<Notifier>,
+) -> Result<Session, Failed> {
     let mut waited = Duration::ZERO;
     loop {
         match Gateway::open(config.clone()) {
-            Ok(gateway) => return Session::start(gateway, notifier),
+            Ok(gateway) => {
+                let gateway = gateway.with_witnesses(witnesses.clone())?;
+                return Session::start(gateway, notifier);
+            }
             // Work begun for the former devices still writes.
             Err(GatewayError::Lock(failed)) if failed.exit == Exit::Retry && waited < LOCK_MAX => {
                 tokio::time::sleep(LOCK_LOOK).await;

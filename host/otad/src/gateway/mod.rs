@@ -10,6 +10,7 @@
 
 mod connection;
 mod target;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,6 +36,8 @@ use host_runtime::types::Setting;
 use crate::config::{Config, Device, PluginChoice, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
+
+pub use witness::Witnesses;
 
 /// Why a gateway or one of its devices cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,18 @@ pub enum GatewayError {
     /// The trust store.
     #[error("trust store")]
     Trust(#[source] TrustError),
+    /// Nothing can be recorded there.
+    #[error("--record {}", path.display())]
+    Record {
+        /// The directory.
+        path: PathBuf,
+        /// What the medium says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no thread for a shadow.
+    #[error("--shadow")]
+    Shadow(#[source] io::Error),
     /// Storage of a target.
     #[error("{}", path.display())]
     Storage {
@@ -137,6 +152,8 @@ impl From<GatewayError> for Failed {
             | GatewayError::Agent { .. }
             | GatewayError::Plugin { .. }
             | GatewayError::PluginFile { .. }
+            | GatewayError::Record { .. }
+            | GatewayError::Shadow(_)
             | GatewayError::Storage { .. }
             | GatewayError::Device(_) => Exit::Failed,
         };
@@ -156,6 +173,8 @@ pub struct Gateway {
     /// None = no cap, and nobody counts.
     bandwidth: Option<Bandwidth>,
     plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
+    witnesses: Witnesses,
+    candidate: Option<Arc<AgentBuild>>,
 }
 
 /// A device with a connection of its own.
@@ -208,7 +227,34 @@ impl Gateway {
             agent,
             ports,
             plugins: Mutex::default(),
+            witnesses: Witnesses::default(),
+            candidate: None,
         })
+    }
+
+    /// Let somebody look on at the agents of all devices that are set up from now on.
+    ///
+    /// # Errors
+    /// The candidate is refused.
+    pub fn with_witnesses(mut self, witnesses: Witnesses) -> Result<Self, GatewayError> {
+        self.candidate = match &witnesses.candidate {
+            None => None,
+            Some((label, bytes)) => {
+                let candidate = AgentBuild::load(&self.engine, label, bytes);
+                Some(candidate.map_err(|source| GatewayError::Agent {
+                    label: label.clone(),
+                    source,
+                })?)
+            }
+        };
+        self.witnesses = witnesses;
+        Ok(self)
+    }
+
+    /// Who looks on.
+    #[must_use]
+    pub fn witnesses(&self) -> &Witnesses {
+        &self.witnesses
     }
 
     /// The configuration.
@@ -256,7 +302,7 @@ impl Gateway {
             },
         });
         let config = DeviceConfig {
-            agent: Arc::clone(&self.agent),
+            agent: witness::witnessed(self, &name)?,
             settings,
             targets: targets?,
             topics: vec![format!("$aws/things/{name}/")],

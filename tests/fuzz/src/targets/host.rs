@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use host_runtime::agent::trace::{Trace, TraceError};
 use host_runtime::agent::{
     AgentBuild, AgentInstance, AgentStatus, Context, Description, Event, StartInfo, Turn,
 };
@@ -43,6 +44,49 @@ pub fn control_line(bytes: &[u8]) {
     if let Ok(answer) = serde_json::from_slice::<Answer>(bytes) {
         assert!(Answer::line(answer.body).ends_with(b"\n"));
     }
+}
+
+/// Any bytes as a trace of an agent: read to its end, or refused with words. What carries a sum is tried with the sum mended.
+pub fn agent_trace(bytes: &[u8]) {
+    let read = |bytes: &[u8]| -> Result<(), TraceError> {
+        let mut trace = Trace::open(bytes)?;
+        while trace.next_exchange()?.is_some() {}
+        Ok(())
+    };
+    if let Err(error) = read(bytes) {
+        assert!(!error.to_string().is_empty());
+    }
+    let mut mended = Vec::new();
+    let mut chain = None;
+    for line in bytes.split(|b| *b == b'\n') {
+        match (chain, line.get(9..)) {
+            (Some(last), Some(body)) => {
+                let sum = crc32c::crc32c_append(last, body);
+                chain = Some(sum);
+                mended.extend_from_slice(format!("{sum:08x} ").as_bytes());
+                mended.extend_from_slice(body);
+                mended.push(b'\n');
+            }
+            _ => {
+                mended.extend_from_slice(line);
+                mended.push(b'\n');
+                chain = Some(crc32c::crc32c(&mended));
+            }
+        }
+    }
+    if let Err(error) = read(&mended) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// Traces.
+#[must_use]
+pub fn agent_traces() -> Vec<Vec<u8>> {
+    let header = r#"otad-trace 1 {"agent":"a","version":"1","digest":"","device":"d"}"#;
+    let start = r#"{"exchange":{"at":{"now_ms":1,"wall_s":null},"ask":{"start":{"config":{"device":"d","settings":[],"targets":[]},"saved":{"Snapshot":{"schema":1,"bytes":["x00ff",[0,64]]}},"schema":1,"seed":7,"outstanding":[],"last_event":0}},"calls":[[{"log":{"level":"Info","text":"t"}},"none"]],"end":{"refused":{"main":1,"sub":2,"detail":"no"}}},"bulk":[]}"#;
+    let event = r#"{"exchange":{"at":{"now_ms":2,"wall_s":5},"ask":{"event":{"Message":{"topic":"t","payload":["t{}",[65,4096]]}}},"calls":[[{"write-block":{"file":0,"offset":0,"data":{"length":256,"crc":1}}},{"started":{"Done":"Nothing"}}]],"end":{"broken":"b"}},"bulk":[{"length":1,"crc":2}]}"#;
+    let lines = format!("{header}\n00000000 {start}\n00000000 {event}\n");
+    vec![lines.into_bytes(), header.as_bytes().to_vec()]
 }
 
 /// Lines of the control socket.

@@ -79,6 +79,11 @@ pub const HOST: &[Target] = &[
         corpus: host::control_lines,
     },
     Target {
+        name: "agent_trace",
+        run: host::agent_trace,
+        corpus: host::agent_traces,
+    },
+    Target {
         name: "configuration",
         run: host::configuration,
         corpus: host::configurations,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 /// Processor time that compiling a component may take, in seconds: 4 MiB of ordinary code take five to ten in a release
 /// build, and a debug build is ten times slower.
-const COMPILE_CPU_S: u64 = if cfg!(debug_assertions) { 120 } else { 30 };
+pub(crate) const COMPILE_CPU_S: u64 = if cfg!(debug_assertions) { 120 } else { 30 };
 
 /// A component that ships in this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,7 @@ mod cloud;
 mod config;
 mod mcu;
 mod mcu_sim;
+mod sandbox;
 mod update;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, 
 pub use config::{ConfigVerb, InitArgs};
 pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
+pub use sandbox::{FaultArg, ReplayArgs, SandboxArgs, SeedsArg};
 pub use update::{
     AwsArgs, CreateArgs, Keyed, PlaceArgs, ProtocolArg, SignatureKindArg, UpdateVerb,
 };
@@ -80,6 +82,38 @@ Examples:
 
 Exit code 0 if the scenario ended as it should. The last line is the job's final status and reason.")]
     Demo(DemoArgs),
+    /// Run an agent or a plugin through thousands of simulated updates in which everything goes wrong that can.
+    #[command(after_help = "\
+A whole gateway in virtual time: cloud, network, storage, power, launcher. Each seed is one update with faults of its own; the \
+same seed is the same run to the byte, everywhere. Checkers watch from outside that the gateway always has an image that \
+starts, that nothing unverified is activated, that nothing is committed untested, and, once the faults are over, that every job \
+ends, with a reason. A failure is made small and printed with the command that repeats it.
+
+Examples:
+  otad sandbox agent.wasm --seeds 1..100000      a swarm
+  otad sandbox agent.wasm --scenario plain --every-cut
+                                                 every kill and every power cut of one update
+  otad sandbox --builtin agent --list            the scenarios, and the kinds of faults
+  otad sandbox agent.wasm --seeds 7 --scenario update --blocks 4 --fault power=during-17 --trace
+                                                 one run, told in full
+
+Exit code 0 if nothing was found, 1 if something was, 5 for a component that this host refuses.")]
+    Sandbox(SandboxArgs),
+    /// Let an agent do again, offline, what `otad run --record` has recorded.
+    #[command(after_help = "\
+A trace holds every call across the agent's boundary, images as zeros and secrets as tokens of the same length. The agent is \
+asked what was asked then and given the answers of then; the first thing that it does differently is shown. Nothing that it \
+does reaches anything.
+
+Examples:
+  otad replay pump-1/000007.trace --builtin agent
+  otad replay pump-1/000007.trace agent.wasm --effects
+                                                 another build: only what has an effect counts
+  otad replay --diff old.wasm new.wasm pump-1/000007.trace
+                                                 where two builds first differ
+
+Exit code 0 if there is no difference, 1 if there is one, 5 for a component that this host refuses, 6 for a damaged trace.")]
+    Replay(ReplayArgs),
     /// Run the cloud in a box: AWS IoT Jobs and file streams over an MQTT endpoint with TLS.
     #[command(after_help = "\
 Examples:
@@ -298,6 +332,13 @@ pub struct RunArgs {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// Keep a flight recorder: every call across the agent's boundary, in DIR/<device>/, at most 24 MiB a device. For
+    /// `otad replay`. Images and secrets are left out.
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// Let another agent do what the live one does, without any effect, until it does something else; the log says what.
+    #[arg(long, value_name = "CANDIDATE.wasm")]
+    pub shadow: Option<PathBuf>,
 }
 
 /// `otad demo`.

@@ -1,0 +1,183 @@
+//! The flight recorder: what a device's agent did lately, in a few bounded files.
+//!
+//! ```text
+//! DIR/000007.trace   whole, begins with a start
+//! DIR/000008.trace   being written
+//! ```
+//!
+//! Each file begins with a start of the agent, from its journal or from a snapshot, so that each can be replayed by
+//! itself. When one is full, the agent is started anew from its snapshot (as in a swap) and the next file begins with
+//! that; the oldest goes. A line is one write to the page cache: a crash of the process loses nothing, a power cut the
+//! last seconds. A medium that takes no more ends the recording, not the agent. What is left out is in `redact.rs`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::redact::Veil;
+use super::tap::{Ask, End, Exchange, Listener};
+use super::trace::{Header, LINE_MAX_BYTES, Writer};
+
+/// Bytes after which a file is full: some 40 MiB of an image in blocks of 4 KiB.
+pub const FILE_FULL_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Files that are kept: together at most 8 × (2 MiB + one line of 1 MiB) = 24 MiB a device.
+pub const FILES_MAX: usize = 8;
+
+/// What a file's name ends in.
+const SUFFIX: &str = ".trace";
+
+/// Records one device's agent. Give it to [`tapped`](super::tap::tapped).
+#[derive(Debug)]
+pub struct Recorder {
+    dir: PathBuf,
+    header: Header,
+    veil: Salt,
+    full_bytes: u64,
+    file: Option<Open>,
+    /// Nothing is recorded until the next start: this happened.
+    broken: bool,
+    next: u64,
+}
+
+/// Kept apart, so that it is printed nowhere.
+struct Salt(Veil);
+
+impl std::fmt::Debug for Salt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salt")
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    writer: Writer,
+    bytes: u64,
+}
+
+impl Recorder {
+    /// A recorder into a directory of its own, made with mode 0700 if it does not exist. `salt` makes its tokens: another
+    /// one each time. Files of earlier processes stay, as far as their number allows.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn new(dir: &Path, header: Header, salt: [u8; 16]) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let last = numbers(dir)?.into_iter().max();
+        Ok(Self {
+            dir: dir.to_owned(),
+            header,
+            veil: Salt(Veil::new(salt)),
+            full_bytes: FILE_FULL_BYTES,
+            file: None,
+            broken: false,
+            next: last.map_or(1, |last| last.saturating_add(1)),
+        })
+    }
+
+    /// Files are full after so many bytes.
+    #[must_use]
+    pub fn with_files_of(mut self, bytes: u64) -> Self {
+        self.full_bytes = bytes;
+        self
+    }
+
+    fn write(&mut self, mut exchange: Exchange) -> io::Result<()> {
+        let is_start = matches!(exchange.ask, Ask::Start(_));
+        let fails = !matches!(exchange.end, End::Turn(_));
+        let full = self
+            .file
+            .as_ref()
+            .is_none_or(|open| open.bytes >= self.full_bytes);
+        if is_start && full {
+            self.file = Some(self.begin()?);
+        }
+        let Some(open) = &mut self.file else {
+            return Ok(());
+        };
+        let bulk = self.veil.0.cover(&mut exchange);
+        let Some(line) = open.writer.line(exchange, bulk) else {
+            let text = format!("an exchange of more than {LINE_MAX_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        };
+        open.file.write_all(&line)?;
+        open.bytes += line.len() as u64;
+        if is_start && fails {
+            // What comes now is another instance's, if anything comes.
+            self.broken = true;
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> io::Result<Open> {
+        let mut writer = Writer::default();
+        let line = writer.header(&self.header);
+        let path = self.dir.join(format!("{:06}{SUFFIX}", self.next));
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(&line)?;
+        self.next = self.next.saturating_add(1);
+        self.forget()?;
+        let bytes = line.len() as u64;
+        Ok(Open {
+            file,
+            writer,
+            bytes,
+        })
+    }
+
+    /// Delete the oldest files.
+    fn forget(&self) -> io::Result<()> {
+        let mut numbers = numbers(&self.dir)?;
+        numbers.sort_unstable();
+        let over = numbers.len().saturating_sub(FILES_MAX);
+        for number in numbers.into_iter().take(over) {
+            fs::remove_file(self.dir.join(format!("{number:06}{SUFFIX}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of the files in a directory; what has another name is somebody else's.
+fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+        let number = number
+            .filter(|n| n.len() >= 6)
+            .and_then(|n| n.parse::<u64>().ok());
+        numbers.extend(number);
+    }
+    Ok(numbers)
+}
+
+impl Listener for Recorder {
+    fn hear(&mut self, exchange: Exchange) {
+        if matches!(exchange.ask, Ask::Start(_)) {
+            self.broken = false;
+        }
+        if self.broken {
+            return;
+        }
+        if let Err(error) = self.write(exchange) {
+            self.broken = true;
+            self.file = None;
+            let (device, dir) = (&self.header.device, self.dir.display());
+            tracing::warn!(%device, "nothing more is recorded to {dir} until the agent is started anew: {error}");
+        }
+    }
+
+    fn wants_start(&self) -> bool {
+        self.file
+            .as_ref()
+            .is_some_and(|open| open.bytes >= self.full_bytes)
+    }
+}

@@ -1,0 +1,553 @@
+//! `otad sandbox`: a swarm of simulated updates, and what it found.
+//!
+//! The answer goes to standard output and depends on nothing but seeds and component; progress and speed go to standard
+//! error. What runs and what is found is `host_sandbox`'s.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use host_crypto::hex;
+use host_runtime::status::{STATE_NAMES, name};
+use host_sandbox::Options;
+use host_sandbox::coverage::Coverage;
+use host_sandbox::fault::{Fault, KINDS};
+use host_sandbox::recipe::{self, Kitchen, Recipe, RecipeError};
+use host_sandbox::shrink::{Shrunk, shrink};
+use host_sandbox::swarm::{self, Batch, Failed as FailedRun, Tally};
+use serde_json::{Value, json};
+
+use super::args::{Builtin, GuestArg, SandboxArgs, SeedsArg};
+use super::guest::Guest;
+use crate::exit::{Exit, Failed, Verb};
+use crate::progress::{note, say};
+
+/// Seeds where none are given.
+const SEEDS: SeedsArg = SeedsArg {
+    first: 1,
+    count: 1000,
+};
+
+/// As above, with every cut of each.
+const ONE_SEED: SeedsArg = SeedsArg { first: 1, count: 1 };
+
+/// Failures that are made small and told; the others are counted.
+const TOLD_MAX: usize = 3;
+
+/// Time between two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) fn follow(args: &SandboxArgs) -> Verb {
+    if args.list {
+        list(args.json);
+        return Ok(Exit::Done);
+    }
+    let judged = Judged::load(args)?;
+    let plan = Plan::new(args, &judged.kitchen)?;
+    let batch = Batch {
+        runs: plan.runs(),
+        jobs: args.jobs.unwrap_or_else(cores),
+        first: args.first,
+    };
+    let kitchen = &judged.kitchen;
+    if args.trace {
+        return traces(kitchen, &plan);
+    }
+    let began = now();
+    let mut progress = Progress::new(batch.runs);
+    let tally = swarm::make(kitchen, batch, &|n| plan.recipe(kitchen, n), &mut |tally| {
+        progress.update(tally);
+    })
+    .map_err(|error| wrong(&error))?;
+    let speed = Speed::of(&tally, began.elapsed(), batch.jobs);
+    let told = tally.failed.iter().take(TOLD_MAX);
+    let told: Vec<_> = told.map(|failed| judged.tell(args, failed)).collect();
+    if args.json {
+        say(&as_json(&judged, &tally, &told).to_string());
+    } else {
+        print(&judged, &tally, &told);
+    }
+    note(&speed.line());
+    Ok(match tally.failures {
+        0 => Exit::Done,
+        _ => Exit::Failed,
+    })
+}
+
+fn wrong(error: &RecipeError) -> Failed {
+    Failed::chain(Exit::Usage, "otad sandbox", error)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how fast it goes is told beside the answer; nothing that runs reads it"
+)]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What is judged, and how it is named on a command line.
+struct Judged {
+    kitchen: Kitchen,
+    words: Vec<String>,
+    who: String,
+}
+
+impl Judged {
+    fn load(args: &SandboxArgs) -> Result<Self, Failed> {
+        let mut options = Options::native(0);
+        let label = args.guest.label();
+        let who = match args.guest.load(args.compile_seconds)? {
+            Guest::Agent(agent) => {
+                let who = agent.description();
+                let who = format!("{} {} ({label})", who.name, who.version);
+                options.agent = agent;
+                who
+            }
+            Guest::Plugin(plugin) => {
+                if args.plugin.is_some() {
+                    let text = format!("{label} is a plugin already; leave --plugin out");
+                    return Err(Failed::new(Exit::Usage, text));
+                }
+                options.pal = plugin;
+                format!("plugin {label}, with the agent of this program")
+            }
+        };
+        let mut words = match (&args.guest.file, args.guest.builtin) {
+            (Some(path), _) => vec![path.display().to_string()],
+            (None, name) => {
+                let name = name.map_or("", Builtin::name);
+                vec!["--builtin".to_owned(), name.to_owned()]
+            }
+        };
+        if let Some(path) = &args.plugin {
+            match GuestArg::at(path).load(args.compile_seconds)? {
+                Guest::Plugin(plugin) => options.pal = plugin,
+                Guest::Agent(_) => {
+                    let text = format!(
+                        "{} is refused: it is an agent, not a plugin",
+                        path.display()
+                    );
+                    return Err(Failed::new(Exit::Refused, text));
+                }
+            }
+            words.extend(["--plugin".to_owned(), path.display().to_string()]);
+        }
+        Ok(Self {
+            kitchen: Kitchen::new(options),
+            words,
+            who,
+        })
+    }
+
+    /// The command that repeats a run.
+    fn command(&self, recipe: &Recipe) -> String {
+        let mut words = vec!["otad".to_owned(), "sandbox".to_owned()];
+        words.extend(self.words.iter().map(|word| quoted(word)));
+        words.push(format!(
+            "--seeds {} --scenario {}",
+            recipe.seed, recipe.story
+        ));
+        if let Some(blocks) = recipe.blocks {
+            words.push(format!("--blocks {blocks}"));
+        }
+        match recipe.faults.as_slice() {
+            [] => words.push("--fault none".to_owned()),
+            faults => words.extend(faults.iter().map(|fault| format!("--fault {fault}"))),
+        }
+        words.push("--trace".to_owned());
+        words.join(" ")
+    }
+
+    fn tell<'f>(&self, args: &SandboxArgs, failed: &'f FailedRun) -> Told<'f> {
+        let invariant = failed.violations.first().map_or("", |v| v.invariant);
+        let small = shrink(&self.kitchen, &failed.recipe, invariant);
+        if small.is_none() && !args.json {
+            note("that failure does not repeat: the component does not act the same way twice");
+        }
+        Told {
+            command: self.command(small.as_ref().map_or(&failed.recipe, |s| &s.recipe)),
+            failed,
+            small,
+        }
+    }
+}
+
+/// As a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// A failure as it is told.
+struct Told<'f> {
+    failed: &'f FailedRun,
+    small: Option<Shrunk>,
+    command: String,
+}
+
+/// What the n-th run is.
+enum Plan {
+    /// Drawn by the seed.
+    Swarm {
+        seeds: SeedsArg,
+        story: Option<String>,
+        blocks: Option<usize>,
+    },
+    /// The same faults for each seed.
+    Told { seeds: SeedsArg, recipe: Recipe },
+    /// All of them.
+    Cuts(Vec<Recipe>),
+}
+
+impl Plan {
+    fn new(args: &SandboxArgs, kitchen: &Kitchen) -> Result<Self, Failed> {
+        if let Some(story) = &args.scenario {
+            recipe::story(story, args.blocks).map_err(|e| wrong(&e))?;
+        }
+        if args.every_cut {
+            let seeds = args.seeds.unwrap_or(ONE_SEED);
+            let stories = match &args.scenario {
+                Some(story) => vec![story.clone()],
+                None => host_sandbox::scenario::standard()
+                    .into_iter()
+                    .map(|s| s.name)
+                    .collect(),
+            };
+            let mut all = Vec::new();
+            for story in &stories {
+                for n in 0..seeds.count {
+                    let seed = seeds.first.wrapping_add(n);
+                    let cuts = swarm::every_cut(kitchen, story, args.blocks, seed);
+                    all.extend(cuts.map_err(|e| wrong(&e))?);
+                }
+            }
+            return Ok(Self::Cuts(all));
+        }
+        let seeds = args.seeds.unwrap_or(SEEDS);
+        if args.faults.is_empty() {
+            return Ok(Self::Swarm {
+                seeds,
+                story: args.scenario.clone(),
+                blocks: args.blocks,
+            });
+        }
+        let faults: Vec<Fault> = args.faults.iter().filter_map(|f| f.0.clone()).collect();
+        let recipe = Recipe {
+            // clap asks for a scenario with --fault.
+            story: args.scenario.clone().unwrap_or_default(),
+            blocks: args.blocks,
+            faults,
+            seed: 0,
+        };
+        kitchen.check(&recipe).map_err(|e| wrong(&e))?;
+        Ok(Self::Told { seeds, recipe })
+    }
+
+    fn runs(&self) -> u64 {
+        match self {
+            Self::Swarm { seeds, .. } | Self::Told { seeds, .. } => seeds.count,
+            Self::Cuts(recipes) => recipes.len() as u64,
+        }
+    }
+
+    fn recipe(&self, kitchen: &Kitchen, number: u64) -> Result<Recipe, RecipeError> {
+        match self {
+            Self::Swarm {
+                seeds,
+                story,
+                blocks,
+            } => {
+                let seed = seeds.first.wrapping_add(number);
+                swarm::draw(kitchen, seed, story.as_deref(), *blocks)
+            }
+            Self::Told { seeds, recipe } => Ok(Recipe {
+                seed: seeds.first.wrapping_add(number),
+                ..recipe.clone()
+            }),
+            Self::Cuts(recipes) => usize::try_from(number)
+                .ok()
+                .and_then(|at| recipes.get(at))
+                .cloned()
+                .ok_or(RecipeError::Blocks(0)),
+        }
+    }
+}
+
+/// Print each run in full.
+fn traces(kitchen: &Kitchen, plan: &Plan) -> Verb {
+    let mut found = false;
+    for number in 0..plan.runs() {
+        let recipe = plan.recipe(kitchen, number).map_err(|e| wrong(&e))?;
+        let served = kitchen.run(&recipe, true).map_err(|e| wrong(&e))?;
+        let report = served.report;
+        say(&format!("seed {}: {}", recipe.seed, words(&recipe)));
+        for line in report.trace.to_string().lines() {
+            say(line);
+        }
+        for violation in &report.violations {
+            say(&format!("FOUND  {violation}"));
+        }
+        let reason = report.reason.as_deref().unwrap_or("-");
+        say(&format!("{:?}, reason {reason}", report.status));
+        found |= !report.violations.is_empty();
+    }
+    Ok(match found {
+        true => Exit::Failed,
+        false => Exit::Done,
+    })
+}
+
+/// A recipe in words.
+fn words(recipe: &Recipe) -> String {
+    let blocks = recipe.blocks.map(|n| format!(", {n} blocks a file"));
+    let faults: Vec<_> = recipe.faults.iter().map(Fault::to_string).collect();
+    let faults = match faults.is_empty() {
+        true => "no faults".to_owned(),
+        false => faults.join(" "),
+    };
+    format!("{}{}: {faults}", recipe.story, blocks.unwrap_or_default())
+}
+
+/// A line now and then.
+struct Progress {
+    runs: u64,
+    began: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    fn new(runs: u64) -> Self {
+        let now = now();
+        Self {
+            runs,
+            began: now,
+            told: now,
+        }
+    }
+
+    fn update(&mut self, tally: &Tally) {
+        if self.told.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.told = now();
+        let per_s = rate(tally.runs, self.began.elapsed());
+        let (runs, all, found) = (tally.runs, self.runs, tally.failures);
+        note(&format!(
+            "{runs} of {all} runs, {per_s} runs/s, {found} found"
+        ));
+    }
+}
+
+fn rate(runs: u64, time: Duration) -> u64 {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    runs.saturating_mul(1000) / ms
+}
+
+/// How fast it went.
+struct Speed {
+    runs: u64,
+    time: Duration,
+    jobs: NonZeroUsize,
+}
+
+impl Speed {
+    fn of(tally: &Tally, time: Duration, jobs: NonZeroUsize) -> Self {
+        let runs = tally.runs;
+        Self { runs, time, jobs }
+    }
+
+    fn line(&self) -> String {
+        let Self { runs, time, jobs } = self;
+        let seconds = time.as_secs_f64();
+        let per_s = rate(*runs, *time);
+        format!("{runs} runs in {seconds:.1} s with {jobs} at a time: {per_s} runs/s")
+    }
+}
+
+fn state(number: u8) -> String {
+    match name(&STATE_NAMES, number.into()) {
+        "" => number.to_string(),
+        known => known.to_owned(),
+    }
+}
+
+fn print(judged: &Judged, tally: &Tally, told: &[Told<'_>]) {
+    say(&judged.who);
+    for one in told {
+        print_failure(one);
+    }
+    coverage(&tally.coverage);
+    let ends: Vec<_> = tally
+        .ends
+        .iter()
+        .map(|(end, n)| format!("{n} {end}"))
+        .collect();
+    let (runs, faulty, cuts) = (tally.runs, tally.with_faults, tally.cuts);
+    say(&format!(
+        "{runs} runs, {faulty} with faults, {cuts} cuts; jobs: {}",
+        ends.join(", ")
+    ));
+    say(&format!("digest {}", hex(&tally.digest())));
+    say(&match tally.failures {
+        0 => "found: none".to_owned(),
+        n => format!("found: {n} runs failed"),
+    });
+}
+
+fn print_failure(told: &Told<'_>) {
+    let Told {
+        failed,
+        small,
+        command,
+    } = told;
+    say(&format!(
+        "FAILED  seed {}: {}",
+        failed.recipe.seed,
+        words(&failed.recipe)
+    ));
+    for violation in &failed.violations {
+        say(&format!("  {violation}"));
+    }
+    if let Some(small) = small {
+        let report = &small.served.report;
+        say(&format!(
+            "  shrunk in {} runs to {}",
+            small.runs,
+            words(&small.recipe)
+        ));
+        for violation in &report.violations {
+            say(&format!("  {violation}"));
+        }
+        for line in report.trace.to_string().lines() {
+            say(&format!("    {line}"));
+        }
+    }
+    say(&format!("  again: {command}"));
+}
+
+/// A row a change of state, with how often it was seen calm and under each kind.
+fn coverage(coverage: &Coverage) {
+    let (seen, all) = coverage.pairs();
+    say(&format!(
+        "coverage: {seen} of {all} pairs of a change of state and a kind of fault"
+    ));
+    for change in coverage.changes() {
+        let (from, to) = change;
+        let mut line = format!("  {} > {}:", state(from), state(to));
+        line.push_str(&format!(" calm {}", coverage.seen(change, None)));
+        for (kind, word) in KINDS {
+            match coverage.seen(change, Some(kind)) {
+                0 => {}
+                count => line.push_str(&format!(" {word} {count}")),
+            }
+        }
+        say(&line);
+    }
+}
+
+fn as_json(judged: &Judged, tally: &Tally, told: &[Told<'_>]) -> Value {
+    let rows = tally.coverage.changes().into_iter().map(|change| {
+        let under = KINDS.iter().filter_map(|(kind, word)| {
+            let count = tally.coverage.seen(change, Some(*kind));
+            (count > 0).then(|| ((*word).to_owned(), Value::from(count)))
+        });
+        json!({
+            "from": state(change.0),
+            "to": state(change.1),
+            "calm": tally.coverage.seen(change, None),
+            "under": under.collect::<serde_json::Map<_, _>>(),
+        })
+    });
+    let (seen, all) = tally.coverage.pairs();
+    json!({
+        "judged": judged.who,
+        "runs": tally.runs,
+        "with_faults": tally.with_faults,
+        "cuts": tally.cuts,
+        "found": tally.failures,
+        "failures": told.iter().map(failure).collect::<Vec<_>>(),
+        "jobs": tally.ends,
+        "coverage": { "pairs_seen": seen, "pairs": all, "changes": rows.collect::<Vec<_>>() },
+        "digest": hex(&tally.digest()),
+    })
+}
+
+fn failure(told: &Told<'_>) -> Value {
+    let violations = |list: &[host_sandbox::judge::Violation]| -> Vec<Value> {
+        let row = |v: &host_sandbox::judge::Violation| json!({ "invariant": v.invariant, "at_ms": v.at_ms, "detail": v.detail });
+        list.iter().map(row).collect()
+    };
+    let faults =
+        |recipe: &Recipe| -> Vec<String> { recipe.faults.iter().map(Fault::to_string).collect() };
+    let recipe = &told.failed.recipe;
+    let small = told.small.as_ref().map(|small| {
+        let report = &small.served.report;
+        let trace = report.trace.to_string();
+        json!({
+            "scenario": small.recipe.story,
+            "blocks": small.recipe.blocks,
+            "faults": faults(&small.recipe),
+            "runs": small.runs,
+            "violations": violations(&report.violations),
+            "trace": trace.lines().collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "seed": recipe.seed,
+        "scenario": recipe.story,
+        "blocks": recipe.blocks,
+        "faults": faults(recipe),
+        "violations": violations(&told.failed.violations),
+        "shrunk": small,
+        "command": told.command,
+    })
+}
+
+fn list(json: bool) {
+    let stories = recipe::stories();
+    if json {
+        let stories: Vec<_> = stories
+            .iter()
+            .map(|(name, purpose)| json!({ "name": name, "purpose": purpose }))
+            .collect();
+        let faults: Vec<_> = KINDS.iter().map(|(_, word)| *word).collect();
+        return say(&json!({ "scenarios": stories, "faults": faults }).to_string());
+    }
+    for (name, purpose) in stories {
+        say(&format!("{name:<32} {purpose}"));
+    }
+    say(&format!(
+        "faults: {}",
+        KINDS.map(|(_, word)| word).join(", ")
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_given_with_both_ends() {
+        let seeds = |text: &str| text.parse::<SeedsArg>().map(|s| (s.first, s.count));
+        assert_eq!(seeds("1..1000"), Ok((1, 1000)));
+        assert_eq!(seeds("7"), Ok((7, 1)));
+        assert_eq!(seeds("7..7"), Ok((7, 1)));
+        assert!(seeds("9..7").is_err_and(|text| text.contains("both ends")));
+        assert!(seeds("a..7").is_err_and(|text| text.contains("no seed")));
+        assert!(seeds("0..18446744073709551615").is_err());
+    }
+
+    #[test]
+    fn a_word_that_a_shell_would_take_apart_is_quoted() {
+        assert_eq!(quoted("out/agent.wasm"), "out/agent.wasm");
+        assert_eq!(quoted("my agent.wasm"), "'my agent.wasm'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+    }
+}

@@ -1,0 +1,144 @@
+//! The swarm: the shipped agent gets over everything, the same seeds are the same runs, and a failure is made small.
+//!
+//! `OTAD_SWARM_SEEDS` says how many seeds (60 if it does not).
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be set up has nothing to test"
+)]
+
+use std::num::NonZeroUsize;
+
+use host_sandbox::fault::{Fault, KINDS, Kind};
+use host_sandbox::recipe::{Kitchen, Recipe, UPDATE};
+use host_sandbox::shrink::shrink;
+use host_sandbox::swarm::{self, Batch, Tally};
+use host_sandbox::{Options, Quirk, Shipped, native_pal};
+
+fn seeds() -> u64 {
+    let given = std::env::var("OTAD_SWARM_SEEDS").ok();
+    given.and_then(|n| n.parse().ok()).unwrap_or(60)
+}
+
+fn jobs(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+fn run(kitchen: &Kitchen, runs: u64, workers: usize) -> Tally {
+    let batch = Batch {
+        runs,
+        jobs: jobs(workers),
+        first: false,
+    };
+    let draw = |n| swarm::draw(kitchen, n + 1, None, None);
+    let mut last = 0;
+    swarm::make(kitchen, batch, &draw, &mut |tally| {
+        assert!(tally.runs > last, "progress goes forward");
+        last = tally.runs;
+    })
+    .unwrap()
+}
+
+fn told(tally: &Tally) -> String {
+    let lines = tally.failed.iter().map(|failed| {
+        let faults: Vec<_> = failed.recipe.faults.iter().map(Fault::to_string).collect();
+        let (seed, story) = (failed.recipe.seed, &failed.recipe.story);
+        let faults = faults.join(" ");
+        format!("seed {seed} {story} {faults}: {:?}\n", failed.violations)
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_agent_gets_over_whatever_the_swarm_draws() {
+    let kitchen = Kitchen::new(Options::native(0));
+    let tally = run(&kitchen, seeds(), 2);
+    assert_eq!(
+        (tally.runs, tally.failures),
+        (seeds(), 0),
+        "{}",
+        told(&tally)
+    );
+    assert!(tally.with_faults > seeds() / 2);
+    let (seen, _) = tally.coverage.pairs();
+    assert!(seen > 100, "{seen} pairs of change and fault");
+}
+
+#[test]
+fn the_same_seeds_are_the_same_runs_with_any_number_of_workers() {
+    let kitchen = Kitchen::new(Options::native(0));
+    let (one, three) = (run(&kitchen, 70, 1), run(&kitchen, 70, 3));
+    assert_eq!(one.digest(), three.digest());
+    assert_ne!(three.digest(), run(&kitchen, 69, 2).digest());
+    assert_eq!((one.coverage, one.ends), (three.coverage, three.ends));
+}
+
+#[test]
+fn the_shipped_component_goes_the_same_way_through_the_swarm() {
+    let shipped = Shipped::load().unwrap();
+    let native = Kitchen::new(Options::native(0));
+    let wasm = Kitchen::new(Options {
+        agent: shipped.agent,
+        ..Options::native(0)
+    });
+    for seed in 1..=seeds() / 6 {
+        let recipe = swarm::draw(&native, seed, None, None).unwrap();
+        let (one, other) = (native.run(&recipe, true), wasm.run(&recipe, true));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        let first = one.report.trace.first_difference(&other.report.trace);
+        assert_eq!(first, None, "seed {seed}");
+        assert_eq!(one.moves, other.moves, "seed {seed}");
+    }
+}
+
+#[test]
+fn seeds_draw_single_kinds_and_mixtures_and_every_kind_is_drawn() {
+    let kitchen = Kitchen::new(Options::native(0));
+    let mut drawn = vec![0; KINDS.len()];
+    let mut single = 0;
+    for seed in 0..400 {
+        let recipe = swarm::draw(&kitchen, seed, Some(UPDATE), None).unwrap();
+        let mut kinds: Vec<_> = recipe.faults.iter().map(|fault| fault.kind).collect();
+        kinds.dedup();
+        single += u32::from(kinds.len() == 1);
+        for kind in kinds {
+            drawn[kind as usize] += 1;
+        }
+        for fault in &recipe.faults {
+            assert_eq!(fault.to_string().parse(), Ok(fault.clone()));
+        }
+    }
+    let never = Kind::RequestsCorrupted as usize;
+    assert_eq!(drawn.remove(never), 0);
+    assert!(drawn.iter().all(|n| *n > 20), "{drawn:?}");
+    assert!(single > 60, "{single}");
+}
+
+#[test]
+fn a_failure_is_made_as_small_as_what_causes_it() {
+    let kitchen = Kitchen::new(Options {
+        pal: native_pal(Some(Quirk::CommitsUntested)),
+        ..Options::native(0)
+    });
+    let words = [
+        "blocks-lost=100@60000",
+        "requests-delayed=300@50000",
+        "half-open=500-9000",
+    ];
+    let recipe = Recipe {
+        story: UPDATE.into(),
+        blocks: None,
+        faults: words.iter().map(|word| word.parse().unwrap()).collect(),
+        seed: 5,
+    };
+    let failed = kitchen.run(&recipe, false).unwrap().report.violations;
+    let invariant = failed.first().unwrap().invariant;
+    let small = shrink(&kitchen, &recipe, invariant).unwrap();
+    assert_eq!(
+        (small.recipe.faults.len(), small.recipe.blocks),
+        (0, Some(1))
+    );
+    let report = small.served.report;
+    assert!(report.violations.iter().any(|v| v.invariant == invariant));
+    assert!(!report.trace.events().is_empty());
+}
