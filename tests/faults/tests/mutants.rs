@@ -91,20 +91,21 @@ fn hunt(kitchen: &Kitchen, story: Option<&str>, first: u64, runs: u64) -> Tally 
 #[test]
 fn every_known_fault_is_found() {
     let mut missed = Vec::new();
-    let names = |list: &mut dyn Iterator<Item = &'static str>| list.collect::<Vec<_>>();
-    let known = names(&mut KNOWN.iter().map(|(name, ..)| *name));
-    assert_eq!(known, names(&mut MUTANTS.iter().map(|(name, _)| *name)));
-    assert!(known.len() >= 25);
-    for ((name, story, seed), (_, what)) in KNOWN.iter().zip(MUTANTS) {
-        if !is_wanted(name) {
+    for (name, ..) in KNOWN {
+        assert!(MUTANTS.iter().any(|(known, _)| known == name), "{name}");
+    }
+    for (name, what) in MUTANTS {
+        let known = KNOWN.iter().find(|(known, ..)| known == name);
+        let (_, story, seed) = known.copied().unwrap_or((name, "", 1));
+        if !is_wanted(name) || (known.is_none() && seeds().is_none()) {
             continue;
         }
-        let story = Some(*story).filter(|story| !story.is_empty());
+        let story = Some(story).filter(|story| !story.is_empty());
         let kitchen = kitchen().clone().with_setting("mutant", name);
         let began = Instant::now();
         let tally = match seeds() {
             Some(seeds) => hunt(&kitchen, story, 1, seeds),
-            None => hunt(&kitchen, story, *seed, 1),
+            None => hunt(&kitchen, story, seed, 1),
         };
         let ms = began.elapsed().as_millis();
         match tally.failed.first() {
