@@ -9,13 +9,14 @@
 //!
 //! ```
 //! use agent_core::document::parse_job;
-//! use agent_core::stream::{BlockGrid, DownloadConfig, Downloader, Step};
+//! use agent_core::stream::{BlockGrid, DownloadConfig, Downloader, Plane, Step};
 //!
 //! let job = parse_job(
 //!     r#"{"afr_ota":{"protocols":["MQTT"],"streamname":"s1",
 //!         "files":[{"filepath":"fw","filesize":2500,"fileid":0}]}}"#,
 //! )?;
 //! let mut downloader = Downloader::new(DownloadConfig {
+//!     plane: Plane::Stream,
 //!     file_id: job.files[0].file_id,
 //!     grid: BlockGrid::new(job.files[0].size, 1024)?,
 //!     blocks_per_request: 8,

@@ -5,6 +5,7 @@
 
 use alloc::{string::String, vec::Vec};
 
+use crate::document::Protocol;
 use crate::jobs::ThingName;
 use crate::text::{push_decimal, row};
 use crate::types::{Config, Failure, FileId, Setting, Target, cut};
@@ -21,9 +22,9 @@ pub struct Number {
     /// Name in `config.settings`, unit last.
     pub name: &'static str,
     /// Value if it is not set.
-    pub default: u64,
+    pub default: u32,
     /// Least value.
-    pub min: u64,
+    pub min: u32,
     /// Greatest value.
     pub max: u64,
 }
@@ -42,7 +43,7 @@ macro_rules! numbers {
 
         /// All numbers of a device, in the order of [`Key`].
         pub static NUMBERS: [Number; COUNT] = [
-            $( Number { name: $name, default: $default, min: $min, max: $max }, )+
+            $( Number { name: $name, default: $default as u32, min: $min, max: $max }, )+
         ];
         const COUNT: usize = [$( Key::$key, )+].len();
     };
@@ -53,6 +54,8 @@ numbers! {
     BlockSize "block_size" = 4096, 256..=131_072;
     /// Blocks asked for in one request; times block_size at most 131072, what the service sends for one request.
     BlocksPerRequest "blocks_per_request" = 31, 1..=512;
+    /// Most requests for blocks in flight at a time; 1 = one window a round trip, with the C agent's own bytes.
+    RequestsInFlight "requests_in_flight" = 32, 1..=64;
     /// Time for an answer of the services before a request is repeated.
     RequestTimeout "request_timeout_ms" = 10_000, 10..=10 * MINUTE_MS;
     /// Longest back-off between repeated requests and statuses.
@@ -99,7 +102,7 @@ pub enum OnJob {
 static CHOICES: [(&str, &str); 9] = [
     ("foreign_jobs", "refuse\nleave\n"),
     ("on_job", "accept\nask\nignore\n"),
-    ("protocols", "mqtt\n"),
+    ("protocols", "mqtt,http\nhttp,mqtt\nmqtt\nhttp\n"),
     ("reply_subscriptions", "never\nalways\n"),
     ("activation", "immediate\ndeferred\n"),
     ("allow_downgrade", NO_OR_YES),
@@ -146,6 +149,8 @@ pub struct Settings {
     pub leave_foreign_jobs: bool,
     /// `on_job`.
     pub on_job: OnJob,
+    /// `protocols`: for data, the preferred one first.
+    pub protocols: &'static [Protocol],
     /// `reply_subscriptions` = `always`.
     pub subscribe_replies: bool,
     /// The targets, by file id.
@@ -192,6 +197,12 @@ impl Settings {
                 2 => OnJob::Ignore,
                 _ => OnJob::Accept,
             },
+            protocols: match device.words[2] {
+                1 => &[Protocol::Http, Protocol::Mqtt],
+                2 => &[Protocol::Mqtt],
+                3 => &[Protocol::Http],
+                _ => &[Protocol::Mqtt, Protocol::Http],
+            },
             subscribe_replies: device.words[3] == 1,
             numbers: device.numbers,
             targets,
@@ -229,7 +240,7 @@ impl Values {
     fn new() -> Self {
         let mut numbers = [0; COUNT];
         for (number, row) in numbers.iter_mut().zip(&NUMBERS) {
-            *number = row.default;
+            *number = row.default.into();
         }
         // Unless it is set, it is made to fit.
         numbers[Key::BlocksPerRequest as usize] = 0;
@@ -274,7 +285,7 @@ impl Values {
         let [block_size, window, ..] = &mut self.numbers;
         let fits = WINDOW_MAX_BYTES / (*block_size).max(1);
         if *window == 0 {
-            *window = fits.min(NUMBERS[Key::BlocksPerRequest as usize].default);
+            *window = fits.min(NUMBERS[Key::BlocksPerRequest as usize].default.into());
         } else if *window > fits {
             let mut value = String::new();
             push_decimal(&mut value, *window);
@@ -301,13 +312,13 @@ impl Values {
 
 fn read_number(row: &Number, value: &str) -> Result<u64, Failure> {
     if let Ok(number) = crate::text::read_number(value.as_bytes(), 10)
-        && row.min <= number
+        && u64::from(row.min) <= number
         && number <= row.max
     {
         return Ok(number);
     }
     let mut allowed = String::new();
-    push_decimal(&mut allowed, row.min);
+    push_decimal(&mut allowed, row.min.into());
     allowed.push_str(" to ");
     push_decimal(&mut allowed, row.max);
     Err(bad(row.name, value, &allowed))
@@ -381,7 +392,8 @@ mod tests {
     #[test]
     fn every_default_is_within_its_limits() {
         for row in &NUMBERS {
-            assert!((row.min..=row.max).contains(&row.default), "{}", row.name);
+            let (min, default) = (u64::from(row.min), u64::from(row.default));
+            assert!((min..=row.max).contains(&default), "{}", row.name);
         }
     }
 
@@ -396,9 +408,10 @@ mod tests {
             if at != Key::BlocksPerRequest as usize {
                 assert_eq!(read(row.max), Ok(row.max), "{}", row.name);
             }
-            assert_eq!(read(row.min), Ok(row.min), "{}", row.name);
+            let min = u64::from(row.min);
+            assert_eq!(read(min), Ok(min), "{}", row.name);
             assert!(read(row.max + 1).is_err(), "{}", row.name);
-            assert!(row.min == 0 || read(row.min - 1).is_err(), "{}", row.name);
+            assert!(min == 0 || read(min - 1).is_err(), "{}", row.name);
         }
     }
 
@@ -427,8 +440,8 @@ mod tests {
                 "setting on_job is 'maybe', allowed: accept or ask or ignore",
             ),
             (
-                refusal(&[("protocols", "http")], &[]),
-                "setting protocols is 'http', allowed: mqtt",
+                refusal(&[("protocols", "ftp")], &[]),
+                "setting protocols is 'ftp', allowed: mqtt,http or http,mqtt or mqtt or http",
             ),
             (
                 refusal(&[("momentum_max", "-1")], &[]),

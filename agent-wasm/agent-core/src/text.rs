@@ -53,7 +53,12 @@ pub(crate) fn push_decimal(out: &mut String, mut value: u64) {
 
 /// Pushes a number as exactly eight lower-case hexadecimal digits, without a prefix.
 pub(crate) fn push_hex8(out: &mut String, value: u32) {
-    for shift in (0..8).rev() {
+    push_hex(out, value, 8);
+}
+
+/// Pushes the last digits of a number, lower-case hexadecimal, without a prefix.
+pub(crate) fn push_hex(out: &mut String, value: u32, digits: u32) {
+    for shift in (0..digits).rev() {
         let nibble = (value >> (shift * 4)) & 0xf;
         out.push(char::from(HEX[nibble as usize]));
     }

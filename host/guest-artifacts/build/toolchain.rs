@@ -83,6 +83,11 @@ pub(crate) fn remap_flags(
         format!("/rustc/{commit}"),
     ));
     pairs.push((workspace.to_owned(), "/otad".to_owned()));
+    // The places of panics stand in the guest as text.
+    pairs.push((
+        PathBuf::from("agent-wasm/agent-core/src"),
+        "agent".to_owned(),
+    ));
     pairs.push((target_dir.to_owned(), "/target".to_owned()));
     let flags: Vec<String> = pairs
         .iter()

@@ -73,6 +73,7 @@ impl Agent {
     fn suspend(&mut self) {
         if !self.is_suspended() {
             self.suspended_since = self.now;
+            self.cancel_ranges();
             self.pause_transfer();
             self.touch_journal();
             self.note(Line::Suspended);
@@ -174,6 +175,7 @@ impl Agent {
 
     /// Stops for good. The job stays in the journal: another start goes on with it.
     fn shut_down(&mut self, unsubscribe: bool) {
+        self.cancel_ranges();
         self.ops.forget(&|pending| pending.deed != Deed::Journal);
         self.timers = Timers::new();
         let limit = 2 * self.number(crate::settings::Key::RequestTimeout);

@@ -261,7 +261,8 @@ impl Agent {
             | Deed::Reopen
             | Deed::Close
             | Deed::Commit
-            | Deed::State => return,
+            | Deed::State
+            | Deed::Range => return,
         }
         self.touch_journal();
     }

@@ -19,9 +19,9 @@ use super::table::Cause;
 use super::timer::Timer;
 use super::transfer::Transfer;
 
-/// Longest document that is kept in a snapshot, which has 256 KiB: beside it stands the map of the largest file with
-/// 128 KiB. A longer one is asked for again.
-const DOCUMENT_KEPT_BYTES: usize = 100 * 1024;
+/// Longest document that is kept in a snapshot, which has 256 KiB: beside it stand its URLs, which are no longer, and the
+/// map of the largest file with 128 KiB. A longer one is asked for again when it is needed.
+const DOCUMENT_KEPT_BYTES: usize = 50 * 1024;
 
 /// Deadlines that a restart does not begin anew.
 const DURABLE_TIMERS: [Timer; 3] = [Timer::Test, Timer::Limit, Timer::Custom];
@@ -149,20 +149,30 @@ impl Agent {
     /// What a job has beyond its journal.
     fn visit_rest_of_job(&mut self, c: &mut Codec<'_>) {
         let job = &mut self.job;
-        c.flag(&mut job.read_again);
-        c.flag(&mut job.active);
-        c.flag(&mut job.deferred);
-        c.flag(&mut job.self_test);
+        for flag in [
+            &mut job.read_again,
+            &mut job.active,
+            &mut job.deferred,
+            &mut job.self_test,
+            &mut job.known,
+            &mut job.by_url,
+            &mut job.spare,
+        ] {
+            c.flag(flag);
+        }
         let mut failing = job.failing.map_or(0, |cause| cause as u8 + 1);
         c.byte(&mut failing);
         job.failing = Cause::ALL
             .get(usize::from(failing).wrapping_sub(1))
             .copied();
-        if job.document.len() <= DOCUMENT_KEPT_BYTES {
-            c.text(&mut job.document);
+        let mut none = (String::new(), Vec::new());
+        let (document, urls) = if job.document.len() <= DOCUMENT_KEPT_BYTES {
+            (&mut job.document, &mut job.urls)
         } else {
-            c.text(&mut String::new());
-        }
+            (&mut none.0, &mut none.1)
+        };
+        c.text(document);
+        c.list(urls);
         let mut stream = String::from(job.stream.as_ref().map_or("", StreamId::as_str));
         c.text(&mut stream);
         job.stream = StreamId::new(&stream).ok();
@@ -187,6 +197,8 @@ impl Agent {
         let mut announced = transfer.is_some_and(|transfer| transfer.announced);
         c.flag(&mut announced);
         let mut state = transfer.map_or_else(DownloadState::default, |t| t.downloader.state(now));
+        let mut refreshes = transfer.map_or(0, |transfer| transfer.refreshes);
+        c.uint32(&mut refreshes);
         visit_download(c, &mut state);
         if !c.reads() || c.is_broken() {
             return;
@@ -204,6 +216,7 @@ impl Agent {
                     file: id,
                     downloader,
                     announced,
+                    refreshes,
                 });
             }
             Err(_) => c.refuse(),
@@ -341,6 +354,7 @@ impl Item for RequestState {
     fn visit(&mut self, c: &mut Codec<'_>) {
         c.uint32(&mut self.remaining);
         c.list(&mut self.wanted);
+        c.uint32(&mut self.number);
     }
 }
 
@@ -349,6 +363,8 @@ fn visit_download(c: &mut Codec<'_>, state: &mut DownloadState) {
     c.list(&mut state.writing);
     c.list(&mut state.requests);
     c.uint32(&mut state.momentum);
+    c.uint32(&mut state.newest);
+    c.uint32(&mut state.pace.window);
     c.flag(&mut state.paused);
     c.flag(&mut state.gave_up);
     let pace = &mut state.pace;

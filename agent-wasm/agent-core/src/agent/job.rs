@@ -220,8 +220,16 @@ pub(super) struct Job {
     pub(super) deferred: bool,
     /// The job document, once it has been read since the start.
     pub(super) document: String,
-    /// Where the blocks come from, once the document has been read.
+    /// The document has been read, and has not gone stale.
+    pub(super) known: bool,
+    /// The URLs of the document, in the order of the files; only the one in use survives a swap.
+    pub(super) urls: Vec<String>,
+    /// The stream of the document, if it names one.
     pub(super) stream: Option<StreamId>,
+    /// Blocks come by URL, not from the stream.
+    pub(super) by_url: bool,
+    /// The other way is there as well, and was not given up.
+    pub(super) spare: bool,
     /// A fact that ends an open job; acted upon by the next step.
     pub(super) failing: Option<Cause>,
     /// It is the version or state check after a restart.
@@ -244,7 +252,11 @@ impl Job {
             starts: 0,
             deferred: false,
             document: String::new(),
+            known: false,
+            urls: Vec::new(),
             stream: None,
+            by_url: false,
+            spare: false,
             failing: None,
             self_test: false,
         }
@@ -263,9 +275,9 @@ impl Job {
         self.id.as_ref().map_or("", JobId::as_str)
     }
 
-    /// Whether the job document is missing, for the job comes from the journal.
+    /// Whether the job document is missing, for the job comes from the journal or its URLs do not work any more.
     pub(super) fn needs_document(&self) -> bool {
-        self.stage == Stage::Taken && self.stream.is_none()
+        self.stage == Stage::Taken && !self.known
     }
 
     pub(super) fn file(&mut self, id: FileId) -> Option<&mut JobFile> {

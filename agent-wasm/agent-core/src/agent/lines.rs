@@ -38,11 +38,11 @@ lines! {
     Target = Info "target # $",
     TargetSilent = Warn "target # does not answer: $",
     Restarted = Info "target # has restarted",
-    Emitted = Info "event $",
+    Emitted = Info "application event, kind #",
     JournalFailed = Warn "journal not stored: $",
     // Questions for jobs.
     Asking = Debug "asking for a job: $",
-    AskingAgain = Warn "no answer to the job request, asking again",
+    AskingAgain = Warn "no answer to the job request",
     AskNotSent = Warn "job request not sent: $",
     AskRefused = Warn "job request refused: $",
     SubscribeFailed = Warn "subscription failed: $",
@@ -63,8 +63,8 @@ lines! {
     OfferGone = Info "job $ is no longer offered",
     Deferred = Info "job $ deferred",
     Declined = Info "job $ declined",
-    LeftAlone = Info "job $ left alone, on_job is ignore",
-    LeftToOthers = Info "job $ is no update, left to others",
+    LeftAlone = Info "job $ left alone",
+    LeftToOthers = Info "job $ left to others",
     RunByOthers = Info "job $ is run by somebody else",
     JobRefused = Error "job $ refused",
     InSelfTest = Info "job $ is in self-test",
@@ -75,6 +75,8 @@ lines! {
     MoreRequested = Debug "blocks requested: $",
     RequestNotSent = Warn "block request not sent: $",
     RequestRefused = Warn "block request refused: $",
+    RangeFailed = Warn "no range, HTTP status #: $",
+    PlaneChanged = Warn "the other protocol goes on",
     FirstBlock = Info "received file block #, size $",
     Block = Debug "received file block #, size $",
     BlockDropped = Debug "block message dropped: $",
@@ -94,7 +96,7 @@ lines! {
     Abort = Info "aborting file #",
     DeedFailed = Debug "an operation on file # failed: $",
     // Activation and verdict.
-    StillDeferred = Info "the activation is deferred and waits for an order",
+    StillDeferred = Info "the activation waits for an order",
     ActivationOrdered = Info "activation ordered, file #",
     TestBegins = Info "the self-test begins",
     TestAccepted = Info "self-test accepted by order, file #",
@@ -105,7 +107,7 @@ lines! {
     Progress = Debug "status $",
     StatusNotSent = Warn "status not sent: $",
     StatusRefused = Warn "status refused: $",
-    StatusGivenUp = Error "status given up, the job service refuses it",
+    StatusGivenUp = Error "status given up",
     Acknowledged = Info "status acknowledged",
     Withdrawn = Warn "job $ withdrawn by the service",
     Failed = Error "job $ failed",
@@ -185,6 +187,7 @@ texts! {
     0x50 "nobody finished the custom job in time",
     0x51 "the image stays, the job was closed by then",
     0x52 "the service does not answer",
+    0x53 "the URL of the file does not work",
 }
 
 impl Agent {
@@ -259,7 +262,8 @@ mod tests {
 
     #[test]
     fn the_lines_of_the_deeds_stand_in_their_order() {
-        for (at, deed) in Deed::ALL[Deed::Create as usize..].iter().enumerate() {
+        let duties = Deed::Create as usize..=Deed::Abort as usize;
+        for (at, deed) in Deed::ALL[duties].iter().enumerate() {
             let text = row(LINES, Line::Create as usize + at);
             let verb = deed.verb();
             let word = if verb == "state" {

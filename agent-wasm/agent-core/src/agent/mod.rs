@@ -35,6 +35,7 @@ mod look;
 mod news;
 mod offer;
 mod ops;
+mod range;
 pub mod recover;
 mod report;
 mod request;
@@ -66,7 +67,7 @@ use transfer::Transfer;
 use view::View;
 
 /// Schemas of saved states that this build reads and writes, the best one first.
-pub const SCHEMAS: &[u32] = &[1];
+pub const SCHEMAS: &[u32] = &[2, 1];
 
 /// Most jobs that are remembered as over or as somebody else's.
 const SEEN_MAX: usize = 8;
@@ -231,8 +232,14 @@ impl Agent {
             Event::Command(command) => self.on_command(command),
             Event::Allowance(bytes_per_s) => self.on_allowance(bytes_per_s),
             Event::Custom { name, bytes } => self.on_custom_event(&name, &bytes),
-            // HTTP is not asked for by this build, so an answer is nobody's; time is looked at below.
-            Event::HttpResponse { .. } | Event::Timeout => {}
+            Event::HttpResponse {
+                token,
+                status,
+                total,
+                body,
+            } => self.on_range(token, status, total, &body),
+            // Time is looked at below.
+            Event::Timeout => {}
         }
         self.fire_due();
         self.advance();
@@ -309,7 +316,7 @@ impl Agent {
     fn order(&mut self, order: Order, deed: Deed, file: FileId, index: u32) {
         let request = self.number(Key::RequestTimeout);
         let late = self.job.files.iter().any(|of| of.id == file && of.late);
-        let wait = if deed == Deed::Journal {
+        let wait = if matches!(deed, Deed::Journal | Deed::Range) {
             6 * request
         } else if deed.is_transport() {
             3 * request

@@ -150,8 +150,7 @@ impl Agent {
             };
             self.news.last += 1;
             event.sequence = self.news.last;
-            let name = JobEvent::from_code(event.kind).map_or("", JobEvent::name);
-            self.note_text(Line::Emitted, name);
+            self.note_number(Line::Emitted, event.kind);
             self.order_once(Order::Emit(event));
         }
     }

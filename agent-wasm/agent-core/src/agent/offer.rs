@@ -6,7 +6,7 @@
 use alloc::string::String;
 
 use crate::base64::SYMBOLS;
-use crate::code::{JobEvent, JobParseErr, JobsErr, OtaErr, OtadErr, State};
+use crate::code::{JobEvent, JobsErr, OtaErr, OtadErr, State};
 use crate::document::{self, FileEntry, JobExecution, ParseError, Protocol, Reply, ReplyError};
 use crate::jobs::{self, ExecutionState, ExecutionStatus, JobId, SelfTest, Status};
 use crate::settings::{Key, OnJob};
@@ -150,8 +150,8 @@ impl Agent {
 
     /// The job of a document, nothing done yet. A defective one is refused.
     pub(super) fn read_job(&mut self, id: JobId, text: &str, log: bool) -> Option<Job> {
-        let document = match self.check_document(text) {
-            Ok(document) => document,
+        let (document, planes) = match self.check_document(text) {
+            Ok(checked) => checked,
             Err(verdict) => {
                 self.refuse(id, verdict);
                 return None;
@@ -160,7 +160,19 @@ impl Agent {
         if log {
             self.log_parameters(&id, &document);
         }
-        let mut job = Job::new(Some(id), Stage::Taken);
+        Some(self.job_of(Some(id), document, planes, text))
+    }
+
+    fn job_of(
+        &self,
+        id: Option<JobId>,
+        document: document::Job,
+        planes: (bool, bool),
+        text: &str,
+    ) -> Job {
+        let mut job = Job::new(id, Stage::Taken);
+        (job.by_url, job.spare) = planes;
+        job.known = true;
         job.block_size = self.number32(Key::BlockSize);
         job.document = String::from(text);
         let mut last = None;
@@ -172,6 +184,7 @@ impl Agent {
         while let Some(entry) = rest(last) {
             last = Some(entry.file_id);
             let is_type = u64::from(entry.file_type) == self.number(Key::FirmwareFileType);
+            job.urls.push(entry.url.clone());
             let policy = self.settings.target(entry.file_id);
             let firmware = policy.and_then(|target| target.firmware);
             job.files.push(JobFile {
@@ -183,16 +196,37 @@ impl Agent {
             });
         }
         job.stream = document.stream;
-        Some(job)
+        job
+    }
+
+    /// Whether the document's blocks come by URL, and whether the other way would do as well. The first protocol of ours
+    /// counts that the job offers with all that it needs.
+    fn planes(&self, document: &document::Job) -> Result<(bool, bool), Verdict> {
+        let mut found = None;
+        let mut spare = false;
+        let mut verdict = (Style::Aborted, Why::ota(OtaErr::InvalidDataProtocol));
+        for protocol in self.settings.protocols.iter().rev().copied() {
+            let http = protocol == Protocol::Http;
+            let offered = if http {
+                document.protocols.http
+            } else {
+                document.protocols.mqtt
+            };
+            if !offered {
+                continue;
+            }
+            match document.check_protocol(protocol) {
+                Ok(()) => spare = found.replace(http).is_some(),
+                Err(error) => verdict = defective(error),
+            }
+        }
+        found.map(|by_url| (by_url, spare)).ok_or(verdict)
     }
 
     /// All that can be said against a document before a byte of the image is fetched.
-    fn check_document(&self, text: &str) -> Result<document::Job, Verdict> {
+    fn check_document(&self, text: &str) -> Result<(document::Job, (bool, bool)), Verdict> {
         let document = document::parse_job(text).map_err(defective)?;
-        if !document.protocols.mqtt {
-            return Err((Style::Aborted, Why::ota(OtaErr::InvalidDataProtocol)));
-        }
-        document.check_protocol(Protocol::Mqtt).map_err(defective)?;
+        let planes = self.planes(&document)?;
         document
             .grids(self.number32(Key::BlockSize))
             .map_err(defective)?;
@@ -202,16 +236,19 @@ impl Agent {
                 let why = Why::own(OtadErr::UnknownFileId, file.file_id);
                 Err((Style::Numbers, why))
             }
-            None => Ok(document),
+            None => Ok((document, planes)),
         }
     }
 
     fn log_parameters(&mut self, id: &JobId, document: &document::Job) {
         self.note_text(Line::JobId, id.as_str());
-        let protocols = if document.protocols.http {
-            "MQTT, HTTP"
-        } else {
-            "MQTT"
+        let protocols = match document.protocols {
+            document::Protocols {
+                mqtt: true,
+                http: true,
+            } => "MQTT, HTTP",
+            document::Protocols { mqtt: true, .. } => "MQTT",
+            document::Protocols { .. } => "HTTP",
         };
         self.note_text(Line::Protocols, protocols);
         let stream = document.stream.as_ref();
@@ -255,25 +292,32 @@ impl Agent {
 
     /// The document of a job that the journal already knows.
     fn learn(&mut self, text: &str) {
-        let error = match document::parse_job(text) {
-            Ok(document) => {
+        let why = match self.check_document(text) {
+            Ok((document, planes)) => {
+                let new = self.job_of(None, document, planes, text);
+                let same =
+                    |(new, old): (&JobFile, &JobFile)| new.id == old.id && new.size == old.size;
                 let files = &self.job.files;
-                let known = |entry: &FileEntry| {
-                    let is = |file: &JobFile| file.id == entry.file_id && file.size == entry.size;
-                    files.iter().any(is)
-                };
-                let same = document.files.len() == files.len() && document.files.iter().all(known);
-                if same && document.stream.is_some() {
-                    self.job.stream = document.stream;
-                    self.job.document = String::from(text);
+                if new.files.len() == files.len() && new.files.iter().zip(files).all(same) {
+                    self.take_sources(new);
                     return;
                 }
                 // It is not the document that was taken.
-                ParseError::NOT_OTA
+                defective(ParseError::NOT_OTA).1
             }
-            Err(error) => error,
+            Err((_, why)) => why,
         };
-        self.fail_with_numbers(defective(error).1);
+        self.fail_with_numbers(why);
+    }
+
+    /// Blocks come from where the document says now.
+    fn take_sources(&mut self, new: Job) {
+        let job = &mut self.job;
+        (job.known, job.document, job.urls) = (true, new.document, new.urls);
+        // In the middle of a file the other way is not taken up again.
+        if self.transfer.is_none() {
+            (job.stream, job.by_url, job.spare) = (new.stream, new.by_url, new.spare);
+        }
     }
 
     /// Ends a job before it began.
@@ -294,11 +338,7 @@ impl Agent {
     }
 
     pub(super) fn end_with(&mut self, status: &Status, why: Why) {
-        let known = JobParseErr::from_code(why.sub.cast_signed()).filter(|_| why.main == 0x0c);
-        let detail = match known {
-            Some(known) => known.name(),
-            None => self.detail_of(why),
-        };
+        let detail = self.detail_of(why);
         self.job.ending = Some(Ending {
             head: status.head(),
             word: ExecutionStatus::from_word(status.word()),

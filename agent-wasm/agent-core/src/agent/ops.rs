@@ -9,7 +9,7 @@ use crate::types::{Call, FileId, InstantMs, Op, Token};
 
 use super::timer::NEVER;
 
-/// What is done. Up to `Blocks` the transport does it, from `Create` on a target.
+/// What is done. Up to `Blocks` MQTT does it, from `Create` to `Abort` a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Deed {
     /// A subscription; its number stands where others have a block.
@@ -40,10 +40,12 @@ pub(super) enum Deed {
     Reject,
     State,
     Abort,
+    /// A range by URL; its number stands where others have a block.
+    Range,
 }
 
 impl Deed {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Subscribe,
         Self::Unsubscribe,
         Self::Ask,
@@ -63,14 +65,16 @@ impl Deed {
         Self::Reject,
         Self::State,
         Self::Abort,
+        Self::Range,
     ];
 
+    /// What ends with the connection.
     pub(super) fn is_transport(self) -> bool {
         self <= Self::Blocks
     }
 
     pub(super) fn is_duty(self) -> bool {
-        self >= Self::Create
+        (Self::Create..=Self::Abort).contains(&self)
     }
 
     /// The function of `pal`; of a duty that needs no more than the file.

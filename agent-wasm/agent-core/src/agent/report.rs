@@ -163,7 +163,7 @@ impl Agent {
         } else {
             self.job.text()
         };
-        let topic = jobs::topic(&self.settings.thing, Topic::Update, job);
+        let topic = jobs::make_ours(&self.settings.thing, Topic::Update, job);
         self.note_text(line, &payload);
         self.publish(deed, topic, payload);
     }

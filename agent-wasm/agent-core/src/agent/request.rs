@@ -114,7 +114,10 @@ impl Agent {
         self.asking.sent = None;
         self.stop(Timer::Ask);
         self.stop(Timer::Status);
-        self.pause_transfer();
+        // Ranges by URL do not end with it.
+        if !self.job.by_url {
+            self.pause_transfer();
+        }
         self.write_line(Line::Disconnected, reason.into(), detail);
     }
 
@@ -126,7 +129,7 @@ impl Agent {
             _ => self.job.stream.as_ref().map_or("", StreamId::as_str),
         };
         let topic = FILTERS.get(number).copied().unwrap_or(Topic::NotifyNext);
-        jobs::topic(&self.settings.thing, topic, name)
+        jobs::make_ours(&self.settings.thing, topic, name)
     }
 
     fn numbers(stream: bool) -> core::ops::Range<usize> {
@@ -232,7 +235,7 @@ impl Agent {
             return;
         };
         let name = if describe { self.job.text() } else { "" };
-        let topic = jobs::topic(thing, topic, name);
+        let topic = jobs::make_ours(thing, topic, name);
         let token = self.tokens.draw();
         self.note_text(Line::Asking, &topic);
         self.publish(Deed::Ask, topic, jobs::job_request(token));
@@ -247,18 +250,22 @@ impl Agent {
 
     /// What must arrive goes out with QoS 1, what is soon outdated with QoS 0.
     pub(super) fn publish(&mut self, deed: Deed, topic: String, payload: impl Into<Vec<u8>>) {
+        self.publish_of(deed, topic, payload.into(), 0);
+    }
+
+    /// Of a block request with its number.
+    pub(super) fn publish_of(&mut self, deed: Deed, topic: String, payload: Vec<u8>, number: u32) {
         let qos = if deed == Deed::Ask || deed == Deed::Status {
             Qos::AtLeastOnce
         } else {
             Qos::AtMostOnce
         };
-        let payload = payload.into();
         let order = Order::Publish {
             topic,
             payload,
             qos,
         };
-        self.order(order, deed, 0, 0);
+        self.order(order, deed, 0, number);
     }
 
     pub(super) fn on_asked(&mut self, why: Why) {
@@ -325,7 +332,7 @@ impl Agent {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
             return;
         }
-        let Some((topic, name)) = jobs::classify(&self.settings.thing, topic) else {
+        let Some((topic, name)) = jobs::classify_ours(&self.settings.thing, topic) else {
             return;
         };
         let rejects = matches!(
@@ -340,7 +347,7 @@ impl Agent {
         }
         match topic {
             Topic::StreamData(Encoding::Cbor) => self.on_block_message(name, payload),
-            Topic::StreamRejected(encoding) => self.on_stream_rejected(name, encoding, &payload),
+            Topic::StreamRejected(Encoding::Cbor) => self.on_stream_rejected(name, &payload),
             Topic::UpdateAccepted if self.job.is(name) => self.on_update_accepted(&payload),
             Topic::UpdateRejected if self.job.is(name) => self.on_update_rejected(&payload),
             Topic::NextAccepted => self.on_job_message(false, &payload),
@@ -359,6 +366,7 @@ impl Agent {
             | Topic::StartNextAccepted
             | Topic::StartNextRejected
             | Topic::StreamData(Encoding::Json)
+            | Topic::StreamRejected(Encoding::Json)
             | Topic::StreamDescription(_)
             | Topic::NextGet
             | Topic::StartNext

@@ -1,4 +1,5 @@
-//! Journal and snapshot: one encoding, schema 1.
+//! Journal and snapshot: one encoding. The journal is the same in the schemas 1 and 2; a snapshot, which has what several
+//! requests in flight and URLs need, is always of schema 2.
 //!
 //! The journal is what must survive a power cut: phases, counters, the remaining time of long deadlines, events that
 //! are not emitted yet. The snapshot begins with it and adds all the rest, so that nothing need be asked again.
@@ -47,7 +48,7 @@ impl Agent {
             self.visit_volatile(&mut codec);
         }
         Blob {
-            schema: self.schema,
+            schema: if all { super::SCHEMAS[0] } else { self.schema },
             bytes: codec.into_bytes(),
         }
     }
@@ -77,7 +78,8 @@ impl Agent {
     }
 
     fn load(&mut self, blob: &Blob, all: bool) -> Result<(), Failure> {
-        if !super::SCHEMAS.contains(&blob.schema) {
+        let known = super::SCHEMAS.contains(&blob.schema);
+        if !known || (all && blob.schema != super::SCHEMAS[0]) {
             return Err(unknown_schema(blob.schema));
         }
         let mut codec = Codec::reader(&blob.bytes, self.now);
@@ -162,6 +164,7 @@ impl Agent {
                 }
             }
             Deed::Write => self.lose_write(id, index),
+            Deed::Range => self.request_failed(index),
             Deed::Journal => {
                 self.journal.storing = false;
                 self.journal.dirty = true;

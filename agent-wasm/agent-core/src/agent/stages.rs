@@ -351,6 +351,7 @@ impl Agent {
             file.tries = 0;
         }
         self.transfer = None;
+        self.cancel_ranges();
         self.unsubscribe(false);
         self.stop_all(&[
             Timer::Test,

@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use crate::code::{OtadErr, State};
 use crate::settings::Key;
-use crate::types::{Outcome, Token};
+use crate::types::{Order, Outcome, Token};
 
 use super::Agent;
 use super::job::Stage;
@@ -29,6 +29,9 @@ impl Agent {
             return;
         }
         while let Some(pending) = self.ops.take_overdue(self.now) {
+            if pending.deed == Deed::Range {
+                self.order_once(Order::Cancel(pending.token));
+            }
             let why = Why::own(OtadErr::OperationTimeout, pending.file);
             let failure = self.failure_of(why);
             self.on_ended(pending, &Outcome::Failed(failure));
@@ -76,9 +79,10 @@ impl Agent {
             Deed::Subscribe => self.on_subscribed(index, why),
             Deed::Ask => self.on_asked(why),
             Deed::Status => self.on_status_published(why),
-            Deed::Blocks => self.on_blocks_requested(why),
+            Deed::Blocks => self.on_blocks_requested(index, why),
             Deed::Journal => self.on_journal_stored(why),
             Deed::Write => self.on_written(file, index, why),
+            Deed::Range => self.on_range_failed(index, why),
             // Nobody waits for these two; the duties of targets were seen to above.
             Deed::Unsubscribe
             | Deed::Progress

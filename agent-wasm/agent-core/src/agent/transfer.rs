@@ -1,17 +1,19 @@
-//! Bringing one file after the other to the host: its blocks, once the target is ready for them.
+//! Bringing one file after the other to the host: its blocks, once the target is ready for them, from a stream or by URL.
 //!
-//! Which block is asked for and what a block message is worth is the downloader's to say. A block counts once the
-//! storage has acknowledged it.
+//! Which block is asked for and what a block message or a range is worth is the downloader's to say. A block counts once
+//! the storage has acknowledged it. When one way does not work and the job offers the other, that one goes on with what
+//! is held, once a job.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::code::{HostErr, OtaErr, OtadErr, State, StreamErr};
+use crate::code::{HostErr, OtaErr, OtadErr, State};
 use crate::jobs::{self, Encoding, StreamId, Topic};
 use crate::settings::{Key, WINDOW_MAX_BYTES};
 use crate::stream::{
-    BlockGrid, BlockIndex, DownloadConfig, Downloader, DropReason, Step, Verdict, decode_rejected,
+    BlockGrid, BlockIndex, DownloadConfig, Downloader, DropReason, Plane, Step, Verdict,
+    decode_rejected,
 };
 use crate::text::push_decimal;
 use crate::types::{BlockBytes, FileId, Order};
@@ -23,6 +25,9 @@ use super::table::Cause;
 use super::timer::NEVER;
 use super::{Agent, Style};
 
+/// Failures in a row before the other way is taken, where there is one.
+const FAILURES_MAX: u32 = 8;
+
 /// The download of one file.
 #[derive(Clone, Debug)]
 pub(super) struct Transfer {
@@ -30,6 +35,8 @@ pub(super) struct Transfer {
     pub(super) downloader: Downloader,
     /// The request topic has been told to people.
     pub(super) announced: bool,
+    /// Times that the URL was asked for again since the last range.
+    pub(super) refreshes: u32,
 }
 
 impl Agent {
@@ -39,14 +46,32 @@ impl Agent {
         let fits = WINDOW_MAX_BYTES / u64::from(block_size.max(1));
         let window = self.number(Key::BlocksPerRequest).min(fits).max(1);
         Some(DownloadConfig {
+            plane: self.plane(),
             file_id: file.id,
             grid: BlockGrid::new(file.size, block_size).ok()?,
             blocks_per_request: window as u32,
-            requests_in_flight: 1,
+            requests_in_flight: self.number32(Key::RequestsInFlight),
             request_timeout_ms: self.number(Key::RequestTimeout),
-            momentum_max: self.number32(Key::MomentumMax),
+            momentum_max: self.momentum_max(),
             status_frequency: self.number32(Key::StatusFrequency),
         })
+    }
+
+    pub(super) fn plane(&self) -> Plane {
+        if self.job.by_url {
+            Plane::Url
+        } else {
+            Plane::Stream
+        }
+    }
+
+    pub(super) fn momentum_max(&self) -> u32 {
+        let most = self.number32(Key::MomentumMax);
+        if self.job.spare {
+            most.min(FAILURES_MAX)
+        } else {
+            most
+        }
     }
 
     /// A file that was just created has no blocks; one that was reopened has what the storage holds.
@@ -73,6 +98,7 @@ impl Agent {
                 file: id,
                 downloader,
                 announced: false,
+                refreshes: 0,
             });
         }
         let Some(file) = self.file(id) else { return };
@@ -111,10 +137,12 @@ impl Agent {
             self.set_state(Cause::CloseFile, State::ClosingFile);
             return true;
         }
+        let by_url = self.job.by_url;
         if self.state == State::WaitingForFileBlock {
-            if self.connected && !self.relinked {
+            if by_url || (self.connected && !self.relinked) {
                 self.poll_download();
-                return false;
+                // The other way begins as this one did.
+                return self.job.by_url != by_url;
             }
             let cause = if self.connected {
                 Cause::Connected
@@ -125,7 +153,7 @@ impl Agent {
             self.set_state(cause, State::RequestingFileBlock);
             return true;
         }
-        if !self.connected || !self.subscribed(true) {
+        if !by_url && (!self.connected || !self.subscribed(true)) {
             return false;
         }
         if core::mem::take(&mut self.relinked) {
@@ -153,28 +181,48 @@ impl Agent {
     /// Publishes the requests that are due; true if there was one.
     fn poll_download(&mut self) -> bool {
         let mut asked = false;
-        while let Some(transfer) = &mut self.transfer {
+        // Without its URL a file waits for the document.
+        while self.job.known
+            && let Some(transfer) = &mut self.transfer
+        {
             match transfer.downloader.poll(self.now) {
                 Step::Wait | Step::Complete => break,
-                Step::Request(payload) => {
-                    self.publish_request(payload);
-                    asked = true;
+                Step::Request(payload) => self.publish_request(payload),
+                Step::Range { offset, length } => {
+                    let (file, number) = (transfer.file, transfer.downloader.newest());
+                    let at = self.job.files.iter().position(|of| of.id == file);
+                    let url = at.and_then(|at| self.job.urls.get(at));
+                    // Another instance has read the document, and it was too long for a snapshot.
+                    let Some(url) = url.cloned() else {
+                        self.refresh(0);
+                        break;
+                    };
+                    let order = Order::HttpGet {
+                        url,
+                        offset,
+                        length,
+                    };
+                    self.order(order, Deed::Range, file, number);
                 }
                 Step::GaveUp => {
-                    self.fail_for_momentum();
+                    if !self.change_plane() {
+                        self.fail_for_momentum();
+                    }
                     break;
                 }
             }
+            asked = true;
         }
         asked
     }
 
     fn publish_request(&mut self, payload: Vec<u8>) {
-        let topic = jobs::topic(
+        let topic = jobs::make_ours(
             &self.settings.thing,
             Topic::StreamGet(Encoding::Cbor),
             self.job.stream.as_ref().map_or("", StreamId::as_str),
         );
+        let number = self.transfer.as_ref().map_or(0, |t| t.downloader.newest());
         let told = self
             .transfer
             .as_mut()
@@ -185,19 +233,19 @@ impl Agent {
             Line::MoreRequested
         };
         self.note_text(line, &topic);
-        self.publish(Deed::Blocks, topic, payload);
+        self.publish_of(Deed::Blocks, topic, payload, number);
     }
 
-    pub(super) fn on_blocks_requested(&mut self, why: Why) {
+    pub(super) fn on_blocks_requested(&mut self, number: u32, why: Why) {
         if why.is_some() {
             self.note_why(Line::RequestNotSent, why);
-            self.request_failed();
+            self.request_failed(number);
         }
     }
 
-    fn request_failed(&mut self) {
+    pub(super) fn request_failed(&mut self, number: u32) {
         if let Some(transfer) = &mut self.transfer {
-            transfer.downloader.on_request_failed(self.now);
+            transfer.downloader.on_request_failed(self.now, number);
         }
     }
 
@@ -227,6 +275,7 @@ impl Agent {
             State::RequestingFileBlock | State::WaitingForFileBlock
         );
         receiving
+            && !self.job.by_url
             && self
                 .job
                 .stream
@@ -267,6 +316,10 @@ impl Agent {
                 BlockBytes::new(bytes, 0..end)
             }
         };
+        self.write_block(file, index, offset, data);
+    }
+
+    pub(super) fn write_block(&mut self, file: FileId, index: u32, offset: u64, data: BlockBytes) {
         let mut size = String::new();
         push_decimal(&mut size, data.as_slice().len() as u64);
         let first = self.view.blocks.received == 1;
@@ -292,8 +345,11 @@ impl Agent {
         if why.is_some() {
             transfer.downloader.on_write_failed(index);
             // A busy or restarted host is asked again; what the storage refuses, it refuses for good.
-            let again = [HostErr::Busy, HostErr::Cancelled, HostErr::PluginFailed];
-            let again = again.iter().any(|code| code.code() == why.main);
+            const BUSY: u32 = HostErr::Busy.code();
+            const CANCELLED: u32 = HostErr::Cancelled.code();
+            const CRASHED: u32 = HostErr::PluginFailed.code();
+            const FULL: u32 = HostErr::Limit.code();
+            let again = matches!(why.main, BUSY | CANCELLED | CRASHED | FULL);
             if again && self.busy < self.number32(Key::MomentumMax) {
                 self.busy += 1;
             } else {
@@ -315,11 +371,11 @@ impl Agent {
         }
     }
 
-    pub(super) fn on_stream_rejected(&mut self, stream: &str, encoding: Encoding, payload: &[u8]) {
+    pub(super) fn on_stream_rejected(&mut self, stream: &str, payload: &[u8]) {
         if !self.receives(stream) {
             return;
         }
-        let Ok(rejection) = decode_rejected(encoding, payload) else {
+        let Ok(rejection) = decode_rejected(Encoding::Cbor, payload) else {
             return;
         };
         self.warn_of(
@@ -329,16 +385,13 @@ impl Agent {
         );
         let why = Why::own(OtadErr::StreamRejected, rejection.code.code());
         // Worth asking again at the deadline, against momentum; anything else is the answer.
-        let again = [
-            StreamErr::InternalError,
-            StreamErr::RequestThrottled,
-            StreamErr::Unknown,
-        ];
-        if again.contains(&rejection.code) {
+        if rejection.may_pass() {
             self.view.last_error = why;
-            self.request_failed();
+            let transfer = self.transfer.as_ref();
+            let number = transfer.map_or(0, |t| t.downloader.number_of(&rejection.token));
+            self.request_failed(number);
         } else {
-            self.fail_with_numbers(why);
+            self.lose_plane(why);
         }
     }
 

@@ -138,7 +138,8 @@ impl Agent {
         let testing = self.state == State::Testing && !self.job.active;
         let installed = self.state == State::Installing && idle_duty;
         let reports = installed || testing || self.state == State::Reporting;
-        let by_network = reports || usual == 3 || self.state == State::RequestingJob;
+        let blocks = usual == 3 && (!self.job.by_url || self.job.needs_document());
+        let by_network = reports || blocks || self.state == State::RequestingJob;
         if by_network && !self.connected {
             9
         } else if testing && !self.job.read_again {

@@ -47,6 +47,9 @@ codes! {
         Untold = 0x51 => "OtadErrUntold",
         /// The job service answered too many statuses or questions in a row with nothing; second number = how many.
         NoAnswer = 0x52 => "OtadErrNoAnswer",
+        /// The URL of a file does not work, also after the job was read again; second number = the last HTTP status, 0 =
+        /// it leads to another file.
+        UrlRefused = 0x53 => "OtadErrUrlRefused",
     }
 }
 

@@ -32,14 +32,14 @@ golden!(ota_err_never_changes, OtaErr, [25, u32::MAX], [
     24 "OtaErrEmptyJobDocument",
 ]);
 
-golden!(our_own_errors_never_change, OtadErr, [0x3f, 0x53, 0x80], [
+golden!(our_own_errors_never_change, OtadErr, [0x3f, 0x54, 0x80], [
     0x40 "OtadErrUnknownFileId", 0x41 "OtadErrSelfTestTimeout", 0x42 "OtadErrRestartTimeout",
     0x43 "OtadErrGroupSplit", 0x44 "OtadErrStreamRejected", 0x45 "OtadErrStatusRejected",
     0x46 "OtadErrRolledBack", 0x47 "OtadErrGroupFailed", 0x48 "OtadErrAttemptsExhausted",
     0x49 "OtadErrActivationTimeout", 0x4a "OtadErrVersionMismatch", 0x4b "OtadErrLimitReached",
     0x4c "OtadErrFault", 0x4d "OtadErrBadBlocks", 0x4e "OtadErrOperationTimeout",
     0x4f "OtadErrOfferTimeout", 0x50 "OtadErrCustomJobTimeout",
-    0x51 "OtadErrUntold", 0x52 "OtadErrNoAnswer",
+    0x51 "OtadErrUntold", 0x52 "OtadErrNoAnswer", 0x53 "OtadErrUrlRefused",
 ]);
 
 golden!(the_hosts_errors_never_change, HostErr, [0xcf, 0xe0], [

@@ -10,6 +10,7 @@ mod token;
 mod topic;
 
 pub(crate) use reply::{read_state, read_token, shown};
+pub(crate) use topic::{classify_ours, make_ours};
 
 pub use name::{JobId, NameDefect, NameError, NameKind, StreamId, ThingName};
 pub use reply::{

@@ -86,44 +86,64 @@ type Row = (Topic, &'static str, &'static str);
 const JOBS: &str = "/jobs/";
 const STREAMS: &str = "/streams/";
 
-/// All topics: first those that the service sends, of them the most frequent ones first.
-static TOPICS: [Row; 26] = [
+/// What the agent listens to and says, the most frequent first. The others stand apart, for the guest to leave them out.
+static OURS: [Row; 13] = [
     (Topic::StreamData(Cbor), STREAMS, "/data/cbor"),
-    (Topic::StreamData(Json), STREAMS, "/data/json"),
     (Topic::UpdateAccepted, JOBS, "/update/accepted"),
     (Topic::UpdateRejected, JOBS, "/update/rejected"),
     (Topic::JobAccepted, JOBS, "/get/accepted"),
     (Topic::JobRejected, JOBS, "/get/rejected"),
     (Topic::StreamRejected(Cbor), STREAMS, "/rejected/cbor"),
-    (Topic::StreamRejected(Json), STREAMS, "/rejected/json"),
-    (Topic::StreamDescription(Cbor), STREAMS, "/description/cbor"),
-    (Topic::StreamDescription(Json), STREAMS, "/description/json"),
     (Topic::NextAccepted, "/jobs/$next/get/accepted", ""),
     (Topic::NextRejected, "/jobs/$next/get/rejected", ""),
     (Topic::NotifyNext, "/jobs/notify-next", ""),
+    // From here on what is sent to the service.
+    (Topic::StreamGet(Cbor), STREAMS, "/get/cbor"),
+    (Topic::Update, JOBS, "/update"),
+    (Topic::JobGet, JOBS, "/get"),
+    (Topic::NextGet, "/jobs/$next/get", ""),
+];
+const OURS_RECEIVED: usize = 9;
+
+/// All others.
+static OTHERS: [Row; 13] = [
+    (Topic::StreamData(Json), STREAMS, "/data/json"),
+    (Topic::StreamRejected(Json), STREAMS, "/rejected/json"),
+    (Topic::StreamDescription(Cbor), STREAMS, "/description/cbor"),
+    (Topic::StreamDescription(Json), STREAMS, "/description/json"),
     (Topic::Notify, "/jobs/notify", ""),
     (Topic::PendingAccepted, "/jobs/get/accepted", ""),
     (Topic::PendingRejected, "/jobs/get/rejected", ""),
     (Topic::StartNextAccepted, "/jobs/start-next/accepted", ""),
     (Topic::StartNextRejected, "/jobs/start-next/rejected", ""),
     // From here on what is sent to the service.
-    (Topic::StreamGet(Cbor), STREAMS, "/get/cbor"),
     (Topic::StreamGet(Json), STREAMS, "/get/json"),
     (Topic::StreamDescribe(Cbor), STREAMS, "/describe/cbor"),
     (Topic::StreamDescribe(Json), STREAMS, "/describe/json"),
-    (Topic::Update, JOBS, "/update"),
-    (Topic::JobGet, JOBS, "/get"),
-    (Topic::NextGet, "/jobs/$next/get", ""),
     (Topic::StartNext, "/jobs/start-next", ""),
 ];
-const RECEIVED_COUNT: usize = 18;
+const OTHERS_RECEIVED: usize = 9;
 
 /// Tells what a topic that the service sends is, with the name of its job or stream, which is a legal one; none if it is
 /// another thing's, or nothing that the service sends.
 #[must_use]
 pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str)> {
+    classify_ours(thing, topic)
+        .or_else(|| classify_among(OTHERS.iter().take(OTHERS_RECEIVED), thing, topic))
+}
+
+/// The same, of topics that the agent listens to.
+pub(crate) fn classify_ours<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str)> {
+    classify_among(OURS.iter().take(OURS_RECEIVED), thing, topic)
+}
+
+fn classify_among<'a>(
+    rows: impl Iterator<Item = &'static Row>,
+    thing: &ThingName,
+    topic: &'a str,
+) -> Option<(Topic, &'a str)> {
     let rest = topic.strip_prefix(ROOT)?.strip_prefix(thing.as_str())?;
-    for (topic, before, behind) in TOPICS.iter().take(RECEIVED_COUNT) {
+    for (topic, before, behind) in rows {
         let name = rest
             .strip_prefix(*before)
             .and_then(|rest| rest.strip_suffix(*behind));
@@ -146,8 +166,22 @@ pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str
 /// A topic; the name is that of its job or stream, `+` for the filter of all of them, or empty if it has none.
 #[must_use]
 pub fn make(thing: &ThingName, topic: Topic, name: &str) -> String {
+    make_among(OURS.iter().chain(&OTHERS), thing, topic, name)
+}
+
+/// The same, of topics that the agent speaks or listens to.
+pub(crate) fn make_ours(thing: &ThingName, topic: Topic, name: &str) -> String {
+    make_among(OURS.iter(), thing, topic, name)
+}
+
+fn make_among(
+    rows: impl Iterator<Item = &'static Row>,
+    thing: &ThingName,
+    topic: Topic,
+    name: &str,
+) -> String {
     let mut out = String::from(ROOT);
-    for (of, before, behind) in &TOPICS {
+    for (of, before, behind) in rows {
         if *of == topic {
             for part in [thing.as_str(), before, name, behind] {
                 out.push_str(part);

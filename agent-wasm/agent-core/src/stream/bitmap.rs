@@ -136,6 +136,11 @@ impl Bitmap {
         wrong
     }
 
+    /// The bytes.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The bytes of the other blocks.
     pub(super) fn into_missing(self) -> Vec<u8> {
         let mut bytes = self.bytes;

@@ -1,4 +1,4 @@
-//! The CBOR messages of a file stream, and the refusals in CBOR and JSON.
+//! The messages of a file stream in CBOR and in JSON.
 //!
 //! Maps and strings of definite and indefinite length are read; what is not known is skipped.
 
@@ -7,11 +7,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::base64;
 use crate::cbor::{self, CborError, Major, Reader};
 use crate::code::StreamErr;
 use crate::jobs::{Encoding, shown};
 use crate::json;
-use crate::text::utf8;
+use crate::text::{push_decimal, push_hex, read_number, utf8};
+
+use super::BLOCK_SIZE_MAX;
 
 /// A request for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct DataMessage<'a> {
     pub size: u64,
     /// `p`.
     pub payload: Cow<'a, [u8]>,
+    /// `c`: the request's token; empty if there is none, or no text.
+    pub token: String,
 }
 
 /// A refused request.
@@ -94,7 +99,7 @@ pub enum Member {
     Code,
     /// `m` of a refusal.
     Message,
-    /// `c` of a refusal.
+    /// `c` of a block or a refusal.
     Token,
     /// `code` of a refusal.
     LongCode,
@@ -105,7 +110,13 @@ pub enum Member {
 }
 
 impl Member {
-    const OF_BLOCK: [Self; 4] = [Self::FileId, Self::Index, Self::Size, Self::Payload];
+    const OF_BLOCK: [Self; 5] = [
+        Self::FileId,
+        Self::Index,
+        Self::Size,
+        Self::Payload,
+        Self::Token,
+    ];
     /// By short and by long names. Both may be there.
     const OF_REFUSAL: [Self; 6] = [
         Self::Code,
@@ -197,46 +208,115 @@ fn push_number(out: &mut Vec<u8>, key: &str, value: u32) {
     cbor::push_unsigned(out, u64::from(value));
 }
 
-/// Reads a block message.
+/// Writes the same request in JSON; the bitmap is a text of `0x` and two digits a byte. The token is of characters that
+/// JSON takes as they are.
+#[must_use]
+pub fn encode_get_json(request: &GetRequest<'_>) -> Vec<u8> {
+    let mut out = String::from("{\"c\":\"");
+    out.push_str(request.token);
+    for (key, value) in [
+        ("\",\"f\":", request.file_id),
+        (",\"l\":", request.block_size),
+        (",\"o\":", request.offset),
+        (",\"n\":", request.count),
+    ] {
+        out.push_str(key);
+        push_decimal(&mut out, value.into());
+    }
+    out.push_str(",\"b\":\"0x");
+    for byte in request.bitmap {
+        push_hex(&mut out, u32::from(*byte), 2);
+    }
+    out.push_str("\"}");
+    out.into_bytes()
+}
+
+/// Reads a block message in CBOR.
 ///
 /// # Errors
 /// [`DecodeError`]; drop the message.
 pub fn decode_data(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
+    decode_with(message, read_data)
+}
+
+/// Reads a block message in JSON, whose payload is base64.
+///
+/// # Errors
+/// [`DecodeError`]; drop the message.
+pub fn decode_data_json(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
+    decode_with(message, read_data_object)
+}
+
+/// Reads the members into a message, and says which it has seen.
+type Read<'m> = fn(&'m [u8], &mut DataMessage<'m>) -> Result<Seen, DecodeError>;
+
+fn decode_with<'m>(message: &'m [u8], read: Read<'m>) -> Result<DataMessage<'m>, DecodeError> {
     let mut data = DataMessage {
         file_id: 0,
         index: 0,
         size: 0,
         payload: Cow::Borrowed(&[]),
+        token: String::new(),
     };
-    read_data(message, &mut data)?;
+    let seen = read(message, &mut data)?;
+    for member in Member::OF_BLOCK {
+        if member != Member::Token && !seen.has(member) {
+            return Err(DecodeError::Missing(member));
+        }
+    }
     Ok(data)
 }
 
 // Apart from its caller, like the two below: each way out of that would drop what has been read.
-fn read_data<'m>(message: &'m [u8], data: &mut DataMessage<'m>) -> Result<(), DecodeError> {
+fn read_data<'m>(message: &'m [u8], data: &mut DataMessage<'m>) -> Result<Seen, DecodeError> {
     let mut map = Map::open(message, &Member::OF_BLOCK)?;
     while let Some(member) = map.next_member()? {
         if member == Member::Payload {
             map.expect(member, Major::Bytes)?;
             data.payload = map.reader.bytes()?;
-            continue;
-        }
-        map.expect(member, Major::Unsigned)?;
-        let number = map.reader.unsigned()?;
-        if member == Member::FileId {
-            data.file_id = number;
-        } else if member == Member::Index {
-            data.index = number;
+        } else if member != Member::Token {
+            map.expect(member, Major::Unsigned)?;
+            data.keep(member, map.reader.unsigned()?);
+        } else if map.reader.peek() == Some(Major::Text) {
+            data.token = map.reader.text()?;
         } else {
-            data.size = number;
+            // The C agent looks at no token, whatever it is.
+            map.reader.skip()?;
         }
     }
-    for member in Member::OF_BLOCK {
-        if !map.seen.has(member) {
-            return Err(DecodeError::Missing(member));
+    Ok(map.seen)
+}
+
+fn read_data_object<'m>(
+    message: &'m [u8],
+    data: &mut DataMessage<'m>,
+) -> Result<Seen, DecodeError> {
+    walk_object(message, &Member::OF_BLOCK, |member, value| {
+        let wrong = DecodeError::WrongType(member);
+        if member == Member::Payload {
+            let text = value.text().ok_or(wrong)?;
+            let bytes = base64::decode(text.as_bytes(), BLOCK_SIZE_MAX as usize);
+            data.payload = Cow::Owned(bytes.map_err(|_| wrong)?);
+        } else if member == Member::Token {
+            data.token = value.text().unwrap_or_default();
+        } else {
+            let number = read_number(value.raw().as_bytes(), 10).map_err(|_| wrong)?;
+            data.keep(member, number);
+        }
+        Ok(())
+    })
+}
+
+impl DataMessage<'_> {
+    fn keep(&mut self, member: Member, number: u64) {
+        if member == Member::FileId {
+            self.file_id = number;
+        } else if member == Member::Index {
+            self.index = number;
+        } else {
+            self.size = number;
         }
     }
-    Ok(())
 }
 
 /// Reads a refusal, with short or long member names; the short ones count.
@@ -273,16 +353,28 @@ fn read_map(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeErr
 }
 
 fn read_object(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeError> {
+    walk_object(message, &Member::OF_REFUSAL, |member, value| {
+        let text = value.text().ok_or(DecodeError::WrongType(member))?;
+        rejection.keep(member, &text);
+        Ok(())
+    })
+}
+
+/// Shows the members of a JSON object that are looked for.
+fn walk_object(
+    message: &[u8],
+    members: &'static [Member],
+    mut show: impl FnMut(Member, json::Value<'_>) -> Result<(), DecodeError>,
+) -> Result<Seen, DecodeError> {
     let text = utf8(message).map_err(|_| CborError)?;
     let object = json::parse(text).map_err(|_| CborError)?;
     if object.first() != b'{' {
         return Err(DecodeError::NotAMap);
     }
-    let mut seen = Seen::new(&Member::OF_REFUSAL);
+    let mut seen = Seen::new(members);
     for (key, value) in object.walk() {
         if let Some(member) = seen.see(&key.text().unwrap_or_default())? {
-            let text = value.text().ok_or(DecodeError::WrongType(member))?;
-            rejection.keep(member, &text);
+            show(member, value)?;
         }
     }
     Ok(seen)

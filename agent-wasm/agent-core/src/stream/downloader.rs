@@ -1,11 +1,11 @@
-//! What to ask for next, and what a block message is worth.
+//! What to ask for next, and what a block message or a range is worth.
 //!
-//! A block is missing, requested, being written, or held. The caller publishes what [`Downloader::poll`] gives it,
-//! hands every block message to [`Downloader::on_message`], writes what that says, and tells when the storage has
-//! acknowledged it. Nothing else makes a block held.
+//! A block is missing, requested, being written, or held. The caller publishes or fetches what [`Downloader::poll`] gives
+//! it, hands every block message to [`Downloader::on_message`] and every range to [`Downloader::on_range`], writes what
+//! they say, and tells when the storage has acknowledged it. Nothing else makes a block held.
 //!
 //! ```text
-//!            poll                on_message           on_written
+//!            poll            on_message, on_range     on_written
 //!  missing ---------> requested ------------> writing ----------> held
 //!     ^                  | deadline, refusal,    | on_write_failed
 //!     +------------------+ pause                 |
@@ -13,8 +13,10 @@
 //! ```
 //!
 //! A request is over when as many new blocks have come as it could bring, whichever they were, so a service that
-//! answers with other blocks than the lowest ones slows nothing down. Requests and blocks in writing together never
-//! exceed the window. Not here: who publishes, who stores, when a transfer as a whole has taken too long.
+//! answers with other blocks than the lowest ones slows nothing down. With several requests in flight each has a token of
+//! its own, which its blocks bring back: so it is known how long an answer takes, and a request whose answer later ones
+//! have overtaken is lost and asked again at once. Requests and blocks in writing together never exceed the window, which
+//! [`Pace`](super::pace) sizes. Not here: who publishes, who stores, when a transfer as a whole has taken too long.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -22,29 +24,40 @@ use alloc::vec::Vec;
 use crate::text::row;
 
 use super::pace::{NEVER, Pace};
-use super::{Bitmap, BlockGrid, BlockIndex, DecodeError, GetRequest, decode_data, encode_get};
+use super::{Bitmap, BlockGrid, BlockIndex, DecodeError, decode_data};
 
+mod ask;
 mod config;
 mod state;
 
+use ask::read_token;
 pub use config::{
-    BLOCKS_PER_REQUEST_MAX, ConfigError, DownloadConfig, REQUEST_PAYLOAD_MAX_BYTES,
+    BLOCKS_PER_REQUEST_MAX, ConfigError, DownloadConfig, Plane, REQUEST_PAYLOAD_MAX_BYTES,
     REQUEST_TIMEOUT_MAX_MS, REQUESTS_IN_FLIGHT_MAX,
 };
 pub use state::{DownloadState, RequestState, StateError};
 
-/// The client token of every request, the C agent's.
-const TOKEN: &str = "rdy";
-/// Most bytes of a bitmap in a request, the service's limit: fewer than 12,288.
-const BITMAP_MAX_BYTES: usize = 12_287;
+/// Blocks of later requests in a row, after which what an earlier one has not brought counts as lost: one or two may
+/// have gone another way. Doubled whenever a block proves that it was not.
+const OVERTAKEN_MIN: u32 = 3;
+/// Most of them: more blocks than a window has.
+const OVERTAKEN_MAX: u32 = 1 << 16;
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing before the deadline or the next event.
     Wait,
-    /// Publish this on the stream's get topic, with QoS 0.
+    /// Publish this on the stream's get topic, with QoS 0. Its number is [`Downloader::newest`].
     Request(Vec<u8>),
+    /// Fetch this range, then say [`Downloader::on_range`] or [`Downloader::on_request_failed`] with
+    /// [`Downloader::newest`].
+    Range {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u32,
+    },
     /// Every block is held.
     Complete,
     /// `momentum_max` requests in a row brought nothing usable: give the transfer up.
@@ -176,6 +189,10 @@ pub struct Downloader {
     /// Oldest first, at most `requests_in_flight`. A block is wanted by at most one.
     requests: Vec<RequestState>,
     pace: Pace,
+    /// Number of the newest request; 0 = there was none.
+    newest: u32,
+    /// See [`OVERTAKEN_MIN`].
+    overtaken_max: u32,
     momentum: u32,
     paused: bool,
     gave_up: bool,
@@ -198,7 +215,9 @@ impl Downloader {
             held,
             writing: Vec::new(),
             requests: Vec::new(),
-            pace: Pace::new(config.request_timeout_ms),
+            pace: Pace::of(&config),
+            newest: 0,
+            overtaken_max: OVERTAKEN_MIN,
             momentum: 0,
             paused: false,
             gave_up: false,
@@ -224,16 +243,17 @@ impl Downloader {
             self.requests.clear();
             self.pace.on_silence();
         }
-        let ready = self.pace.may_ask(now_ms);
+        // 128 KiB at most.
+        let bytes = self.config.blocks_per_request * self.config.grid.block_size();
+        let ready = self.pace.may_ask(now_ms, bytes);
         if !ready || !self.has_room() {
             return Step::Wait;
         }
-        if self.momentum >= self.config.momentum_max {
+        if self.momentum >= self.config.momentum_max && self.requests.is_empty() {
             self.gave_up = true;
-            self.requests.clear();
             return Step::GaveUp;
         }
-        Step::Request(self.ask(now_ms))
+        self.ask(now_ms)
     }
 
     /// When to call [`Downloader::poll`] again at the latest; none while everything asked for is being written, while
@@ -253,8 +273,8 @@ impl Downloader {
     /// A message came on the stream's data topic.
     pub fn on_message<'m>(&mut self, now_ms: u64, message: &'m [u8]) -> Verdict<'m> {
         match self.judge(message) {
-            Ok(block) => {
-                self.take(now_ms, block.index.0);
+            Ok((block, number)) => {
+                self.take(now_ms, block.index.0, number);
                 Verdict::Write(block)
             }
             Err(reason) => {
@@ -265,6 +285,21 @@ impl Downloader {
                 Verdict::Dropped(reason)
             }
         }
+    }
+
+    /// A range came: the blocks that its bytes are, in this order, to be written; none if it is not what the request of
+    /// this number asked for, which is over.
+    pub fn on_range(&mut self, now_ms: u64, number: u32, length: usize) -> Option<Vec<u32>> {
+        let (wanted, asked_ms) = self.end_request(number)?;
+        if self.length_of(&wanted) as usize != length {
+            self.pace.on_failure(now_ms);
+            return None;
+        }
+        for index in &wanted {
+            self.put_in_writing(*index);
+        }
+        self.heard_of(now_ms, asked_ms);
+        Some(wanted)
     }
 
     /// The storage acknowledged a block. Of a block that was not being written nothing changes.
@@ -284,19 +319,62 @@ impl Downloader {
         take_out(&mut self.writing, index.0);
     }
 
-    /// The request that was published last did not leave, or the service refused it: what it asked for is missing
-    /// again, and is asked for when the deadline comes.
-    pub fn on_request_failed(&mut self, now_ms: u64) {
-        if self.requests.pop().is_some() {
+    /// A request did not leave, or it was refused: what it asked for is missing again, and is asked for when the deadline
+    /// comes. Of a request that is not in flight nothing changes.
+    pub fn on_request_failed(&mut self, now_ms: u64, number: u32) {
+        if self.end_request(number).is_some() {
             self.pace.on_failure(now_ms);
         }
+    }
+
+    /// The number of the request that was made last.
+    #[must_use]
+    pub const fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// The number of the request with this token; the newest one's if the token does not say.
+    #[must_use]
+    pub fn number_of(&self, token: &str) -> u32 {
+        match read_token(token) {
+            0 => self.newest,
+            number => number,
+        }
+    }
+
+    /// Takes a request out of the list; what it asked for and when.
+    fn end_request(&mut self, number: u32) -> Option<(Vec<u32>, u64)> {
+        let mut requests = self.requests.iter_mut();
+        let request = requests.find(|request| request.number == number)?;
+        request.remaining = 0;
+        let ended = (core::mem::take(&mut request.wanted), request.asked_ms);
+        self.sweep();
+        Some(ended)
+    }
+
+    /// Drops what is over, and what later answers have overtaken.
+    fn sweep(&mut self) {
+        let most = self.overtaken_max;
+        self.requests
+            .retain(|request| request.remaining > 0 && request.overtaken < most);
+    }
+
+    /// Goes on by another way: what was asked for is missing again, what is held or being written stays so.
+    pub fn change_plane(&mut self, plane: Plane, momentum_max: u32) {
+        self.pause();
+        self.paused = false;
+        self.gave_up = false;
+        self.momentum = 0;
+        self.config.plane = plane;
+        self.config.momentum_max = momentum_max;
+        self.pace.on_change(plane == Plane::Url);
     }
 
     /// The connection is gone, or an operator suspends: nothing is asked for and nothing is taken. Requests in flight
     /// are gone, and do not count as unanswered.
     pub fn pause(&mut self) {
         self.paused = true;
-        let in_flight = self.requests.len() as u32;
+        let in_flight = u32::from(!self.requests.is_empty());
         self.momentum = self.momentum.saturating_sub(in_flight);
         self.requests.clear();
         self.pace.on_pause();
@@ -358,8 +436,10 @@ impl Downloader {
         self.last_drop
     }
 
-    fn judge<'m>(&self, message: &'m [u8]) -> Result<Block<'m>, DropReason> {
-        if self.paused || self.gave_up || self.held.is_full() {
+    /// The block of a message, and the number of the request that its token names.
+    fn judge<'m>(&self, message: &'m [u8]) -> Result<(Block<'m>, u32), DropReason> {
+        let by_url = self.config.plane == Plane::Url;
+        if self.paused || self.gave_up || self.held.is_full() || by_url {
             return Err(DropReason::Unexpected);
         }
         let data = decode_data(message).map_err(DropReason::Undecodable)?;
@@ -392,99 +472,54 @@ impl Downloader {
         } else {
             offset
         };
-        Ok(Block {
+        let block = Block {
             index,
             offset,
             data: data.payload,
-        })
+        };
+        Ok((block, read_token(&data.token)))
     }
 
-    /// A usable block came.
-    fn take(&mut self, now_ms: u64, index: u32) {
+    /// A usable block came, with the number of its request if that is known.
+    fn take(&mut self, now_ms: u64, index: u32, number: u32) {
+        self.put_in_writing(index);
+        let mut asked_ms = NEVER;
+        let mut known = number == 0;
+        // Without a token a block belongs to the request that wants it; the C agent's only one takes any.
+        let only = known && self.requests.len() == 1;
+        for request in &mut self.requests {
+            let wants = take_out(&mut request.wanted, index);
+            let named = request.number == number;
+            if named {
+                known = true;
+                // The first block tells how long answers take.
+                asked_ms = core::mem::replace(&mut request.asked_ms, NEVER);
+            }
+            if named || wants || only {
+                request.overtaken = 0;
+                request.remaining = request.remaining.saturating_sub(1);
+            } else if request.number < number {
+                request.overtaken += 1;
+            }
+        }
+        if !known {
+            // Its request was taken for lost.
+            self.overtaken_max = (self.overtaken_max * 2).min(OVERTAKEN_MAX);
+        }
+        self.sweep();
+        self.heard_of(now_ms, asked_ms);
+    }
+
+    fn heard_of(&mut self, now_ms: u64, asked_ms: u64) {
         self.momentum = 0;
         self.last_drop = None;
-        self.pace.on_block(now_ms);
+        self.pace.on_block(now_ms, asked_ms);
+    }
+
+    fn put_in_writing(&mut self, index: u32) {
         if let Err(at) = self.writing.binary_search(&index) {
             self.writing.insert(at, index);
         }
-        // It belongs to the request that wants it, or else to the oldest one.
-        let wants = |request: &RequestState| request.wanted.contains(&index);
-        let owner = self.requests.iter().position(wants).unwrap_or(0);
-        if let Some(request) = self.requests.get_mut(owner) {
-            take_out(&mut request.wanted, index);
-            request.remaining = request.remaining.saturating_sub(1);
-            if request.remaining == 0 {
-                self.requests.remove(owner);
-            }
-        }
-    }
-
-    /// Whether another request fits the window, and there is something left to ask for.
-    fn has_room(&self) -> bool {
-        if self.requests.len() >= self.config.requests_in_flight as usize {
-            return false;
-        }
-        let requested: usize = self
-            .requests
-            .iter()
-            .map(|request| request.wanted.len())
-            .sum();
-        let (held, total) = self.progress();
-        let busy = requested + self.writing.len();
-        let missing = ((total - held) as usize).saturating_sub(busy);
-        let expected: u32 = self.requests.iter().map(|request| request.remaining).sum();
-        let taken = expected as usize + self.writing.len();
-        let free = (self.config.window() as usize).saturating_sub(taken);
-        missing > 0 && free >= missing.min(self.config.blocks_per_request as usize)
-    }
-
-    /// Makes the next request. Small maps go whole, as the C agent sends them; of a large one goes the slice that has the
-    /// next blocks, with its offset.
-    fn ask(&mut self, now_ms: u64) -> Vec<u8> {
-        let mut busy = self.held.clone();
-        busy.insert_all(&self.writing);
-        for request in &self.requests {
-            busy.insert_all(&request.wanted);
-        }
-        let count = self.config.blocks_per_request;
-        let mut wanted = Vec::new();
-        let mut next = BlockIndex(0);
-        while wanted.len() < count as usize
-            && let Some(index) = busy.first_missing(next)
-        {
-            wanted.push(index.0);
-            next = BlockIndex(index.0 + 1);
-        }
-        let missing = busy.into_missing();
-        let mut bitmap = missing.as_slice();
-        let mut offset = 0;
-        if bitmap.len() > BITMAP_MAX_BYTES {
-            let first = wanted.first().map_or(0, |first| first / 8);
-            offset = first * 8;
-            let mut last = first;
-            while let Some(index) = wanted.last() {
-                last = index / 8;
-                if last < first + BITMAP_MAX_BYTES as u32 {
-                    break;
-                }
-                wanted.pop();
-            }
-            bitmap = bitmap.get(first as usize..=last as usize).unwrap_or(&[]);
-        }
-        let request = encode_get(&GetRequest {
-            token: TOKEN,
-            file_id: self.config.file_id,
-            block_size: self.config.grid.block_size(),
-            offset,
-            bitmap,
-            count,
-        });
-        let remaining = wanted.len() as u32;
-        self.pace
-            .on_request(now_ms, remaining * self.config.grid.block_size());
-        self.momentum += 1;
-        self.requests.push(RequestState { wanted, remaining });
-        request
     }
 }
 
@@ -497,5 +532,7 @@ fn take_out(list: &mut Vec<u32>, index: u32) -> bool {
     place.is_ok()
 }
 
+#[cfg(test)]
+mod link;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! MQTT file streams: the CBOR messages, the grid and map of blocks, and the downloader that decides what to ask next.
+//! MQTT file streams, and ranges by URL: the messages, the grid and map of blocks, and the downloader that decides what to
+//! ask next.
 //!
 //! Bytes and the time come in, requests and verdicts go out. Nothing is written or published here: a block counts as
 //! held when the caller says that the storage has acknowledged it.
@@ -11,13 +12,13 @@ mod pace;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use codec::{
-    DataMessage, DecodeError, GetRequest, Member, Rejection, decode_data, decode_rejected,
-    encode_get,
+    DataMessage, DecodeError, GetRequest, Member, Rejection, decode_data, decode_data_json,
+    decode_rejected, encode_get, encode_get_json,
 };
 pub use downloader::{
     BLOCKS_PER_REQUEST_MAX, Block, ConfigError, DownloadConfig, DownloadState, Downloader,
-    DropReason, Held, REQUEST_PAYLOAD_MAX_BYTES, REQUEST_TIMEOUT_MAX_MS, REQUESTS_IN_FLIGHT_MAX,
-    RequestState, StateError, Statistics, Step, Verdict,
+    DropReason, Held, Plane, REQUEST_PAYLOAD_MAX_BYTES, REQUEST_TIMEOUT_MAX_MS,
+    REQUESTS_IN_FLIGHT_MAX, RequestState, StateError, Statistics, Step, Verdict,
 };
 pub use grid::{
     BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, BLOCKS_MAX_COUNT, BlockGrid, BlockIndex, GridError,

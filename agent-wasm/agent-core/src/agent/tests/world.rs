@@ -199,6 +199,12 @@ pub(super) fn config(device: &[(&str, &str)], targets: &[(FileId, &[(&str, &str)
             ("blocks_per_request", "4"),
         ]));
     }
+    if !device
+        .iter()
+        .any(|setting| setting.key == "requests_in_flight")
+    {
+        device.extend(settings(&[("requests_in_flight", "1")]));
+    }
     Config {
         device: THING.to_owned(),
         settings: device,

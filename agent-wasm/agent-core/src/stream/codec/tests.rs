@@ -71,8 +71,12 @@ fn check_data(message: &str) {
         index: 1,
         size: 4,
         payload: vec![0xde, 0xad, 0xbe, 0xef].into(),
+        token: String::new(),
     };
-    assert_eq!(decode_data(&message), Ok(expected), "{message:02x?}");
+    let mut found = decode_data(&message).unwrap();
+    assert!(found.token.is_empty() || found.token == "rdy");
+    found.token.clear();
+    assert_eq!(found, expected, "{message:02x?}");
 }
 
 #[test]
@@ -358,6 +362,78 @@ fn encode_data(file_id: u64, index: u64, size: u64, payload: &[u8], indefinite: 
     encoder.into_writer()
 }
 
+#[test]
+fn a_json_request_is_written_as_the_service_documents_it() {
+    let request = GetRequest {
+        token: "rdy",
+        file_id: 1,
+        block_size: 4096,
+        offset: 20,
+        bitmap: &[0x13, 0x00, 0x80],
+        count: 4,
+    };
+    let text = r#"{"c":"rdy","f":1,"l":4096,"o":20,"n":4,"b":"0x130080"}"#;
+    assert_eq!(encode_get_json(&request), text.as_bytes());
+}
+
+#[test]
+fn block_messages_in_json_are_read_in_any_order_and_refused_for_each_defect() {
+    let good = DataMessage {
+        file_id: 0,
+        index: 1,
+        size: 4,
+        payload: vec![0xde, 0xad, 0xbe, 0xef].into(),
+        token: "rdy7".to_string(),
+    };
+    for text in [
+        r#"{"c":"rdy7","f":0,"l":4,"i":1,"p":"3q2+7w=="}"#,
+        r#" { "p" : "3q2+7w" , "i":1, "l":4, "x":[{}], "f":0, "c":"rdy\u0037" } "#,
+    ] {
+        assert_eq!(
+            decode_data_json(text.as_bytes()),
+            Ok(good.clone()),
+            "{text}"
+        );
+    }
+    use DecodeError::*;
+    for (text, error) in [
+        ("", Malformed),
+        ("[]", NotAMap),
+        (r#"{"f":0,"l":4,"i":1}"#, Missing(Member::Payload)),
+        (
+            r#"{"f":0,"f":0,"l":4,"i":1,"p":"AA=="}"#,
+            Duplicate(Member::FileId),
+        ),
+        (
+            r#"{"f":-1,"l":4,"i":1,"p":"AA=="}"#,
+            WrongType(Member::FileId),
+        ),
+        (
+            r#"{"f":0,"l":"4","i":1,"p":"AA=="}"#,
+            WrongType(Member::Size),
+        ),
+        (
+            r#"{"f":0,"l":4,"i":1.5,"p":"AA=="}"#,
+            WrongType(Member::Index),
+        ),
+        (r#"{"f":0,"l":4,"i":1,"p":"A"}"#, WrongType(Member::Payload)),
+        (r#"{"f":0,"l":4,"i":1,"p":7}"#, WrongType(Member::Payload)),
+    ] {
+        assert_eq!(decode_data_json(text.as_bytes()), Err(error), "{text}");
+    }
+    // A token that is none is nobody's.
+    let text = r#"{"c":7,"f":0,"l":4,"i":1,"p":"3q2+7w=="}"#;
+    assert_eq!(decode_data_json(text.as_bytes()).unwrap().token, "");
+}
+
+#[test]
+fn the_token_of_a_block_is_read_whatever_it_is() {
+    for (member, token) in [("6163 63726479", "rdy"), ("6163 05", ""), ("6163 40", "")] {
+        let message = hex(&format!("a5 {member} 616600 616901 616c04 617044deadbeef"));
+        assert_eq!(decode_data(&message).unwrap().token, token);
+    }
+}
+
 proptest! {
     #[test]
     fn what_the_library_writes_is_read(
@@ -368,7 +444,7 @@ proptest! {
         indefinite in any::<bool>(),
     ) {
         let message = encode_data(file_id, index, size, &payload, indefinite);
-        let expected = DataMessage { file_id, index, size, payload: payload.into() };
+        let expected = DataMessage { file_id, index, size, payload: payload.into(), token: String::new() };
         prop_assert_eq!(decode_data(&message), Ok(expected));
     }
 

@@ -8,21 +8,33 @@ use crate::stream::BlockGrid;
 pub const REQUEST_PAYLOAD_MAX_BYTES: u32 = 131_072;
 /// Most blocks in a request: [`REQUEST_PAYLOAD_MAX_BYTES`] of the smallest block.
 pub const BLOCKS_PER_REQUEST_MAX: u32 = 512;
-/// Most requests in flight: more than a gateway's line can use, few enough to look through.
-pub const REQUESTS_IN_FLIGHT_MAX: u32 = 8;
+/// Most requests in flight: 8 MiB, more than a gateway's line can use (200 ms of 100 Mbit/s are 20 requests), few enough
+/// to look through.
+pub const REQUESTS_IN_FLIGHT_MAX: u32 = 64;
 /// Longest time to bear silence: a day.
 pub const REQUEST_TIMEOUT_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How blocks are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// From a stream, by messages in CBOR.
+    Stream,
+    /// By URL, in ranges.
+    Url,
+}
 
 /// What a downloader is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DownloadConfig {
+    /// The way.
+    pub plane: Plane,
     /// File in the stream.
     pub file_id: u32,
     /// The blocks.
     pub grid: BlockGrid,
     /// Blocks in a request; with the block size at most [`REQUEST_PAYLOAD_MAX_BYTES`].
     pub blocks_per_request: u32,
-    /// Requests in flight, 1 to [`REQUESTS_IN_FLIGHT_MAX`]. 1 is what the C agent does.
+    /// Most requests in flight, 1 to [`REQUESTS_IN_FLIGHT_MAX`]. 1 is what the C agent does.
     pub requests_in_flight: u32,
     /// How long silence is borne before blocks are asked for again, until it is known how fast the service answers.
     pub request_timeout_ms: u64,
@@ -61,7 +73,7 @@ impl DownloadConfig {
 pub enum ConfigError {
     /// `blocks_per_request` is 0, or more than [`REQUEST_PAYLOAD_MAX_BYTES`] of blocks.
     BlocksPerRequest,
-    /// `requests_in_flight` is not 1 to 8.
+    /// `requests_in_flight` is not 1 to 64.
     RequestsInFlight,
     /// `request_timeout_ms` is 0 or more than a day.
     RequestTimeout,
@@ -77,7 +89,7 @@ impl fmt::Display for ConfigError {
             Self::BlocksPerRequest => {
                 "blocks_per_request must be at least 1 and bring at most 131072 bytes"
             }
-            Self::RequestsInFlight => "requests_in_flight must be 1 to 8",
+            Self::RequestsInFlight => "requests_in_flight must be 1 to 64",
             Self::RequestTimeout => "request_timeout_ms must be 1 to 86400000",
             Self::MomentumMax => "momentum_max must be at least 1",
             Self::StatusFrequency => "status_frequency must be at least 1",

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::stream::BitmapError;
-use crate::stream::pace::{Pace, PaceState};
+use crate::stream::pace::{NEVER, Pace, PaceState};
 
 use super::{ConfigError, DownloadConfig, Downloader};
 
@@ -25,6 +25,8 @@ pub struct DownloadState {
     pub paused: bool,
     /// Given up.
     pub gave_up: bool,
+    /// Number of the newest request, 0 = there was none.
+    pub newest: u32,
 }
 
 /// A request in flight.
@@ -34,6 +36,12 @@ pub struct RequestState {
     pub wanted: Vec<u32>,
     /// Blocks that it may still bring.
     pub remaining: u32,
+    /// From 1, one more for each request.
+    pub number: u32,
+    /// Blocks of later requests that have come since its own last one. Begins anew in another downloader.
+    pub overtaken: u32,
+    /// When it was made; `u64::MAX` once it has brought a block, and in another downloader.
+    pub asked_ms: u64,
 }
 
 /// Why a saved state cannot be gone on from. The saver is at fault.
@@ -110,8 +118,12 @@ impl Downloader {
         if few && state.requests.iter().all(fits) {
             downloader.requests = state.requests;
         }
+        for request in &mut downloader.requests {
+            (request.overtaken, request.asked_ms) = (0, NEVER);
+        }
+        downloader.newest = state.newest;
         downloader.momentum = state.momentum;
-        downloader.pace = Pace::restore(config.request_timeout_ms, now_ms, &state.pace);
+        downloader.pace = Pace::restore(&config, now_ms, &state.pace);
         downloader.paused = state.paused;
         downloader.gave_up = state.gave_up;
         Ok(downloader)
@@ -128,6 +140,7 @@ impl Downloader {
             pace: self.pace.state(now_ms),
             paused: self.paused,
             gave_up: self.gave_up,
+            newest: self.newest,
         }
     }
 }

@@ -51,6 +51,8 @@ pub enum Input {
     Blocks(Option<usize>),
     /// One block of the file at hand.
     Block(Block),
+    /// The answer to the oldest request by URL.
+    Range(Range),
     /// Any message.
     Message(String, Vec<u8>),
     /// Orders of this kind are answered so from now on, or once.
@@ -129,6 +131,17 @@ pub struct Block {
     pub payload: Option<usize>,
 }
 
+/// One answer of a server, right or wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Range {
+    /// HTTP status, none = 206.
+    pub status: Option<u16>,
+    /// Size of the whole file, none = the right one.
+    pub total: Option<u64>,
+    /// Bytes, none = the right number.
+    pub bytes: Option<usize>,
+}
+
 /// Reads an input.
 ///
 /// # Errors
@@ -158,6 +171,7 @@ pub fn parse(text: &str) -> Result<Input, String> {
         ("blocks", []) => Input::Blocks(None),
         ("blocks", [count]) => Input::Blocks(Some(number(count)?)),
         ("block", [index, pairs @ ..]) => Input::Block(block(index, pairs)?),
+        ("range", pairs) => Input::Range(range(pairs)?),
         ("message", [topic, ..]) => {
             let payload = rest[topic.len()..].trim();
             let bytes = match payload.strip_prefix("0x") {
@@ -230,6 +244,19 @@ fn block(index: &str, pairs: &[&str]) -> Result<Block, String> {
         }
     }
     Ok(block)
+}
+
+fn range(pairs: &[&str]) -> Result<Range, String> {
+    let mut range = Range::default();
+    for pair in pairs {
+        match pair.split_once('=') {
+            Some(("status", value)) => range.status = Some(number(value)?),
+            Some(("total", value)) => range.total = Some(number(value)?),
+            Some(("bytes", value)) => range.bytes = Some(number(value)?),
+            _ => return Err(format!("{pair:?} is neither status=, total= nor bytes=")),
+        }
+    }
+    Ok(range)
 }
 
 fn answer(words: &[&str]) -> Result<Answer, String> {
@@ -447,6 +474,8 @@ mod tests {
             "target 0",
             "image 0 1.2",
             "block 0 z=1",
+            "range 5",
+            "range status=x",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -18,10 +18,14 @@ use host_runtime::engine::GuestFault;
 use super::script::{self, File, ScriptError};
 
 /// The case files, by their names in `cases/agent/`.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     (
         "answer.txt",
         include_str!("../../../cases/agent/answer.txt"),
+    ),
+    (
+        "by-url.txt",
+        include_str!("../../../cases/agent/by-url.txt"),
     ),
     (
         "command.txt",

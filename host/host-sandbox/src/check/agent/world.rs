@@ -149,7 +149,11 @@ impl World {
             build: Arc::clone(build),
             instance: None,
             line: Line::default(),
-            settings: Vec::new(),
+            // One window a round trip, as the C agent; a case that is about more says so.
+            settings: vec![Setting {
+                key: "requests_in_flight".to_owned(),
+                value: "1".to_owned(),
+            }],
             configured: Vec::new(),
             starts: 0,
             deadline: None,
@@ -276,7 +280,8 @@ impl World {
             | Input::Accepted
             | Input::Rejected(..)
             | Input::Blocks(_)
-            | Input::Block(_) => self.serve(input),
+            | Input::Block(_)
+            | Input::Range(_) => self.serve(input),
             Input::Message(topic, payload) => {
                 let topic = topic.replacen('~', &format!("$aws/things/{}", self.desk().device), 1);
                 self.handle(Event::Message {

@@ -153,9 +153,18 @@ impl Desk {
                 "a journal of {} bytes, at most {JOURNAL_MAX_BYTES} are stored",
                 blob.bytes.len()
             )),
+            Order::Cancel(token) => {
+                let at = self.held.iter().position(|held| held.token == *token);
+                if let Some(at) = at {
+                    let Held { token, order, .. } = self.held.remove(at);
+                    let failure = Failure::new(code::CANCELLED, 0, "cancelled");
+                    let outcome = Outcome::Failed(failure);
+                    self.due.push_back(Due::Done(token, order, outcome));
+                }
+                Ok(())
+            }
             Order::JournalStore(_)
             | Order::HttpGet { .. }
-            | Order::Cancel(_)
             | Order::WriteBlock { .. }
             | Order::Pal(..)
             | Order::Log { .. } => Ok(()),
@@ -294,9 +303,10 @@ impl Desk {
         // What takes no time in a real host is over at once, everything else gets a token first.
         let at_once = matches!(order, Order::Pal(Call::State, _) | Order::WriteBlock { .. });
         let outcome = match rule {
-            Answer::Model => self.by_model(&order),
+            // A server answers when the script says so.
+            Answer::Model if !matches!(order, Order::HttpGet { .. }) => self.by_model(&order),
             Answer::End(outcome) => outcome,
-            Answer::Hold | Answer::Lost => {
+            Answer::Model | Answer::Hold | Answer::Lost => {
                 let token = self.next_token();
                 self.held.push(Held {
                     token,

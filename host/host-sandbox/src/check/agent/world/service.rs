@@ -3,10 +3,12 @@
 use host_runtime::agent::Event;
 use serde_json::{Value, json};
 
+use super::desk::Held;
 use super::{World, misused, parse_json};
 use crate::check::agent::Error;
-use crate::check::agent::input::{Block, Input};
+use crate::check::agent::input::{Block, Input, Range};
 use crate::check::agent::model;
+use crate::check::agent::order::Order;
 use crate::check::agent::wire::{self, BlockRequest};
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
                 let request = self.desk().requests.last().cloned();
                 self.send_of(&request.unwrap_or_default(), block)
             }
+            Input::Range(range) => self.send_range(range),
             _ => Ok(()),
         }
     }
@@ -116,6 +119,43 @@ impl World {
             self.send_of(request, &block)?;
         }
         Ok(())
+    }
+
+    /// The server answers the oldest request by URL.
+    fn send_range(&mut self, range: &Range) -> Result<(), Error> {
+        let (held, file, size) = {
+            let mut desk = self.desk();
+            let is = |held: &Held| held.kind == "http-get" && !held.lost;
+            let at = desk.held.iter().position(is);
+            let at = at.ok_or_else(|| misused("no range is asked for"))?;
+            let held = desk.held.remove(at);
+            let first = desk.sizes.iter().next();
+            let (file, size) = first.map_or((0, 0), |(file, size)| (*file, *size));
+            (held, file, size)
+        };
+        let Order::HttpGet { offset, length, .. } = held.order else {
+            return Err(misused("no range is asked for"));
+        };
+        let status = range.status.unwrap_or(206);
+        let count = match (status, range.bytes) {
+            (_, Some(count)) => count,
+            (206, None) => length as usize,
+            _ => 0,
+        };
+        let image = model::image(file, size);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = image.get(start..).unwrap_or_default();
+        self.handle(Event::HttpResponse {
+            token: held.token,
+            status,
+            total: (status == 206).then_some(range.total.unwrap_or(size)),
+            body: rest
+                .iter()
+                .copied()
+                .chain(std::iter::repeat(0))
+                .take(count)
+                .collect(),
+        })
     }
 
     fn send_of(&mut self, request: &BlockRequest, block: &Block) -> Result<(), Error> {
