@@ -25,6 +25,9 @@ const ENDS: &[(&str, &str)] = &[
     ("never-starts", "FAILED rejected: 0x00000046"),
     ("lossy", "SUCCEEDED accepted  v1.1.0"),
     ("broker-cut", "SUCCEEDED accepted  v1.1.0"),
+    ("http", "SUCCEEDED accepted  v1.1.0"),
+    ("fallback", "SUCCEEDED accepted  v1.1.0"),
+    ("json", "SUCCEEDED accepted  v1.1.0"),
     ("cancelled", "CANCELED"),
     ("declined", "REJECTED not during the harvest"),
     ("deferred", "SUCCEEDED accepted  v1.1.0"),
@@ -83,6 +86,26 @@ fn a_whole_update_is_told_from_notification_to_commit() {
             "runs version 1.1.0, image valid",
         ],
     );
+}
+
+#[test]
+fn an_image_comes_by_url_and_not_over_mqtt() {
+    let out = play("http");
+    assert!(out.contains("the cloud has sent 0 blocks"), "{out}");
+}
+
+#[test]
+fn mqtt_finishes_what_a_dead_image_server_began() {
+    let out = play("fallback");
+    assert_order(
+        &out,
+        &["the image server is gone", "downloaded", "committed"],
+    );
+}
+
+#[test]
+fn an_image_comes_as_a_json_stream() {
+    play("json");
 }
 
 #[test]

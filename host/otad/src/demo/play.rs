@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use host_cloud::BrokerConfig;
 use host_cloud::operator::wire::{CreateJob, CreateUpdate, FileSpec, ImageInput};
-use host_cloud::service::{JobId, JobView, SigKey, Signature, ThingName};
+use host_cloud::service::{JobId, JobView, Protocol, SigKey, Signature, ThingName};
+use host_cloud::{BrokerConfig, CloudStats};
 use host_crypto::{SigningKey, hex};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -68,6 +68,7 @@ pub(super) async fn play(
     };
     complaints.extend(settle(scenario, &stage, &daemon, dir).await);
     complaints.extend(bystanders.compare()?);
+    complaints.extend(carriers(scenario, &stage.cloud.stats()));
     let view = show(&stage, &job)?;
     let status = daemon.status().await?;
     let found = Found {
@@ -120,7 +121,8 @@ async fn create(scenario: &Scenario, stage: &Stage, dir: &Path) -> Result<JobId,
                 .iter()
                 .map(|image| sign(image, stage, dir))
                 .collect();
-            let update = CreateUpdate::new(vec![thing()?], files?);
+            let mut update = CreateUpdate::new(vec![thing()?], files?);
+            update.protocols = scenario.protocols.to_vec();
             let created = operator.create_update(update).await;
             Ok(created
                 .map_err(|e| failed("creating the update", &e))?
@@ -266,6 +268,12 @@ async fn run_script(
                 stage.proxy.set_up(true);
                 "the line is back".to_owned()
             }
+            Act::EndHttp => {
+                if let Some(proxy) = &stage.http_proxy {
+                    proxy.set_up(false);
+                }
+                "the image server is gone".to_owned()
+            }
             Act::Cancel => {
                 let cancelled = stage.cloud.operator().cancel(job, true, None).await;
                 cancelled.map_err(|e| failed("cancelling the job", &e))?;
@@ -336,6 +344,31 @@ async fn settle(scenario: &Scenario, stage: &Stage, daemon: &Daemon, dir: &Path)
     }
 }
 
+/// Whether the image came the way it should: by what was to carry it, and by nothing else.
+fn carriers(scenario: &Scenario, stats: &CloudStats) -> Vec<String> {
+    let images = scenario.job.images();
+    if images.is_empty() {
+        return Vec::new();
+    }
+    let mut complaints = Vec::new();
+    for (protocol, name, count) in [
+        (Protocol::Mqtt, "blocks over MQTT", stats.blocks),
+        (Protocol::Http, "ranges over HTTP", stats.ranges),
+    ] {
+        let some = scenario.carried_by.contains(&protocol) && !scenario.end.passed.is_empty();
+        if some && count == 0 || !scenario.carried_by.contains(&protocol) && count > 0 {
+            complaints.push(format!("{count} {name} were sent"));
+        }
+    }
+    // What is held is not fetched again: by both ways together little more than the image comes. What was under way when
+    // the server went comes once more.
+    let whole: u64 = images.iter().map(|image| image.size_bytes as u64).sum();
+    if stats.range_bytes > whole + whole / 2 {
+        complaints.push(format!("{} bytes came in ranges", stats.range_bytes));
+    }
+    complaints
+}
+
 fn reported(stage: &Stage, status: &Value) -> Vec<Option<String>> {
     (0..stage.targets.len())
         .map(|i| {
@@ -358,8 +391,8 @@ fn print_end(stage: &Stage, status: &Value) {
     let broker = stage.cloud.broker();
     let connections = broker.map_or(stats.connections, |b| b.borrow().connections);
     say(&format!(
-        "the cloud has sent {} blocks over {connections} connection(s)",
-        stats.blocks
+        "the cloud has sent {} blocks over {connections} connection(s), and {} ranges by URL",
+        stats.blocks, stats.ranges
     ));
 }
 

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +15,9 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub(super) struct Proxy {
     address: SocketAddr,
-    is_up: watch::Sender<bool>,
+    upstream: Option<SocketAddr>,
+    /// Where it leads; none = nowhere.
+    way: watch::Sender<Option<SocketAddr>>,
     task: JoinHandle<()>,
 }
 
@@ -24,17 +25,24 @@ pub(super) struct Proxy {
 const PIECE_BYTES: usize = 16 * 1024;
 
 impl Proxy {
-    /// Listen on loopback, forward to `upstream`, at most `bytes_per_s` towards the daemon.
-    pub(super) async fn start(upstream: SocketAddr, bytes_per_s: u64) -> io::Result<Self> {
+    /// Listen on loopback, lead nowhere yet; at most `bytes_per_s` towards the daemon on each connection.
+    pub(super) async fn bind(bytes_per_s: u64) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let (is_up, state) = watch::channel(true);
-        let task = tokio::spawn(accept(listener, upstream, bytes_per_s, state));
+        let (way, led) = watch::channel(None);
+        let task = tokio::spawn(accept(listener, bytes_per_s, led));
         Ok(Self {
             address,
-            is_up,
+            upstream: None,
+            way,
             task,
         })
+    }
+
+    /// Forward to `upstream` from now on.
+    pub(super) fn lead_to(&mut self, upstream: SocketAddr) {
+        self.upstream = Some(upstream);
+        self.set_up(true);
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -43,34 +51,28 @@ impl Proxy {
 
     /// Cut every connection and refuse new ones, or let them through again.
     pub(super) fn set_up(&self, up: bool) {
-        self.is_up.send_replace(up);
+        self.way.send_replace(self.upstream.filter(|_| up));
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.is_up.send_replace(false);
+        self.way.send_replace(None);
         self.task.abort();
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    upstream: SocketAddr,
-    bytes_per_s: u64,
-    state: watch::Receiver<bool>,
-) {
-    let state = Arc::new(state);
+async fn accept(listener: TcpListener, bytes_per_s: u64, way: watch::Receiver<Option<SocketAddr>>) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        if !*state.borrow() {
+        let Some(upstream) = *way.borrow() else {
             // Dropped at once: the peer sees the connection close.
             continue;
-        }
-        let mut until_down = (*state).clone();
+        };
+        let mut until_down = way.clone();
         tokio::spawn(async move {
             tokio::select! {
                 result = carry(client, upstream, bytes_per_s) => {
@@ -78,7 +80,7 @@ async fn accept(
                         tracing::debug!("demo proxy: {e}");
                     }
                 }
-                _ = until_down.wait_for(|up| !up) => {}
+                _ = until_down.wait_for(Option::is_none) => {}
             }
         });
     }

@@ -2,6 +2,8 @@
 //!
 //! Not here: how any of it is carried out; that is `stage.rs`.
 
+use host_cloud::service::Protocol;
+
 use super::program::Behaviour;
 
 /// One scenario.
@@ -22,6 +24,10 @@ pub(super) struct Scenario {
     /// Blocks that the cloud loses and sends twice, of 100.
     pub(super) lost_percent: u8,
     pub(super) doubled_percent: u8,
+    /// What the job offers, the preferred one first.
+    pub(super) protocols: &'static [Protocol],
+    /// By which of them the image has to come: all of it, or some by each.
+    pub(super) carried_by: &'static [Protocol],
     pub(super) end: End,
 }
 
@@ -68,6 +74,8 @@ pub(super) enum Act {
     AwaitEvent(&'static str),
     /// Cut the line for so long.
     CutMs(u64),
+    /// The image server is gone, for good.
+    EndHttp,
     /// The operator cancels the job at the cloud.
     Cancel,
     /// The gateway's owner refuses the job.
@@ -200,6 +208,8 @@ const DEFAULT: Scenario = Scenario {
     script: &[],
     lost_percent: 0,
     doubled_percent: 0,
+    protocols: &[Protocol::Mqtt],
+    carried_by: &[Protocol::Mqtt],
     end: SUCCEEDED,
 };
 
@@ -333,6 +343,29 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "http",
+        about: "the image comes by pre-signed URL over HTTPS in ranges, the job is controlled over MQTT",
+        agent_lines: "protocols = [\"http\"]\n",
+        protocols: &[Protocol::Http],
+        carried_by: &[Protocol::Http],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "fallback",
+        about: "the image server dies in mid-file: MQTT brings what is missing, nothing comes twice",
+        agent_lines: "protocols = [\"http\", \"mqtt\"]\nrequests_in_flight = 2\n",
+        protocols: &[Protocol::Http, Protocol::Mqtt],
+        carried_by: &[Protocol::Http, Protocol::Mqtt],
+        script: &[Act::AwaitHeldPercent(30), Act::EndHttp],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "json",
+        about: "the image comes as a stream of JSON messages instead of CBOR",
+        agent_lines: "stream_encoding = \"json\"\n",
+        ..DEFAULT
+    },
+    Scenario {
         name: "cancelled",
         about: "the operator cancels the job in mid-download: the gateway stops and waits for the next",
         script: &[Act::AwaitHeldPercent(30), Act::Cancel],
@@ -459,6 +492,14 @@ mod tests {
             assert!(find(s.name).is_some());
         }
         assert!(find("toast").is_none());
+    }
+
+    #[test]
+    fn an_image_comes_only_by_what_its_job_offers() {
+        for s in SCENARIOS {
+            let offered = |p: &Protocol| s.protocols.contains(p);
+            assert!(s.carried_by.iter().all(offered), "{}", s.name);
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use host_cloud::fault::{Fault, FaultPlan};
-use host_cloud::service::ThingName;
+use host_cloud::http::HttpConfig;
+use host_cloud::service::{Protocol, ThingName};
 use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudHandle};
 use host_runtime::ports::state_dir::FileStateDir;
 
@@ -37,6 +38,9 @@ const PRODUCT: &str = "demo-gateway";
 /// Bytes a second towards the daemon: 2 MiB take about a second and a half, so that there is something to see.
 const BYTES_PER_S: u64 = 1_400_000;
 
+/// The same for each connection to the image server; there may be several at once.
+const HTTP_BYTES_PER_S: u64 = BYTES_PER_S / 2;
+
 /// Size of the image that runs at the start.
 const OLD_IMAGE_BYTES: usize = 64 * 1024;
 
@@ -58,6 +62,8 @@ const FAULT_SEED: u64 = 2026;
 pub(super) struct Stage {
     pub(super) cloud: CloudHandle,
     pub(super) proxy: Proxy,
+    /// Before the image server, where the job offers URLs.
+    pub(super) http_proxy: Option<Proxy>,
     pub(super) config: PathBuf,
     /// Somebody else's broker between cloud and daemon.
     pub(super) broker: Option<BrokerConfig>,
@@ -78,11 +84,18 @@ impl Stage {
         dir: &Path,
         broker: Option<BrokerConfig>,
     ) -> Result<Self, Failed> {
-        let cloud = start_cloud(scenario, dir, broker.clone()).await?;
-        let address = upstream(&cloud, broker.as_ref()).await?;
-        let proxy = Proxy::start(address, BYTES_PER_S)
-            .await
-            .map_err(|e| failed("starting the proxy", &e))?;
+        let no_proxy = |e: io::Error| failed("starting the proxy", &e);
+        let mut proxy = Proxy::bind(BYTES_PER_S).await.map_err(no_proxy)?;
+        let mut http_proxy = match scenario.protocols.contains(&Protocol::Http) {
+            true => Some(Proxy::bind(HTTP_BYTES_PER_S).await.map_err(no_proxy)?),
+            false => None,
+        };
+        let http_port = http_proxy.as_ref().map(Proxy::port);
+        let cloud = start_cloud(scenario, dir, broker.clone(), http_port).await?;
+        proxy.lead_to(upstream(&cloud, broker.as_ref()).await?);
+        if let (Some(proxy), Some(address)) = (&mut http_proxy, cloud.http_addr()) {
+            proxy.lead_to(address);
+        }
         let programs = match &scenario.job {
             Job::Image(image) if image.file_id > 0 => &TARGETS[..],
             Job::Image(_) | Job::Group(_) | Job::Document(_) => &TARGETS[..1],
@@ -95,6 +108,7 @@ impl Stage {
         let stage = Self {
             cloud,
             proxy,
+            http_proxy,
             config: dir.join("otad.toml"),
             broker,
             targets: [programs, scenario.mcus].concat(),
@@ -160,6 +174,7 @@ impl Stage {
                 .mode(0o755)
                 .create(dir.join("trust"))?;
             fs::copy(root, dir.join("root.pem"))?;
+            fs::copy(&device.root_path, dir.join("image-root.pem"))?;
             fs::copy(certificate, dir.join("certificate.pem"))?;
             // Permissions come along: the key stays 0600.
             fs::copy(key, dir.join("private-key.pem"))?;
@@ -207,6 +222,11 @@ state_dir = "state"
 [trust]
 directory = "trust"
 default = "signer"
+
+[http]
+roots = ["image-root.pem"]
+allow_networks = ["127.0.0.0/8", "::1"]
+proxy = "none"
 
 [[device]]
 name = "{THING}"
@@ -293,6 +313,7 @@ async fn start_cloud(
     scenario: &Scenario,
     dir: &Path,
     broker: Option<BrokerConfig>,
+    http_port: Option<u16>,
 ) -> Result<CloudHandle, Failed> {
     let faults = [
         (
@@ -309,6 +330,10 @@ async fn start_cloud(
         .filter_map(|(percent, fault)| (percent > 0).then_some(fault));
     let mut config = CloudConfig {
         faults: Box::new(FaultPlan::new(FAULT_SEED, faults)),
+        http: http_port.map(|port| HttpConfig {
+            port: Some(port),
+            ..HttpConfig::new(([127, 0, 0, 1], 0).into())
+        }),
         ..CloudConfig::new(dir.join("cloud"))
     };
     if broker.is_some() {

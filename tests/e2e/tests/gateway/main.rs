@@ -12,6 +12,7 @@ mod hooks;
 mod hostile;
 mod interop;
 mod kills;
+mod link;
 mod mosquitto;
 mod names;
 mod password;

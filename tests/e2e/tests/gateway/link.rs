@@ -1,0 +1,57 @@
+//! Downloads over a link, by both planes: the pieces that the measurements stand on, on small images.
+
+use std::time::Duration;
+
+use e2e::link::{Case, measure};
+use host_cloud::service::Protocol;
+
+const MQTT: Case = Case {
+    name: "mqtt",
+    plane: Protocol::Mqtt,
+    tls: true,
+    round_trip: Duration::from_millis(10),
+    bytes_per_s: Some(12_500_000),
+    lost_per_mille: 0,
+    image_bytes: 3 << 20,
+    block_bytes: 16 * 1024,
+    agent: "",
+};
+
+const HTTP: Case = Case {
+    name: "http",
+    plane: Protocol::Http,
+    ..MQTT
+};
+
+/// Neither plane fetches a block twice without need, and envelopes are small.
+fn check(case: &Case) {
+    let measured = measure(case, 1);
+    assert!(measured.wasted <= 0.01, "{case:?}: {measured:?}");
+    // Handshakes and control count too, on an image of 3 MiB.
+    assert!(measured.wire <= 1.08, "{case:?}: {measured:?}");
+    assert!(measured.share > Some(0.02), "{case:?}: {measured:?}");
+}
+
+#[test]
+fn a_stream_brings_each_block_once() {
+    check(&MQTT);
+}
+
+#[test]
+fn ranges_bring_each_byte_once() {
+    check(&HTTP);
+}
+
+#[test]
+fn lost_messages_and_cut_answers_are_asked_for_again() {
+    for case in [MQTT, HTTP] {
+        let case = Case {
+            tls: false,
+            lost_per_mille: 50,
+            agent: "request_timeout_ms = 300\n",
+            ..case
+        };
+        let measured = measure(&case, 7);
+        assert!(measured.seconds < 20.0, "{case:?}: {measured:?}");
+    }
+}
