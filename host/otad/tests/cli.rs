@@ -258,6 +258,7 @@ fn every_verb_has_a_help_of_its_own() {
         &["image", "pack"],
         &["image", "show"],
         &["target", "init"],
+        &["target", "reset"],
         &["config", "check"],
         &["config", "keys"],
     ];

@@ -149,6 +149,21 @@ fn a_slow_download_is_pushed_while_it_comes() {
 }
 
 #[test]
+fn an_idle_target_is_restarted_and_listed_by_its_name_while_the_daemon_runs() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::start();
+    let gateway = gateway(&cloud, &mcu);
+    let _daemon = gateway.run();
+    let answer = gateway.expect_verb(&["target", "reset", "mcu", "--json"]);
+    assert!(answer.contains("\"version\":\"1.0.0\""), "{answer}");
+    assert_eq!(mcu.view().stats.starts, 2);
+    let listed = gateway.expect_verb(&["mcu", "image", "list", "--target", "mcu"]);
+    assert!(listed.starts_with("0.0  1.0.0"), "{listed}");
+    let missing = gateway.verb(&["target", "reset", "nobody"]);
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
 fn an_mcu_that_is_pulled_out_in_mid_update_and_put_back_is_updated() {
     let cloud = Cloud::start();
     let mcu = Secondary::with(|config| config.timing.baud = Some(115_200));

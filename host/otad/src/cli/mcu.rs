@@ -291,7 +291,13 @@ async fn echo(link: &LinkArgs, text: &str) -> Verb {
     }
 }
 
-async fn reset(link: &LinkArgs, force: bool, recovery: bool, patience: Option<Duration>) -> Verb {
+/// Restarts the target; without patience nobody waits for it.
+pub(super) async fn reset(
+    link: &LinkArgs,
+    force: bool,
+    recovery: bool,
+    patience: Option<Duration>,
+) -> Verb {
     let (mut session, _) = meet(link, WINDOW).await?;
     let order = Order::Reset {
         force,

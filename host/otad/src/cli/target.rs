@@ -1,15 +1,16 @@
 //! `otad target`: lays down first images, and tells what is configured and what runs. The targets themselves are asked by
-//! the daemon alone; without one only the configuration is told.
+//! the daemon alone, but for `reset`, which asks the target itself; without a daemon only the configuration is told.
 
 use std::path::Path;
+use std::time::Duration;
 
 use host_runtime::ports::state_dir::FileStateDir;
 use serde_json::{Map, Value, json};
 
-use super::args::{ConfigArg, DeviceArgs, TargetVerb};
+use super::args::{ConfigArg, DeviceArgs, LinkArgs, TargetVerb};
 use super::control::{client, request};
 use super::launch::files;
-use super::{device, load, target};
+use super::{device, load, mcu, target};
 use crate::config::{Device, PluginChoice, Reset, ResetBy, Target, VersionFrom};
 use crate::control::protocol;
 use crate::exit::{Exit, Failed, Verb};
@@ -29,6 +30,25 @@ pub(super) async fn follow(verb: &TargetVerb) -> Verb {
         } => init(target, file, config, device.as_deref(), *force),
         TargetVerb::List(args) => list(args, None).await,
         TargetVerb::Info { target, device } => list(device, Some(target)).await,
+        TargetVerb::Reset {
+            target,
+            config,
+            device,
+            force,
+            timeout,
+            json,
+        } => {
+            let link = LinkArgs {
+                port: None,
+                target: Some(target.clone()),
+                config: config.clone(),
+                device: device.clone(),
+                baud: None,
+                raw: false,
+                json: *json,
+            };
+            mcu::reset(&link, *force, false, Some(Duration::from_secs(*timeout))).await
+        }
     }
 }
 

@@ -643,4 +643,29 @@ Exit code 2 for a target that the configuration does not have.")]
         /// The device.
         device: DeviceArgs,
     },
+    /// Restart a target behind a serial line and wait until it answers again.
+    #[command(after_help = "\
+Asks the target itself over its line, as `otad mcu reset --target` does; while a job runs the line is the daemon's. An image \
+that runs on trial goes away.
+
+Exit code 3 if it does not come back in time, or its line is in use.")]
+    Reset {
+        /// Target, by its name.
+        target: String,
+        #[command(flatten)]
+        /// Which configuration.
+        config: ConfigArg,
+        /// Which device; may be left out where there is one.
+        #[arg(long, value_name = "THING")]
+        device: Option<String>,
+        /// Also if its application objects.
+        #[arg(long)]
+        force: bool,
+        /// Longest wait, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+        timeout: u64,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
