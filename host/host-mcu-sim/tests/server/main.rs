@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `OTAD_SMP_DEVICE` | terminal device of the server |
 //! | `OTAD_SMP_TCP` | or its `host:port` |
-//! | `OTAD_SMP_IMAGE` | image that its bootloader takes, not the one that runs; without it an unsigned one is sent, which has to be refused at the start |
+//! | `OTAD_SMP_IMAGE` | image that its bootloader takes, not the one that runs; without it a damaged one is sent, which has to be refused at the start |
 //! | `OTAD_SMP_BAUD`, `OTAD_SMP_RAW=1` | rate (115200) and framing (console) of the line |
 //! | `OTAD_SMP_POWER_CUT` | shell command that cuts its power and gives it again; without it a reset stands for the cut |
 //!

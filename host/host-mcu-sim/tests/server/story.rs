@@ -7,8 +7,8 @@ use smp_core::reply::{ImageState, Reply};
 
 use crate::bench::{Bench, step};
 
-/// Body of the image that no bootloader knows the signer of: a few sectors.
-const FOREIGN_BYTES: usize = 20_000;
+/// Body of the image that no bootloader starts: a few sectors.
+const DAMAGED_BYTES: usize = 20_000;
 /// The other slot, as bootloaders' own servers number them.
 const RECOVERY_SECONDARY: u32 = 2;
 /// Packets of the largest buffer that an interrupted upload may repeat, and what goes with them: probe, sizes, list.
@@ -24,8 +24,8 @@ pub(crate) fn play(bench: &mut Bench, image: Option<&[u8]>) {
     }
     assert_eq!(echo, Ok(Reply::Echo("otad".to_owned())));
     let old = settle(bench, images);
-    let foreign = sample::image("250.0.0", FOREIGN_BYTES);
-    let file = image.unwrap_or(&foreign);
+    let damaged = damaged();
+    let file = image.unwrap_or(&damaged);
     let new = Whole::new(file).hash().expect("an MCUboot image");
     assert_ne!(
         new, old,
@@ -38,7 +38,7 @@ pub(crate) fn play(bench: &mut Bench, image: Option<&[u8]>) {
     mark(bench, &new, &old);
     let after = bench.restart();
     let Some(_) = image else {
-        step("no image of its own: the bootloader refuses the unsigned one");
+        step("no image of its own: the bootloader refuses the damaged one");
         assert_eq!(told(&after), [(old, "AC")], "the old image alone");
         return;
     };
@@ -72,6 +72,16 @@ pub(crate) fn play(bench: &mut Bench, image: Option<&[u8]>) {
     );
     assert!(bench.ask(Order::Confirm).is_ok());
     assert_eq!(told(&bench.restart()), [(old, "AC"), (new, "")]);
+}
+
+/// Listed and marked like any other, for its hash is where it belongs; but its body has another one. So it is refused also
+/// by a bootloader that asks for no signature, which would run what is no program.
+fn damaged() -> Vec<u8> {
+    let mut file = sample::image("250.0.0", DAMAGED_BYTES);
+    if let Some(byte) = file.get_mut(DAMAGED_BYTES / 2) {
+        *byte ^= 1;
+    }
+    file
 }
 
 /// Waits for a state without marks and trials; the hash of what runs.
@@ -173,8 +183,8 @@ fn mark(bench: &mut Bench, new: &[u8], old: &[u8]) {
 
 /// A bootloader's own server: it takes uploads and restarts, and marks nothing.
 fn recovery(bench: &mut Bench, image: Option<&[u8]>) {
-    let foreign = sample::image("250.0.0", FOREIGN_BYTES);
-    let file = image.unwrap_or(&foreign);
+    let damaged = damaged();
+    let file = image.unwrap_or(&damaged);
     let into_other = |plan: &mut smp_core::client::Plan| {
         plan.image = Some(RECOVERY_SECONDARY);
         plan.repeat_image = true;
