@@ -130,7 +130,7 @@ impl AgentInstance for Instance {
         let event = match event {
             Event::Message { topic, payload } => {
                 let text = std::str::from_utf8(&payload).map(|text| text.replace(THEIRS, OURS));
-                let payload = text.map_or(payload.clone(), String::into_bytes);
+                let payload = text.map_or_else(|_| payload.clone(), String::into_bytes);
                 Event::Message { topic, payload }
             }
             event => event,

@@ -18,15 +18,22 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 const PLUGIN: &str = include_str!("../strangers/plugin.wat");
+const AGENT: &str = include_str!("../strangers/agent.wat");
 
 /// A core module as a component of world `plugin`.
 fn component(text: &str) -> Vec<u8> {
+    component_of("pal", "plugin", text)
+}
+
+/// A core module as a component of a world.
+fn component_of(package: &str, world: &str, text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).expect("it is WebAssembly text");
-    let contract = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit/pal");
+    let contract = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let contract = contract.join(package);
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(contract).expect("the contract is WIT");
     let world = resolve
-        .select_world(&[package], Some("plugin"))
+        .select_world(&[package], Some(world))
         .expect("it has the world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("the types can be added");
@@ -197,4 +204,61 @@ fn a_good_and_a_bad_one_end_with_their_exit_codes_and_reports() {
     assert_eq!(code, Some(1), "{said}");
     let (code, _) = verdict(dir.path(), "good", &good, &["--only", "no-such-case"]);
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn what_misbehaves_at_its_start_is_stopped_each_time_with_its_reason() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let rows = [
+        (
+            "loop",
+            "(loop $on (br $on))",
+            "did not end within 100000000 units of fuel",
+        ),
+        (
+            "memory",
+            "(loop $on (br_if $on (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))",
+            "bytes of memory and may have",
+        ),
+        (
+            "calls",
+            "(loop $on (call $log (i32.const 2) (i32.const 1024) (i32.const 9)) (br $on))",
+            "called the host more than 4096 times",
+        ),
+        (
+            "list",
+            "(drop (call $publish (i32.const 1024) (i32.const 9) (i32.const 0) (i32.const 100000000) (i32.const 1)))",
+            "the guest trapped",
+        ),
+        ("trap", "unreachable", "the guest trapped"),
+    ];
+    for (name, start, reason) in rows {
+        let text = AGENT.replace("(;start;)", start);
+        let file = dir.path().join(format!("{name}.wasm"));
+        fs::write(&file, component_of("agent", "agent", &text)).expect("a file can be written");
+        let output = otad(&[&file.to_string_lossy(), "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("the report is JSON");
+        let first = report["cases"].as_array().and_then(|cases| cases.first());
+        let why = first.map(|case| case["why"].to_string());
+        assert!(
+            why.as_ref().is_some_and(|why| why.contains(reason)),
+            "{name}: {why:?}"
+        );
+        // Not every case costs a budget.
+        assert!(report["broken"].as_u64().is_some_and(|n| n <= 12), "{name}");
+    }
+}
+
+#[test]
+fn a_list_without_end_in_a_description_is_refused() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let right = "(i32.store (i32.const 36) (i32.const 1)) ;; schemas";
+    assert!(AGENT.contains(right));
+    let wrong = "(i32.store (i32.const 36) (i32.const 500000000))";
+    let bytes = component_of("agent", "agent", &AGENT.replace(right, wrong));
+    let (code, said) = verdict(dir.path(), "description", &bytes, &[]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("does not say who it is"), "{said}");
 }

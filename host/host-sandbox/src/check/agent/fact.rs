@@ -61,7 +61,7 @@ impl Fact {
                 let payload = rest.splitn(3, ' ').nth(2).unwrap_or_default();
                 Self::publish(topic, payload)
             }
-            ("create", [fields @ ..]) => Self::Create(created(fields)),
+            ("create", fields) => Self::Create(created(fields)),
             ("write", [file, place]) => match place.split_once('+') {
                 Some((offset, length)) => {
                     let offset = offset.parse().unwrap_or(u64::MAX);

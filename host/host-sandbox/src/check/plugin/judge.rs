@@ -237,11 +237,15 @@ fn said(end: &End) -> String {
         End::Done(Answer::Nothing) => "done".to_owned(),
         End::Done(Answer::HostResets) => "host-resets".to_owned(),
         End::Done(Answer::Info(info)) => {
-            let version = info.version.map_or("none".to_owned(), |v| v.to_string());
+            let version = info
+                .version
+                .map_or_else(|| "none".to_owned(), |v| v.to_string());
             format!("info {version}")
         }
         End::Done(Answer::State(state)) => {
-            let version = state.running.map_or("none".to_owned(), |v| v.to_string());
+            let version = state
+                .running
+                .map_or_else(|| "none".to_owned(), |v| v.to_string());
             let new = match state.runs_new {
                 Some(true) => " new",
                 Some(false) => " old",
@@ -273,7 +277,7 @@ fn is_like(answer: &str, pattern: &str) -> bool {
                     .split_once(':')
                     .is_some_and(|(main, _)| main == wanted && main.starts_with("0x"))
         };
-        words.iter().skip(1).any(|word| is(&word))
+        words.iter().skip(1).any(is)
     })
 }
 

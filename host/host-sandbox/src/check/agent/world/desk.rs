@@ -41,7 +41,7 @@ pub(super) struct Held {
 
 /// What the host will tell the agent next.
 pub(super) enum Due {
-    Done(Token, Order, Outcome),
+    Done(Token, Box<Order>, Outcome),
     Message(String, Vec<u8>),
 }
 
@@ -321,7 +321,8 @@ impl Desk {
             return Started::Done(outcome);
         }
         let token = self.next_token();
-        self.due.push_back(Due::Done(token, order, outcome));
+        self.due
+            .push_back(Due::Done(token, Box::new(order), outcome));
         Started::Pending(token)
     }
 

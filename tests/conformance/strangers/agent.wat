@@ -1,0 +1,27 @@
+;; An agent that says who it is and then misbehaves: $start is put in by the test. It is a component of the right world all the
+;; same, so nothing is wrong with it before it runs.
+(module
+  (import "ota:agent/os@0.1.0" "log" (func $log (param i32 i32 i32)))
+  (import "ota:agent/transport@0.1.0" "publish" (func $publish (param i32 i32 i32 i32 i32) (result i64)))
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "wat-agent")
+  (data (i32.const 1040) "1.0.0")
+  (data (i32.const 1056) "\01\00\00\00")
+  (global $bump (mut i32) (i32.const 4096))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (local $at i32)
+    (local.set $at (i32.and (i32.add (global.get $bump) (i32.const 7)) (i32.const -8)))
+    (global.set $bump (i32.add (local.get $at) (local.get 3)))
+    (if (i32.gt_u (global.get $bump) (i32.const 131072)) (then unreachable))
+    (local.get $at))
+  (func (export "ota:agent/job-agent@0.1.0#describe") (result i32)
+    (i32.store (i32.const 16) (i32.const 1024)) (i32.store (i32.const 20) (i32.const 9))
+    (i32.store (i32.const 24) (i32.const 1040)) (i32.store (i32.const 28) (i32.const 5))
+    (i32.store (i32.const 32) (i32.const 1056)) (i32.store (i32.const 36) (i32.const 1)) ;; schemas
+    (i32.const 16))
+  (func (export "ota:agent/job-agent@0.1.0#start") (param i32) (result i32)
+    (;start;) unreachable)
+  (func (export "ota:agent/job-agent@0.1.0#handle") (param i32) (result i32) unreachable)
+  (func (export "ota:agent/job-agent@0.1.0#status") (result i32) unreachable)
+  (func (export "ota:agent/job-agent@0.1.0#snapshot") (param i64 i32 i64) (result i32) unreachable)
+)
