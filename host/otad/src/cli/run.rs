@@ -21,7 +21,8 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
     let filter = args.log.as_deref().unwrap_or(&config.daemon.log);
     console::start(filter, args.log_format)?;
     let candidate = args.shadow.as_deref().map(GuestArg::at);
-    let candidate = candidate.map(|guest| Ok((guest.label(), guest.bytes()?)));
+    let read = |guest: GuestArg| -> Result<_, Failed> { Ok((guest.label(), guest.bytes()?)) };
+    let candidate = candidate.map(read);
     let witnesses = Witnesses {
         record: args.record.clone(),
         candidate: candidate.transpose()?,
