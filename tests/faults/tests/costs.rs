@@ -48,7 +48,6 @@ fn written(report: &Report) -> BTreeMap<&str, u64> {
     parts
 }
 
-#[expect(clippy::print_stdout, reason = "figures, with --nocapture")]
 #[test]
 fn what_is_written_besides_an_image_is_less_than_one_percent_of_it() {
     for size_bytes in [1 << 20, 4 << 20] {

@@ -55,10 +55,14 @@ impl Agent {
 
     /// The answer to a request by URL.
     pub(super) fn on_range(&mut self, token: Token, status: u16, total: Option<u64>, body: &[u8]) {
-        let pending = self.ops.take_token(token);
-        let Some(pending) = pending.filter(|pending| pending.deed == Deed::Range) else {
+        let Some(pending) = self.ops.take_token(token) else {
             return;
         };
+        if pending.deed != Deed::Range {
+            // No other operation ends so.
+            self.ops.list.push(pending);
+            return;
+        }
         let number = pending.index;
         let now = self.now;
         let Some(transfer) = &mut self.transfer else {
