@@ -270,7 +270,6 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
 
 fn password(login: &Login, findings: &mut Findings) {
     match &login.password {
-        None => {}
         Some(Password::File(file)) => {
             if let Err(error) = host_mqtt::Login::from_file("", &file.value) {
                 findings.error(
@@ -282,15 +281,17 @@ fn password(login: &Login, findings: &mut Findings) {
             private_mode(file, findings);
         }
         // Whoever checks is often not whom the service manager starts.
-        Some(Password::Environment(variable)) => {
-            if std::env::var_os(&variable.value).is_none() {
-                findings.warning(
-                    &variable.origin,
-                    format!("the environment variable {} is not set here", variable.value),
-                    "it must be where `otad run` is started, such as in `EnvironmentFile=` of its unit",
-                );
-            }
+        Some(Password::Environment(variable)) if std::env::var_os(&variable.value).is_none() => {
+            findings.warning(
+                &variable.origin,
+                format!(
+                    "the environment variable {} is not set here",
+                    variable.value
+                ),
+                "it must be where `otad run` is started, such as in `EnvironmentFile=` of its unit",
+            );
         }
+        None | Some(Password::Environment(_)) => {}
     }
 }
 

@@ -159,7 +159,8 @@ impl Desk {
                     let Held { token, order, .. } = self.held.remove(at);
                     let failure = Failure::new(code::CANCELLED, 0, "cancelled");
                     let outcome = Outcome::Failed(failure);
-                    self.due.push_back(Due::Done(token, Box::new(order), outcome));
+                    self.due
+                        .push_back(Due::Done(token, Box::new(order), outcome));
                 }
                 Ok(())
             }
