@@ -335,11 +335,16 @@ scenarios! {
     at_mosquitto_a_version_that_never_starts: "never-starts",
     at_mosquitto_lost_and_doubled_blocks: "lossy",
     at_mosquitto_a_cut_connection: "broker-cut",
+    at_mosquitto_an_image_over_https: "http",
+    at_mosquitto_an_image_server_that_dies: "fallback",
+    at_mosquitto_a_stream_in_json: "json",
     at_mosquitto_a_cancelled_job: "cancelled",
     at_mosquitto_a_declined_job: "declined",
     at_mosquitto_a_deferred_activation: "deferred",
     at_mosquitto_a_foreign_job: "foreign-job",
     at_mosquitto_another_file_id: "file-id",
+    at_mosquitto_a_secondary_mcu: "secondary",
+    at_mosquitto_a_secondary_mcu_that_goes_back: "secondary-rollback",
 }
 
 #[test]

@@ -62,6 +62,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum McuImageVerb {
     /// List the images: slot, version, what it is, hash.
+    #[command(after_help = "\
+Example:
+  otad mcu image list --port /dev/ttyACM0")]
     List(LinkArgs),
     /// Upload an image into the slot that does not run. It is not started: see `image test`.
     #[command(after_help = "\
@@ -106,8 +109,14 @@ Exit code 2 if there is no such image, or it runs already; 5 if it must not be t
         hash: Option<String>,
     },
     /// Confirm the image that runs: it stays.
+    #[command(after_help = "\
+Example:
+  otad mcu image confirm --port /dev/ttyACM0")]
     Confirm(LinkArgs),
     /// Erase the slot that does not run.
+    #[command(after_help = "\
+Example:
+  otad mcu image erase --port /dev/ttyACM0")]
     Erase {
         #[command(flatten)]
         /// The line.

@@ -648,6 +648,9 @@ Exit code 2 for a target that the configuration does not have.")]
 Asks the target itself over its line, as `otad mcu reset --target` does; while a job runs the line is the daemon's. An image \
 that runs on trial goes away.
 
+Example:
+  otad target reset mcu --timeout 60
+
 Exit code 3 if it does not come back in time, or its line is in use.")]
     Reset {
         /// Target, by its name.
