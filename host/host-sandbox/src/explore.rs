@@ -136,6 +136,27 @@ pub fn every_pair(prepared: &Prepared, options: &Options, stride: usize) -> Foun
     found
 }
 
+/// The power goes after each call that follows a cut which `options` bring already.
+#[must_use]
+pub fn every_power_cut_after(prepared: &Prepared, options: &Options, first: Cut) -> Found {
+    let after = run(prepared, options.clone());
+    let mut found = Found::default();
+    for call in first.call + 1..=after.verbs.len() as u64 {
+        let power = Cut {
+            call,
+            moment: Moment::After,
+            kind: CutKind::Power,
+        };
+        let both = Options {
+            cuts: vec![first, power],
+            ..options.clone()
+        };
+        let report = run(prepared, both.clone());
+        found.count(prepared, both.seed, both.cuts, &report);
+    }
+    found
+}
+
 /// A run with so many cuts at random calls of a run of `calls` calls.
 #[must_use]
 pub fn random_cuts(prepared: &Prepared, options: &Options, calls: u64, most: u64) -> Found {

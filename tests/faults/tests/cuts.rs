@@ -4,8 +4,9 @@ use std::sync::OnceLock;
 
 use host_sandbox::explore::{self, Found};
 use host_sandbox::random::Random;
-use host_sandbox::scenario::{Scenario, by_name, standard};
-use host_sandbox::{Options, Shipped};
+use host_sandbox::scenario::{Ending, Prepared, Quality, Scenario, by_name, standard};
+use host_sandbox::trace::Event;
+use host_sandbox::{Cut, CutKind, Moment, Options, Shipped, Verb};
 
 /// Runs of each test that does not make all: few unless somebody asks for more.
 fn runs() -> usize {
@@ -80,12 +81,63 @@ fn every_cut_of_an_update_by_the_shipped_components_is_survived() {
     }
 }
 
+/// The shortest update, and the shortest one that goes back.
+fn short_ones() -> [Prepared; 2] {
+    let mut back = by_name("short").unwrap();
+    back.name = "short-unhealthy".to_owned();
+    back.files[0].quality = Quality::Unhealthy;
+    back.ending = Ending::Kept("");
+    [by_name("short").unwrap().prepare(), back.prepare()]
+}
+
 #[test]
 fn pairs_of_cuts_are_survived() {
-    let prepared = by_name("short").unwrap().prepare();
     let stride = stride(800 * 800);
-    let found = explore::every_pair(&prepared, &Options::native(1), stride);
-    check("pairs", &found);
+    for prepared in short_ones() {
+        let found = explore::every_pair(&prepared, &Options::native(1), stride);
+        check(&format!("pairs of {}", prepared.scenario.name), &found);
+    }
+}
+
+/// A process is killed between the write of a boot record and its sync, and the power goes some time later: whatever
+/// was said meanwhile stays true.
+#[test]
+fn a_record_that_a_killed_process_has_not_synced_is_durable_before_it_is_believed() {
+    for prepared in short_ones() {
+        let name = &prepared.scenario.name;
+        let traced = Options {
+            trace: true,
+            ..Options::native(1)
+        };
+        let learned = explore::run(&prepared, traced);
+        let mut found = Found::default();
+        for (_, event) in learned.trace.events() {
+            let Event::Call {
+                number,
+                verb: Verb::Write,
+                place,
+                ..
+            } = event
+            else {
+                continue;
+            };
+            if place != "app/record" {
+                continue;
+            }
+            let kill = Cut {
+                call: *number,
+                moment: Moment::After,
+                kind: CutKind::Kill,
+            };
+            let killed = Options {
+                cuts: vec![kill],
+                ..Options::native(1)
+            };
+            found.add(explore::every_power_cut_after(&prepared, &killed, kill));
+        }
+        assert!(found.runs > 50, "{name}: {found:?}");
+        check(name, &found);
+    }
 }
 
 #[test]

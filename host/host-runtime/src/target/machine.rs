@@ -99,6 +99,7 @@ impl Target {
             std::mem::take(&mut config.regions),
             Arc::clone(&account),
         ));
+        regions.settle_records();
         let staged = Arc::new(Staged::new(Arc::clone(&account)));
         let clock = Arc::clone(&ports.clock);
         let log = PluginLog::new(format!("{device}/{}", config.name), Arc::clone(&clock));

@@ -113,6 +113,19 @@ impl Regions {
         self.regions.is_empty()
     }
 
+    /// Make durable what an earlier process has written into records. If it was killed before it could sync, the page
+    /// cache shows what a power cut takes back, after somebody has told the cloud of it.
+    pub(super) fn settle_records(&self) {
+        let written =
+            |region: &&RegionConfig| region.kind == RegionKind::Record && !region.read_only;
+        for region in self.regions.iter().filter(written) {
+            if let Err(error) = region.storage.sync() {
+                // Whoever writes to it next is told.
+                tracing::warn!("region `{}` cannot be synced: {error}", region.name);
+            }
+        }
+    }
+
     /// No access until it is opened again.
     pub(super) fn shut(&self, shut: bool) {
         self.access().shut = shut;
