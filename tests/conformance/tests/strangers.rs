@@ -213,7 +213,7 @@ fn what_misbehaves_at_its_start_is_stopped_each_time_with_its_reason() {
         (
             "loop",
             "(loop $on (br $on))",
-            "did not end within 100000000 units of fuel",
+            "did not end within 400000000 units of fuel",
         ),
         (
             "memory",

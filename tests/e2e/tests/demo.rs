@@ -27,7 +27,6 @@ const ENDS: &[(&str, &str)] = &[
     ("broker-cut", "SUCCEEDED accepted  v1.1.0"),
     ("http", "SUCCEEDED accepted  v1.1.0"),
     ("fallback", "SUCCEEDED accepted  v1.1.0"),
-    ("json", "SUCCEEDED accepted  v1.1.0"),
     ("cancelled", "CANCELED"),
     ("declined", "REJECTED not during the harvest"),
     ("deferred", "SUCCEEDED accepted  v1.1.0"),
@@ -101,11 +100,6 @@ fn mqtt_finishes_what_a_dead_image_server_began() {
         &out,
         &["the image server is gone", "downloaded", "committed"],
     );
-}
-
-#[test]
-fn an_image_comes_as_a_json_stream() {
-    play("json");
 }
 
 #[test]

@@ -234,10 +234,9 @@ fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
         }
     }
     let words = |list: &[&'static str]| list.iter().map(|w| (*w, *w)).collect::<Vec<_>>();
-    let choices: [(&'static str, &[&'static str]); 3] = [
+    let choices: [(&'static str, &[&'static str]); 2] = [
         ("foreign_jobs", &["refuse", "leave"]),
         ("on_job", &["accept", "ask", "ignore"]),
-        ("stream_encoding", &["cbor", "json"]),
     ];
     for (key, list) in choices {
         if section.has(key) {

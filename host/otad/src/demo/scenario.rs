@@ -360,12 +360,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
-        name: "json",
-        about: "the image comes as a stream of JSON messages instead of CBOR",
-        agent_lines: "stream_encoding = \"json\"\n",
-        ..DEFAULT
-    },
-    Scenario {
         name: "cancelled",
         about: "the operator cancels the job in mid-download: the gateway stops and waits for the next",
         script: &[Act::AwaitHeldPercent(30), Act::Cancel],

@@ -337,7 +337,6 @@ scenarios! {
     at_mosquitto_a_cut_connection: "broker-cut",
     at_mosquitto_an_image_over_https: "http",
     at_mosquitto_an_image_server_that_dies: "fallback",
-    at_mosquitto_a_stream_in_json: "json",
     at_mosquitto_a_cancelled_job: "cancelled",
     at_mosquitto_a_declined_job: "declined",
     at_mosquitto_a_deferred_activation: "deferred",
