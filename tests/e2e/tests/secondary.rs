@@ -11,7 +11,7 @@ use e2e::mcu::{self, Secondary};
 use e2e::{Cloud, Ended, Gateway, Update, image};
 use host_mcu_sim::fault::{Effect, Rule, Trigger};
 use host_mcu_sim::{Behaviour, Slot, sample};
-use support::deadline::{PATIENCE, pass};
+use support::deadline::{Deadline, PATIENCE, pass};
 use support::proxy::Proxy;
 
 const THING: &str = "field-7";
@@ -154,7 +154,16 @@ fn an_idle_target_is_restarted_and_listed_by_its_name_while_the_daemon_runs() {
     let mcu = Secondary::start();
     let gateway = gateway(&cloud, &mcu);
     let _daemon = gateway.run();
-    let answer = gateway.expect_verb(&["target", "reset", "mcu", "--json"]);
+    // The daemon looks at the target first; until it has, the line is not free.
+    let deadline = Deadline::after(PATIENCE);
+    let reset = loop {
+        let output = gateway.verb(&["target", "reset", "mcu", "--json"]);
+        if output.status.code() != Some(3) || deadline.left().is_none() {
+            break output;
+        }
+        pass(Duration::from_millis(100));
+    };
+    let answer = String::from_utf8_lossy(&reset.stdout);
     assert!(answer.contains("\"version\":\"1.0.0\""), "{answer}");
     assert_eq!(mcu.view().stats.starts, 2);
     let listed = gateway.expect_verb(&["mcu", "image", "list", "--target", "mcu"]);

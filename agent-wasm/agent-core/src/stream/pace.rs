@@ -302,6 +302,7 @@ impl Pace {
         let before = core::mem::replace(&mut self.allowance, bytes_per_s.unwrap_or(NEVER));
         if before == 0 || self.allowance == NEVER {
             self.hold_until = 0;
+            self.paid = false;
         }
     }
 

@@ -251,14 +251,24 @@ impl Veil {
         }
     }
 
-    /// Each run of a value's characters, whatever lies between them.
+    /// Each run of a value's characters, whatever lies between them; escapes stay escapes. What is too short for a token
+    /// is no secret by itself, but a part of one is covered too.
     fn runs(&self, bytes: &mut [u8]) {
+        let whole = bytes.len();
         let mut at = 0;
-        while at < bytes.len() {
+        while at < whole {
             let rest = bytes.get_mut(at..).unwrap_or_default();
+            if let [b'\\', kind, ..] = rest {
+                at += if *kind == b'u' { 6 } else { 2 };
+                continue;
+            }
             let run = rest.iter().take_while(|b| is_of_value(**b)).count();
             if let Some(value) = rest.get_mut(..run) {
-                self.token(value);
+                if run < SECRET_MIN_BYTES && whole >= SECRET_MIN_BYTES {
+                    value.fill(b'z');
+                } else {
+                    self.token(value);
+                }
             }
             at += run.max(1);
         }

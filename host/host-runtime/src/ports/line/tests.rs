@@ -69,7 +69,14 @@ async fn bytes_go_both_ways_over_a_terminal_and_wake() {
     assert_eq!(&question, b"\x06\x09question\n", "raw: nothing is changed");
     far.write_all(b"\x00\x04\x11\x13\r\n").unwrap();
     assert_eq!(read_all(&line, 6).await, b"\x00\x04\x11\x13\r\n");
-    assert!(wakes.load(Ordering::SeqCst) > 0);
+    // What has come can be read before whoever waits for it is told.
+    let told = async {
+        while wakes.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(10);
+    tokio::time::timeout(patience, told).await.unwrap();
     assert!(!line.has_news());
     assert_eq!(line.unsent().unwrap(), 0);
 }

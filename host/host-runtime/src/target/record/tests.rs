@@ -1,3 +1,5 @@
+//! The record of a target: what is written of it, and when.
+
 use super::*;
 use crate::testing::FakeState;
 use crate::types::Version;
