@@ -1,7 +1,7 @@
 //! One fault as a value and as a word: `blocks-lost=300@60000`, `half-open=1000-9000`, `power=during-17`.
 //!
 //! A swarm draws faults, a shrinker takes them away, a command line repeats them; so each stands for itself, and taking
-//! one away moves no other ([`random`](crate::random) gives each kind a stream of its own). [`Fault::inflict`] puts one
+//! one away moves no other ([`random`](crate::random) gives each kind a stream of its own). `Fault::inflict` puts one
 //! into a scenario. Not here: which faults a seed has (`swarm.rs`) and what they do (`net.rs`, `ailment.rs`, `ground.rs`).
 
 use std::fmt;

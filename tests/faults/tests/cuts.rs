@@ -83,11 +83,12 @@ fn every_cut_of_an_update_by_the_shipped_components_is_survived() {
 
 /// The shortest update, and the shortest one that goes back.
 fn short_ones() -> [Prepared; 2] {
-    let mut back = by_name("short").unwrap();
+    let mut back = by_name("short").expect("it is a standard one");
     back.name = "short-unhealthy".to_owned();
     back.files[0].quality = Quality::Unhealthy;
     back.ending = Ending::Kept("");
-    [by_name("short").unwrap().prepare(), back.prepare()]
+    let short = by_name("short").expect("it is a standard one");
+    [short.prepare(), back.prepare()]
 }
 
 #[test]

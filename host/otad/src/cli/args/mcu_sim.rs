@@ -98,7 +98,7 @@ pub struct McuTimeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults")]
 pub struct McuFaultArgs {
-    /// EFFECT[=NUMBER]@REQUEST[*NTH], such as lose-response@upload-last; may be given several times.
+    /// `EFFECT[=NUMBER]@REQUEST[*NTH]`, such as `lose-response@upload-last`; may be given several times.
     #[arg(long = "fault", value_name = "FAULT")]
     pub faults: Vec<host_mcu_sim::fault::Rule>,
     /// Packets in a thousand that are lost, either way.

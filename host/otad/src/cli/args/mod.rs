@@ -332,7 +332,7 @@ pub struct RunArgs {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
-    /// Keep a flight recorder: every call across the agent's boundary, in DIR/<device>/, at most 24 MiB a device. For
+    /// Keep a flight recorder: every call across the agent's boundary, in `DIR/<device>/`, at most 24 MiB a device. For
     /// `otad replay`. Images and secrets are left out.
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
