@@ -6,10 +6,10 @@
 use alloc::string::String;
 
 use crate::code::{OtaErr, OtadErr};
-use crate::text::{push_decimal, row};
+use crate::text::push_decimal;
 use crate::types::{Failure, Level, Order};
 
-use super::Agent;
+use super::{Agent, said};
 
 macro_rules! lines {
     ($( $name:ident = $level:ident $text:expr, )+) => {
@@ -20,7 +20,7 @@ pub(super) enum Line {
         }
 
         const LEVELS: &[Level] = &[ $( Level::$level, )+ ];
-        const LINES: &str = concat!($( $text, "\n", )+);
+        pub(super) const LINES: &str = concat!($( $text, "\n", )+);
     };
 }
 
@@ -149,9 +149,13 @@ impl Why {
     }
 
     /// What is said about a reason of our own.
-    fn text(self) -> &'static str {
+    fn text(self) -> String {
+        let mut text = String::new();
         let at = SAID.iter().position(|main| u32::from(*main) == self.main);
-        at.map_or("", |at| row(TEXTS, at))
+        if let Some(at) = at {
+            said::push(&mut text, said::REASONS + at);
+        }
+        text
     }
 }
 
@@ -159,7 +163,7 @@ macro_rules! texts {
     ($( $main:literal $text:literal, )+) => {
         /// The reasons of our own that something is said about, and what.
         const SAID: &[u8] = &[ $( $main, )+ ];
-        const TEXTS: &str = concat!($( $text, "\n", )+);
+        pub(super) const TEXTS: &str = concat!($( $text, "\n", )+);
     };
 }
 
@@ -203,9 +207,16 @@ impl Agent {
         self.write_line(line, 0, text);
     }
 
+    /// A line with a row of what is said.
+    pub(super) fn note_said(&mut self, line: Line, row: usize) {
+        let mut text = String::new();
+        said::push(&mut text, row);
+        self.write_line(line, 0, &text);
+    }
+
     /// A line with what is said about a reason.
     pub(super) fn note_why(&mut self, line: Line, why: Why) {
-        let detail = String::from(self.detail_of(why));
+        let detail = self.detail_of(why);
         self.write_line(line, 0, &detail);
     }
 
@@ -216,7 +227,8 @@ impl Agent {
     }
 
     pub(super) fn write_line(&mut self, line: Line, number: u64, text: &str) {
-        let template = row(LINES, line as usize);
+        let mut template = String::new();
+        said::push(&mut template, said::LINES + line as usize);
         let mut out = String::with_capacity(template.len() + text.len());
         for character in template.bytes() {
             match character {
@@ -241,31 +253,33 @@ impl Agent {
         why
     }
 
-    pub(super) fn detail_of(&self, why: Why) -> &str {
+    pub(super) fn detail_of(&self, why: Why) -> String {
         let heard = &self.heard;
         if u32::from(heard.main) == why.main && heard.sub == why.sub {
-            &heard.detail
+            heard.detail.clone()
         } else {
             why.text()
         }
     }
 
     pub(super) fn failure_of(&self, why: Why) -> Failure {
-        Failure::new(why.main as u8, why.sub, self.detail_of(why))
+        Failure::new(why.main as u8, why.sub, &self.detail_of(why))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::ops::Deed;
+    use crate::agent::ops::{Deed, VERBS};
 
     #[test]
     fn the_lines_of_the_deeds_stand_in_their_order() {
-        let duties = Deed::Create as usize..=Deed::Abort as usize;
-        for (at, deed) in Deed::ALL[duties].iter().enumerate() {
-            let text = row(LINES, Line::Create as usize + at);
-            let verb = deed.verb();
+        assert_eq!(
+            VERBS.lines().count(),
+            Deed::Abort as usize + 1 - Deed::Create as usize
+        );
+        for (at, verb) in VERBS.lines().enumerate() {
+            let text = LINES.lines().nth(Line::Create as usize + at).unwrap();
             let word = if verb == "state" {
                 "asking"
             } else {
@@ -282,7 +296,10 @@ mod tests {
     fn a_row_has_one_line_and_no_characters_that_a_byte_cannot_hold() {
         assert_eq!(LINES.lines().count(), LEVELS.len());
         assert_eq!(LINES.matches('\n').count(), LEVELS.len());
-        assert_eq!(row(LINES, Line::Ended as usize), "job $ has ended");
+        assert_eq!(
+            LINES.lines().nth(Line::Ended as usize),
+            Some("job $ has ended")
+        );
         assert_eq!(TEXTS.matches('\n').count(), SAID.len());
         assert!(LINES.is_ascii());
     }

@@ -4,17 +4,17 @@
 
 use alloc::string::String;
 
-use crate::code::{OtaErr, OtadErr, PalImageState, State};
+use crate::code::{OtaErr, OtadErr, PalImageState, State, UNKNOWN};
 use crate::settings::Key;
 use crate::types::{Call, FileId, Order, TargetState};
 
-use super::Agent;
 use super::job::{FilePhase, Probe, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::recover::{Memory, Service, Sight, Step, decide, sight};
 use super::table::Cause;
 use super::timer::Timer;
+use super::{Agent, said};
 
 impl Agent {
     /// Asks all targets at the start; then goes on with the job of the journal, or gets ready for one.
@@ -149,7 +149,10 @@ impl Agent {
             None => text.push_str("an unknown version"),
         }
         text.push_str(", image state ");
-        text.push_str(PalImageState::text(state.code));
+        match PalImageState::from_code(state.code) {
+            Some(known) => said::push(&mut text, said::IMAGES + usize::from(known.code())),
+            None => text.push_str(UNKNOWN),
+        }
         self.write_line(Line::Target, id.into(), &text);
     }
 

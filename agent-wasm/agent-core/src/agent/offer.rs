@@ -343,7 +343,7 @@ impl Agent {
             head: status.head(),
             word: ExecutionStatus::from_word(status.word()),
             why,
-            detail: String::from(detail),
+            detail,
         });
     }
 

@@ -4,9 +4,9 @@
 
 use alloc::vec::Vec;
 
-use crate::text::row;
 use crate::types::{Call, FileId, InstantMs, Op, Token};
 
+use super::said;
 use super::timer::NEVER;
 
 /// What is done. Up to `Blocks` MQTT does it, from `Create` to `Abort` a target.
@@ -83,9 +83,9 @@ impl Deed {
         CALLS.get(at).copied().unwrap_or(Call::State)
     }
 
-    /// The verb, for people; of a duty.
-    pub(super) fn verb(self) -> &'static str {
-        row(VERBS, (self as usize).wrapping_sub(Self::Create as usize))
+    /// The row of its verb among what is said; of a duty.
+    pub(super) fn verb(self) -> usize {
+        said::DUTIES + (self as usize).wrapping_sub(Self::Create as usize)
     }
 }
 
@@ -103,7 +103,7 @@ const CALLS: [Call; 9] = [
 ];
 
 /// In the order of the deeds from `Create` on.
-const VERBS: &str =
+pub(super) const VERBS: &str =
     "create\nreopen\nclose\ninstall\nactivate\nreset\nself-test\ncommit\nreject\nstate\nabort\n";
 
 /// One operation under way.

@@ -2,7 +2,6 @@
 //!
 //! Not here: what is asked for, and when; that is the downloader's to say.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{HostErr, OtadErr};
@@ -97,7 +96,7 @@ impl Agent {
 
     /// A range had no answer.
     pub(super) fn on_range_failed(&mut self, number: u32, why: Why) {
-        let detail = String::from(self.detail_of(why));
+        let detail = self.detail_of(why);
         self.write_line(Line::RangeFailed, 0, &detail);
         const REFUSED: u32 = HostErr::BadArgument.code();
         const UNKNOWN: u32 = HostErr::Unsupported.code();

@@ -302,7 +302,7 @@ impl Agent {
     /// The job ends as it was decided, and the service cannot be told; the application is told why.
     fn end_untold(&mut self, why: Why) {
         self.job.withdrawn = true;
-        let detail = String::from(self.detail_of(why));
+        let detail = self.detail_of(why);
         if let Some(ending) = self.job.ending.as_mut()
             && !ending.why.is_some()
         {

@@ -271,7 +271,7 @@ impl Agent {
     pub(super) fn on_asked(&mut self, why: Why) {
         // Success says nothing: only the answer counts, and its timer runs.
         if why.is_some() {
-            let detail = String::from(self.detail_of(why));
+            let detail = self.detail_of(why);
             self.ask_later(Line::AskNotSent, &detail);
         }
     }

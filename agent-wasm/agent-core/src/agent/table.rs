@@ -117,7 +117,7 @@ impl Cause {
 }
 
 /// In the order of [`Cause::ALL`].
-const NAMES: &str = "\
+pub(super) const NAMES: &str = "\
 Start\n\
 RequestJobDocument\n\
 ReceivedJobDocument\n\

@@ -23,7 +23,7 @@ use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::table::Cause;
 use super::timer::NEVER;
-use super::{Agent, Style};
+use super::{Agent, Style, said};
 
 /// Failures in a row before the other way is taken, where there is one.
 const FAILURES_MAX: u32 = 8;
@@ -300,7 +300,9 @@ impl Agent {
             return;
         }
         let block = match verdict {
-            Verdict::Dropped(reason) => return self.note_text(Line::BlockDropped, reason.text()),
+            Verdict::Dropped(reason) => {
+                return self.note_said(Line::BlockDropped, said::DROPS + reason.code() as usize);
+            }
             Verdict::Write(block) => block,
         };
         let (index, offset) = (block.index.0, block.offset);

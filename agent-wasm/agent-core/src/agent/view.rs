@@ -6,15 +6,15 @@ use alloc::string::String;
 
 use crate::code::State;
 use crate::stream::Statistics;
-use crate::text::{push_decimal, row};
+use crate::text::push_decimal;
 use crate::types::{AgentStatus, InstantMs, Version, Wait};
 
-use super::Agent;
 use super::command::Refusal;
 use super::job::{JobFile, Stage};
 use super::lines::Why;
 use super::table::WAITS_FOR;
 use super::timer::{NEVER, Timer};
+use super::{Agent, said};
 
 /// What was told last, and what is to be told.
 #[derive(Clone, Debug, Default)]
@@ -178,19 +178,8 @@ impl Agent {
     }
 
     fn wait_detail(&self, reason: u32) -> String {
-        // A line a reason, in the order of the numbers.
-        const DETAILS: &str = "\n\
-            a job\n\
-            answer to the job request\n\
-            block \n\
-            the host\n\
-            the order to activate\n\
-            the restart of a target\n\
-            the verdict of the self-test\n\
-            acknowledgement of the status\n\
-            a connection\n\
-            an order to resume\n";
-        let mut text = String::from(row(DETAILS, reason as usize));
+        let mut text = String::new();
+        said::push(&mut text, said::WAITS + reason as usize);
         if reason == 3 {
             let transfer = self.transfer.as_ref();
             let block = transfer.and_then(|transfer| transfer.downloader.waits_for());
@@ -216,13 +205,30 @@ impl Agent {
                 .find_map(|file| self.ops.duty(file.id));
             let what = match duty {
                 Some(deed) => deed.verb(),
-                None if self.state == State::Init => "the state of the targets",
-                None if !self.is_durable() => "the journal",
+                None if self.state == State::Init => said::WAITS + OF_TARGETS,
+                None if !self.is_durable() => said::WAITS + OF_JOURNAL,
                 None => return text,
             };
             text.clear();
-            text.push_str(what);
+            said::push(&mut text, what);
         }
         text
     }
 }
+
+/// What is waited for, in the order of the reasons' numbers, and two more for what a wait for the host can be.
+pub(super) const WAITS: &str = "\n\
+a job\n\
+answer to the job request\n\
+block \n\
+the host\n\
+the order to activate\n\
+the restart of a target\n\
+the verdict of the self-test\n\
+acknowledgement of the status\n\
+a connection\n\
+an order to resume\n\
+the state of the targets\n\
+the journal\n";
+const OF_TARGETS: usize = 11;
+const OF_JOURNAL: usize = 12;

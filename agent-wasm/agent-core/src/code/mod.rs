@@ -27,7 +27,7 @@ macro_rules! codes {
             /// Every value, in the order of the numbers.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )+ ];
             // Tables and loops, not matches: a match is some 15 bytes of wasm an arm.
-            const NAMES: &'static str = concat!($( $text, "\n" ),+);
+            pub(crate) const NAMES: &'static str = concat!($( $text, "\n" ),+);
 
             /// The number on the wire.
             #[must_use]

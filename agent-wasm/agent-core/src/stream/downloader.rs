@@ -124,18 +124,20 @@ impl DropReason {
     /// What was wrong, for people.
     #[must_use]
     pub fn text(self) -> &'static str {
-        const TEXTS: &str = "\n\
-            the block message cannot be decoded\n\
-            the block is of another file\n\
-            the file has no such block\n\
-            the block has the wrong length\n\
-            the payload is not as long as the message says\n\
-            the block is held already\n\
-            no block is expected now\n\
-            more blocks than asked for\n";
-        row(TEXTS, self.code() as usize)
+        row(DROPS, self.code() as usize)
     }
 }
+
+/// By the codes.
+pub(crate) const DROPS: &str = "\n\
+the block message cannot be decoded\n\
+the block is of another file\n\
+the file has no such block\n\
+the block has the wrong length\n\
+the payload is not as long as the message says\n\
+the block is held already\n\
+no block is expected now\n\
+more blocks than asked for\n";
 
 /// What a written block changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub use codec::{
     DataMessage, DecodeError, GetRequest, Member, Rejection, decode_data, decode_data_json,
     decode_rejected, encode_get, encode_get_json,
 };
+pub(crate) use downloader::DROPS;
 pub use downloader::{
     BLOCKS_PER_REQUEST_MAX, Block, ConfigError, DownloadConfig, DownloadState, Downloader,
     DropReason, Held, Plane, REQUEST_PAYLOAD_MAX_BYTES, REQUEST_TIMEOUT_MAX_MS,
