@@ -1,6 +1,7 @@
-//! Updates that are at AWS already: shown, listed, cancelled. Each call gets its input as a document, as those of a new
+//! Updates that are at AWS already: shown, listed, cancelled, forgotten. Each call gets its input as a document, as those of a new
 //! update do.
 
+use host_cloud::id::OTA_PREFIX;
 use serde_json::{Value, json};
 
 use super::program::{CallError, Program, text_of};
@@ -155,6 +156,23 @@ pub fn cancel(aws: &Program, id: &str, force: bool, reason: Option<&str>) -> Res
         document["comment"] = json!(reason);
     }
     aws.call_with("iot", "cancel-job", &document).map(drop)
+}
+
+/// Forget a job; `force` = also one that has not ended. An OTA update goes with its job and its stream, any other job
+/// alone. Images stay in their bucket: AWS does not say whose else they are.
+///
+/// # Errors
+/// AWS does not know it, or it has not ended.
+pub fn delete(aws: &Program, id: &str, force: bool) -> Result<(), CallError> {
+    match id.strip_prefix(OTA_PREFIX) {
+        Some(update) => {
+            let document =
+                json!({ "otaUpdateId": update, "deleteStream": true, "forceDeleteAWSJob": force });
+            aws.call_with("iot", "delete-ota-update", &document)
+        }
+        None => aws.call_with("iot", "delete-job", &json!({ "jobId": id, "force": force })),
+    }
+    .map(drop)
 }
 
 fn is_continuous(job: &Value) -> bool {

@@ -541,6 +541,24 @@ fn an_update_at_aws_is_cancelled_and_shown() {
 }
 
 #[test]
+fn an_update_at_aws_is_forgotten_with_its_stream_and_any_other_job_alone() {
+    let fake = FakeAws::new();
+    let said = done(&update(&fake, &["delete", "AFR_OTA-device-8673"]));
+    assert_eq!(said, "deleted   AFR_OTA-device-8673\n");
+    done(&update(&fake, &["delete", "old", "--force"]));
+    let sent: Vec<_> = fake
+        .documents()
+        .into_iter()
+        .map(|(_, o, d)| (o, d))
+        .collect();
+    let whole =
+        json!({ "otaUpdateId": "device-8673", "deleteStream": true, "forceDeleteAWSJob": false });
+    assert_eq!(sent[0], ("delete-ota-update".to_owned(), whole));
+    let alone = json!({ "jobId": "old", "force": true });
+    assert_eq!(sent[1], ("delete-job".to_owned(), alone));
+}
+
+#[test]
 fn what_aws_refuses_of_an_update_has_the_exit_code_of_its_kind() {
     for (verb, call, fail, code, words) in [
         (
@@ -563,6 +581,20 @@ fn what_aws_refuses_of_an_update_has_the_exit_code_of_its_kind() {
             Refused("InvalidStateTransitionException"),
             2,
             "has ended",
+        ),
+        (
+            "delete",
+            "iot-delete-job",
+            Refused("InvalidStateTransitionException"),
+            1,
+            "--force",
+        ),
+        (
+            "delete",
+            "iot-delete-job",
+            Refused("ResourceNotFoundException"),
+            2,
+            "update list",
         ),
         (
             "show",

@@ -230,6 +230,8 @@ fn every_document_passes_the_services_own_description_of_its_input() {
         &["list", "--group", "pumps"],
         &["cancel", "AFR_OTA-x"],
         &["cancel", "AFR_OTA-x", "--force", "--reason", "wrong image"],
+        &["delete", "AFR_OTA-x"],
+        &["delete", "x", "--force"],
     ] {
         done(&fake.otad(&[&["update"], verb, &["--aws"]].concat()));
     }
@@ -239,6 +241,8 @@ fn every_document_passes_the_services_own_description_of_its_input() {
         "cancel-job",
         "create-ota-update",
         "create-stream",
+        "delete-job",
+        "delete-ota-update",
         "describe-job",
         "describe-job-execution",
         "head-object",

@@ -147,6 +147,10 @@ impl FakeAws {
         ] {
             self.answer(call, &answer);
         }
+        // These answer nothing at all.
+        for call in ["iot-delete-ota-update", "iot-delete-job"] {
+            self.write(&format!("answers/{call}"), "");
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

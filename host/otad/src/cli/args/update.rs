@@ -100,14 +100,17 @@ Exit codes: 0 cancelled, 2 no such update or it has ended already, 3 nobody answ
     },
     /// Forget an update that has ended, its stream and its images; with --force also one that has not.
     #[command(after_help = "\
-Example:
+AWS forgets the job and its stream; images stay in their bucket.
+
+Examples:
   otad update delete AFR_OTA-pumps-7 --cloud cloud
+  otad update delete AFR_OTA-pumps-7 --aws --force
 
 Exit codes: 0 forgotten, 1 it has not ended, 2 no such update, 3 no cloud answers.")]
     Delete {
         #[command(flatten)]
-        /// Which cloud.
-        cloud: CloudArg,
+        /// Where.
+        at: PlaceArgs,
         /// Job id.
         job: String,
         /// Also one that has not ended.

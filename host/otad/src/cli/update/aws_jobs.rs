@@ -1,4 +1,4 @@
-//! `otad update show|list|cancel --aws`: the same verbs at AWS, in the same words and with the same exit codes.
+//! `otad update show|list|cancel|delete --aws`: the same verbs at AWS, in the same words and with the same exit codes.
 
 use host_cloud::service::ExecutionStatus;
 use serde_json::{Value, json};
@@ -53,6 +53,18 @@ pub(super) fn list(aws: &Program, thing: Option<&str>, group: Option<&str>, json
 pub(super) fn cancel(aws: &Program, id: &str, force: bool, reason: Option<&str>) -> Verb {
     jobs::cancel(aws, id, force, reason).map_err(|e| failed(&e))?;
     show(aws, id, false)
+}
+
+pub(super) fn delete(aws: &Program, id: &str, force: bool) -> Verb {
+    jobs::delete(aws, id, force).map_err(|e| match e.code() {
+        Some("InvalidStateTransitionException" | "InvalidRequestException") if !force => {
+            let text = format!("{e}; what has not ended is forgotten with --force only");
+            Failed::new(Exit::Failed, text)
+        }
+        _ => failed(&e),
+    })?;
+    say(&format!("deleted   {id}"));
+    Ok(Exit::Done)
 }
 
 fn lines(job: &Job) -> Vec<String> {

@@ -72,9 +72,13 @@ pub(super) async fn follow(verb: &UpdateVerb) -> Verb {
             print_job(&job, false);
             Ok(Exit::Done)
         }
-        UpdateVerb::Delete { cloud, job, force } => {
+        UpdateVerb::Delete { at, job, force } => {
             let id = job_id(job)?;
-            let mut client = connect(cloud).await?;
+            let cloud = match place(at)? {
+                Place::Box(cloud) => cloud,
+                Place::Aws(aws) => return aws_jobs::delete(&aws, id.as_str(), *force),
+            };
+            let mut client = connect(&cloud).await?;
             let deleted = client
                 .delete_job(id, *force)
                 .await
