@@ -312,38 +312,67 @@ fn play_plain(name: &str) {
     }
 }
 
-/// One test a scenario, so that they run side by side and say which one it was.
+/// The demo's device shows the cloud's certificate: it is one user to this broker.
+fn play_with_tls(name: &str) {
+    let Some(secured) = secured() else {
+        return;
+    };
+    let config = secured.config();
+    let (certificate, key) = config.certificate.unwrap();
+    let url = config.url.to_string();
+    let file = |path: &Path| path.display().to_string();
+    let more = [
+        ("--broker", url),
+        ("--broker-ca", file(&secured.ca)),
+        ("--broker-certificate", file(&certificate)),
+        ("--broker-key", file(&key)),
+    ];
+    let more: Vec<&str> = more.iter().flat_map(|(o, v)| [*o, v.as_str()]).collect();
+    play(name, &secured.broker, &more);
+}
+
+/// Two tests a scenario, so that they run side by side and say which one it was.
 macro_rules! scenarios {
     ($($test:ident: $name:literal,)*) => {
-        $(
-            #[test]
-            fn $test() {
-                play_plain($name);
-            }
-        )*
+        mod demo_over_plain_mqtt {
+            $(
+                #[test]
+                fn $test() {
+                    super::play_plain($name);
+                }
+            )*
+        }
+        mod demo_over_tls {
+            $(
+                #[test]
+                fn $test() {
+                    super::play_with_tls($name);
+                }
+            )*
+        }
         const PLAYED: &[&str] = &[$($name),*];
     };
 }
 
 scenarios! {
-    at_mosquitto_a_whole_update: "default",
-    at_mosquitto_a_bad_signature: "bad-signature",
-    at_mosquitto_a_downgrade: "downgrade",
-    at_mosquitto_the_same_version: "same-version",
-    at_mosquitto_an_incompatible_image: "incompatible",
-    at_mosquitto_a_failing_self_test: "self-test-failure",
-    at_mosquitto_a_version_that_never_starts: "never-starts",
-    at_mosquitto_lost_and_doubled_blocks: "lossy",
-    at_mosquitto_a_cut_connection: "broker-cut",
-    at_mosquitto_an_image_over_https: "http",
-    at_mosquitto_an_image_server_that_dies: "fallback",
-    at_mosquitto_a_cancelled_job: "cancelled",
-    at_mosquitto_a_declined_job: "declined",
-    at_mosquitto_a_deferred_activation: "deferred",
-    at_mosquitto_a_foreign_job: "foreign-job",
-    at_mosquitto_another_file_id: "file-id",
-    at_mosquitto_a_secondary_mcu: "secondary",
-    at_mosquitto_a_secondary_mcu_that_goes_back: "secondary-rollback",
+    a_whole_update: "default",
+    a_bad_signature: "bad-signature",
+    a_downgrade: "downgrade",
+    the_same_version: "same-version",
+    an_incompatible_image: "incompatible",
+    a_failing_self_test: "self-test-failure",
+    a_version_that_never_starts: "never-starts",
+    lost_and_doubled_blocks: "lossy",
+    a_cut_connection: "broker-cut",
+    an_image_over_https: "http",
+    an_image_server_that_dies: "fallback",
+    a_cancelled_job: "cancelled",
+    a_declined_job: "declined",
+    a_deferred_activation: "deferred",
+    a_foreign_job: "foreign-job",
+    another_file_id: "file-id",
+    a_secondary_mcu: "secondary",
+    a_secondary_mcu_that_goes_back: "secondary-rollback",
 }
 
 #[test]
@@ -355,26 +384,4 @@ fn every_scenario_of_the_demo_is_played_at_mosquitto() {
         .filter_map(|l| l.split_whitespace().next())
         .collect();
     assert_eq!(listed, PLAYED);
-}
-
-/// The demo's device shows the cloud's certificate: it is one user to this broker.
-#[test]
-fn the_demo_plays_at_mosquitto_with_tls() {
-    let Some(secured) = secured() else {
-        return;
-    };
-    let config = secured.config();
-    let (certificate, key) = config.certificate.unwrap();
-    for name in ["default", "lossy", "broker-cut"] {
-        let url = config.url.to_string();
-        let file = |path: &Path| path.display().to_string();
-        let more = [
-            ("--broker", url),
-            ("--broker-ca", file(&secured.ca)),
-            ("--broker-certificate", file(&certificate)),
-            ("--broker-key", file(&key)),
-        ];
-        let more: Vec<&str> = more.iter().flat_map(|(o, v)| [*o, v.as_str()]).collect();
-        play(name, &secured.broker, &more);
-    }
 }
