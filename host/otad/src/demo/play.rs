@@ -205,12 +205,12 @@ async fn follow(
             }
         }
     }
-    timeline.note("job ended");
     // What the daemon has said before the job's end reached the cloud is in the pipe.
     tokio::time::sleep(LOOK_EVERY).await;
     while let Ok(line) = lines.try_recv() {
         timeline.on_line(&line);
     }
+    timeline.note("job ended");
     // From here on nobody waits for lines; they go to the log file only.
     tokio::spawn(async move { while lines.recv().await.is_some() {} });
     Ok(complaints.unwrap_or_default())

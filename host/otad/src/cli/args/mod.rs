@@ -132,7 +132,7 @@ Exit codes: 0 told to end, 1 failed, 3 another cloud uses DIR.")]
     /// Groups of things.
     #[command(subcommand)]
     Group(GroupVerb),
-    /// Updates: create one, watch it, cancel it.
+    /// Updates: create one, watch it, cancel or forget it.
     #[command(subcommand)]
     Update(UpdateVerb),
     /// What every device of the daemon is doing.
@@ -284,7 +284,7 @@ run (not a component, another contract version, an import or export too many or 
     /// Images: add the trailer with version and product, look at it.
     #[command(subcommand)]
     Image(ImageVerb),
-    /// Targets: lay down the first image.
+    /// Targets: lay down the first image, look at them, reset one.
     #[command(subcommand)]
     Target(TargetVerb),
     /// Images, echo and reset of an MCU that speaks MCUmgr's SMP, on a terminal or a TCP port; without a daemon.
