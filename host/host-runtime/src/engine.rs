@@ -359,6 +359,12 @@ impl Engine {
             Some(component) => component,
             None => {
                 check::validate(bytes)?;
+                // A slow machine takes a while over it, and the operator looks at a silent console meanwhile.
+                let kept = match &self.cache {
+                    Some(_) => "the code is kept for the next start",
+                    None => "no cache directory, so at each start",
+                };
+                tracing::info!("compiling a component of world {}: {kept}", world.name);
                 let component = Component::from_binary(&self.inner, bytes)
                     .map_err(|e| Refusal::Compile(format!("{e:#}")))?;
                 if let Some(cache) = &self.cache {
