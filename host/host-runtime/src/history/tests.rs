@@ -1,5 +1,6 @@
 //! What is kept of jobs over ends, kills, torn files and full disks.
 
+use super::book::{RETRY_MS, SENT_MAX_BYTES, WORDS_AFTER_MS};
 use super::*;
 use crate::agent::FileStatus;
 use crate::testing::{FakeState, StepWorkers, no_wake};

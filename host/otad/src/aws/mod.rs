@@ -9,6 +9,7 @@
 
 pub mod documents;
 pub mod jobs;
+pub mod look;
 pub mod names;
 pub mod program;
 pub mod sequence;

@@ -3,25 +3,30 @@
 mod check;
 mod cloud;
 mod config;
+mod control;
 mod mcu;
 mod mcu_sim;
 mod sandbox;
+mod target;
 mod update;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::console::LogFormat;
-use crate::control::protocol::FinishStatus;
 
 pub use check::{Builtin, CheckArgs, GuestArg};
 pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
+pub use control::{
+    ControlArgs, DeviceArgs, EventsArgs, HistoryArgs, JobVerb, RollbackArgs, StatusArgs,
+    TargetArgs, WhyArgs,
+};
 pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
 pub use sandbox::{FaultArg, ReplayArgs, SandboxArgs, SeedsArg};
+pub use target::{ImageVerb, LaunchArgs, PackArgs, TargetVerb};
 pub use update::{
     AwsArgs, CreateArgs, Keyed, PlaceArgs, ProtocolArg, SignatureKindArg, UpdateVerb,
 };
@@ -364,166 +369,6 @@ pub struct DemoArgs {
     pub broker: BrokerArgs,
 }
 
-/// How the control socket of the daemon is found, and how answers look.
-#[derive(Clone, Debug, Args)]
-pub struct ControlArgs {
-    #[command(flatten)]
-    /// Which configuration.
-    pub config: ConfigArg,
-    /// Control socket, in place of the configuration's.
-    #[arg(long, value_name = "PATH", env = "OTAD_SOCKET")]
-    pub socket: Option<PathBuf>,
-    /// Answer in JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A verb on one device.
-#[derive(Clone, Debug, Args)]
-pub struct DeviceArgs {
-    #[command(flatten)]
-    /// The socket.
-    pub control: ControlArgs,
-    /// Which device; may be left out where there is one.
-    #[arg(long, value_name = "THING")]
-    pub device: Option<String>,
-}
-
-/// A verb on one target or on all that it concerns.
-#[derive(Clone, Debug, Args)]
-pub struct TargetArgs {
-    #[command(flatten)]
-    /// The device.
-    pub device: DeviceArgs,
-    /// Which target, by its name; without it all that the verb concerns.
-    #[arg(long, value_name = "TARGET")]
-    pub target: Option<String>,
-}
-
-/// `otad rollback`.
-#[derive(Debug, Args)]
-pub struct RollbackArgs {
-    #[command(flatten)]
-    /// The target.
-    pub target: TargetArgs,
-    /// Why, for the log.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-}
-
-/// `otad status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    #[command(flatten)]
-    /// The device.
-    pub device: DeviceArgs,
-    /// Once a second, until interrupted.
-    #[arg(long)]
-    pub watch: bool,
-}
-
-/// `otad why`.
-#[derive(Debug, Args)]
-pub struct WhyArgs {
-    /// Which job; without one what each device is about.
-    #[arg(value_name = "JOB")]
-    pub job: Option<String>,
-    #[command(flatten)]
-    /// The device.
-    pub device: DeviceArgs,
-    /// Read this state directory, without asking a daemon.
-    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
-    pub state_dir: Option<PathBuf>,
-}
-
-/// `otad history`.
-#[derive(Debug, Args)]
-pub struct HistoryArgs {
-    #[command(flatten)]
-    /// The device.
-    pub device: DeviceArgs,
-    /// At most so many jobs of each device, the newest.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
-    /// Read this state directory, without asking a daemon.
-    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
-    pub state_dir: Option<PathBuf>,
-}
-
-/// `otad events`.
-#[derive(Debug, Args)]
-pub struct EventsArgs {
-    #[command(flatten)]
-    /// The device.
-    pub device: DeviceArgs,
-    /// Only events after this number.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub after: u64,
-    /// Wait for more, until interrupted.
-    #[arg(long)]
-    pub follow: bool,
-}
-
-/// `otad job`.
-#[derive(Debug, Subcommand)]
-pub enum JobVerb {
-    /// The jobs that wait for an answer or for their end, and the one under way.
-    #[command(after_help = "\
-Offers (on_job = \"ask\", or a `job` hook) wait for `job approve` or `job decline`. Jobs that are no update wait for
-somebody to take them, and then for `job finish`. Exit code 2 if there is none.
-
-Examples:
-  otad job list
-  otad job list --json                           with the job documents")]
-    List(DeviceArgs),
-    /// Take the job.
-    #[command(after_help = "\
-Example:
-  otad job approve AFR_OTA-pumps-7
-
-Exit codes: 0 taken, 2 no such job waits, 3 no daemon answers.")]
-    Approve {
-        #[command(flatten)]
-        /// The device.
-        device: DeviceArgs,
-        /// Job id.
-        job: String,
-    },
-    /// Refuse the job: it ends REJECTED and is not offered again.
-    #[command(after_help = "\
-Example:
-  otad job decline AFR_OTA-pumps-7 --reason 'not before the weekend'
-
-Exit codes: 0 declined, 2 no such job waits, 3 no daemon answers.")]
-    Decline {
-        #[command(flatten)]
-        /// The device.
-        device: DeviceArgs,
-        /// Job id.
-        job: String,
-        /// Why, for the job's status.
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// End a job that is no update and that the application has run; also after a restart of the daemon.
-    #[command(after_help = "\
-Example:
-  otad job finish reboot-7 --status failed --reason 'no such service'")]
-    Finish {
-        #[command(flatten)]
-        /// The device.
-        device: DeviceArgs,
-        /// Job id.
-        job: String,
-        /// How it ended.
-        #[arg(long, value_enum)]
-        status: FinishStatus,
-        /// Why, for the job's status.
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-}
-
 /// `otad explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
@@ -536,139 +381,4 @@ pub struct ExplainArgs {
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `otad launch`.
-#[derive(Debug, Args)]
-pub struct LaunchArgs {
-    /// Target, by its name.
-    pub target: String,
-    #[command(flatten)]
-    /// Which configuration.
-    pub config: ConfigArg,
-    /// Which device; may be left out where there is one.
-    #[arg(long, value_name = "THING")]
-    pub device: Option<String>,
-    /// Arguments for the program.
-    #[arg(last = true, value_name = "ARGUMENTS")]
-    pub arguments: Vec<OsString>,
-}
-
-/// `otad image`.
-#[derive(Debug, Subcommand)]
-pub enum ImageVerb {
-    /// Append the trailer with version, product and hardware; a program stays executable.
-    #[command(after_help = "\
-The trailer is 128 bytes and lies under the image's signature.
-
-Example:
-  otad image pack app --version 1.1.0 --product pump --hardware rev-b -o app-1.1.0.img")]
-    Pack(PackArgs),
-    /// Print size, digest, version, product and hardware of an image.
-    #[command(after_help = "\
-Example:
-  otad image show app-1.1.0.img")]
-    Show {
-        /// The image.
-        file: PathBuf,
-        /// Answer in JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// `otad image pack`.
-#[derive(Debug, Args)]
-pub struct PackArgs {
-    /// What to pack.
-    pub file: PathBuf,
-    /// major.minor.revision, or major.minor.revision+build.
-    #[arg(long = "version", value_name = "V")]
-    pub image_version: String,
-    /// Product that the image is for, at most 48 bytes.
-    #[arg(long, value_name = "P", default_value = "")]
-    pub product: String,
-    /// Hardware that the image is for, at most 44 bytes.
-    #[arg(long, value_name = "H", default_value = "")]
-    pub hardware: String,
-    /// Where to write; FILE.img if left out.
-    #[arg(long, short, value_name = "OUT")]
-    pub output: Option<PathBuf>,
-}
-
-/// `otad target`.
-#[derive(Debug, Subcommand)]
-pub enum TargetVerb {
-    /// Lay down the first image of a flash-file target and confirm it. The daemon must not run.
-    #[command(after_help = "\
-The running program is what this image brings: an update replaces it from then on. What lies there already is kept unless
---force is given.
-
-Example:
-  otad target init main app-1.0.0.img --config pump-1/otad.toml
-
-Exit codes: 0 done, 1 the storage is of no use, 3 a daemon uses it, 5 an image lies there or this one is none.")]
-    Init {
-        /// Target, by its name.
-        target: String,
-        /// The image.
-        file: PathBuf,
-        #[command(flatten)]
-        /// Which configuration.
-        config: ConfigArg,
-        /// Which device; may be left out where there is one.
-        #[arg(long, value_name = "THING")]
-        device: Option<String>,
-        /// Replace what is there already. Until the new image lies there whole, the old one starts.
-        #[arg(long)]
-        force: bool,
-    },
-    /// All targets of the configuration: plugin, where each one is, and what runs, if the daemon does.
-    #[command(after_help = "\
-Example:
-  otad target list --json
-
-Exit code 0 also where no daemon answers: then what the configuration says is shown.")]
-    List(DeviceArgs),
-    /// One target: the same, and its line, reset input and settings.
-    #[command(after_help = "\
-Example:
-  otad target info mcu
-
-Exit code 2 for a target that the configuration does not have.")]
-    Info {
-        /// Target, by its name.
-        target: String,
-        #[command(flatten)]
-        /// The device.
-        device: DeviceArgs,
-    },
-    /// Restart a target behind a serial line and wait until it answers again.
-    #[command(after_help = "\
-Asks the target itself over its line, as `otad mcu reset --target` does; while a job runs the line is the daemon's. An image \
-that runs on trial goes away.
-
-Example:
-  otad target reset mcu --timeout 60
-
-Exit code 3 if it does not come back in time, or its line is in use.")]
-    Reset {
-        /// Target, by its name.
-        target: String,
-        #[command(flatten)]
-        /// Which configuration.
-        config: ConfigArg,
-        /// Which device; may be left out where there is one.
-        #[arg(long, value_name = "THING")]
-        device: Option<String>,
-        /// Also if its application objects.
-        #[arg(long)]
-        force: bool,
-        /// Longest wait, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 180)]
-        timeout: u64,
-        /// Answer in JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }

@@ -16,6 +16,7 @@ use super::request::{FileRequest, Request, Source};
 use super::signing::Signer;
 use super::watch::{End, end_lines, exit_of_all};
 use crate::aws::documents::{self, Object};
+use crate::aws::look;
 use crate::aws::names::{Place, is_account, is_region};
 use crate::aws::program::Program;
 use crate::aws::sequence::{self, Broken, Pace};
@@ -222,7 +223,7 @@ fn create(args: &CreateArgs, update: &Update, mut problems: Problems) -> Verb {
         region: args.place.region.clone(),
     };
     // What the options lack AWS cannot be asked for; the rest is asked, so that one go names all.
-    let found = sequence::look(update, &mut aws, args.place.account.as_deref());
+    let found = look::look(update, &mut aws, args.place.account.as_deref());
     let found = match found {
         Ok(found) => Some(found),
         Err(texts) => {
