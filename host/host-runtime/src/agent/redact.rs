@@ -53,7 +53,22 @@ impl Veil {
     /// Take images and secrets out of an exchange; returns what the images were.
     pub(crate) fn cover(&self, exchange: &mut Exchange) -> Vec<Bulk> {
         let mut bulks = Vec::new();
-        match &mut exchange.ask {
+        self.ask(&mut exchange.ask, &mut bulks);
+        for (order, answer) in &mut exchange.calls {
+            self.order(order);
+            match answer {
+                Answer::Started(Started::Done(Outcome::Failed(failure)))
+                | Answer::NoProof(failure) => self.failure(failure),
+                Answer::None | Answer::Token(_) | Answer::Started(_) | Answer::Proof(_) => {}
+            }
+        }
+        self.end(&mut exchange.end);
+        bulks
+    }
+
+    /// The same of what was asked.
+    pub(crate) fn ask(&self, ask: &mut Ask, bulks: &mut Vec<Bulk>) {
+        match ask {
             Ask::Start(info) => {
                 let targets = info.config.targets.iter_mut();
                 let settings = targets.flat_map(|target| target.settings.iter_mut());
@@ -66,24 +81,19 @@ impl Veil {
                     self.bytes(&mut blob.bytes);
                 }
             }
-            Ask::Event(event) => self.event(event, &mut bulks),
+            Ask::Event(event) => self.event(event, bulks),
             Ask::Status | Ask::Snapshot => {}
         }
-        for (order, answer) in &mut exchange.calls {
-            self.order(order);
-            match answer {
-                Answer::Started(Started::Done(Outcome::Failed(failure)))
-                | Answer::NoProof(failure) => self.failure(failure),
-                Answer::None | Answer::Token(_) | Answer::Started(_) | Answer::Proof(_) => {}
-            }
-        }
-        match &mut exchange.end {
+    }
+
+    /// The same of an end.
+    pub(crate) fn end(&self, end: &mut End) {
+        match end {
             End::Turn(turn) => self.turn(turn),
             End::Refused(failure) => self.failure(failure),
             End::Broken(text) => self.text(text),
             End::Status(_) | End::Snapshot { .. } => {}
         }
-        bulks
     }
 
     fn event(&self, event: &mut Event, bulks: &mut Vec<Bulk>) {
@@ -119,7 +129,8 @@ impl Veil {
         }
     }
 
-    fn order(&self, order: &mut Order) {
+    /// The same of a call.
+    pub(crate) fn order(&self, order: &mut Order) {
         match order {
             Order::Publish { payload, .. } => self.bytes(payload),
             Order::HttpGet { url, .. } => self.text(url),

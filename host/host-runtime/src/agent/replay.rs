@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::redact::Veil;
 use super::tap::{Answer, Ask, Bulk, End, Exchange, Order, lost, lost_call};
 use super::trace::{Trace, TraceError};
 use super::{AgentBuild, AgentInstance, ApplicationEvent, Outside, text};
@@ -124,7 +125,7 @@ pub fn diff(
     let mut second = Follower::of_trace(new, likeness, &trace);
     while let Some(exchange) = trace.next_exchange()? {
         let at_ms = exchange.at.now_ms;
-        let asked = ask_in_words(&exchange.ask);
+        let asked = in_words(&exchange.ask);
         let followed = (first.follow(exchange.clone()), second.follow(exchange));
         let (one, other) = match followed {
             (Ok(()), Ok(())) => continue,
@@ -152,6 +153,7 @@ pub fn diff(
 pub(crate) struct Follower {
     build: Arc<AgentBuild>,
     rules: Rules,
+    teller: Teller,
     instance: Option<Box<dyn AgentInstance>>,
     script: Arc<Mutex<Script>>,
     pub(crate) exchanges: u64,
@@ -170,6 +172,7 @@ struct Rules {
 /// What is to be called in one exchange.
 struct Script {
     rules: Rules,
+    teller: Teller,
     expected: VecDeque<(Order, Answer)>,
     /// What was to be called and what was called instead.
     lost: Option<(String, String)>,
@@ -184,11 +187,15 @@ impl Follower {
                 real_blocks: false,
                 real_states: !trace.has_tokens(),
             },
+            Teller(None),
         )
     }
 
     /// One that follows a live agent.
     pub(crate) fn live(build: &Arc<AgentBuild>) -> Self {
+        let mut salt = [0; 16];
+        // Without randomness a token is a token all the same, and only easier to guess.
+        getrandom::fill(&mut salt).ok();
         Self::new(
             build,
             Rules {
@@ -196,16 +203,19 @@ impl Follower {
                 real_blocks: true,
                 real_states: true,
             },
+            Teller(Some(Arc::new(Veil::new(salt)))),
         )
     }
 
-    fn new(build: &Arc<AgentBuild>, rules: Rules) -> Self {
+    fn new(build: &Arc<AgentBuild>, rules: Rules, teller: Teller) -> Self {
         Self {
             build: Arc::clone(build),
             rules,
+            teller: teller.clone(),
             instance: None,
             script: Arc::new(Mutex::new(Script {
                 rules,
+                teller,
                 expected: VecDeque::new(),
                 lost: None,
             })),
@@ -230,7 +240,7 @@ impl Follower {
         if looks && self.rules.likeness == Likeness::Effects {
             return Ok(());
         }
-        let asked = ask_in_words(&ask);
+        let asked = self.teller.ask(&ask);
         self.script().expected = calls.into();
         let ended = self.ask(at, ask);
         let mut script = self.script();
@@ -240,9 +250,9 @@ impl Follower {
         drop(script);
         let (recorded, instead) = match (lost, missed) {
             (Some(both), _) => both,
-            (None, Some((order, _))) => (in_words(&order), in_words(&ended)),
+            (None, Some((order, _))) => (self.teller.order(&order), self.teller.end(&ended)),
             (None, None) if self.ends_alike(&end, &ended) => return Ok(()),
-            (None, None) => (in_words(&end), in_words(&ended)),
+            (None, None) => (self.teller.end(&end), self.teller.end(&ended)),
         };
         Err(Box::new(Difference {
             exchange: self.exchanges,
@@ -385,11 +395,11 @@ impl Script {
         match self.expected.pop_front() {
             Some((recorded, answer)) if self.rules.same(&recorded, order) => Some(answer),
             Some((recorded, _)) => {
-                self.lost = Some((in_words(&recorded), in_words(order)));
+                self.lost = Some((self.teller.order(&recorded), self.teller.order(order)));
                 None
             }
             None => {
-                self.lost = Some(("no further call".to_owned(), in_words(order)));
+                self.lost = Some(("no further call".to_owned(), self.teller.order(order)));
                 None
             }
         }
@@ -405,8 +415,35 @@ fn in_words(value: &impl serde::Serialize) -> String {
     text::clean(&words, WORDS_MAX_BYTES)
 }
 
-fn ask_in_words(ask: &Ask) -> String {
-    in_words(ask)
+/// Tells what differs: of a trace as it stands there, of a live agent as a trace would have it, without images and secrets.
+#[derive(Clone)]
+struct Teller(Option<Arc<Veil>>);
+
+impl Teller {
+    fn ask(&self, ask: &Ask) -> String {
+        self.tell(ask, |veil, ask| veil.ask(ask, &mut Vec::new()))
+    }
+
+    fn order(&self, order: &Order) -> String {
+        self.tell(order, Veil::order)
+    }
+
+    fn end(&self, end: &End) -> String {
+        self.tell(end, Veil::end)
+    }
+
+    fn tell<T: Clone + serde::Serialize>(
+        &self,
+        value: &T,
+        cover: impl FnOnce(&Veil, &mut T),
+    ) -> String {
+        let Some(veil) = &self.0 else {
+            return in_words(value);
+        };
+        let mut value = value.clone();
+        cover(veil, &mut value);
+        in_words(&value)
+    }
 }
 
 /// The outside of a follower.
@@ -512,5 +549,34 @@ impl Outside for Led {
     }
     fn emit(&mut self, event: ApplicationEvent) {
         self.answer(&Order::Emit(Box::new(event)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Event;
+
+    #[test]
+    fn what_a_live_agent_does_is_told_without_its_secrets() {
+        let order = Order::HttpGet {
+            url: "https://b.example/f?Signature=0123456789abcdef".to_owned(),
+            offset: 0,
+            length: 1,
+        };
+        let ask = Ask::Event(Event::Message {
+            topic: "t".to_owned(),
+            payload: br#"{"password":"hunter22"}"#.to_vec(),
+        });
+        let end = End::Broken("at https://b.example/f?Signature=0123456789abcdef".to_owned());
+        let live = Teller(Some(Arc::new(Veil::new([7; 16]))));
+        for words in [live.order(&order), live.ask(&ask), live.end(&end)] {
+            assert!(words.contains("zq0"), "{words}");
+            for secret in ["0123456789abcdef", "hunter22"] {
+                assert!(!words.contains(secret), "{words}");
+            }
+        }
+        // A trace has tokens already.
+        assert!(Teller(None).order(&order).contains("0123456789abcdef"));
     }
 }

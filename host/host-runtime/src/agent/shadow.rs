@@ -3,8 +3,8 @@
 //!
 //! The candidate runs in a thread of its own, behind a queue: the live agent only hands copies over, and never waits. A
 //! queue that is full, a call that the live agent did not make, a trap or a refusal end the shadow run, with a report; the
-//! live agent does not notice. The candidate has the budget of any agent: fuel, time, memory. Not here: what becomes of
-//! the report.
+//! live agent does not notice. The candidate has the budget of any agent: fuel, time, memory. The report tells what differs
+//! as a trace would, without images and secrets. Not here: what becomes of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
