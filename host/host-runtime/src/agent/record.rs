@@ -97,6 +97,10 @@ impl Recorder {
         let Some(open) = &mut self.file else {
             return Ok(());
         };
+        if open.bytes >= self.full_bytes.saturating_add(LINE_MAX_BYTES as u64) {
+            let text = "the file is full, and the agent could not be started anew";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
         let bulk = self.veil.0.cover(&mut exchange);
         let Some(line) = open.writer.line(exchange, bulk) else {
             let text = format!("an exchange of more than {LINE_MAX_BYTES} bytes");
@@ -108,6 +112,8 @@ impl Recorder {
             // What comes now is another instance's, if anything comes.
             self.broken = true;
             self.file = None;
+            let device = &self.header.device;
+            tracing::warn!(%device, "nothing more is recorded until the agent is started anew: this start did not work");
         }
         Ok(())
     }
@@ -116,6 +122,8 @@ impl Recorder {
         let mut writer = Writer::default();
         let line = writer.header(&self.header);
         let path = self.dir.join(format!("{:06}{SUFFIX}", self.next));
+        // Before anything can fail: a file that was made and not written is in the way of the next one.
+        self.next = self.next.saturating_add(1);
         let mut options = OpenOptions::new();
         let mut file = options
             .write(true)
@@ -123,7 +131,6 @@ impl Recorder {
             .mode(0o600)
             .open(path)?;
         file.write_all(&line)?;
-        self.next = self.next.saturating_add(1);
         self.forget()?;
         let bytes = line.len() as u64;
         Ok(Open {
