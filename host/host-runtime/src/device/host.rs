@@ -207,6 +207,15 @@ impl Host {
         Err(Failure::new(code::LIMIT, limit::OPERATIONS, detail))
     }
 
+    /// Whether the bandwidth cap may hold back one more call, of so many bytes.
+    fn check_room(&self, bytes: usize) -> Result<(), Failure> {
+        if self.pace.has_room(bytes) {
+            return Ok(());
+        }
+        let detail = "the bandwidth cap holds too many calls back already";
+        Err(Failure::new(code::LIMIT, limit::OPERATIONS, detail))
+    }
+
     /// Whether a topic, or the filter of a subscription, is this device's.
     fn check_topic(&self, topic: &str, is_filter: bool) -> Result<(), Failure> {
         if topic.len() > TOPIC_MAX_BYTES {
@@ -286,6 +295,10 @@ impl Outside for Door {
             );
             Err(Failure::new(code::LIMIT, limit::PAYLOAD, detail))
         });
+        let check = check.and_then(|()| match qos {
+            Qos::AtMostOnce => host.check_room(topic.len() + payload.len()),
+            Qos::AtLeastOnce => Ok(()),
+        });
         host.begin(Owner::Transport, check, |host, token| {
             let transport = &mut *host.transport;
             host.pace.publish(transport, token, &topic, payload, qos);
@@ -293,8 +306,9 @@ impl Outside for Door {
     }
 
     fn http_get(&mut self, url: String, offset: u64, length: u32) -> Token {
-        let check = check_range(&url, offset, length);
-        self.lock().begin(Owner::Http, check, |host, token| {
+        let mut host = self.lock();
+        let check = check_range(&url, offset, length).and_then(|()| host.check_room(url.len()));
+        host.begin(Owner::Http, check, |host, token| {
             let transport = &mut *host.transport;
             let range = (offset, length);
             host.pace.http_get(host.now, transport, token, &url, range);

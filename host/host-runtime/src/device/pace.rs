@@ -22,6 +22,13 @@ const MESSAGE_HEAD_BYTES: usize = 40;
 /// their bytes is counted.
 const DEBT_MAX_BYTES: u64 = 8 * 128 * 1024;
 
+/// Bytes of calls that may wait: the ranges that an agent may have under way, 64 with URLs of the largest size, three
+/// times. An agent that makes calls without end would fill the memory with what is held back of them.
+const HELD_MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a call that waits counts beside its texts.
+const CALL_BYTES: usize = 1024;
+
 /// An allowance that has changed by less than this part is not told.
 const NEWS_PART: u64 = 128;
 
@@ -38,6 +45,16 @@ enum Held {
         topic: String,
         payload: Vec<u8>,
     },
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::Range { url, .. } => url.len(),
+            Self::Publish { topic, payload, .. } => topic.len() + payload.len(),
+        };
+        CALL_BYTES + texts
+    }
 }
 
 /// A device's part in the cap; without a seat nothing waits and nothing is told.
@@ -94,6 +111,12 @@ impl Pace {
             self.told = Some(allowance);
             allowance
         })
+    }
+
+    /// Whether a call of so many bytes may wait, if it has to.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let held: usize = self.held.iter().map(Held::bytes).sum();
+        held + CALL_BYTES + bytes <= HELD_MAX_BYTES
     }
 
     pub(super) fn http_get(

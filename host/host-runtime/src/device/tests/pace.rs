@@ -106,6 +106,18 @@ fn ranges_begin_when_their_bytes_may_come_and_in_order() {
 }
 
 #[test]
+fn no_more_calls_wait_than_memory_is_meant_for() {
+    let mut bench = receiving(1000);
+    ask(&mut bench, 64);
+    bench.settle();
+    let is_refused = |line: &String| line.contains("holds too many calls back");
+    assert!(!bench.seen().iter().any(is_refused));
+    ask(&mut bench, 4000);
+    bench.settle();
+    assert!(bench.seen().iter().any(is_refused));
+}
+
+#[test]
 fn a_range_that_waits_can_be_given_up_and_ends_once() {
     let mut bench = receiving(1000);
     bench.wire();
