@@ -123,9 +123,9 @@ pub struct LineConfig {
     pub stop_bits: Option<u8>,
     /// Flow control.
     pub flow_control: Option<FlowControl>,
-    /// Level of DTR after opening; `None` = as the driver has it.
+    /// Level of DTR after opening, and before the line is given back; `None` = as the driver has it.
     pub dtr: Option<bool>,
-    /// Level of RTS after opening; `None` = as the driver has it.
+    /// Level of RTS, likewise.
     pub rts: Option<bool>,
     /// Ask the driver to deliver each byte at once, where it can (an FTDI adapter gathers for 16 ms otherwise).
     pub low_latency: bool,
@@ -274,9 +274,12 @@ impl Line {
     }
 
     fn tty(&self) -> Result<Arc<Tty>, Failure> {
-        match &self.usable()?.link {
+        // Not by `usable`: the end of a pulse is no use by the plugin, which has not heard the news then.
+        match &self.shared.state().link {
             Link::Open(Some(tty)) => Ok(Arc::clone(tty)),
-            _ => Err(Failure::new(
+            Link::Closed => Err(self.unplugged("it is not open")),
+            Link::Gone(reason) => Err(self.unplugged(reason)),
+            Link::Open(None) | Link::Connecting => Err(Failure::new(
                 code::UNSUPPORTED,
                 0,
                 format!("{} has no control lines", self.config.place),
@@ -300,6 +303,8 @@ impl Line {
             std::mem::take(&mut state.link)
         };
         if let Link::Open(Some(tty)) = link {
+            // A reset by a control line may be under way, and ends with the line. A device that is gone refuses.
+            tty.set_control(self.config.dtr, self.config.rts, None).ok();
             tty.release();
         }
     }

@@ -6,7 +6,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::termios::{ioctl_tiocexcl, ioctl_tiocnxcl, isatty};
+use rustix::termios::{
+    ControlModes, OptionalActions, ioctl_tiocexcl, ioctl_tiocnxcl, isatty, tcgetattr, tcsetattr,
+};
 use serial2_tokio::{CharSize, SerialPort, Settings, StopBits};
 
 use super::{BAUD_DEFAULT, FlowControl, LineConfig, Parity, kernel};
@@ -46,7 +48,10 @@ impl Tty {
         // The lock above is a matter of good manners; this one keeps everybody out but root.
         ioctl_tiocexcl(&lock).map_err(|e| format!("it cannot be locked: {e}"))?;
         let tty = Self { port, lock };
-        if let Err(e) = tty.set_control(config.dtr, config.rts, None) {
+        let levels = tty
+            .keep_levels()
+            .and_then(|()| tty.set_control(config.dtr, config.rts, None));
+        if let Err(e) = levels {
             tty.release();
             return Err(format!("its control lines cannot be set: {e}"));
         }
@@ -73,6 +78,15 @@ impl Tty {
         for reason in done.into_iter().filter_map(Result::err) {
             tracing::debug!("giving a line back: {reason}");
         }
+    }
+
+    /// Leave DTR and RTS as they are when the line is closed. The kernel would drop both (HUPCL), and a target whose reset
+    /// hangs on one of them would be held in it until the line is opened again.
+    fn keep_levels(&self) -> io::Result<()> {
+        let mut settings = tcgetattr(&self.lock)?;
+        settings.control_modes.remove(ControlModes::HUPCL);
+        tcsetattr(&self.lock, OptionalActions::Now, &settings)?;
+        Ok(())
     }
 
     pub(super) fn discard_input(&self) {
