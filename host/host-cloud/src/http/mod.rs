@@ -101,7 +101,8 @@ pub(crate) fn server_config(server: ServerIdentity) -> Result<Arc<ServerConfig>,
     Ok(Arc::new(config))
 }
 
-/// Accepts clients until told to stop.
+/// Accepts clients until told to stop. Half of the connections are theirs at most: whoever has no URL may hold one as well,
+/// and must not keep devices from MQTT.
 pub(crate) async fn listen(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -110,6 +111,7 @@ pub(crate) async fn listen(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut clients = JoinSet::new();
+    let own_seats = Arc::new(Semaphore::new((seats.available_permits() / 2).max(1)));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -125,7 +127,9 @@ pub(crate) async fn listen(
                 continue;
             }
         };
-        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+        let own_seat = Arc::clone(&own_seats).try_acquire_owned();
+        let seat = Arc::clone(&seats).try_acquire_owned();
+        let (Ok(own_seat), Ok(seat)) = (own_seat, seat) else {
             tracing::debug!(%peer, "too many connections");
             continue;
         };
@@ -137,7 +141,7 @@ pub(crate) async fn listen(
             {
                 tracing::debug!(%peer, "a client of images had its time");
             }
-            drop(seat);
+            drop((seat, own_seat));
         });
     }
     // A range that is cut off is asked for again.
