@@ -30,6 +30,7 @@
 //! # }).unwrap();
 //! ```
 
+mod accept;
 mod broker;
 mod clock;
 mod cloud;

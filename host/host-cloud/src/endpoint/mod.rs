@@ -30,7 +30,7 @@ pub(crate) use files::connections;
 pub(crate) use hub::Hub;
 pub(crate) use tls::server_config;
 
-use crate::{core::Core, pki};
+use crate::{accept::next_client, core::Core, pki};
 use connection::{CONNECT_TIME, End};
 use policy::Identity;
 
@@ -50,21 +50,7 @@ pub(crate) async fn listen(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut clients = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-            Some(_) = clients.join_next() => continue,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, or the client is gone already: let others finish first.
-                tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = next_client(&listener, &mut clients, &mut stop).await {
         let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
             tracing::debug!(%peer, "too many connections");
             core.hub.count_refused();

@@ -34,7 +34,10 @@ use tokio_rustls::TlsAcceptor;
 pub use fault::{HttpFault, HttpFaults, UnknownFault};
 pub(crate) use sign::Signer;
 
-use crate::{error::CloudError, images::ImageDir, pki::ServerIdentity, stats::RangeCounters};
+use crate::{
+    accept::next_client, error::CloudError, images::ImageDir, pki::ServerIdentity,
+    stats::RangeCounters,
+};
 
 /// Default of [`HttpConfig::valid_s`]: AWS's for pre-signed URLs of job documents.
 pub const VALID_S: u32 = 1800;
@@ -112,21 +115,7 @@ pub(crate) async fn listen(
 ) {
     let mut clients = JoinSet::new();
     let own_seats = Arc::new(Semaphore::new((seats.available_permits() / 2).max(1)));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-            Some(_) = clients.join_next() => continue,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, or the client is gone already: let others finish first.
-                tracing::warn!(%error, "cannot accept a client of images");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = next_client(&listener, &mut clients, &mut stop).await {
         let own_seat = Arc::clone(&own_seats).try_acquire_owned();
         let seat = Arc::clone(&seats).try_acquire_owned();
         let (Ok(own_seat), Ok(seat)) = (own_seat, seat) else {
