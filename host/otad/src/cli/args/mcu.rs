@@ -6,6 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::ConfigArg;
 
+/// Longest wait for a target that restarts, in seconds: a day.
+pub(super) const RESET_WAIT_MAX_S: u64 = 24 * 60 * 60;
+
 /// `otad mcu`.
 #[derive(Debug, Subcommand)]
 pub enum McuVerb {
@@ -52,6 +55,7 @@ Examples:
             long,
             value_name = "SECONDS",
             default_value_t = 180,
+            value_parser = clap::value_parser!(u64).range(..=RESET_WAIT_MAX_S),
             conflicts_with = "no_wait"
         )]
         timeout: u64,

@@ -134,7 +134,7 @@ Exit code 3 if it does not come back in time, or its line is in use.")]
         #[arg(long)]
         force: bool,
         /// Longest wait, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(..=super::mcu::RESET_WAIT_MAX_S))]
         timeout: u64,
         /// Answer in JSON.
         #[arg(long)]
