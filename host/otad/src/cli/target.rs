@@ -16,7 +16,7 @@ use crate::control::protocol;
 use crate::exit::{Exit, Failed, Verb};
 use crate::image::failed;
 use crate::lock;
-use crate::progress::say;
+use crate::progress::{note, say};
 use crate::target_init::{self, Laid, Place};
 
 pub(super) async fn follow(verb: &TargetVerb) -> Verb {
@@ -105,11 +105,17 @@ async fn list(args: &DeviceArgs, only: Option<&str>) -> Verb {
         (None, None) => config.devices.iter().collect(),
         (name, _) => vec![device(&config, name.as_deref())?],
     };
-    // A daemon that does not run is no error: the configuration is there.
     let status = client(&args.control)?
         .call(&request(args, protocol::Verb::Status))
-        .await
-        .ok();
+        .await;
+    // A daemon that does not answer is no error: the configuration is there.
+    let status = match status {
+        Ok(status) => Some(status),
+        Err(failed) => {
+            note(&format!("only the configuration is shown: {failed}"));
+            None
+        }
+    };
     let mut told = Vec::new();
     for device in devices {
         let targets: Vec<&Target> = match only {
