@@ -1,6 +1,10 @@
 //! What a target lists, and what may be done about it: each answer in words that a field engineer can act on.
 
+use host_runtime::agent::clean;
 use smp_core::reply::ImageState;
+
+/// Most bytes of a version that are shown: four numbers have 26 at most.
+const VERSION_MAX_BYTES: usize = 64;
 
 /// The images of a target, empty slots left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +32,14 @@ impl View {
     #[must_use]
     pub fn new(images: Vec<ImageState>) -> Self {
         let is_there = |image: &ImageState| !image.is_empty_slot();
+        // A target says what it likes; a terminal must not obey it.
+        let shown = |image: ImageState| ImageState {
+            version: clean(&image.version, VERSION_MAX_BYTES),
+            ..image
+        };
+        let images = images.into_iter().filter(is_there).map(shown);
         Self {
-            images: images.into_iter().filter(is_there).collect(),
+            images: images.collect(),
         }
     }
 
@@ -207,6 +217,15 @@ mod tests {
             let found = view.to_test(hash).map(|image| image.hash[0]);
             assert_eq!(found, expected, "{:?} {hash:?}", view.lines());
         }
+    }
+
+    #[test]
+    fn a_version_cannot_speak_to_the_terminal() {
+        let mut hostile = image(0, 1, "A");
+        hostile.version = format!("1.0.0\u{1b}[2J{}", "9".repeat(1000));
+        let line = View::new(vec![hostile]).lines().remove(0);
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        assert!(line.len() < 200, "{line:?}");
     }
 
     #[test]
