@@ -127,7 +127,7 @@ pub(super) fn hardware_reset(target: &Reader<'_>, line: Option<&Line>) -> Option
             })
         }
         (["control"], _, Some(control), _) => {
-            check_control(&section, line);
+            check_control(&section, line, control, active_low);
             Some(ResetBy::Control {
                 control,
                 active_low,
@@ -156,12 +156,31 @@ pub(super) fn hardware_reset(target: &Reader<'_>, line: Option<&Line>) -> Option
     Some(HardwareReset { by: by?, hold_ms })
 }
 
-/// A control line resets a target only over a tty, and not if the line drives it otherwise.
-fn check_control(section: &Reader<'_>, line: Option<&Line>) {
+/// A control line resets a target only over a tty, and not if the target is in reset whenever the line is open.
+fn check_control(
+    section: &Reader<'_>,
+    line: Option<&Line>,
+    control: ControlLine,
+    active_low: bool,
+) {
     let origin: Origin = section.place("control");
-    match line.map(|line| &line.config.place) {
-        Some(LinePlace::Tty(_)) => {}
-        Some(LinePlace::Tcp(_)) => section.sink.advise(
+    match line.map(|line| &line.config) {
+        Some(config) if matches!(config.place, LinePlace::Tty(_)) => {
+            let (name, level) = match control {
+                ControlLine::Dtr => ("dtr", config.dtr),
+                ControlLine::Rts => ("rts", config.rts),
+            };
+            // Linux raises both when a port is opened.
+            let is_raised = level.unwrap_or(true);
+            if is_raised != active_low {
+                section.sink.advise(
+                    &origin,
+                    "the target is in reset as long as its line is open",
+                    format!("write `{name} = {active_low}` into `line`: that is the level of a target that runs"),
+                );
+            }
+        }
+        Some(_) => section.sink.advise(
             &origin,
             "a TCP port has no control lines",
             "reset the target by `gpio` or `command`",

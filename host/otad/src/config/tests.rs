@@ -340,6 +340,13 @@ const WRONG: &[Row] = &[
     ),
     (
         "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\" }\nhardware_reset = { control = \"rts\", active_low = false }",
+        18,
+        "in reset as long as its line is open",
+        "`rts = false`",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
         "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\" }\nhardware_reset = { hold_ms = 5 }",
         18,
         "does not say how",
