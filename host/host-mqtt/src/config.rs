@@ -11,6 +11,9 @@ use crate::login::{LOGIN_MAX_BYTES, Login};
 /// AWS IoT's name for MQTT with client certificates on the HTTPS port.
 pub(crate) const AWS_MQTT_ALPN: &[u8] = b"x-amzn-mqtt-ca";
 
+/// Its name for MQTT with custom authentication, that is by password, on that port.
+const AWS_PASSWORD_ALPN: &[u8] = b"mqtt";
+
 /// The port on which that name is needed.
 const HTTPS_PORT: u16 = 443;
 
@@ -86,7 +89,7 @@ pub enum Security {
 /// What to offer in TLS (RFC 7301).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Alpn {
-    /// AWS IoT's protocol name on port 443, nothing elsewhere.
+    /// AWS IoT's protocol name on port 443, which depends on how a client shows who it is; nothing elsewhere.
     #[default]
     Auto,
     /// Nothing.
@@ -96,8 +99,12 @@ pub enum Alpn {
 }
 
 impl Alpn {
-    pub(crate) fn protocols(&self, endpoint: &Endpoint) -> Vec<Vec<u8>> {
+    pub(crate) fn protocols(&self, endpoint: &Endpoint, security: &Security) -> Vec<Vec<u8>> {
+        let by_password = matches!(security, Security::TlsByPassword { .. });
         match self {
+            Self::Auto if endpoint.port == HTTPS_PORT && by_password => {
+                vec![AWS_PASSWORD_ALPN.to_vec()]
+            }
             Self::Auto if endpoint.port == HTTPS_PORT => vec![AWS_MQTT_ALPN.to_vec()],
             Self::Auto | Self::Off => Vec::new(),
             Self::Protocols(names) => names.iter().map(|n| n.clone().into_bytes()).collect(),
@@ -266,7 +273,7 @@ impl ConnectionConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{Alpn, ConnectionConfig, Endpoint, Login, ReplySubscriptions, Security};
+    use super::{Alpn, ConnectionConfig, Endpoint, Login, ReplySubscriptions, Security, TlsFiles};
 
     fn at(host: &str, port: u16) -> Endpoint {
         Endpoint {
@@ -310,12 +317,23 @@ mod tests {
 
     #[test]
     fn port_443_offers_the_name_that_aws_wants() {
+        let files = Security::Tls(TlsFiles {
+            ca: "ca".into(),
+            certificate: "certificate".into(),
+            key: "key".into(),
+        });
+        let password = Security::TlsByPassword { ca: "ca".into() };
         let aws = vec![b"x-amzn-mqtt-ca".to_vec()];
-        assert_eq!(Alpn::Auto.protocols(&at("b", 443)), aws);
-        assert!(Alpn::Auto.protocols(&at("b", 8883)).is_empty());
-        assert!(Alpn::Off.protocols(&at("b", 443)).is_empty());
-        let named = Alpn::Protocols(vec!["mqtt".to_owned()]);
-        assert_eq!(named.protocols(&at("b", 8883)), [b"mqtt".to_vec()]);
+        assert_eq!(Alpn::Auto.protocols(&at("b", 443), &files), aws);
+        let by_password = Alpn::Auto.protocols(&at("b", 443), &password);
+        assert_eq!(by_password, [b"mqtt".to_vec()]);
+        for security in [&files, &password] {
+            assert!(Alpn::Auto.protocols(&at("b", 8883), security).is_empty());
+            assert!(Alpn::Off.protocols(&at("b", 443), security).is_empty());
+            let named = Alpn::Protocols(vec!["x".to_owned()]);
+            let protocols = named.protocols(&at("b", 8883), security);
+            assert_eq!(protocols, [b"x".to_vec()]);
+        }
     }
 
     #[test]

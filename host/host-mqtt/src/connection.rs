@@ -249,7 +249,8 @@ fn options(config: &ConnectionConfig) -> Result<MqttOptions, MqttError> {
             None => options.set_username(&login.user_name),
         };
     }
-    if let Some(tls) = tls::client_config(&config.security, config.alpn.protocols(endpoint))? {
+    let alpn = config.alpn.protocols(endpoint, &config.security);
+    if let Some(tls) = tls::client_config(&config.security, alpn)? {
         options.set_transport(rumqttc::Transport::tls_with_config(
             TlsConfiguration::Rustls(Arc::new(tls)),
         ));
