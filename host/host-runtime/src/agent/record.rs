@@ -110,12 +110,16 @@ impl Recorder {
         open.bytes += line.len() as u64;
         if is_start && fails {
             // What comes now is another instance's, if anything comes.
-            self.broken = true;
-            self.file = None;
-            let device = &self.header.device;
-            tracing::warn!(%device, "nothing more is recorded until the agent is started anew: this start did not work");
+            self.give_up(&"this start did not work");
         }
         Ok(())
+    }
+
+    fn give_up(&mut self, why: &dyn std::fmt::Display) {
+        self.broken = true;
+        self.file = None;
+        let (device, dir) = (&self.header.device, self.dir.display());
+        tracing::warn!(%device, "nothing more is recorded to {dir} until the agent is started anew: {why}");
     }
 
     fn begin(&mut self) -> io::Result<Open> {
@@ -175,10 +179,13 @@ impl Listener for Recorder {
             return;
         }
         if let Err(error) = self.write(exchange) {
-            self.broken = true;
-            self.file = None;
-            let (device, dir) = (&self.header.device, self.dir.display());
-            tracing::warn!(%device, "nothing more is recorded to {dir} until the agent is started anew: {error}");
+            self.give_up(&error);
+        }
+    }
+
+    fn miss(&mut self) {
+        if !self.broken {
+            self.give_up(&"the agent handed over more in one call than is kept");
         }
     }
 

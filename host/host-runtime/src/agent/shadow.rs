@@ -25,7 +25,8 @@ pub const WAITING_MAX_BYTES: usize = 8 * 1024 * 1024;
 pub enum ShadowEnd {
     /// The candidate did something else.
     Differs(Box<Difference>),
-    /// The candidate is slower than the live agent; this many exchanges were followed.
+    /// The candidate is slower than the live agent, or the live agent said more at once than is kept; this many exchanges
+    /// were followed.
     FellBehind(u64),
     /// The device has ended; the candidate did the same all the way.
     Over(u64),
@@ -97,12 +98,17 @@ fn follow(
 
 /// Bytes that an exchange holds, as far as they count.
 fn weight(exchange: &Exchange) -> usize {
-    match &exchange.ask {
+    let calls = exchange.calls.iter();
+    let said: usize = calls
+        .map(|(order, answer)| order.bytes() + answer.bytes())
+        .sum();
+    let asked = match &exchange.ask {
         Ask::Event(Event::Message { payload, .. }) => payload.len(),
         Ask::Event(Event::HttpResponse { body, .. }) => body.len(),
         Ask::Event(Event::Custom { bytes, .. }) => bytes.len(),
         Ask::Event(_) | Ask::Start(_) | Ask::Status | Ask::Snapshot => 0,
-    }
+    };
+    said + asked
 }
 
 impl Listener for Shadow {
@@ -120,6 +126,12 @@ impl Listener for Shadow {
                 self.shared.behind.store(true, Ordering::SeqCst);
             }
             self.way = None;
+        }
+    }
+
+    fn miss(&mut self) {
+        if self.way.take().is_some() {
+            self.shared.behind.store(true, Ordering::SeqCst);
         }
     }
 

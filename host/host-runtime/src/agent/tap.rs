@@ -27,6 +27,10 @@ use crate::types::{
     Blob, Failure, FileId, FileSpec, ImageInfo, Level, Outcome, Qos, Started, Token,
 };
 
+/// Most bytes of the calls of one exchange that are kept. The most that is needed are the bitmaps of 16 files that are
+/// opened again, with 2^20 blocks each, 2 MiB; an agent may hand over more than a gigabyte in one call.
+const KEPT_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// What the host asks of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -149,6 +153,42 @@ pub enum Order {
     Emit(Box<ApplicationEvent>),
 }
 
+impl Order {
+    /// Bytes of what it carries, where an agent says how many.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Subscribe { filter, .. } | Self::Unsubscribe(filter) => filter.len(),
+            Self::Publish { topic, payload, .. } => topic.len() + payload.len(),
+            Self::HttpGet { url, .. } => url.len(),
+            Self::Create(spec) => {
+                let texts = [
+                    &spec.job_id,
+                    &spec.path,
+                    &spec.certificate,
+                    &spec.signature_kind,
+                ];
+                texts.iter().map(|text| text.len()).sum::<usize>() + spec.signature.len()
+            }
+            Self::Reopen { job_id, .. } => job_id.len(),
+            Self::Log { text, .. } => text.len(),
+            Self::Emit(event) => event.document.len(),
+            Self::Cancel(_)
+            | Self::WriteBlock { .. }
+            | Self::Close(_)
+            | Self::Verified(_)
+            | Self::Install(_)
+            | Self::Activate(_)
+            | Self::Reset(_)
+            | Self::SelfTest(_)
+            | Self::Commit(_)
+            | Self::Reject(_)
+            | Self::State(_)
+            | Self::Abort(_)
+            | Self::JournalStore { .. } => 0,
+        }
+    }
+}
+
 /// What the host answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -163,6 +203,18 @@ pub enum Answer {
     Proof(Box<ImageInfo>),
     /// No proof.
     NoProof(Failure),
+}
+
+impl Answer {
+    /// Bytes of what it carries.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Started(Started::Done(Outcome::Held(bytes) | Outcome::Other(bytes))) => {
+                bytes.len()
+            }
+            Self::None | Self::Token(_) | Self::Started(_) | Self::Proof(_) | Self::NoProof(_) => 0,
+        }
+    }
 }
 
 /// How a call of the host ended.
@@ -204,6 +256,9 @@ pub trait Listener: Send {
     /// One is over.
     fn hear(&mut self, exchange: Exchange);
 
+    /// One is over of which more than is kept was said: what comes now does not follow from what was heard.
+    fn miss(&mut self);
+
     /// Whether the next exchange is to be a start: what was heard so far is to end.
     fn wants_start(&self) -> bool {
         false
@@ -226,6 +281,7 @@ pub fn tapped(build: &Arc<AgentBuild>, ears: Ears) -> Arc<AgentBuild> {
         let shared: Shared = Arc::new(Mutex::new(Heard {
             outside,
             calls: Vec::new(),
+            kept_bytes: 0,
             open: BTreeSet::new(),
             last_event: 0,
             keeps: false,
@@ -245,11 +301,23 @@ pub fn tapped(build: &Arc<AgentBuild>, ears: Ears) -> Arc<AgentBuild> {
 struct Heard {
     outside: Box<dyn Outside>,
     calls: Vec<(Order, Answer)>,
+    /// What they carry; above [`KEPT_MAX_BYTES`] some are left out.
+    kept_bytes: usize,
     /// Operations under way.
     open: BTreeSet<Token>,
     last_event: u64,
     /// Somebody wants to know.
     keeps: bool,
+}
+
+impl Heard {
+    fn keep(&mut self, order: Order, answer: Answer) {
+        let bytes = order.bytes() + answer.bytes();
+        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+        if self.kept_bytes <= KEPT_MAX_BYTES {
+            self.calls.push((order, answer));
+        }
+    }
 }
 
 type Shared = Arc<Mutex<Heard>>;
@@ -285,6 +353,7 @@ impl Tapped {
             let mut heard = lock(&self.heard);
             heard.keeps = keeps;
             heard.calls.clear();
+            heard.kept_bytes = 0;
         }
         if !keeps {
             return call(&mut *self.instance);
@@ -295,13 +364,21 @@ impl Tapped {
             Ok(result) => end(result),
             Err(fault) => End::Broken(fault.to_string()),
         };
-        let calls = std::mem::take(&mut lock(&self.heard).calls);
-        self.ears().hear(Exchange {
-            at,
-            ask,
-            calls,
-            end,
-        });
+        let (calls, is_whole) = {
+            let mut heard = lock(&self.heard);
+            let is_whole = heard.kept_bytes <= KEPT_MAX_BYTES;
+            (std::mem::take(&mut heard.calls), is_whole)
+        };
+        if is_whole {
+            self.ears().hear(Exchange {
+                at,
+                ask,
+                calls,
+                end,
+            });
+        } else {
+            self.ears().miss();
+        }
         result
     }
 
@@ -437,7 +514,7 @@ impl Ear {
         let token = call(&mut *heard.outside);
         heard.open.insert(token);
         if let Some(order) = order {
-            heard.calls.push((order, Answer::Token(token)));
+            heard.keep(order, Answer::Token(token));
         }
         token
     }
@@ -454,7 +531,7 @@ impl Ear {
             heard.open.insert(*token);
         }
         if let Some(order) = order {
-            heard.calls.push((order, Answer::Started(started.clone())));
+            heard.keep(order, Answer::Started(started.clone()));
         }
         started
     }
@@ -500,7 +577,7 @@ impl Outside for Ear {
         let mut heard = lock(&self.0);
         heard.outside.cancel(token);
         if heard.keeps {
-            heard.calls.push((Order::Cancel(token), Answer::None));
+            heard.keep(Order::Cancel(token), Answer::None);
         }
     }
 
@@ -540,7 +617,7 @@ impl Outside for Ear {
                 Ok(image) => Answer::Proof(Box::new(image.info().clone())),
                 Err(failure) => Answer::NoProof(failure.clone()),
             };
-            heard.calls.push((Order::Verified(file), answer));
+            heard.keep(Order::Verified(file), answer);
         }
         result
     }
@@ -591,7 +668,7 @@ impl Outside for Ear {
         let mut heard = lock(&self.0);
         if heard.keeps {
             let text = text.clone();
-            heard.calls.push((Order::Log { level, text }, Answer::None));
+            heard.keep(Order::Log { level, text }, Answer::None);
         }
         heard.outside.log(level, text);
     }
@@ -601,7 +678,7 @@ impl Outside for Ear {
         heard.last_event = heard.last_event.max(event.sequence);
         if heard.keeps {
             let event = Box::new(event.clone());
-            heard.calls.push((Order::Emit(event), Answer::None));
+            heard.keep(Order::Emit(event), Answer::None);
         }
         heard.outside.emit(event);
     }
