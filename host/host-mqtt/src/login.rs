@@ -2,7 +2,8 @@
 //! not in an error.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::MqttError;
@@ -57,13 +58,17 @@ impl Login {
             path: path.to_owned(),
             why,
         };
-        let size = fs::metadata(path).map_err(unreadable)?.len();
-        if size > FILE_MAX_BYTES {
-            let why = format!("it has {size} bytes, expected at most {FILE_MAX_BYTES}");
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > FILE_MAX_BYTES {
+            let why =
+                format!("it has more than {FILE_MAX_BYTES} bytes, the most of a password's file");
             return Err(unusable(why));
         }
-        let text = String::from_utf8(fs::read(path).map_err(unreadable)?)
-            .map_err(|_| unusable("it is no UTF-8 text".to_owned()))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| unusable("it is no UTF-8 text".to_owned()))?;
         match text.lines().next() {
             Some(password) if !password.is_empty() => Ok(Self::new(user_name, password)),
             Some(_) | None => Err(unusable(
@@ -88,6 +93,8 @@ impl fmt::Debug for Login {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn from_bytes(bytes: &[u8]) -> Result<Login, MqttError> {

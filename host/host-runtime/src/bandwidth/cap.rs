@@ -82,12 +82,17 @@ impl Cap {
         self.otherwise.is_none() && self.spans.iter().all(|span| span.bytes_per_s.is_none())
     }
 
-    /// The cap at a time, in seconds since 1970; none = no cap. Who does not know the time keeps the strictest of all.
+    /// The cap at a time, in seconds since 1970; none = no cap. Who does not know the time keeps the
+    /// strictest of all but a pause: that would never end where no clock is to be had.
     #[must_use]
     pub fn at(&self, wall_s: Option<u64>) -> Option<u64> {
         let Some(wall_s) = wall_s else {
             let all = self.spans.iter().map(|span| span.bytes_per_s);
-            return all.chain([self.otherwise]).flatten().min();
+            return all
+                .chain([self.otherwise])
+                .flatten()
+                .filter(|rate| *rate > 0)
+                .min();
         };
         // Below 1440.
         let minute = (wall_s / 60 % u64::from(DAY_MIN)) as u16;
@@ -125,6 +130,14 @@ mod tests {
         }
         assert!(!cap.is_none());
         assert!(Cap::new(None, vec![night]).is_none());
+    }
+
+    #[test]
+    fn who_does_not_know_the_time_keeps_the_strictest_cap_but_no_pause() {
+        let day = Span::new(8 * 60, 18 * 60, Some(0)).unwrap();
+        let night = Span::new(23 * 60, 5 * 60, Some(700)).unwrap();
+        assert_eq!(Cap::new(Some(900), vec![day, night]).at(None), Some(700));
+        assert_eq!(Cap::new(None, vec![day]).at(None), None);
     }
 
     #[test]

@@ -141,9 +141,10 @@ impl<F: Files> StateDir for FileStateDir<F> {
         file.write(bytes)?;
         if sync {
             file.sync()?;
-            if fresh {
-                self.files.sync_directory(name)?;
-            }
+        }
+        // At once, whatever this append is worth: later ones that are synced rely on the name.
+        if fresh {
+            self.files.sync_directory(name)?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::verified_record::VerifiedImage;
 use crate::ports::state_dir::StateDir;
 use crate::types::{Blob, FileSpec, ImageInfo};
 
-/// Encoding of the file. Fields are only added, with a default, so that the previous build reads what this one wrote.
+/// Encoding of the file. Within one, fields are only added, with a default: a build before reads what this one wrote.
 const FORMAT: u32 = 2;
 
 /// The oldest encoding that is read: one value, with the signature as a list of numbers.

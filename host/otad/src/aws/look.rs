@@ -1,6 +1,7 @@
 //! The look at everything that an update needs before any of it is made: account, things, role, bucket, images, signing
 //! profile and certificate. Whatever is missing is named at once, all of it.
 
+use super::documents;
 use super::names::{Place, is_arn};
 use super::program::{CallError, Program, text_of};
 use super::{Image, Signing, Update};

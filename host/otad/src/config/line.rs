@@ -99,7 +99,13 @@ fn level(section: &Reader<'_>, key: &'static str) -> Option<bool> {
 }
 
 /// The reset input of a target.
-pub(super) fn hardware_reset(target: &Reader<'_>, line: Option<&Line>) -> Option<HardwareReset> {
+///
+/// A line that resets by a control line keeps that one at the level of a target that runs, also where nobody said so: Linux
+/// raises both when a port is opened.
+pub(super) fn hardware_reset(
+    target: &Reader<'_>,
+    line: Option<&mut Line>,
+) -> Option<HardwareReset> {
     let section = target.table("hardware_reset")?;
     let ways: Vec<&'static str> = ["gpio", "control", "command"]
         .into_iter()
@@ -127,7 +133,7 @@ pub(super) fn hardware_reset(target: &Reader<'_>, line: Option<&Line>) -> Option
             })
         }
         (["control"], _, Some(control), _) => {
-            check_control(&section, line, control, active_low);
+            rest_control(&section, line, control, active_low);
             Some(ResetBy::Control {
                 control,
                 active_low,
@@ -156,27 +162,25 @@ pub(super) fn hardware_reset(target: &Reader<'_>, line: Option<&Line>) -> Option
     Some(HardwareReset { by: by?, hold_ms })
 }
 
-/// A control line resets a target only over a tty, and not if the target is in reset whenever the line is open.
-fn check_control(
+/// A control line resets a target only over a tty, and not if the line is to hold it in reset.
+fn rest_control(
     section: &Reader<'_>,
-    line: Option<&Line>,
+    line: Option<&mut Line>,
     control: ControlLine,
     active_low: bool,
 ) {
     let origin: Origin = section.place("control");
-    match line.map(|line| &line.config) {
+    match line.map(|line| &mut line.config) {
         Some(config) if matches!(config.place, LinePlace::Tty(_)) => {
             let (name, level) = match control {
-                ControlLine::Dtr => ("dtr", config.dtr),
-                ControlLine::Rts => ("rts", config.rts),
+                ControlLine::Dtr => ("dtr", &mut config.dtr),
+                ControlLine::Rts => ("rts", &mut config.rts),
             };
-            // Linux raises both when a port is opened.
-            let is_raised = level.unwrap_or(true);
-            if is_raised != active_low {
+            if *level.get_or_insert(active_low) != active_low {
                 section.sink.advise(
                     &origin,
                     "the target is in reset as long as its line is open",
-                    format!("write `{name} = {active_low}` into `line`: that is the level of a target that runs"),
+                    format!("write `{name} = {active_low}` into `line`, or leave `{name}` out"),
                 );
             }
         }

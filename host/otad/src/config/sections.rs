@@ -305,8 +305,8 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
     }
     let directory = section.path("directory");
     let regions = regions(&section, &plugin, directory.as_ref());
-    let line = line::line(&section, &plugin);
-    let hardware_reset = line::hardware_reset(&section, line.as_ref());
+    let mut line = line::line(&section, &plugin);
+    let hardware_reset = line::hardware_reset(&section, line.as_mut());
     let activation = section.choice(
         "activation",
         &[

@@ -340,7 +340,7 @@ const WRONG: &[Row] = &[
     ),
     (
         "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
-        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\" }\nhardware_reset = { control = \"rts\", active_low = false }",
+        "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"/dev/ttyS1\", rts = true }\nhardware_reset = { control = \"rts\", active_low = false }",
         18,
         "in reset as long as its line is open",
         "`rts = false`",

@@ -1,6 +1,7 @@
 //! Who looks on while agents run: a flight recorder, a shadow.
 //!
-//! Neither can hold an agent up, and neither ends a device: what goes wrong with them is logged. Not here: how they work
+//! Neither can hold an agent up or end a device that runs: what goes wrong with them then is logged. What cannot even begin, such as
+//! a folder that cannot be written, ends the start: who asked for a record is not to find out after the incident. Not here: how they work
 //! (`host_runtime::agent`).
 
 use std::path::PathBuf;

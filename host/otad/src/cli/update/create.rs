@@ -201,7 +201,10 @@ async fn create_update(
         update.protocols.clone_from(&request.protocols);
         update.timeout_minutes = args.timeout;
         update.plan = request.plan.clone();
-        let created = client.create_update(update).await.map_err(refused)?;
+        let created = client
+            .create_update(update)
+            .await
+            .map_err(|e| after(&jobs, refused(e)))?;
         let facts = facts(info, &created);
         for line in lines(&facts, &created) {
             tell(line);
@@ -209,6 +212,19 @@ async fn create_update(
         jobs.push((created.job_id, facts));
     }
     Ok(jobs)
+}
+
+/// A refusal names what exists by then: the same command again would make it twice.
+fn after(jobs: &[(JobId, Value)], mut failed: Failed) -> Failed {
+    if !jobs.is_empty() {
+        let made: Vec<&str> = jobs.iter().map(|(id, _)| id.as_str()).collect();
+        failed.text = format!(
+            "{}; made before that: {} (create the rest, or take these back with `otad update cancel`)",
+            failed.text,
+            made.join(", ")
+        );
+    }
+    failed
 }
 
 /// Say what will be signed, and by whom.
