@@ -121,7 +121,7 @@ mod tests {
             (b"".to_vec(), "is empty"),
             (b"\ns3cret".to_vec(), "is empty"),
             (vec![0xff, b's'], "no UTF-8"),
-            (vec![b'x'; LOGIN_MAX_BYTES + 3], "65538 bytes"),
+            (vec![b'x'; LOGIN_MAX_BYTES + 3], "more than 65537 bytes"),
         ] {
             let told = from_bytes(&bytes).unwrap_err().to_string();
             assert!(
