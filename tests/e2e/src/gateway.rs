@@ -264,12 +264,37 @@ impl Gateway {
             "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
             file_bytes_max / 512
         );
-        let mut plain = self.command(&["run"]);
         let mut command = Command::new("sh");
-        command.args(["-c", &script]).arg(plain.get_program());
-        command.args(plain.get_args()).current_dir(self.dir.path());
-        copy_environment(&mut plain, &mut command);
-        self.start(command)
+        command.args(["-c", &script]);
+        self.start(self.wrapped(command))
+    }
+
+    /// The same, held to the permissions of files even if root starts it; `None` if this machine cannot do that.
+    #[must_use]
+    pub fn run_permitted(&self) -> Option<Daemon> {
+        let setpriv = || {
+            let mut command = Command::new("setpriv");
+            command.arg("--bounding-set=-dac_override,-dac_read_search");
+            command
+        };
+        let can = setpriv().arg("true").output();
+        if can.is_ok_and(|output| output.status.success()) {
+            return Some(self.start(self.wrapped(setpriv())));
+        }
+        let probe = self.path("forbidden");
+        fs::write(&probe, "").unwrap();
+        fs::set_permissions(&probe, fs::Permissions::from_mode(0o000)).unwrap();
+        // Whoever is stopped here needs no wrapper.
+        fs::read(&probe).is_err().then(|| self.run())
+    }
+
+    /// `otad run` as the arguments of another program.
+    fn wrapped(&self, mut by: Command) -> Command {
+        let mut plain = self.command(&["run"]);
+        by.arg(plain.get_program()).args(plain.get_args());
+        by.current_dir(self.dir.path());
+        copy_environment(&mut plain, &mut by);
+        by
     }
 
     /// `otad status --json`.

@@ -9,6 +9,7 @@
 //! update works.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -41,6 +42,15 @@ struct Scene {
 impl Scene {
     /// `prepare` is given the directory of the target before anything lies there.
     fn with(change: impl FnOnce(&mut Lines), prepare: impl FnOnce(&Gateway)) -> Self {
+        let run = |gateway: &Gateway| Some(gateway.run());
+        Self::started(change, prepare, run).unwrap()
+    }
+
+    fn started(
+        change: impl FnOnce(&mut Lines),
+        prepare: impl FnOnce(&Gateway),
+        run: impl FnOnce(&Gateway) -> Option<Daemon>,
+    ) -> Option<Self> {
         let cloud = Cloud::start();
         let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
         let gateway = Gateway::with(&cloud, &[THING], |lines| {
@@ -53,13 +63,13 @@ impl Scene {
         });
         prepare(&gateway);
         gateway.init(&image::program("1.0.0", "", SMALL));
-        let daemon = gateway.run();
-        Self {
+        let daemon = run(&gateway)?;
+        Some(Self {
             cloud,
             proxy,
             gateway,
             daemon,
-        }
+        })
     }
 
     fn new() -> Self {
@@ -210,6 +220,15 @@ fn read_only_disk() -> Option<String> {
     Some(scene.failed(&job, [STORAGE, "1e"], || medium.remount("rw")))
 }
 
+fn no_permission() -> Option<String> {
+    let scene = Scene::started(|_| {}, |_| {}, Gateway::run_permitted)?;
+    let dir = target_dir(&scene.gateway);
+    let permit = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+    permit(0o000);
+    let job = scene.update(LONG);
+    Some(scene.failed(&job, [STORAGE, "0d"], || permit(0o700)))
+}
+
 fn full_state_directory() -> Option<String> {
     let mut medium = None;
     let scene = Scene::with(
@@ -315,9 +334,10 @@ fn cancelled_job() -> Option<String> {
 
 #[test]
 fn every_trouble_has_its_way_out() {
-    let rows: [Row; 10] = [
+    let rows: [Row; 11] = [
         ("disk of the target full", full_disk),
         ("disk of the target read-only", read_only_disk),
+        ("directory of the target forbidden", no_permission),
         ("state directory full", full_state_directory),
         ("directory of the target gone", missing_device),
         ("half-open connection", half_open_connection),
@@ -350,13 +370,13 @@ fn every_trouble_has_its_way_out() {
     for (name, row) in &ended {
         match row {
             Ok((Some(how), lasted)) => note(&format!(
-                "{name:<30} {:>6.1} s  {how}",
+                "{name:<34} {:>6.1} s  {how}",
                 lasted.as_secs_f64()
             )),
             Ok((None, _)) => {
                 skipped += 1;
                 note(&format!(
-                    "{name:<30} SKIPPED: this user may not mount a file system"
+                    "{name:<34} SKIPPED: this user may not mount a file system, or may do everything"
                 ));
             }
             Err(_) => stuck.push(*name),
