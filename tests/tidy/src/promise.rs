@@ -1,5 +1,6 @@
-//! The two tables that bind what was promised to what shows it: `tests/promises.md` (a row for each promise of the
-//! documents that the project was created from) and `tests/upstream.md` (the unit tests of the C libraries).
+//! The tables that bind what was promised to what shows it: `tests/promises.md` (a row for each promise of the documents
+//! that the project was created from), `tests/measured.md` (the faults of the C agent that this one must not have) and
+//! `tests/upstream.md` (the unit tests of the C libraries).
 //!
 //! It checks that no row is missing, that every named test, case, scenario or phase exists, and that nothing waits for
 //! an issue that is done. Whether a test shows what its row says is for readers.
@@ -13,6 +14,8 @@ use crate::tree::Tree;
 
 /// Table of promises.
 pub const PROMISES: &str = "tests/promises.md";
+/// Table of faults.
+pub const MEASURED: &str = "tests/measured.md";
 /// Table of upstream tests.
 pub const UPSTREAM: &str = "tests/upstream.md";
 
@@ -24,6 +27,10 @@ pub const SERIES: &[(&str, u32)] = &[
     ("S003", 18),
     ("S004", 32),
 ];
+
+/// Faults that were measured, numbered from 01, and one that shares the number of its neighbour.
+pub const FAULTS: u32 = 24;
+const FAULT_BETWEEN: &str = "C-14b";
 
 /// Upstream suites and how many tests each has: 390 in all.
 pub const SUITES: &[(&str, u32)] = &[
@@ -224,12 +231,33 @@ fn first_word(text: &str) -> String {
 /// Finds missing, doubled and unknown promise rows, and rows that are bound to nothing.
 #[must_use]
 pub fn promises(text: &str, evidence: &Evidence) -> Vec<Finding> {
+    let ids = SERIES
+        .iter()
+        .flat_map(|(series, count)| (1..=*count).map(move |n| format!("{series}-{n:02}")));
+    rows_of(PROMISES, ids, text, evidence)
+}
+
+/// The same for the faults of the C agent.
+#[must_use]
+pub fn measured(text: &str, evidence: &Evidence) -> Vec<Finding> {
+    let ids = (1..=FAULTS).map(|n| format!("C-{n:02}"));
+    let ids = ids.chain([FAULT_BETWEEN.to_owned()]);
+    rows_of(MEASURED, ids, text, evidence)
+}
+
+/// Holds a table of three columns against the ids that it must have.
+fn rows_of(
+    path: &str,
+    ids: impl Iterator<Item = String>,
+    text: &str,
+    evidence: &Evidence,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (line, cells) in markdown::rows(text) {
-        let at = format!("{PROMISES}:{line}");
+        let at = format!("{path}:{line}");
         let [id, _, shown] = cells.as_slice() else {
-            findings.push(Finding::new(at, "needs three cells: id, promise, shown by"));
+            findings.push(Finding::new(at, "needs three cells: id, what, shown by"));
             continue;
         };
         if let Some(first) = seen.insert(id.clone(), line) {
@@ -240,17 +268,13 @@ pub fn promises(text: &str, evidence: &Evidence) -> Vec<Finding> {
         }
         findings.extend(bound(&at, shown, evidence));
     }
-    let expected = SERIES
-        .iter()
-        .flat_map(|(series, count)| (1..=*count).map(move |n| format!("{series}-{n:02}")));
-    for id in expected {
+    for id in ids {
         if seen.remove(&id).is_none() {
-            findings.push(Finding::new(PROMISES, format!("has no row {id}")));
+            findings.push(Finding::new(path, format!("has no row {id}")));
         }
     }
-    findings.extend(seen.into_iter().map(|(id, line)| {
-        Finding::new(format!("{PROMISES}:{line}"), format!("{id} is no promise"))
-    }));
+    let unknown = |(id, line)| Finding::new(format!("{path}:{line}"), format!("knows no {id}"));
+    findings.extend(seen.into_iter().map(unknown));
     findings
 }
 
@@ -435,9 +459,20 @@ mod tests {
             "repeats S002-08 of line 138",
             "waits for issue 1, which is not planned",
             "has no row S002-07",
-            "S005-01 is no promise",
+            "knows no S005-01",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_missing_fault_of_the_c_agent_is_found() {
+        let row = |id: &str| format!("| {id} | x | `case a-job` |\n");
+        let mut text: String = (1..=FAULTS).map(|n| row(&format!("C-{n:02}"))).collect();
+        text += &row("C-14b");
+        assert_eq!(measured(&text, &evidence()), []);
+        let found = measured(&text.replace("C-14b", "C-14c"), &evidence());
+        let found: Vec<&str> = found.iter().map(|finding| &*finding.what).collect();
+        assert_eq!(found, ["has no row C-14b", "knows no C-14c"]);
     }
 
     #[test]

@@ -139,6 +139,13 @@ fn every_promise_is_bound_to_something_that_exists() {
 }
 
 #[test]
+fn every_measured_fault_of_the_c_agent_is_bound_to_something_that_exists() {
+    let tree = real_tree();
+    let text = tree.text(promise::MEASURED).unwrap();
+    check(&promise::measured(text, &Evidence::collect(&tree)));
+}
+
+#[test]
 fn every_upstream_test_is_bound_to_something_that_exists() {
     let tree = real_tree();
     let text = tree.text(promise::UPSTREAM).unwrap();
