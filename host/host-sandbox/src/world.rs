@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_cloud::Limits;
 use host_cloud::service::{ExecutionStatus, NewUpdate, Service, ThingName};
@@ -145,6 +146,8 @@ pub struct World<'p> {
     service: Service,
     thing: ThingName,
     device: Option<Device>,
+    /// Something that the device has begun is over: it is to be polled before time passes.
+    woken: Arc<AtomicBool>,
     wire: Wire,
     programs: Programs,
     ways: Ways,
@@ -190,6 +193,7 @@ impl<'p> World<'p> {
         };
         let (service, thing) = service(prepared);
         let mut world = Self {
+            woken: Arc::default(),
             wire: Wire::new(&ground),
             programs: Programs::new(&ground),
             seeds: Arc::new(crate::wire::Seeds::new(seed)),
@@ -338,6 +342,7 @@ impl<'p> World<'p> {
         let Some(device) = &mut self.device else {
             return false;
         };
+        self.woken.store(false, Ordering::Relaxed);
         let next = device.poll(now);
         let restart = device.restart_requested().is_some();
         if self.ground.is_off().is_some() {
@@ -349,7 +354,7 @@ impl<'p> World<'p> {
             self.start();
             return true;
         }
-        if self.serve() || self.do_deed() {
+        if self.serve() || self.do_deed() || self.woken.load(Ordering::Relaxed) {
             return true;
         }
         if next.is_none_or(|at| at > now.now_ms) && self.is_at_rest() {

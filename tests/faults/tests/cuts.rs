@@ -141,6 +141,28 @@ fn a_record_that_a_killed_process_has_not_synced_is_durable_before_it_is_believe
     }
 }
 
+/// What a process has begun is looked at when it is done, not when something else happens by chance.
+#[test]
+fn a_process_that_is_killed_when_all_is_done_has_nothing_to_wait_for() {
+    let prepared = by_name("short").unwrap().prepare();
+    let learned = explore::run(&prepared, Options::native(1));
+    let calls = learned.verbs.len() as u64;
+    for call in calls - 10..=calls {
+        let kill = Cut {
+            call,
+            moment: Moment::After,
+            kind: CutKind::Kill,
+        };
+        let options = Options {
+            cuts: vec![kill],
+            ..Options::native(1)
+        };
+        let report = explore::run(&prepared, options);
+        let later_ms = report.ended_at_ms - learned.ended_at_ms;
+        assert!(later_ms < 2000, "{kill}: {later_ms} ms later");
+    }
+}
+
 #[test]
 fn many_cuts_at_random_are_survived() {
     let prepared: Vec<_> = standard().into_iter().map(Scenario::prepare).collect();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use host_runtime::device::{Device, DeviceConfig, DevicePorts, PreparedDevice};
 use host_runtime::ports::commands::Command;
@@ -115,7 +116,9 @@ pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
         clock: Arc::new(world.ground.clone()),
         seed: Arc::clone(&world.seeds) as _,
     };
-    let prepared = PreparedDevice::new(config, ports, Arc::new(|| {}));
+    let woken = Arc::clone(&world.woken);
+    let wake = Arc::new(move || woken.store(true, Ordering::Relaxed));
+    let prepared = PreparedDevice::new(config, ports, wake);
     let prepared = prepared.map_err(|error| error.to_string())?;
     Ok(prepared.into_device(Box::new(world.wire.clone())))
 }
