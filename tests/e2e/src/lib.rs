@@ -15,12 +15,14 @@
     reason = "a helper of a test fails the test"
 )]
 
+pub mod clock;
 pub mod cloud;
 pub mod gateway;
 pub mod image;
 pub mod link;
 pub mod mcu;
 
+pub use clock::WallClock;
 pub use cloud::{Cloud, Ended, Update};
 pub use gateway::{Daemon, Gateway};
 pub use mcu::Secondary;

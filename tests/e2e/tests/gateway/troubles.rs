@@ -12,10 +12,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::gateway::{Daemon, Lines};
-use e2e::{Cloud, Ended, Gateway, Update, image};
+use e2e::{Cloud, Ended, Gateway, Update, WallClock, image};
 use host_cloud::fault::{Fault, FaultPlan, NoFaults};
 use host_cloud::service::{JobId, RejectCode};
 use support::deadline::{Deadline, PATIENCE, now, pass};
@@ -31,12 +31,20 @@ const LONG: usize = 1 << 20;
 /// `main` of a failure of storage, as in `wit/agent/types.wit`.
 const STORAGE: &str = "d6";
 
+/// `main` of a certificate that is not valid at the time that the clock shows.
+const VALIDITY: &str = "e7";
+
+/// With ten leap days; the certificates of these tests are valid from 2020 to 2049.
+const FORTY_YEARS_S: i64 = (40 * 365 + 10) * 86_400;
+
 /// A gateway in trouble.
 struct Scene {
     cloud: Cloud,
     proxy: Proxy,
     gateway: Gateway,
     daemon: Daemon,
+    /// When the daemon was ready.
+    began: Instant,
 }
 
 impl Scene {
@@ -69,6 +77,7 @@ impl Scene {
             proxy,
             gateway,
             daemon,
+            began: now(),
         })
     }
 
@@ -101,8 +110,9 @@ impl Scene {
             "{}",
             self.daemon.log()
         );
+        let words = self.words(&ended);
         self.alive("1.1.0");
-        words(&ended)
+        words
     }
 
     /// The job failed by `main` and `sub` of a failure, the old image runs, and the next update is a good one.
@@ -116,9 +126,16 @@ impl Scene {
                 self.daemon.log()
             );
         }
+        let words = self.words(&ended);
         mend();
         self.alive("1.0.0");
-        words(&ended)
+        words
+    }
+
+    /// How a job ended, and how long after the start: to be asked as soon as it has.
+    fn words(&self, ended: &Ended) -> String {
+        let seconds = (now() - self.began).as_secs_f64();
+        format!("{seconds:>6.1} s  {} {}", ended.status, ended.reason)
     }
 
     /// This version runs, the daemon is the same, and it does its next job.
@@ -145,10 +162,6 @@ impl Scene {
             self.daemon.log()
         );
     }
-}
-
-fn words(ended: &Ended) -> String {
-    format!("{} {}", ended.status, ended.reason)
 }
 
 /// A file system of its own for a directory; gone when dropped.
@@ -191,11 +204,8 @@ fn target_dir(gateway: &Gateway) -> PathBuf {
     gateway.target_file("main", "")
 }
 
-/// How a row ended; none = this machine cannot show it.
+/// How long a row took and how it ended; none = this machine cannot show it.
 type Row = (&'static str, fn() -> Option<String>);
-
-/// What a row returned and how long it took, or its panic.
-type RowEnded = std::thread::Result<(Option<String>, Duration)>;
 
 fn full_disk() -> Option<String> {
     let mut medium = None;
@@ -254,10 +264,11 @@ fn missing_device() -> Option<String> {
         ended.status == "FAILED" && ended.reason.contains(STORAGE),
         "{ended:?}"
     );
+    let words = scene.words(&ended);
     fs::rename(&away, &dir).unwrap();
     // What ran could not be asked while it was gone; the next job looks again.
     scene.next();
-    Some(words(&ended))
+    Some(words)
 }
 
 fn half_open_connection() -> Option<String> {
@@ -305,13 +316,11 @@ fn statuses_refused_for_good() -> Option<String> {
     let mut scene = scene;
     scene.daemon.wait_line("new state [GoingBack]");
     scene.daemon.wait_line("new state [RequestingJob]");
+    let words = scene.words(&scene.cloud.now(&job));
     scene.cloud.running().set_faults(Box::new(NoFaults));
     cancel(&scene, &job);
     scene.alive("1.0.0");
-    Some(format!(
-        "{}, given up here with a code of its own",
-        words(&scene.cloud.now(&job))
-    ))
+    Some(format!("{words}, given up here with a code of its own"))
 }
 
 fn cancel(scene: &Scene, job: &JobId) {
@@ -326,15 +335,65 @@ fn cancelled_job() -> Option<String> {
     scene.hurry();
     scene.daemon.wait_line("withdrawn by the service");
     scene.daemon.wait_line("new state [RequestingJob]");
+    let words = scene.words(&scene.cloud.now(&job));
     scene.alive("1.0.0");
     let why = scene.gateway.expect_verb(&["why", job.as_str()]);
     assert!(why.contains("WITHDRAWN"), "{why}");
-    Some(words(&scene.cloud.now(&job)))
+    Some(words)
+}
+
+fn with_clock() -> Option<(WallClock, Scene)> {
+    let clock = WallClock::new()?;
+    let run = |gateway: &Gateway| Some(gateway.run_with(|command| clock.give(command)));
+    let scene = Scene::started(|_| {}, |_| {}, run)?;
+    Some((clock, scene))
+}
+
+/// Nobody can be connected to while the clock is wrong; this is said, and all goes on once it is right.
+fn clock_wrong_in_reconnecting(seconds: i64, said: &str) -> Option<String> {
+    let (clock, mut scene) = with_clock()?;
+    let job = scene.downloading();
+    clock.turn(seconds);
+    scene.proxy.cut();
+    scene.daemon.wait_line(said);
+    let why = scene.gateway.expect_verb(&["why", job.as_str()]);
+    assert!(why.contains(said) && why.contains("set the clock"), "{why}");
+    clock.turn(0);
+    scene.hurry();
+    Some(scene.succeeded(&job))
+}
+
+fn clock_ahead_in_reconnecting() -> Option<String> {
+    clock_wrong_in_reconnecting(FORTY_YEARS_S, "certificate is not valid any more")
+}
+
+fn clock_behind_in_reconnecting() -> Option<String> {
+    clock_wrong_in_reconnecting(-FORTY_YEARS_S, "certificate is not valid yet")
+}
+
+fn clock_ahead_in_verifying() -> Option<String> {
+    let (clock, scene) = with_clock()?;
+    let job = scene.downloading();
+    clock.turn(FORTY_YEARS_S);
+    scene.hurry();
+    Some(scene.failed(&job, [VALIDITY, "0x"], || clock.turn(0)))
+}
+
+/// Such a clock was never set: what it says is held against no certificate of a signer, and that is warned of.
+fn clock_behind_in_verifying() -> Option<String> {
+    let (clock, scene) = with_clock()?;
+    let job = scene.downloading();
+    clock.turn(-FORTY_YEARS_S);
+    scene.hurry();
+    let words = scene.succeeded(&job);
+    let log = scene.daemon.log();
+    assert!(log.contains("the wall clock is not known"), "{log}");
+    Some(words)
 }
 
 #[test]
 fn every_trouble_has_its_way_out() {
-    let rows: [Row; 11] = [
+    let rows: [Row; 15] = [
         ("disk of the target full", full_disk),
         ("disk of the target read-only", read_only_disk),
         ("directory of the target forbidden", no_permission),
@@ -346,20 +405,24 @@ fn every_trouble_has_its_way_out() {
         ("2 statuses throttled", refused_statuses),
         ("every status refused", statuses_refused_for_good),
         ("job cancelled", cancelled_job),
+        (
+            "clock +40 y, then disconnected",
+            clock_ahead_in_reconnecting,
+        ),
+        (
+            "clock -40 y, then disconnected",
+            clock_behind_in_reconnecting,
+        ),
+        ("clock +40 y at the verification", clock_ahead_in_verifying),
+        ("clock -40 y at the verification", clock_behind_in_verifying),
     ];
     let only = std::env::var("OTAD_TROUBLE").unwrap_or_default();
     let chosen = rows.iter().filter(|(name, _)| name.contains(&only));
     // Compiled once, not by all of them at once.
     drop(Scene::new());
-    let ended: Vec<(&str, RowEnded)> = std::thread::scope(|scope| {
+    let ended: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = chosen
-            .map(|(name, row)| {
-                let row = scope.spawn(move || {
-                    let began = now();
-                    (row(), now() - began)
-                });
-                (*name, row)
-            })
+            .map(|(name, row)| (*name, scope.spawn(row)))
             .collect();
         running
             .into_iter()
@@ -369,14 +432,12 @@ fn every_trouble_has_its_way_out() {
     let (mut skipped, mut stuck) = (0, Vec::new());
     for (name, row) in &ended {
         match row {
-            Ok((Some(how), lasted)) => note(&format!(
-                "{name:<34} {:>6.1} s  {how}",
-                lasted.as_secs_f64()
-            )),
-            Ok((None, _)) => {
+            Ok(Some(how)) => note(&format!("{name:<34} {how}")),
+            Ok(None) => {
                 skipped += 1;
                 note(&format!(
-                    "{name:<34} SKIPPED: this user may not mount a file system, or may do everything"
+                    "{name:<34} SKIPPED: this user may not mount a file system or may do everything, or there is no \
+                     C compiler"
                 ));
             }
             Err(_) => stuck.push(*name),
