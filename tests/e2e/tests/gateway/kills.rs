@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::gateway::{Daemon, read};
 use e2e::{Cloud, Gateway, Update, image};
 use host_cloud::BrokerConfig;
+use host_cloud::service::JobId;
 use serde_json::Value;
 use support::binary::otad_command;
 use support::deadline::{Deadline, PATIENCE, now, pass};
@@ -74,6 +75,10 @@ struct Tally {
     twice: Vec<u64>,
     /// From the start of what was killed to the end of the update, in milliseconds.
     ended_ms: Vec<u64>,
+    /// From the start of a killed daemon to the next block of a download that it broke off, in milliseconds.
+    resumed_ms: Vec<u64>,
+    /// What the daemons of each update have had written to the disk, in thousandths of the image.
+    written: Vec<u64>,
 }
 
 impl Tally {
@@ -104,6 +109,19 @@ impl Tally {
             self.twice.len(),
             states.join(", "),
         ));
+        if !self.resumed_ms.is_empty() {
+            let (resumed, resumed_max) = middle(&mut self.resumed_ms);
+            note(&format!(
+                "from the start of the daemon to the next block: median {resumed} ms, most {resumed_max} ms, of {}",
+                self.resumed_ms.len()
+            ));
+        }
+        if !self.written.is_empty() {
+            let (written, written_max) = middle(&mut self.written);
+            note(&format!(
+                "written to the disk, in whole pages: median {written} and most {written_max} thousandths of the image"
+            ));
+        }
     }
 }
 
@@ -143,8 +161,31 @@ fn wait_moment(random: &mut Random, number: u64, job: &str, daemon: &mut Daemon)
     pass(Duration::from_millis(random.below(60)));
 }
 
-fn millis(since: std::time::Instant) -> u64 {
+fn millis(since: Instant) -> u64 {
     u64::try_from((now() - since).as_millis()).unwrap()
+}
+
+/// Waits until the service sends a block more than `sent`; false if the job ends without.
+fn wait_resumed((cloud, job): (&Cloud, &JobId), sent: u64) -> bool {
+    let deadline = Deadline::after(PATIENCE);
+    while cloud.stats().blocks == sent {
+        if !matches!(&*cloud.now(job).status, "QUEUED" | "IN_PROGRESS") {
+            return false;
+        }
+        assert!(deadline.left().is_some(), "no block after {sent}");
+        pass(Duration::from_millis(1));
+    }
+    true
+}
+
+/// Bytes that a process has had written to the disk, as the kernel counts: each page of the cache that it makes dirty.
+/// None on a file system without a disk.
+fn written(daemon: &Daemon) -> Option<u64> {
+    let counts = fs::read_to_string(format!("/proc/{}/io", daemon.process.id())).ok()?;
+    let count = counts
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))?;
+    count.parse().ok().filter(|bytes| *bytes > 0)
 }
 
 /// The image of this version runs, byte for byte.
@@ -190,6 +231,7 @@ fn a_daemon_killed_at_any_instant_of_an_update_ends_it_with_the_right_image() {
         ..Tally::default()
     };
     let mut daemon = gateway.run();
+    let mut written_before = written(&daemon);
     for update in 1..=number("OTAD_KILLS", KILLS) {
         let (version, bytes) = image_of(update);
         let before = cloud.stats().blocks;
@@ -201,11 +243,16 @@ fn a_daemon_killed_at_any_instant_of_an_update_ends_it_with_the_right_image() {
             before,
             &mut daemon,
         );
+        let written_by_it = written(&daemon).zip(written_before);
         daemon.process.kill(PATIENCE).unwrap();
         proxy.cut();
         tally.state(&daemon.log());
-        daemon = gateway.run();
+        let sent = cloud.stats().blocks;
         let started = now();
+        daemon = gateway.run();
+        if update % 2 == 1 && wait_resumed((&cloud, &job), sent) {
+            tally.resumed_ms.push(millis(started));
+        }
         let ended = cloud.wait_end(&job);
         let wanted = format!("accepted  v{version}");
         assert_eq!(
@@ -216,6 +263,12 @@ fn a_daemon_killed_at_any_instant_of_an_update_ends_it_with_the_right_image() {
         );
         tally.ended_ms.push(millis(started));
         check_runs(&gateway, &version, &bytes);
+        written_before = written(&daemon);
+        if let (Some((until, from)), Some(then)) = (written_by_it, written_before) {
+            tally
+                .written
+                .push((until - from + then) * 1000 / bytes.len() as u64);
+        }
         let twice = cloud.stats().blocks - before - BLOCKS;
         assert!(
             twice <= WINDOW,
