@@ -241,14 +241,24 @@ impl Target {
             *last = (1 << (blocks % 8)) - 1;
         }
         op.outcome = Outcome::Held(held);
-        if !self.is_direct() && phase < Phase::Committed {
+        self.show_whole()?;
+        if !self.is_direct() && phase < Phase::Installed {
+            self.want_ahead();
+        }
+        Ok(())
+    }
+
+    /// Let a staged target's plugin see the complete file, until the transfer is forgotten: it knows the image by it, in test
+    /// and once it is committed.
+    pub(super) fn show_whole(&mut self) -> Result<(), Failure> {
+        let (Some(phase), Some(grid)) = (self.phase(), self.grid()) else {
+            return Ok(());
+        };
+        if phase > Phase::Receiving && !self.is_direct() {
             let storage = self.open_staging(grid.size)?;
             self.staged.show(Some(storage));
             self.staged.set_held(grid.size);
             self.staged.set_verified(self.proof.is_some());
-            if phase < Phase::Installed {
-                self.want_ahead();
-            }
         }
         Ok(())
     }

@@ -325,7 +325,7 @@ impl Target {
             }
         }
         self.plugin.set_attached(true);
-        Ok(())
+        self.show_whole()
     }
 
     fn begin_verb(&mut self, now_ms: u64, op: &mut Op, verb: Verb) -> Result<(), Failure> {

@@ -409,6 +409,8 @@ impl Double {
             self.truth.lock().unwrap().mcu.inactive = image;
             return Ok(Answer::Nothing);
         }
+        let staged = self.lent.staged_image.as_ref().unwrap();
+        let knows_file = staged.held() > 0;
         let mut truth = self.truth.lock().unwrap();
         match verb {
             "create" => truth.mcu = Mcu::default(),
@@ -427,13 +429,15 @@ impl Double {
                 let mcu = &truth.mcu;
                 let code = match (mcu.marked, mcu.new_runs, mcu.confirmed) {
                     (true, _, _) => 4,
-                    (_, true, false) => 1,
+                    // By its file alone it knows the image that runs for its own.
+                    (_, true, false) if knows_file => 1,
+                    (_, true, false) => 5,
                     _ => 2,
                 };
                 return Ok(Answer::State(TargetState {
                     code,
                     running: None,
-                    runs_new: Some(mcu.new_runs),
+                    runs_new: Some(mcu.new_runs && knows_file),
                 }));
             }
             "examine" => return Ok(Answer::Info(truth.examined.clone())),

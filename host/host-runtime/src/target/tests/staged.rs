@@ -30,6 +30,19 @@ fn an_update_goes_from_create_to_commit() {
 }
 
 #[test]
+fn a_target_in_test_knows_its_image_after_a_restart_of_the_host() {
+    let mut world = World::staged();
+    world.deliver_and_start("job-1", &World::image(5000, 2));
+    assert_eq!(world.state_now().code, 1);
+    world.restart();
+    // The first question of an agent that starts, before it opens anything again.
+    assert_eq!(world.state_now().code, 1);
+    assert_eq!(world.commit(), Outcome::Nothing);
+    world.restart();
+    assert_eq!(world.state_now().runs_new, Some(true));
+}
+
+#[test]
 fn an_abort_deletes_the_staging_file() {
     let mut world = World::staged();
     let image = World::image(5000, 2);
