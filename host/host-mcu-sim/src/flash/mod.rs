@@ -108,6 +108,8 @@ pub(crate) struct Flash {
     stats: FlashStats,
     /// Operations until the planned cut, 1 for the next one.
     planned: Option<(u64, CutPoint)>,
+    /// The cut at an operation counted from the flash's first one; a reset before it changes nothing.
+    planned_at: Option<(u64, CutPoint)>,
     cut_at_ns: Option<u64>,
     refuses_writes: u32,
     refuses_erases: u32,
@@ -127,6 +129,7 @@ impl Flash {
             wear: vec![0; sectors as usize],
             stats: FlashStats::default(),
             planned: None,
+            planned_at: None,
             cut_at_ns: None,
             refuses_writes: 0,
             refuses_erases: 0,
@@ -176,7 +179,12 @@ impl Flash {
 
     /// Plans a cut at the `count`th operation from now, counted from 1.
     pub(crate) const fn plan_cut(&mut self, count: u64, point: CutPoint) {
-        self.planned = Some((count, point));
+        self.planned = Some((if count == 0 { 1 } else { count }, point));
+    }
+
+    /// Plans a cut at the operation of this number, counted from the first one that this flash ever did.
+    pub(crate) const fn plan_cut_at(&mut self, number: u64, point: CutPoint) {
+        self.planned_at = Some((number, point));
     }
 
     /// When a planned cut strikes.
@@ -284,12 +292,13 @@ impl Flash {
     }
 
     fn count_towards_cut(&mut self, begin_ns: u64, end_ns: u64) -> Option<(u64, CutPoint)> {
-        let (count, point) = self.planned?;
-        if count > 1 {
-            self.planned = Some((count - 1, point));
-            return None;
+        let number = self.stats.erases + self.stats.writes;
+        if let Some((count, _)) = &mut self.planned {
+            *count -= 1;
         }
-        self.planned = None;
+        let planned = self.planned.take_if(|(count, _)| *count == 0);
+        let planned_at = self.planned_at.take_if(|(at, _)| *at <= number);
+        let (_, point) = planned.or(planned_at)?;
         let at_ns = match point {
             CutPoint::Before => begin_ns,
             CutPoint::Within => begin_ns.midpoint(end_ns),

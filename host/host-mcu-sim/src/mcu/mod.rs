@@ -284,9 +284,10 @@ impl Mcu {
         }
     }
 
-    /// Plans a power cut at the `count`th flash operation from now, counted from 1.
-    pub const fn plan_cut(&mut self, count: u64, point: CutPoint) {
-        self.flash.plan_cut(count, point);
+    /// Plans a power cut at the flash operation of this number, counted from the first one since it was made, whatever
+    /// happens until then.
+    pub const fn plan_cut(&mut self, number: u64, point: CutPoint) {
+        self.flash.plan_cut_at(number, point);
     }
 
     /// Changes the chance on the line.
