@@ -2,6 +2,7 @@
 
 use crate::ground::{Cut, CutKind, Moment, Verb};
 use crate::judge::{self, Violation};
+use crate::mcu::{McuCut, McuInstant};
 use crate::random::Random;
 use crate::scenario::Prepared;
 use crate::world::{Options, Report, World};
@@ -13,6 +14,8 @@ pub struct Failed {
     pub seed: u64,
     /// Its cuts.
     pub cuts: Vec<Cut>,
+    /// Its cuts of the MCUs' own power.
+    pub mcu_cuts: Vec<McuCut>,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
@@ -26,6 +29,8 @@ pub struct Found {
     pub runs: u64,
     /// Cuts that have fallen in them.
     pub cuts: u64,
+    /// Power cuts and resets of MCUs in them.
+    pub mcu_cuts: u64,
     /// Most blocks that a run has fetched more than once.
     pub refetched_max: u64,
     /// Runs that failed.
@@ -38,18 +43,18 @@ pub struct Found {
 const FAILED_MAX: usize = 16;
 
 impl Found {
-    fn count(&mut self, prepared: &Prepared, seed: u64, cuts: Vec<Cut>, report: &Report) {
+    fn count(&mut self, prepared: &Prepared, options: &Options, report: &Report) {
         self.runs += 1;
         self.cuts += report.cuts.len() as u64;
-        let again = report
-            .blocks_sent
-            .saturating_sub(prepared.scenario.blocks());
+        self.mcu_cuts += report.mcus.iter().map(|mcu| mcu.cuts).sum::<u64>();
+        let again = report.blocks_sent.saturating_sub(prepared.blocks());
         self.refetched_max = self.refetched_max.max(again);
         self.failures += u64::from(!report.violations.is_empty());
         if !report.violations.is_empty() && self.failed.len() < FAILED_MAX {
             self.failed.push(Failed {
-                seed,
-                cuts,
+                seed: options.seed,
+                cuts: options.cuts.clone(),
+                mcu_cuts: options.mcu_cuts.clone(),
                 violations: report.violations.clone(),
             });
         }
@@ -60,6 +65,7 @@ impl Found {
         self.calls += other.calls;
         self.runs += other.runs;
         self.cuts += other.cuts;
+        self.mcu_cuts += other.mcu_cuts;
         self.refetched_max = self.refetched_max.max(other.refetched_max);
         self.failures += other.failures;
         self.failed.extend(other.failed);
@@ -81,7 +87,7 @@ pub fn every_cut(prepared: &Prepared, options: &Options, stride: usize) -> Found
         calls: learned.verbs.len() as u64,
         ..Found::default()
     };
-    found.count(prepared, options.seed, Vec::new(), &learned);
+    found.count(prepared, options, &learned);
     let stride = stride.max(1);
     let first = Random::stream(options.seed, "first cut").below_len(stride);
     for cut in cuts(&learned.verbs, 0)
@@ -94,7 +100,37 @@ pub fn every_cut(prepared: &Prepared, options: &Options, stride: usize) -> Found
             ..options.clone()
         };
         let report = run(prepared, options.clone());
-        found.count(prepared, options.seed, vec![cut], &report);
+        found.count(prepared, &options, &report);
+    }
+    found
+}
+
+/// Every cut of the MCUs' own power in one run: before each write to a line, and in each operation of a flash. Of every
+/// `stride` of them one is made, by the seed.
+#[must_use]
+pub fn every_mcu_cut(prepared: &Prepared, options: &Options, stride: usize) -> Found {
+    let learned = run(prepared, options.clone());
+    let mut found = Found {
+        calls: learned.verbs.len() as u64,
+        ..Found::default()
+    };
+    found.count(prepared, options, &learned);
+    let stride = stride.max(1);
+    let first = Random::stream(options.seed, "first MCU cut").below_len(stride);
+    let of_one = |(mcu, tally): (usize, &crate::mcu::McuTally)| {
+        let writes = (1..=tally.writes).map(McuInstant::Write);
+        let operations = (1..=tally.flash_operations).map(McuInstant::Flash);
+        let instants = writes.chain(operations);
+        instants.map(move |at| McuCut { mcu, at })
+    };
+    let cuts = learned.mcus.iter().enumerate().flat_map(of_one);
+    for cut in cuts.skip(first).step_by(stride) {
+        let options = Options {
+            mcu_cuts: vec![cut],
+            ..options.clone()
+        };
+        let report = run(prepared, options.clone());
+        found.count(prepared, &options, &report);
     }
     found
 }
@@ -130,7 +166,7 @@ pub fn every_pair(prepared: &Prepared, options: &Options, stride: usize) -> Foun
                 ..once.clone()
             };
             let report = run(prepared, both.clone());
-            found.count(prepared, both.seed, both.cuts, &report);
+            found.count(prepared, &both, &report);
         }
     }
     found
@@ -152,7 +188,7 @@ pub fn every_power_cut_after(prepared: &Prepared, options: &Options, first: Cut)
             ..options.clone()
         };
         let report = run(prepared, both.clone());
-        found.count(prepared, both.seed, both.cuts, &report);
+        found.count(prepared, &both, &report);
     }
     found
 }
@@ -173,7 +209,7 @@ pub fn random_cuts(prepared: &Prepared, options: &Options, calls: u64, most: u64
     };
     let report = run(prepared, options.clone());
     let mut found = Found::default();
-    found.count(prepared, options.seed, options.cuts, &report);
+    found.count(prepared, &options, &report);
     found
 }
 

@@ -36,8 +36,10 @@ pub enum Verb {
     Publish,
     /// Subscribe, unsubscribe, fetch.
     Ask,
-    /// Run an operator's command.
+    /// Run an operator's command; pulse a reset input.
     Run,
+    /// Write to a serial line.
+    Send,
 }
 
 impl Verb {
@@ -45,7 +47,7 @@ impl Verb {
     #[must_use]
     pub fn can_tear(self) -> bool {
         match self {
-            Self::Write | Self::Erase | Self::Sync => true,
+            Self::Write | Self::Erase | Self::Sync | Self::Send => true,
             Self::Create
             | Self::Rename
             | Self::SyncDirectory
@@ -70,6 +72,7 @@ impl fmt::Display for Verb {
             Self::Publish => "publish",
             Self::Ask => "ask",
             Self::Run => "run",
+            Self::Send => "send",
         })
     }
 }

@@ -22,40 +22,57 @@ pub enum LoadError {
     Missing(&'static str),
 }
 
-/// Agent and flash-file plugin as they ship.
+/// Agent and plugins as they ship.
 #[derive(Clone)]
 pub struct Shipped {
     /// `agent.wasm`.
     pub agent: Arc<AgentBuild>,
     /// `pal-flash-file.wasm`.
     pub pal: Arc<dyn PluginFactory>,
+    /// `pal-serial-mcu.wasm`.
+    pub mcu_pal: Arc<dyn PluginFactory>,
 }
 
 impl Shipped {
-    /// Compile both. It takes a second: load once, run often.
+    /// Compile them. It takes a second: load once, run often.
     ///
     /// # Errors
     /// [`LoadError`].
     pub fn load() -> Result<Self, LoadError> {
-        let bytes = |name| {
-            guest_artifacts::guest(name)
-                .map(|guest| guest.bytes)
-                .ok_or(LoadError::Missing(name))
-        };
         let engine = Engine::new(&EngineOptions::default())?;
         Ok(Self {
             agent: AgentBuild::load(&engine, "built-in", bytes("agent")?)?,
             pal: ComponentPlugin::load(&engine, "builtin:flash-file", bytes("pal-flash-file")?)?,
+            mcu_pal: mcu_pal(&engine)?,
         })
     }
 
-    /// A run of the shipped agent with the shipped plugin.
+    /// The plugin of secondary MCUs alone, for runs of the agent in this process: it is what takes least time to compile.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load_mcu_pal() -> Result<Arc<dyn PluginFactory>, LoadError> {
+        mcu_pal(&Engine::new(&EngineOptions::default())?)
+    }
+
+    /// A run of the shipped agent with the shipped plugins.
     #[must_use]
     pub fn options(&self, seed: u64) -> Options {
         Options {
             agent: Arc::clone(&self.agent),
             pal: Arc::clone(&self.pal),
+            mcu_pal: Some(Arc::clone(&self.mcu_pal)),
             ..Options::native(seed)
         }
     }
+}
+
+fn bytes(name: &'static str) -> Result<&'static [u8], LoadError> {
+    let guest = guest_artifacts::guest(name).ok_or(LoadError::Missing(name))?;
+    Ok(guest.bytes)
+}
+
+fn mcu_pal(engine: &Arc<Engine>) -> Result<Arc<dyn PluginFactory>, LoadError> {
+    let bytes = bytes("pal-serial-mcu")?;
+    Ok(ComponentPlugin::load(engine, "builtin:serial-mcu", bytes)?)
 }

@@ -110,10 +110,14 @@ pub struct End<'a> {
     pub confirmed_new: Vec<Option<bool>>,
     /// For each target, whether what runs is what is confirmed.
     pub runs_confirmed: Vec<bool>,
+    /// Blocks of all files.
+    pub blocks: u64,
     /// Blocks that the service has sent.
     pub blocks_sent: u64,
     /// Cuts that have fallen, those of the scenario too.
     pub cuts: &'a [Cut],
+    /// An MCU has lost its power: its bootloader went back from an image in test.
+    pub mcu_cut: bool,
 }
 
 /// Where invariants say what they have seen.
@@ -382,7 +386,7 @@ impl Invariant for Refetched {
             CutKind::Kill => WINDOW_BLOCKS,
             CutKind::Power => WINDOW_BLOCKS + unsynced,
         };
-        let most = scenario.blocks() + end.cuts.iter().map(cost).sum::<u64>();
+        let most = end.blocks + end.cuts.iter().map(cost).sum::<u64>();
         if end.blocks_sent > most {
             let detail = format!(
                 "{} blocks were sent, at most {most} may be",
@@ -409,12 +413,12 @@ impl Invariant for AsTold {
             end.status,
             ExecutionStatus::Failed | ExecutionStatus::Rejected
         );
-        let many_cuts = end.cuts.len() > CUTS_WITHOUT_A_TRY_LOST;
+        let may_go_back = end.cuts.len() > CUTS_WITHOUT_A_TRY_LOST || end.mcu_cut;
         let as_told = match end.scenario.ending {
-            Ending::Updated => (succeeded && new) || (many_cuts && failed && old),
+            Ending::Updated => (succeeded && new) || (may_go_back && failed && old),
             // A cut may turn one reason into another.
             Ending::Kept(wanted) => {
-                failed && old && (reason.starts_with(wanted) || !end.cuts.is_empty())
+                failed && old && (reason.starts_with(wanted) || !end.cuts.is_empty() || end.mcu_cut)
             }
             Ending::Withdrawn => !succeeded && !failed && (old || !end.cuts.is_empty()),
             Ending::Whole => new || old,

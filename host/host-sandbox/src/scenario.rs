@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use host_cloud::service::{MemoryImages, Protocol, UpdateFile};
 use host_crypto::Hasher;
+use host_mcu_sim::{Behaviour, sample};
 use host_runtime::agent::Command;
 use host_runtime::target::trailer::Trailer;
 use host_runtime::types::Version;
@@ -21,7 +22,7 @@ use crate::signer::{self, SIGNER};
 
 mod standard;
 
-pub use standard::{by_name, standard};
+pub use standard::{by_name, secondary, standard};
 
 /// The product that images are for.
 pub(crate) const PRODUCT: &str = "demo";
@@ -82,6 +83,19 @@ pub struct File {
     pub settings: Vec<(String, String)>,
 }
 
+/// A file of the job for a secondary MCU behind the gateway; their file ids follow those of [`Scenario::files`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct McuFile {
+    /// Bytes of the new image's body.
+    pub body_bytes: usize,
+    /// What the new image does once it runs.
+    pub behaviour: Behaviour,
+}
+
+/// Versions of the images of MCUs.
+pub(crate) const OLD_VERSION: &str = "1.0.0";
+pub(crate) const NEW_VERSION: &str = "1.1.0";
+
 /// When something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
@@ -128,6 +142,8 @@ pub struct Scenario {
     pub purpose: String,
     /// What the job brings; the number of a file is its file id.
     pub files: Vec<File>,
+    /// What it brings for secondary MCUs. Such a world needs [`Options::mcu_pal`](crate::Options::mcu_pal).
+    pub mcus: Vec<McuFile>,
     /// Device-wide settings of the agent.
     pub settings: Vec<(String, String)>,
     /// Data and map are made durable after so many bytes.
@@ -175,6 +191,7 @@ impl Scenario {
                 quality: Quality::Good,
                 settings: Vec::new(),
             }],
+            mcus: Vec::new(),
             settings: pairs(&[
                 ("block_size", BLOCK_BYTES.to_string()),
                 ("blocks_per_request", WINDOW_BLOCKS.to_string()),
@@ -199,12 +216,10 @@ impl Scenario {
         bytes.unwrap_or(BLOCK_BYTES).max(1)
     }
 
-    /// Blocks of all files.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
+    /// Blocks of files of so many bytes each.
+    fn blocks_of(&self, sizes: impl Iterator<Item = usize>) -> u64 {
         let block_bytes = self.block_bytes();
-        let of = |file: &File| file.size_bytes.div_ceil(block_bytes) as u64;
-        self.files.iter().map(of).sum()
+        sizes.map(|size| size.div_ceil(block_bytes) as u64).sum()
     }
 
     /// When nothing that the scenario says goes wrong any more.
@@ -259,9 +274,25 @@ impl Scenario {
             known.insert(digest(&new), file.quality);
             files.push(PreparedFile { old, new, update });
         }
+        let mut mcus = Vec::with_capacity(self.mcus.len());
+        for (number, mcu) in (self.files.len()..).zip(&self.mcus) {
+            let old = sample::image(OLD_VERSION, OLD_IMAGE_BYTES);
+            let new = sample::image(NEW_VERSION, mcu.body_bytes);
+            let update = UpdateFile {
+                file_id: u8::try_from(number).unwrap_or(u8::MAX),
+                image: images.insert(Bytes::from(new.clone())),
+                size: new.len() as u64,
+                file_type: Some(0),
+                file_path: "mcu.bin".into(),
+                cert_file: SIGNER.into(),
+                signature: signer::sign(&new, true),
+            };
+            mcus.push(PreparedFile { old, new, update });
+        }
         Prepared {
             scenario: self,
             files: files.into(),
+            mcus: mcus.into(),
             images: Arc::new(images),
             known: Arc::new(known),
         }
@@ -276,17 +307,26 @@ pub struct Prepared {
     /// What it is.
     pub scenario: Scenario,
     pub(crate) files: Arc<[PreparedFile]>,
+    pub(crate) mcus: Arc<[PreparedFile]>,
     pub(crate) images: Arc<MemoryImages>,
     /// Every image of this world by its digest.
     pub(crate) known: Arc<BTreeMap<[u8; 32], Quality>>,
 }
 
 impl Prepared {
+    /// Blocks of all files.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        let files = self.files.iter().chain(self.mcus.iter());
+        self.scenario.blocks_of(files.map(|file| file.new.len()))
+    }
+
     /// Another story of the same files: its images are these.
     pub(crate) fn retold(&self, scenario: Scenario) -> Self {
         Self {
             scenario,
             files: Arc::clone(&self.files),
+            mcus: Arc::clone(&self.mcus),
             images: Arc::clone(&self.images),
             known: Arc::clone(&self.known),
         }

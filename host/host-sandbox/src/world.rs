@@ -27,6 +27,7 @@ use host_runtime::types::{Qos, Token};
 use crate::disk::Disk;
 use crate::ground::{Cut, Ground, Verb};
 use crate::judge::{End, Invariant, Violation};
+use crate::mcu::{McuCut, McuTally, Mcus};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
@@ -64,8 +65,14 @@ pub struct Options {
     pub cuts: Vec<Cut>,
     /// The agent under test.
     pub agent: Arc<AgentBuild>,
-    /// The plugin of all targets.
+    /// The plugin of all targets but secondary MCUs.
     pub pal: Arc<dyn PluginFactory>,
+    /// The plugin of secondary MCUs.
+    pub mcu_pal: Option<Arc<dyn PluginFactory>>,
+    /// Cuts of the MCUs' own power.
+    pub mcu_cuts: Vec<McuCut>,
+    /// What takes the gateway's power takes that of its MCUs, too.
+    pub shared_power: bool,
     /// What the state directory is made with; the host's own unless checkers are checked.
     pub state: Option<StateMaker>,
     /// Keep the trace.
@@ -81,6 +88,9 @@ impl Options {
             cuts: Vec::new(),
             agent: crate::native::native_agent(),
             pal: crate::pal::native_pal(None),
+            mcu_pal: None,
+            mcu_cuts: Vec::new(),
+            shared_power: false,
             state: None,
             trace: false,
         }
@@ -106,6 +116,8 @@ pub struct Report {
     pub blocks_sent: u64,
     /// Starts of the process.
     pub starts: u32,
+    /// What each MCU went through.
+    pub mcus: Vec<McuTally>,
     /// Deeds of the scenario that were done.
     pub deeds_done: usize,
     /// What happened, if it was kept.
@@ -142,6 +154,7 @@ pub struct World<'p> {
     ground: Ground,
     disk: Disk,
     plant: Plant,
+    mcus: Mcus,
     seeds: Arc<crate::wire::Seeds>,
     service: Service,
     thing: ThingName,
@@ -184,6 +197,7 @@ impl<'p> World<'p> {
         ground.learn();
         let disk = Disk::default();
         let plant = Plant::new(&ground, &disk, prepared, invariants);
+        let mcus = Mcus::new(&ground, &disk, prepared, &options.mcu_cuts);
         build::lay_down_state(&disk, &plant, prepared);
         let weather = &scenario.weather;
         let ways = Ways {
@@ -203,6 +217,7 @@ impl<'p> World<'p> {
             ground,
             disk,
             plant,
+            mcus,
             service,
             thing,
             device: None,
@@ -267,7 +282,9 @@ impl<'p> World<'p> {
             let is_new = confirmed == digest(&file.new);
             (is_new || confirmed == digest(&file.old)).then_some(is_new)
         });
-        let targets = 0..self.plant.count();
+        let targets = (0..self.plant.count()).map(|t| self.plant.runs_confirmed(t));
+        let mcus = self.mcus.at_rest();
+        let tallies = self.mcus.tallies();
         let end = End {
             scenario: &self.prepared.scenario,
             at_ms,
@@ -275,10 +292,12 @@ impl<'p> World<'p> {
             doing: self.doing(),
             status,
             reason: reason.clone(),
-            confirmed_new: confirmed_new.collect(),
-            runs_confirmed: targets.map(|t| self.plant.runs_confirmed(t)).collect(),
+            confirmed_new: confirmed_new.chain(mcus.iter().map(|mcu| mcu.0)).collect(),
+            runs_confirmed: targets.chain(mcus.iter().map(|mcu| mcu.1)).collect(),
+            blocks: self.prepared.blocks(),
             blocks_sent: self.blocks_sent,
             cuts: &self.cuts,
+            mcu_cut: tallies.iter().any(|mcu| mcu.cuts > 0),
         };
         self.plant.judge(|invariants, found| {
             for invariant in invariants {
@@ -296,6 +315,7 @@ impl<'p> World<'p> {
             cuts: self.cuts,
             blocks_sent: self.blocks_sent,
             starts: self.starts,
+            mcus: tallies,
             deeds_done: self.deeds_done,
             trace: self.ground.take_trace(),
         }
@@ -385,6 +405,7 @@ impl<'p> World<'p> {
             happening,
             self.service.deadline(),
             self.next_deed_ms(),
+            self.mcus.deadline_ms(),
         ];
         match candidates.into_iter().flatten().min() {
             Some(at) if at > now_ms => {
@@ -432,6 +453,7 @@ fn service(prepared: &Prepared) -> (Service, ThingName) {
         files: prepared
             .files
             .iter()
+            .chain(prepared.mcus.iter())
             .map(|file| file.update.clone())
             .collect(),
         protocols: PROTOCOLS.to_vec(),

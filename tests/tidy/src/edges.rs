@@ -72,6 +72,7 @@ pub const RULES: &[Rule] = &[
             "host-runtime",
             "host-crypto",
             "host-cloud",
+            "host-mcu-sim",
             "guest-artifacts",
         ],
         &[],

@@ -1,8 +1,9 @@
 //! The scenarios that everything is judged by, one row each.
 
+use host_mcu_sim::Behaviour;
 use host_runtime::agent::Command;
 
-use super::{Deed, Ending, File, Quality, Scenario, When};
+use super::{Deed, Ending, File, McuFile, Quality, Scenario, When};
 use crate::ground::CutKind;
 
 /// Blocks of the file of a standard scenario: three windows and a bit.
@@ -44,6 +45,33 @@ pub fn by_name(name: &str) -> Option<Scenario> {
     standard()
         .into_iter()
         .find(|scenario| scenario.name == name)
+}
+
+/// Jobs for the gateway's own software and two secondary MCUs: one that works, one that goes back. They need the plugin of
+/// secondary MCUs, and are no standard ones for that reason.
+#[must_use]
+pub fn secondary() -> [Scenario; 2] {
+    let mut works = story(
+        "secondary",
+        "a job for the gateway and two MCUs goes to all three",
+    );
+    works.files = vec![file(Quality::Good, 4)];
+    let mcu = McuFile {
+        body_bytes: 2000,
+        behaviour: Behaviour::Serves,
+    };
+    works.mcus = vec![mcu.clone(), mcu];
+    let mut goes_back = Scenario {
+        name: "secondary-rollback".to_owned(),
+        purpose: "an MCU that crashes in its test takes all three back".to_owned(),
+        ending: Ending::Kept(""),
+        ..works.clone()
+    };
+    // Later than the first look at it, in its self-test.
+    goes_back.mcus[1].behaviour = Behaviour::Crashes {
+        after_ns: 900_000_000,
+    };
+    [works, goes_back]
 }
 
 fn story(name: &str, purpose: &str) -> Scenario {

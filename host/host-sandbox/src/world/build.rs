@@ -95,7 +95,7 @@ pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
         name: THING.into(),
         agent: Arc::clone(&world.options.agent),
         settings,
-        targets: (0..world.plant.count()).map(|n| target(world, n)).collect(),
+        targets: targets(world)?,
         topics: vec![format!("$aws/things/{THING}/")],
     };
     let files = WorldFiles(Ailing {
@@ -121,6 +121,42 @@ pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
     let prepared = PreparedDevice::new(config, ports, wake);
     let prepared = prepared.map_err(|error| error.to_string())?;
     Ok(prepared.into_device(Box::new(world.wire.clone())))
+}
+
+fn targets(world: &World<'_>) -> Result<Vec<TargetConfig>, String> {
+    let own = (0..world.plant.count()).map(|number| Ok(target(world, number)));
+    let mcus = (0..world.mcus.count()).map(|number| mcu_target(world, number));
+    own.chain(mcus).collect()
+}
+
+/// The target of a secondary MCU.
+fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> {
+    let plugin = world.options.mcu_pal.clone();
+    let plugin = plugin.ok_or("no plugin for secondary MCUs was given")?;
+    let (line, reset) = world.mcus.lend(number);
+    let own = world.plant.count();
+    let settings = [
+        ("soak_ms", "1000"),
+        ("silence_ms", "8000"),
+        ("swap_timeout_ms", "30000"),
+    ];
+    let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    Ok(TargetConfig {
+        name: world.mcus.name(number),
+        file_id: u32::try_from(own + number).unwrap_or(u32::MAX),
+        plugin,
+        plugin_settings: settings.map(|s| setting(&pair(s))).to_vec(),
+        agent_settings: vec![setting(&pair(("firmware", "true")))],
+        regions: Vec::new(),
+        staging: Some(world.mcus.staging(number)),
+        line: Some(line),
+        hardware_reset: Some(reset),
+        version_from: VersionReader::Plugin,
+        product: None,
+        reset: ResetPolicy::Plugin,
+        health: None,
+        ..target(world, 0)
+    })
 }
 
 fn target(world: &World<'_>, number: usize) -> TargetConfig {

@@ -116,6 +116,7 @@ impl World<'_> {
     /// The process ends; what it had under way is nobody's any more.
     pub(super) fn end_process(&mut self) {
         self.device = None;
+        self.mcus.close();
         self.connected = false;
         self.pending.clear();
         self.wire = Wire::new(&self.ground);
@@ -179,6 +180,9 @@ impl World<'_> {
             CutKind::Kill => RESTART_MS,
             CutKind::Power => BOOT_MS,
         };
+        if cut.kind == CutKind::Power && self.options.shared_power {
+            self.mcus.cut_power();
+        }
         self.ground.set_now(self.ground.now_ms() + pause);
         if cut.kind == CutKind::Power {
             let lost = self.disk.cut(&mut self.cut_random);
