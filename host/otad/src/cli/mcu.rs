@@ -1,8 +1,11 @@
 //! `otad mcu`: a field engineer's verbs on an MCU that speaks SMP, without a daemon.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use host_runtime::plugin::lend::HardwareReset;
+use host_runtime::ports::commands::{Commands, TokioCommands};
 use host_runtime::ports::line::{LineConfig, LinePlace};
 use serde_json::{Value, json};
 use smp_core::client::{ClientError, Order, Whole};
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 use super::args::{LinkArgs, McuImageVerb, McuVerb};
 use super::{device, load, target};
 use crate::exit::{Exit, Failed, Verb};
+use crate::gateway::hardware_reset;
 use crate::mcu::{Link, McuError, NotTestable, Session, Uploaded, View, hex};
 use crate::progress::{Progress, Unit, say};
 
@@ -291,13 +295,76 @@ async fn echo(link: &LinkArgs, text: &str) -> Verb {
     }
 }
 
-/// Restarts the target; without patience nobody waits for it.
-pub(super) async fn reset(
+/// Restarts a target of the configuration and waits for it: its server is asked, and where that is silent, or `by_input`
+/// says so, the reset input is pulled that is configured for it.
+pub(super) async fn reset_target(
     link: &LinkArgs,
+    name: &str,
     force: bool,
-    recovery: bool,
-    patience: Option<Duration>,
+    by_input: bool,
+    patience: Duration,
 ) -> Verb {
+    let mut session = Session::open(&chosen(link, WINDOW)?).map_err(|e| failed(link, &e))?;
+    let input = reset_input(link, name, &session)?;
+    if by_input && input.is_none() {
+        let text = format!(
+            "target \"{name}\" has no reset input; configure one as [device.target.hardware_reset]"
+        );
+        return Err(Failed::new(Exit::Usage, text));
+    }
+    let by_input = by_input
+        || match ask_to_restart(&mut session, force).await {
+            Ok(()) => false,
+            // Garbage, at another speed or of an application that hangs, is no answer either.
+            Err(McuError::Client {
+                error: ClientError::Silent | ClientError::Malformed,
+                ..
+            }) if input.is_some() => {
+                if !link.json {
+                    say("it does not answer; its reset input is pulled");
+                }
+                true
+            }
+            Err(error) => return Err(failed(link, &error)),
+        };
+    if by_input && let Some(input) = input {
+        input.pulse(0).map_err(|e| failed(link, &e.into()))?;
+    }
+    let view = session.wait_restarted(patience).await;
+    show(link, &view.map_err(|e| failed(link, &e))?, &[]);
+    Ok(Exit::Done)
+}
+
+/// The reset input of a target, as its configuration has it.
+fn reset_input(
+    link: &LinkArgs,
+    name: &str,
+    session: &Session,
+) -> Result<Option<Arc<dyn HardwareReset>>, Failed> {
+    let config = load(&link.config)?;
+    let device = device(&config, link.device.as_deref())?;
+    let commands: Arc<dyn Commands> = Arc::new(TokioCommands::current());
+    let device_name = &device.name.value;
+    let target = target(device, name)?;
+    Ok(hardware_reset(
+        device_name,
+        target,
+        Some(&session.line()),
+        &commands,
+    ))
+}
+
+async fn ask_to_restart(session: &mut Session, force: bool) -> Result<(), McuError> {
+    session.meet().await?;
+    let order = Order::Reset {
+        force,
+        boot_mode: None,
+    };
+    session.ask("resetting", order).await.map(drop)
+}
+
+/// Restarts the target; without patience nobody waits for it.
+async fn reset(link: &LinkArgs, force: bool, recovery: bool, patience: Option<Duration>) -> Verb {
     let (mut session, _) = meet(link, WINDOW).await?;
     let order = Order::Reset {
         force,

@@ -1,5 +1,5 @@
 //! `otad target`: lays down first images, and tells what is configured and what runs. The targets themselves are asked by
-//! the daemon alone, but for `reset`, which asks the target itself; without a daemon only the configuration is told.
+//! the daemon alone, but for `reset`, which asks the target itself, or pulls its reset input; without a daemon only the configuration is told.
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub(super) async fn follow(verb: &TargetVerb) -> Verb {
             config,
             device,
             force,
+            hardware,
             timeout,
             json,
         } => {
@@ -47,7 +48,8 @@ pub(super) async fn follow(verb: &TargetVerb) -> Verb {
                 raw: false,
                 json: *json,
             };
-            mcu::reset(&link, *force, false, Some(Duration::from_secs(*timeout))).await
+            let patience = Duration::from_secs(*timeout);
+            mcu::reset_target(&link, target, *force, *hardware, patience).await
         }
     }
 }

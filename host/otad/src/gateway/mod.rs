@@ -37,6 +37,7 @@ use crate::config::{Config, Device, PluginChoice, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
+pub(crate) use target::hardware_reset;
 pub use witness::Witnesses;
 
 /// Why a gateway or one of its devices cannot be set up.

@@ -150,7 +150,8 @@ fn staging(
     Ok(Some(Arc::new(FileStaging::new(&path))))
 }
 
-fn hardware_reset(
+/// The reset input of a target, if one is configured.
+pub(crate) fn hardware_reset(
     device: &str,
     target: &Target,
     line: Option<&Arc<dyn SerialLine>>,

@@ -6,7 +6,7 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host_runtime::plugin::lend::{LineParameters, SerialLine as _};
+use host_runtime::plugin::lend::{LineParameters, SerialLine};
 use host_runtime::ports::line::{BAUD_DEFAULT, Line, LineConfig, LinePlace};
 use host_runtime::types::Failure;
 use smp_core::client::{Client, ClientConfig, ClientError, Order, Plan, Poll, Source};
@@ -73,7 +73,7 @@ pub struct Uploaded {
 /// An open line with a client on it.
 #[derive(Debug)]
 pub struct Session {
-    line: Line,
+    line: Arc<Line>,
     client: Client,
     sizes: Option<Parameters>,
     begin: Instant,
@@ -90,7 +90,7 @@ impl Session {
             // Its speed is the terminal server's business.
             LinePlace::Tcp(_) => 0,
         };
-        let line = Line::new(link.line.clone());
+        let line = Arc::new(Line::new(link.line.clone()));
         let parameters = LineParameters {
             baud: 0,
             parity: 0,
@@ -109,6 +109,12 @@ impl Session {
             sizes: None,
             begin: Instant::now(),
         })
+    }
+
+    /// The line, for a reset input that hangs on it.
+    #[must_use]
+    pub fn line(&self) -> Arc<dyn SerialLine> {
+        Arc::clone(&self.line) as _
     }
 
     /// Finds out which version the target speaks and what it has; to be called first, and after each restart.

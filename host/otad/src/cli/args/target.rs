@@ -114,11 +114,13 @@ Exit code 2 for a target that the configuration does not have.")]
     },
     /// Restart a target behind a serial line and wait until it answers again.
     #[command(after_help = "\
-Asks the target itself over its line, as `otad mcu reset --target` does; while a job runs the line is the daemon's. An image \
-that runs on trial goes away.
+Asks the target itself over its line, as `otad mcu reset --target` does. Where it does not answer, or with --hardware, the \
+reset input is pulled that [device.target.hardware_reset] names: a GPIO line, a control line of the port, or a command. \
+While a job runs the line is the daemon's. An image that runs on trial goes away.
 
 Example:
   otad target reset mcu --timeout 60
+  otad target reset mcu --hardware
 
 Exit code 3 if it does not come back in time, or its line is in use.")]
     Reset {
@@ -133,6 +135,9 @@ Exit code 3 if it does not come back in time, or its line is in use.")]
         /// Also if its application objects.
         #[arg(long)]
         force: bool,
+        /// By its reset input, without asking it.
+        #[arg(long, conflicts_with = "force")]
+        hardware: bool,
         /// Longest wait, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(..=super::mcu::RESET_WAIT_MAX_S))]
         timeout: u64,
