@@ -51,8 +51,17 @@ pub fn encode(packet: &[u8]) -> Vec<u8> {
 /// Bytes on the line for a packet of this length.
 #[must_use]
 pub const fn wire_bytes(packet: usize) -> usize {
-    let text = (packet + OVERHEAD_BYTES).div_ceil(3) * 4;
-    text + text.div_ceil(TEXT_MAX_BYTES) * 3
+    text_bytes(packet) + lines(packet) * 3
+}
+
+/// Lines of a packet on the wire.
+#[must_use]
+pub const fn lines(packet: usize) -> usize {
+    text_bytes(packet).div_ceil(TEXT_MAX_BYTES)
+}
+
+const fn text_bytes(packet: usize) -> usize {
+    (packet + OVERHEAD_BYTES).div_ceil(3) * 4
 }
 
 /// What a line was.

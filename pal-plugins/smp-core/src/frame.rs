@@ -34,6 +34,15 @@ impl Framing {
         }
     }
 
+    /// Pieces that a line may lose by themselves, and the packet with each of them.
+    #[must_use]
+    pub const fn pieces(self, packet: usize) -> usize {
+        match self {
+            Self::Console => console::lines(packet),
+            Self::Raw => 1,
+        }
+    }
+
     /// What ends a half line that may stand before a packet: a lone line feed; nothing in raw framing.
     #[must_use]
     pub const fn clearing(self) -> &'static [u8] {

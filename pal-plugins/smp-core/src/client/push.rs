@@ -18,7 +18,8 @@ use super::command::{Command, Order, PAUSE_MS};
 use super::timer::Timer;
 use super::window::Window;
 use super::{ClientError, Link, Sent, Source};
-use crate::header::Version;
+use crate::frame::Framing;
+use crate::header::{Header, Version};
 use crate::reply::{ImageState, Reply};
 use crate::request::{Request, Upload};
 
@@ -71,6 +72,8 @@ pub(super) struct Push {
     flight: VecDeque<Flying>,
     window: Window,
     timer: Option<Timer>,
+    /// Requests whose answers were not waited for any longer: one that comes after all says that the wait was too short.
+    given_up: Vec<Header>,
     tries: u8,
     restarts: u8,
     starved: bool,
@@ -96,6 +99,15 @@ struct Flying {
     until_ms: u64,
 }
 
+/// A chunk that is a unit shorter than `room`, if it takes fewer lines and costs less than a hundredth of the rate.
+fn shorter(room: usize, unit: usize, overhead: usize, framing: Framing) -> usize {
+    let short = room.saturating_sub(unit);
+    let (packet, other) = (room + overhead, short + overhead);
+    let fewer = framing.pieces(other) < framing.pieces(packet);
+    let cheap = 100 * short * framing.wire_bytes(packet) >= 99 * room * framing.wire_bytes(other);
+    if fewer && cheap { short } else { room }
+}
+
 type End = Option<Result<Reply, ClientError>>;
 
 impl Push {
@@ -113,6 +125,7 @@ impl Push {
             flight: VecDeque::new(),
             window: Window::new(window),
             timer: None,
+            given_up: Vec::new(),
             tries: 0,
             restarts: 0,
             starved: false,
@@ -129,10 +142,15 @@ impl Push {
 
     pub(super) fn deadline(&self) -> Option<u64> {
         match &self.at {
-            At::First | At::Body => self.flight.front().map(|flying| flying.until_ms),
+            At::First | At::Body => self.silent_at_ms(),
             At::Pause { until_ms, .. } => Some(*until_ms),
             At::Looking(command) => Some(command.deadline()),
         }
+    }
+
+    /// When nothing more is to be expected: a server that lost a chunk says so when it gets the one behind it.
+    fn silent_at_ms(&self) -> Option<u64> {
+        self.flight.back().map(|flying| flying.until_ms)
     }
 
     pub(super) fn poll(&mut self, now_ms: u64, link: &mut Link, source: &mut impl Source) -> End {
@@ -143,6 +161,14 @@ impl Push {
         while let Some((header, payload)) = link.inbox.pop_front() {
             let answered = |flying: &Flying| header.answers(&flying.sent.header);
             let Some(place) = self.flight.iter().position(answered) else {
+                if self
+                    .given_up
+                    .iter()
+                    .any(|given_up| header.answers(given_up))
+                    && let Some(timer) = &mut self.timer
+                {
+                    timer.was_too_short();
+                }
                 continue;
             };
             match Reply::decode(&header, &payload) {
@@ -168,7 +194,7 @@ impl Push {
             }
             At::Pause { .. } => return None,
             At::First | At::Body | At::Looking(_) => {
-                if self.flight.front().is_some_and(|f| now_ms >= f.until_ms) {
+                if self.silent_at_ms().is_some_and(|at_ms| now_ms >= at_ms) {
                     return self.on_silence(now_ms, link);
                 }
             }
@@ -185,17 +211,26 @@ impl Push {
             if self.flight.len() >= room || self.next >= self.plan.size {
                 return None;
             }
-            let Some(most) = self.chunk_max(first) else {
+            let Some(most) = self.chunk_max(first, link.framing) else {
                 return Some(Err(ClientError::TooSmall));
             };
-            let length = most.min(self.plan.size - self.next);
-            if source.held() < self.next + length {
-                if self.flight.is_empty() {
-                    self.starved = true;
-                    self.window.on_starved();
+            let whole = most.min(self.plan.size - self.next);
+            let length = whole.min(source.held().saturating_sub(self.next));
+            let length = if length == whole {
+                whole
+            } else {
+                if !self.flight.is_empty() {
+                    return None;
                 }
-                return None;
-            }
+                // The file comes more slowly than it goes: what there is of it goes while the line is idle anyway.
+                self.window.on_starved();
+                let units = length - length % UNIT_BYTES as u64;
+                if units == 0 {
+                    self.starved = true;
+                    return None;
+                }
+                units
+            };
             let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
             if !source.read(self.next, &mut data) {
                 return Some(Err(ClientError::Source));
@@ -227,8 +262,9 @@ impl Push {
         }
     }
 
-    /// Data that fits: what is left of the packet after everything else.
-    fn chunk_max(&self, first: bool) -> Option<u64> {
+    /// Data that fits: what is left of the packet after everything else. Where several packets are under way a shorter one
+    /// that needs a line less and carries as much of the line counts as the better one: each line lost costs them all.
+    fn chunk_max(&self, first: bool, framing: Framing) -> Option<u64> {
         let empty = Request::Upload(self.chunk(first, &[])).encode(Version::V2, 0);
         // A byte string of up to 23 bytes has its length in one byte, larger ones in up to three.
         let room = self.packet_max.checked_sub(empty.len() + 2)?;
@@ -238,6 +274,11 @@ impl Push {
             SMALL_UNIT_BYTES
         };
         let room = room - room % unit;
+        let room = if first || self.window.now() == 1 {
+            room
+        } else {
+            shorter(room, unit, empty.len() + 2, framing)
+        };
         // The first chunk has to hold the image's header.
         let least = if first { UNIT_BYTES } else { SMALL_UNIT_BYTES };
         (room >= least).then_some(room as u64)
@@ -314,7 +355,7 @@ impl Push {
         if let Some(timer) = &mut self.timer {
             timer.back_off();
         }
-        self.flight.clear();
+        self.given_up = self.flight.drain(..).map(|f| f.sent.header).collect();
         link.clear();
         self.at = At::Pause {
             until_ms: now_ms + PAUSE_MS,

@@ -5,6 +5,11 @@ const FIRST_MS: u64 = 1000;
 const FIRST_MARGIN_MS: u64 = 250;
 /// No wait is shorter: USB adapters and schedulers hold things back for tens of ms.
 const MIN_MS: u64 = 300;
+/// But where every answer has come in time so far it may be as short as this, and twice the longest turnaround: most of
+/// what a lost line costs is the wait for an answer that does not come.
+const QUICK_MIN_MS: u64 = 50;
+/// Answers that have to be seen for that: a page of flash of 4 KiB at the least.
+const QUICK_AFTER: u32 = 16;
 /// No wait is longer but after losses: a page takes tens to hundreds of ms to erase.
 const MAX_MS: u64 = 5000;
 /// Nor after losses; servers that erase while they receive may take that long.
@@ -16,6 +21,11 @@ pub(super) struct Timer {
     first_ms: u64,
     smoothed: Option<(u64, u64)>,
     backed_off: u32,
+    /// The longest turnaround in 1/64 ms, which is forgotten by a hundred answers or so.
+    longest: u64,
+    answers: u32,
+    /// An answer came after its wait: there are things that this one has not seen yet.
+    careful: bool,
 }
 
 impl Timer {
@@ -25,12 +35,17 @@ impl Timer {
             first_ms: FIRST_MS.max(4 * line_ms + FIRST_MARGIN_MS),
             smoothed: None,
             backed_off: 0,
+            longest: 0,
+            answers: 0,
+            careful: false,
         }
     }
 
     /// An answer came so long after its request had left.
     pub(super) fn sample(&mut self, ms: u64) {
         self.backed_off = 0;
+        self.answers = self.answers.saturating_add(1);
+        self.longest = (64 * ms).max(self.longest - self.longest / 128);
         self.smoothed = Some(match self.smoothed {
             None => (8 * ms, 2 * ms),
             Some((mean, deviation)) => {
@@ -40,6 +55,18 @@ impl Timer {
         });
     }
 
+    /// The answer to a request came after its wait was over.
+    pub(super) fn was_too_short(&mut self) {
+        self.careful = true;
+    }
+
+    fn min_ms(&self) -> u64 {
+        if self.careful || self.answers < QUICK_AFTER {
+            return MIN_MS;
+        }
+        (2 * self.longest / 64).clamp(QUICK_MIN_MS, MIN_MS)
+    }
+
     /// No answer came: the next wait is twice as long.
     pub(super) fn back_off(&mut self) {
         self.backed_off = (self.backed_off + 1).min(5);
@@ -47,7 +74,7 @@ impl Timer {
 
     pub(super) fn wait_ms(&self) -> u64 {
         let plain = self.smoothed.map_or(self.first_ms, |(mean, deviation)| {
-            (mean / 8 + deviation).clamp(MIN_MS, MAX_MS)
+            (mean / 8 + deviation).clamp(self.min_ms(), MAX_MS)
         });
         // The first time-out after good answers is not doubled: it is a lost frame, not a slow target.
         let doublings = self.backed_off.saturating_sub(1);
