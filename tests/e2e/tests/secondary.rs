@@ -10,8 +10,8 @@ use e2e::gateway::{Lines, target};
 use e2e::mcu::{self, Secondary};
 use e2e::{Cloud, Ended, Gateway, Update, image};
 use host_mcu_sim::fault::{Effect, Rule, Trigger};
-use host_mcu_sim::{Behaviour, Slot, sample};
-use support::deadline::{Deadline, PATIENCE, pass};
+use host_mcu_sim::{Behaviour, Geometry, Slot, sample};
+use support::deadline::{Deadline, PATIENCE, now, pass};
 use support::proxy::Proxy;
 
 const THING: &str = "field-7";
@@ -173,6 +173,34 @@ fn an_idle_target_is_restarted_and_listed_by_its_name_while_the_daemon_runs() {
 }
 
 #[test]
+fn a_target_that_does_not_answer_is_restarted_by_its_reset_input() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::with(|config| {
+        config.behaviours = vec![("1.0.0".to_owned(), Behaviour::Silent)];
+    });
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let mut target = mcu.target("mcu", 1);
+        target
+            .lines
+            .push_str("[device.target.hardware_reset]\ncommand = [\"./reset.sh\"]\nhold_ms = 20\n");
+        lines.device().targets = vec![target];
+    });
+    gateway.script(
+        "reset.sh",
+        "#!/bin/sh\necho \"$OTAD_HOLD_MS\" >> \"$(dirname \"$0\")/resets\"\n",
+    );
+    // No daemon: the line is free. The program that it would answer with never comes, so patience ends.
+    let reset = gateway.verb(&["target", "reset", "mcu", "--timeout", "1"]);
+    let said = String::from_utf8_lossy(&reset.stdout);
+    assert!(said.contains("its reset input is pulled"), "{reset:?}");
+    assert_eq!(reset.status.code(), Some(3), "{reset:?}");
+    let pulled = || std::fs::read_to_string(gateway.path("resets")).unwrap();
+    assert_eq!(pulled(), "20\n");
+    gateway.verb(&["target", "reset", "mcu", "--hardware", "--timeout", "1"]);
+    assert_eq!(pulled(), "20\n20\n");
+}
+
+#[test]
 fn an_mcu_that_is_pulled_out_in_mid_update_and_put_back_is_updated() {
     let cloud = Cloud::start();
     let mcu = Secondary::with(|config| config.timing.baud = Some(115_200));
@@ -252,6 +280,76 @@ fn software_and_two_mcus_are_updated_by_one_job() {
         assert_eq!(mcu.runs(), confirmed("1.1.0"));
     }
     assert_eq!(reported(&gateway), ["1.1.0"; 3]);
+}
+
+/// Things of the gateway below, each with an MCU of its own.
+const MANY: usize = 16;
+
+/// Makespan in thousandths of the slowest update alone: with files that take their time, and where the machine's own
+/// work weighs as much as the line's.
+const MANY_BOUND_FULL: u128 = 1200;
+const MANY_BOUND_SMALL: u128 = 6000;
+
+#[test]
+fn sixteen_mcus_behind_one_gateway_take_the_time_of_the_slowest_alone() {
+    let asked = std::env::var("OTAD_MANY_KIB").ok();
+    let asked: Option<usize> = asked.map(|kib| kib.parse().unwrap());
+    let (baud, largest) = match asked {
+        Some(kib) => (115_200, kib << 10),
+        None => (mcu::FAST_BAUD, 8 << 10),
+    };
+    let cloud = Cloud::start();
+    let things: Vec<String> = (0..MANY).map(|n| format!("field-{n}")).collect();
+    let mcus: Vec<Secondary> = (0..MANY)
+        .map(|_| {
+            Secondary::with(|config| {
+                config.timing.baud = Some(baud);
+                let slot_bytes = (largest + (32 << 10)).next_multiple_of(4096);
+                let slot_bytes = u32::try_from(slot_bytes).unwrap();
+                config.geometry = Geometry::new(4096, slot_bytes, 1).unwrap();
+                config.factory.primary = vec![sample::image("1.0.0", 2000)];
+            })
+        })
+        .collect();
+    let names: Vec<&str> = things.iter().map(String::as_str).collect();
+    let gateway = Gateway::with(&cloud, &names, |lines| {
+        for (device, mcu) in lines.devices.iter_mut().zip(&mcus) {
+            let mut target = mcu.target("mcu", 1);
+            let fast = format!("baud = {}", mcu::FAST_BAUD);
+            target.lines = target.lines.replace(&fast, &format!("baud = {baud}"));
+            device.targets = vec![target];
+        }
+    });
+    let _daemon = gateway.run();
+    let begin = |n: usize, version: &str| {
+        let body = largest * (MANY + n + 1) / (2 * MANY);
+        let update = Update {
+            file_id: 1,
+            ..Update::of(sample::image(version, body))
+        };
+        cloud.update(&things[n], update)
+    };
+    let clock = now();
+    let alone = begin(MANY - 1, "1.1.0");
+    assert_eq!(cloud.wait_end(&alone).status, "SUCCEEDED");
+    let alone = clock.elapsed();
+    let clock = now();
+    let jobs: Vec<_> = (0..MANY).map(|n| begin(n, "1.2.0")).collect();
+    for job in &jobs {
+        assert_eq!(cloud.wait_end(job).status, "SUCCEEDED");
+    }
+    let together = clock.elapsed();
+    for mcu in &mcus {
+        assert_eq!(mcu.runs(), confirmed("1.2.0"));
+    }
+    let thousandths = together.as_micros() * 1000 / alone.as_micros().max(1);
+    let bound = match asked {
+        Some(_) => MANY_BOUND_FULL,
+        None => MANY_BOUND_SMALL,
+    };
+    let figures = format!("{MANY} updates: {together:?}, the slowest alone {alone:?}");
+    assert!(thousandths <= bound, "{figures}");
+    println!("{figures}");
 }
 
 #[test]
@@ -352,6 +450,9 @@ fn with_best_effort_one_mcu_that_fails_takes_no_other_back() {
     assert_eq!(mcus[1].runs(), confirmed("1.0.0"));
 }
 
+/// A chunk fills the simulated MCU's buffer at most.
+const CHUNK_MAX_BYTES: u64 = 384;
+
 /// Rounds of the soak; `OTAD_MCU_SOAK` asks for more.
 fn rounds() -> u64 {
     let asked = std::env::var("OTAD_MCU_SOAK").ok();
@@ -382,6 +483,13 @@ fn kills_of_the_gateway_at_any_instant_end_with_the_right_image() {
             daemon.log()
         );
         assert_eq!(mcu.runs(), confirmed("1.1.0"), "round {round}");
+        // The MCU has kept its session: what was on its way was sent again, and no more.
+        let size = mcu::image("1.1.0").len() as u64;
+        let sent = mcu.view().stats.uploaded_bytes;
+        assert!(
+            sent <= size + CHUNK_MAX_BYTES,
+            "round {round}: {sent} of {size}"
+        );
     }
 }
 

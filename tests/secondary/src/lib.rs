@@ -47,6 +47,27 @@ pub struct Bench {
     pub file: Vec<u8>,
     /// Its id.
     pub job: &'static str,
+    /// The file is still arriving.
+    pub download: Option<Download>,
+}
+
+/// A file on its way to the gateway, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Download {
+    /// When its first byte was asked for.
+    pub begin_ns: u64,
+    /// Bytes a second.
+    pub rate: u64,
+    /// Bytes that arrive at once.
+    pub block_bytes: u64,
+}
+
+impl Download {
+    /// When so many bytes are there.
+    #[must_use]
+    pub fn at_ns(&self, bytes: u64) -> u64 {
+        self.begin_ns + (bytes * 1_000_000_000).div_ceil(self.rate)
+    }
 }
 
 /// How an update ended.
@@ -108,6 +129,7 @@ impl Bench {
             settings,
             file: sample::image("2.0.0", BODY_BYTES),
             job: "job-1",
+            download: None,
         }
     }
 
@@ -142,14 +164,43 @@ impl Bench {
             self.exchange();
             let wake_ns = self.now_ns + working.wake.after_ms.map_or(0, u64::from) * MS;
             // Time goes on to the next thing that happens.
+            let held = self.fake.world().staged.len();
             while self.now_ns < wake_ns && !(working.wake.on_input && self.has_input()) {
-                let next = self.mcu.deadline_ns().unwrap_or(u64::MAX);
+                let arrives_ns = self.deliver();
+                if working.wake.on_data && self.fake.world().staged.len() > held {
+                    break;
+                }
+                let next = self.mcu.deadline_ns().unwrap_or(u64::MAX).min(arrives_ns);
                 self.now_ns = next.clamp(self.now_ns + MS / 10, wake_ns);
                 self.exchange();
             }
             assert!(self.now_ns < end, "an hour has passed");
             self.fake.world().now_ms = self.now_ns / MS;
             duty = self.plugin.step(65_536)?;
+        }
+    }
+
+    /// Puts down what has arrived of a download; when the next block comes.
+    fn deliver(&mut self) -> u64 {
+        let Some(download) = self.download else {
+            return u64::MAX;
+        };
+        let size = self.file.len() as u64;
+        let mut world = self.fake.world();
+        loop {
+            let held = world.staged.len() as u64;
+            let next = (held + download.block_bytes).min(size);
+            let at_ns = download.at_ns(next);
+            if at_ns > self.now_ns {
+                return at_ns;
+            }
+            world.staged = self.file[..next as usize].to_vec();
+            if next == size {
+                world.staged_verified = true;
+                drop(world);
+                self.download = None;
+                return u64::MAX;
+            }
         }
     }
 
