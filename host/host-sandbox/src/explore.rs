@@ -2,7 +2,7 @@
 
 use crate::ground::{Cut, CutKind, Moment, Verb};
 use crate::judge::{self, Violation};
-use crate::mcu::{McuCut, McuInstant};
+use crate::mcu::{McuCut, McuInstant, McuTally};
 use crate::random::Random;
 use crate::scenario::Prepared;
 use crate::world::{Options, Report, World};
@@ -117,7 +117,7 @@ pub fn every_mcu_cut(prepared: &Prepared, options: &Options, stride: usize) -> F
     found.count(prepared, options, &learned);
     let stride = stride.max(1);
     let first = Random::stream(options.seed, "first MCU cut").below_len(stride);
-    let of_one = |(mcu, tally): (usize, &crate::mcu::McuTally)| {
+    let of_one = |(mcu, tally): (usize, &McuTally)| {
         let writes = (1..=tally.writes).map(McuInstant::Write);
         let operations = (1..=tally.flash_operations).map(McuInstant::Flash);
         let instants = writes.chain(operations);

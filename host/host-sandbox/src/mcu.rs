@@ -266,7 +266,7 @@ impl SerialLine for Wire {
         let sent = ground.call(&call, |extent| {
             match extent {
                 Extent::All => self.0.write(data),
-                Extent::Part(random) => self.0.write(&data[..random.below_len(data.len())]),
+                Extent::Part(random) => self.0.write(&data[..random.below_len(data.len() + 1)]),
             }
             Ok(())
         });
