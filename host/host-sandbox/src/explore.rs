@@ -47,7 +47,8 @@ impl Found {
         self.runs += 1;
         self.cuts += report.cuts.len() as u64;
         self.mcu_cuts += report.mcus.iter().map(|mcu| mcu.cuts).sum::<u64>();
-        let again = report.blocks_sent.saturating_sub(prepared.blocks());
+        let blocks = prepared.blocks() * prepared.scenario.jobs() as u64;
+        let again = report.blocks_sent.saturating_sub(blocks);
         self.refetched_max = self.refetched_max.max(again);
         self.failures += u64::from(!report.violations.is_empty());
         if !report.violations.is_empty() && self.failed.len() < FAILED_MAX {

@@ -105,6 +105,8 @@ pub enum When {
     InState(u8),
     /// So many milliseconds after the deed before.
     Then(u64),
+    /// So many milliseconds after the last job has ended.
+    AfterEnd(u64),
 }
 
 /// What is done.
@@ -114,6 +116,10 @@ pub enum Deed {
     Cancel(bool),
     /// An operator's or application's command.
     Order(Command),
+    /// The service gets another job: the same files, of the next version and good.
+    NextJob,
+    /// A notification arrives that is not true any more: that there is no job.
+    StaleHint,
     /// The wall clock jumps by so many seconds.
     JumpWall(i64),
     /// The process or the power is cut.
@@ -237,12 +243,20 @@ impl Scenario {
             .deeds
             .iter()
             .map(|(when, _)| match when {
-                When::At(ms) | When::Then(ms) => *ms,
+                When::At(ms) | When::Then(ms) | When::AfterEnd(ms) => *ms,
                 When::InState(_) => 0,
             })
             .sum();
+        let jobs = self.jobs() as u64;
         let timeout = u64::from(self.timeout_minutes.unwrap_or(0)) * 60_000;
-        self.fair_from_ms() + deeds + timeout + PATIENCE_MS
+        self.fair_from_ms() + deeds + jobs * (timeout + PATIENCE_MS)
+    }
+
+    /// Jobs, if all of its deeds are done.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        let deeds = self.deeds.iter();
+        1 + deeds.filter(|(_, deed)| *deed == Deed::NextJob).count()
     }
 
     /// Make the images and sign them. The same scenario gives the same bytes everywhere.
@@ -252,27 +266,36 @@ impl Scenario {
         let mut files = Vec::with_capacity(self.files.len());
         let mut known = BTreeMap::new();
         for (number, file) in self.files.iter().enumerate() {
-            let (minor, product) = match file.quality {
-                Quality::SameVersion => (0, PRODUCT),
-                Quality::WrongProduct => (1, "another"),
-                _ => (1, PRODUCT),
-            };
-            let new = image(number, minor, product, file.size_bytes);
             let old = image(number, 0, PRODUCT, OLD_IMAGE_BYTES);
-            let signature = signer::sign(&new, file.quality != Quality::BadSignature);
-            let id = images.insert(Bytes::from(new.clone()));
-            let update = UpdateFile {
-                file_id: u8::try_from(number).unwrap_or(u8::MAX),
-                image: id,
-                size: new.len() as u64,
-                file_type: Some(0),
-                file_path: "app.img".into(),
-                cert_file: SIGNER.into(),
-                signature,
-            };
             known.insert(digest(&old), Quality::Good);
-            known.insert(digest(&new), file.quality);
-            files.push(PreparedFile { old, new, update });
+            let mut prepared = PreparedFile {
+                images: vec![old],
+                updates: Vec::new(),
+            };
+            for generation in 1..=self.jobs() {
+                let first = generation == 1;
+                let quality = if first { file.quality } else { Quality::Good };
+                let (minor, product) = match quality {
+                    Quality::SameVersion => (0, PRODUCT),
+                    Quality::WrongProduct => (1, "another"),
+                    _ => (u8::try_from(generation).unwrap_or(u8::MAX), PRODUCT),
+                };
+                let new = image(number, minor, product, file.size_bytes);
+                let signature = signer::sign(&new, quality != Quality::BadSignature);
+                let id = images.insert(Bytes::from(new.clone()));
+                prepared.updates.push(UpdateFile {
+                    file_id: u8::try_from(number).unwrap_or(u8::MAX),
+                    image: id,
+                    size: new.len() as u64,
+                    file_type: Some(0),
+                    file_path: "app.img".into(),
+                    cert_file: SIGNER.into(),
+                    signature,
+                });
+                known.insert(digest(&new), quality);
+                prepared.images.push(new);
+            }
+            files.push(prepared);
         }
         let mut mcus = Vec::with_capacity(self.mcus.len());
         for (number, mcu) in (self.files.len()..).zip(&self.mcus) {
@@ -287,7 +310,10 @@ impl Scenario {
                 cert_file: SIGNER.into(),
                 signature: signer::sign(&new, true),
             };
-            mcus.push(PreparedFile { old, new, update });
+            mcus.push(PreparedFile {
+                images: vec![old, new],
+                updates: vec![update],
+            });
         }
         Prepared {
             scenario: self,
@@ -318,7 +344,7 @@ impl Prepared {
     #[must_use]
     pub fn blocks(&self) -> u64 {
         let files = self.files.iter().chain(self.mcus.iter());
-        self.scenario.blocks_of(files.map(|file| file.new.len()))
+        self.scenario.blocks_of(files.map(PreparedFile::update_bytes))
     }
 
     /// Another story of the same files: its images are these.
@@ -333,10 +359,24 @@ impl Prepared {
     }
 }
 
+/// A file in all its generations.
 pub(crate) struct PreparedFile {
-    pub(crate) old: Vec<u8>,
-    pub(crate) new: Vec<u8>,
-    pub(crate) update: UpdateFile,
+    /// The image that runs at first, and that of each job.
+    pub(crate) images: Vec<Vec<u8>>,
+    /// What each job says of its image.
+    pub(crate) updates: Vec<UpdateFile>,
+}
+
+impl PreparedFile {
+    /// The image that runs at first.
+    pub(crate) fn old(&self) -> &[u8] {
+        self.images.first().map_or(&[], Vec::as_slice)
+    }
+
+    /// Length of what a job brings, in bytes: that of every job.
+    fn update_bytes(&self) -> usize {
+        self.images.last().map_or(0, Vec::len)
+    }
 }
 
 pub(crate) const PROTOCOLS: [Protocol; 1] = [Protocol::Mqtt];
