@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use host_cloud::service::{MemoryImages, Protocol, UpdateFile};
+use host_cloud::service::{ImageId, MemoryImages, UpdateFile};
 use host_crypto::Hasher;
 use host_mcu_sim::{Behaviour, sample};
 use host_runtime::agent::Command;
@@ -162,6 +162,8 @@ pub struct Scenario {
     pub outages: Vec<Outage>,
     /// What ails the storage.
     pub spells: Vec<Spell>,
+    /// The job offers its files by URL as well, and the agent prefers that.
+    pub by_url: bool,
     /// The operator's health check is asked in the self-test.
     pub health: bool,
     /// Minutes that the job may take; `None` = for ever.
@@ -207,6 +209,7 @@ impl Scenario {
             weather: Weather::default(),
             outages: Vec::new(),
             spells: Vec::new(),
+            by_url: false,
             health: true,
             timeout_minutes: None,
             ending: Ending::Updated,
@@ -347,6 +350,15 @@ impl Prepared {
         self.scenario.blocks_of(files.map(PreparedFile::update_bytes))
     }
 
+    /// The image of a URL's name, if there is one.
+    pub(crate) fn image(&self, id: &ImageId) -> Option<&[u8]> {
+        let mut files = self.files.iter().chain(self.mcus.iter());
+        files.find_map(|file| {
+            let at = file.updates.iter().position(|update| update.image == *id)?;
+            file.images.get(at + 1).map(Vec::as_slice)
+        })
+    }
+
     /// Another story of the same files: its images are these.
     pub(crate) fn retold(&self, scenario: Scenario) -> Self {
         Self {
@@ -378,8 +390,6 @@ impl PreparedFile {
         self.images.last().map_or(0, Vec::len)
     }
 }
-
-pub(crate) const PROTOCOLS: [Protocol; 1] = [Protocol::Mqtt];
 
 pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     let mut hasher = Hasher::default();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_cloud::Limits;
-use host_cloud::service::{ExecutionStatus, NewUpdate, Service, ThingName};
+use host_cloud::service::{ExecutionStatus, NewUpdate, Protocol, Service, ThingName};
 use host_runtime::agent::{AgentBuild, Command, Context};
 use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
@@ -31,13 +31,14 @@ use crate::mcu::{McuCut, McuTally, Mcus};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
-use crate::scenario::{PROTOCOLS, Prepared, When, digest};
+use crate::scenario::{Prepared, When, digest};
 use crate::trace::{Event, Trace};
 use crate::wire::{Programs, Wire};
 
 mod build;
 mod network;
 mod process;
+mod range;
 
 pub use build::{StateMaker, WorldFiles};
 
@@ -143,6 +144,8 @@ enum Happening {
         on: bool,
     },
     Done(Token),
+    /// The answer to a range.
+    Range(Token, range::Answer),
     LinkUp,
     LinkDown,
     Order(Command),
@@ -186,6 +189,8 @@ pub struct World<'p> {
     session: u32,
     /// What the broker knows that the device wants to hear.
     subscriptions: BTreeSet<String>,
+    /// Ranges under way.
+    ranges: BTreeSet<Token>,
     /// A second of virtual time, and what the device asked of the broker in it.
     asked: (u64, u32),
     /// It asks without end, and nothing more is to be seen.
@@ -253,6 +258,7 @@ impl<'p> World<'p> {
             connected: false,
             session: 0,
             subscriptions: BTreeSet::new(),
+            ranges: BTreeSet::new(),
             asked: (0, 0),
             is_spinning: false,
             jobs: 1,
@@ -278,7 +284,7 @@ impl<'p> World<'p> {
                     }
                     world.schedule(outage.until_ms, None, Happening::LinkUp);
                 }
-                OutageKind::SilentCloud | OutageKind::Unavailable => {}
+                OutageKind::SilentCloud | OutageKind::Unavailable | OutageKind::Url(_) => {}
             }
         }
         world
@@ -530,6 +536,9 @@ fn service(prepared: &Prepared) -> (Service, ThingName) {
     let Ok(thing) = THING.parse::<ThingName>() else {
         unreachable!("names of this crate are names");
     };
+    if prepared.scenario.by_url {
+        service.serve_urls(Arc::new(range::Urls));
+    }
     let update = update(prepared, &thing, 1);
     // A scenario whose job the service does not take is found by its ending: there is no job.
     let made = service
@@ -554,7 +563,10 @@ fn update(prepared: &Prepared, thing: &ThingName, generation: usize) -> NewUpdat
         files: files
             .filter_map(|file| file.updates.get(generation - 1).cloned())
             .collect(),
-        protocols: PROTOCOLS.to_vec(),
+        protocols: match prepared.scenario.by_url {
+            true => vec![Protocol::Mqtt, Protocol::Http],
+            false => vec![Protocol::Mqtt],
+        },
         timeout_minutes: prepared.scenario.timeout_minutes,
         plan: Default::default(),
     }
