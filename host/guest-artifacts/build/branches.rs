@@ -243,7 +243,7 @@ fn shifted(mut nodes: Vec<Node<'_>>, depth: u32) -> Vec<Node<'_>> {
 }
 
 /// How many blocks out a branch leads, each way it can.
-fn outs(instruction: &Instruction<'_>) -> Vec<u32> {
+pub(crate) fn outs(instruction: &Instruction<'_>) -> Vec<u32> {
     let Kind::Branch(_) = instruction.kind else {
         return vec![];
     };

@@ -52,6 +52,8 @@ pub(crate) struct Instruction<'a> {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     LocalGet(u32, ValType),
+    LocalSet(u32, ValType),
+    LocalTee(u32, ValType),
     Call(u32),
     Constant(ValType),
     /// `block` and `if`.
@@ -61,7 +63,9 @@ pub(crate) enum Kind {
     End,
     /// A branch, and how many blocks out it leads at most.
     Branch(u32),
-    /// What concerns the function it stands in: a local is written, or it ends here.
+    /// Ends here, with all that runs.
+    Trap,
+    /// What concerns the function it stands in: it ends here, or something happens that nothing here knows.
     Bound,
     Plain,
 }
@@ -225,9 +229,9 @@ fn stack<R: WasmModuleResources>(validator: &FuncValidator<R>) -> Option<Vec<Val
 impl Kind {
     fn of<R: WasmModuleResources>(operator: &Operator<'_>, validator: &FuncValidator<R>) -> Self {
         match *operator {
-            Operator::LocalGet { local_index } => validator
-                .get_local_type(local_index)
-                .map_or(Self::Bound, |ty| Self::LocalGet(local_index, ty)),
+            Operator::LocalGet { local_index: at } => local(at, validator, Self::LocalGet),
+            Operator::LocalSet { local_index: at } => local(at, validator, Self::LocalSet),
+            Operator::LocalTee { local_index: at } => local(at, validator, Self::LocalTee),
             Operator::Call { function_index } => Self::Call(function_index),
             Operator::I32Const { .. } => Self::Constant(ValType::I32),
             Operator::I64Const { .. } => Self::Constant(ValType::I64),
@@ -242,15 +246,22 @@ impl Kind {
                 let inner = targets.targets().filter_map(Result::ok).max();
                 Self::Branch(targets.default().max(inner.unwrap_or_default()))
             }
-            Operator::LocalSet { .. }
-            | Operator::LocalTee { .. }
-            | Operator::Return
-            | Operator::Unreachable => Self::Bound,
+            Operator::Unreachable => Self::Trap,
+            Operator::Return => Self::Bound,
             // A branch of another kind, a tail call or an exception would be taken for something plain.
             _ if known(operator) => Self::Plain,
             _ => Self::Bound,
         }
     }
+}
+
+fn local<R: WasmModuleResources>(
+    number: u32,
+    validator: &FuncValidator<R>,
+    kind: fn(u32, ValType) -> Kind,
+) -> Kind {
+    let ty = validator.get_local_type(number);
+    ty.map_or(Kind::Bound, |ty| kind(number, ty))
 }
 
 /// Works on values, memory, globals and tables alone.

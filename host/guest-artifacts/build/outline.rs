@@ -1,37 +1,22 @@
 //! Makes functions of pieces of code that stand in many places, for a call is smaller than what it calls.
 //!
-//! A piece is straight: what it branches to lies in it, it writes no local and does not return. So it is the same code
-//! anywhere: what it takes from the stack and the locals it reads become parameters, what it leaves on the stack are
-//! results. That is checked, at each build, from the other end: every call replaced by what it calls gives the functions
-//! there were, byte for byte.
+//! A piece is straight: what it branches to lies in it, and it does not return. So it is the same code anywhere: what it
+//! takes from the stack and the locals it reads become parameters, what it leaves on the stack and the locals it writes
+//! are results (`piece.rs`). That is checked, at each build, from the other end: every call replaced by what it calls
+//! gives the functions there were, byte for byte; a local that a function keeps for itself is dead where it is called.
 //!
 //! A loop that calls nothing is left alone. Such loops run over the bytes of messages, and a call costs time.
 
-use std::collections::{HashMap, hash_map::DefaultHasher};
-use std::hash::{Hash, Hasher};
+use std::collections::HashMap;
 use std::ops::Range;
 
-use wasmparser::{FuncType, ValType};
-
 use crate::code::{Code, Function, Instruction, Kind};
-
-/// Most instructions of a piece: longer ones that stand twice are rare.
-const LENGTH_MAX: usize = 12;
-
-/// Most locals a piece reads, most values it takes from the stack, most it leaves there.
-const LOCALS_MAX: usize = 6;
-const TAKEN_MAX: usize = 4;
-const LEFT_MAX: usize = 3;
+use crate::live::Live;
+use crate::piece::{LOCAL_GET, Shape, each_piece, inner_depth, leads_out, made, numbered};
 
 /// A piece is worth a function from so many bytes on. Below that the calls get longer by more: only the first 128
 /// functions of a module are called with two bytes.
 const WORTH_BYTES: usize = 8;
-
-/// What is called so often will be among those 128.
-const OFTEN: usize = 16;
-
-/// What a function takes besides its code: its type and a share of a new one, size, locals and end.
-const FUNCTION_BYTES: usize = 7;
 
 /// Calls are part of pieces as well, so what one round leaves is looked at again; the third one gains some bytes.
 const ROUNDS: usize = 3;
@@ -65,25 +50,6 @@ struct Piece {
     places: Vec<Place>,
 }
 
-/// What is the same of equal pieces.
-#[derive(Clone, Default)]
-struct Shape {
-    bytes: usize,
-    /// Bytes of the instructions that read each local once; they stay before the call.
-    locals_bytes: usize,
-    /// How many values are taken from the stack.
-    taken: usize,
-}
-
-impl Shape {
-    /// How many bytes fewer there are with a function called in so many places.
-    fn saves(&self, places: usize) -> usize {
-        let call = if places < OFTEN { 3 } else { 2 };
-        let function = self.bytes + 2 * self.taken + FUNCTION_BYTES;
-        (self.bytes * places).saturating_sub((self.locals_bytes + call) * places + function)
-    }
-}
-
 /// The pieces that become functions, none within another one.
 struct Outline {
     pieces: Vec<Piece>,
@@ -92,15 +58,17 @@ struct Outline {
 impl Outline {
     fn of(code: &Code<'_>) -> Self {
         let names = names(code);
+        let lives: Vec<_> = code.functions.iter().map(Live::of).collect();
+        let functions = || code.functions.iter().zip(&names).zip(&lives);
         let mut counts = HashMap::<u64, usize>::new();
-        for (function, names) in code.functions.iter().zip(&names) {
-            each_piece(&function.instructions, names, |_, name, _| {
+        for ((function, names), live) in functions() {
+            each_piece(function, names, live, |_, name, _| {
                 *counts.entry(name).or_default() += 1;
             });
         }
         let mut pieces = HashMap::<u64, Piece>::new();
-        for (number, (function, names)) in code.functions.iter().zip(&names).enumerate() {
-            each_piece(&function.instructions, names, |range, name, shape| {
+        for (number, ((function, names), live)) in functions().enumerate() {
+            each_piece(function, names, live, |range, name, shape| {
                 if shape.saves(counts[&name]) < WORTH_BYTES {
                     return;
                 }
@@ -155,43 +123,48 @@ impl Outline {
 
     /// Adds the functions and puts calls in place of the pieces.
     fn write(&self, code: &mut Code<'_>) -> Result<(), String> {
-        let mut calls: Vec<Vec<(Range<usize>, u32)>> = vec![vec![]; code.functions.len()];
-        let mut made = vec![];
-        for piece in &self.pieces {
-            let Place { function, range } = &piece.places[0];
-            let instructions = &code.functions[*function].instructions;
-            let (ty, body) = function_of(instructions, range.clone(), piece.shape.taken)?;
+        let lives: Vec<_> = code.functions.iter().map(Live::of).collect();
+        let first = code.imported + code.functions.len() as u32;
+        let mut calls: Vec<Vec<(&Range<usize>, u32, usize)>> = vec![vec![]; lives.len()];
+        for (piece, number) in self.pieces.iter().zip(first..) {
+            for place in &piece.places {
+                calls[place.function].push((&place.range, number, piece.shape.taken));
+            }
+        }
+        let mut functions = HashMap::new();
+        for ((function, calls), live) in code.functions.iter_mut().zip(&mut calls).zip(&lives) {
+            calls.sort_by_key(|(range, ..)| std::cmp::Reverse(range.start));
+            let mut instructions = function.instructions.clone();
+            for (range, number, taken) in calls {
+                let made = made(function, range.clone(), *taken, live)?;
+                let call = numbered(CALL, *number);
+                let call = [made.before, vec![call], made.behind].concat();
+                instructions.splice((*range).clone(), call);
+                functions
+                    .entry(*number)
+                    .or_insert((made.ty, made.locals, made.body));
+            }
+            function.instructions = instructions;
+        }
+        for number in first..first + self.pieces.len() as u32 {
+            let made = functions.remove(&number);
+            let (ty, locals, instructions) = made.ok_or("a piece without a place")?;
             let known = code.types.iter().position(|known| *known == ty);
             let ty = known.unwrap_or_else(|| {
                 code.types.push(ty);
                 code.types.len() - 1
             });
-            let number = code.imported + (code.functions.len() + made.len()) as u32;
-            made.push(Function {
+            code.functions.push(Function {
                 ty: ty as u32,
-                locals: vec![0].into(),
-                instructions: body,
+                locals: locals.into(),
+                instructions,
             });
-            for place in &piece.places {
-                calls[place.function].push((place.range.clone(), number));
-            }
         }
-        for (function, mut calls) in code.functions.iter_mut().zip(calls) {
-            calls.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
-            for (range, number) in calls {
-                let piece = &function.instructions[range.clone()];
-                let mut call: Vec<_> = locals(piece)
-                    .into_iter()
-                    .map(|(local, _)| numbered(LOCAL_GET, local))
-                    .collect();
-                call.push(numbered(CALL, number));
-                function.instructions.splice(range, call);
-            }
-        }
-        code.functions.extend(made);
         Ok(())
     }
 }
+
+const CALL: u8 = 0x10;
 
 /// A number for each instruction, the same for the same ones. `None`: it stays where it is.
 fn names(code: &Code<'_>) -> Vec<Vec<Option<u64>>> {
@@ -230,128 +203,6 @@ fn quiet_loops(instructions: &[Instruction<'_>]) -> Vec<Range<usize>> {
     quiet
 }
 
-/// Tells of each piece that could be a function, with a name that equal ones have in common.
-fn each_piece(
-    instructions: &[Instruction<'_>],
-    names: &[Option<u64>],
-    mut tell: impl FnMut(Range<usize>, u64, &Shape),
-) {
-    for start in 0..instructions.len() {
-        let Some(before) = &instructions[start].stack else {
-            continue;
-        };
-        let mut name = DefaultHasher::new();
-        let mut shape = Shape::default();
-        let mut read = vec![];
-        let (mut depth, mut lowest) = (0_usize, before.len());
-        // The last instruction is the function's end, so there is always a next one.
-        let last = (start + LENGTH_MAX).min(instructions.len() - 1);
-        for (at, pair) in instructions[..=last].windows(2).enumerate().skip(start) {
-            let (instruction, next) = (&pair[0], &pair[1]);
-            let (Some(known), false) = (names[at], leads_out(instruction.kind, depth)) else {
-                break;
-            };
-            if let (0, Some(stack)) = (depth, &instruction.stack) {
-                lowest = lowest.min(stack.len() - instruction.takes);
-            }
-            depth = inner_depth(instruction.kind, depth);
-            // Locals are numbered as they come, so that others of the same types will do.
-            if let Kind::LocalGet(local, ty) = instruction.kind {
-                let slot = read.iter().position(|known| *known == local);
-                let slot = slot.unwrap_or_else(|| {
-                    read.push(local);
-                    shape.locals_bytes += instruction.bytes.len();
-                    read.len() - 1
-                });
-                (slot, ty).hash(&mut name);
-            } else {
-                known.hash(&mut name);
-            }
-            shape.bytes += match instruction.kind {
-                // What it takes once the functions are in the order of their calls.
-                Kind::Call(_) => 2,
-                _ => instruction.bytes.len(),
-            };
-            shape.taken = before.len() - lowest;
-            if read.len() > LOCALS_MAX || shape.taken > TAKEN_MAX {
-                break;
-            }
-            let whole = start == 0 && at + 2 == instructions.len();
-            if let (0, Some(after), false) = (depth, &next.stack, whole)
-                && after.len() - lowest <= LEFT_MAX
-            {
-                tell(start..at + 1, name.finish(), &shape);
-            }
-        }
-    }
-}
-
-/// Whether an instruction at this depth within a piece concerns what is around the piece.
-fn leads_out(kind: Kind, depth: usize) -> bool {
-    match kind {
-        Kind::Bound => true,
-        Kind::Branch(out) => out as usize >= depth,
-        Kind::Else | Kind::End => depth == 0,
-        _ => false,
-    }
-}
-
-/// The depth behind an instruction that does not lead out.
-fn inner_depth(kind: Kind, depth: usize) -> usize {
-    match kind {
-        Kind::Begin | Kind::Loop => depth + 1,
-        Kind::End => depth - 1,
-        _ => depth,
-    }
-}
-
-/// The locals that a piece reads, in the order in which it does.
-fn locals(piece: &[Instruction<'_>]) -> Vec<(u32, ValType)> {
-    let mut locals = vec![];
-    for instruction in piece {
-        if let Kind::LocalGet(local, ty) = instruction.kind
-            && !locals.contains(&(local, ty))
-        {
-            locals.push((local, ty));
-        }
-    }
-    locals
-}
-
-/// A piece as a function: first of its parameters is what the piece takes from the stack, then the locals it reads.
-fn function_of<'a>(
-    instructions: &[Instruction<'a>],
-    range: Range<usize>,
-    taken: usize,
-) -> Result<(FuncType, Vec<Instruction<'a>>), String> {
-    const DEAD: &str = "a piece of code that is never reached";
-    let piece = &instructions[range.clone()];
-    let before = piece[0].stack.as_deref().ok_or(DEAD)?;
-    let after = instructions[range.end].stack.as_deref().ok_or(DEAD)?;
-    let lowest = before.len() - taken;
-    let taken = &before[lowest..];
-    let locals = locals(piece);
-    let parameters = taken
-        .iter()
-        .copied()
-        .chain(locals.iter().map(|(_, ty)| *ty));
-    let ty = FuncType::new(parameters, after[lowest..].iter().copied());
-    let mut body: Vec<_> = (0..taken.len() as u32)
-        .map(|number| numbered(LOCAL_GET, number))
-        .collect();
-    for instruction in piece {
-        let slot = locals.iter().position(
-            |(local, _)| matches!(instruction.kind, Kind::LocalGet(read, _) if read == *local),
-        );
-        body.push(match slot {
-            Some(slot) => numbered(LOCAL_GET, (taken.len() + slot) as u32),
-            None => instruction.clone(),
-        });
-    }
-    body.push(written(vec![END]));
-    Ok((ty, body))
-}
-
 /// Whether calls replaced by what they call give what there was.
 fn check(before: &Code<'_>, after: &Code<'_>, pieces: &[Piece]) -> Result<(), String> {
     let (old, made) = after
@@ -360,87 +211,131 @@ fn check(before: &Code<'_>, after: &Code<'_>, pieces: &[Piece]) -> Result<(), St
         .ok_or("functions are missing")?;
     let first = before.imported + old.len() as u32;
     for (function, changed) in before.functions.iter().zip(old) {
-        let mut restored = Function {
-            ty: changed.ty,
-            locals: changed.locals.clone(),
+        let mut restored = Restored {
+            function,
+            live: &Live::of(function),
             instructions: vec![],
         };
-        for instruction in &changed.instructions {
+        let mut rest = changed.instructions.iter();
+        while let Some(instruction) = rest.next() {
             let called = match instruction.kind {
                 Kind::Call(number) => number.checked_sub(first).map(|at| at as usize),
                 _ => None,
             };
             if let Some(at) = called {
                 let (made, piece) = made.get(at).zip(pieces.get(at)).ok_or("nothing called")?;
-                put_back(&mut restored.instructions, made, piece.shape.taken)?;
+                let ty = after.types.get(made.ty as usize);
+                let parameters = ty.map_or(0, |ty| ty.params().len());
+                let behind = rest.as_slice().get(..piece.shape.left);
+                let behind = behind.ok_or("what is left is not taken")?;
+                restored.put_back(&made.instructions, parameters, &piece.shape, behind)?;
+                rest = rest.as_slice()[piece.shape.left..].iter();
             } else {
                 restored.instructions.push(instruction.clone());
             }
         }
-        if restored.bytes() != function.bytes() {
+        let instructions = restored.instructions;
+        let restored = Function {
+            ty: changed.ty,
+            locals: changed.locals.clone(),
+            instructions,
+        };
+        if restored.ty != function.ty || restored.bytes() != function.bytes() {
             return Err("a function is not what it was".to_owned());
         }
     }
     Ok(())
 }
 
-/// What a call of a function made of a piece stands for, behind the instructions before the call.
-fn put_back<'a>(
-    instructions: &mut Vec<Instruction<'a>>,
-    made: &Function<'a>,
-    taken: usize,
-) -> Result<(), String> {
-    let body = made.instructions.split_last().map(|(_, body)| body);
-    let (taking, piece) = body
-        .and_then(|body| body.split_at_checked(taken))
-        .ok_or("a piece without its parameters")?;
-    let in_order = |(number, instruction): (usize, &Instruction<'_>)| matches!(instruction.kind, Kind::LocalGet(local, _) if local as usize == number);
-    let given = instructions.len().checked_sub(locals(piece).len());
-    let given = instructions.split_off(given.ok_or("parameters are missing")?);
-    let reads = |given: &Instruction<'_>| matches!(given.kind, Kind::LocalGet(..));
-    if !taking.iter().enumerate().all(in_order) || !given.iter().all(reads) {
-        return Err("parameters of another kind".to_owned());
-    }
-    let mut depth = 0;
-    for instruction in piece {
-        if leads_out(instruction.kind, depth) {
-            return Err("a piece that is not closed".to_owned());
+/// A function with what is called in place of calls.
+struct Restored<'r, 'a> {
+    /// As it was.
+    function: &'r Function<'a>,
+    live: &'r Live,
+    instructions: Vec<Instruction<'a>>,
+}
+
+impl<'a> Restored<'_, 'a> {
+    /// Appends what a call of a function made of a piece stands for, and the instructions behind it that take what is
+    /// left in locals.
+    fn put_back(
+        &mut self,
+        made: &[Instruction<'a>],
+        parameters: usize,
+        shape: &Shape,
+        behind: &[Instruction<'a>],
+    ) -> Result<(), String> {
+        let (taking, body) = made.split_at_checked(shape.taken).ok_or("too short")?;
+        let giving = body.len().checked_sub(shape.left + 1).ok_or("too short")?;
+        let (piece, giving) = body.split_at(giving);
+        let in_order = |(number, instruction): (usize, &Instruction<'_>)| matches!(instruction.kind, Kind::LocalGet(local, _) if local as usize == number);
+        let given = parameters.checked_sub(shape.taken);
+        let given = given.and_then(|given| self.instructions.len().checked_sub(given));
+        let given = self
+            .instructions
+            .split_off(given.ok_or("parameters are missing")?);
+        // What each local of the function is in the place of the call.
+        let mut locals = HashMap::new();
+        for (given, number) in given.iter().zip(shape.taken as u32..) {
+            let Kind::LocalGet(local, _) = given.kind else {
+                return Err("parameters of another kind".to_owned());
+            };
+            locals.insert(number, local);
         }
-        depth = inner_depth(instruction.kind, depth);
-        instructions.push(match instruction.kind {
-            Kind::LocalGet(local, _) => (local as usize)
-                .checked_sub(taken)
-                .and_then(|slot| given.get(slot))
-                .ok_or("a parameter that is not given")?
-                .clone(),
-            _ => instruction.clone(),
-        });
-    }
-    Ok(())
-}
-
-const CALL: u8 = 0x10;
-const LOCAL_GET: u8 = 0x20;
-const END: u8 = 0x0b;
-
-/// An instruction with a number.
-fn numbered<'a>(code: u8, mut number: u32) -> Instruction<'a> {
-    let mut bytes = vec![code];
-    while number >= 128 {
-        bytes.push(number as u8 | 128);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    written(bytes)
-}
-
-/// An instruction that is only to be written.
-fn written<'a>(bytes: Vec<u8>) -> Instruction<'a> {
-    Instruction {
-        bytes: bytes.into(),
-        kind: Kind::Plain,
-        takes: 0,
-        stack: None,
+        if !taking.iter().enumerate().all(in_order) {
+            return Err("parameters of another kind".to_owned());
+        }
+        let (mut depth, mut written) = (0, vec![]);
+        for instruction in piece {
+            if leads_out(instruction.kind, depth) {
+                return Err("a piece that is not closed".to_owned());
+            }
+            depth = inner_depth(instruction.kind, depth);
+            let number = match instruction.kind {
+                Kind::LocalGet(number, _) => number,
+                Kind::LocalSet(number, _) | Kind::LocalTee(number, _) => {
+                    // Of its own is what it writes first, whatever happens.
+                    let was = self.function.instructions.get(self.instructions.len());
+                    if let (0, false, Some(Kind::LocalSet(local, _) | Kind::LocalTee(local, _))) =
+                        (depth, locals.contains_key(&number), was.map(|was| was.kind))
+                    {
+                        locals.insert(number, local);
+                    }
+                    written.push(number);
+                    number
+                }
+                _ => {
+                    self.instructions.push(instruction.clone());
+                    continue;
+                }
+            };
+            let local = locals.get(&number).ok_or("a local that has no value")?;
+            self.instructions
+                .push(numbered(instruction.bytes[0], *local));
+        }
+        let mut all: Vec<_> = locals.values().collect();
+        all.sort_unstable();
+        all.dedup();
+        if all.len() < locals.len() {
+            return Err("a local given twice".to_owned());
+        }
+        let mut left = vec![];
+        for (giving, taking) in giving.iter().zip(behind.iter().rev()) {
+            match (giving.kind, taking.kind) {
+                (Kind::LocalGet(number, _), Kind::LocalSet(local, _))
+                    if locals.get(&number) == Some(&local) =>
+                {
+                    left.push(number);
+                }
+                _ => return Err("something else is left".to_owned()),
+            }
+        }
+        let here = self.instructions.len();
+        let lost = |number: &u32| !left.contains(number) && self.live.is_live(here, locals[number]);
+        if written.iter().any(lost) {
+            return Err("a local that is written is not left".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -455,11 +350,10 @@ mod tests {
         let module = wat::parse_str(format!("(module (memory 1) {text})")).unwrap();
         let mut code = Code::read(&module).unwrap();
         let Outline { pieces } = Outline::of(&code);
-        Outline {
+        let outline = Outline {
             pieces: pieces.clone(),
-        }
-        .write(&mut code)
-        .unwrap();
+        };
+        outline.write(&mut code).unwrap();
         let outlined = code.write(&module).unwrap();
         let (before, after) = (Code::read(&module).unwrap(), Code::read(&outlined).unwrap());
         assert_eq!(check(&before, &after, &pieces), Ok(()));
@@ -481,5 +375,39 @@ mod tests {
         let mut after = Code::read(&outlined).unwrap();
         after.functions[1].instructions.remove(0);
         assert!(check(&before, &after, &pieces).is_err());
+    }
+
+    #[test]
+    fn a_local_that_a_function_keeps_and_somebody_reads_is_found() {
+        let body = "local.get 0 i32.load offset=300 i32.load offset=400 local.tee 0 i32.load drop";
+        let module = |behind: &str| {
+            let text = format!("(func (param i32) nop {body} {behind} nop)").repeat(5);
+            wat::parse_str(format!("(module (memory 1) {text})")).unwrap()
+        };
+        let kept = module("");
+        let before = Code::read(&kept).unwrap();
+        let outline = Outline::of(&before);
+        let mut code = Code::read(&kept).unwrap();
+        outline.write(&mut code).unwrap();
+        let outlined = code.write(&kept).unwrap();
+        let after = Code::read(&outlined).unwrap();
+        let (shape, made) = (&outline.pieces[0].shape, &after.functions[5]);
+        let read = module("local.get 0 drop");
+        let read = Code::read(&read).unwrap();
+        for (place, expected) in [(&before, true), (&read, false)] {
+            let mut restored = Restored {
+                function: &before.functions[0],
+                live: &Live::of(&place.functions[0]),
+                instructions: vec![],
+            };
+            for instruction in &after.functions[0].instructions {
+                if let Kind::Call(_) = instruction.kind {
+                    break;
+                }
+                restored.instructions.push(instruction.clone());
+            }
+            let back = restored.put_back(&made.instructions, 1, shape, &[]);
+            assert_eq!(back.is_ok(), expected, "{back:?}");
+        }
     }
 }

@@ -52,8 +52,16 @@ mod flat;
 mod joint;
 
 #[cfg(test)]
+#[path = "../build/live.rs"]
+mod live;
+
+#[cfg(test)]
 #[path = "../build/outline.rs"]
 mod outline;
+
+#[cfg(test)]
+#[path = "../build/piece.rs"]
+mod piece;
 
 #[cfg(test)]
 #[path = "../build/shape.rs"]

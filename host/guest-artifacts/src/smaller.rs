@@ -2,7 +2,8 @@
 
 use wasmparser::{Parser, Payload};
 
-use crate::code::Code;
+use crate::code::{Code, Kind};
+use crate::live::Live;
 use crate::{branches, constants, outline};
 
 /// Functions that all do this, each with instructions of its own behind it.
@@ -168,10 +169,6 @@ fn the_same_with_other_locals_is_the_same() {
 fn what_belongs_to_the_function_round_it_stays() {
     let rows = [
         (
-            "a local is written",
-            "local.get 0 i32.const 70000 i32.add local.set 0",
-        ),
-        (
             "it returns",
             "local.get 0 i32.const 70000 i32.eq if return end",
         ),
@@ -187,6 +184,120 @@ fn what_belongs_to_the_function_round_it_stays() {
     for (what, body) in rows {
         let before = module(&functions(6, "i32", body));
         assert_eq!(outline::outline(&before).unwrap(), before, "{what}");
+    }
+}
+
+#[test]
+fn a_local_that_is_written_is_a_result_if_it_is_read_behind_and_a_parameter_if_its_value_matters() {
+    let load = "local.get 0 i32.load offset=300 i32.load offset=400";
+    let store = "local.get 1 i32.store offset=500";
+    // What they have in common; what differs behind it; parameters, results and own locals of what is made of it.
+    let rows = [
+        (
+            "read behind",
+            format!("{load} local.set 1 local.get 0 {store}"),
+            "local.get 1 call 0",
+            (1, 1, 0),
+        ),
+        (
+            "not read behind",
+            format!("{load} local.set 1 local.get 0 {store}"),
+            "",
+            (1, 0, 1),
+        ),
+        (
+            "written behind, and read then",
+            format!("{load} local.tee 1 {store}"),
+            "i32.const 0 local.set 1 local.get 1 call 0",
+            (1, 0, 1),
+        ),
+        (
+            "perhaps written, and read behind",
+            format!("local.get 0 if {load} local.tee 1 {store} end"),
+            "local.get 1 call 0",
+            (2, 1, 0),
+        ),
+        (
+            "read, then written",
+            format!("local.get 1 {store} {load} local.set 1"),
+            "local.get 1 call 0",
+            (2, 1, 0),
+        ),
+        (
+            "read at the next turn of a loop",
+            format!("loop local.get 1 call 0 {load} local.tee 1 {store} local.get 0 br_if 0 end"),
+            "",
+            (1, 1, 0),
+        ),
+    ];
+    for (what, body, behind, ty) in rows {
+        let text: String = (0..6)
+            .map(|n| {
+                format!("(func (param i32 i32) (local i32) i32.const {n} call 0 {body} {behind})")
+            })
+            .collect();
+        let after = outline::outline(&module(&text)).unwrap();
+        let code = Code::read(&after).unwrap();
+        let made = &code.functions[6];
+        let ty_made = &code.types[made.ty as usize];
+        let own = usize::from(made.locals[0]);
+        let found = (ty_made.params().len(), ty_made.results().len(), own);
+        assert_eq!(found, ty, "{what}");
+    }
+}
+
+#[test]
+fn a_local_is_live_where_something_behind_reads_it_before_it_is_written() {
+    // Code that calls 0 where the question is asked, of local 1.
+    let rows = [
+        ("call 0 local.get 1 drop", true),
+        ("call 0 i32.const 1 local.set 1 local.get 1 drop", false),
+        ("local.get 1 drop call 0", false),
+        (
+            "local.get 1 drop loop call 0 i32.const 1 br_if 0 end",
+            false,
+        ),
+        ("loop local.get 1 drop call 0 i32.const 1 br_if 0 end", true),
+        (
+            "call 0 i32.const 1 if i32.const 1 local.set 1 end local.get 1 drop",
+            true,
+        ),
+        (
+            "call 0 i32.const 1 if i32.const 1 local.set 1 else local.get 1 drop end",
+            true,
+        ),
+        (
+            "call 0 i32.const 1 if i32.const 1 local.set 1 else i32.const 1 local.set 1 end local.get 1 drop",
+            false,
+        ),
+        ("block call 0 br 0 local.get 1 drop end", false),
+        (
+            "block call 0 i32.const 1 br_if 0 local.get 1 drop end",
+            true,
+        ),
+        (
+            "block block call 0 i32.const 1 br_table 0 1 end local.get 1 drop end",
+            true,
+        ),
+        ("block block call 0 br 1 end local.get 1 drop end", false),
+        ("call 0 unreachable local.get 1 drop", false),
+    ];
+    for (body, live) in rows {
+        let module = module(&format!(
+            "(func (param i32 i32) {})",
+            body.replace("call 0", "i32.const 7 call 0")
+        ));
+        let code = Code::read(&module).unwrap();
+        let function = &code.functions[0];
+        let call = function
+            .instructions
+            .iter()
+            .position(|i| i.kind == Kind::Call(0));
+        assert_eq!(
+            Live::of(function).is_live(call.unwrap() + 1, 1),
+            live,
+            "{body}"
+        );
     }
 }
 
