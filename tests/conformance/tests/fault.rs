@@ -237,7 +237,7 @@ fn no_image_is_activated_while_the_cloud_refuses_its_status() {
     for name in [
         "nothing-is-activated-before-the-service-took-ready",
         "ready-that-the-service-shows-otherwise-is-repeated-a-few-times",
-        "a-status-refused-as-an-invalid-request-is-not-repeated",
+        "a-status-refused-as-an-invalid-request-fails-the-job",
         "ready-that-nobody-answers-ends-the-job-in-the-end",
     ] {
         let story = story(name);

@@ -72,7 +72,7 @@ impl Agent {
             return self.refresh(status);
         }
         if status != 206 {
-            self.write_line(Line::RangeFailed, status.into(), "");
+            self.note_number(Line::RangeFailed, status.into());
             return self.request_failed(number);
         }
         if total.is_some_and(|total| total != grid.size()) {
@@ -97,7 +97,7 @@ impl Agent {
     /// A range had no answer.
     pub(super) fn on_range_failed(&mut self, number: u32, why: Why) {
         let detail = self.detail_of(why);
-        self.write_line(Line::RangeFailed, 0, &detail);
+        self.note_text(Line::RangeUnanswered, &detail);
         const REFUSED: u32 = HostErr::BadArgument.code();
         const UNKNOWN: u32 = HostErr::Unsupported.code();
         if matches!(why.main, REFUSED | UNKNOWN) {
@@ -121,6 +121,6 @@ impl Agent {
         self.cancel_ranges();
         self.job.known = false;
         self.asking.describe = true;
-        self.write_line(Line::RangeFailed, status.into(), "");
+        self.note_number(Line::RangeFailed, status.into());
     }
 }

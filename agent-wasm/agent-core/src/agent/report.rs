@@ -243,10 +243,16 @@ impl Agent {
             },
             _ if !matters || self.reporter.acknowledged => {}
             JobsErr::RequestThrottled | JobsErr::InternalError => self.repeat_status(),
-            JobsErr::InvalidRequest | JobsErr::InvalidJson | JobsErr::InvalidTopic => {
+            JobsErr::InvalidRequest | JobsErr::InvalidJson | JobsErr::InvalidTopic
+                if self.job.stage.is_open() =>
+            {
                 self.give_up_status(rejected.code);
             }
-            JobsErr::Unknown => self.repeat_bounded(rejected.code),
+            // The request may have been damaged on its way, and an end that is not told leaves the job open for ever.
+            JobsErr::InvalidRequest
+            | JobsErr::InvalidJson
+            | JobsErr::InvalidTopic
+            | JobsErr::Unknown => self.repeat_bounded(rejected.code),
         }
     }
 
