@@ -5,6 +5,7 @@
 use alloc::string::String;
 
 use crate::code::State;
+use crate::settings::Key;
 use crate::stream::Statistics;
 use crate::text::push_decimal;
 use crate::types::{AgentStatus, InstantMs, Version, Wait};
@@ -12,6 +13,8 @@ use crate::types::{AgentStatus, InstantMs, Version, Wait};
 use super::command::Refusal;
 use super::job::{JobFile, Stage};
 use super::lines::Why;
+use super::report::Due;
+use super::request::UNANSWERED_MAX;
 use super::table::WAITS_FOR;
 use super::timer::{NEVER, Timer};
 use super::{Agent, said};
@@ -171,10 +174,25 @@ impl Agent {
             6 => Timer::Restart,
             7 => Timer::Test,
             8 | 9 if self.job.stage == Stage::Testing => Timer::Test,
+            8 if self.reporter.due == Due::Ready => {
+                return self.last_try(Timer::Status, self.reporter.tries);
+            }
+            2 if self.job.needs_document() => {
+                return self.last_try(Timer::Ask, self.asking.tries);
+            }
             1 if self.job.is_taken() => Timer::Custom,
             _ => return NEVER,
         };
         self.timers.at(timer)
+    }
+
+    /// When the last of the tries is over, at the latest: each has the longest delay and the quarter on top.
+    fn last_try(&self, timer: Timer, tries: u32) -> InstantMs {
+        let left = UNANSWERED_MAX.saturating_sub(tries).saturating_sub(1);
+        let longest = self.number(Key::RetryMax) / 4 * 5;
+        self.timers
+            .at(timer)
+            .saturating_add(u64::from(left) * longest)
     }
 
     fn wait_detail(&self, reason: u32) -> String {

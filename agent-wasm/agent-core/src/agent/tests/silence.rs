@@ -412,3 +412,30 @@ fn a_group_whose_job_is_closed_at_any_event_is_all_new_or_all_old() {
         }
     }
 }
+
+#[test]
+fn an_end_whose_request_was_damaged_on_its_way_is_told_again() {
+    for code in ["InvalidRequest", "InvalidJson", "InvalidTopic"] {
+        let mut world = World::single();
+        world.usual_job();
+        world.connect();
+        world.run_to(State::Committing);
+        let refusal = format!(r#"{{"code":"{code}","message":"","clientToken":"TOKEN"}}"#);
+        world.update_answers.push_back(("rejected", refusal));
+        world.run_to_end();
+        assert_eq!(world.verdict().0, "SUCCEEDED", "{code}");
+    }
+}
+
+#[test]
+fn a_ready_that_nobody_answers_says_when_it_is_given_up_at_the_latest() {
+    let mut world = World::single();
+    world.usual_job();
+    lose(&mut world, "/update");
+    world.connect();
+    world.run_to(State::Reporting);
+    let told = |wait: &crate::types::Wait| wait.gives_up.filter(|_| wait.reason == 8);
+    let told: alloc::vec::Vec<_> = world.waits.iter().filter_map(told).collect();
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|until| world.now <= *until), "{told:?}");
+}
