@@ -347,7 +347,8 @@ impl Prepared {
     #[must_use]
     pub fn blocks(&self) -> u64 {
         let files = self.files.iter().chain(self.mcus.iter());
-        self.scenario.blocks_of(files.map(PreparedFile::update_bytes))
+        self.scenario
+            .blocks_of(files.map(PreparedFile::update_bytes))
     }
 
     /// The image of a URL's name, if there is one.
