@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::gateway::{Daemon, read};
-use e2e::{Cloud, Gateway, Update, image};
+use e2e::{Cloud, Ended, Gateway, Update, image};
 use host_cloud::BrokerConfig;
 use host_cloud::service::JobId;
 use serde_json::Value;
@@ -165,6 +165,23 @@ fn millis(since: Instant) -> u64 {
     u64::try_from((now() - since).as_millis()).unwrap()
 }
 
+/// Waits for the end of a job; what the daemon has logged tells why there is none.
+fn wait_end((cloud, job): (&Cloud, &JobId), daemon: &Daemon) -> Ended {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let now = cloud.now(job);
+        if !matches!(&*now.status, "QUEUED" | "IN_PROGRESS") {
+            return now;
+        }
+        assert!(
+            deadline.left().is_some(),
+            "{job}: {now:?}: {}",
+            daemon.log()
+        );
+        pass(Duration::from_millis(10));
+    }
+}
+
 /// Waits until the service sends a block more than `sent`; false if the job ends without.
 fn wait_resumed((cloud, job): (&Cloud, &JobId), sent: u64) -> bool {
     let deadline = Deadline::after(PATIENCE);
@@ -253,7 +270,7 @@ fn a_daemon_killed_at_any_instant_of_an_update_ends_it_with_the_right_image() {
         if update % 2 == 1 && wait_resumed((&cloud, &job), sent) {
             tally.resumed_ms.push(millis(started));
         }
-        let ended = cloud.wait_end(&job);
+        let ended = wait_end((&cloud, &job), &daemon);
         let wanted = format!("accepted  v{version}");
         assert_eq!(
             ended.as_pair(),
@@ -327,7 +344,7 @@ fn a_broker_killed_at_any_instant_of_an_update_delays_it_and_nothing_else() {
         tally.state(&daemon.log());
         broker.start_again().unwrap();
         let started = now();
-        let ended = cloud.wait_end(&job);
+        let ended = wait_end((&cloud, &job), &daemon);
         let wanted = format!("accepted  v{version}");
         assert_eq!(
             ended.as_pair(),

@@ -230,15 +230,6 @@ fn read_only_disk() -> Option<String> {
     Some(scene.failed(&job, [STORAGE, "1e"], || medium.remount("rw")))
 }
 
-fn no_permission() -> Option<String> {
-    let scene = Scene::started(|_| {}, |_| {}, Gateway::run_permitted)?;
-    let dir = target_dir(&scene.gateway);
-    let permit = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
-    permit(0o000);
-    let job = scene.update(LONG);
-    Some(scene.failed(&job, [STORAGE, "0d"], || permit(0o700)))
-}
-
 fn full_state_directory() -> Option<String> {
     let mut medium = None;
     let scene = Scene::with(
@@ -253,22 +244,36 @@ fn full_state_directory() -> Option<String> {
     Some(scene.failed(&job, [STORAGE, "1c"], || fs::remove_file(&filler).unwrap()))
 }
 
+/// What runs cannot be asked while the directory is out of reach; the next job looks again.
+fn out_of_reach(scene: &Scene, code: &str, leave: impl FnOnce(), back: impl FnOnce()) -> String {
+    leave();
+    let ended = scene.cloud.wait_end(&scene.update(LONG));
+    assert_eq!(ended.status, "FAILED", "{ended:?}");
+    assert!(
+        ended.reason.contains(STORAGE) && ended.reason.ends_with(code),
+        "{ended:?}"
+    );
+    let words = scene.words(&ended);
+    back();
+    scene.next();
+    words
+}
+
 fn missing_device() -> Option<String> {
     let scene = Scene::new();
     let dir = target_dir(&scene.gateway);
     let away = scene.gateway.path("unplugged");
-    fs::rename(&dir, &away).unwrap();
-    let job = scene.update(LONG);
-    let ended = scene.cloud.wait_end(&job);
-    assert!(
-        ended.status == "FAILED" && ended.reason.contains(STORAGE),
-        "{ended:?}"
-    );
-    let words = scene.words(&ended);
-    fs::rename(&away, &dir).unwrap();
-    // What ran could not be asked while it was gone; the next job looks again.
-    scene.next();
-    Some(words)
+    let move_it = |from: &Path, to: &Path| fs::rename(from, to).unwrap();
+    let (leave, back) = (|| move_it(&dir, &away), || move_it(&away, &dir));
+    Some(out_of_reach(&scene, "02", leave, back))
+}
+
+fn no_permission() -> Option<String> {
+    let scene = Scene::started(|_| {}, |_| {}, Gateway::run_permitted)?;
+    let dir = target_dir(&scene.gateway);
+    let permit = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+    let (leave, back) = (|| permit(0o000), || permit(0o700));
+    Some(out_of_reach(&scene, "0d", leave, back))
 }
 
 fn half_open_connection() -> Option<String> {
