@@ -55,7 +55,7 @@ numbers! {
     /// Blocks asked for in one request; times block_size at most 131072, what the service sends for one request.
     BlocksPerRequest "blocks_per_request" = 31, 1..=512;
     /// Most requests for blocks in flight at a time; 1 = one window a round trip, with the C agent's own bytes.
-    RequestsInFlight "requests_in_flight" = 1, 1..=64;
+    RequestsInFlight "requests_in_flight" = 32, 1..=64;
     /// Time for an answer of the services before a request is repeated.
     RequestTimeout "request_timeout_ms" = 10_000, 10..=10 * MINUTE_MS;
     /// Longest back-off between repeated requests and statuses.

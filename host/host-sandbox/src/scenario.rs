@@ -203,6 +203,7 @@ impl Scenario {
             settings: pairs(&[
                 ("block_size", BLOCK_BYTES.to_string()),
                 ("blocks_per_request", WINDOW_BLOCKS.to_string()),
+                ("requests_in_flight", "1".to_owned()),
             ]),
             sync_bytes: 4 * BLOCK_BYTES as u64,
             deeds: Vec::new(),

@@ -515,7 +515,8 @@ impl Downloader {
     fn heard_of(&mut self, now_ms: u64, asked_ms: u64) {
         self.momentum = 0;
         self.last_drop = None;
-        self.pace.on_block(now_ms, asked_ms);
+        let storage_lags = self.writing.len() > 2 * self.config.blocks_per_request as usize;
+        self.pace.on_block(now_ms, asked_ms, storage_lags);
     }
 
     fn put_in_writing(&mut self, index: u32) {

@@ -9,9 +9,10 @@
 //! a line that loses a few blocks of every window would be asked less and less. Ranges by URL end by themselves, so their
 //! silence is not looked at.
 //!
-//! How many requests are in flight follows the time that answers take. As long as that is not much more than the shortest
-//! one seen, the line is not full, and every answer makes one more; when it is far more, they only wait in a queue, and it
-//! makes one less. Losses say nothing about the line: below MQTT and HTTP there is TCP, which does.
+//! How much is in flight follows the time that answers take. While that is less than a quarter above the shortest one
+//! seen, the line is not full and the window grows; when it is half as much again, what was asked for waits in a queue,
+//! and a quarter of the window goes. So the window is what the line needs, its rate times its round trip, and about half
+//! of that more. Losses say nothing about the line: below MQTT and HTTP there is TCP, which does.
 
 use super::{DownloadConfig, Plane};
 
@@ -23,15 +24,13 @@ const PATIENCE_FACTOR: u64 = 8;
 /// keeps the whole file waiting, and asking for it twice costs little.
 const LAST_PATIENCE_MIN_MS: u64 = 200;
 const LAST_PATIENCE_FACTOR: u64 = 3;
+/// Up to so many requests in flight the window is what the operator says: too few to look for a better one.
+const FIXED_MAX: u32 = 2;
 /// Times the configured time-out, the most that doubling makes of it: 60 s by default, so that 32 requests take half an
 /// hour.
 const BACK_OFF_MAX_FACTOR: u64 = 6;
 /// More doublings change nothing: 2^16 s are 18 h.
 const DOUBLINGS_MAX: u32 = 16;
-/// Requests in flight at first and after a pause. 200 ms of 100 Mbit/s are 20 requests, so three doublings are enough.
-const WINDOW_FIRST: u32 = 4;
-/// Queueing that is no queueing: clocks count milliseconds, services take turns.
-const QUEUE_MIN_MS: u64 = 20;
 /// Pause after a failed range, doubled by each further one without a good one between them.
 const RANGE_HOLD_MS: u64 = 100;
 
@@ -54,7 +53,7 @@ pub struct PaceState {
     pub silences: u32,
     /// Bandwidth cap in bytes a second.
     pub allowance: Option<u64>,
-    /// Requests that may be in flight; 0 = as at the beginning.
+    /// Requests' worth of blocks that may be in flight; 0 = as at the beginning.
     pub window: u32,
 }
 
@@ -70,11 +69,13 @@ pub(super) struct Pace {
     timeout_ms: u64,
     /// Ranges by URL: each has an end of its own.
     ranges: bool,
-    /// Requests that may be in flight.
+    /// Requests' worth of blocks that may be in flight.
     window: u32,
     window_max: u32,
     /// Shortest time for an answer.
     answer_ms: u64,
+    /// Answers to earlier requests say nothing about the window; 0 = there was never a queue.
+    sized_ms: u64,
     /// When silence will have lasted too long.
     silence_at: u64,
     /// Before this no request leaves; 0 = one may.
@@ -104,12 +105,13 @@ impl Pace {
     }
 
     fn new(timeout_ms: u64, window_max: u32, ranges: bool) -> Self {
-        Self {
+        let mut pace = Self {
             timeout_ms,
             ranges,
-            window: WINDOW_FIRST.min(window_max),
+            window: 1,
             window_max,
             answer_ms: NEVER,
+            sized_ms: 0,
             silence_at: NEVER,
             hold_until: 0,
             quiet_since: NEVER,
@@ -120,7 +122,9 @@ impl Pace {
             allowance: NEVER,
             paid: false,
             last: false,
-        }
+        };
+        pace.window = pace.first_window();
+        pace
     }
 
     pub(super) fn restore(config: &DownloadConfig, now_ms: u64, state: &PaceState) -> Self {
@@ -162,9 +166,29 @@ impl Pace {
         }
     }
 
-    /// Requests that may be in flight.
+    /// Requests' worth of blocks that may be in flight.
     pub(super) const fn window(&self) -> u32 {
         self.window
+    }
+
+    /// Whether the window follows the line.
+    const fn follows(&self) -> bool {
+        self.window_max > FIXED_MAX
+    }
+
+    /// Most requests that may be in flight, however few blocks they still lack.
+    pub(super) const fn requests_max(&self) -> u32 {
+        if self.follows() {
+            self.window_max
+        } else {
+            self.window
+        }
+    }
+
+    /// Whether the next request is half of one: the whole window is one, and the line would be empty between two. A cap,
+    /// which whole requests pay, leaves it empty anyway.
+    pub(super) const fn halves(&self) -> bool {
+        self.follows() && self.window == 1 && self.allowance == NEVER
     }
 
     /// When silence will have lasted too long.
@@ -212,12 +236,13 @@ impl Pace {
         self.listen(now_ms);
     }
 
-    /// A usable block came; the first one of a known request says when that was made.
-    pub(super) fn on_block(&mut self, now_ms: u64, asked_ms: u64) {
+    /// A usable block came; the first one of a known request says when that was made. A storage that lags behind has no
+    /// use for a larger window.
+    pub(super) fn on_block(&mut self, now_ms: u64, asked_ms: u64, storage_lags: bool) {
         self.heard = true;
         if asked_ms != NEVER {
             self.quiet_since = asked_ms;
-            self.size_window(now_ms.saturating_sub(asked_ms));
+            self.size_window(now_ms, asked_ms, storage_lags);
         }
         if self.quiet_since != NEVER {
             let pause = now_ms.saturating_sub(self.quiet_since);
@@ -230,15 +255,55 @@ impl Pace {
         self.listen(now_ms);
     }
 
-    /// An answer took so long.
-    fn size_window(&mut self, answer_ms: u64) {
-        self.answer_ms = self.answer_ms.min(answer_ms);
-        let least = self.answer_ms.min(self.timeout_ms);
-        if answer_ms <= 2 * least + QUEUE_MIN_MS {
-            self.window = (self.window + 1).min(self.window_max);
-        } else if answer_ms > 4 * least + 5 * QUEUE_MIN_MS && self.window > 2 {
-            self.window -= 1;
+    /// A request was answered for the first time. One that says how long answers take at best does not say yet whether
+    /// more would fit; nor does one that took less than the clock can tell apart.
+    fn size_window(&mut self, now_ms: u64, asked_ms: u64, storage_lags: bool) {
+        if asked_ms < self.sized_ms {
+            return;
         }
+        let answer_ms = now_ms.saturating_sub(asked_ms);
+        let least = self.answer_ms;
+        self.answer_ms = least.min(answer_ms);
+        if !self.follows() {
+            self.window = self.window_max;
+            return;
+        }
+        if least == NEVER || storage_lags {
+            return;
+        }
+        let part = self.window.div_ceil(4);
+        if answer_ms > least + least / 2 + 1 {
+            self.resize(now_ms, self.window - part);
+        } else if answer_ms < least + least / 4 {
+            if self.sized_ms == 0 {
+                // Threefold a round trip until it is too much for the first time.
+                self.window = (self.window + 2).min(self.window_max);
+            } else {
+                self.resize(now_ms, self.window + part);
+            }
+        }
+    }
+
+    /// Half of the window is less than the line needs, so what comes next has waited nowhere.
+    pub(super) fn measure_anew(&mut self, now_ms: u64) {
+        self.answer_ms = NEVER;
+        self.resize(now_ms, self.window / 2);
+    }
+
+    fn resize(&mut self, now_ms: u64, window: u32) {
+        self.window = window.clamp(1, self.window_max);
+        self.sized_ms = now_ms;
+    }
+
+    /// Nothing is known of the line.
+    const fn forget_line(&mut self, window: u32) {
+        self.window = window;
+        self.answer_ms = NEVER;
+        self.sized_ms = 0;
+    }
+
+    const fn first_window(&self) -> u32 {
+        if self.follows() { 1 } else { self.window_max }
     }
 
     fn listen(&mut self, now_ms: u64) {
@@ -261,8 +326,7 @@ impl Pace {
     /// Nothing comes: whoever is there again is not met by a whole window.
     fn on_outage(&mut self) {
         self.silences = (self.silences + 1).min(DOUBLINGS_MAX);
-        self.window = 1;
-        self.answer_ms = NEVER;
+        self.forget_line(1);
     }
 
     /// A request failed. All that fail before the next one may leave are one failure; a range that fails among others
@@ -293,8 +357,7 @@ impl Pace {
         self.hold_until = 0;
         self.quiet_since = NEVER;
         self.repeats = false;
-        self.window = WINDOW_FIRST.min(self.window_max);
-        self.answer_ms = NEVER;
+        self.forget_line(self.first_window());
     }
 
     /// What the next request has begun to pay it goes on paying, or each change would let one out at once.
@@ -323,6 +386,9 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
     use super::*;
 
     /// What happens, in order.
@@ -344,7 +410,7 @@ mod tests {
         for (step, what) in script.iter().enumerate() {
             match what {
                 Request(now) => pace.on_request(*now, false),
-                Block(now) => pace.on_block(*now, NEVER),
+                Block(now) => pace.on_block(*now, NEVER, false),
                 Silence => pace.on_silence(),
                 Expect(at) => assert_eq!(pace.silence(), *at, "step {step}"),
             }
@@ -448,7 +514,7 @@ mod tests {
         let mut pace = Pace::new(50, 1, false);
         pace.on_request(0, false);
         assert_eq!(pace.silence(), 50);
-        pace.on_block(20, NEVER);
+        pace.on_block(20, NEVER, false);
         assert_eq!(pace.silence(), 70);
     }
 
@@ -480,13 +546,72 @@ mod tests {
         assert!(pace.may_ask(15_097, 900));
     }
 
+    /// The windows after these answers, each of `(asked, answered)`.
+    fn windows(answers: &[(u64, u64)]) -> Vec<u32> {
+        let mut pace = Pace::new(10_000, 32, false);
+        let mut window_after = |(asked, answered): &(u64, u64)| {
+            pace.on_block(*answered, *asked, false);
+            pace.window()
+        };
+        answers.iter().map(&mut window_after).collect()
+    }
+
+    #[test]
+    fn answers_as_fast_as_the_fastest_widen_the_window() {
+        let answers = [(0, 50), (0, 55), (50, 100), (50, 111), (60, 160)];
+        // The first one tells how long it takes; one that takes a quarter longer is no reason.
+        assert_eq!(windows(&answers), [1, 3, 5, 7, 5]);
+    }
+
+    #[test]
+    fn an_answer_that_has_waited_takes_a_quarter_of_the_window_once_a_round_trip() {
+        let mut answers = vec![(0, 50); 8];
+        answers.extend([(50, 130), (60, 140), (129, 220), (131, 230), (230, 280)]);
+        let found = windows(&answers);
+        // Asked before the window shrank, (60, 140) and (129, 220) say nothing of it.
+        assert_eq!(found[7..], [15, 11, 11, 11, 8, 10]);
+    }
+
+    #[test]
+    fn a_line_whose_round_trip_the_clock_cannot_tell_needs_no_window() {
+        let answers = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 3), (3, 4), (4, 4)];
+        assert_eq!(windows(&answers), [1; 7]);
+    }
+
+    #[test]
+    fn a_way_that_has_become_longer_is_found_out() {
+        let mut pace = Pace::new(10_000, 32, false);
+        for at in 0..10 {
+            pace.on_block(at + 50, at, false);
+        }
+        for at in (1000..3000).step_by(200) {
+            pace.on_block(at + 200, at, false);
+        }
+        assert_eq!(pace.window(), 1);
+        pace.measure_anew(3200);
+        for at in (3200..4200).step_by(200) {
+            pace.on_block(at + 200, at, false);
+        }
+        // Four times by a quarter; the first answer only tells how long it takes.
+        assert_eq!(pace.window(), 5);
+    }
+
+    #[test]
+    fn a_storage_that_lags_behind_widens_nothing() {
+        let mut pace = Pace::new(10_000, 32, false);
+        for at in 0..10 {
+            pace.on_block(at + 50, at, true);
+        }
+        assert_eq!(pace.window(), 1);
+    }
+
     #[test]
     fn clocks_at_their_end_do_no_harm() {
         let mut pace = Pace::new(crate::stream::REQUEST_TIMEOUT_MAX_MS, 1, false);
         pace.set_allowance(Some(1));
         pace.on_request(u64::MAX, true);
         pace.may_ask(u64::MAX, u32::MAX);
-        pace.on_block(0, NEVER);
+        pace.on_block(0, NEVER, false);
         for _ in 0..100 {
             pace.on_silence();
             pace.on_failure(u64::MAX);

@@ -56,8 +56,8 @@ numbers! {
         "bytes of a block; the limits are those of MQTT file streams";
     BLOCKS_PER_REQUEST = "device.agent" "blocks_per_request" ["blocks"] 31, 1 => 512,
         "blocks of one request; times block_size at most 128 KiB (512 = 128 KiB / 256)";
-    REQUESTS_IN_FLIGHT = "device.agent" "requests_in_flight" ["requests"] 1, 1 => 64,
-        "requests for blocks, or ranges, under way at once; 32 of 128 KiB fill 100 Mbit/s at 200 ms, 1 is the C agent's way";
+    REQUESTS_IN_FLIGHT = "device.agent" "requests_in_flight" ["requests"] 32, 1 => 64,
+        "most requests for blocks, or ranges, under way at once; how many is what the line needs. 32 of 128 KiB fill 100 Mbit/s at 200 ms, 1 is the C agent's way";
     REQUEST_TIMEOUT_MS = "device.agent" "request_timeout_ms" ["milliseconds"] 10_000, 10 => 10 * MINUTE_MS,
         "time for an answer of the services before a request is repeated";
     RETRY_MAX_MS = "device.agent" "retry_max_ms" ["milliseconds"] 5 * MINUTE_MS, 10 => DAY_MS,

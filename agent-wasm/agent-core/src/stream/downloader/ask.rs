@@ -12,14 +12,15 @@ use super::{Downloader, Plane, RequestState, Step};
 const TOKEN: &str = "rdy";
 /// Most bytes of a bitmap in a request, the service's limit: fewer than 12,288.
 const BITMAP_MAX_BYTES: usize = 12_287;
+/// Requests after which the line is measured anew, or a longer way would for ever look like a queue: 10 s of 100 Mbit/s.
+const MEASURED_FOR: u32 = 1024;
 /// Most blocks that are asked for or being written at a time, or a snapshot would not hold their numbers.
 const WINDOW_MAX_BLOCKS: u32 = 4096;
 
 impl Downloader {
     /// Whether another request fits the window, and there is something left to ask for.
     pub(super) fn has_room(&self) -> bool {
-        let in_flight = self.pace.window();
-        if self.requests.len() >= in_flight as usize {
+        if self.requests.len() >= self.pace.requests_max() as usize {
             return false;
         }
         let requested: usize = self
@@ -32,9 +33,19 @@ impl Downloader {
         let missing = ((total - held) as usize).saturating_sub(busy);
         let expected: u32 = self.requests.iter().map(|request| request.remaining).sum();
         let taken = expected as usize + self.writing.len();
-        let window = (in_flight * self.config.blocks_per_request).min(WINDOW_MAX_BLOCKS);
-        let free = (window as usize).saturating_sub(taken);
-        missing > 0 && free >= missing.min(self.config.blocks_per_request as usize)
+        let window = self.pace.window() * self.config.blocks_per_request;
+        let free = (window.min(WINDOW_MAX_BLOCKS) as usize).saturating_sub(taken);
+        missing > 0 && free >= missing.min(self.request_blocks() as usize)
+    }
+
+    /// Blocks of the next request.
+    fn request_blocks(&self) -> u32 {
+        let most = self.config.blocks_per_request;
+        if self.pace.halves() {
+            (most / 2).max(1)
+        } else {
+            most
+        }
     }
 
     /// Makes the next request. A range is of blocks that follow each other. Alone in flight, a request has the whole map
@@ -45,7 +56,7 @@ impl Downloader {
         for request in &self.requests {
             busy.insert_all(&request.wanted);
         }
-        let count = self.config.blocks_per_request;
+        let count = self.request_blocks();
         let ranges = self.config.plane == Plane::Url;
         let mut wanted = Vec::new();
         let mut next = BlockIndex(0);
@@ -64,6 +75,9 @@ impl Downloader {
             self.momentum += 1;
         }
         self.newest = self.newest.wrapping_add(1).max(1);
+        if self.newest.is_multiple_of(MEASURED_FOR) {
+            self.pace.measure_anew(now_ms);
+        }
         let length = self.length_of(&wanted);
         let last = busy.first_missing(next).is_none();
         self.pace.on_request(now_ms, last);

@@ -56,6 +56,10 @@ struct Outcome {
     twice: u64,
     /// Most blocks that waited for the storage.
     waiting: usize,
+    /// Most blocks that were on their way.
+    in_flight: u32,
+    /// The same in the second half of the file.
+    in_flight_later: u32,
 }
 
 struct Run {
@@ -70,6 +74,8 @@ struct Run {
     count: u64,
     twice: u64,
     waiting: usize,
+    in_flight: u32,
+    in_flight_later: u32,
 }
 
 impl Run {
@@ -96,6 +102,8 @@ impl Run {
             count: 0,
             twice: 0,
             waiting: 0,
+            in_flight: 0,
+            in_flight_later: 0,
         }
     }
 
@@ -211,8 +219,18 @@ impl Run {
         self.waiting = self.waiting.max(self.downloader.writing().len());
     }
 
+    fn look(&mut self) {
+        let in_flight = self.downloader.requests.iter().map(|r| r.remaining).sum();
+        self.in_flight = self.in_flight.max(in_flight);
+        let (held, total) = self.downloader.progress();
+        if held > total / 2 {
+            self.in_flight_later = self.in_flight_later.max(in_flight);
+        }
+    }
+
     fn run(mut self) -> Outcome {
         loop {
+            self.look();
             match self.downloader.poll(self.now_us / 1000) {
                 Step::Request(request) => self.serve(&request),
                 Step::Range { length, .. } => self.fetch(self.downloader.newest(), length),
@@ -236,6 +254,8 @@ impl Run {
             share: self.link.size * 1000 * 1_000_000 / self.link.bytes_per_s / self.now_us,
             twice: self.twice * 1000 / blocks,
             waiting: self.waiting,
+            in_flight: self.in_flight,
+            in_flight_later: self.in_flight_later,
         }
     }
 }
@@ -249,6 +269,11 @@ fn check(link: Link, least: u64) {
     assert!(middle.share >= least, "{runs:?}");
     if link.lost == 0 {
         assert!(middle.twice <= 10, "{runs:?}");
+        // A window of what the line carries in a round trip, of one request at least.
+        let carried = link.bytes_per_s * link.round_trip_ms / 1000 / u64::from(BLOCK);
+        let needed = (carried as u32).max(8);
+        assert!(middle.in_flight <= 3 * needed, "{needed}: {runs:?}");
+        assert!(middle.in_flight_later <= 2 * needed, "{needed}: {runs:?}");
     }
     assert!(middle.waiting <= 32 * 8, "{runs:?}");
 }
@@ -284,9 +309,11 @@ fn ranges_of_which_one_in_twenty_is_cut_fill_most_of_the_link() {
 }
 
 #[test]
-fn a_line_without_delay_is_filled_too() {
-    check(link(false, 0, 0), 980);
-    check(link(true, 0, 0), 980);
+fn a_line_without_delay_is_filled_by_a_window_of_one_request() {
+    for url in [false, true] {
+        check(link(url, 0, 0), 980);
+        assert_eq!(Run::new(link(url, 0, 0), 1).run().in_flight, 8);
+    }
 }
 
 #[test]

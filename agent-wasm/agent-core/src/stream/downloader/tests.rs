@@ -25,6 +25,13 @@ fn config(blocks: u64, blocks_per_request: u32) -> DownloadConfig {
     }
 }
 
+/// A downloader that has found room on its line for all requests that it may make.
+fn wide(config: DownloadConfig) -> Downloader {
+    let mut state = Downloader::new(config, None).unwrap().state(0);
+    state.pace.window = config.requests_in_flight;
+    Downloader::restore(config, 0, state).unwrap()
+}
+
 fn message_of(file_id: u32, index: u32, size: u32, payload: usize) -> Vec<u8> {
     let mut encoder = minicbor::Encoder::new(Vec::new());
     encoder
@@ -429,7 +436,7 @@ fn a_pause_forgets_requests_and_keeps_blocks_and_momentum() {
 fn several_requests_in_flight_ask_for_different_blocks() {
     let mut config = config(10, 2);
     config.requests_in_flight = 3;
-    let mut downloader = Downloader::new(config, None).unwrap();
+    let mut downloader = wide(config);
     for bitmap in [0x03, 0x0c, 0x30] {
         assert_eq!(request_of(&downloader.poll(0)), (0, vec![bitmap], 2));
     }
@@ -440,9 +447,34 @@ fn several_requests_in_flight_ask_for_different_blocks() {
     store(&mut downloader, 1, 3);
     assert_eq!(request_of(&downloader.poll(1)), (0, vec![0xc0], 2));
     assert_eq!(downloader.poll(1), Step::Wait);
-    // Silence ends them all.
+    // Silence ends them all, and makes the window small.
     let again = downloader.deadline().unwrap();
-    assert_eq!(request_of(&downloader.poll(again)), (0, vec![0x03], 2));
+    assert_eq!(request_of(&downloader.poll(again)), (0, vec![0x01], 2));
+}
+
+#[test]
+fn a_window_of_one_request_is_asked_for_in_halves() {
+    let mut config = config(20, 5);
+    config.requests_in_flight = 8;
+    let mut downloader = Downloader::new(config, None).unwrap();
+    for bitmap in [0x03, 0x0c] {
+        assert_eq!(request_of(&downloader.poll(0)), (0, vec![bitmap], 5));
+    }
+    assert_eq!(downloader.poll(0), Step::Wait);
+    store(&mut downloader, 1, 0);
+    assert_eq!(request_of(&downloader.poll(1)), (0, vec![0x30], 5));
+    assert_eq!(downloader.poll(1), Step::Wait);
+}
+
+#[test]
+fn a_request_under_a_cap_brings_all_that_it_has_paid_for() {
+    let mut config = config(20, 4);
+    config.requests_in_flight = 8;
+    let mut downloader = Downloader::new(config, None).unwrap();
+    downloader.set_allowance(Some(1024));
+    assert_eq!(downloader.poll(0), Step::Wait);
+    assert_eq!(downloader.deadline(), Some(1000));
+    assert_eq!(request_of(&downloader.poll(1000)), (0, vec![0x0f], 4));
 }
 
 #[test]
@@ -787,7 +819,7 @@ fn echo(message: &[u8], token: &str) -> Vec<u8> {
 fn three_in_flight() -> Downloader {
     let mut config = config(12, 2);
     config.requests_in_flight = 3;
-    let mut downloader = Downloader::new(config, None).unwrap();
+    let mut downloader = wide(config);
     for _ in 0..3 {
         assert!(matches!(downloader.poll(0), Step::Request(_)));
     }
