@@ -21,6 +21,7 @@ const MQTT: Case = Case {
     image_bytes: 0,
     block_bytes: 16 * 1024,
     agent: "",
+    cap_bytes_per_s: None,
 };
 
 const HTTP: Case = Case {
@@ -30,7 +31,7 @@ const HTTP: Case = Case {
 };
 
 /// Loss without TLS: the link has to see messages and answers.
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     MQTT,
     HTTP,
     Case {
@@ -53,6 +54,16 @@ const CASES: [Case; 6] = [
     Case {
         name: "http, 200 ms",
         round_trip: Duration::from_millis(200),
+        ..HTTP
+    },
+    Case {
+        name: "mqtt, 50 ms, a cap of half the link",
+        cap_bytes_per_s: Some(LINK_BYTES_PER_S / 2),
+        ..MQTT
+    },
+    Case {
+        name: "http, 50 ms, a cap of half the link",
+        cap_bytes_per_s: Some(LINK_BYTES_PER_S / 2),
         ..HTTP
     },
 ];

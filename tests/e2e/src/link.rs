@@ -40,6 +40,8 @@ pub struct Case {
     pub block_bytes: usize,
     /// More lines of `[device.agent]`.
     pub agent: &'static str,
+    /// `bytes_per_s` of `[bandwidth]`.
+    pub cap_bytes_per_s: Option<u64>,
 }
 
 /// What a download has cost.
@@ -175,6 +177,9 @@ fn configure(lines: &mut Lines, case: &Case, port: u16) {
         "block_size = {}\nblocks_per_request = {blocks}\nprotocols = [\"{plane}\"]\n{}",
         case.block_bytes, case.agent
     );
+    lines.bandwidth = case
+        .cap_bytes_per_s
+        .map_or_else(String::new, |cap| format!("bytes_per_s = {cap}\n"));
     lines.target().lines = "version_from = \"none\"\nslot_size_bytes = 1073741824\n".to_owned();
 }
 

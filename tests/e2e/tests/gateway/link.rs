@@ -15,6 +15,7 @@ const MQTT: Case = Case {
     image_bytes: 3 << 20,
     block_bytes: 16 * 1024,
     agent: "",
+    cap_bytes_per_s: None,
 };
 
 const HTTP: Case = Case {
@@ -53,5 +54,45 @@ fn lost_messages_and_cut_answers_are_asked_for_again() {
         };
         let measured = measure(&case, 7);
         assert!(measured.seconds < 20.0, "{case:?}: {measured:?}");
+    }
+}
+
+#[test]
+fn a_bandwidth_cap_is_not_exceeded() {
+    const CAP: u64 = 1 << 20;
+    for case in [MQTT, HTTP] {
+        let case = Case {
+            cap_bytes_per_s: Some(CAP),
+            ..case
+        };
+        let measured = measure(&case, 3);
+        let rate = case.image_bytes as f64 / measured.seconds;
+        assert!(rate <= 1.02 * CAP as f64, "{case:?}: {measured:?}");
+    }
+}
+
+/// What more memory a large image may take than a small one: a window on its way, and half of it as slack.
+const GROWTH_MAX_KIB: u64 = 6 * 1024;
+
+/// `OTAD_LARGE_MIB` says how large the image is; 300 is what the project promises.
+#[test]
+fn a_large_image_takes_no_more_memory_than_a_small_one() {
+    let mib = std::env::var("OTAD_LARGE_MIB").map_or(24, |text| text.parse().unwrap());
+    for case in [MQTT, HTTP] {
+        let peak = |mib: usize| {
+            let case = Case {
+                round_trip: Duration::ZERO,
+                bytes_per_s: None,
+                image_bytes: mib << 20,
+                ..case
+            };
+            measure(&case, 5).peak_kib
+        };
+        let (small, large) = (peak(2), peak(mib));
+        support::note(&format!(
+            "{}: {small} KiB with 2 MiB, {large} with {mib}",
+            case.name
+        ));
+        assert!(large <= small + GROWTH_MAX_KIB, "{small} {large}");
     }
 }

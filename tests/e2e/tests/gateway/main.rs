@@ -16,6 +16,7 @@ mod link;
 mod mosquitto;
 mod names;
 mod password;
+mod planes;
 mod quick_start;
 mod sizes;
 mod things;
