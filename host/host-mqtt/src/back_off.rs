@@ -133,6 +133,27 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_devices_without_their_endpoint_make_two_hundred_attempts_a_second_at_most() {
+        let mut attempts = vec![0_u32; 600];
+        for seed in 0..10_000 {
+            let mut back_off = BackOff::new(BackOffLimits::default(), seed);
+            let mut at_ms = back_off.next_delay().total_ms();
+            while let Some(second) = attempts.get_mut(usize::try_from(at_ms / 1000).unwrap()) {
+                *second += 1;
+                at_ms += back_off.next_delay().total_ms();
+            }
+        }
+        // The first two minutes are the doublings up to the cap: 120 s are 0.5 + 1 + 2 + ... + 32 + 56.5.
+        let most = attempts[120..].iter().max();
+        assert!(most <= Some(&200), "{attempts:?}");
+        // Before that each of them has come nine times at most.
+        assert!(
+            attempts[..120].iter().sum::<u32>() <= 90_000,
+            "{attempts:?}"
+        );
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_delays() {
         let delays = |seed| {
             let mut back_off = BackOff::new(LIMITS, seed);

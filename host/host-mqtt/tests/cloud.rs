@@ -139,3 +139,53 @@ async fn two_clients_of_one_name_find_out_about_each_other() {
     second.stop().await;
     bench.cloud.shutdown().await;
 }
+
+/// One process of so many devices, as a simulator of a fleet has them.
+const FLEET: u64 = 200;
+
+#[tokio::test]
+async fn two_hundred_devices_come_back_one_after_the_other_each_with_one_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = CloudConfig::new(dir.path());
+    config.plain = Some(([127, 0, 0, 1], 0).into());
+    let cloud = Cloud::start(config.clone()).await.unwrap();
+    let address = cloud.plain_addr().unwrap();
+    let devices: Vec<_> = (0..FLEET)
+        .map(|number| {
+            let name = format!("device-{number}");
+            let endpoint = Endpoint {
+                host: "127.0.0.1".to_owned(),
+                port: address.port(),
+            };
+            let mut config = ConnectionConfig::new(endpoint, &name, Security::PlaintextLoopback);
+            config.back_off = BackOffLimits {
+                base_ms: 400,
+                cap_ms: 400,
+            };
+            let connection = Connection::start(config).unwrap();
+            let inbox = Inbox::new();
+            let transport = connection
+                .attach(&name, inbox.mailbox.clone(), false)
+                .unwrap();
+            (connection, inbox, transport)
+        })
+        .collect();
+    for (_, inbox, _) in &devices {
+        inbox.connected().await;
+    }
+    cloud.shutdown().await;
+    for (_, inbox, _) in &devices {
+        inbox.disconnected().await;
+    }
+    config.plain = Some(address);
+    let cloud = Cloud::start(config).await.unwrap();
+    for (_, inbox, _) in &devices {
+        inbox.connected().await;
+    }
+    let now = cloud.stats();
+    assert_eq!((now.connections, now.connected), (FLEET, FLEET));
+    for (connection, _, _) in &devices {
+        connection.stop().await;
+    }
+    cloud.shutdown().await;
+}
