@@ -24,13 +24,13 @@ const PATIENCE_FACTOR: u64 = 8;
 /// keeps the whole file waiting, and asking for it twice costs little.
 const LAST_PATIENCE_MIN_MS: u64 = 200;
 const LAST_PATIENCE_FACTOR: u64 = 3;
-/// Up to so many requests in flight the window is what the operator says: too few to look for a better one.
-const FIXED_MAX: u32 = 2;
 /// Times the configured time-out, the most that doubling makes of it: 60 s by default, so that 32 requests take half an
 /// hour.
 const BACK_OFF_MAX_FACTOR: u64 = 6;
 /// More doublings change nothing: 2^16 s are 18 h.
 const DOUBLINGS_MAX: u32 = 16;
+/// Up to so many requests in flight the window is what the operator says: too few to look for a better one.
+const FIXED_MAX: u32 = 2;
 /// Pause after a failed range, doubled by each further one without a good one between them.
 const RANGE_HOLD_MS: u64 = 100;
 
@@ -261,7 +261,8 @@ impl Pace {
         if asked_ms < self.sized_ms {
             return;
         }
-        let answer_ms = now_ms.saturating_sub(asked_ms);
+        // Half of all time: one and a half of it is still a time.
+        let answer_ms = now_ms.saturating_sub(asked_ms).min(NEVER / 2);
         let least = self.answer_ms;
         self.answer_ms = least.min(answer_ms);
         if !self.follows() {
@@ -612,6 +613,9 @@ mod tests {
         pace.on_request(u64::MAX, true);
         pace.may_ask(u64::MAX, u32::MAX);
         pace.on_block(0, NEVER, false);
+        for _ in 0..3 {
+            pace.on_block(u64::MAX, 0, false);
+        }
         for _ in 0..100 {
             pace.on_silence();
             pace.on_failure(u64::MAX);
