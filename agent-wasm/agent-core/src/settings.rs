@@ -5,10 +5,10 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::document::Protocol;
 use crate::jobs::ThingName;
 use crate::text::{push_decimal, row};
-use crate::types::{Config, Failure, FileId, Setting, Target, cut};
+use crate::types::{Config, Failure, FileId, Setting, Target, Version, cut};
+use crate::{code::OtaErr, document::Protocol};
 
 /// Most targets of a device: the file ids of AWS go from 0 to 255.
 pub const TARGETS_MAX_COUNT: usize = 256;
@@ -350,6 +350,21 @@ fn bad(name: &str, value: &str, allowed: &str) -> Failure {
     detail.push_str("', allowed: ");
     detail.push_str(allowed);
     Failure::new(0xd0, 0, &detail)
+}
+
+impl TargetPolicy {
+    /// Whether a version may follow another one: for orchestrators of one's own. One that is not known is judged once it
+    /// is.
+    ///
+    /// # Errors
+    /// `DowngradeNotAllowed` or `SameFirmwareVersion`.
+    pub fn check_version(&self, old: Option<Version>, new: Option<Version>) -> Result<(), OtaErr> {
+        match new.zip(old).filter(|_| !self.allow_downgrade) {
+            Some((new, old)) if new < old => Err(OtaErr::DowngradeNotAllowed),
+            Some((new, old)) if new == old => Err(OtaErr::SameFirmwareVersion),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

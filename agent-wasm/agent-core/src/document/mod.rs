@@ -7,6 +7,7 @@ mod error;
 mod job;
 mod member;
 mod reply;
+mod spec;
 
 pub(crate) use error::{KEY_SELF_TEST, KEY_UPDATED_BY};
 pub(crate) use member::{Check, Members, number};

@@ -1,10 +1,11 @@
 //! AWS IoT Jobs over MQTT: names, topics, client tokens, requests, status updates and the service's answers.
 //!
-//! Builds and reads bytes, holds no state beyond a token counter, sends nothing. What a job document means is
+//! Builds and reads bytes, holds no state beyond a token counter and what was asked last, sends nothing. What a job document means is
 //! [`crate::document`]'s business; when to send what is the orchestrator's.
 
 mod name;
 mod reply;
+mod service;
 mod status;
 mod token;
 mod topic;
@@ -16,6 +17,7 @@ pub use name::{JobId, NameDefect, NameError, NameKind, StreamId, ThingName};
 pub use reply::{
     Answer, ExecutionState, ExecutionStatus, ReplyToken, SelfTest, StatusDetails, parse_answer,
 };
+pub use service::{JobService, Message, News};
 pub use status::{
     CustomResult, CustomStatus, DETAIL_KEY_MAX_BYTES, DETAIL_VALUE_MAX_BYTES, DETAILS_MAX_COUNT,
     DetailsError, Reason, Status, VersionWord,

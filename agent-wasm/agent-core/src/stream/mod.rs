@@ -8,6 +8,7 @@ mod bitmap;
 mod codec;
 mod downloader;
 mod grid;
+mod one_by_one;
 mod pace;
 
 pub use bitmap::{Bitmap, BitmapError};
@@ -24,4 +25,5 @@ pub use downloader::{
 pub use grid::{
     BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, BLOCKS_MAX_COUNT, BlockGrid, BlockIndex, GridError,
 };
+pub use one_by_one::OneByOne;
 pub use pace::PaceState;
