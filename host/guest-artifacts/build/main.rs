@@ -66,6 +66,14 @@ const GUESTS: &[Guest] = &[
         features: "",
         ships: true,
     },
+    Guest {
+        package: "agent-simple",
+        name: "agent-simple",
+        constant: "AGENT_SIMPLE",
+        small: false,
+        features: "",
+        ships: true,
+    },
     // Before the shipped one, which is left in the place of both.
     Guest {
         package: "pal-flash-file",

@@ -43,6 +43,13 @@ const fn rule(
 pub const RULES: &[Rule] = &[
     rule("agent-wasm", "agent-core", &[], &[]),
     rule("agent-wasm", "agent-guest", &["agent-core"], &[]),
+    rule("agent-wasm", "agent-sdk", &["agent-core"], &[]),
+    rule(
+        "agent-wasm",
+        "agent-simple",
+        &["agent-core", "agent-sdk"],
+        &[],
+    ),
     rule("pal-plugins", "pal-sdk", &[], &[]),
     rule("pal-plugins", "pal-flash-file", &["pal-sdk"], &[]),
     rule("pal-plugins", "smp-core", &[], &[]),

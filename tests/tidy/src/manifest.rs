@@ -76,7 +76,11 @@ fn dependencies(manifest: &Table) -> Vec<(&String, &Value)> {
 }
 
 /// Members that are empty for every target but wasm, where no test runs.
-pub const WASM_ONLY: &[&str] = &["agent-wasm/agent-guest"];
+pub const WASM_ONLY: &[&str] = &[
+    "agent-wasm/agent-guest",
+    "agent-wasm/agent-sdk",
+    "agent-wasm/agent-simple",
+];
 
 /// Finds a root manifest whose members differ from the folders in the tree, or whose version is not 0.0.0.
 #[must_use]

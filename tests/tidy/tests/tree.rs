@@ -106,6 +106,22 @@ fn no_file_says_a_banned_word_or_names_a_machine() {
     check(&source::words(&real_tree()));
 }
 
+/// What it is there to show: how little an agent needs besides the public parts.
+#[test]
+fn the_simple_orchestrator_has_at_most_150_lines_of_its_own() {
+    let tree = real_tree();
+    let own = tree
+        .files()
+        .filter(|(path, _)| path.starts_with("agent-wasm/agent-simple/src/"));
+    let count: usize = own
+        .filter_map(|(path, _)| tree.text(path))
+        .flat_map(str::lines)
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+        .count();
+    assert!((50..=150).contains(&count), "{count} lines");
+}
+
 #[test]
 fn pure_crates_say_so_to_the_compiler() {
     check(&source::impure(&real_tree()));
