@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::error::MqttError;
+use crate::notice::Notice;
 use crate::reason::Lost;
 
 /// All topics of AWS IoT's Jobs and Streams begin with this and the thing's name.
@@ -56,6 +57,20 @@ struct Device {
     /// Whether reply topics are subscribed to; if not, such a call is over at once.
     subscribe_replies: bool,
     pending: BTreeMap<Token, AbortHandle>,
+    notices: Vec<Notice>,
+}
+
+impl Device {
+    /// Asks the broker for what comes by other topics; clean sessions forget them.
+    fn subscribe(&self, client: &AsyncClient) {
+        for notice in &self.notices {
+            let topic = notice.topic();
+            if let Err(error) = client.try_subscribe(topic, QoS::AtLeastOnce) {
+                // The queue is full or the connection gone: the next one subscribes again.
+                tracing::warn!(topic, "no subscription for notices: {error}");
+            }
+        }
+    }
 }
 
 impl State {
@@ -122,9 +137,27 @@ impl Core {
             mailbox,
             subscribe_replies,
             pending: BTreeMap::new(),
+            notices: Vec::new(),
         };
         state.devices.insert(thing.to_owned(), device);
         Ok(())
+    }
+
+    /// Let a device hear of jobs by these topics too.
+    pub(crate) fn listen(&self, thing: &str, notices: Vec<Notice>) {
+        let mut state = self.lock();
+        let State {
+            client,
+            up,
+            devices,
+            ..
+        } = &mut *state;
+        if let Some(device) = devices.get_mut(thing) {
+            device.notices = notices;
+            if up.is_some() {
+                device.subscribe(client);
+            }
+        }
     }
 
     pub(crate) fn detach(&self, thing: &str) {
@@ -151,6 +184,7 @@ impl Core {
         state.unanswered = 0;
         for device in state.devices.values() {
             device.mailbox.send(Input::Connected { session_present });
+            device.subscribe(&state.client);
         }
     }
 
@@ -196,6 +230,15 @@ impl Core {
             return;
         }
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
+        let notices = state.devices.values().flat_map(|device| {
+            let own = device.notices.iter().filter(|of| of.topic() == topic);
+            own.map(|notice| (&device.mailbox, notice))
+        });
+        let mut told =
+            notices.map(|(mailbox, notice)| mailbox.send(notice.input(&publish.payload)));
+        if told.by_ref().count() > 0 {
+            return;
+        }
         let Some(device) = thing_of(topic).and_then(|thing| state.devices.get(thing)) else {
             state.unrouted += 1;
             return;

@@ -23,6 +23,7 @@ mod connection;
 mod core;
 mod error;
 mod login;
+mod notice;
 mod reason;
 mod shared;
 mod socket;
@@ -36,6 +37,7 @@ pub use config::{
 pub use connection::{Connection, ConnectionState, ConnectionStatus};
 pub use error::MqttError;
 pub use login::Login;
+pub use notice::{Brings, Notice};
 pub use reason::{Lost, Reason};
 /// The MQTT client, in the version whose types [`SharedConnection`] takes.
 pub use rumqttc;

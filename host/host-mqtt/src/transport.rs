@@ -10,6 +10,7 @@ use rumqttc::{
 };
 
 use crate::core::{Core, PUBLISH_FAILED, SUBSCRIBE_FAILED};
+use crate::notice::Notice;
 
 /// A device's way to the network. Calls return at once and end once, through the mailbox it was attached with. Publishes
 /// keep their order, and so do subscriptions; a publish that must follow a subscription waits for its end.
@@ -33,6 +34,13 @@ impl MqttTransport {
             core,
             thing: thing.to_owned(),
         }
+    }
+}
+
+impl MqttTransport {
+    /// Hear of jobs by these topics too, in place of those that were named before. Several devices may name the same.
+    pub fn listen(&self, notices: Vec<Notice>) {
+        self.core.listen(&self.thing, notices);
     }
 }
 
