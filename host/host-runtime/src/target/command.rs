@@ -60,21 +60,63 @@ impl Target {
         }
     }
 
+    /// Show the operator's program what was verified.
+    pub(super) fn inspect(&mut self, op: &mut Op) {
+        let (Some(command), Some(fits)) = (self.config.inspect.clone(), &op.fits) else {
+            return;
+        };
+        let info = &fits.1;
+        let version = info.version.map(|v| v.to_string()).unwrap_or_default();
+        let (path, regions) = match &self.record.transfer {
+            Some(transfer) => {
+                let mut regions: Vec<&str> =
+                    transfer.extents.iter().map(|e| e.region.as_str()).collect();
+                regions.dedup();
+                (transfer.spec.path.clone(), regions.join(" "))
+            }
+            None => Default::default(),
+        };
+        let more = [
+            ("OTAD_VERSION", version),
+            ("OTAD_FILE", self.config.file_id.to_string()),
+            ("OTAD_SHA256", host_crypto::hex(&info.sha256)),
+            ("OTAD_SIZE", info.size.to_string()),
+            ("OTAD_PRODUCT", info.product.clone().unwrap_or_default()),
+            ("OTAD_SIGNER", info.signer.clone()),
+            ("OTAD_FILEPATH", path),
+            ("OTAD_REGION", regions),
+        ];
+        let more = more.map(|(key, value)| (key.to_owned(), value));
+        self.run_with(op, Stage::Inspect, &command, &more);
+    }
+
     pub(super) fn run_command(&mut self, op: &mut Op, stage: Stage, command: &Command) {
+        self.run_with(op, stage, command, &[]);
+    }
+
+    fn run_with(
+        &mut self,
+        op: &mut Op,
+        stage: Stage,
+        command: &Command,
+        more: &[(String, String)],
+    ) {
         let transfer = self.record.transfer.as_ref();
         let image = transfer.and_then(|t| t.image.as_ref());
         let version = image.and_then(|image| image.image.version);
-        let environment = [
+        let mut environment = vec![
             ("OTAD_TARGET".to_owned(), self.config.name.clone()),
-            (
-                "OTAD_VERSION".to_owned(),
-                version.map(|v| v.to_string()).unwrap_or_default(),
-            ),
             (
                 "OTAD_JOB".to_owned(),
                 transfer.map(|t| t.spec.job_id.clone()).unwrap_or_default(),
             ),
+            (
+                "OTAD_VERSION".to_owned(),
+                version.map(|v| v.to_string()).unwrap_or_default(),
+            ),
         ];
+        environment.retain(|(key, _)| more.iter().all(|(own, _)| own != key));
+        environment.extend_from_slice(more);
         let (id, promise) = self.promise(false);
         op.running = Running::Report(stage, id);
         self.ports.commands.run_unless(
@@ -129,7 +171,12 @@ impl Target {
                 }
                 Ok(())
             }
-            Stage::Health if end.code == Some(0) => Ok(()),
+            Stage::Health | Stage::Inspect if end.code == Some(0) => Ok(()),
+            Stage::Inspect => Err(Failure::new(
+                code::EXTRA_CHECK,
+                sub,
+                format!("the operator's check of the image {why}"),
+            )),
             Stage::Health => Err(Failure::new(
                 code::EXTRA_CHECK,
                 sub,

@@ -66,6 +66,10 @@ pub struct TargetConfig {
     pub reset: ResetPolicy,
     /// The operator's health check, part of the self-test. Environment: `OTAD_TARGET`, `OTAD_VERSION`, `OTAD_JOB`.
     pub health: Option<Command>,
+    /// The operator's own look at an image that is verified already: it may refuse it, and nothing else. Environment: as
+    /// `health`, and `OTAD_FILE`, `OTAD_SHA256`, `OTAD_SIZE`, `OTAD_PRODUCT`, `OTAD_SIGNER`, `OTAD_FILEPATH`,
+    /// `OTAD_REGION`.
+    pub inspect: Option<Command>,
     /// Whose signatures count.
     pub trust: Arc<TrustPolicy>,
     /// Updates are taken although the plugin cannot go back from an image that is not committed (no capability

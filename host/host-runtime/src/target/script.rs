@@ -142,6 +142,8 @@ pub(super) enum Stage {
     ReadBack,
     /// Compare with the target.
     Fit,
+    /// The operator's own look at it.
+    Inspect,
     /// Enter it into the list of what the launcher may start.
     List,
     /// The transfer is verified.
@@ -201,7 +203,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             if reader_is_plugin {
                 stages.extend([S::Open, S::Attach, S::Plugin(Verb::Examine)]);
             }
-            stages.extend([S::Fit, S::List, S::Verify, S::Mint]);
+            stages.extend([S::Fit, S::Inspect, S::List, S::Verify, S::Mint]);
         }
         Kind::Install => stages.extend([
             S::Open,

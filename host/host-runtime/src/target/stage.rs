@@ -54,6 +54,7 @@ impl Target {
             Stage::Flush => return self.begin_flush(op),
             Stage::ReadBack => return self.begin_read_back(now_ms, op),
             Stage::Fit => return self.fit(op),
+            Stage::Inspect => self.inspect(op),
             Stage::List => self.list(op),
             Stage::Verify => self.verify(op),
             Stage::Mint => self.mint(op),

@@ -204,6 +204,7 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
         } else {
             ResetPolicy::Command(command("restart"))
         },
+        inspect: None,
         health: scenario.health.then(|| command("health")),
         trust: signer::trust(),
         allow_no_revert: false,

@@ -329,6 +329,53 @@ fn a_target_that_is_the_process_restarts_it_after_everything_is_on_disk() {
 }
 
 #[test]
+fn the_operator_s_own_check_may_refuse_an_image_and_nothing_else() {
+    let mut world = World::new(Setup {
+        inspect: true,
+        ..Setup::default()
+    });
+    let image = World::image(500, 2);
+    world.create("job-1", &image);
+    world.write_all(&image);
+    world.programs.end_with("inspect", Some(exit(7, "")));
+    let Outcome::Failed(failure) = world.close() else {
+        panic!("it was let through");
+    };
+    assert_eq!((failure.main, failure.sub), (code::EXTRA_CHECK, 7));
+    assert!(world.targets.verified(FILE).is_err());
+    let (_, environment) = world.programs.ran.lock().unwrap().pop().unwrap();
+    let said = |key: &str| {
+        let mut pairs = environment.iter().filter(|(k, _)| k == key);
+        let value = pairs.next().map(|(_, value)| value.clone());
+        assert_eq!(pairs.next(), None, "{key} stands there twice");
+        value
+    };
+    for (key, value) in [
+        ("OTAD_JOB", "job-1"),
+        ("OTAD_FILE", "0"),
+        ("OTAD_VERSION", "2.0.0"),
+        ("OTAD_SIZE", &image.len().to_string()),
+    ] {
+        assert_eq!(said(key).as_deref(), Some(value), "{key}");
+    }
+    assert_eq!(said("OTAD_SHA256").map(|digest| digest.len()), Some(64));
+    // It says yes: the image is what it was before.
+    world.programs.end_with("inspect", Some(exit(0, "")));
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    assert_eq!(world.abort(), Outcome::Nothing);
+    // What is not well signed it is not even shown.
+    let mut spec = world.spec("job-2", &image);
+    spec.signature[20] ^= 1;
+    let created = world.run(|targets, _, token| targets.create(token, spec));
+    assert_eq!(created, Outcome::Nothing);
+    world.write_all(&image);
+    world.programs.ran.lock().unwrap().clear();
+    assert_eq!(main_of(&world.close()), 0xe3);
+    let ran = world.programs.ran.lock().unwrap();
+    assert!(ran.iter().all(|(name, _)| name != "inspect"), "{ran:?}");
+}
+
+#[test]
 fn the_self_test_is_the_plugin_s_and_the_operator_s() {
     let mut world = World::new(Setup {
         health: true,
