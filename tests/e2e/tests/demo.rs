@@ -27,6 +27,7 @@ const ENDS: &[(&str, &str)] = &[
     ("broker-cut", "SUCCEEDED accepted  v1.1.0"),
     ("http", "SUCCEEDED accepted  v1.1.0"),
     ("fallback", "SUCCEEDED accepted  v1.1.0"),
+    ("simple-orchestrator", "SUCCEEDED accepted  v1.1.0"),
     ("cancelled", "CANCELED"),
     ("declined", "REJECTED not during the harvest"),
     ("deferred", "SUCCEEDED accepted  v1.1.0"),
@@ -152,6 +153,14 @@ fn a_cut_connection_pauses_the_download() {
         .unwrap();
     assert!((512..=512 + 31).contains(&sent), "{sent} blocks\n{out}");
     assert!(out.contains("2 connection(s)"), "{out}");
+}
+
+#[test]
+fn a_simple_orchestrator_does_a_whole_update_in_json() {
+    let out = play("simple-orchestrator");
+    assert_order(&out, &["verified", "activated", "restarted", "committed"]);
+    // 128 blocks of 16 KiB, each asked for by itself.
+    assert!(out.contains("the cloud has sent 128 blocks"), "{out}");
 }
 
 #[test]

@@ -59,14 +59,21 @@ impl Builtin {
     fn bytes(self) -> &'static [u8] {
         match self {
             Self::Agent => guest_artifacts::AGENT,
+            Self::Simple => guest_artifacts::AGENT_SIMPLE,
             Self::FlashFile => guest_artifacts::FLASH_FILE,
             Self::SerialMcu => guest_artifacts::SERIAL_MCU,
         }
     }
 
+    /// Whether the cases say to the letter what it does; of the second agent they ask what the contract does.
+    pub(super) fn is_exact(self) -> bool {
+        self != Self::Simple
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::Simple => "simple",
             Self::FlashFile => "flash-file",
             Self::SerialMcu => "serial-mcu",
         }

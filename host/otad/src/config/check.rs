@@ -16,7 +16,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
-    Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program, Reset, Target, VersionFrom,
+    AgentChoice, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program, Reset, Target,
+    VersionFrom,
 };
 use super::reader::Located;
 use crate::control::group;
@@ -77,7 +78,26 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     trust(config, &mut findings);
     http(config, &mut findings);
+    for download in &config.downloads {
+        let directory = &download.directory;
+        if !directory.value.is_dir() {
+            findings.error(
+                &directory.origin,
+                format!("{} is no directory", directory.value.display()),
+                "create it and put the images into it, where nobody but their owner may write",
+            );
+        }
+    }
     for device in &config.devices {
+        if let AgentChoice::File(path) = &device.component
+            && let Err(e) = File::open(&path.value)
+        {
+            findings.error(
+                &path.origin,
+                format!("agent {}: {e}", path.value.display()),
+                "a component of world `ota:agent/agent`, or a built-in agent by its name",
+            );
+        }
         mqtt(&device.mqtt, &mut findings);
         hooks(device, &mut findings);
         for t in &device.targets {
@@ -329,6 +349,7 @@ fn target(target: &Target, findings: &mut Findings) {
     };
     for (key, program) in [
         ("restart", restart),
+        ("inspect", target.inspect.as_ref()),
         ("health", target.health.as_ref()),
         ("version_command", target.version_command.as_ref()),
     ] {

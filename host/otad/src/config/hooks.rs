@@ -14,6 +14,9 @@ use super::reader::Reader;
 /// program has to be started, and hooks of other devices may be before it.
 const ANSWER_MARGIN_MS: u64 = 10_000;
 
+/// Most parsers of jobs that are no updates: one after the other they have to answer while the job service waits.
+const PARSERS_MAX: usize = 8;
+
 /// What stands in `hooks` below this table; each one that does not is taken from `general`.
 pub(super) fn hooks(section: &Reader<'_>, general: Hooks) -> Hooks {
     let Some(section) = section.table("hooks") else {
@@ -24,14 +27,40 @@ pub(super) fn hooks(section: &Reader<'_>, general: Hooks) -> Hooks {
         activate: hook(&section, "activate").or(general.activate),
         start_test: hook(&section, "start_test").or(general.start_test),
         fail: hook(&section, "fail").or(general.fail),
-        custom_job: hook(&section, "custom_job").or(general.custom_job),
+        custom_job: match parsers(&section) {
+            own if own.is_empty() => general.custom_job,
+            own => own,
+        },
     };
     section.finish();
     hooks
 }
 
 fn hook(section: &Reader<'_>, key: &'static str) -> Option<Hook> {
-    let table = section.table(key)?;
+    Some(hook_of(section.table(key)?, key))
+}
+
+/// `custom_job`: one parser, or a list of them in the order in which they are asked.
+fn parsers(section: &Reader<'_>) -> Vec<Hook> {
+    const KEY: &str = "custom_job";
+    let tables = section.table_or_tables(KEY);
+    if tables.len() > PARSERS_MAX {
+        section.sink.advise(
+            &section.place(KEY),
+            format!(
+                "{} parsers in `{KEY}`, at most {PARSERS_MAX} are asked",
+                tables.len()
+            ),
+            "let one program ask several others",
+        );
+    }
+    tables
+        .into_iter()
+        .map(|table| hook_of(table, KEY))
+        .collect()
+}
+
+fn hook_of(table: Reader<'_>, key: &'static str) -> Hook {
     let argv = table.texts("command");
     if !table.has("command") {
         table.missing("command", "[\"/usr/lib/otad/hook\", \"argument\"]");
@@ -57,7 +86,7 @@ fn hook(section: &Reader<'_>, key: &'static str) -> Option<Hook> {
         },
     };
     table.finish();
-    Some(hook)
+    hook
 }
 
 /// Have the agent ask where there is a hook to answer, unless the operator has decided.
@@ -73,10 +102,15 @@ pub(super) fn imply(hooks: &Hooks, section: &Reader<'_>, agent: &mut Vec<Setting
     if hooks.job.is_some() {
         add("on_job", "ask".to_owned());
     }
-    let Some(custom) = &hooks.custom_job else {
+    let Some(first) = hooks.custom_job.first() else {
         return;
     };
-    let deadline_ms = custom.program.deadline_ms;
+    // Each of them may use up its time.
+    let deadline_ms = hooks
+        .custom_job
+        .iter()
+        .map(|hook| hook.program.deadline_ms)
+        .sum::<u64>();
     let key = keys::CUSTOM_ANSWER_MS.key;
     add(
         key,
@@ -88,7 +122,7 @@ pub(super) fn imply(hooks: &Hooks, section: &Reader<'_>, agent: &mut Vec<Setting
     let answer_ms = set.and_then(|s| s.value.parse().ok()).unwrap_or(u64::MAX);
     if answer_ms <= deadline_ms {
         section.sink.advise(
-            &custom.origin,
+            &first.origin,
             format!("the hook `custom_job` has {deadline_ms} ms, `{key}` is {answer_ms}: its answer would come too late"),
             format!("set `deadline_ms` of the hook below {answer_ms}, or leave `{key}` out"),
         );

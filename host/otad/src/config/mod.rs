@@ -6,6 +6,7 @@
 //!
 //! Not here: building anything from it; that is `gateway.rs`.
 
+mod agent;
 mod bandwidth;
 pub(crate) mod check;
 pub mod diagnostic;
@@ -15,6 +16,7 @@ pub mod keys;
 mod line;
 mod model;
 mod mqtt;
+mod parts;
 mod reader;
 mod sections;
 #[cfg(test)]
@@ -26,9 +28,9 @@ use std::path::Path;
 pub use check::{Finding, check};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
-    Activation, Config, Daemon, Development, Device, HardwareReset, Hook, Hooks, Http, Line, Login,
-    Mqtt, Password, PluginChoice, Program, Region, RegionKind, ReplySubscriptions, Reset, ResetBy,
-    Target, Trust, VersionFrom,
+    Activation, AgentChoice, Config, Daemon, Development, Device, Download, HardwareReset, Hook,
+    Hooks, Http, Line, Login, Mqtt, Password, PluginChoice, Program, Region, RegionKind,
+    ReplySubscriptions, Reset, ResetBy, Target, Trust, VersionFrom,
 };
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};

@@ -27,8 +27,19 @@ pub struct Config {
     pub http: Http,
     /// `[bandwidth]`.
     pub bandwidth: host_runtime::bandwidth::Cap,
+    /// `[[download]]`.
+    pub downloads: Vec<Download>,
     /// `[[device]]`.
     pub devices: Vec<Device>,
+}
+
+/// `[[download]]`: where images lie whose URL has this scheme.
+#[derive(Clone, Debug)]
+pub struct Download {
+    /// Of the URL, without `://`.
+    pub scheme: String,
+    /// What the path of the URL is below.
+    pub directory: Located<PathBuf>,
 }
 
 /// `[http]`: fetching images by URL.
@@ -68,6 +79,8 @@ pub struct Development {
     pub allow_plaintext_http: bool,
     /// Plugins from files, which nobody has signed.
     pub allow_file_plugins: bool,
+    /// Agents from files, which nobody has signed.
+    pub allow_file_agents: bool,
 }
 
 impl Development {
@@ -90,6 +103,10 @@ impl Development {
             (
                 self.allow_file_plugins,
                 "DEVELOPMENT SETTING allow_file_plugins: plugins are loaded from files that nobody has signed",
+            ),
+            (
+                self.allow_file_agents,
+                "DEVELOPMENT SETTING allow_file_agents: agents are loaded from files that nobody has signed",
             ),
         ]
         .into_iter()
@@ -116,6 +133,10 @@ pub struct Device {
     pub name: Located<String>,
     /// `[device.mqtt]`.
     pub mqtt: Mqtt,
+    /// `[[device.notice]]`.
+    pub notices: Vec<host_mqtt::Notice>,
+    /// `component` of `[device.agent]`.
+    pub component: AgentChoice,
     /// `[device.agent]`, as the agent gets it.
     pub agent: Vec<Setting>,
     /// `[device.hooks]`, completed by `[hooks]`.
@@ -231,8 +252,8 @@ pub struct Hooks {
     pub start_test: Option<Hook>,
     /// A job has failed.
     pub fail: Option<Hook>,
-    /// Whose is this job that is no update?
-    pub custom_job: Option<Hook>,
+    /// Whose is this job that is no update? Asked one after the other, until one takes it.
+    pub custom_job: Vec<Hook>,
 }
 
 impl Hooks {
@@ -243,11 +264,20 @@ impl Hooks {
             ("activate", &self.activate),
             ("start_test", &self.start_test),
             ("fail", &self.fail),
-            ("custom_job", &self.custom_job),
         ]
         .into_iter()
         .filter_map(|(key, hook)| Some((key, hook.as_ref()?)))
+        .chain(self.custom_job.iter().map(|hook| ("custom_job", hook)))
     }
+}
+
+/// Which agent a device has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentChoice {
+    /// One that is part of otad.
+    Builtin(&'static str),
+    /// A component in a file.
+    File(Located<PathBuf>),
 }
 
 /// Which plugin serves a target.
@@ -392,6 +422,8 @@ pub struct Target {
     pub hardware: Option<String>,
     /// How it is restarted.
     pub reset: Reset,
+    /// Exits 0 if an image that is verified already may be used.
+    pub inspect: Option<Program>,
     /// Exits 0 if the target is well.
     pub health: Option<Program>,
     /// Trust entry for jobs that name none, in place of `trust.default`.

@@ -281,6 +281,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// One table, or the tables of a list.
+    pub(crate) fn table_or_tables(&self, key: &'static str) -> Vec<Self> {
+        match self.find(key).map(|node| &node.value) {
+            Some(Value::List(_)) => self.tables(key),
+            Some(_) => self.table(key).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
     /// The tables of `[[key]]`.
     pub(crate) fn tables(&self, key: &'static str) -> Vec<Self> {
         let Some(node) = self.find(key) else {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use host_runtime::types::Setting;
 
+use super::agent;
 use super::bandwidth;
 use super::diagnostic::Origin;
 use super::hooks;
@@ -12,10 +13,11 @@ use super::http;
 use super::keys;
 use super::line;
 use super::model::{
-    Activation, Config, Daemon, Development, Device, Hooks, PluginChoice, Program, Region,
-    RegionKind, Reset, Target, Trust, VersionFrom,
+    Activation, AgentChoice, Config, Daemon, Development, Device, Hooks, PluginChoice, Program,
+    Region, RegionKind, Reset, Target, Trust, VersionFrom,
 };
 use super::mqtt;
+use super::parts;
 use super::reader::{Located, Reader, Sink};
 use super::tree::Table;
 use crate::control::server::PATH_MAX_BYTES;
@@ -38,6 +40,7 @@ pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
         trust: trust(&root, development),
         http: http::http(&root, development),
         bandwidth: bandwidth::bandwidth(&root),
+        downloads: parts::downloads(&root),
         devices: root
             .tables("device")
             .into_iter()
@@ -107,6 +110,7 @@ fn development(root: &Reader<'_>) -> Development {
         allow_plaintext: section.boolean("allow_plaintext", false),
         allow_plaintext_http: section.boolean("allow_plaintext_http", false),
         allow_file_plugins: section.boolean("allow_file_plugins", false),
+        allow_file_agents: section.boolean("allow_file_agents", false),
     };
     section.finish();
     development
@@ -145,10 +149,11 @@ fn device(section: Reader<'_>, development: Development, general: &Hooks) -> Dev
         check_thing_name(&name, section.sink);
     }
     let mqtt = mqtt::mqtt(&section, &name, development);
-    let mut agent = match section.table("agent") {
-        Some(agent) => agent_settings(agent),
-        None => Vec::new(),
+    let (component, mut agent) = match section.table("agent") {
+        Some(table) => (agent::choice(&table, development), agent_settings(table)),
+        None => (AgentChoice::Builtin(agent::BUILTIN_AGENTS[0]), Vec::new()),
     };
+    let notices = parts::notices(&section);
     let hooks = hooks::hooks(&section, general.clone());
     hooks::imply(&hooks, &section, &mut agent);
     let targets: Vec<Target> = section
@@ -167,6 +172,8 @@ fn device(section: Reader<'_>, development: Development, general: &Hooks) -> Dev
     Device {
         name,
         mqtt,
+        notices,
+        component,
         agent,
         hooks,
         targets,
@@ -330,6 +337,7 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
         product: section.text("product").map(|t| t.value),
         hardware: section.text("hardware").map(|t| t.value),
         reset: reset(&section, file_id),
+        inspect: program(&section, "inspect"),
         health: program(&section, "health"),
         certificate: section.text("certificate"),
         filepaths: section

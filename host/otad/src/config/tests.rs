@@ -353,6 +353,55 @@ const WRONG: &[Row] = &[
         "`gpio` and `offset`, `control`, `command`",
     ),
     (
+        "[[device.target]]",
+        "[device.agent]\ncomponent = \"smiple\"\n[[device.target]]",
+        14,
+        "no agent \"smiple\"",
+        "built in: agent, simple",
+    ),
+    (
+        "[[device.target]]",
+        "[device.agent]\ncomponent = \"./mine.wasm\"\n[[device.target]]",
+        14,
+        "nobody has signed",
+        "allow_file_agents",
+    ),
+    (
+        "[[device.target]]",
+        "[[device.notice]]\ntopic = \"site/#\"\n[[device.target]]",
+        14,
+        "`topic` is a topic with a wildcard",
+        "nobody but your own service",
+    ),
+    (
+        "[[device.target]]",
+        "[[device.notice]]\nbrings = \"job\"\n[[device.target]]",
+        13,
+        "has no `topic`",
+        "site/pump-1/jobs",
+    ),
+    (
+        "[trust]",
+        "[[download]]\nscheme = \"https\"\ndirectory = \"images\"\n[trust]",
+        5,
+        "`scheme` \"https\" is fetched over the network",
+        "a word of your own",
+    ),
+    (
+        "[trust]",
+        "[[download]]\nscheme = \"My stick\"\ndirectory = \"images\"\n[trust]",
+        5,
+        "`scheme` \"My stick\" is no scheme of a URL",
+        "in lower case",
+    ),
+    (
+        "[trust]",
+        "[[download]]\nscheme = \"stick\"\n[trust]",
+        4,
+        "has no `directory`",
+        "/srv/images",
+    ),
+    (
         "\"flash-file\"",
         "\"./mine.wasm\"",
         16,
@@ -559,6 +608,27 @@ fn an_override_counts_and_its_error_names_the_variable() {
         error.to_string().contains("did you mean `port`?"),
         "{error}"
     );
+}
+
+#[test]
+fn a_chain_of_parsers_has_the_time_of_all_of_them() {
+    let parser =
+        |deadline_ms| format!("{{ command = [\"/bin/true\"], deadline_ms = {deadline_ms} }}");
+    let chain = |parsers: &[String]| {
+        let line = format!(
+            "[device.hooks]\ncustom_job = [{}]\n[[device.target]]",
+            parsers.join(", ")
+        );
+        read(&GOOD.replace("[[device.target]]", &line))
+    };
+    let config = chain(&[parser(7000), parser(5000)]).expect("good");
+    let device = &config.devices[0];
+    assert_eq!(device.hooks.custom_job.len(), 2);
+    let answer = device.agent.iter().find(|s| s.key == "custom_answer_ms");
+    assert_eq!(answer.map(|s| s.value.as_str()), Some("22000"));
+    assert!(chain(&vec![parser(5); 8]).is_ok());
+    let error = chain(&vec![parser(5); 9]).expect_err("too many");
+    assert!(error.to_string().contains("9 parsers"), "{error}");
 }
 
 /// Where the numbers of a section are put for the next test.

@@ -360,6 +360,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "simple-orchestrator",
+        about: "another agent in 150 lines: start-next, JSON streams, one block at a time",
+        agent_lines: "component = \"simple\"\nblock_size = 16384\n",
+        ..DEFAULT
+    },
+    Scenario {
         name: "cancelled",
         about: "the operator cancels the job in mid-download: the gateway stops and waits for the next",
         script: &[Act::AwaitHeldPercent(30), Act::Cancel],

@@ -9,6 +9,7 @@
 //! control socket and exit code of the daemon (`daemon.rs`).
 
 mod connection;
+mod download;
 mod target;
 mod witness;
 
@@ -19,24 +20,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use host_crypto::{TrustError, TrustStore};
 use host_http::{HttpClient, HttpError, Proxies, ProxyError};
-use host_mqtt::{Connection, ConnectionConfig, MqttError, SharedConnection};
+use host_mqtt::{Connection, ConnectionConfig, MqttError, MqttTransport, SharedConnection};
 use host_runtime::agent::AgentBuild;
 use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
+use host_runtime::mailbox::Mailbox;
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::ports::commands::TokioCommands;
 use host_runtime::ports::seed::SystemSeed;
 use host_runtime::ports::state_dir::FileStateDir;
+use host_runtime::ports::transport::Transport;
 use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
 use host_runtime::types::Setting;
 
-use crate::config::{Config, Device, PluginChoice, ReplySubscriptions};
+use crate::config::{AgentChoice, Config, Device, PluginChoice, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
+use download::Downloads;
 pub(crate) use target::hardware_reset;
 pub use witness::Witnesses;
 
@@ -69,6 +73,15 @@ pub enum GatewayError {
         /// Why.
         #[source]
         source: Refusal,
+    },
+    /// An agent's file cannot be read.
+    #[error("agent {}", path.display())]
+    AgentFile {
+        /// The file.
+        path: PathBuf,
+        /// What the medium says.
+        #[source]
+        source: io::Error,
     },
     /// A plugin is refused.
     #[error("plugin {label}")]
@@ -151,6 +164,7 @@ impl From<GatewayError> for Failed {
             | GatewayError::Random(_)
             | GatewayError::Engine(_)
             | GatewayError::Agent { .. }
+            | GatewayError::AgentFile { .. }
             | GatewayError::Plugin { .. }
             | GatewayError::PluginFile { .. }
             | GatewayError::Record { .. }
@@ -167,7 +181,7 @@ impl From<GatewayError> for Failed {
 pub struct Gateway {
     config: Config,
     engine: Arc<Engine>,
-    agent: Arc<AgentBuild>,
+    agents: Mutex<BTreeMap<String, Arc<AgentBuild>>>,
     trust: TrustStore,
     ports: DevicePorts,
     http: HttpClient,
@@ -189,7 +203,7 @@ pub struct ConnectedDevice {
 }
 
 impl Gateway {
-    /// Take the lock, load the engine, the built-in agent and the trust store. To be called on a tokio runtime.
+    /// Take the lock, load the engine and the trust store. To be called on a tokio runtime.
     ///
     /// # Errors
     /// [`GatewayError`].
@@ -202,13 +216,6 @@ impl Gateway {
         })?;
         let engine = Engine::new(&EngineOptions {
             cache_dir: Some(config.daemon.cache_dir.clone()),
-        })?;
-        let label = "built-in";
-        let agent = AgentBuild::load(&engine, label, guest_artifacts::AGENT).map_err(|source| {
-            GatewayError::Agent {
-                label: label.to_owned(),
-                source,
-            }
         })?;
         let ports = DevicePorts {
             state: Arc::new(state),
@@ -224,7 +231,7 @@ impl Gateway {
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
             config,
             engine,
-            agent,
+            agents: Mutex::default(),
             ports,
             plugins: Mutex::default(),
             witnesses: Witnesses::default(),
@@ -256,13 +263,6 @@ impl Gateway {
         Arc::clone(&self.ports.clock)
     }
 
-    /// The agent build, such as `ota-agent 0.1.0`.
-    #[must_use]
-    pub fn agent(&self) -> String {
-        let description = self.agent.description();
-        format!("{} {}", description.name, description.version)
-    }
-
     /// Set up a device; its transport comes with [`PendingDevice::start`].
     ///
     /// # Errors
@@ -289,7 +289,7 @@ impl Gateway {
             },
         });
         let config = DeviceConfig {
-            agent: witness::witnessed(self, &name)?,
+            agent: witness::witnessed(self, self.agent(&device.component)?, &name)?,
             settings,
             targets: targets?,
             topics: vec![format!("$aws/things/{name}/")],
@@ -312,15 +312,17 @@ impl Gateway {
         connection: &SharedConnection,
     ) -> Result<DeviceHandle, GatewayError> {
         let pending = self.prepare(device)?;
-        let replies = self.subscribes_replies(self.device(device)?);
+        let device = self.device(device)?;
+        let name = &device.name.value;
+        let replies = self.subscribes_replies(device);
         let transport = connection
-            .attach(device, pending.mailbox(), replies)
+            .attach(name, pending.mailbox(), replies)
             .map_err(|source| GatewayError::Mqtt {
-                device: device.to_owned(),
+                device: name.clone(),
                 source,
             })?;
-        let transport = self.http.join(transport, pending.mailbox());
-        Ok(pending.start(Box::new(transport))?)
+        let transport = self.equip(device, transport, pending.mailbox());
+        Ok(pending.start(transport)?)
     }
 
     /// The client that fetches by URL: an application that brings a transport of its own joins the two
@@ -361,9 +363,9 @@ impl Gateway {
         let transport = connection
             .attach(name, pending.mailbox(), replies)
             .map_err(no_client)?;
-        let transport = self.http.join(transport, pending.mailbox());
+        let transport = self.equip(device, transport, pending.mailbox());
         let former_events = pending.events().last();
-        match pending.start(Box::new(transport)) {
+        match pending.start(transport) {
             Ok(handle) => Ok(ConnectedDevice {
                 handle,
                 connection,
@@ -375,6 +377,17 @@ impl Gateway {
                 Err(error.into())
             }
         }
+    }
+
+    /// Notices by other topics, URLs, and URLs of the operator's own: what a device has beside its MQTT.
+    fn equip(&self, device: &Device, mqtt: MqttTransport, mailbox: Mailbox) -> Box<dyn Transport> {
+        mqtt.listen(device.notices.clone());
+        Box::new(Downloads {
+            inner: self.http.join(mqtt, mailbox.clone()),
+            downloads: self.config.downloads.clone(),
+            mailbox,
+            workers: Arc::clone(&self.ports.workers),
+        })
     }
 
     fn device(&self, name: &str) -> Result<&Device, GatewayError> {
@@ -391,6 +404,42 @@ impl Gateway {
             ReplySubscriptions::Never => host_mqtt::ReplySubscriptions::Never,
         }
         .resolve(&connection::endpoint(mqtt), mqtt.aws)
+    }
+
+    /// The agent, loaded once for all devices that have it.
+    fn agent(&self, choice: &AgentChoice) -> Result<Arc<AgentBuild>, GatewayError> {
+        let label = match choice {
+            AgentChoice::Builtin("agent") => "built-in".to_owned(),
+            AgentChoice::Builtin(name) => format!("builtin:{name}"),
+            AgentChoice::File(path) => path.value.display().to_string(),
+        };
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&label) {
+            return Ok(Arc::clone(agent));
+        }
+        let read;
+        let bytes = match choice {
+            // `config/agent.rs` has checked the name against the same list.
+            AgentChoice::Builtin("simple") => guest_artifacts::AGENT_SIMPLE,
+            AgentChoice::Builtin(_) => guest_artifacts::AGENT,
+            AgentChoice::File(path) => {
+                read = std::fs::read(&path.value).map_err(|source| GatewayError::AgentFile {
+                    path: path.value.clone(),
+                    source,
+                })?;
+                &read
+            }
+        };
+        let agent = AgentBuild::load(&self.engine, &label, bytes).map_err(|source| {
+            GatewayError::Agent {
+                label: label.clone(),
+                source,
+            }
+        })?;
+        let who = agent.description();
+        tracing::info!("agent {} {} ({label})", who.name, who.version);
+        agents.insert(label, Arc::clone(&agent));
+        Ok(agent)
     }
 
     /// The plugin, loaded once for all targets that have it.

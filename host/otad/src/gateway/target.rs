@@ -97,6 +97,7 @@ pub(super) fn target(
             Reset::Command(program) => ResetPolicy::Command(command(program)),
             Reset::Process => ResetPolicy::Process,
         },
+        inspect: target.inspect.as_ref().map(command),
         health: target.health.as_ref().map(command),
         trust: Arc::new(policy(config, store, target)?),
         allow_no_revert: target

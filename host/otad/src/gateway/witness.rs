@@ -26,8 +26,11 @@ pub struct Witnesses {
 }
 
 /// The agent of a device, with those who look on.
-pub(super) fn witnessed(gateway: &Gateway, device: &str) -> Result<Arc<AgentBuild>, GatewayError> {
-    let mut agent = Arc::clone(&gateway.agent);
+pub(super) fn witnessed(
+    gateway: &Gateway,
+    mut agent: Arc<AgentBuild>,
+    device: &str,
+) -> Result<Arc<AgentBuild>, GatewayError> {
     // The shadow is nearer to the agent: where the recorder starts it anew, the shadow is started anew as well.
     if let Some(candidate) = &gateway.witnesses.candidate {
         agent = shadowed(&agent, candidate, device)?;

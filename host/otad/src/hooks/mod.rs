@@ -131,16 +131,18 @@ impl Plan {
         })
     }
 
-    /// The hook for an event about this file, if the operator wants it asked.
-    fn hook(&self, kind: Kind, file: Option<FileId>) -> Option<&Hook> {
+    /// The hooks for an event about this file, if the operator wants them asked: one, or the chain of parsers.
+    fn hooks(&self, kind: Kind, file: Option<FileId>) -> &[Hook] {
         let target = file.and_then(|file| self.targets.get(&file));
         match kind {
-            Kind::Job if self.asks => self.hooks.job.as_ref(),
-            Kind::Activate if target.is_some_and(|t| t.deferred) => self.hooks.activate.as_ref(),
-            Kind::StartTest if target.is_some_and(|t| t.external) => self.hooks.start_test.as_ref(),
-            Kind::Job | Kind::Activate | Kind::StartTest => None,
-            Kind::Fail => self.hooks.fail.as_ref(),
-            Kind::CustomJob => self.hooks.custom_job.as_ref(),
+            Kind::Job if self.asks => self.hooks.job.as_slice(),
+            Kind::Activate if target.is_some_and(|t| t.deferred) => self.hooks.activate.as_slice(),
+            Kind::StartTest if target.is_some_and(|t| t.external) => {
+                self.hooks.start_test.as_slice()
+            }
+            Kind::Job | Kind::Activate | Kind::StartTest => &[],
+            Kind::Fail => self.hooks.fail.as_slice(),
+            Kind::CustomJob => &self.hooks.custom_job,
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::answer::{Answer, Deed, deed};
 use super::{Kind, Plan, input};
+use crate::config::Program;
 
 /// Events read at a time.
 const EVENTS_AT_A_TIME: usize = 32;
@@ -105,7 +106,7 @@ impl Runner {
         let Some(kind) = Kind::of_event(event.kind) else {
             return;
         };
-        if self.plan.hook(kind, event.file).is_none() {
+        if self.plan.hooks(kind, event.file).is_empty() {
             return;
         }
         match kind {
@@ -126,7 +127,8 @@ impl Runner {
     fn resume(&mut self, former: u64) {
         let events = self.device.events().after(0, usize::MAX);
         for stored in open_activations(&events, former) {
-            if self.plan.hook(Kind::Activate, stored.event.file).is_some() {
+            let hooks = self.plan.hooks(Kind::Activate, stored.event.file);
+            if !hooks.is_empty() {
                 self.decide(Kind::Activate, stored, Start::WhenItWaits);
             }
         }
@@ -283,14 +285,22 @@ impl Question {
         }
     }
 
-    /// Run the program, and log what it says.
+    /// Ask one program; of a chain of parsers the first one that knows what becomes of the job.
     async fn ask(&self) -> Answer {
+        let mut answer = Answer::NotMine;
+        for hook in self.plan.hooks(self.kind, self.stored.event.file) {
+            answer = self.run(&hook.program).await;
+            if matches!(answer, Answer::Yes(_) | Answer::No { .. }) {
+                break;
+            }
+        }
+        answer
+    }
+
+    /// Run a program, and log what it says.
+    async fn run(&self, program: &Program) -> Answer {
         let (plan, event) = (&self.plan, &self.stored.event);
         let (device, hook) = (plan.device.as_str(), self.kind.name());
-        let Some(configured) = plan.hook(self.kind, event.file) else {
-            return Answer::NotMine;
-        };
-        let program = &configured.program;
         let command = CleanCommand {
             command: commands::Command {
                 argv: program.argv.clone(),

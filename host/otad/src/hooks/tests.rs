@@ -262,7 +262,11 @@ fn plan() -> Plan {
 #[test]
 fn a_device_s_own_hook_goes_before_the_common_one_and_only_asked_questions_have_one() {
     let plan = plan();
-    let program = |kind, file| plan.hook(kind, file).map(|h| h.program.argv.join(" "));
+    let program = |kind, file| {
+        plan.hooks(kind, file)
+            .first()
+            .map(|h| h.program.argv.join(" "))
+    };
     assert_eq!(program(Kind::Job, None).as_deref(), Some("/bin/own x"));
     assert_eq!(program(Kind::Fail, None).as_deref(), Some("/bin/false"));
     assert_eq!(program(Kind::Activate, Some(7)), None);

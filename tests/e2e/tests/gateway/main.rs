@@ -15,6 +15,7 @@ mod kills;
 mod link;
 mod mosquitto;
 mod names;
+mod parts;
 mod password;
 mod planes;
 mod quick_start;

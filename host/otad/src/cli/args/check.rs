@@ -14,6 +14,8 @@ pub(crate) const COMPILE_CPU_S: u64 = if cfg!(debug_assertions) { 120 } else { 3
 pub enum Builtin {
     /// The agent.
     Agent,
+    /// The simple orchestrator, a second agent.
+    Simple,
     /// The plugin for A/B slots in files or partitions.
     FlashFile,
     /// The plugin for secondary MCUs behind a serial line.
@@ -47,7 +49,7 @@ pub struct CheckArgs {
     /// Cases at once; without it as many as this machine has processors.
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
-    /// Also ask for what the contract leaves open and the shipped agent does; on by itself with --builtin.
+    /// Also ask for what the contract leaves open and the shipped agent does; on by itself with --builtin, but for `simple`.
     #[arg(long)]
     pub exact: bool,
     /// A setting of the target, for a plugin: what its configuration would have; may be given more than once.

@@ -12,7 +12,7 @@ use host_sandbox::check::script::Case;
 use host_sandbox::check::{Options, Subject, agent_cases, plugin_cases, run};
 use serde_json::json;
 
-use super::args::{CheckArgs, GuestArg};
+use super::args::{Builtin, CheckArgs, GuestArg};
 use super::guest::{Guest, compile_into};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
@@ -44,7 +44,7 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let options = Options {
         jobs: args.jobs.unwrap_or(cores),
-        exact: args.exact || args.guest.builtin.is_some(),
+        exact: args.exact || args.guest.builtin.is_some_and(Builtin::is_exact),
     };
     let label = args.guest.label();
     let screen = Screen::new(args.verbose, cases.len(), args.json);
