@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::code::{Code, Function, Instruction, Kind};
 use crate::live::Live;
-use crate::piece::{LOCAL_GET, Shape, each_piece, inner_depth, leads_out, made, numbered};
+use crate::piece::{Shape, each_piece, inner_depth, leads_out, made, numbered};
 
 /// A piece is worth a function from so many bytes on. Below that the calls get longer by more: only the first 128
 /// functions of a module are called with two bytes.

@@ -281,7 +281,7 @@ fn declared(types: &[ValType]) -> Result<Vec<u8>, String> {
     Ok(declared)
 }
 
-pub(crate) const LOCAL_GET: u8 = 0x20;
+const LOCAL_GET: u8 = 0x20;
 const LOCAL_SET: u8 = 0x21;
 const END: u8 = 0x0b;
 
