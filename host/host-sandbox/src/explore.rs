@@ -41,9 +41,9 @@ impl Found {
     fn count(&mut self, prepared: &Prepared, seed: u64, cuts: Vec<Cut>, report: &Report) {
         self.runs += 1;
         self.cuts += report.cuts.len() as u64;
-        let again = report
-            .blocks_sent
-            .saturating_sub(prepared.scenario.blocks());
+        let scenario = &prepared.scenario;
+        let blocks = scenario.blocks() * scenario.jobs() as u64;
+        let again = report.blocks_sent.saturating_sub(blocks);
         self.refetched_max = self.refetched_max.max(again);
         self.failures += u64::from(!report.violations.is_empty());
         if !report.violations.is_empty() && self.failed.len() < FAILED_MAX {

@@ -159,6 +159,11 @@ impl Kind {
         })
     }
 
+    /// Whether an agent may never hear of a job unless it asks from time to time, which an operator has to set.
+    fn may_hide_a_job(self) -> bool {
+        matches!(self, Self::RepliesLost | Self::RepliesCorrupted)
+    }
+
     /// Whether an update that would have been one may end otherwise, as long as it ends whole: what was corrupted, or
     /// could not be stored, may be given up for.
     fn may_change_the_end(self) -> bool {
@@ -469,6 +474,9 @@ impl Fault {
 /// How long what an operator did is counted as about.
 const AFTERMATH_MS: u64 = 10_000;
 
+/// What an agent in a network that loses notifications is set to.
+const POLL_MS: u64 = 600_000;
+
 /// More cuts than this may use up the tries of a launcher.
 const CUTS_OF_A_TOLD_END: usize = 2;
 
@@ -493,6 +501,10 @@ pub fn inflict(faults: &[Fault], scenario: &mut Scenario) -> Result<Vec<Cut>, Fa
     deeds.sort_by_key(|(at, _)| *at);
     let deeds = deeds.into_iter().map(|(at, deed)| (When::At(at), deed));
     scenario.deeds.extend(deeds);
+    if faults.iter().any(|fault| fault.kind.may_hide_a_job()) {
+        let poll = ("poll_interval_ms".to_owned(), POLL_MS.to_string());
+        scenario.settings.push(poll);
+    }
     let changed = faults.iter().any(|fault| fault.kind.may_change_the_end());
     if changed || cuts.len() > CUTS_OF_A_TOLD_END {
         scenario.ending = Ending::Whole;

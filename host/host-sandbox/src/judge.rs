@@ -3,7 +3,7 @@
 //! An [`Invariant`] sees facts that the world gathers beside the ports and knows nothing of hosts or agents. It must not
 //! change anything. [`standard`] are those of the design; a test may bring more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use host_cloud::service::ExecutionStatus;
@@ -106,7 +106,10 @@ pub struct End<'a> {
     pub status: ExecutionStatus,
     /// The reason in its details.
     pub reason: Option<String>,
-    /// For each target, whether the confirmed image is the new one; `None` = something else, or unreadable.
+    /// Jobs that the service was given; what is said of one here is said of the last.
+    pub jobs: usize,
+    /// For each target, whether the confirmed image is the job's; `Some(false)` = the one from before it, `None` =
+    /// something else, or unreadable.
     pub confirmed_new: Vec<Option<bool>>,
     /// For each target, whether what runs is what is confirmed.
     pub runs_confirmed: Vec<bool>,
@@ -160,6 +163,7 @@ pub fn standard() -> Vec<Box<dyn Invariant>> {
         Box::new(Kept),
         Box::new(Rest),
         Box::new(Agreement),
+        Box::new(GatewayLast::default()),
         Box::new(Refetched),
         Box::new(AsTold),
     ]
@@ -359,6 +363,35 @@ impl Invariant for Agreement {
     }
 }
 
+/// The gateway, target 0, is marked for its new image when all other targets of the job were: whoever coordinates goes
+/// last.
+#[derive(Default)]
+struct GatewayLast {
+    /// Target 0 is to start, or tests, an image.
+    armed: bool,
+    /// What the others were marked for so far.
+    seen: BTreeSet<(usize, [u8; 32])>,
+}
+
+impl Invariant for GatewayLast {
+    fn on_record(&mut self, change: &RecordChange<'_>, found: &mut Findings) {
+        let next = change.after.map(|record| record.next);
+        let armed = match next {
+            Some(Next::Armed(image)) => Some(image.sha256),
+            Some(Next::None | Next::Rejected(_)) | None => None,
+        };
+        if change.target == 0 {
+            self.armed = armed.is_some();
+        } else if let Some(sha256) = armed
+            && self.seen.insert((change.target, sha256))
+            && self.armed
+        {
+            let detail = format!("target {} is activated after it", change.target);
+            found.add("the gateway goes last", change.at_ms, detail);
+        }
+    }
+}
+
 /// A killed process fetches at most one window again, a power cut costs at most what was not synced besides.
 struct Refetched;
 
@@ -382,7 +415,7 @@ impl Invariant for Refetched {
             CutKind::Kill => WINDOW_BLOCKS,
             CutKind::Power => WINDOW_BLOCKS + unsynced,
         };
-        let most = scenario.blocks() + end.cuts.iter().map(cost).sum::<u64>();
+        let most = scenario.blocks() * end.jobs as u64 + end.cuts.iter().map(cost).sum::<u64>();
         if end.blocks_sent > most {
             let detail = format!(
                 "{} blocks were sent, at most {most} may be",
@@ -410,7 +443,12 @@ impl Invariant for AsTold {
             ExecutionStatus::Failed | ExecutionStatus::Rejected
         );
         let many_cuts = end.cuts.len() > CUTS_WITHOUT_A_TRY_LOST;
-        let as_told = match end.scenario.ending {
+        // A job that never came cannot end as told.
+        let ending = match &end.scenario.ending {
+            Ending::Updated if end.jobs < end.scenario.jobs() => &Ending::Whole,
+            ending => ending,
+        };
+        let as_told = match *ending {
             Ending::Updated => (succeeded && new) || (many_cuts && failed && old),
             // A cut may turn one reason into another.
             Ending::Kept(wanted) => {
@@ -422,7 +460,7 @@ impl Invariant for AsTold {
         if !as_told {
             let detail = format!(
                 "{:?} `{reason}` with {:?}, told {:?}",
-                end.status, end.confirmed_new, end.scenario.ending
+                end.status, end.confirmed_new, ending
             );
             found.add("ends as told", end.at_ms, detail);
         }

@@ -56,14 +56,22 @@ impl Way for Losing {
     }
 }
 
-struct Doubling(Lot, Box<dyn Way>);
+/// Carries packets a second time: half of the copies follow at once, the others late, when nobody waits for them any more.
+struct Doubling {
+    lot: Lot,
+    most_ms: u64,
+    inner: Box<dyn Way>,
+}
 
 impl Way for Doubling {
     fn carry(&mut self, now_ms: u64, packet: Packet, out: &mut Vec<(u64, Packet)>) {
-        if self.0.falls(now_ms) {
-            self.1.carry(now_ms, packet.clone(), out);
+        if self.lot.falls(now_ms) {
+            let late = self.lot.random.below(2) == 1;
+            let delay = self.lot.random.below(self.most_ms);
+            let copied_ms = if late { now_ms + delay } else { now_ms };
+            self.inner.carry(copied_ms, packet.clone(), out);
         }
-        self.1.carry(now_ms, packet, out);
+        self.inner.carry(now_ms, packet, out);
     }
 }
 
@@ -107,7 +115,7 @@ impl Way for Corrupting {
 pub struct Odds {
     /// Lost.
     pub lost: u16,
-    /// Arrives twice.
+    /// Arrives twice, the second time maybe late.
     pub doubled: u16,
     /// Arrives late.
     pub delayed: u16,
@@ -130,7 +138,7 @@ impl Odds {
 pub struct Weather {
     /// Time from one end to the other, in milliseconds.
     pub latency_ms: u64,
-    /// Longest delay of what is delayed.
+    /// Longest delay of what is delayed, and of a second copy.
     pub delay_max_ms: u64,
     /// From this instant on nothing goes wrong any more.
     pub until_ms: u64,
@@ -187,7 +195,11 @@ impl Weather {
             way = Box::new(Corrupting(lot, way));
         }
         if let Some(lot) = lot(odds.doubled, "doubled") {
-            way = Box::new(Doubling(lot, way));
+            way = Box::new(Doubling {
+                lot,
+                most_ms: self.delay_max_ms,
+                inner: way,
+            });
         }
         if let Some(lot) = lot(odds.lost, "lost") {
             way = Box::new(Losing(lot, way));

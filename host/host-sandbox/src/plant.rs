@@ -69,7 +69,7 @@ impl Plant {
     ) -> Self {
         let targets = prepared.files.iter().enumerate().map(|(number, file)| {
             let mut target = Target::new(ground, disk, number);
-            target.lay_down(&file.old);
+            target.lay_down(file.old());
             target
         });
         Self(Arc::new(Mutex::new(Inner {

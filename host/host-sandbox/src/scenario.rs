@@ -91,6 +91,8 @@ pub enum When {
     InState(u8),
     /// So many milliseconds after the deed before.
     Then(u64),
+    /// So many milliseconds after the last job has ended.
+    AfterEnd(u64),
 }
 
 /// What is done.
@@ -100,6 +102,10 @@ pub enum Deed {
     Cancel(bool),
     /// An operator's or application's command.
     Order(Command),
+    /// The service gets another job: the same files, of the next version and good.
+    NextJob,
+    /// A notification arrives that is not true any more: that there is no job.
+    StaleHint,
     /// The wall clock jumps by so many seconds.
     JumpWall(i64),
     /// The process or the power is cut.
@@ -222,12 +228,20 @@ impl Scenario {
             .deeds
             .iter()
             .map(|(when, _)| match when {
-                When::At(ms) | When::Then(ms) => *ms,
+                When::At(ms) | When::Then(ms) | When::AfterEnd(ms) => *ms,
                 When::InState(_) => 0,
             })
             .sum();
+        let jobs = self.jobs() as u64;
         let timeout = u64::from(self.timeout_minutes.unwrap_or(0)) * 60_000;
-        self.fair_from_ms() + deeds + timeout + PATIENCE_MS
+        self.fair_from_ms() + deeds + jobs * (timeout + PATIENCE_MS)
+    }
+
+    /// Jobs, if all of its deeds are done.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        let deeds = self.deeds.iter();
+        1 + deeds.filter(|(_, deed)| *deed == Deed::NextJob).count()
     }
 
     /// Make the images and sign them. The same scenario gives the same bytes everywhere.
@@ -237,27 +251,36 @@ impl Scenario {
         let mut files = Vec::with_capacity(self.files.len());
         let mut known = BTreeMap::new();
         for (number, file) in self.files.iter().enumerate() {
-            let (minor, product) = match file.quality {
-                Quality::SameVersion => (0, PRODUCT),
-                Quality::WrongProduct => (1, "another"),
-                _ => (1, PRODUCT),
-            };
-            let new = image(number, minor, product, file.size_bytes);
             let old = image(number, 0, PRODUCT, OLD_IMAGE_BYTES);
-            let signature = signer::sign(&new, file.quality != Quality::BadSignature);
-            let id = images.insert(Bytes::from(new.clone()));
-            let update = UpdateFile {
-                file_id: u8::try_from(number).unwrap_or(u8::MAX),
-                image: id,
-                size: new.len() as u64,
-                file_type: Some(0),
-                file_path: "app.img".into(),
-                cert_file: SIGNER.into(),
-                signature,
-            };
             known.insert(digest(&old), Quality::Good);
-            known.insert(digest(&new), file.quality);
-            files.push(PreparedFile { old, new, update });
+            let mut prepared = PreparedFile {
+                images: vec![old],
+                updates: Vec::new(),
+            };
+            for generation in 1..=self.jobs() {
+                let first = generation == 1;
+                let quality = if first { file.quality } else { Quality::Good };
+                let (minor, product) = match quality {
+                    Quality::SameVersion => (0, PRODUCT),
+                    Quality::WrongProduct => (1, "another"),
+                    _ => (u8::try_from(generation).unwrap_or(u8::MAX), PRODUCT),
+                };
+                let new = image(number, minor, product, file.size_bytes);
+                let signature = signer::sign(&new, quality != Quality::BadSignature);
+                let id = images.insert(Bytes::from(new.clone()));
+                prepared.updates.push(UpdateFile {
+                    file_id: u8::try_from(number).unwrap_or(u8::MAX),
+                    image: id,
+                    size: new.len() as u64,
+                    file_type: Some(0),
+                    file_path: "app.img".into(),
+                    cert_file: SIGNER.into(),
+                    signature,
+                });
+                known.insert(digest(&new), quality);
+                prepared.images.push(new);
+            }
+            files.push(prepared);
         }
         Prepared {
             scenario: self,
@@ -293,10 +316,19 @@ impl Prepared {
     }
 }
 
+/// A file in all its generations.
 pub(crate) struct PreparedFile {
-    pub(crate) old: Vec<u8>,
-    pub(crate) new: Vec<u8>,
-    pub(crate) update: UpdateFile,
+    /// The image that runs at first, and that of each job.
+    pub(crate) images: Vec<Vec<u8>>,
+    /// What each job says of its image.
+    pub(crate) updates: Vec<UpdateFile>,
+}
+
+impl PreparedFile {
+    /// The image that runs at first.
+    pub(crate) fn old(&self) -> &[u8] {
+        self.images.first().map_or(&[], Vec::as_slice)
+    }
 }
 
 pub(crate) const PROTOCOLS: [Protocol; 1] = [Protocol::Mqtt];

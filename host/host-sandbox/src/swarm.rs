@@ -18,8 +18,11 @@ use crate::judge::Violation;
 use crate::random::Random;
 use crate::recipe::{Kitchen, Recipe, RecipeError, Served, UPDATE, story};
 
-/// Seeds of 100 that tell the update of 64 blocks; the others tell a standard scenario.
-const UPDATES_OF_100: u64 = 60;
+/// Seeds of 100 that tell the update of 64 blocks.
+const UPDATES_OF_100: u64 = 50;
+
+/// Seeds of 100 that tell of several files or several jobs, which many faults need; the rest tell any standard scenario.
+const SEVERAL_OF_100: u64 = 25;
 
 /// An update without faults takes some 15 s of virtual time; what goes wrong begins in this time.
 const BEGINS_WITHIN_MS: u64 = 20_000;
@@ -98,12 +101,15 @@ pub fn draw(
 }
 
 fn draw_story(random: &mut Random) -> String {
-    let update = random.below(100) < UPDATES_OF_100;
-    let mut standard = crate::scenario::standard();
-    let at = random.below_len(standard.len());
-    if update || at >= standard.len() {
+    let drawn = random.below(100);
+    if drawn < UPDATES_OF_100 {
         return UPDATE.to_owned();
     }
+    let mut standard = crate::scenario::standard();
+    if drawn < UPDATES_OF_100 + SEVERAL_OF_100 {
+        standard.retain(|scenario| scenario.files.len() > 1 || scenario.jobs() > 1);
+    }
+    let at = random.below_len(standard.len());
     standard.swap_remove(at).name
 }
 

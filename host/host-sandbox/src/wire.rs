@@ -20,8 +20,12 @@ pub(crate) enum Asked {
         payload: Vec<u8>,
         qos: Qos,
     },
-    /// Anything that the broker alone answers.
-    Other(Token),
+    /// Messages of a filter are to come, or to come no more.
+    Subscribe {
+        token: Token,
+        filter: String,
+        on: bool,
+    },
     /// There is no HTTP here.
     Http(Token),
     Cancel(Token),
@@ -62,15 +66,26 @@ impl Wire {
         // The process does not live any more: nobody waits for an answer.
         drop(sent);
     }
+
+    fn ask_for(&self, token: Token, filter: &str, on: bool) {
+        let filter = filter.to_owned();
+        let call = Call::new(Verb::Ask, &filter);
+        let asked = Asked::Subscribe {
+            token,
+            filter: filter.clone(),
+            on,
+        };
+        self.ask(&call, asked);
+    }
 }
 
 impl Transport for Wire {
     fn subscribe(&mut self, token: Token, filter: &str, _: Qos) {
-        self.ask(&Call::new(Verb::Ask, filter), Asked::Other(token));
+        self.ask_for(token, filter, true);
     }
 
     fn unsubscribe(&mut self, token: Token, filter: &str) {
-        self.ask(&Call::new(Verb::Ask, filter), Asked::Other(token));
+        self.ask_for(token, filter, false);
     }
 
     fn publish(&mut self, token: Token, topic: &str, payload: Vec<u8>, qos: Qos) {

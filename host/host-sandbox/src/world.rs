@@ -29,7 +29,7 @@ use crate::judge::{End, Invariant, Violation};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
-use crate::scenario::{PROTOCOLS, Prepared, digest};
+use crate::scenario::{PROTOCOLS, Prepared, When, digest};
 use crate::trace::{Event, Trace};
 use crate::wire::{Programs, Wire};
 
@@ -39,14 +39,22 @@ mod process;
 
 pub use build::{StateMaker, WorldFiles};
 
-/// The job of every scenario.
+/// The first job of every scenario.
 pub const JOB: &str = "AFR_OTA-update-1";
+
+/// The job of a generation of images, from 1.
+fn job_id(generation: usize) -> String {
+    format!("AFR_OTA-update-{generation}")
+}
 
 /// Worlds begin on 2030-03-17.
 const WALL_S: u64 = 1_900_000_000;
 
 /// A connection on which nothing arrives is given up after one and a half keep-alives of 30 s.
 const KEEP_ALIVE_MS: u64 = 45_000;
+
+/// Steps at one instant after which a run counts as spinning: an honest one has some hundred.
+const STEPS_OF_INSTANT_MAX: u32 = 5_000;
 
 /// Steps of a run after which it counts as spinning: the longest honest one has some ten thousand.
 const STEPS_MAX: u32 = 50_000;
@@ -91,7 +99,7 @@ impl Options {
 pub struct Report {
     /// What did not hold.
     pub violations: Vec<Violation>,
-    /// How the job ended.
+    /// How the job ended; of several the last one.
     pub status: ExecutionStatus,
     /// The reason in its details.
     pub reason: Option<String>,
@@ -115,6 +123,12 @@ pub struct Report {
 enum Happening {
     ToCloud(Packet),
     ToDevice(Packet, Qos),
+    /// A subscription, or its end, has reached the broker.
+    Subscribed {
+        session: u32,
+        filter: String,
+        on: bool,
+    },
     Done(Token),
     LinkUp,
     LinkDown,
@@ -152,6 +166,18 @@ pub struct World<'p> {
     happenings: BTreeMap<(u64, u64), (Option<u32>, Happening)>,
     sequence: u64,
     connected: bool,
+    /// Connections so far; each is a session of its own.
+    session: u32,
+    /// What the broker knows that the device wants to hear.
+    subscriptions: BTreeSet<String>,
+    /// A second of virtual time, and what the device asked of the broker in it.
+    asked: (u64, u32),
+    /// It asks without end, and nothing more is to be seen.
+    is_spinning: bool,
+    /// Jobs made so far.
+    jobs: usize,
+    /// When the last of them was seen to have ended.
+    over_since_ms: Option<u64>,
     /// Operations of the transport under way.
     pending: BTreeSet<Token>,
     starts: u32,
@@ -206,6 +232,12 @@ impl<'p> World<'p> {
             happenings: BTreeMap::new(),
             sequence: 0,
             connected: false,
+            session: 0,
+            subscriptions: BTreeSet::new(),
+            asked: (0, 0),
+            is_spinning: false,
+            jobs: 1,
+            over_since_ms: None,
             pending: BTreeSet::new(),
             starts: 0,
             blocks_sent: 0,
@@ -242,8 +274,16 @@ impl<'p> World<'p> {
         self.start();
         let mut at_rest = false;
         let ends_by = self.prepared.scenario.ends_by_ms();
+        let mut instant = (0, 0);
         for _ in 0..STEPS_MAX {
-            if self.ground.now_ms() > ends_by || self.device.is_none() {
+            let now_ms = self.ground.now_ms();
+            instant = if instant.0 == now_ms {
+                (now_ms, instant.1 + 1)
+            } else {
+                (now_ms, 0)
+            };
+            let spins = self.is_spinning || instant.1 > STEPS_OF_INSTANT_MAX;
+            if now_ms > ends_by || self.device.is_none() || spins {
                 break;
             }
             if !self.step() {
@@ -255,14 +295,8 @@ impl<'p> World<'p> {
     }
 
     fn end(mut self, at_rest: bool) -> Report {
-        let (status, reason) = self.execution();
+        let (status, reason) = self.execution(self.jobs);
         let at_ms = self.ground.now_ms();
-        let files = &self.prepared.files;
-        let confirmed_new = files.iter().enumerate().map(|(target, file)| {
-            let confirmed = self.plant.record(target)?.confirmed.sha256;
-            let is_new = confirmed == digest(&file.new);
-            (is_new || confirmed == digest(&file.old)).then_some(is_new)
-        });
         let targets = 0..self.plant.count();
         let end = End {
             scenario: &self.prepared.scenario,
@@ -271,7 +305,8 @@ impl<'p> World<'p> {
             doing: self.doing(),
             status,
             reason: reason.clone(),
-            confirmed_new: confirmed_new.collect(),
+            jobs: self.jobs,
+            confirmed_new: self.confirmed_new(),
             runs_confirmed: targets.map(|t| self.plant.runs_confirmed(t)).collect(),
             blocks_sent: self.blocks_sent,
             cuts: &self.cuts,
@@ -304,9 +339,38 @@ impl<'p> World<'p> {
         }
     }
 
-    fn execution(&self) -> (ExecutionStatus, Option<String>) {
+    /// For each target, whether it confirms the image of the last job, or the one that the jobs before it have left.
+    fn confirmed_new(&self) -> Vec<Option<bool>> {
+        let files = self.prepared.files.iter().enumerate();
+        let generations = files.map(|(target, file)| {
+            let confirmed = self.plant.record(target)?.confirmed.sha256;
+            let images = file.images[..=self.jobs].iter();
+            let mut digests = images.map(|image| digest(image));
+            digests.position(|digest| digest == confirmed)
+        });
+        let generations: Vec<_> = generations.collect();
+        // A job that was withdrawn may have left either.
+        let withdrawn = |job: usize| {
+            let (status, _) = self.execution(job);
+            status != ExecutionStatus::Failed && status != ExecutionStatus::Rejected
+        };
+        let succeeded = |job: &usize| self.execution(*job).0 == ExecutionStatus::Succeeded;
+        let certain = (1..self.jobs).rev().find(succeeded).unwrap_or(0);
+        let left = generations.first().copied().flatten();
+        let before = left.filter(|job| (certain + 1..self.jobs).contains(job) && withdrawn(*job));
+        let before = before.unwrap_or(certain);
+        let is_new = |generation: &Option<usize>| match *generation {
+            Some(job) if job == self.jobs => Some(true),
+            Some(job) if job == before => Some(false),
+            _ => None,
+        };
+        generations.iter().map(is_new).collect()
+    }
+
+    /// How a job stands, and the reason in its details.
+    fn execution(&self, job: usize) -> (ExecutionStatus, Option<String>) {
         let thing = self.service.state().things.get(&self.thing);
-        let Some(execution) = thing.and_then(|thing| thing.execution(JOB)) else {
+        let Some(execution) = thing.and_then(|thing| thing.execution(&job_id(job))) else {
             return (ExecutionStatus::Removed, None);
         };
         let reason = execution.details.get("reason");
@@ -405,38 +469,63 @@ impl<'p> World<'p> {
         idle && !under_way
             && self.connected
             && self.wire.is_empty()
-            && self.execution().0.is_terminal()
+            && self.jobs_are_over()
+            && !self.is_job_to_come()
+    }
+
+    fn jobs_are_over(&self) -> bool {
+        (1..=self.jobs).all(|job| self.execution(job).0.is_terminal())
+    }
+
+    /// The scenario has another job once this one is over.
+    fn is_job_to_come(&self) -> bool {
+        let next = self.prepared.scenario.deeds.get(self.deeds_done);
+        matches!(next, Some((When::AfterEnd(_), _)))
+    }
+
+    /// Give the next job of the scenario to the service.
+    fn give_job(&mut self) {
+        self.jobs += 1;
+        self.over_since_ms = None;
+        let update = update(self.prepared, &self.thing, self.jobs);
+        let made = self.service.create_update(self.ground.now_ms(), update);
+        // As at the first one.
+        self.answer(made.unwrap_or_default());
     }
 }
 
 /// The service, with the job in the thing's queue.
 fn service(prepared: &Prepared) -> (Service, ThingName) {
     let mut service = Service::new(Limits::None, prepared.images.clone());
-    let (Ok(thing), Ok(job_id), Ok(stream_id)) = (
-        THING.parse::<ThingName>(),
-        JOB.parse(),
-        "AFR_OTA-stream-1".parse(),
-    ) else {
+    let Ok(thing) = THING.parse::<ThingName>() else {
         unreachable!("names of this crate are names");
     };
-    let update = NewUpdate {
-        job_id,
-        stream_id,
-        description: prepared.scenario.name.clone(),
-        things: vec![thing.clone()],
-        files: prepared
-            .files
-            .iter()
-            .map(|file| file.update.clone())
-            .collect(),
-        protocols: PROTOCOLS.to_vec(),
-        timeout_minutes: prepared.scenario.timeout_minutes,
-        plan: Default::default(),
-    };
+    let update = update(prepared, &thing, 1);
     // A scenario whose job the service does not take is found by its ending: there is no job.
     let made = service
         .create_thing(0, thing.clone())
         .and_then(|()| service.create_update(0, update));
     drop(made);
     (service, thing)
+}
+
+/// The job that brings a generation of images, from 1.
+fn update(prepared: &Prepared, thing: &ThingName, generation: usize) -> NewUpdate {
+    let stream = format!("AFR_OTA-stream-{generation}");
+    let (Ok(job_id), Ok(stream_id)) = (job_id(generation).parse(), stream.parse()) else {
+        unreachable!("names of this crate are names");
+    };
+    let files = prepared.files.iter();
+    NewUpdate {
+        job_id,
+        stream_id,
+        description: prepared.scenario.name.clone(),
+        things: vec![thing.clone()],
+        files: files
+            .filter_map(|file| file.updates.get(generation - 1).cloned())
+            .collect(),
+        protocols: PROTOCOLS.to_vec(),
+        timeout_minutes: prepared.scenario.timeout_minutes,
+        plan: Default::default(),
+    }
 }

@@ -3,20 +3,25 @@
 //! Both keep their length, so that an agent that is given the trace does the same with it. The bulk of a block message or
 //! of a range becomes zeros (in base64 `A`, which decodes to zeros). A secret becomes a token: the same secret the same
 //! token wherever it stands in one trace, on the way in and out. Secrets are the values in the query of an address (what
-//! signs a pre-signed one), a login in an address, and JSON members that are called like one. The rules look at bytes and
-//! know no protocol; what a custom job calls otherwise stays as it is.
+//! signs a pre-signed one), a login in an address, and settings and JSON members that are called like one, with all that
+//! is in them. The rules look at bytes and know no protocol; what a custom job calls otherwise stays as it is, and so does
+//! what is public: digests, signatures of images, client tokens.
 
 use sha2::{Digest as _, Sha256};
 
 use super::tap::{Answer, Ask, Bulk, End, Exchange, Order};
-use super::{Event, Saved, Turn};
+use super::{Command, CustomAnswer, Event, OfferAnswer, Saved, Turn};
 use crate::types::{Failure, Outcome, Started};
 
 /// What a token begins with; a value that does is left alone.
 pub(crate) const MARK: &str = "zq0";
 
-/// Values shorter than this are no secrets: numbers, flags.
+/// Values in a query that are shorter than this are no secrets: numbers, flags. A shorter part of a secret has no token of
+/// its own, only its length.
 const SECRET_MIN_BYTES: usize = 6;
+
+/// A part of a query without a name is a secret from this length on: `acl` and `versioning` are none.
+const NAMELESS_MIN_BYTES: usize = 16;
 
 /// Byte strings in CBOR from this length on are bulk: a block has at least 256 bytes.
 const CBOR_BULK_MIN_BYTES: usize = 128;
@@ -24,20 +29,27 @@ const CBOR_BULK_MIN_BYTES: usize = 128;
 /// Base64 in JSON from this length on is bulk, whatever it is called: a signature of RSA-4096 has 684.
 const TEXT_BULK_MIN_BYTES: usize = 1024;
 
-/// A body of HTTP from this length on is bulk.
-const BODY_BULK_MIN_BYTES: usize = 128;
-
 /// Parts of names of JSON members and settings whose values are secrets.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 19] = [
     "password",
     "passwd",
     "passphrase",
+    "passcode",
+    "pwd",
+    "psk",
     "secret",
     "credential",
     "privatekey",
     "accesskey",
     "apikey",
     "authorization",
+    "connectionstring",
+    "accesstoken",
+    "apitoken",
+    "authtoken",
+    "bearer",
+    "refreshtoken",
+    "sessiontoken",
 ];
 
 /// Makes the tokens of one trace.
@@ -73,9 +85,7 @@ impl Veil {
                 let targets = info.config.targets.iter_mut();
                 let settings = targets.flat_map(|target| target.settings.iter_mut());
                 for setting in info.config.settings.iter_mut().chain(settings) {
-                    if is_secret_name(setting.key.as_bytes()) {
-                        self.value(&mut setting.value);
-                    }
+                    self.named(&setting.key, &mut setting.value);
                 }
                 if let Saved::Journal(blob) | Saved::Snapshot(blob) = &mut info.saved {
                     self.bytes(&mut blob.bytes);
@@ -108,7 +118,7 @@ impl Veil {
                 self.bytes(payload);
             }
             Event::HttpResponse { body, .. } => {
-                if body.len() >= BODY_BULK_MIN_BYTES {
+                if !body.is_empty() {
                     bulks.push(Bulk::of(body));
                     body.fill(0);
                 }
@@ -119,13 +129,47 @@ impl Veil {
                 ..
             } => self.failure(failure),
             Event::Disconnected { detail, .. } => self.text(detail),
+            Event::Command(command) => self.command(command),
             Event::Connected(_)
             | Event::Done { .. }
             | Event::Progress { .. }
             | Event::TargetRestarted(_)
             | Event::Timeout
-            | Event::Command(_)
             | Event::Allowance(_) => {}
+        }
+    }
+
+    fn command(&self, command: &mut Command) {
+        match command {
+            Command::TestResult {
+                failure: Some(failure),
+                ..
+            } => self.failure(failure),
+            Command::AnswerOffer {
+                answer: OfferAnswer::Reject(reason),
+                ..
+            } => self.text(reason),
+            Command::AnswerCustomJob {
+                answer: CustomAnswer::Document(document),
+                ..
+            } => self.bytes(document),
+            Command::AnswerCustomJob {
+                answer: CustomAnswer::Finished(result),
+                ..
+            } => {
+                for (name, value) in &mut result.details {
+                    self.named(name, value);
+                }
+            }
+            Command::CheckForUpdate
+            | Command::Suspend
+            | Command::Resume
+            | Command::Activate(_)
+            | Command::TestResult { .. }
+            | Command::UserAbort
+            | Command::AnswerOffer { .. }
+            | Command::AnswerCustomJob { .. }
+            | Command::Shutdown { .. } => {}
         }
     }
 
@@ -184,10 +228,13 @@ impl Veil {
         *text = String::from_utf8(bytes).unwrap_or_default();
     }
 
-    /// All of a value.
-    fn value(&self, text: &mut String) {
+    /// A value, all of it if its name is that of a secret.
+    fn named(&self, name: &str, text: &mut String) {
+        if !is_secret_name(name.as_bytes()) {
+            return self.text(text);
+        }
         let mut bytes = std::mem::take(text).into_bytes();
-        self.runs(&mut bytes);
+        self.conceal(&mut bytes);
         *text = String::from_utf8(bytes).unwrap_or_default();
     }
 
@@ -199,8 +246,7 @@ impl Veil {
     /// Logins and queries of addresses.
     fn addresses(&self, bytes: &mut [u8]) {
         let mut from = 0;
-        while let Some(at) = find(bytes, b"://", from) {
-            let start = at + 3;
+        while let Some(start) = find_address(bytes, from) {
             let rest = bytes.get(start..).unwrap_or_default();
             let length = rest.iter().position(|b| ends_address(*b));
             let end = start + length.unwrap_or(rest.len());
@@ -208,77 +254,107 @@ impl Veil {
             let Some(address) = bytes.get_mut(start..end) else {
                 return;
             };
-            let host_end = address.iter().position(|b| matches!(b, b'/' | b'?'));
+            let host_end = address
+                .iter()
+                .position(|b| matches!(b, b'/' | b'?' | b'\\'));
             let host = address.get(..host_end.unwrap_or(address.len()));
             let login = host.and_then(|host| host.iter().rposition(|b| *b == b'@'));
             if let Some(login) = login.and_then(|login| address.get_mut(..login)) {
-                self.runs(login);
+                self.conceal(login);
             }
             let query = address.iter().position(|b| *b == b'?');
-            let Some(query) = query.and_then(|query| address.get_mut(query..)) else {
-                continue;
-            };
-            let mut at = 0;
-            while let Some(equals) = find(query, b"=", at) {
-                let value = query.get_mut(equals + 1..).unwrap_or_default();
-                let run = value.iter().take_while(|b| is_of_value(**b)).count();
-                if let Some(value) = value.get_mut(..run) {
-                    self.token(value);
+            let query = query.and_then(|query| address.get_mut(query + 1..));
+            // JSON may write the separator as `\u0026`.
+            let parts = query.unwrap_or_default();
+            for part in parts.split_mut(|b| matches!(b, b'&' | b'\\' | b'#')) {
+                match part.iter().position(|b| *b == b'=') {
+                    Some(equals) => self.token(part.get_mut(equals + 1..).unwrap_or_default()),
+                    None if part.len() >= NAMELESS_MIN_BYTES => self.token(part),
+                    None => {}
                 }
-                at = equals + 1 + run;
             }
         }
     }
 
-    /// Values of JSON members that are called like a secret.
+    /// Values of JSON members that are called like a secret, whatever lies in them.
     fn members(&self, bytes: &mut [u8]) {
         let mut from = 0;
         while let Some(colon) = find(bytes, b"\":", from) {
             from = colon + 2;
             let name = bytes.get(..colon).unwrap_or_default();
             let begins = name.iter().rposition(|b| *b == b'"').map_or(0, |at| at + 1);
-            if !is_secret_name(name.get(begins..).unwrap_or_default()) {
-                continue;
+            if is_secret_name(name.get(begins..).unwrap_or_default()) {
+                from = self.member(bytes, from);
             }
-            let rest = bytes.get(from..).unwrap_or_default();
-            let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
-            if rest.get(blank) != Some(&b'"') {
-                continue;
-            }
-            let start = from + blank + 1;
-            let value = bytes.get(start..).unwrap_or_default();
-            let mut escaped = false;
-            let ends = |b: &u8| {
-                let ends = *b == b'"' && !escaped;
-                escaped = *b == b'\\' && !escaped;
-                ends
-            };
-            let length = value.iter().position(ends);
-            let end = start + length.unwrap_or(value.len());
-            if let Some(value) = bytes.get_mut(start..end) {
-                self.runs(value);
-            }
-            from = end;
         }
     }
 
-    /// Each run of a value's characters, whatever lies between them; escapes stay escapes. What is too short for a token
-    /// is no secret by itself, but a part of one is covered too.
-    fn runs(&self, bytes: &mut [u8]) {
-        let whole = bytes.len();
-        let mut at = 0;
-        while at < whole {
+    /// One value of JSON that begins here, blanks before it; where it ends.
+    fn member(&self, bytes: &mut [u8], from: usize) -> usize {
+        let mut depth = 0_usize;
+        let mut at = from;
+        while let Some(first) = bytes.get(at).copied() {
             let rest = bytes.get_mut(at..).unwrap_or_default();
-            if let [b'\\', kind, ..] = rest {
-                at += if *kind == b'u' { 6 } else { 2 };
+            let mut length = 1;
+            match first {
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    at += 1;
+                    continue;
+                }
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' if depth > 0 => depth -= 1,
+                b'"' => {
+                    let inside = string_bytes(rest);
+                    let after = rest.get(inside + 2..).unwrap_or_default();
+                    let is_name = depth > 0 && after.trim_ascii_start().starts_with(b":");
+                    if let Some(value) = rest.get_mut(1..=inside).filter(|_| !is_name) {
+                        self.conceal(value);
+                    }
+                    length = inside + 2;
+                }
+                b'0'..=b'9' => {
+                    length = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+                    if let Some(number) = rest.get_mut(..length)
+                        && length >= SECRET_MIN_BYTES
+                    {
+                        // A number stays one.
+                        number.fill(b'1');
+                    }
+                }
+                _ if depth == 0 => return at,
+                _ => {}
+            }
+            at += length;
+            if depth == 0 {
+                return at;
+            }
+        }
+        at
+    }
+
+    /// All of a secret, part by part: what lies between blanks, colons and escapes. What is too short for a token becomes
+    /// as many `z`; escapes stay escapes, those that spell a character spell a `z`.
+    fn conceal(&self, bytes: &mut [u8]) {
+        const SPELLED: &[u8] = b"\\u007a";
+        let mut at = 0;
+        while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            if let Some(spelled) = rest.get_mut(..SPELLED.len())
+                && spelled.starts_with(b"\\u")
+            {
+                spelled.copy_from_slice(SPELLED);
+                at += SPELLED.len();
                 continue;
             }
-            let run = rest.iter().take_while(|b| is_of_value(**b)).count();
-            if let Some(value) = rest.get_mut(..run) {
-                if run < SECRET_MIN_BYTES && whole >= SECRET_MIN_BYTES {
-                    value.fill(b'z');
-                } else {
-                    self.token(value);
+            if rest.first() == Some(&b'\\') {
+                at += 2;
+                continue;
+            }
+            let ends = |b: &u8| matches!(b, b'\\' | b':') || b.is_ascii_whitespace();
+            let run = rest.iter().position(ends).unwrap_or(rest.len());
+            if let Some(part) = rest.get_mut(..run) {
+                match run < SECRET_MIN_BYTES {
+                    true => part.fill(b'z'),
+                    false => self.token(part),
                 }
             }
             at += run.max(1);
@@ -287,10 +363,9 @@ impl Veil {
 
     /// A token of the same length in place of a secret.
     fn token(&self, value: &mut [u8]) {
-        if value.len() < SECRET_MIN_BYTES || value.starts_with(MARK.as_bytes()) {
+        if value.len() < SECRET_MIN_BYTES || is_token(value) {
             return;
         }
-        const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
         let mut hash = Sha256::new();
         hash.update(self.salt);
         hash.update(&*value);
@@ -313,8 +388,39 @@ fn ends_address(byte: u8) -> bool {
     byte <= b' ' || byte >= 0x7f || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`')
 }
 
-fn is_of_value(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'.' | b'_' | b'~' | b'+' | b'/' | b'-')
+/// Where the host of the next address begins; JSON may write its slashes with escapes.
+fn find_address(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at = find(bytes, b":", at)? + 1;
+        let rest = bytes.get(at..)?;
+        for slashes in [&b"//"[..], b"\\/\\/"] {
+            if rest.starts_with(slashes) {
+                return Some(at + slashes.len());
+            }
+        }
+    }
+}
+
+/// Bytes of a string of JSON that begins here with its quote, without quotes; of one that does not end, all.
+fn string_bytes(json: &[u8]) -> usize {
+    let mut escaped = false;
+    let inside = json.get(1..).unwrap_or_default();
+    let ends = |b: &u8| {
+        let ends = *b == b'"' && !escaped;
+        escaped = *b == b'\\' && !escaped;
+        ends
+    };
+    inside.iter().position(ends).unwrap_or(inside.len())
+}
+
+/// What tokens are written with.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// Whether this was put in place of a secret already.
+fn is_token(value: &[u8]) -> bool {
+    let letters = value.strip_prefix(MARK.as_bytes());
+    letters.is_some_and(|letters| letters.iter().all(|b| LETTERS.contains(b)))
 }
 
 /// Whether a name, its case and separators aside, has one of [`NAMES`] in it.
@@ -421,6 +527,7 @@ fn text_bulk(payload: &[u8]) -> Option<std::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::JobResult;
 
     fn veil() -> Veil {
         Veil::new([7; 16])
@@ -457,6 +564,21 @@ mod tests {
             ("mqtt://operator:hunter22@h/x", "hunter22"),
             (r#"{"Wifi_Password": "correct \"horse battery"}"#, "horse"),
             (r#"{"a":{"aws-secret-access-key":"AKIAIOSFODNN7"}}"#, "AKIA"),
+            (r##"{"password":"p@ss!w0rd#"}"##, "w0rd"),
+            (r##"{"password":"p@ss!w0rd#"}"##, "@"),
+            (r#"{"passwd":"abc12"}"#, "abc12"),
+            ("{\"password\":\"пароль от насоса\"}", "насоса"),
+            (r#"{"password":"\u0068unter22"}"#, "\\u0068"),
+            (r#"{"pwd":12345678,"n":1}"#, "12345678"),
+            (r#"{"passwords":["hunter22", "hunter23"]}"#, "hunter"),
+            (r#"{"credentials":{"user":"ann","n":{"key":"AKIAIOSF"}}}"#, "AKIA"),
+            (r#"{"wifi_psk":"hunter22"}"#, "hunter22"),
+            ("mqtt://o:p!ss~22@h/x", "p!ss"),
+            (r#"{"u":"https:\/\/b.example\/f?X-Amz-Signature=0badc0de0badc0de"}"#, "0badc0de"),
+            (r#"{"u":"https:\/\/ann:hunter22@b.example\/f"}"#, "hunter22"),
+            (r#"{"u":"https://b.example/f?a=1\u0026sig=0badc0de"}"#, "0badc0de"),
+            ("https://b.example/f?sig=ab,0badc0de==&n=1", "0badc0de"),
+            ("https://b.example/f?0badc0de0badc0de", "0badc0de"),
         ] {
             let line = covered(text);
             assert!(!line.contains(gone), "{line}");
@@ -464,7 +586,9 @@ mod tests {
         }
         for kept in [
             r#"{"clientToken":"u1-0badc0de","sig-sha256-ecdsa":"MEQCIF0123456789"}"#,
-            r#"{"status":"IN_PROGRESS","secrets":12345678}"#,
+            r#"{"status":"IN_PROGRESS","secrets":12345,"size":1234567}"#,
+            r#"{"passwords":[],"url":"https://b.example/f?acl","keep":"hunter22"}"#,
+            r#"{"secret":null,"keep":["hunter22"]}"#,
             "https://b.example/plain/path",
         ] {
             assert_eq!(covered(kept), kept);
@@ -486,5 +610,31 @@ mod tests {
         assert_eq!(bulk(b""), None);
         assert_eq!(bulk(b"\xbf\x7f\xff\xff"), None);
         assert_eq!(bulk(b"\xa1\x5b\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+    }
+
+    #[test]
+    fn nothing_is_left_in_clear_of_settings_commands_and_short_bodies() {
+        let mut address = "https://ann:hunter22@h/x?sig=0badc0de".to_owned();
+        veil().named("report_to", &mut address);
+        assert!(!address.contains("hunter22") && !address.contains("0badc0de"));
+        let mut command = Command::AnswerCustomJob {
+            job_id: "job".to_owned(),
+            answer: CustomAnswer::Finished(JobResult {
+                status: 2,
+                details: vec![("new-password".to_owned(), "hunter22".to_owned())],
+            }),
+        };
+        veil().command(&mut command);
+        assert!(!format!("{command:?}").contains("hunter22"), "{command:?}");
+        let mut event = Event::HttpResponse {
+            token: 1,
+            status: 403,
+            total: None,
+            body: b"<AWSAccessKeyId>AKIAIOSFODNN7</AWSAccessKeyId>".to_vec(),
+        };
+        let mut bulks = Vec::new();
+        veil().event(&mut event, &mut bulks);
+        assert_eq!(bulks.len(), 1);
+        assert!(matches!(event, Event::HttpResponse { body, .. } if body.iter().all(|b| *b == 0)));
     }
 }

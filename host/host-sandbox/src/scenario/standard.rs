@@ -34,6 +34,7 @@ pub fn standard() -> Vec<Scenario> {
     all.push(deferred());
     all.push(restarted_while_deferred());
     all.extend(clock_jumps());
+    all.extend(two_jobs());
     all.extend(CANCELLED_IN.map(|(state, name)| cancelled(state, name)));
     all
 }
@@ -229,6 +230,51 @@ fn clock_jumps() -> Vec<Scenario> {
         let mut scenario = story(name, "a jump of the wall clock in mid-download");
         scenario.deeds = vec![(When::InState(6), Deed::JumpWall(seconds))];
         scenario.ending = ending;
+        scenario
+    };
+    rows.map(row).to_vec()
+}
+
+fn two_jobs() -> Vec<Scenario> {
+    // A notification takes 20 ms to the device: after 5 it has not heard of the empty queue yet.
+    let after = |ms| (When::AfterEnd(ms), Deed::NextJob);
+    let behind = (When::InState(6), Deed::NextJob);
+    let rows = [
+        (
+            "two-jobs",
+            "a second job that waits behind the first is done after it",
+            Quality::Good,
+            vec![behind.clone()],
+        ),
+        (
+            "two-jobs-apart",
+            "a job that comes just after another one has ended is done, though word of the empty queue comes late",
+            Quality::Good,
+            vec![after(5), (When::InState(6), Deed::StaleHint)],
+        ),
+        (
+            "two-jobs-first-bad",
+            "what a job has left behind that failed does no harm to the next",
+            Quality::BadSignature,
+            vec![after(1000)],
+        ),
+        (
+            "two-jobs-first-unhealthy",
+            "after an image that was taken back the next one is tried",
+            Quality::Unhealthy,
+            vec![behind],
+        ),
+        (
+            "two-jobs-first-cancelled",
+            "what is withdrawn in mid-download does no harm to the next",
+            Quality::Good,
+            vec![(When::InState(6), Deed::Cancel(true)), after(1000)],
+        ),
+    ];
+    let row = |(name, purpose, quality, deeds)| {
+        let mut scenario = story(name, purpose);
+        scenario.files[0].quality = quality;
+        scenario.deeds = deeds;
         scenario
     };
     rows.map(row).to_vec()

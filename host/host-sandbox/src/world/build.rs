@@ -68,8 +68,8 @@ pub(super) fn lay_down_state(disk: &Disk, plant: &Plant, prepared: &Prepared) {
     });
     for (number, file) in prepared.files.iter().enumerate() {
         let image = VerifiedImage {
-            sha256: digest(&file.old),
-            size: file.old.len() as u64,
+            sha256: digest(file.old()),
+            size: file.old().len() as u64,
             version: None,
             signer: "initial".into(),
         };

@@ -6,8 +6,30 @@ use host_runtime::types::{Failure, Outcome, Qos, Token, code};
 
 use super::{Happening, World};
 use crate::net::{OutageKind, Packet};
+use crate::plant::THING;
 use crate::trace::Event;
 use crate::wire::Asked;
+
+/// Requests of one device to the broker in one second: what AWS IoT takes of one connection. An honest update in bad
+/// weather makes some forty.
+const ASKED_MAX: u32 = 100;
+
+/// Whether a topic is of a filter, by the rules of MQTT: `+` is one level, `#` the rest.
+fn matches_filter(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true;
+        }
+        let Some(level) = levels.next() else {
+            return false;
+        };
+        if wanted != "+" && wanted != level {
+            return false;
+        }
+    }
+    levels.next().is_none()
+}
 
 impl World<'_> {
     pub(super) fn outage(&self, kind: OutageKind) -> Option<u64> {
@@ -39,8 +61,11 @@ impl World<'_> {
                 }
                 return;
             }
-            Asked::Publish { token, .. } | Asked::Other(token) | Asked::Http(token) => *token,
+            Asked::Publish { token, .. }
+            | Asked::Subscribe { token, .. }
+            | Asked::Http(token) => *token,
         };
+        self.pace_of_asking();
         if !self.connected {
             let failure = Failure::new(code::NOT_CONNECTED, 0, "there is no connection");
             return self.done(token, Err(failure));
@@ -54,28 +79,75 @@ impl World<'_> {
         let at_ms = self.outage(OutageKind::HalfOpen).unwrap_or(now_ms);
         let process = Some(self.starts);
         self.pending.insert(token);
-        if let Asked::Publish {
-            topic,
-            payload,
-            qos,
-            ..
-        } = asked
-        {
-            let packet = Packet {
+        let latency_ms = self.prepared.scenario.weather.latency_ms;
+        match asked {
+            Asked::Publish {
                 topic,
-                payload: payload.into(),
-            };
-            let mut out = Vec::new();
-            self.ways.requests.carry(at_ms, packet, &mut out);
-            for (at, packet) in out {
-                self.schedule(at, None, Happening::ToCloud(packet));
+                payload,
+                qos,
+                ..
+            } => {
+                let packet = Packet {
+                    topic,
+                    payload: payload.into(),
+                };
+                let mut out = Vec::new();
+                self.ways.requests.carry(at_ms, packet, &mut out);
+                for (at, packet) in out {
+                    self.schedule(at, None, Happening::ToCloud(packet));
+                }
+                if qos == Qos::AtMostOnce {
+                    return self.done(token, Ok(()));
+                }
             }
-            if qos == Qos::AtMostOnce {
-                return self.done(token, Ok(()));
+            Asked::Subscribe { filter, on, .. } => {
+                let session = self.session;
+                let reached = Happening::Subscribed {
+                    session,
+                    filter,
+                    on,
+                };
+                self.schedule(at_ms + latency_ms, process, reached);
             }
+            Asked::Http(_) | Asked::Cancel(_) => {}
         }
-        let answered = at_ms + 2 * self.prepared.scenario.weather.latency_ms;
+        let answered = at_ms + 2 * latency_ms;
         self.schedule(answered, process, Happening::Done(token));
+    }
+
+    /// Counts what the device asks for in one second of its time, and holds too much of it against it.
+    fn pace_of_asking(&mut self) {
+        let now_ms = self.ground.now_ms();
+        let second = now_ms / 1000;
+        if self.asked.0 != second {
+            self.asked = (second, 0);
+        }
+        self.asked.1 += 1;
+        if self.asked.1 == ASKED_MAX + 1 {
+            let detail = format!("more than {ASKED_MAX} requests to the broker in one second");
+            self.plant
+                .judge(|_, found| found.add("asks in measure", now_ms, detail));
+            self.is_spinning = true;
+        }
+    }
+
+    /// The broker knows of a subscription, unless the session has ended since: it was a clean one.
+    pub(super) fn reach_broker(&mut self, session: u32, filter: String, on: bool) {
+        if !self.connected || session != self.session {
+            return;
+        }
+        if on {
+            self.subscriptions.insert(filter);
+        } else {
+            self.subscriptions.remove(&filter);
+        }
+    }
+
+    /// Whether the broker hands a message on: an answer comes unasked at AWS; for notifications and blocks a device has to
+    /// subscribe.
+    fn is_handed_on(&self, message: &Outgoing) -> bool {
+        let mut filters = self.subscriptions.iter();
+        message.kind == Kind::Reply || filters.any(|filter| matches_filter(filter, &message.topic))
     }
 
     pub(super) fn reach_cloud(&mut self, packet: &Packet) {
@@ -98,7 +170,7 @@ impl World<'_> {
         for message in outgoing {
             let is_block = message.kind == Kind::Block;
             self.blocks_sent += u64::from(is_block);
-            if !self.connected {
+            if !self.connected || !self.is_handed_on(&message) {
                 continue;
             }
             let (way, qos) = if is_block {
@@ -116,6 +188,19 @@ impl World<'_> {
                 self.schedule(at, Some(self.starts), Happening::ToDevice(packet, qos));
             }
         }
+    }
+
+    /// A notification that comes late: of when the queue was empty.
+    pub(super) fn hint_at_nothing(&mut self) {
+        let wall_s = self.context().wall_s.unwrap_or(0);
+        let hint = format!("{{\"timestamp\":{wall_s},\"execution\":{{}}}}");
+        self.answer(vec![Outgoing {
+            to: self.thing.clone(),
+            topic: format!("$aws/things/{THING}/jobs/notify-next").into(),
+            payload: hint.into(),
+            qos: host_cloud::service::QoS::AtLeastOnce,
+            kind: Kind::Notification,
+        }]);
     }
 
     pub(super) fn reach_device(&mut self, packet: Packet, qos: Qos) {
@@ -145,6 +230,8 @@ impl World<'_> {
             return;
         }
         self.connected = true;
+        self.session += 1;
+        self.subscriptions.clear();
         self.ground.note(|| Event::Note("connected".into()));
         let session_present = false;
         self.tell(Input::Connected { session_present });

@@ -7,7 +7,8 @@ use host_runtime::ports::commands::CommandEnd;
 use host_runtime::ports::state_dir::FileStateDir;
 use host_runtime::ports::workers::Reply;
 
-use super::{Happening, JOB, World, build};
+use super::{Happening, World, build, job_id};
+use crate::ailment::Spell;
 use crate::boot::Image;
 use crate::ground::CutKind;
 use crate::scenario::{Deed, Quality, When};
@@ -45,6 +46,11 @@ impl World<'_> {
             match happening {
                 Happening::ToCloud(packet) => self.reach_cloud(&packet),
                 Happening::ToDevice(packet, qos) => self.reach_device(packet, qos),
+                Happening::Subscribed {
+                    session,
+                    filter,
+                    on,
+                } => self.reach_broker(session, filter, on),
                 Happening::Done(token) => {
                     if self.pending.contains(&token) {
                         self.done(token, Ok(()));
@@ -68,6 +74,7 @@ impl World<'_> {
         match when {
             When::At(ms) => Some(*ms),
             When::Then(ms) => Some(self.last_deed_ms + ms),
+            When::AfterEnd(ms) => self.over_since_ms.map(|since| since + ms),
             When::InState(_) => None,
         }
     }
@@ -78,8 +85,11 @@ impl World<'_> {
             return false;
         };
         let now_ms = self.ground.now_ms();
+        if self.is_job_to_come() && self.over_since_ms.is_none() && self.jobs_are_over() {
+            self.over_since_ms = Some(now_ms);
+        }
         let due = match when {
-            When::At(_) | When::Then(_) => self.next_deed_ms().is_some_and(|at| at <= now_ms),
+            When::At(_) | When::Then(_) | When::AfterEnd(_) => self.next_deed_ms().is_some_and(|at| at <= now_ms),
             When::InState(state) => self
                 .device
                 .as_ref()
@@ -93,13 +103,15 @@ impl World<'_> {
         self.ground.note(|| Event::Note(format!("{deed:?}")));
         match deed {
             Deed::Cancel(force) => {
-                let id = JOB.parse::<JobId>();
+                let id = job_id(self.jobs).parse::<JobId>();
                 let cancelled = id
                     .ok()
                     .and_then(|id| self.service.cancel(now_ms, &id, *force, None).ok());
                 // A job that has ended cannot be cancelled, and need not be.
                 self.answer(cancelled.unwrap_or_default());
             }
+            Deed::NextJob => self.give_job(),
+            Deed::StaleHint => self.hint_at_nothing(),
             Deed::Order(command) => self.order(command.clone()),
             Deed::JumpWall(seconds) => self.ground.jump_wall(*seconds),
             Deed::Cut(kind) => self.ground.cut_now(*kind),
@@ -168,12 +180,17 @@ impl World<'_> {
         self.ground.note(|| Event::Cut(cut));
         self.device = None;
         self.ground.switch_on();
-        // Whoever gave an order and had no answer gives it again.
-        if let Some((at_ms, command)) = self.last_order.take()
-            && self.ground.now_ms() < at_ms + ANSWER_MS
-        {
-            let again = at_ms + ANSWER_MS;
-            self.schedule(again, None, Happening::Order(command));
+        // Whoever gave an order and had no answer gives it again; so does who sees that it was forgotten, for the medium
+        // took nothing at that time.
+        if let Some((at_ms, command)) = self.last_order.take() {
+            let mut spells = self.prepared.scenario.spells.iter();
+            let ailing = |spell: &Spell| (spell.from_ms..spell.until_ms).contains(&at_ms);
+            let answer_by = at_ms + ANSWER_MS;
+            let now_ms = self.ground.now_ms();
+            if now_ms < answer_by || spells.any(ailing) {
+                let again = answer_by.max(now_ms);
+                self.schedule(again, None, Happening::Order(command));
+            }
         }
         let pause = match cut.kind {
             CutKind::Kill => RESTART_MS,

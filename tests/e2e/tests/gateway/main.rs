@@ -21,3 +21,4 @@ mod sizes;
 mod things;
 mod troubles;
 mod trust;
+mod witness;
