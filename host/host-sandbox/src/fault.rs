@@ -11,7 +11,7 @@ use host_runtime::agent::Command;
 
 use crate::ailment::{Ailment, Spell};
 use crate::ground::{Cut, CutKind, Moment};
-use crate::net::{Odds, Outage, OutageKind, Weather};
+use crate::net::{Odds, Outage, OutageKind, UrlTrouble, Weather};
 use crate::scenario::{Deed, Ending, Scenario, When};
 
 /// What can go wrong; [`KINDS`] has the words.
@@ -65,10 +65,24 @@ pub enum Kind {
     Suspend,
     /// The job is cancelled.
     Cancel,
+    /// URLs of images have expired.
+    UrlExpired,
+    /// Their server fails.
+    UrlFails,
+    /// It sends the whole file in place of a range.
+    UrlWhole,
+    /// It sends half of a range.
+    UrlShort,
+    /// It has another file there.
+    UrlOther,
+    /// It sends some bytes and then nothing.
+    UrlSlow,
+    /// The host does not trust their server.
+    UrlRefused,
 }
 
 /// All kinds with their words, in the order of [`Kind`].
-pub const KINDS: [(Kind, &str); 24] = [
+pub const KINDS: [(Kind, &str); 31] = [
     (Kind::RequestsLost, "requests-lost"),
     (Kind::RequestsDoubled, "requests-doubled"),
     (Kind::RequestsDelayed, "requests-delayed"),
@@ -93,6 +107,13 @@ pub const KINDS: [(Kind, &str); 24] = [
     (Kind::Clock, "clock"),
     (Kind::Suspend, "suspend"),
     (Kind::Cancel, "cancel"),
+    (Kind::UrlExpired, "url-expired"),
+    (Kind::UrlFails, "url-fails"),
+    (Kind::UrlWhole, "url-whole"),
+    (Kind::UrlShort, "url-short"),
+    (Kind::UrlOther, "url-other"),
+    (Kind::UrlSlow, "url-slow"),
+    (Kind::UrlRefused, "url-refused"),
 ];
 
 /// What a kind is made of.
@@ -139,6 +160,13 @@ impl Kind {
             Self::Clock => Family::Clock,
             Self::Suspend => Family::Suspend,
             Self::Cancel => Family::Cancel,
+            Self::UrlExpired => Family::Outage(OutageKind::Url(UrlTrouble::Expired)),
+            Self::UrlFails => Family::Outage(OutageKind::Url(UrlTrouble::Fails)),
+            Self::UrlWhole => Family::Outage(OutageKind::Url(UrlTrouble::Whole)),
+            Self::UrlShort => Family::Outage(OutageKind::Url(UrlTrouble::Short)),
+            Self::UrlOther => Family::Outage(OutageKind::Url(UrlTrouble::Other)),
+            Self::UrlSlow => Family::Outage(OutageKind::Url(UrlTrouble::Slow)),
+            Self::UrlRefused => Family::Outage(OutageKind::Url(UrlTrouble::Refused)),
         }
     }
 
@@ -157,6 +185,20 @@ impl Kind {
             2 => &mut odds.delayed,
             _ => &mut odds.corrupted,
         })
+    }
+
+    /// Whether a story has anything that this can happen to.
+    pub(crate) fn applies(self, scenario: &Scenario) -> bool {
+        match self.family() {
+            Family::Outage(OutageKind::Url(_)) => scenario.by_url,
+            // An operator who acts already gets no second one.
+            Family::Clock | Family::Suspend | Family::Cancel => scenario.deeds.is_empty(),
+            // Of several targets one that cannot be written any more may stay behind.
+            Family::Spell(_) => scenario.files.len() == 1,
+            // TLS lets no such message through. Its service would call it invalid, and an agent may take that word as final.
+            Family::Packets => self != Self::RequestsCorrupted,
+            Family::Outage(_) | Family::Cut(_) => true,
+        }
     }
 
     /// Whether an agent may never hear of a job unless it asks from time to time, which an operator has to set.
@@ -537,6 +579,7 @@ mod tests {
             "clock=-3600@5000",
             "suspend=100-2000",
             "cancel=5000",
+            "url-whole=5-9000",
         ] {
             let fault = word.parse::<Fault>().map(|fault| fault.to_string());
             assert_eq!(fault.as_deref(), Ok(word));

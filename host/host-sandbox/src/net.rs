@@ -230,6 +230,27 @@ pub enum OutageKind {
     SilentCloud,
     /// The job service answers whatever would change its state with `InternalError`.
     Unavailable,
+    /// Whoever asks for a range has this trouble.
+    Url(UrlTrouble),
+}
+
+/// What can be wrong with a range, as far as an HTTP client of the host lets an agent see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlTrouble {
+    /// 403: the URL has expired.
+    Expired,
+    /// 503: the server has a bad time.
+    Fails,
+    /// 200 and the whole file in place of a range, or redirects without end: the host ends it.
+    Whole,
+    /// Half of the range.
+    Short,
+    /// The range of another file: another size.
+    Other,
+    /// Bytes trickle until the host's time is over.
+    Slow,
+    /// TLS that is not trusted: the host asks nothing there.
+    Refused,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use host_cloud::service::{MemoryImages, Protocol, UpdateFile};
+use host_cloud::service::{ImageId, MemoryImages, UpdateFile};
 use host_crypto::Hasher;
 use host_runtime::agent::Command;
 use host_runtime::target::trailer::Trailer;
@@ -146,6 +146,8 @@ pub struct Scenario {
     pub outages: Vec<Outage>,
     /// What ails the storage.
     pub spells: Vec<Spell>,
+    /// The job offers its files by URL as well, and the agent prefers that.
+    pub by_url: bool,
     /// The operator's health check is asked in the self-test.
     pub health: bool,
     /// Minutes that the job may take; `None` = for ever.
@@ -190,6 +192,7 @@ impl Scenario {
             weather: Weather::default(),
             outages: Vec::new(),
             spells: Vec::new(),
+            by_url: false,
             health: true,
             timeout_minutes: None,
             ending: Ending::Updated,
@@ -305,6 +308,14 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The image of a URL's name, if there is one.
+    pub(crate) fn image(&self, id: &ImageId) -> Option<&[u8]> {
+        self.files.iter().find_map(|file| {
+            let at = file.updates.iter().position(|update| update.image == *id)?;
+            file.images.get(at + 1).map(Vec::as_slice)
+        })
+    }
+
     /// Another story of the same files: its images are these.
     pub(crate) fn retold(&self, scenario: Scenario) -> Self {
         Self {
@@ -330,8 +341,6 @@ impl PreparedFile {
         self.images.first().map_or(&[], Vec::as_slice)
     }
 }
-
-pub(crate) const PROTOCOLS: [Protocol; 1] = [Protocol::Mqtt];
 
 pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     let mut hasher = Hasher::default();

@@ -21,7 +21,7 @@ use crate::recipe::{Kitchen, Recipe, RecipeError, Served, UPDATE, story};
 /// Seeds of 100 that tell the update of 64 blocks.
 const UPDATES_OF_100: u64 = 50;
 
-/// Seeds of 100 that tell of several files or several jobs, which many faults need; the rest tell any standard scenario.
+/// Seeds of 100 that tell of several files, several jobs or URLs, which many faults need; the rest tell any standard scenario.
 const SEVERAL_OF_100: u64 = 25;
 
 /// An update without faults takes some 15 s of virtual time; what goes wrong begins in this time.
@@ -64,18 +64,14 @@ pub fn draw(
         None => draw_story(&mut random),
     };
     let scenario = story(&name, blocks)?;
-    let has_deeds = !scenario.deeds.is_empty();
-    let of_two = scenario.files.len() > 1;
+    let kinds = KINDS.iter().filter(|(kind, _)| kind.applies(&scenario));
+    let kinds: Vec<_> = kinds.copied().collect();
     let calls = kitchen.calls(&name, blocks)?;
     let weather_ms = 1000 + random.below(WEATHER_MAX_MS);
     let single = random.below(4) == 0;
-    let only = random.below_len(KINDS.len());
+    let only = random.below_len(kinds.len());
     let mut faults = Vec::new();
-    for (number, (kind, word)) in KINDS.iter().enumerate() {
-        // TLS lets no such message through. Its service would call it invalid, and an agent may take that word as final.
-        if *kind == Kind::RequestsCorrupted {
-            continue;
-        }
+    for (number, (kind, word)) in kinds.into_iter().enumerate() {
         // A stream for each kind: whether one strikes moves no other.
         let mut random = Random::stream(seed, word);
         let on = match single {
@@ -84,14 +80,9 @@ pub fn draw(
             false => random.below(4) == 0,
         };
         if on {
-            strikes(*kind, &mut random, weather_ms, &calls, &mut faults);
+            strikes(kind, &mut random, weather_ms, &calls, &mut faults);
         }
     }
-    faults.retain(|fault| {
-        let acts = matches!(fault.kind, Kind::Clock | Kind::Suspend | Kind::Cancel);
-        let space = !of_two || !matches!(fault.kind, Kind::Full | Kind::ReadOnly | Kind::SyncFails);
-        !(acts && has_deeds) && space
-    });
     Ok(Recipe {
         story: name,
         blocks,
@@ -107,7 +98,7 @@ fn draw_story(random: &mut Random) -> String {
     }
     let mut standard = crate::scenario::standard();
     if drawn < UPDATES_OF_100 + SEVERAL_OF_100 {
-        standard.retain(|scenario| scenario.files.len() > 1 || scenario.jobs() > 1);
+        standard.retain(|story| story.files.len() > 1 || story.jobs() > 1 || story.by_url);
     }
     let at = random.below_len(standard.len());
     standard.swap_remove(at).name
@@ -129,7 +120,14 @@ fn strikes(kind: Kind, random: &mut Random, weather_ms: u64, calls: &[Verb], out
         | Kind::HalfOpen
         | Kind::SilentCloud
         | Kind::Unavailable
-        | Kind::Suspend => strike(span("")),
+        | Kind::Suspend
+        | Kind::UrlExpired
+        | Kind::UrlFails
+        | Kind::UrlWhole
+        | Kind::UrlShort
+        | Kind::UrlOther
+        | Kind::UrlSlow
+        | Kind::UrlRefused => strike(span("")),
         Kind::Kill | Kind::Power => {
             for _ in 0..=random.below(CUTS_MAX) {
                 let call = 1 + random.below(calls.len() as u64 * 3 / 2);

@@ -26,8 +26,13 @@ pub(crate) enum Asked {
         filter: String,
         on: bool,
     },
-    /// There is no HTTP here.
-    Http(Token),
+    /// A range of a resource.
+    Range {
+        token: Token,
+        url: String,
+        offset: u64,
+        length: u32,
+    },
     Cancel(Token),
 }
 
@@ -103,8 +108,14 @@ impl Transport for Wire {
         self.ask(&call, asked);
     }
 
-    fn http_get(&mut self, token: Token, url: &str, _: u64, _: u32) {
-        self.ask(&Call::new(Verb::Ask, url), Asked::Http(token));
+    fn http_get(&mut self, token: Token, url: &str, offset: u64, length: u32) {
+        let asked = Asked::Range {
+            token,
+            url: url.to_owned(),
+            offset,
+            length,
+        };
+        self.ask(&Call::new(Verb::Ask, url), asked);
     }
 
     fn cancel(&mut self, token: Token) {

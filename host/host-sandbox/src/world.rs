@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use host_cloud::Limits;
-use host_cloud::service::{ExecutionStatus, NewUpdate, Service, ThingName};
+use host_cloud::service::{ExecutionStatus, NewUpdate, Protocol, Service, ThingName};
 use host_runtime::agent::{AgentBuild, Command, Context};
 use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
@@ -29,13 +29,14 @@ use crate::judge::{End, Invariant, Violation};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
-use crate::scenario::{PROTOCOLS, Prepared, When, digest};
+use crate::scenario::{Prepared, When, digest};
 use crate::trace::{Event, Trace};
 use crate::wire::{Programs, Wire};
 
 mod build;
 mod network;
 mod process;
+mod range;
 
 pub use build::{StateMaker, WorldFiles};
 
@@ -130,6 +131,8 @@ enum Happening {
         on: bool,
     },
     Done(Token),
+    /// The answer to a range.
+    Range(Token, range::Answer),
     LinkUp,
     LinkDown,
     Order(Command),
@@ -170,6 +173,8 @@ pub struct World<'p> {
     session: u32,
     /// What the broker knows that the device wants to hear.
     subscriptions: BTreeSet<String>,
+    /// Ranges under way.
+    ranges: BTreeSet<Token>,
     /// A second of virtual time, and what the device asked of the broker in it.
     asked: (u64, u32),
     /// It asks without end, and nothing more is to be seen.
@@ -234,6 +239,7 @@ impl<'p> World<'p> {
             connected: false,
             session: 0,
             subscriptions: BTreeSet::new(),
+            ranges: BTreeSet::new(),
             asked: (0, 0),
             is_spinning: false,
             jobs: 1,
@@ -259,7 +265,7 @@ impl<'p> World<'p> {
                     }
                     world.schedule(outage.until_ms, None, Happening::LinkUp);
                 }
-                OutageKind::SilentCloud | OutageKind::Unavailable => {}
+                OutageKind::SilentCloud | OutageKind::Unavailable | OutageKind::Url(_) => {}
             }
         }
         world
@@ -500,6 +506,9 @@ fn service(prepared: &Prepared) -> (Service, ThingName) {
     let Ok(thing) = THING.parse::<ThingName>() else {
         unreachable!("names of this crate are names");
     };
+    if prepared.scenario.by_url {
+        service.serve_urls(Arc::new(range::Urls));
+    }
     let update = update(prepared, &thing, 1);
     // A scenario whose job the service does not take is found by its ending: there is no job.
     let made = service
@@ -524,7 +533,10 @@ fn update(prepared: &Prepared, thing: &ThingName, generation: usize) -> NewUpdat
         files: files
             .filter_map(|file| file.updates.get(generation - 1).cloned())
             .collect(),
-        protocols: PROTOCOLS.to_vec(),
+        protocols: match prepared.scenario.by_url {
+            true => vec![Protocol::Mqtt, Protocol::Http],
+            false => vec![Protocol::Mqtt],
+        },
         timeout_minutes: prepared.scenario.timeout_minutes,
         plan: Default::default(),
     }

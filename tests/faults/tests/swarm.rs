@@ -97,7 +97,8 @@ fn seeds_draw_single_kinds_and_mixtures_and_every_kind_is_drawn() {
     let mut drawn = vec![0; KINDS.len()];
     let mut single = 0;
     for seed in 0..400 {
-        let recipe = swarm::draw(&kitchen, seed, Some(UPDATE), None).unwrap();
+        let story = if seed % 2 == 0 { UPDATE } else { "by-url" };
+        let recipe = swarm::draw(&kitchen, seed, Some(story), None).unwrap();
         let mut kinds: Vec<_> = recipe.faults.iter().map(|fault| fault.kind).collect();
         kinds.dedup();
         single += u32::from(kinds.len() == 1);

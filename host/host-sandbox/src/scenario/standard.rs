@@ -35,6 +35,7 @@ pub fn standard() -> Vec<Scenario> {
     all.push(restarted_while_deferred());
     all.extend(clock_jumps());
     all.extend(two_jobs());
+    all.extend(by_url());
     all.extend(CANCELLED_IN.map(|(state, name)| cancelled(state, name)));
     all
 }
@@ -275,6 +276,23 @@ fn two_jobs() -> Vec<Scenario> {
         let mut scenario = story(name, purpose);
         scenario.files[0].quality = quality;
         scenario.deeds = deeds;
+        scenario
+    };
+    rows.map(row).to_vec()
+}
+
+fn by_url() -> Vec<Scenario> {
+    let rows = [
+        ("by-url", "an update comes in ranges of its URLs", vec![25]),
+        ("two-files-by-url", "so do two files", vec![13, 9]),
+    ];
+    let row = |(name, purpose, blocks): (_, _, Vec<usize>)| {
+        let mut scenario = story(name, purpose);
+        let files = blocks.into_iter();
+        scenario.files = files.map(|blocks| file(Quality::Good, blocks)).collect();
+        scenario.by_url = true;
+        let prefer = ("protocols".to_owned(), "http,mqtt".to_owned());
+        scenario.settings.push(prefer);
         scenario
     };
     rows.map(row).to_vec()

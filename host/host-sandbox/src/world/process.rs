@@ -51,6 +51,7 @@ impl World<'_> {
                     filter,
                     on,
                 } => self.reach_broker(session, filter, on),
+                Happening::Range(token, answer) => self.range_ends(token, answer),
                 Happening::Done(token) => {
                     if self.pending.contains(&token) {
                         self.done(token, Ok(()));
@@ -130,6 +131,7 @@ impl World<'_> {
         self.device = None;
         self.connected = false;
         self.pending.clear();
+        self.ranges.clear();
         self.wire = Wire::new(&self.ground);
         self.programs = Programs::new(&self.ground);
     }
