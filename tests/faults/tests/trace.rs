@@ -186,7 +186,7 @@ fn crc_chained(header: &[u8], body: &[u8]) -> Vec<u8> {
     [header, format!("{sum:08x} ").as_bytes(), body, b"\n"].concat()
 }
 
-/// A build that does not hear of its `n`-th event.
+/// A build that does not hear of its `n`-th block.
 fn deaf(inner: &Arc<AgentBuild>, n: u32) -> Arc<AgentBuild> {
     let inner = Arc::clone(inner);
     let description = inner.description().clone();
@@ -212,9 +212,10 @@ impl AgentInstance for Deaf {
         self.inner.start(context, info)
     }
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
-        let event = match self.left.fetch_sub(1, Ordering::Relaxed) {
-            1 => Event::Timeout,
-            _ => event,
+        let is_block = matches!(&event, Event::Message { topic, .. } if topic.contains("/data/"));
+        let event = match is_block && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            true => Event::Timeout,
+            false => event,
         };
         self.inner.handle(context, event)
     }

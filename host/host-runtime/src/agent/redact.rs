@@ -571,12 +571,21 @@ mod tests {
             (r#"{"password":"\u0068unter22"}"#, "\\u0068"),
             (r#"{"pwd":12345678,"n":1}"#, "12345678"),
             (r#"{"passwords":["hunter22", "hunter23"]}"#, "hunter"),
-            (r#"{"credentials":{"user":"ann","n":{"key":"AKIAIOSF"}}}"#, "AKIA"),
+            (
+                r#"{"credentials":{"user":"ann","n":{"key":"AKIAIOSF"}}}"#,
+                "AKIA",
+            ),
             (r#"{"wifi_psk":"hunter22"}"#, "hunter22"),
             ("mqtt://o:p!ss~22@h/x", "p!ss"),
-            (r#"{"u":"https:\/\/b.example\/f?X-Amz-Signature=0badc0de0badc0de"}"#, "0badc0de"),
+            (
+                r#"{"u":"https:\/\/b.example\/f?X-Amz-Signature=0badc0de0badc0de"}"#,
+                "0badc0de",
+            ),
             (r#"{"u":"https:\/\/ann:hunter22@b.example\/f"}"#, "hunter22"),
-            (r#"{"u":"https://b.example/f?a=1\u0026sig=0badc0de"}"#, "0badc0de"),
+            (
+                r#"{"u":"https://b.example/f?a=1\u0026sig=0badc0de"}"#,
+                "0badc0de",
+            ),
             ("https://b.example/f?sig=ab,0badc0de==&n=1", "0badc0de"),
             ("https://b.example/f?0badc0de0badc0de", "0badc0de"),
         ] {

@@ -90,7 +90,9 @@ impl World<'_> {
             self.over_since_ms = Some(now_ms);
         }
         let due = match when {
-            When::At(_) | When::Then(_) | When::AfterEnd(_) => self.next_deed_ms().is_some_and(|at| at <= now_ms),
+            When::At(_) | When::Then(_) | When::AfterEnd(_) => {
+                self.next_deed_ms().is_some_and(|at| at <= now_ms)
+            }
             When::InState(state) => self
                 .device
                 .as_ref()
@@ -189,9 +191,10 @@ impl World<'_> {
             let ailing = |spell: &Spell| (spell.from_ms..spell.until_ms).contains(&at_ms);
             let answer_by = at_ms + ANSWER_MS;
             let now_ms = self.ground.now_ms();
-            if now_ms < answer_by || spells.any(ailing) {
-                let again = answer_by.max(now_ms);
-                self.schedule(again, None, Happening::Order(command));
+            if now_ms < answer_by {
+                self.schedule(answer_by, None, Happening::Order(command));
+            } else if spells.any(ailing) {
+                self.schedule(now_ms + ANSWER_MS, None, Happening::Order(command));
             }
         }
         let pause = match cut.kind {

@@ -103,7 +103,9 @@ impl World<'_> {
 
     /// A part of an image.
     fn part(&mut self, url: &str, offset: u64, length: u32, trouble: Option<UrlTrouble>) -> Answer {
-        let name = url.strip_prefix(SERVER).and_then(|rest| rest.split('?').next());
+        let name = url
+            .strip_prefix(SERVER)
+            .and_then(|rest| rest.split('?').next());
         let id = name.and_then(|name| ImageId::try_from(name.to_owned()).ok());
         let Some(image) = id.and_then(|id| self.prepared.image(&id)) else {
             return Answer::status(404);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::args::{GuestArg, RunArgs};
+use super::args::{COMPILE_CPU_S, GuestArg, RunArgs};
 use super::load;
 use crate::console;
 use crate::daemon;
@@ -21,8 +21,7 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
     let filter = args.log.as_deref().unwrap_or(&config.daemon.log);
     console::start(filter, args.log_format)?;
     let candidate = args.shadow.as_deref().map(GuestArg::at);
-    let read = |guest: GuestArg| -> Result<_, Failed> { Ok((guest.label(), guest.bytes()?)) };
-    let candidate = candidate.map(read);
+    let candidate = candidate.map(|guest| guest.load_agent(COMPILE_CPU_S));
     let witnesses = Witnesses {
         record: args.record.clone(),
         candidate: candidate.transpose()?,

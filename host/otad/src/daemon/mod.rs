@@ -58,7 +58,7 @@ pub async fn run(config: Config, log_is_given: bool, witnesses: Witnesses) -> Ve
     let access = access(&config)?;
     let mut signals = Signals::listen()?;
     let notifier = Arc::new(Notifier::from_environment());
-    let gateway = Gateway::open(config)?.with_witnesses(witnesses)?;
+    let gateway = Gateway::open(config)?.with_witnesses(witnesses);
     tracing::info!("agent {}", gateway.agent());
     let socket = gateway.config().daemon.control_socket.value.clone();
     // Before anything is connected: whoever asks while the devices are set up waits for the answer.

@@ -121,7 +121,7 @@ async fn start(
     loop {
         match Gateway::open(config.clone()) {
             Ok(gateway) => {
-                let gateway = gateway.with_witnesses(witnesses.clone())?;
+                let gateway = gateway.with_witnesses(witnesses.clone());
                 return Session::start(gateway, notifier);
             }
             // Work begun for the former devices still writes.

@@ -174,7 +174,6 @@ pub struct Gateway {
     bandwidth: Option<Bandwidth>,
     plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
     witnesses: Witnesses,
-    candidate: Option<Arc<AgentBuild>>,
 }
 
 /// A device with a connection of its own.
@@ -228,27 +227,14 @@ impl Gateway {
             ports,
             plugins: Mutex::default(),
             witnesses: Witnesses::default(),
-            candidate: None,
         })
     }
 
     /// Let somebody look on at the agents of all devices that are set up from now on.
-    ///
-    /// # Errors
-    /// The candidate is refused.
-    pub fn with_witnesses(mut self, witnesses: Witnesses) -> Result<Self, GatewayError> {
-        self.candidate = match &witnesses.candidate {
-            None => None,
-            Some((label, bytes)) => {
-                let candidate = AgentBuild::load(&self.engine, label, bytes);
-                Some(candidate.map_err(|source| GatewayError::Agent {
-                    label: label.clone(),
-                    source,
-                })?)
-            }
-        };
+    #[must_use]
+    pub fn with_witnesses(mut self, witnesses: Witnesses) -> Self {
         self.witnesses = witnesses;
-        Ok(self)
+        self
     }
 
     /// Who looks on.

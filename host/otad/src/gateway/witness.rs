@@ -21,15 +21,15 @@ use super::{Gateway, GatewayError};
 pub struct Witnesses {
     /// Record each device's agent into a directory of its name below this one.
     pub record: Option<PathBuf>,
-    /// Let this agent follow those of all devices: its name, for people, and its component.
-    pub candidate: Option<(String, Vec<u8>)>,
+    /// Let this agent follow those of all devices.
+    pub candidate: Option<Arc<AgentBuild>>,
 }
 
 /// The agent of a device, with those who look on.
 pub(super) fn witnessed(gateway: &Gateway, device: &str) -> Result<Arc<AgentBuild>, GatewayError> {
     let mut agent = Arc::clone(&gateway.agent);
     // The shadow is nearer to the agent: where the recorder starts it anew, the shadow is started anew as well.
-    if let Some(candidate) = &gateway.candidate {
+    if let Some(candidate) = &gateway.witnesses.candidate {
         agent = shadowed(&agent, candidate, device)?;
     }
     if let Some(dir) = &gateway.witnesses.record {

@@ -150,7 +150,10 @@ fn a_shadow_of_the_same_build_stays_for_a_whole_update() {
     let job = scene.update("1.1.0");
     scene.succeeds(&job, "1.1.0");
     let Scene { mut daemon, .. } = scene;
-    daemon.process.terminate(support::deadline::PATIENCE).unwrap();
+    daemon
+        .process
+        .terminate(support::deadline::PATIENCE)
+        .unwrap();
     daemon.wait_line("the shadow did the same in ");
     assert!(!daemon.log().contains("the shadow is over"));
 }

@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::console::LogFormat;
 
+pub(crate) use check::COMPILE_CPU_S;
 pub use check::{Builtin, CheckArgs, GuestArg};
 pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
 pub use config::{ConfigVerb, InitArgs};
