@@ -24,40 +24,40 @@ use host_sandbox::swarm::{self, Batch, Tally};
 
 /// The fault, and the seed that found it.
 const KNOWN: &[(&str, u64)] = &[
-    ("doubled-requests", 63),
+    ("doubled-requests", 21),
     ("lost-reply-hangs", 6),
-    ("status-sent-once", 10),
-    ("same-job-from-zero", 84),
+    ("status-sent-once", 3),
+    ("same-job-from-zero", 106),
     ("commit-untested", 2),
-    ("cancel-unnoticed", 25),
-    ("small-bitmap", 2),
+    ("cancel-unnoticed", 7),
+    ("small-bitmap", 5),
     ("resume-stops", 9),
-    ("duplicate-fails", 63),
+    ("duplicate-fails", 21),
     ("late-block-fails", 63),
     ("other-file-taken", 65),
-    ("rejection-unheard", 4),
+    ("rejection-unheard", 7),
     ("refusal-untold", 33),
     ("reconnect-forgets", 26),
     ("hint-is-cancel", 84),
-    ("progress-forgotten", 123),
-    ("gateway-first", 7),
-    ("no-going-back", 7),
-    ("same-version", 4),
-    ("trap-on-repeat", 4),
-    ("impatient", 2),
-    ("block-size-mixed", 2),
+    ("progress-forgotten", 21),
+    ("gateway-first", 8),
+    ("no-going-back", 26),
+    ("same-version", 182),
+    ("trap-on-repeat", 3),
+    ("impatient", 4),
+    ("block-size-mixed", 4),
     ("wall-clock-timer", 1),
-    ("gives-up-asking", 222),
+    ("gives-up-asking", 75),
     ("no-back-off", 1),
     ("nameless-status", 1),
-    ("half-back", 7),
-    ("journal-lost", 26),
+    ("half-back", 27),
+    ("journal-lost", 21),
     ("reported-uncommitted", 2),
-    ("accepted-unheard", 13),
+    ("accepted-unheard", 81),
 ];
 
 /// Seeds that are tried where the known one does not find its fault any more.
-const SEEDS_AGAIN: u64 = 300;
+const SEEDS_AGAIN: u64 = 600;
 
 /// How many seeds are hunted in; none = only those that are known.
 fn seeds() -> Option<u64> {
