@@ -415,6 +415,7 @@ impl<'p> World<'p> {
         }
         if restart {
             self.ground.note(|| Event::Note("restart asked for".into()));
+            self.order_again(true);
             self.end_process();
             self.start();
             return true;

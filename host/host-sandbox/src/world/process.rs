@@ -59,7 +59,12 @@ impl World<'_> {
                 }
                 Happening::LinkUp => self.link_up(),
                 Happening::LinkDown => self.link_down(),
-                Happening::Order(command) => self.order(command),
+                // Another order since then is the one that counts.
+                Happening::Order(command) => {
+                    if self.last_order.is_none() {
+                        self.order(command);
+                    }
+                }
                 Happening::ProgramEnds(reply, code) => reply(CommandEnd {
                     code: Some(code),
                     stdout: Vec::new(),
@@ -175,6 +180,22 @@ impl World<'_> {
         }
     }
 
+    /// The process has ended: whoever gave an order and had no answer gives it again; so does who sees that it was
+    /// forgotten, for the medium took nothing at that time.
+    pub(super) fn order_again(&mut self, answered: bool) {
+        let Some((at_ms, command)) = self.last_order.take() else {
+            return;
+        };
+        let ailing = |spell: &Spell| (spell.from_ms..spell.until_ms).contains(&at_ms);
+        let answer_by = at_ms + ANSWER_MS;
+        let now_ms = self.ground.now_ms();
+        if !answered && now_ms < answer_by {
+            self.schedule(answer_by, None, Happening::Order(command));
+        } else if self.prepared.scenario.spells.iter().any(ailing) {
+            self.schedule(now_ms + ANSWER_MS, None, Happening::Order(command));
+        }
+    }
+
     /// What a cut leaves behind.
     pub(super) fn take_cut(&mut self) {
         let Some(cut) = self.ground.is_off() else {
@@ -184,19 +205,7 @@ impl World<'_> {
         self.ground.note(|| Event::Cut(cut));
         self.device = None;
         self.ground.switch_on();
-        // Whoever gave an order and had no answer gives it again; so does who sees that it was forgotten, for the medium
-        // took nothing at that time.
-        if let Some((at_ms, command)) = self.last_order.take() {
-            let mut spells = self.prepared.scenario.spells.iter();
-            let ailing = |spell: &Spell| (spell.from_ms..spell.until_ms).contains(&at_ms);
-            let answer_by = at_ms + ANSWER_MS;
-            let now_ms = self.ground.now_ms();
-            if now_ms < answer_by {
-                self.schedule(answer_by, None, Happening::Order(command));
-            } else if spells.any(ailing) {
-                self.schedule(now_ms + ANSWER_MS, None, Happening::Order(command));
-            }
-        }
+        self.order_again(false);
         let pause = match cut.kind {
             CutKind::Kill => RESTART_MS,
             CutKind::Power => BOOT_MS,
