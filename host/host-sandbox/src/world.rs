@@ -495,6 +495,8 @@ impl<'p> World<'p> {
         self.jobs += 1;
         self.over_since_ms = None;
         let update = update(self.prepared, &self.thing, self.jobs);
+        // What a device is told of an outage is not for whoever makes jobs.
+        self.service.set_unavailable(None);
         let made = self.service.create_update(self.ground.now_ms(), update);
         // As at the first one.
         self.answer(made.unwrap_or_default());
