@@ -35,6 +35,7 @@ const KNOWN: &[(&str, u64)] = &[
     ("resume-stops", 9),
     ("duplicate-fails", 21),
     ("late-block-fails", 63),
+    ("other-file-taken", 1751),
     ("rejection-unheard", 7),
     ("reconnect-forgets", 82),
     ("hint-is-cancel", 106),
