@@ -38,6 +38,8 @@ pub enum Quality {
     WrongProduct,
     /// Its version is the one that runs.
     SameVersion,
+    /// The job does not even name it: its document has no file.
+    Unreadable,
     /// It ends as soon as it is started.
     NeverStarts,
     /// It runs, and the operator's health check says no.
@@ -55,6 +57,7 @@ impl Quality {
             Self::BadSignature
             | Self::WrongProduct
             | Self::SameVersion
+            | Self::Unreadable
             | Self::NeverStarts
             | Self::Unhealthy
             | Self::Dies(_) => false,
@@ -66,7 +69,7 @@ impl Quality {
     pub fn may_be_tried(self) -> bool {
         match self {
             Self::Good | Self::NeverStarts | Self::Unhealthy | Self::Dies(_) => true,
-            Self::BadSignature | Self::WrongProduct | Self::SameVersion => false,
+            Self::BadSignature | Self::WrongProduct | Self::SameVersion | Self::Unreadable => false,
         }
     }
 }

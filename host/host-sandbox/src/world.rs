@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_cloud::Limits;
-use host_cloud::service::{ExecutionStatus, NewUpdate, Protocol, Service, ThingName};
+use host_cloud::service::{ExecutionStatus, NewJob, NewUpdate, Protocol, Service, ThingName};
 use host_runtime::agent::{AgentBuild, Command, Context};
 use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::CommandEnd;
 use host_runtime::types::{Qos, Token};
+use serde_json::json;
 
 use crate::disk::Disk;
 use crate::ground::{Cut, Ground, Verb};
@@ -31,7 +32,7 @@ use crate::mcu::{McuCut, McuTally, Mcus};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
-use crate::scenario::{Prepared, When, digest};
+use crate::scenario::{File, Prepared, Quality, When, digest};
 use crate::trace::{Event, Trace};
 use crate::wire::{Programs, Wire};
 
@@ -543,12 +544,31 @@ fn service(prepared: &Prepared) -> (Service, ThingName) {
         service.serve_urls(Arc::new(range::Urls));
     }
     let update = update(prepared, &thing, 1);
+    let is_unreadable = |file: &File| file.quality == Quality::Unreadable;
+    let unreadable = prepared.scenario.files.iter().any(is_unreadable);
     // A scenario whose job the service does not take is found by its ending: there is no job.
     let made = service
         .create_thing(0, thing.clone())
-        .and_then(|()| service.create_update(0, update));
+        .and_then(|()| match unreadable {
+            true => service.create_job(0, without_files(update)),
+            false => service.create_update(0, update),
+        });
     drop(made);
     (service, thing)
+}
+
+/// A job like this update whose document names no file.
+fn without_files(update: NewUpdate) -> NewJob {
+    let stream = update.stream_id.as_str();
+    let afr_ota = json!({ "protocols": ["MQTT"], "streamname": stream, "files": [] });
+    NewJob {
+        document: json!({ "afr_ota": afr_ota }),
+        job_id: update.job_id,
+        description: update.description,
+        things: update.things,
+        timeout_minutes: update.timeout_minutes,
+        plan: update.plan,
+    }
 }
 
 /// The job that brings a generation of images, from 1.

@@ -62,7 +62,8 @@ fn the_shipped_agent_makes_the_same_trace_as_the_one_in_this_process() {
             let name = &prepared.scenario.name;
             assert_eq!(wasm.trace.first_difference(&native.trace), None, "{name}");
             assert_eq!(wasm.violations, [], "{name}");
-            assert!(wasm.trace.events().len() > 50, "{name}");
+            // A job that is refused is the shortest story.
+            assert!(wasm.trace.events().len() > 10, "{name}");
         }
     }
 }

@@ -149,6 +149,12 @@ fn bad_images() -> Vec<Scenario> {
             "rejected: 0x00000010",
         ),
         (
+            "unreadable",
+            "a job that names no file is refused, and the service is told",
+            Quality::Unreadable,
+            "",
+        ),
+        (
             "never-starts",
             "an image that ends at once goes back by itself",
             Quality::NeverStarts,
