@@ -146,9 +146,12 @@ const FLEET: u64 = 200;
 #[tokio::test]
 async fn two_hundred_devices_come_back_one_after_the_other_each_with_one_connection() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = CloudConfig::new(dir.path());
-    config.plain = Some(([127, 0, 0, 1], 0).into());
-    let cloud = Cloud::start(config.clone()).await.unwrap();
+    let at = |address| {
+        let mut config = CloudConfig::new(dir.path());
+        config.plain = Some(address);
+        config
+    };
+    let cloud = Cloud::start(at(([127, 0, 0, 1], 0).into())).await.unwrap();
     let address = cloud.plain_addr().unwrap();
     let devices: Vec<_> = (0..FLEET)
         .map(|number| {
@@ -177,8 +180,7 @@ async fn two_hundred_devices_come_back_one_after_the_other_each_with_one_connect
     for (_, inbox, _) in &devices {
         inbox.disconnected().await;
     }
-    config.plain = Some(address);
-    let cloud = Cloud::start(config).await.unwrap();
+    let cloud = Cloud::start(at(address)).await.unwrap();
     for (_, inbox, _) in &devices {
         inbox.connected().await;
     }

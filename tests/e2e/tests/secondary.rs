@@ -196,7 +196,8 @@ fn a_target_that_does_not_answer_is_restarted_by_its_reset_input() {
     assert_eq!(reset.status.code(), Some(3), "{reset:?}");
     let pulled = || std::fs::read_to_string(gateway.path("resets")).unwrap();
     assert_eq!(pulled(), "20\n");
-    gateway.verb(&["target", "reset", "mcu", "--hardware", "--timeout", "1"]);
+    let reset = gateway.verb(&["target", "reset", "mcu", "--hardware", "--timeout", "1"]);
+    assert_eq!(reset.status.code(), Some(3), "{reset:?}");
     assert_eq!(pulled(), "20\n20\n");
 }
 
