@@ -176,7 +176,7 @@ fn by_hand(lines: &mut Lines) {
 
 fn in_small_blocks(lines: &mut Lines) {
     lines.device().agent =
-        "block_size = 1024\nblocks_per_request = 2\nstatus_frequency = 16\n".to_owned();
+        "block_size = 1024\nblocks_per_request = 2\nrequests_in_flight = 1\nstatus_frequency = 16\n".to_owned();
 }
 
 fn new_image(size: usize) -> Vec<u8> {

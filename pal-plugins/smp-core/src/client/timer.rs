@@ -84,16 +84,18 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::{MIN_MS, Timer};
+    use super::{MIN_MS, QUICK_AFTER, QUICK_MIN_MS, Timer};
 
     #[test]
     fn the_wait_follows_the_turnaround_and_grows_with_losses() {
         let mut timer = Timer::new(45);
         assert_eq!(timer.wait_ms(), 1000);
-        for _ in 0..20 {
+        for _ in 1..QUICK_AFTER {
             timer.sample(5);
+            assert_eq!(timer.wait_ms(), MIN_MS);
         }
-        assert_eq!(timer.wait_ms(), MIN_MS);
+        timer.sample(5);
+        assert_eq!(timer.wait_ms(), QUICK_MIN_MS);
         for _ in 0..40 {
             timer.sample(600);
         }
@@ -107,5 +109,19 @@ mod tests {
             timer.back_off();
         }
         assert!((9_000..=10_000).contains(&timer.wait_ms()));
+    }
+
+    #[test]
+    fn an_answer_that_came_too_late_makes_the_timer_careful_for_good() {
+        let mut timer = Timer::new(45);
+        for _ in 0..QUICK_AFTER {
+            timer.sample(5);
+        }
+        timer.was_too_short();
+        assert_eq!(timer.wait_ms(), MIN_MS);
+        for _ in 0..1000 {
+            timer.sample(5);
+        }
+        assert_eq!(timer.wait_ms(), MIN_MS);
     }
 }

@@ -25,6 +25,12 @@ use support::deadline::{Deadline, PATIENCE};
 const THING: &str = "parted";
 const SIZE: usize = 20_000;
 
+/// Wakes of a mailbox that wait: one says that there is something.
+const WAKES_MAX: usize = 1;
+
+/// Notices that are kept back in a test; it makes a few.
+const NOTICES_MAX: usize = 64;
+
 fn gateway(cloud: &Cloud, change: impl FnOnce(&mut Lines)) -> Gateway {
     let gateway = Gateway::with(cloud, &[THING], change);
     gateway.init(&image::program("1.0.0", "", SIZE));
@@ -65,10 +71,10 @@ impl Peer {
             key: credentials.private_key_path,
         };
         let config = ConnectionConfig::new(endpoint, name, Security::Tls(files));
-        let (wake, woken) = mpsc::channel();
+        let (wake, woken) = mpsc::sync_channel(WAKES_MAX);
         let mailbox = Mailbox::new(std::sync::Arc::new(move || {
-            // Nobody waits any more once the test is over.
-            wake.send(()).ok();
+            // Full: it will look at any rate. Gone: the test is over.
+            wake.try_send(()).ok();
         }));
         let connection = cloud.block_on(async { Connection::start(config).unwrap() });
         let transport = connection.attach(name, mailbox.clone(), true).unwrap();
@@ -125,7 +131,7 @@ impl Peer {
 }
 
 /// The service's own notifications get lost; whoever has the other end knows them.
-struct Muted(mpsc::Sender<Vec<u8>>);
+struct Muted(mpsc::SyncSender<Vec<u8>>);
 
 impl Faults for Muted {
     fn incoming(
@@ -149,7 +155,7 @@ impl Faults for Muted {
 
 #[test]
 fn a_job_is_announced_by_another_topic_or_comes_by_it() {
-    let (caught, notices) = mpsc::channel();
+    let (caught, notices) = mpsc::sync_channel(NOTICES_MAX);
     let cloud = Cloud::start_with(|config| config.faults = Box::new(Muted(caught)));
     let gateway = gateway(&cloud, |lines| {
         lines.device().agent = "[[device.notice]]\ntopic = \"site/news\"\n\

@@ -245,8 +245,8 @@ fn the_host_resets_by_the_operator_s_command_with_its_environment() {
     let ran = world.programs.ran.lock().unwrap().clone();
     let expected = [
         ("OTAD_TARGET", "app"),
-        ("OTAD_VERSION", "2.0.0"),
         ("OTAD_JOB", "job-1"),
+        ("OTAD_VERSION", "2.0.0"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(ran, [("reset".to_owned(), expected.to_vec())]);
