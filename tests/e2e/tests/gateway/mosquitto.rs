@@ -302,7 +302,7 @@ fn play(name: &str, broker: &Mosquitto, more: &[&str]) {
     let log = broker.log();
     let through = log
         .iter()
-        .any(|line| line.contains("$aws/things/demo-gateway/jobs/$next/get"));
+        .any(|line| line.contains("$aws/things/demo-gateway/jobs/"));
     assert!(through, "{name} went past the broker");
 }
 
