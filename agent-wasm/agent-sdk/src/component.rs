@@ -132,10 +132,10 @@ fn on_message<A: Orchestrator>(agent: &mut A, desk: &mut Desk, topic: &str, payl
         (Step::ASK, News::NoJob) => desk.begin(Step::IDLE),
         (Step::IDLE, News::Notified(_)) => desk.begin(Step::ASK),
         // Another one is next: this one was withdrawn. What is marked for boot goes on until its status is refused.
-        (step, News::Notified(next)) if next != desk.job && step.state < Step::RESTARTS => {
-            if may_go_back(agent, desk) {
-                desk.fail(None);
-            }
+        (step, News::Notified(next))
+            if next != desk.job && step.state < Step::RESTARTS && may_go_back(agent, desk) =>
+        {
+            desk.fail(None);
         }
         (Step::REPORT, News::Taken) => desk.begin(Step::ASK),
         (_, News::Taken) => desk.taken(),

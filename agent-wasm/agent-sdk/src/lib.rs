@@ -1,6 +1,6 @@
 //! For agents of one's own: the world `ota:agent/agent` for an orchestrator that does one thing after the other.
 //!
-//! An orchestrator says which step follows which ([`Orchestrator`]), in agent-core's words. What every such agent has to do
+//! An orchestrator says which step follows which (`Orchestrator`), in agent-core's words. What every such agent has to do
 //! besides is here: values across the edge, the conversation with the job service, the operation that a step waits for,
 //! deadlines and repetitions, the way back when something fails, the status and the wait that a call leaves behind.
 //!
