@@ -42,6 +42,8 @@ pub struct Device {
     pub journal: Option<Blob>,
     events: u64,
     state: Option<u8>,
+    /// Started with a state that somebody else wrote: a status in it is sent as it stands there.
+    resumed: bool,
 }
 
 impl Device {
@@ -89,6 +91,7 @@ impl Device {
             now_ms: now,
             wall_s: None,
         };
+        let resumed = !matches!(info.saved, Saved::None);
         let mut device = Self {
             agent: Agent::start(context, info)?,
             now,
@@ -99,6 +102,7 @@ impl Device {
             journal: None,
             events: 0,
             state: None,
+            resumed,
         };
         device.settle();
         Ok(device)
@@ -251,7 +255,17 @@ impl Device {
         let Some(job) = rest.strip_prefix("jobs/") else {
             return;
         };
-        let body: Value = serde_json::from_slice(payload).expect("requests are JSON");
+        let body: Value = match serde_json::from_slice(payload) {
+            Ok(body) => body,
+            Err(e) => {
+                assert!(self.resumed, "requests are JSON: {e}");
+                self.due.push_back(Event::Message {
+                    topic: format!("{topic}/rejected"),
+                    payload: json!({ "code": "InvalidJson" }).to_string().into_bytes(),
+                });
+                return;
+            }
+        };
         let token = body["clientToken"].as_str().unwrap_or_default().to_owned();
         if job == "$next/get" {
             self.asked = Some(token);
