@@ -55,6 +55,23 @@ pub fn seed() -> u64 {
         .unwrap_or(2026)
 }
 
+/// Runs each of the targets so often, or of those that `OTAD_FUZZ_TARGET` names: one after another, because a target is
+/// judged by the growth of the whole process.
+///
+/// # Panics
+/// See [`run`].
+pub fn run_each(targets: &[Target], runs: u64) {
+    let chosen = std::env::var("OTAD_FUZZ_TARGET").ok();
+    for target in targets {
+        if chosen
+            .as_deref()
+            .is_none_or(|names| names.split(',').any(|name| name == target.name))
+        {
+            run(target, runs);
+        }
+    }
+}
+
 /// Runs a target on its corpus as it is, then on so many mutations.
 ///
 /// # Panics

@@ -5,15 +5,13 @@ const COMPONENT_SHARE: u64 = 100;
 
 #[test]
 fn no_input_makes_a_parser_of_the_daemon_panic_hang_or_grow() {
-    for target in fuzz::targets::HOST {
-        fuzz::run(target, fuzz::runs());
-    }
+    fuzz::run_each(fuzz::targets::HOST, fuzz::runs());
 }
 
 #[test]
 fn no_component_file_makes_the_loader_panic_hang_or_compile_what_is_not_valid() {
-    fuzz::run(
-        &fuzz::targets::COMPONENT,
+    fuzz::run_each(
+        &[fuzz::targets::COMPONENT],
         fuzz::runs().div_ceil(COMPONENT_SHARE),
     );
 }

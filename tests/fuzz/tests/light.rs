@@ -2,7 +2,5 @@
 
 #[test]
 fn no_input_makes_a_parser_of_the_agent_or_of_the_cloud_panic_hang_or_grow() {
-    for target in fuzz::targets::LIGHT {
-        fuzz::run(target, fuzz::runs());
-    }
+    fuzz::run_each(fuzz::targets::LIGHT, fuzz::runs());
 }
