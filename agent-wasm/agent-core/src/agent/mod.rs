@@ -140,13 +140,18 @@ impl Agent {
         if !SCHEMAS.contains(&info.schema) {
             return Err(saved::unknown_schema(info.schema));
         }
-        // An instance whose start was refused is not used again: what it had so far is not given back piece by piece.
         let agent = Self::new(settings, info.schema, info.seed, context.now_ms);
         let mut agent = ManuallyDrop::new(agent);
-        match &info.saved {
-            Saved::None => {}
-            Saved::Journal(blob) => agent.load_journal(blob)?,
-            Saved::Snapshot(blob) => agent.load_snapshot(blob, &info.outstanding)?,
+        let loaded = match &info.saved {
+            Saved::None => Ok(()),
+            Saved::Journal(blob) => agent.load_journal(blob),
+            Saved::Snapshot(blob) => agent.load_snapshot(blob, &info.outstanding),
+        };
+        if let Err(failure) = loaded {
+            // A component whose start was refused is thrown away whole: the code that gives back piece by piece stays out.
+            #[cfg(not(target_family = "wasm"))]
+            drop(ManuallyDrop::into_inner(agent));
+            return Err(failure);
         }
         agent.news.go_on_after(info.last_event);
         agent.greet();

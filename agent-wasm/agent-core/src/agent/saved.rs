@@ -100,12 +100,18 @@ impl Agent {
 
     /// A state that needs something it does not have would be a saved state of nothing.
     fn makes_sense(&self, all: bool) -> bool {
-        let ends = matches!(
-            self.job.stage,
-            Stage::Report | Stage::Commit | Stage::Custom
-        );
-        let file = |file: &JobFile| file.size > 0 || self.job.stage != Stage::Taken;
-        if (ends && self.job.ending.is_none()) || !self.job.files.iter().all(file) {
+        let stage = self.job.stage;
+        let ends = matches!(stage, Stage::Report | Stage::Commit | Stage::Custom)
+            || (stage == Stage::Back && self.job.id.is_some())
+            || self.job.failing.is_some();
+        let decided = match self.state {
+            State::Committing => stage == Stage::Commit,
+            State::GoingBack => stage == Stage::Back,
+            State::Reporting => stage == Stage::Report,
+            _ => true,
+        };
+        let file = |file: &JobFile| file.size > 0 || stage != Stage::Taken;
+        if (ends && self.job.ending.is_none()) || !decided || !self.job.files.iter().all(file) {
             return false;
         }
         let downloads = matches!(

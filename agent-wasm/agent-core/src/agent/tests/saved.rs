@@ -4,6 +4,8 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::world::{World, document, version};
+use crate::agent::job::Stage;
+use crate::agent::table::Cause;
 use crate::agent::{Agent, SCHEMAS};
 use crate::code::State;
 use crate::types::{Blob, Context, Failure, Saved, StartInfo};
@@ -103,6 +105,27 @@ fn a_saved_state_that_is_cut_or_has_more_is_refused() {
         for saved in both(&blob) {
             refused(saved, "one byte more");
         }
+    }
+}
+
+/// What is accepted must be a state that this agent could have left: what it saves next is read again.
+#[test]
+fn a_snapshot_of_a_job_that_fails_for_no_reason_or_is_decided_in_mid_download_is_refused() {
+    let harms: [fn(&mut Agent); 5] = [
+        |agent| agent.job.failing = Some(Cause::JobFailed),
+        |agent| agent.job.stage = Stage::Back,
+        |agent| agent.state = State::GoingBack,
+        |agent| agent.state = State::Committing,
+        |agent| agent.state = State::Reporting,
+    ];
+    for harm in harms {
+        let mut world = downloading();
+        let sound = world.agent.snapshot(CONTEXT);
+        assert!(start(&world, Saved::Snapshot(sound)).is_ok());
+        harm(&mut world.agent);
+        let harmed = world.agent.snapshot(CONTEXT);
+        let failure = start(&world, Saved::Snapshot(harmed)).err();
+        assert_eq!(failure.map(|failure| failure.main), Some(0xdf));
     }
 }
 
