@@ -13,7 +13,13 @@ pub const README: &str = "README.md";
 pub const COMMANDS: &[&str] = &["demo-command", "test-command"];
 
 /// Folders below a room that hold no crate and need their sentence too.
-pub const FOLDERS: &[&str] = &["wit/agent", "wit/pal", "wit/frozen"];
+pub const FOLDERS: &[&str] = &[
+    "wit/agent",
+    "wit/pal",
+    "wit/native",
+    "wit/frozen",
+    "pal-plugins/freertos-pal",
+];
 
 /// Finds commands that are not marked or are more than one line.
 #[must_use]
