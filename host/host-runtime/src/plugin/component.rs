@@ -9,13 +9,10 @@ use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::convert;
-use super::lend::{LENDABLE, Lent, SerialLine, TRANSFER_MAX_BYTES};
+use super::lend::{LENDABLE, Lent, SerialLine};
 use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer};
 use crate::engine::{Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal};
-use crate::types::{Blob, Failure, Setting, code};
-
-/// `sub` of 0xd4: nothing of the kind is configured (`wit/pal/types.wit`).
-const NOT_CONFIGURED: u32 = 2;
+use crate::types::{Blob, Failure, Setting};
 
 mod bindings {
     //! Generated from `wit/pal`.
@@ -305,10 +302,8 @@ impl wit_types::Host for Inside {}
 
 impl wit_block_device::Host for Inside {
     fn regions(&mut self) -> wasmtime::Result<Vec<wit_block_device::Region>> {
-        let Some(device) = &self.lent()?.block_device else {
-            return Ok(Vec::new());
-        };
-        Ok(device.regions().into_iter().map(convert::region).collect())
+        let regions = self.lent()?.regions();
+        Ok(regions.into_iter().map(convert::region).collect())
     }
 
     fn read_at(
@@ -317,12 +312,8 @@ impl wit_block_device::Host for Inside {
         offset: u64,
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
-        let device = self.lent()?.block_device.clone();
-        Ok(self.storage(|| {
-            device
-                .ok_or_else(not_granted)?
-                .read_at(region, offset, length)
-        }))
+        let device = self.lent()?.storage();
+        Ok(self.storage(|| device?.read_at(region, offset, length)))
     }
 
     fn write_at(
@@ -331,12 +322,8 @@ impl wit_block_device::Host for Inside {
         offset: u64,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
-        let device = self.lent()?.block_device.clone();
-        Ok(self.storage(|| {
-            device
-                .ok_or_else(not_granted)?
-                .write_at(region, offset, &data)
-        }))
+        let device = self.lent()?.storage();
+        Ok(self.storage(|| device?.write_at(region, offset, &data)))
     }
 
     fn erase(
@@ -345,17 +332,13 @@ impl wit_block_device::Host for Inside {
         offset: u64,
         length: u64,
     ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
-        let device = self.lent()?.block_device.clone();
-        Ok(self.storage(|| {
-            device
-                .ok_or_else(not_granted)?
-                .erase(region, offset, length)
-        }))
+        let device = self.lent()?.storage();
+        Ok(self.storage(|| device?.erase(region, offset, length)))
     }
 
     fn sync(&mut self, region: u32) -> wasmtime::Result<Result<(), wit_types::Failure>> {
-        let device = self.lent()?.block_device.clone();
-        Ok(self.storage(|| device.ok_or_else(not_granted)?.sync(region)))
+        let device = self.lent()?.storage();
+        Ok(self.storage(|| device?.sync(region)))
     }
 }
 
@@ -374,8 +357,8 @@ impl wit_staged_image::Host for Inside {
         offset: u64,
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
-        let staged = self.lent()?.staged_image.clone();
-        Ok(self.storage(|| staged.ok_or_else(not_granted)?.read_at(offset, length)))
+        let staged = self.lent()?.staged();
+        Ok(self.storage(|| staged?.read_at(offset, length)))
     }
 }
 
@@ -385,9 +368,8 @@ impl Inside {
         &mut self,
         call: impl FnOnce(&dyn SerialLine) -> Result<R, Failure>,
     ) -> wasmtime::Result<Result<R, wit_types::Failure>> {
-        let line = self.lent()?.serial_line.clone();
+        let line = self.lent()?.line();
         Ok(line
-            .ok_or_else(not_granted)
             .and_then(|line| call(&*line))
             .map_err(convert::failure_out))
     }
@@ -411,7 +393,7 @@ impl wit_serial_line::Host for Inside {
     }
 
     fn read(&mut self, max: u32) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
-        self.line(|line| line.read(max.min(TRANSFER_MAX_BYTES)))
+        Ok(self.lent()?.read_line(max).map_err(convert::failure_out))
     }
 
     fn unsent(&mut self) -> wasmtime::Result<Result<u32, wit_types::Failure>> {
@@ -442,18 +424,7 @@ impl wit_serial_line::Host for Inside {
 
 impl wit_hardware_reset::Host for Inside {
     fn pulse(&mut self, hold_ms: u32) -> wasmtime::Result<Result<(), wit_types::Failure>> {
-        let reset = self.lent()?.hardware_reset.clone();
-        let none = || {
-            Failure::new(
-                code::UNREACHABLE,
-                NOT_CONFIGURED,
-                "no reset of the target is configured",
-            )
-        };
-        Ok(reset
-            .ok_or_else(none)
-            .and_then(|reset| reset.pulse(hold_ms))
-            .map_err(convert::failure_out))
+        Ok(self.lent()?.pulse(hold_ms).map_err(convert::failure_out))
     }
 }
 
@@ -468,12 +439,4 @@ impl wit_log::Host for Inside {
         self.lent()?.log.log(convert::level(level), &text);
         Ok(())
     }
-}
-
-fn not_granted() -> Failure {
-    Failure::new(
-        code::LIMIT,
-        0,
-        "this interface is not granted to the target",
-    )
 }

@@ -13,22 +13,45 @@ use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Level, Setting, TargetState,
 const TEXT_MAX_BYTES: usize = 128;
 
 pub(super) fn description(from: wit_describe::Description) -> Description {
-    Description {
-        name: clean(&from.name, TEXT_MAX_BYTES),
-        version: clean(&from.version, TEXT_MAX_BYTES),
-        kinds: from
-            .kinds
-            .iter()
-            .map(|k| clean(k, TEXT_MAX_BYTES))
-            .collect(),
+    clean_description(Description {
+        name: from.name,
+        version: from.version,
+        kinds: from.kinds,
         capabilities: from.capabilities,
         largest_write: from.largest_write,
         schemas: from.schemas,
+    })
+}
+
+/// What a carrier brought, with its texts cut and without control characters.
+pub(super) fn clean_description(from: Description) -> Description {
+    let short = |text: &String| clean(text, TEXT_MAX_BYTES);
+    Description {
+        name: short(&from.name),
+        version: short(&from.version),
+        kinds: from.kinds.iter().map(short).collect(),
+        ..from
     }
 }
 
 pub(super) fn failure(from: wit_types::Failure) -> Failure {
-    Failure::new(from.main, from.sub, clean(&from.detail, DETAIL_MAX_BYTES))
+    clean_failure(from.main, from.sub, &from.detail)
+}
+
+/// As [`clean_description`].
+pub(super) fn clean_failure(main: u8, sub: u32, detail: &str) -> Failure {
+    Failure::new(main, sub, clean(detail, DETAIL_MAX_BYTES))
+}
+
+/// As [`clean_description`].
+pub(super) fn clean_duty(from: Duty) -> Duty {
+    match from {
+        Duty::Finished(Answer::Info(info)) => Duty::Finished(Answer::Info(ExaminedImage {
+            product: info.product.map(|p| clean(&p, TEXT_MAX_BYTES)),
+            ..info
+        })),
+        duty => duty,
+    }
 }
 
 pub(super) fn failure_out(from: Failure) -> wit_types::Failure {
@@ -40,7 +63,7 @@ pub(super) fn failure_out(from: Failure) -> wit_types::Failure {
 }
 
 pub(super) fn duty(from: wit_types::Duty) -> Duty {
-    match from {
+    clean_duty(match from {
         wit_types::Duty::Finished(from) => Duty::Finished(answer(from)),
         wit_types::Duty::Working(from) => Duty::Working {
             done: from.done,
@@ -51,7 +74,7 @@ pub(super) fn duty(from: wit_types::Duty) -> Duty {
                 after_ms: from.wake.after_ms,
             },
         },
-    }
+    })
 }
 
 fn answer(from: wit_types::Answer) -> Answer {
@@ -59,7 +82,7 @@ fn answer(from: wit_types::Answer) -> Answer {
         wit_types::Answer::Nothing => Answer::Nothing,
         wit_types::Answer::Info(info) => Answer::Info(ExaminedImage {
             version: info.version.map(version),
-            product: info.product.map(|p| clean(&p, TEXT_MAX_BYTES)),
+            product: info.product,
         }),
         wit_types::Answer::State(state) => Answer::State(TargetState {
             code: state.code,

@@ -2,14 +2,15 @@
 //!
 //! Traits for what the target engine owns (storage with its locks, the staged file) and for what hangs on the gateway
 //! (a serial line, a reset input), so that a carrier needs to know nothing of transfers or devices; the log, cut and
-//! limited, for everybody. The real lines and resets are ports ([`crate::ports`]).
+//! limited, for everybody. The real lines and resets are ports ([`crate::ports`]). What is not granted is refused here,
+//! for all carriers alike.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::agent::text::clean;
 use crate::ports::clock::Clock;
 use crate::ports::workers::Wake;
-use crate::types::{Failure, Level};
+use crate::types::{Failure, Level, code};
 
 /// Interfaces that this host can lend, by their WIT names. What a target really gets depends on its configuration.
 pub const LENDABLE: [&str; 6] = [
@@ -25,7 +26,7 @@ pub const LENDABLE: [&str; 6] = [
 pub const TRANSFER_MAX_BYTES: u32 = 131_072;
 
 /// One region, as a plugin sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Region {
     /// Name from the configuration.
     pub name: String,
@@ -73,7 +74,7 @@ pub trait StagedImage: Send + Sync {
 }
 
 /// Parameters of a serial line, as a plugin asks for them; the operator's configuration comes first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LineParameters {
     /// Bits a second, 0 = as configured.
     pub baud: u32,
@@ -139,10 +140,67 @@ pub struct Lent {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The log.
-    pub log: Arc<PluginLog>,
+    pub log: Arc<dyn Log>,
 }
 
+/// `sub` of 0xd4: nothing of the kind is configured (`wit/pal/types.wit`).
+const NOT_CONFIGURED: u32 = 2;
+
 impl Lent {
+    /// The storage.
+    ///
+    /// # Errors
+    /// 0xd1: not granted.
+    pub fn storage(&self) -> Result<Arc<dyn BlockDevice>, Failure> {
+        self.block_device.clone().ok_or_else(not_granted)
+    }
+
+    /// The regions of the storage; none where it is not granted.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Region> {
+        let device = self.block_device.as_ref();
+        device.map(|device| device.regions()).unwrap_or_default()
+    }
+
+    /// The staged file.
+    ///
+    /// # Errors
+    /// 0xd1: not granted.
+    pub fn staged(&self) -> Result<Arc<dyn StagedImage>, Failure> {
+        self.staged_image.clone().ok_or_else(not_granted)
+    }
+
+    /// The line.
+    ///
+    /// # Errors
+    /// 0xd1: not granted.
+    pub fn line(&self) -> Result<Arc<dyn SerialLine>, Failure> {
+        self.serial_line.clone().ok_or_else(not_granted)
+    }
+
+    /// What has arrived on the line, at most `max` bytes and never more than [`TRANSFER_MAX_BYTES`].
+    ///
+    /// # Errors
+    /// 0xd1: not granted; what the line says.
+    pub fn read_line(&self, max: u32) -> Result<Vec<u8>, Failure> {
+        self.line()?.read(max.min(TRANSFER_MAX_BYTES))
+    }
+
+    /// Begin to reset the target.
+    ///
+    /// # Errors
+    /// 0xd4 sub 2: no reset is configured; what the output says.
+    pub fn pulse(&self, hold_ms: u32) -> Result<(), Failure> {
+        match &self.hardware_reset {
+            Some(reset) => reset.pulse(hold_ms),
+            None => Err(Failure::new(
+                code::UNREACHABLE,
+                NOT_CONFIGURED,
+                "no reset of the target is configured",
+            )),
+        }
+    }
+
     /// Whether an interface of [`LENDABLE`] is lent.
     #[must_use]
     pub fn lends(&self, interface: &str) -> bool {
@@ -154,6 +212,20 @@ impl Lent {
             _ => false,
         }
     }
+}
+
+fn not_granted() -> Failure {
+    Failure::new(
+        code::LIMIT,
+        0,
+        "this interface is not granted to the target",
+    )
+}
+
+/// `log`: a plugin's way to say something.
+pub trait Log: Send + Sync {
+    /// Take one line.
+    fn log(&self, level: Level, text: &str);
 }
 
 /// Most bytes of a log line of a plugin's.
@@ -188,22 +260,6 @@ impl PluginLog {
         }
     }
 
-    /// Take one line.
-    pub fn log(&self, level: Level, text: &str) {
-        let Some(lost) = self.admit() else { return };
-        if lost > 0 {
-            tracing::warn!(plugin = %self.name, "{lost} log lines were too many and are lost");
-        }
-        let line = clean(text, LINE_MAX_BYTES);
-        match level {
-            Level::Trace => tracing::trace!(plugin = %self.name, "{line}"),
-            Level::Debug => tracing::debug!(plugin = %self.name, "{line}"),
-            Level::Info => tracing::info!(plugin = %self.name, "{line}"),
-            Level::Warn => tracing::warn!(plugin = %self.name, "{line}"),
-            Level::Error => tracing::error!(plugin = %self.name, "{line}"),
-        }
-    }
-
     /// Whether a line may be logged now; `Some(n)`: yes, after `n` lines that were not.
     fn admit(&self) -> Option<u64> {
         let second = self.clock.now_ms() / 1000;
@@ -218,6 +274,23 @@ impl PluginLog {
         }
         rate.lines += 1;
         Some(std::mem::take(&mut rate.lost))
+    }
+}
+
+impl Log for PluginLog {
+    fn log(&self, level: Level, text: &str) {
+        let Some(lost) = self.admit() else { return };
+        if lost > 0 {
+            tracing::warn!(plugin = %self.name, "{lost} log lines were too many and are lost");
+        }
+        let line = clean(text, LINE_MAX_BYTES);
+        match level {
+            Level::Trace => tracing::trace!(plugin = %self.name, "{line}"),
+            Level::Debug => tracing::debug!(plugin = %self.name, "{line}"),
+            Level::Info => tracing::info!(plugin = %self.name, "{line}"),
+            Level::Warn => tracing::warn!(plugin = %self.name, "{line}"),
+            Level::Error => tracing::error!(plugin = %self.name, "{line}"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a PAL plugin is to the rest of the host, whatever carries it.
 //!
 //! [`Plugin`] has the duties of `wit/pal/image.wit`, which is the authority on their meaning and order; a component
-//! (`component.rs`), later a native library in a child process, and the doubles of the tests implement it. What a
+//! (`component.rs`), a native library in a child process (`native/`) and the doubles of the tests implement it. What a
 //! plugin says is checked by the target engine (`target/`), not here; carriers only bring it into these types, cut and
 //! without control characters. Not here: order of calls, locks, retries, strikes.
 
@@ -14,6 +14,7 @@ pub use self::component::ComponentPlugin;
 mod component;
 mod convert;
 pub mod lend;
+pub mod native;
 
 /// Bits of [`Description::capabilities`]; other bits are ignored.
 pub mod capability {
@@ -32,7 +33,7 @@ pub mod capability {
 }
 
 /// Who a plugin build is.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Description {
     /// Kebab-case name.
     pub name: String,
@@ -99,7 +100,7 @@ const LIST_MAX: usize = 16;
 const LARGEST_WRITE_MIN: u32 = 256;
 
 /// The transfer as a plugin is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Transfer {
     /// Thing name, for logs.
     pub device: String,
@@ -126,7 +127,7 @@ pub struct Transfer {
 }
 
 /// A run of bytes in lent storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Extent {
     /// Index of the region.
     pub region: u32,
@@ -137,7 +138,7 @@ pub struct Extent {
 }
 
 /// What an image's own header says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExaminedImage {
     /// `None` = the format has none.
     pub version: Option<Version>,
@@ -146,7 +147,7 @@ pub struct ExaminedImage {
 }
 
 /// What a finished duty answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Answer {
     /// Done.
     Nothing,
@@ -161,7 +162,7 @@ pub enum Answer {
 }
 
 /// When a duty wants its next step; nothing set = as soon as possible, the earliest of those set counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WakeOn {
     /// When the serial line has input.
     pub on_input: bool,
@@ -172,7 +173,7 @@ pub struct WakeOn {
 }
 
 /// Where a duty stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Duty {
     /// Over.
     Finished(Answer),

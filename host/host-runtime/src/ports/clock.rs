@@ -27,6 +27,13 @@ impl SystemClock {
     }
 }
 
+impl SystemClock {
+    /// Microseconds since [`new`](Self::new), for what is over in less than a millisecond.
+    pub(crate) fn now_us(&self) -> u128 {
+        self.start.elapsed().as_micros()
+    }
+}
+
 impl Default for SystemClock {
     fn default() -> Self {
         Self::new()
