@@ -46,6 +46,8 @@ struct Guest {
     features: &'static str,
     /// Whether it ships; what does not is for tests, and empty where ready-made guests are taken.
     ships: bool,
+    /// Name of the constant of its native form, a shared library; where there is none it has no such form.
+    native: Option<&'static str>,
 }
 
 const GUESTS: &[Guest] = &[
@@ -57,6 +59,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "mutants",
         ships: false,
+        native: None,
     },
     Guest {
         package: "agent-guest",
@@ -65,6 +68,7 @@ const GUESTS: &[Guest] = &[
         small: true,
         features: "",
         ships: true,
+        native: None,
     },
     Guest {
         package: "agent-simple",
@@ -82,6 +86,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "mutants",
         ships: false,
+        native: None,
     },
     Guest {
         package: "pal-flash-file",
@@ -90,6 +95,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "",
         ships: true,
+        native: Some("FLASH_FILE_NATIVE"),
     },
     Guest {
         package: "pal-serial-mcu",
@@ -98,6 +104,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "",
         ships: true,
+        native: Some("SERIAL_MCU_NATIVE"),
     },
 ];
 
@@ -131,6 +138,25 @@ fn run() -> Result<(), String> {
         let file = out_dir.join(format!("{}.wasm", guest.name));
         write(&file, &component)?;
         add_to_table(&mut table, &mut list, guest, &component);
+        if let Some(constant) = guest.native {
+            let library = match (&prebuilt, &builder) {
+                // A release without native forms is one, too.
+                (Some(dir), _) => {
+                    fs::read(dir.join(format!("{}.so", guest.name))).unwrap_or_default()
+                }
+                (None, Some(builder)) => builder.library(guest)?,
+                (None, None) => return Err("no way to get the guests".to_owned()),
+            };
+            let file = format!("{}.so", guest.name);
+            write(&out_dir.join(&file), &library)?;
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                table,
+                "/// `{file}`, {} bytes: the same plugin as a shared library; empty where ready-made guests are taken that have none.\n\
+                 pub const {constant}: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\"));",
+                library.len(),
+            );
+        }
     }
     let _ = writeln!(
         table,
@@ -188,8 +214,30 @@ impl Builder {
         })
     }
 
+    /// The native form, for the machine that the outer build is for.
+    fn library(&self, guest: &Guest) -> Result<Vec<u8>, String> {
+        let target = env::var("TARGET").map_err(|e| format!("TARGET: {e}"))?;
+        self.cargo(guest, &target, "native", &[])?;
+        let dir = self.target_dir.join(target).join(PROFILE);
+        let file = guest.package.replace('-', "_");
+        let dep_info = read(&dir.join(format!("lib{file}.d")))?;
+        for source in dep_info::sources(&String::from_utf8_lossy(&dep_info)) {
+            tell("rerun-if-changed", &source);
+        }
+        read(&dir.join(format!("lib{file}.so")))
+    }
+
     fn component(&self, guest: &Guest) -> Result<Vec<u8>, String> {
-        self.cargo(guest)?;
+        // Without the first the linker leaves every address and every call the five bytes that any of them might need: a
+        // tenth of the code. It cannot be done with debug information, so it is not for builds by hand. Then two passes
+        // that trade size for speed even where size is all that is asked for.
+        let more = [
+            "-C",
+            "link-arg=--compress-relocations",
+            "-C",
+            "llvm-args=-disable-lsr -enable-pre=false",
+        ];
+        self.cargo(guest, toolchain::TARGET, guest.features, &more)?;
         let dir = self.target_dir.join(toolchain::TARGET).join(PROFILE);
         let file = guest.package.replace('-', "_");
         let dep_info = read(&dir.join(format!("{file}.d")))?;
@@ -221,25 +269,28 @@ impl Builder {
         Ok(component)
     }
 
-    fn cargo(&self, guest: &Guest) -> Result<(), String> {
+    fn cargo(
+        &self,
+        guest: &Guest,
+        target: &str,
+        features: &str,
+        more: &[&str],
+    ) -> Result<(), String> {
         let mut command = Command::new(path_from_env("CARGO")?);
         command
             .current_dir(&self.workspace)
             .args(["rustc", "--package", guest.package, "--lib"])
             // Alone, or an additional rlib turns link-time optimisation off.
             .args(["--crate-type", "cdylib"])
-            .args(["--target", toolchain::TARGET, "--profile", PROFILE])
-            .args(["--features", guest.features])
+            .args(["--target", target, "--profile", PROFILE])
+            .args(["--features", features])
             // The outer cargo has just resolved this workspace; its lock file is what both builds use. With the
             // registry filled this needs no network.
             .arg("--locked")
             .arg("--target-dir")
             .arg(&self.target_dir)
-            // Without this the linker leaves every address and every call the five bytes that any of them might need: a
-            // tenth of the code. It cannot be done with debug information, so it is not for builds by hand.
-            .args(["--", "-C", "link-arg=--compress-relocations"])
-            // Two passes that trade size for speed even where size is all that is asked for.
-            .args(["-C", "llvm-args=-disable-lsr -enable-pre=false"])
+            .arg("--")
+            .args(more)
             .env("CARGO_BUILD_BUILD_DIR", &self.target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", &self.rustflags)
             .env("CARGO_INCREMENTAL", "0");
@@ -268,9 +319,7 @@ impl Builder {
         }
         Err(format!(
             "the guest `{}` did not build ({status}); its errors are above, or run\n    cargo build -p {} --target {} --profile {PROFILE}",
-            guest.package,
-            guest.package,
-            toolchain::TARGET
+            guest.package, guest.package, target
         ))
     }
 }

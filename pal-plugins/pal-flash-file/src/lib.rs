@@ -678,9 +678,15 @@ const fn why(number: u32) -> &'static str {
 }
 
 #[cfg(not(feature = "mutants"))]
-export_plugin!(FlashFile<pal_sdk::Lent>);
+export_plugin!(
+    FlashFile<pal_sdk::Lent>,
+    need::BLOCK_DEVICE | need::CLOCK | need::LOG
+);
 #[cfg(feature = "mutants")]
-export_plugin!(mutant::Broken<pal_sdk::Lent>);
+export_plugin!(
+    mutant::Broken<pal_sdk::Lent>,
+    need::BLOCK_DEVICE | need::CLOCK | need::LOG
+);
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,22 @@
 
 use crate::Failure;
 
+/// What a plugin needs, as bits for [`export_plugin!`](crate::export_plugin).
+pub mod need {
+    /// [`BlockDevice`](super::BlockDevice).
+    pub const BLOCK_DEVICE: u32 = 0x01;
+    /// [`StagedImage`](super::StagedImage).
+    pub const STAGED_IMAGE: u32 = 0x02;
+    /// [`SerialLine`](super::SerialLine).
+    pub const SERIAL_LINE: u32 = 0x04;
+    /// [`HardwareReset`](super::HardwareReset).
+    pub const HARDWARE_RESET: u32 = 0x08;
+    /// [`Clock`](super::Clock).
+    pub const CLOCK: u32 = 0x10;
+    /// [`Log`](super::Log).
+    pub const LOG: u32 = 0x20;
+}
+
 /// One region of lent storage; its index in [`BlockDevice::regions`] is its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {

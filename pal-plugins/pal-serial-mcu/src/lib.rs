@@ -268,7 +268,10 @@ impl<L: Lent> SerialMcu<L> {
     }
 }
 
-export_plugin!(SerialMcu<pal_sdk::Lent>);
+export_plugin!(
+    SerialMcu<pal_sdk::Lent>,
+    need::STAGED_IMAGE | need::SERIAL_LINE | need::CLOCK | need::LOG
+);
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,671 @@
+//! The native carrier: the C ABI of `wit/native/ota_pal.h` round a [`Plugin`]. Only with feature `native`, for a shared
+//! library; what the component carrier does with generated types is done by hand here.
+//!
+//! A panic of the plugin's is said through the host's log and aborts; in its own process that is a crash like any other.
+
+#![expect(unsafe_code, reason = "a C ABI is about raw memory")]
+
+use core::ffi::{CStr, c_char, c_void};
+use std::ffi::CString;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::lent::{
+    BlockDevice, Clock, HardwareReset, Level, LineParameters, Log, Region, SerialLine, StagedImage,
+};
+use crate::{
+    Answer, Blob, Description, Duty, Extent, Failure, Plugin, Setting, TRANSFER_MAX_BYTES,
+    TargetState, Transfer, Version,
+};
+
+/// `ota_pal.h`.
+#[path = "../../../wit/native/ota_pal.rs"]
+pub mod abi;
+
+/// What the host lends to a library.
+#[derive(Clone, Copy, Debug)]
+pub struct Lent(&'static abi::Lent);
+
+/// What must be lent, written by [`export_plugin!`](crate::export_plugin).
+pub trait Needs {
+    /// Bits of [`need`](crate::lent::need).
+    const BITS: u32;
+}
+
+/// The functions of the table, for any plugin.
+#[derive(Debug)]
+pub struct Native<P>(core::marker::PhantomData<P>);
+
+/// One instance.
+type Instance<P> = *mut P;
+
+impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
+    /// The table of this plugin; a constant, for every function in it is one.
+    pub const TABLE: abi::Plugin = abi::Plugin {
+        struct_size: size_of::<abi::Plugin>() as u32,
+        abi_version: abi::ABI_VERSION,
+        describe: Some(Self::describe),
+        open: Some(Self::open),
+        close: Some(Self::close),
+        create: Some(Self::create),
+        reopen: Some(Self::reopen),
+        write_block: Some(Self::write_block),
+        extents: Some(Self::extents),
+        examine: Some(Self::examine),
+        install: Some(Self::install),
+        activate: Some(Self::activate),
+        reset: Some(Self::reset),
+        self_test: Some(Self::self_test),
+        commit: Some(Self::commit),
+        reject: Some(Self::reject),
+        state: Some(Self::state),
+        abort: Some(Self::abort),
+        step: Some(Self::step),
+        suspend: Some(Self::suspend),
+    };
+
+    unsafe extern "C" fn describe() -> *const abi::Description {
+        // One library, one plugin.
+        static DESCRIBED: OnceLock<Described> = OnceLock::new();
+        &raw const DESCRIBED
+            .get_or_init(|| Described::new(P::describe(), P::BITS))
+            .abi
+    }
+
+    unsafe extern "C" fn open(
+        lent: *const abi::Lent,
+        settings: *const abi::Setting,
+        count: u32,
+        saved: *const abi::Saved,
+        me: *mut *mut c_void,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: the host's, by the rules of the header; what is lent lives until `close`.
+        unsafe {
+            let lent = Lent(&*lent);
+            log_panics(lent);
+            let settings = slice(settings, count)
+                .iter()
+                .map(|setting| Setting {
+                    key: text(setting.key),
+                    value: text(setting.value),
+                })
+                .collect();
+            let saved = saved.as_ref().map(|saved| Blob {
+                schema: saved.schema,
+                bytes: slice(saved.bytes, saved.length).to_vec(),
+            });
+            end(P::open(lent, settings, saved), failure, |plugin| {
+                *me = Box::into_raw(Box::new(plugin)).cast();
+            })
+        }
+    }
+
+    unsafe extern "C" fn close(me: *mut c_void) {
+        // SAFETY: from `open`, and not used again.
+        drop(unsafe { Box::from_raw(me.cast::<P>()) });
+        PANICS.store(core::ptr::null_mut(), Ordering::Release);
+    }
+
+    unsafe extern "C" fn create(
+        me: *mut c_void,
+        transfer: *const abi::Transfer,
+        duty: *mut abi::Duty,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: the host's, by the rules of the header.
+        unsafe {
+            Self::duty(me, duty, failure, |plugin| {
+                plugin.create(transfer_in(transfer))
+            })
+        }
+    }
+
+    unsafe extern "C" fn reopen(
+        me: *mut c_void,
+        transfer: *const abi::Transfer,
+        duty: *mut abi::Duty,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: as above.
+        unsafe {
+            Self::duty(me, duty, failure, |plugin| {
+                plugin.reopen(transfer_in(transfer))
+            })
+        }
+    }
+
+    unsafe extern "C" fn write_block(
+        me: *mut c_void,
+        offset: u64,
+        data: *const u8,
+        length: u32,
+        duty: *mut abi::Duty,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: as above.
+        unsafe {
+            let data = slice(data, length).to_vec();
+            Self::duty(me, duty, failure, |plugin| plugin.write_block(offset, data))
+        }
+    }
+
+    unsafe extern "C" fn extents(
+        me: *mut c_void,
+        extents: *mut abi::Extent,
+        count: *mut u32,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: as above; `count` says how much room there is.
+        unsafe {
+            let room = *count;
+            let named = (*me.cast::<P>()).extents().and_then(|named| {
+                if named.len() > room as usize {
+                    return Err(Failure::bad_argument("more extents than there is room for"));
+                }
+                Ok(named)
+            });
+            end(named, failure, |named| {
+                *count = named.len() as u32;
+                for (n, extent) in named.into_iter().enumerate() {
+                    let Extent {
+                        region,
+                        offset,
+                        length,
+                    } = extent;
+                    *extents.add(n) = abi::Extent {
+                        region,
+                        reserved: 0,
+                        offset,
+                        length,
+                    };
+                }
+            })
+        }
+    }
+
+    unsafe extern "C" fn activate(
+        me: *mut c_void,
+        sha256: *const u8,
+        duty: *mut abi::Duty,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: as above; a digest has 32 bytes.
+        unsafe {
+            let sha256 = *sha256.cast::<[u8; 32]>();
+            Self::duty(me, duty, failure, |plugin| plugin.activate(sha256))
+        }
+    }
+
+    unsafe extern "C" fn step(
+        me: *mut c_void,
+        budget_bytes: u32,
+        duty: *mut abi::Duty,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: as above.
+        unsafe { Self::duty(me, duty, failure, |plugin| plugin.step(budget_bytes)) }
+    }
+
+    unsafe extern "C" fn suspend(
+        me: *mut c_void,
+        schema: *mut u32,
+        bytes: *mut u8,
+        length: *mut u32,
+        failure: *mut abi::Failure,
+    ) -> i32 {
+        // SAFETY: as above; `length` says how much room there is.
+        unsafe {
+            let room = *length;
+            let saved = (*me.cast::<P>()).suspend().and_then(|saved| {
+                if saved.bytes.len() > room as usize {
+                    return Err(Failure::bad_argument("more to save than there is room for"));
+                }
+                Ok(saved)
+            });
+            end(saved, failure, |saved| {
+                *schema = saved.schema;
+                *length = saved.bytes.len() as u32;
+                core::ptr::copy_nonoverlapping(saved.bytes.as_ptr(), bytes, saved.bytes.len());
+            })
+        }
+    }
+
+    /// # Safety
+    /// As of every function of the table.
+    unsafe fn duty(
+        me: *mut c_void,
+        place: *mut abi::Duty,
+        failure: *mut abi::Failure,
+        duty: impl FnOnce(&mut P) -> Result<Duty, Failure>,
+    ) -> i32 {
+        // SAFETY: the caller's.
+        unsafe {
+            let instance: Instance<P> = me.cast();
+            end(duty(&mut *instance), failure, |duty| {
+                duty_out(duty, &mut *place)
+            })
+        }
+    }
+}
+
+macro_rules! plain {
+    ($($name:ident)*) => {
+        impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
+            $(
+                unsafe extern "C" fn $name(
+                    me: *mut c_void,
+                    duty: *mut abi::Duty,
+                    failure: *mut abi::Failure,
+                ) -> i32 {
+                    // SAFETY: the host's, by the rules of the header.
+                    unsafe { Self::duty(me, duty, failure, P::$name) }
+                }
+            )*
+        }
+    };
+}
+
+plain! { examine install reset self_test commit reject state abort }
+
+/// A description as C has it, with what it points to.
+struct Described {
+    abi: abi::Description,
+    _texts: Vec<CString>,
+    _kinds: Vec<*const c_char>,
+    _schemas: Vec<u32>,
+}
+
+// SAFETY: nothing in it is written again.
+unsafe impl Send for Described {}
+// SAFETY: as above.
+unsafe impl Sync for Described {}
+
+impl Described {
+    fn new(from: Description, needs: u32) -> Self {
+        let c = |text: String| CString::new(text).unwrap_or_default();
+        let mut texts = vec![c(from.name), c(from.version)];
+        texts.extend(from.kinds.into_iter().map(c));
+        let mut kinds: Vec<_> = texts[2..].iter().map(|kind| kind.as_ptr()).collect();
+        kinds.push(core::ptr::null());
+        let schemas = from.schemas;
+        Self {
+            abi: abi::Description {
+                struct_size: size_of::<abi::Description>() as u32,
+                capabilities: from.capabilities,
+                largest_write: from.largest_write,
+                needs,
+                name: texts[0].as_ptr(),
+                version: texts[1].as_ptr(),
+                kinds: kinds.as_ptr(),
+                schemas: schemas.as_ptr(),
+                schema_count: schemas.len() as u32,
+                reserved: 0,
+            },
+            _texts: texts,
+            _kinds: kinds,
+            _schemas: schemas,
+        }
+    }
+}
+
+/// What is lent to the instance that is open, for the panic's last words.
+static PANICS: AtomicPtr<abi::Lent> = AtomicPtr::new(core::ptr::null_mut());
+
+fn log_panics(lent: Lent) {
+    PANICS.store(core::ptr::from_ref(lent.0).cast_mut(), Ordering::Release);
+    std::panic::set_hook(Box::new(|info| {
+        let lent = PANICS.load(Ordering::Acquire);
+        // SAFETY: it lives until `close`, which takes it away.
+        if let Some(lent) = unsafe { lent.as_ref() } {
+            Lent(lent).log(Level::Error, &info.to_string());
+        }
+    }));
+}
+
+/// # Safety
+/// NULL, or `length` of them lie there while the result is used.
+unsafe fn slice<'a, T>(from: *const T, length: u32) -> &'a [T] {
+    if from.is_null() || length == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's.
+    unsafe { core::slice::from_raw_parts(from, length as usize) }
+}
+
+/// # Safety
+/// NULL, or a text with NUL.
+unsafe fn text(from: *const c_char) -> String {
+    if from.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's.
+    unsafe { CStr::from_ptr(from) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn array(from: &[c_char]) -> String {
+    let bytes: Vec<u8> = from
+        .iter()
+        .take_while(|c| **c != 0)
+        .map(|c| c.cast_unsigned())
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A text with its NUL, cut at a character to the room.
+fn copy(text: &str, room: &mut [c_char]) {
+    let mut most = text.len().min(room.len().saturating_sub(1));
+    while !text.is_char_boundary(most) {
+        most -= 1;
+    }
+    for (place, byte) in room.iter_mut().zip(text.as_bytes()[..most].iter()) {
+        *place = byte.cast_signed();
+    }
+}
+
+/// # Safety
+/// `place` is NULL or a failure's.
+unsafe fn end<T>(result: Result<T, Failure>, place: *mut abi::Failure, put: impl FnOnce(T)) -> i32 {
+    match result {
+        Ok(value) => {
+            put(value);
+            0
+        }
+        Err(failure) => {
+            // SAFETY: the caller's.
+            if let Some(place) = unsafe { place.as_mut() } {
+                place.main = u32::from(failure.main);
+                place.sub = failure.sub;
+                place.detail = [0; abi::DETAIL_BYTES];
+                copy(&failure.detail, &mut place.detail);
+            }
+            -1
+        }
+    }
+}
+
+/// # Safety
+/// As the header says of `create`.
+unsafe fn transfer_in(from: *const abi::Transfer) -> Transfer {
+    // SAFETY: the caller's.
+    unsafe {
+        let from = &*from;
+        Transfer {
+            device: text(from.device),
+            job_id: text(from.job_id),
+            file_id: from.file_id,
+            size: from.size,
+            block_size: from.block_size,
+            file_type: from.file_type,
+            attributes: from.attributes,
+            path: text(from.path),
+            certificate: text(from.certificate),
+            signature_kind: text(from.signature_kind),
+            signature: slice(from.signature, from.signature_length).to_vec(),
+        }
+    }
+}
+
+fn version_out(version: Version) -> abi::Version {
+    let Version {
+        major,
+        minor,
+        revision,
+        build,
+    } = version;
+    abi::Version {
+        major,
+        minor,
+        revision,
+        build,
+    }
+}
+
+fn duty_out(duty: Duty, place: &mut abi::Duty) {
+    match duty {
+        Duty::Working(working) => {
+            place.status = abi::WORKING;
+            place.done = working.done;
+            place.total = working.total;
+            let wake = working.wake;
+            for (is_set, bit) in [
+                (wake.on_input, abi::WAKE_INPUT),
+                (wake.on_data, abi::WAKE_DATA),
+                (wake.after_ms.is_some(), abi::WAKE_AFTER),
+            ] {
+                if is_set {
+                    place.wake |= bit;
+                }
+            }
+            place.wake_after_ms = wake.after_ms.unwrap_or(0);
+        }
+        Duty::Finished(answer) => {
+            place.status = abi::FINISHED;
+            place.answer = match answer {
+                // The C ABI has no duties of later interfaces.
+                Answer::Nothing | Answer::Other(_) => abi::NOTHING,
+                Answer::HostResets => abi::HOST_RESETS,
+                Answer::Info(info) => {
+                    set_version(info.version, place);
+                    copy(&info.product.unwrap_or_default(), &mut place.product);
+                    abi::INFO
+                }
+                Answer::State(state) => {
+                    let TargetState {
+                        code,
+                        running,
+                        runs_new,
+                    } = state;
+                    set_version(running, place);
+                    place.state = u32::from(code);
+                    place.runs_new = match runs_new {
+                        None => abi::CANNOT_TELL,
+                        Some(true) => abi::YES,
+                        Some(false) => abi::NO,
+                    };
+                    abi::STATE
+                }
+            };
+        }
+    }
+}
+
+fn set_version(version: Option<Version>, place: &mut abi::Duty) {
+    if let Some(version) = version {
+        place.has_version = 1;
+        place.version = version_out(version);
+    }
+}
+
+impl Lent {
+    /// Call something that is lent.
+    fn call(
+        self,
+        call: impl FnOnce(&abi::Lent, *mut c_void, *mut abi::Failure) -> i32,
+    ) -> Result<(), Failure> {
+        let mut failure = abi::Failure {
+            main: 0,
+            sub: 0,
+            detail: [0; abi::DETAIL_BYTES],
+        };
+        if call(self.0, self.0.host, &raw mut failure) == 0 {
+            return Ok(());
+        }
+        Err(Failure::new(
+            u8::try_from(failure.main).unwrap_or(0),
+            failure.sub,
+            &array(&failure.detail),
+        ))
+    }
+}
+
+impl BlockDevice for Lent {
+    fn regions(&self) -> Vec<Region> {
+        // SAFETY: `Lent` is what the host gave; so below.
+        let count = unsafe { (self.0.region_count)(self.0.host) };
+        let mut regions = Vec::new();
+        for index in 0..count {
+            let mut region = abi::Region {
+                size: 0,
+                kind: 0,
+                erase_size: 1,
+                write_size: 1,
+                read_only: 0,
+                name: [0; abi::REGION_NAME_BYTES],
+            };
+            let end = self.call(|lent, host, failure| unsafe {
+                (lent.region)(host, index, &raw mut region, failure)
+            });
+            if end.is_err() {
+                break;
+            }
+            regions.push(Region {
+                name: array(&region.name),
+                kind: u8::try_from(region.kind).unwrap_or(u8::MAX),
+                size: region.size,
+                erase_size: region.erase_size,
+                write_size: region.write_size,
+                read_only: region.read_only != 0,
+            });
+        }
+        regions
+    }
+
+    fn read_at(&self, region: u32, offset: u64, length: u32) -> Result<Vec<u8>, Failure> {
+        let mut data = room(length)?;
+        self.call(|lent, host, failure| unsafe {
+            (lent.read_at)(host, region, offset, data.as_mut_ptr(), length, failure)
+        })?;
+        Ok(data)
+    }
+
+    fn write_at(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Failure> {
+        let length = data.len() as u32;
+        self.call(|lent, host, failure| unsafe {
+            (lent.write_at)(host, region, offset, data.as_ptr(), length, failure)
+        })
+    }
+
+    fn erase(&self, region: u32, offset: u64, length: u64) -> Result<(), Failure> {
+        self.call(|lent, host, failure| unsafe {
+            (lent.erase)(host, region, offset, length, failure)
+        })
+    }
+
+    fn sync(&self, region: u32) -> Result<(), Failure> {
+        self.call(|lent, host, failure| unsafe { (lent.sync)(host, region, failure) })
+    }
+}
+
+impl StagedImage for Lent {
+    fn held(&self) -> u64 {
+        unsafe { (self.0.staged_held)(self.0.host) }
+    }
+
+    fn verified(&self) -> bool {
+        unsafe { (self.0.staged_verified)(self.0.host) == 1 }
+    }
+
+    fn read_staged(&self, offset: u64, length: u32) -> Result<Vec<u8>, Failure> {
+        let mut data = room(length)?;
+        self.call(|lent, host, failure| unsafe {
+            (lent.staged_read)(host, offset, data.as_mut_ptr(), length, failure)
+        })?;
+        Ok(data)
+    }
+}
+
+/// Room for what is read: not for more than any read gives, whatever is asked for.
+fn room(length: u32) -> Result<Vec<u8>, Failure> {
+    if length > TRANSFER_MAX_BYTES {
+        return Err(Failure::bad_argument("a read has at most 131072 bytes"));
+    }
+    Ok(vec![0; length as usize])
+}
+
+impl SerialLine for Lent {
+    fn open_line(&self, parameters: LineParameters) -> Result<(), Failure> {
+        let line = abi::Line {
+            baud: parameters.baud,
+            parity: u32::from(parameters.parity),
+            stop_bits: u32::from(parameters.stop_bits),
+            flow_control: u32::from(parameters.flow_control),
+        };
+        self.call(|lent, host, failure| unsafe { (lent.line_open)(host, &raw const line, failure) })
+    }
+
+    fn write_line(&self, data: &[u8]) -> Result<u32, Failure> {
+        let (mut taken, length) = (0, data.len() as u32);
+        self.call(|lent, host, failure| unsafe {
+            (lent.line_write)(host, data.as_ptr(), length, &raw mut taken, failure)
+        })?;
+        Ok(taken)
+    }
+
+    fn read_line(&self, max: u32) -> Result<Vec<u8>, Failure> {
+        let mut data = room(max.min(TRANSFER_MAX_BYTES))?;
+        let (mut length, max) = (0, data.len() as u32);
+        self.call(|lent, host, failure| unsafe {
+            (lent.line_read)(host, data.as_mut_ptr(), max, &raw mut length, failure)
+        })?;
+        data.truncate(length as usize);
+        Ok(data)
+    }
+
+    fn unsent(&self) -> Result<u32, Failure> {
+        let mut bytes = 0;
+        self.call(|lent, host, failure| unsafe {
+            (lent.line_unsent)(host, &raw mut bytes, failure)
+        })?;
+        Ok(bytes)
+    }
+
+    fn drain(&self) -> Result<(), Failure> {
+        self.call(|lent, host, failure| unsafe { (lent.line_drain)(host, failure) })
+    }
+
+    fn set_line(
+        &self,
+        dtr: Option<bool>,
+        rts: Option<bool>,
+        break_condition: Option<bool>,
+    ) -> Result<(), Failure> {
+        let level = |wish: Option<bool>| wish.map_or(-1, i32::from);
+        let (dtr, rts, break_condition) = (level(dtr), level(rts), level(break_condition));
+        self.call(|lent, host, failure| unsafe {
+            (lent.line_set)(host, dtr, rts, break_condition, failure)
+        })
+    }
+
+    fn close_line(&self) {
+        unsafe { (self.0.line_close)(self.0.host) }
+    }
+}
+
+impl HardwareReset for Lent {
+    fn pulse(&self, hold_ms: u32) -> Result<(), Failure> {
+        self.call(|lent, host, failure| unsafe { (lent.pulse)(host, hold_ms, failure) })
+    }
+}
+
+impl Clock for Lent {
+    fn now_ms(&self) -> u64 {
+        unsafe { (self.0.now_ms)(self.0.host) }
+    }
+}
+
+impl Log for Lent {
+    fn log(&self, level: Level, text: &str) {
+        let level = match level {
+            Level::Trace => 0,
+            Level::Debug => 1,
+            Level::Info => 2,
+            Level::Warn => 3,
+            Level::Error => 4,
+        };
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        unsafe { (self.0.log)(self.0.host, level, text.as_ptr()) }
+    }
+}
