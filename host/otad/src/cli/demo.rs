@@ -1,6 +1,6 @@
 //! `otad demo`.
 
-use super::args::DemoArgs;
+use super::args::{CarrierArg, DemoArgs};
 use crate::demo::{self, Options};
 use crate::exit::{Exit, Failed, Verb};
 
@@ -11,6 +11,10 @@ pub(super) fn follow(args: &DemoArgs) -> Verb {
     }
     let options = Options {
         scenario: args.scenario.clone(),
+        carrier: match args.carrier {
+            CarrierArg::Component => "component",
+            CarrierArg::Native => "native",
+        },
         dir: args.dir.clone(),
         keep: args.keep,
         verbose: args.verbose,

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use host_runtime::plugin::native;
 
 use crate::config::{self as configuration, Config, Device, Target};
 use crate::exit::{Exit, Failed, Verb as Ended};
@@ -94,6 +95,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Cloud(args) => cloud::follow(&args),
         Verb::Mcu(verb) => wait(mcu::follow(&verb)),
         Verb::McuSim(args) => mcu_sim::follow(&args),
+        Verb::PalHost => pal_host(),
         Verb::Thing(verb) => wait(thing::follow(&verb)),
         Verb::Group(verb) => wait(group::follow(&verb)),
         Verb::Update(verb) => wait(update::follow(&verb)),
@@ -107,6 +109,12 @@ fn follow(verb: Verb) -> Ended {
         Verb::Events(args) => wait(control::events(&args)),
         Verb::Job(verb) => wait(control::job(&verb)),
     }
+}
+
+/// Be the process of a native plugin. No runtime and no log: it confines itself before it does anything else.
+fn pal_host() -> Ended {
+    native::serve().map_err(|reason| Failed::new(Exit::Usage, reason))?;
+    Ok(Exit::Done)
 }
 
 /// Run a client verb: one thread is enough for one connection.

@@ -16,12 +16,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
-    AgentChoice, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program, Reset, Target,
-    VersionFrom,
+    AgentChoice, Carrier, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program,
+    Reset, Target, VersionFrom,
 };
 use super::reader::Located;
 use crate::control::group;
 use crate::exit::chain;
+use crate::gateway;
 use crate::lock;
 
 /// One thing found.
@@ -102,6 +103,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
+            grants(config, t, &mut findings);
         }
     }
     findings.0
@@ -328,6 +330,28 @@ fn private_mode(key: &Located<PathBuf>, findings: &mut Findings) {
                 key.value.display()
             ),
             "chmod 0600",
+        );
+    }
+}
+
+fn grants(config: &Config, target: &Target, findings: &mut Findings) {
+    let Carrier::Native(native) = &target.carrier else {
+        return;
+    };
+    let place = &target.name.origin;
+    let name = &target.name.value;
+    if native.in_process {
+        findings.warning(
+            place,
+            format!("the plugin of target \"{name}\" runs in otad's own process"),
+            "remove `isolation`: in a process of its own a mistake of the plugin's harms nobody else",
+        );
+    }
+    if let Err(e) = gateway::native::isolation(config, native) {
+        findings.error(
+            place,
+            format!("grants of target \"{name}\": {}", chain(&e)),
+            "name directories that are there and are the plugin's alone",
         );
     }
 }

@@ -16,6 +16,7 @@ pub mod keys;
 mod line;
 mod model;
 mod mqtt;
+mod native;
 mod parts;
 mod reader;
 mod sections;
@@ -28,9 +29,9 @@ use std::path::Path;
 pub use check::{Finding, check};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
-    Activation, AgentChoice, Config, Daemon, Development, Device, Download, HardwareReset, Hook,
-    Hooks, Http, Line, Login, Mqtt, Password, PluginChoice, Program, Region, RegionKind,
-    ReplySubscriptions, Reset, ResetBy, Target, Trust, VersionFrom,
+    Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,
+    Hook, Hooks, Http, Line, Login, Mqtt, Native, Password, PluginChoice, Program, Region,
+    RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust, VersionFrom,
 };
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};

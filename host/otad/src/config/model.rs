@@ -285,8 +285,30 @@ pub enum AgentChoice {
 pub enum PluginChoice {
     /// One that is part of otad.
     Builtin(&'static str),
-    /// A component in a file.
+    /// One in a file.
     File(Located<PathBuf>),
+}
+
+/// What carries a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// It is a component.
+    Component,
+    /// It is a shared library.
+    Native(Native),
+}
+
+/// `[device.target.native]`: what the process of a native plugin may open beside what the plugin is lent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Native {
+    /// It runs in the daemon's own process. Announced at every start.
+    pub in_process: bool,
+    /// It runs where the kernel cannot confine it, too. Announced where that is so.
+    pub allow_unconfined: bool,
+    /// Directories to read and write in; the first is where it works.
+    pub directories: Vec<Located<PathBuf>>,
+    /// Devices.
+    pub devices: Vec<Located<PathBuf>>,
 }
 
 /// How version and product are read from an image.
@@ -398,6 +420,8 @@ pub struct Target {
     pub file_id: u32,
     /// Which plugin.
     pub plugin: PluginChoice,
+    /// What carries it.
+    pub carrier: Carrier,
     /// `[device.target.settings]`, for the plugin.
     pub plugin_settings: Vec<Setting>,
     /// What the agent is told about this target.

@@ -17,6 +17,7 @@ use super::model::{
     Region, RegionKind, Reset, Target, Trust, VersionFrom,
 };
 use super::mqtt;
+use super::native;
 use super::parts;
 use super::reader::{Located, Reader, Sink};
 use super::tree::Table;
@@ -313,6 +314,7 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
     let directory = section.path("directory");
     let regions = regions(&section, &plugin, directory.as_ref());
     let mut line = line::line(&section, &plugin);
+    let carrier = native::carrier(&section, &plugin);
     let hardware_reset = line::hardware_reset(&section, line.as_mut());
     let activation = section.choice(
         "activation",
@@ -348,6 +350,7 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
         name,
         file_id,
         plugin,
+        carrier,
         directory,
         regions,
         staging: section.path("staging"),

@@ -47,10 +47,10 @@ impl Secondary {
     }
 
     /// Its target in the daemon's configuration; `is_sick` = the operator's check says no.
-    pub(super) fn configuration(&self, file_id: usize, is_sick: bool) -> String {
+    pub(super) fn configuration(&self, file_id: usize, carrier: &str, is_sick: bool) -> String {
         let name = self.name;
         let mut text = format!(
-            "\n[[device.target]]\nname = \"{name}\"\nfile_id = {file_id}\nplugin = \"serial-mcu\"\n"
+            "\n[[device.target]]\nname = \"{name}\"\nfile_id = {file_id}\nplugin = \"serial-mcu\"\ncarrier = \"{carrier}\"\n"
         );
         if is_sick {
             // Writing to a String cannot fail.

@@ -33,6 +33,8 @@ use scenario::{SCENARIOS, Scenario};
 pub struct Options {
     /// Which scenario.
     pub scenario: String,
+    /// `carrier` of all targets.
+    pub carrier: &'static str,
     /// Work here instead of in a temporary directory.
     pub dir: Option<PathBuf>,
     /// Leave the directory behind.
@@ -62,7 +64,7 @@ pub async fn run(options: Options) -> Verb {
     let place = Place::new(options.dir.as_deref(), options.keep)?;
     say(&format!("{}: {}", scenario.name, scenario.about));
     let ended = tokio::select! {
-        ended = play::play(scenario, &place.dir, options.verbose, options.broker) => ended,
+        ended = play::play(scenario, &place.dir, options) => ended,
         _ = tokio::signal::ctrl_c() => Err(Failed::new(Exit::Failed, "interrupted")),
     };
     // Also where it did not come to an end.

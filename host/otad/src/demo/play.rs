@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use host_cloud::CloudStats;
 use host_cloud::operator::wire::{CreateJob, CreateUpdate, FileSpec, ImageInput};
 use host_cloud::service::{JobId, JobView, Protocol, SigKey, Signature, ThingName};
-use host_cloud::{BrokerConfig, CloudStats};
 use host_crypto::{SigningKey, hex};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use super::Options;
 use super::daemon::{Daemon, LogLine};
 use super::judge::{Found, Verdict, judge};
 use super::program;
@@ -37,10 +38,9 @@ const EVENTS_MAX: usize = 64;
 pub(super) async fn play(
     scenario: &Scenario,
     dir: &Path,
-    verbose: bool,
-    broker: Option<BrokerConfig>,
+    options: Options,
 ) -> Result<Verdict, Failed> {
-    let stage = Stage::set(scenario, dir, broker).await?;
+    let stage = Stage::set(scenario, dir, options.carrier, options.broker).await?;
     let place = match &stage.broker {
         Some(broker) => format!("answers at {}", broker.url),
         None => "listens".to_owned(),
@@ -48,7 +48,7 @@ pub(super) async fn play(
     say(&format!(
         "cloud {place}, version {OLD_VERSION} runs, starting the daemon"
     ));
-    let (mut daemon, lines) = Daemon::start(&stage.config, verbose)?;
+    let (mut daemon, lines) = Daemon::start(&stage.config, options.verbose)?;
     daemon.ready().await?;
     say("connected");
     let bystanders = Bystanders::look(scenario, &stage, dir)?;

@@ -69,6 +69,8 @@ pub(super) struct Stage {
     pub(super) broker: Option<BrokerConfig>,
     /// Targets of this scenario, by file id: programs of the gateway, then MCUs.
     pub(super) targets: Vec<&'static str>,
+    /// What carries their plugins.
+    carrier: &'static str,
     /// The MCUs among them.
     mcus: Vec<Secondary>,
 }
@@ -82,6 +84,7 @@ impl Stage {
     pub(super) async fn set(
         scenario: &Scenario,
         dir: &Path,
+        carrier: &'static str,
         broker: Option<BrokerConfig>,
     ) -> Result<Self, Failed> {
         let no_proxy = |e: io::Error| failed("starting the proxy", &e);
@@ -112,6 +115,7 @@ impl Stage {
             config: dir.join("otad.toml"),
             broker,
             targets: [programs, scenario.mcus].concat(),
+            carrier,
             mcus: mcus?,
         };
         stage.credentials(dir).await?;
@@ -254,6 +258,7 @@ reconnect_max_ms = 1000
 name = "{target}"
 file_id = {file_id}
 plugin = "flash-file"
+carrier = "{carrier}"
 directory = "targets/{target}"
 slot_size_bytes = {SLOT_SIZE_BYTES}
 product = "{PRODUCT}"
@@ -264,6 +269,7 @@ health = {{ command = ["./health.sh", "{target}"] }}
 [device.target.settings]
 settle_ms = {SETTLE_MS}
 "#,
+                carrier = self.carrier,
                 target_lines = scenario.target_lines,
             ));
         }
@@ -271,7 +277,7 @@ settle_ms = {SETTLE_MS}
             let is_sick = scenario.job.images().iter().any(|image| {
                 image.file_id as usize == file_id && image.behaviour == Behaviour::Sick
             });
-            text.push_str(&mcu.configuration(file_id, is_sick));
+            text.push_str(&mcu.configuration(file_id, self.carrier, is_sick));
         }
         text
     }

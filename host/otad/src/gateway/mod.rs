@@ -10,6 +10,7 @@
 
 mod connection;
 mod download;
+pub(crate) mod native;
 mod target;
 mod witness;
 
@@ -26,6 +27,7 @@ use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
 use host_runtime::mailbox::Mailbox;
+use host_runtime::plugin::native::NativePlugin;
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::ports::commands::TokioCommands;
@@ -36,11 +38,14 @@ use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
 use host_runtime::types::Setting;
 
-use crate::config::{AgentChoice, Config, Device, PluginChoice, ReplySubscriptions};
+use crate::config::{
+    AgentChoice, Carrier, Config, Device, PluginChoice, ReplySubscriptions, Target,
+};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
 use download::Downloads;
+pub use native::GrantError;
 pub(crate) use target::hardware_reset;
 pub use witness::Witnesses;
 
@@ -91,6 +96,23 @@ pub enum GatewayError {
         /// Why.
         #[source]
         source: Refusal,
+    },
+    /// A native plugin is refused.
+    #[error("plugin {label}: {reason}")]
+    Library {
+        /// Where it came from.
+        label: String,
+        /// Why.
+        reason: String,
+    },
+    /// A native plugin cannot be given what the configuration grants it.
+    #[error("grants of target \"{target}\"")]
+    Grant {
+        /// The target.
+        target: String,
+        /// Why.
+        #[source]
+        source: native::GrantError,
     },
     /// A plugin's file cannot be read.
     #[error("plugin {}", path.display())]
@@ -156,6 +178,7 @@ impl From<GatewayError> for Failed {
             | GatewayError::NoDevice(_)
             | GatewayError::Http(_)
             | GatewayError::Proxy(_)
+            | GatewayError::Grant { .. }
             | GatewayError::Mqtt { .. } => Exit::Config,
             GatewayError::Device(DeviceError::Config { .. } | DeviceError::Refused { .. }) => {
                 Exit::Config
@@ -166,6 +189,7 @@ impl From<GatewayError> for Failed {
             | GatewayError::Agent { .. }
             | GatewayError::AgentFile { .. }
             | GatewayError::Plugin { .. }
+            | GatewayError::Library { .. }
             | GatewayError::PluginFile { .. }
             | GatewayError::Record { .. }
             | GatewayError::Shadow(_)
@@ -273,7 +297,7 @@ impl Gateway {
             .targets
             .iter()
             .map(|t| {
-                let plugin = self.plugin(&t.plugin)?;
+                let plugin = self.plugin(t)?;
                 let commands = &self.ports.commands;
                 let name = &device.name.value;
                 target::target(&self.config, &self.trust, name, t, plugin, commands)
@@ -442,22 +466,29 @@ impl Gateway {
         Ok(agent)
     }
 
-    /// The plugin, loaded once for all targets that have it.
-    fn plugin(&self, choice: &PluginChoice) -> Result<Arc<dyn PluginFactory>, GatewayError> {
-        let label = match choice {
+    /// The plugin, loaded once for all targets that have it in the same carrier with the same grants.
+    fn plugin(&self, target: &Target) -> Result<Arc<dyn PluginFactory>, GatewayError> {
+        let label = match &target.plugin {
             PluginChoice::Builtin(name) => format!("builtin:{name}"),
             PluginChoice::File(path) => path.value.display().to_string(),
         };
+        let key = format!("{label} {:?}", target.carrier);
         let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plugin) = plugins.get(&label) {
+        if let Some(plugin) = plugins.get(&key) {
             return Ok(Arc::clone(plugin));
         }
         let read;
-        let bytes = match choice {
+        let bytes = match (&target.plugin, &target.carrier) {
             // `sections.rs` has checked the name against the same list.
-            PluginChoice::Builtin("serial-mcu") => guest_artifacts::SERIAL_MCU,
-            PluginChoice::Builtin(_) => guest_artifacts::FLASH_FILE,
-            PluginChoice::File(path) => {
+            (PluginChoice::Builtin("serial-mcu"), Carrier::Component) => {
+                guest_artifacts::SERIAL_MCU
+            }
+            (PluginChoice::Builtin("serial-mcu"), Carrier::Native(_)) => {
+                guest_artifacts::SERIAL_MCU_NATIVE
+            }
+            (PluginChoice::Builtin(_), Carrier::Component) => guest_artifacts::FLASH_FILE,
+            (PluginChoice::Builtin(_), Carrier::Native(_)) => guest_artifacts::FLASH_FILE_NATIVE,
+            (PluginChoice::File(path), _) => {
                 read = std::fs::read(&path.value).map_err(|source| GatewayError::PluginFile {
                     path: path.value.clone(),
                     source,
@@ -465,14 +496,21 @@ impl Gateway {
                 &read
             }
         };
-        let plugin = ComponentPlugin::load(&self.engine, &label, bytes).map_err(|source| {
-            GatewayError::Plugin {
-                label: label.clone(),
-                source,
+        let plugin: Arc<dyn PluginFactory> = match &target.carrier {
+            Carrier::Component => ComponentPlugin::load(&self.engine, &label, bytes)
+                .map_err(|source| GatewayError::Plugin { label, source })?,
+            Carrier::Native(native) => {
+                let isolation = native::isolation(&self.config, native).map_err(|source| {
+                    GatewayError::Grant {
+                        target: target.name.value.clone(),
+                        source,
+                    }
+                })?;
+                NativePlugin::load(&label, bytes, isolation)
+                    .map_err(|reason| GatewayError::Library { label, reason })?
             }
-        })?;
-        let plugin: Arc<dyn PluginFactory> = plugin;
-        plugins.insert(label, Arc::clone(&plugin));
+        };
+        plugins.insert(key, Arc::clone(&plugin));
         Ok(plugin)
     }
 }

@@ -12,7 +12,7 @@ mod update;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::console::LogFormat;
 
@@ -84,6 +84,7 @@ Examples:
   otad demo                                      a signed 2 MiB image over TLS, from 1.0.0 to 1.1.0
   otad demo --list                               the other scenarios
   otad demo --scenario bad-signature             an image that was changed after signing
+  otad demo --carrier native                     the same with the plugin as a shared library
   otad demo --dir /tmp/demo --keep               look at the files afterwards
 
 Exit code 0 if the scenario ended as it should. The last line is the job's final status and reason.")]
@@ -308,6 +309,16 @@ Examples:
   otad mcu-sim --erase 85 --write 5000           with the flash of a small controller
   otad mcu-sim --fault lose-response@upload-last --lose 10")]
     McuSim(McuSimArgs),
+    /// Be the process of one native plugin. The daemon starts this; by hand there is nothing to do with it.
+    #[command(
+        hide = true,
+        after_help = "\
+Standard input is the channel to the daemon, standard output holds the library. wit/native/ota_pal.h says what a library is.
+
+Examples:
+  otad pal-host                                  says that it is not for hands"
+    )]
+    PalHost,
     /// The configuration file.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -347,12 +358,24 @@ pub struct RunArgs {
     pub shadow: Option<PathBuf>,
 }
 
+/// A plugin's carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CarrierArg {
+    /// Components, in the daemon's process.
+    Component,
+    /// Shared libraries, each in a process of its own.
+    Native,
+}
+
 /// `otad demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Which scenario.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub scenario: String,
+    /// What carries the daemon's plugins.
+    #[arg(long, value_enum, value_name = "CARRIER", default_value_t = CarrierArg::Component)]
+    pub carrier: CarrierArg,
     /// List the scenarios and end.
     #[arg(long)]
     pub list: bool,

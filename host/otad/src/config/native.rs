@@ -1,0 +1,51 @@
+//! How a plugin runs: `carrier`, and `[device.target.native]` for one that is a shared library. Whether a grant is one
+//! that may be given is asked where it is given (`gateway/native.rs`), of the paths that are really there.
+
+use std::path::PathBuf;
+
+use super::model::{Carrier, Native, PluginChoice};
+use super::reader::{Located, Reader};
+
+/// The carrier of a target's plugin: as configured, or as a file's name says.
+pub(super) fn carrier(target: &Reader<'_>, plugin: &PluginChoice) -> Carrier {
+    let is_library = match plugin {
+        PluginChoice::File(path) => path.value.extension().is_some_and(|e| e == "so"),
+        PluginChoice::Builtin(_) => false,
+    };
+    let words = [("component", false), ("native", true)];
+    let is_native = target.choice("carrier", &words, is_library);
+    let section = target.table("native");
+    if !is_native {
+        if section.is_some() {
+            target.sink.advise(
+                &target.place("native"),
+                "`native` is for a plugin that is a shared library",
+                "remove it, or set `carrier = \"native\"`",
+            );
+        }
+        return Carrier::Component;
+    }
+    let Some(section) = section else {
+        return Carrier::Native(Native::default());
+    };
+    let words = [("process", false), ("in-process", true)];
+    let native = Native {
+        in_process: section.choice("isolation", &words, false),
+        allow_unconfined: section.boolean("allow_unconfined", false),
+        directories: places(&section, "directories"),
+        devices: places(&section, "devices"),
+    };
+    section.finish();
+    Carrier::Native(native)
+}
+
+fn places(section: &Reader<'_>, key: &'static str) -> Vec<Located<PathBuf>> {
+    let Some(texts) = section.texts(key) else {
+        return Vec::new();
+    };
+    let path = |text: &String| Located {
+        value: PathBuf::from(section.sink.resolve(text)),
+        origin: texts.origin.clone(),
+    };
+    texts.value.iter().map(path).collect()
+}
