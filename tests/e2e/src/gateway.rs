@@ -42,8 +42,8 @@ pub struct TargetLines {
 
 impl TargetLines {
     /// Whether its own lines name another plugin than `flash-file`.
-    fn is_serial(&self) -> bool {
-        self.lines.contains("plugin = \"serial-mcu\"")
+    fn names_plugin(&self) -> bool {
+        self.lines.contains("plugin = \"")
     }
 }
 
@@ -221,7 +221,7 @@ impl Gateway {
         let path = self.path("first.img");
         fs::write(&path, image).unwrap();
         for device in &self.lines.devices {
-            for target in device.targets.iter().filter(|t| !t.is_serial()) {
+            for target in device.targets.iter().filter(|t| !t.names_plugin()) {
                 let image = path.to_str().unwrap();
                 let verb = ["target", "init", &target.name, image, "--device"];
                 self.expect_verb(&[&verb[..], &[&device.thing]].concat());
@@ -371,7 +371,7 @@ fn render_device(device: &DeviceLines) -> String {
             "[[device.target]]\nname = \"{}\"\nfile_id = {}\n",
             target.name, target.file_id
         ));
-        if !target.is_serial() {
+        if !target.names_plugin() {
             text.push_str(&format!(
                 "plugin = \"flash-file\"\ndirectory = \"targets/{thing}/{}\"\n",
                 target.name

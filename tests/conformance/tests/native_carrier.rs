@@ -1,0 +1,65 @@
+//! The shipped plugins in their native form pass the cases that their components pass: one source, two carriers.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use host_runtime::plugin::PluginFactory;
+use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
+use host_runtime::ports::clock::SystemClock;
+use host_sandbox::check::verdict::Verdict;
+use host_sandbox::check::{Options, Subject, plugin_cases, run};
+
+fn check(label: &str, library: &[u8], isolation: Isolation) {
+    assert!(
+        !library.is_empty(),
+        "this test needs guests built from here"
+    );
+    let factory: Arc<dyn PluginFactory> =
+        NativePlugin::load(label, library, isolation).expect("it loads");
+    let subject = Subject::Plugin {
+        factory,
+        settings: Vec::new(),
+    };
+    let options = Options {
+        jobs: NonZeroUsize::new(4).expect("four"),
+        exact: true,
+    };
+    let cases = plugin_cases().expect("the cases are read");
+    let report = run(&subject, &cases, options, &SystemClock::new(), |_| {});
+    let mut passed = 0;
+    for case in &report.cases {
+        match &case.verdict {
+            Verdict::Passed => passed += 1,
+            Verdict::Skipped(_) => {}
+            Verdict::Failed(finding) => panic!("{label}: {}: {}", case.name, finding.what),
+            Verdict::Broken(why) => panic!("{label}: {}: {why}", case.name),
+        }
+    }
+    println!("{label}: {passed} of {} cases", report.cases.len());
+    assert!(passed > 10, "{label}: {passed} cases");
+}
+
+fn process() -> Isolation {
+    let mut host = HostProgram::this();
+    host.program = support::binary::otad().to_owned();
+    Isolation::Process(host, Confinement::default())
+}
+
+#[test]
+fn the_native_flash_file_passes_in_a_process_of_its_own() {
+    check("flash-file", guest_artifacts::FLASH_FILE_NATIVE, process());
+}
+
+#[test]
+fn the_native_serial_mcu_passes_in_a_process_of_its_own() {
+    check("serial-mcu", guest_artifacts::SERIAL_MCU_NATIVE, process());
+}
+
+#[test]
+fn the_native_flash_file_passes_in_the_hosts_process() {
+    check(
+        "flash-file in process",
+        guest_artifacts::FLASH_FILE_NATIVE,
+        Isolation::InProcess,
+    );
+}

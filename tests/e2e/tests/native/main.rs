@@ -1,0 +1,385 @@
+//! Native plugins in processes of their own: what a hostile library may try, and what becomes of it and of the host.
+//!
+//! Each row is a deed of `hostile.c`, done in a child that the real `otad` confines. How long the host took to be rid of
+//! a child stands in its answer and is printed (`--nocapture`). Whole updates are in `update.rs`.
+
+mod freertos;
+mod shipped;
+mod update;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use host_runtime::plugin::lend::{Lent, PluginLog};
+use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
+use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
+use host_runtime::ports::clock::{Clock, SystemClock};
+use host_runtime::types::Setting;
+
+/// Errors of the kernel that mean "you may not": EPERM, EACCES, EXDEV (a file may not go elsewhere); for a limit EMFILE,
+/// ENOMEM; and ENOENT where the way to a file could not be made.
+const REFUSED: &[u32] = &[1, 13, 18, 24, 12, 2];
+
+/// What the kernel must refuse.
+const REFUSALS: &[&str] = &[
+    "fork",
+    "fork-libc",
+    "clone",
+    "exec",
+    "system",
+    "socket",
+    "socket-unix",
+    "socketpair",
+    "ptrace",
+    "read-memory",
+    "proc-mem",
+    "proc-fd",
+    "kill-host",
+    "kill-all",
+    "read-outside",
+    "read-place",
+    "write-place",
+    "truncate-place",
+    "unlink-place",
+    "rename-place",
+    "link-place",
+    "chmod-place",
+    "symlink-place",
+    "mount",
+    "chroot",
+    "namespace",
+    "reboot",
+    "raise-limits",
+    "set-id",
+    "memory-file",
+    "io-uring",
+    "bpf",
+    "keys",
+    "privileges",
+    "leak-descriptors",
+    "memory",
+    "memory-shared",
+];
+
+/// What ends the process, and what the host says of it; for a flood also that it took too long, on a slow machine.
+const BREAKS: &[(&str, &str)] = &[
+    ("spin", "did not end within 5000 ms"),
+    ("sleep", "did not end within 5000 ms"),
+    ("stop", "did not end within 5000 ms"),
+    ("ignore-everything", "did not end within 5000 ms"),
+    ("half-a-frame", "did not end within 5000 ms"),
+    ("drip", "did not end within 5000 ms"),
+    ("threads", "did not end within 5000 ms"),
+    ("segfault", "by signal 11"),
+    ("stack", "by signal 11"),
+    ("abort", "by signal 6"),
+    ("divide", "by signal 8"),
+    ("exit", "ended in state with status 3"),
+    ("flood-log", "more than 16384 times"),
+    ("flood-lines", "more than 16384 times"),
+    ("flood-clock", "more than 16384 times"),
+    ("garbage", "a frame of"),
+    ("no-message", "a frame that is no message"),
+    ("started-again", "it started within a call"),
+    ("hang-up", "did not end within 5000 ms"),
+    ("no-such-answer", "by signal 6"),
+    ("no-such-status", "by signal 6"),
+];
+
+/// The header's folder.
+fn headers() -> PathBuf {
+    support::binary::workspace().join("wit/native")
+}
+
+/// Build the hostile library, with these words more for the compiler.
+fn build(folder: &Path, name: &str, more: &[&str]) -> Vec<u8> {
+    let library = folder.join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/hostile.c");
+    let output = Command::new("cc")
+        .args(["-O1", "-shared", "-fPIC", "-pthread", "-I"])
+        .arg(headers())
+        .args(more)
+        .arg("-o")
+        .args([&library, &source])
+        .output()
+        .expect("there is a C compiler");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    fs::read(library).expect("it was built")
+}
+
+fn library() -> &'static [u8] {
+    static LIBRARY: OnceLock<Vec<u8>> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = support::temp_dir("hostile").expect("a folder");
+        build(folder.path(), "hostile.so", &[])
+    })
+}
+
+fn process(confinement: Confinement) -> Isolation {
+    let mut host = HostProgram::this();
+    host.program = support::binary::otad().to_owned();
+    Isolation::Process(host, confinement)
+}
+
+fn lent() -> Lent {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    Lent {
+        block_device: None,
+        staged_image: None,
+        serial_line: None,
+        hardware_reset: None,
+        wake: Arc::new(|| {}),
+        log: Arc::new(PluginLog::new("d/t".to_owned(), Arc::clone(&clock))),
+        clock,
+    }
+}
+
+fn setting(key: &str, value: &str) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+/// An instance that does this deed in `state`, on this file.
+fn instance(confinement: Confinement, deed: &str, place: &Path) -> Box<dyn Plugin> {
+    let plugin = NativePlugin::load("hostile.so", library(), process(confinement));
+    let plugin = plugin.expect("it loads like any other");
+    let mut instance = plugin.make(lent()).expect("an instance");
+    let settings = [
+        setting("deed", deed),
+        setting("place", &place.to_string_lossy()),
+    ];
+    instance.open(&settings, None).expect("it opens");
+    instance
+}
+
+/// A file that is no business of the plugin's.
+fn secret(folder: &Path) -> PathBuf {
+    let path = folder.join("secret");
+    fs::write(&path, "of another target").expect("a file");
+    path
+}
+
+#[test]
+fn what_a_plugin_must_not_do_is_refused_by_the_kernel_and_the_plugin_lives() {
+    let folder = support::temp_dir("refusals").unwrap();
+    let place = secret(folder.path());
+    let check = |deed: &&str| {
+        let mut plugin = instance(Confinement::default(), deed, &place);
+        match plugin.state() {
+            Err(PluginError::Failed(failure)) => {
+                assert_eq!(failure.main, 0xd6, "{deed}: {failure}");
+                assert!(REFUSED.contains(&failure.sub), "{deed}: {failure}");
+                assert!(!failure.detail.contains(['\n', '\x1b']), "{failure:?}");
+                println!("{deed:<18} refused: {failure}");
+            }
+            end => panic!("{deed}: {end:?}"),
+        }
+        assert!(plugin.abort().is_ok(), "{deed}: it lives");
+    };
+    for half in REFUSALS.chunks(REFUSALS.len().div_ceil(2)) {
+        thread::scope(|scope| {
+            for deed in half {
+                scope.spawn(|| check(deed));
+            }
+        });
+    }
+    let kept = fs::read_to_string(&place).unwrap();
+    assert_eq!(kept, "of another target");
+}
+
+#[test]
+fn what_breaks_a_plugin_breaks_its_process_and_nothing_else() {
+    let place = Path::new("/nowhere");
+    let check = |(deed, wanted): &(&str, &str)| {
+        let mut plugin = instance(Confinement::default(), deed, place);
+        match plugin.state() {
+            Err(PluginError::Broken(reason)) => {
+                let late = deed.starts_with("flood") && reason.contains("did not end");
+                assert!(reason.contains(wanted) || late, "{deed}: {reason}");
+                println!("{deed:<18} broken: {reason}");
+            }
+            end => panic!("{deed}: {end:?}"),
+        }
+        // Whoever calls it all the same hears that it is gone.
+        assert!(matches!(
+            plugin.abort(),
+            Ok(_) | Err(PluginError::Broken(_))
+        ));
+    };
+    thread::scope(|scope| {
+        for row in BREAKS {
+            scope.spawn(move || check(row));
+        }
+    });
+}
+
+#[test]
+fn what_is_saved_has_a_limit() {
+    let mut plugin = instance(Confinement::default(), "too-much-saved", Path::new("/"));
+    let end = plugin.suspend();
+    assert!(matches!(end, Err(PluginError::Broken(_))), "{end:?}");
+}
+
+#[test]
+fn a_granted_directory_may_be_used_and_nothing_beside_it() {
+    let folder = support::temp_dir("granted").unwrap();
+    let mine = folder.path().join("mine");
+    fs::create_dir(&mine).unwrap();
+    let secret = secret(folder.path());
+    let granted = || Confinement {
+        directories: vec![mine.clone()],
+        ..Confinement::default()
+    };
+    let rows = [
+        ("write-place", mine.join("a"), true),
+        ("read-place", mine.join("a"), true),
+        ("write-place", PathBuf::from("relative"), true),
+        ("write-place", secret.clone(), false),
+        ("read-place", secret.clone(), false),
+        ("read-place", mine.join("../secret"), false),
+        ("symlink-place", secret.clone(), false),
+        ("link-place", secret.clone(), false),
+        ("rename-place", secret, false),
+    ];
+    for (deed, place, may) in rows {
+        let end = instance(granted(), deed, &place).state();
+        match end {
+            Ok(_) => assert!(may, "{deed} {}", place.display()),
+            Err(PluginError::Failed(f)) => assert!(!may, "{deed} {}: {f}", place.display()),
+            Err(end) => panic!("{deed}: {end}"),
+        }
+    }
+    assert!(
+        mine.join("relative").is_file(),
+        "the first one is where it works"
+    );
+}
+
+#[test]
+fn a_grant_that_is_not_there_is_named() {
+    let confinement = Confinement {
+        directories: vec!["/nowhere/at/all".into()],
+        ..Confinement::default()
+    };
+    let end = NativePlugin::load("x", library(), process(confinement)).unwrap_err();
+    assert!(end.starts_with("/nowhere/at/all"), "{end}");
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_with_the_reason() {
+    let folder = support::temp_dir("no-plugin").unwrap();
+    let with = |more: &[&str]| build(folder.path(), "x.so", more);
+    let rows: [(&str, Vec<u8>, &str); 8] = [
+        ("empty", Vec::new(), "it cannot be loaded"),
+        ("text", b"hello".to_vec(), "it cannot be loaded"),
+        ("half", library()[..100].to_vec(), "it cannot be loaded"),
+        (
+            "no symbol",
+            with(&["-Dota_pal_plugin_entry=another"]),
+            "exports no ota_pal_plugin_entry",
+        ),
+        (
+            "no table",
+            with(&["-DAT_LOAD=return NULL"]),
+            "refuses to be loaded",
+        ),
+        (
+            "ends",
+            with(&["-DAT_LOAD=exit(7)"]),
+            "ended in its start with status 7",
+        ),
+        (
+            "falls while it is loaded",
+            with(&["-DCONSTRUCTOR=abort()"]),
+            "by signal 6",
+        ),
+        (
+            "another version",
+            with(&[
+                "-DAT_LOAD=static ota_pal_plugin other; other = table; other.abi_version = 2; return &other",
+            ]),
+            "built for version 2",
+        ),
+    ];
+    for (what, bytes, wanted) in rows {
+        let end = NativePlugin::load(what, &bytes, process(Confinement::default())).unwrap_err();
+        assert!(end.contains(wanted), "{what}: {end}");
+    }
+}
+
+#[test]
+fn constructors_run_confined() {
+    let folder = support::temp_dir("constructor").unwrap();
+    let place = folder.path().join("written");
+    let write = format!(
+        "-DCONSTRUCTOR=if(fork()==0)_exit(0);open_and_close(\"{}\",O_CREAT|O_WRONLY)",
+        place.display()
+    );
+    let bytes = build(folder.path(), "x.so", &[&write]);
+    let end = NativePlugin::load("x", &bytes, process(Confinement::default()));
+    assert!(end.is_ok(), "{end:?}");
+    assert!(!place.exists());
+}
+
+#[test]
+fn the_end_of_the_process_in_activate_is_the_restart_of_the_target() {
+    let mut plugin = instance(Confinement::default(), "exit", Path::new("/"));
+    let done = Ok(Duty::Finished(Answer::Nothing));
+    assert_eq!(plugin.activate(&[0; 32]), done);
+    // The restart has been; a new process knows what the old one was told.
+    assert_eq!(plugin.reset(), done);
+    assert!(matches!(plugin.state(), Err(PluginError::Broken(_))));
+    let mut plugin = instance(Confinement::default(), "exit", Path::new("/"));
+    assert_eq!(plugin.reset(), done);
+    let end = plugin.commit();
+    assert!(matches!(end, Err(PluginError::Broken(_))), "{end:?}");
+}
+
+#[test]
+fn a_library_in_this_process_answers_alike() {
+    let plugin = NativePlugin::load("hostile.so", library(), Isolation::InProcess).unwrap();
+    let mut instance = plugin.make(lent()).unwrap();
+    instance.open(&[setting("deed", "nothing")], None).unwrap();
+    let end = instance.state();
+    assert!(
+        matches!(end, Ok(Duty::Finished(Answer::State(s))) if s.code == 2),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn libraries_that_follow_each_other_in_this_process_are_not_taken_for_one() {
+    let folder = support::temp_dir("two").unwrap();
+    for name in ["hostile", "other", "hostile"] {
+        let bytes = match name {
+            "other" => build(folder.path(), "x.so", &["-DNAME=\"other\""]),
+            _ => library().to_vec(),
+        };
+        let plugin = NativePlugin::load(name, &bytes, Isolation::InProcess).unwrap();
+        assert_eq!(plugin.description().name, name);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_plugin_whose_host_is_killed() {
+    let folder = support::temp_dir("orphan").unwrap();
+    let file = folder.path().join("hostile.so");
+    fs::write(&file, library()).unwrap();
+    // A host of its own: a shell that holds the other end and is killed. The child ends though it is not read to.
+    let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut child = Command::new(support::binary::otad())
+        .arg("pal-host")
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdout(fs::File::open(&file).unwrap())
+        .spawn()
+        .unwrap();
+    drop(mine);
+    let status = child.wait().unwrap();
+    assert!(!status.success(), "it was never started");
+}

@@ -1,0 +1,45 @@
+//! The shipped plugins in their native form: whole updates through the real daemon, as their components have them.
+
+use e2e::{Cloud, Gateway, Secondary, Update, image, mcu};
+
+const THING: &str = "pump-4";
+
+#[test]
+fn a_program_in_slots_is_updated_by_the_native_form() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        lines.target().lines = "carrier = \"native\"\n".to_owned();
+    });
+    gateway.init(&image::program("1.0.0", "", 6000));
+    let daemon = gateway.run();
+    for version in ["1.1.0", "1.2.0"] {
+        let new = image::program(version, "", 300_000);
+        let job = cloud.update(THING, Update::of(new));
+        let ended = cloud.wait_end(&job);
+        assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+        let status = gateway.status();
+        let target = &status["devices"][0]["targets"][0];
+        assert_eq!(target["running_version"], version);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn an_mcu_on_a_line_is_updated_by_the_native_form() {
+    let cloud = Cloud::start();
+    let mcu = Secondary::start();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let target = mcu.target_with("mcu", 1, "carrier = \"native\"\n", "");
+        lines.device().targets = vec![target];
+    });
+    let daemon = gateway.run();
+    let update = Update {
+        file_id: 1,
+        ..Update::of(mcu::image("1.1.0"))
+    };
+    let job = cloud.update(THING, update);
+    let ended = cloud.wait_end(&job);
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert_eq!(mcu.runs(), ("1.1.0".to_owned(), true));
+    daemon.stop();
+}

@@ -1,0 +1,173 @@
+//! Whole updates through the real daemon with a FreeRTOS PAL in C as its plugin: the project's own example, and whatever
+//! stands in `OTAD_FREERTOS_PAL`; and what becomes of an update whose plugin's process falls in the middle of a write.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::gateway::TargetLines;
+use e2e::{Cloud, Gateway, Update};
+use support::binary::workspace;
+use support::deadline::{Deadline, PATIENCE, pass};
+
+const THING: &str = "pump-3";
+
+/// Twenty blocks of 16 KiB, the last one short.
+const IMAGE_BYTES: usize = 20 * 16 * 1024 - 100;
+
+/// Sources of a PAL instead of the example's, separated by blanks.
+const PAL: &str = "OTAD_FREERTOS_PAL";
+
+/// More words for its compiler.
+const PAL_FLAGS: &str = "OTAD_FREERTOS_PAL_FLAGS";
+
+/// Compile PAL sources into a plugin, as README.md of `pal-plugins/freertos-pal` says.
+pub(super) fn build(plugin: &Path, sources: &[PathBuf], flags: &[String]) {
+    let room = workspace().join("pal-plugins/freertos-pal");
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-I"])
+        .arg(room.join("include"))
+        .args(sources)
+        .arg(room.join("shim.c"))
+        .arg("-o")
+        .arg(plugin)
+        .args(flags)
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn words(variable: &str) -> Vec<String> {
+    let text = std::env::var(variable).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+pub(super) fn example() -> Vec<PathBuf> {
+    vec![workspace().join("pal-plugins/freertos-pal/example/pal.c")]
+}
+
+fn image(seed: u64) -> Vec<u8> {
+    support::image::random_bytes(seed, IMAGE_BYTES)
+}
+
+/// A gateway whose one target is such a plugin; the PAL works in `pal`.
+fn gateway(cloud: &Cloud, sources: &[PathBuf], flags: &[String]) -> Gateway {
+    let gateway = Gateway::with(cloud, &[THING], |lines| {
+        lines.development = "allow_file_plugins = true".to_owned();
+        lines.device().targets = vec![TargetLines {
+            name: "board".to_owned(),
+            file_id: 1,
+            restart: String::new(),
+            lines: "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
+                    no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n\
+                    [device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n"
+                .to_owned(),
+        }];
+    });
+    fs::create_dir(gateway.path("pal")).unwrap();
+    fs::write(gateway.path("pal/signer.pem"), cloud.signer_pem()).unwrap();
+    build(&gateway.path("pal.so"), sources, flags);
+    gateway
+}
+
+fn file(image: &[u8]) -> Update {
+    Update {
+        file_id: 1,
+        ..Update::of(image.to_vec())
+    }
+}
+
+/// Whether some file of the PAL's is this image.
+fn holds(gateway: &Gateway, image: &[u8]) -> bool {
+    let files = fs::read_dir(gateway.path("pal")).unwrap();
+    files
+        .map(|file| fs::read(file.unwrap().path()).unwrap())
+        .any(|bytes| bytes == image)
+}
+
+#[test]
+fn a_freertos_pal_takes_two_updates_from_job_to_commit() {
+    let own = words(PAL);
+    let sources = match own.is_empty() {
+        true => example(),
+        false => own.iter().map(PathBuf::from).collect(),
+    };
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud, &sources, &words(PAL_FLAGS));
+    let daemon = gateway.run();
+    for seed in [1, 2] {
+        let image = image(seed);
+        let job = cloud.update(THING, file(&image));
+        let ended = cloud.wait_end(&job);
+        assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+        assert!(holds(&gateway, &image), "{}", daemon.log());
+    }
+    if own.is_empty() {
+        let boot = fs::read_to_string(gateway.path("pal/boot.txt")).unwrap();
+        assert_eq!(boot, "a\n", "to b and back");
+    }
+    daemon.stop();
+}
+
+/// An update in whose third block the plugin's process falls into trouble, once.
+fn troubled(trouble: &str, then: impl FnOnce(&Gateway, u32)) -> String {
+    let cloud = Cloud::start();
+    let mut sources = example();
+    sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/trouble.c"));
+    let flags = ["-Wl,--wrap=otaPal_WriteBlock", trouble].map(str::to_owned);
+    let gateway = gateway(&cloud, &sources, &flags);
+    let daemon = gateway.run();
+    let image = image(3);
+    let job = cloud.update(THING, file(&image));
+    let deadline = Deadline::after(PATIENCE);
+    while !gateway.path("pal/trouble").exists() {
+        assert!(deadline.left().is_some(), "{}", daemon.log());
+        pass(Duration::from_millis(2));
+    }
+    then(&gateway, daemon.process.id());
+    let ended = cloud.wait_end(&job);
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert!(holds(&gateway, &image));
+    let log = daemon.log();
+    // The daemon that began is the one that ends.
+    daemon.stop();
+    log
+}
+
+#[test]
+fn a_segfault_of_the_plugin_in_mid_write_costs_its_process_and_not_the_update() {
+    let log = troubled("-DTROUBLE=*(volatile int *)16 = 1", |_, _| ());
+    assert!(log.contains("by signal 11"), "{log}");
+}
+
+#[test]
+fn kill_9_of_the_plugin_in_mid_write_costs_its_process_and_not_the_update() {
+    let log = troubled("-DTROUBLE=for (;;) sleep(1)", |_, daemon| {
+        let children = children(daemon);
+        assert_eq!(children.len(), 1, "one plugin at work");
+        for child in children {
+            let killed = Command::new("kill").args(["-9", &child]).status();
+            assert!(killed.unwrap().success());
+        }
+    });
+    assert!(log.contains("by signal 9"), "{log}");
+}
+
+/// Processes that hold plugins of this daemon.
+fn children(daemon: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
+    let mut found = Vec::new();
+    for thread in threads {
+        let list = fs::read_to_string(thread.unwrap().path().join("children")).unwrap();
+        for child in list.split_whitespace() {
+            let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if line.contains("pal-host") {
+                found.push(child.to_owned());
+            }
+        }
+    }
+    found
+}
