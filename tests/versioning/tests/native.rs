@@ -2,6 +2,11 @@
 //! is one that C and C++ compilers of all ages take without a word.
 
 #[path = "../../../wit/native/ota_pal.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "only sizes and offsets are looked at"
+)]
 mod ota_pal;
 
 use std::fmt::Write as _;
@@ -52,7 +57,7 @@ fn cc(compiler: &str, arguments: &[&str], source: &Path) -> bool {
         .arg(headers)
         .arg(source)
         .output()
-        .unwrap();
+        .expect("there is a compiler");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.is_empty(), "{compiler} {arguments:?}: {said}");
     output.status.success()

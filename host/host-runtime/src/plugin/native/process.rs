@@ -83,7 +83,7 @@ impl Process {
         let (channel, theirs) = UnixStream::pair().map_err(io("a channel"))?;
         let library = library.try_clone().map_err(io("the library"))?;
         let home = confinement.directories.first();
-        let home = home.map_or(Path::new("/"), PathBuf::as_path);
+        let home = home.map_or_else(|| Path::new("/"), PathBuf::as_path);
         let child = Command::new(&host.program)
             .args(&host.arguments)
             .env_clear()
