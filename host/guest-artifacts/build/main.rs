@@ -77,6 +77,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "",
         ships: true,
+        native: None,
     },
     // Before the shipped one, which is left in the place of both.
     Guest {
