@@ -261,6 +261,47 @@ fn a_granted_directory_may_be_used_and_nothing_beside_it() {
     );
 }
 
+/// The daemon's program, started on a kernel that lacks this system call.
+fn host_without(folder: &Path, call: &str) -> HostProgram {
+    let program = folder.join(call);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/lacking.c");
+    let otad = support::binary::otad();
+    let status = Command::new("cc")
+        .arg(format!("-DMISSING={call}"))
+        .arg(format!("-DPROGRAM=\"{}\"", otad.display()))
+        .arg("-o")
+        .args([&program, &source])
+        .status();
+    assert!(status.expect("there is a C compiler").success());
+    HostProgram {
+        program,
+        ..HostProgram::this()
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_confine_is_named_and_runs_a_plugin_only_where_the_operator_allows_it() {
+    let folder = support::temp_dir("lacking").unwrap();
+    for (call, what) in [
+        ("__NR_landlock_create_ruleset", "no landlock"),
+        ("__NR_seccomp", "no seccomp"),
+    ] {
+        let host = host_without(folder.path(), call);
+        let load = |allow_unconfined| {
+            let confinement = Confinement {
+                allow_unconfined,
+                ..Confinement::default()
+            };
+            let isolation = Isolation::Process(host.clone(), confinement);
+            NativePlugin::load("hostile.so", library(), isolation)
+        };
+        let end = load(false).unwrap_err();
+        assert!(end.contains(what), "{call}: {end}");
+        assert!(end.contains("allow_unconfined = true"), "{call}: {end}");
+        assert!(load(true).is_ok(), "{call}");
+    }
+}
+
 #[test]
 fn a_grant_that_is_not_there_is_named() {
     let confinement = Confinement {
