@@ -153,7 +153,7 @@ fn run() -> Result<(), String> {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 table,
-                "/// `{file}`, {} bytes: the same plugin as a shared library; empty where ready-made guests are taken that have none.\n\
+                "/// `{file}`, {} bytes: the same plugin as a shared library; empty where ready-made guests have none, or this program could load none.\n\
                  pub const {constant}: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\"));",
                 library.len(),
             );
@@ -218,6 +218,11 @@ impl Builder {
     /// The native form, for the machine that the outer build is for.
     fn library(&self, guest: &Guest) -> Result<Vec<u8>, String> {
         let target = env::var("TARGET").map_err(|e| format!("TARGET: {e}"))?;
+        let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+        if features.split(',').any(|feature| feature == "crt-static") {
+            // A program without a dynamic loader loads no library.
+            return Ok(Vec::new());
+        }
         self.cargo(guest, &target, "native", &[])?;
         let dir = self.target_dir.join(target).join(PROFILE);
         let file = guest.package.replace('-', "_");
