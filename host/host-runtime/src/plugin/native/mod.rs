@@ -183,6 +183,9 @@ impl PluginFactory for NativePlugin {
                     transfer: None,
                     duty: Kind::Other,
                     restarted: false,
+                    begun: None,
+                    falls: 0,
+                    fell: false,
                 };
                 instance.start()?;
                 Ok(Box::new(instance))
@@ -219,7 +222,17 @@ struct Instance {
     duty: Kind,
     /// The target was restarted in `activate`, and `reset` need not do it again.
     restarted: bool,
+    /// The call that began the duty under way.
+    begun: Option<(Call, Vec<u8>)>,
+    /// Processes that fell in this transfer.
+    falls: u32,
+    /// The last call ended with the process.
+    fell: bool,
 }
+
+/// Processes of a transfer that may fall before the plugin counts as broken: whoever is killed once, by the kernel for
+/// want of memory or by hand, goes on; what falls at the same place again and again does not.
+const FALLS_MAX: u32 = 2;
 
 impl Instance {
     fn start(&mut self) -> Result<&mut Process, PluginError> {
@@ -229,12 +242,17 @@ impl Instance {
         Ok(self.process.insert(process))
     }
 
-    /// After a restart of the target: a new process that knows what the old one knew.
+    /// After a restart of the target, or a fall: a new process that knows what the old one knew.
     fn revive(&mut self) -> Result<(), PluginError> {
         if self.process.is_some() {
             return Ok(());
         }
+        if let Some(line) = &self.lent.serial_line {
+            // The old one's.
+            line.close();
+        }
         self.start()?;
+        self.duty = Kind::Other;
         if let Some(settings) = self.settings.clone() {
             let saved = None;
             self.exchange(Call::Open { settings, saved }, &[])?;
@@ -259,6 +277,7 @@ impl Instance {
     /// One call of the process that there is.
     fn exchange(&mut self, call: Call, data: &[u8]) -> Result<Answered, PluginError> {
         let name = call.name();
+        self.fell = false;
         let Some(process) = self.process.as_mut() else {
             return Err(self.lost("its process is gone"));
         };
@@ -274,6 +293,7 @@ impl Instance {
             }
             Err(end) => {
                 self.process = None;
+                self.fell = matches!(end, End::Exit(_) | End::Fell(_));
                 Err(broken(end, name))
             }
         }
@@ -282,7 +302,25 @@ impl Instance {
     fn duty(&mut self, kind: Kind, call: Call, data: &[u8]) -> Result<Duty, PluginError> {
         self.revive()?;
         self.duty = kind;
-        match self.exchange(call, data)? {
+        if !matches!(call, Call::Step(_)) {
+            self.begun = Some((call.clone(), data.to_vec()));
+        }
+        let mut end = self.exchange(call, data);
+        while let (true, Err(reason), Some((call, data))) = (self.fell, &end, self.begun.clone())
+            && self.falls < FALLS_MAX
+        {
+            self.falls += 1;
+            tracing::warn!("{reason}; it begins the duty again in a new one");
+            // It is told of the transfer by the duty itself, or before.
+            let told = matches!(call, Call::Create(_) | Call::Reopen(_));
+            let transfer = if told { self.transfer.take() } else { None };
+            end = self.revive().and_then(|()| {
+                self.duty = kind;
+                self.exchange(call, &data)
+            });
+            self.transfer = self.transfer.take().or(transfer);
+        }
+        match end? {
             Answered::Duty(duty) => Ok(clean_duty(duty)),
             Answered::Opened | Answered::Extents(_) | Answered::Saved(_) => {
                 Err(self.lost("it answered something else than it was asked"))
@@ -296,6 +334,8 @@ impl Instance {
 
     /// `create` and `reopen`.
     fn begin(&mut self, transfer: &Transfer, call: Call) -> Result<Duty, PluginError> {
+        self.transfer = None;
+        self.falls = 0;
         let duty = self.other(call)?;
         self.transfer = Some(transfer.clone());
         self.restarted = false;
@@ -310,7 +350,7 @@ fn broken(end: End, during: &str) -> PluginError {
 fn words(end: End, during: &str) -> String {
     match end {
         End::Exit(code) => format!("its process ended in {during} with status {code}"),
-        End::Broken(reason) => reason,
+        End::Fell(reason) | End::Broken(reason) => reason,
     }
 }
 

@@ -59,7 +59,9 @@ impl HostProgram {
 pub(super) enum End {
     /// The process ended by itself, with this status.
     Exit(i32),
-    /// It broke, in words.
+    /// A signal has ended it, in words.
+    Fell(String),
+    /// It broke the contract, or it was ended for that, in words.
     Broken(String),
 }
 
@@ -240,7 +242,7 @@ fn exit(during: &str, status: ExitStatus) -> End {
     match (status.code(), status.signal()) {
         (Some(code), _) => End::Exit(code),
         (None, Some(signal)) => {
-            End::Broken(format!("its process ended in {during} by signal {signal}"))
+            End::Fell(format!("its process ended in {during} by signal {signal}"))
         }
         (None, None) => End::Broken(format!("its process ended in {during}: {status}")),
     }

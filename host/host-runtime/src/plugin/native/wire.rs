@@ -78,7 +78,7 @@ pub(super) struct Started {
 }
 
 /// A duty's call.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Call {
     Open {
         settings: Vec<Setting>,
