@@ -24,24 +24,23 @@ pub(super) async fn tty(shared: Arc<Shared>, opening: u64, tty: Arc<Tty>) {
     };
     let writes = async {
         loop {
-            let piece = next_piece(&shared).await;
+            let piece = next_piece(&shared, opening).await;
             port.write_all(&piece).await?;
         }
     };
     let end: io::Result<()> = tokio::select! { end = reads => end, end = writes => end };
-    // Others may have it from now on, or what is plugged in again under its name.
-    tty.release();
-    gone(&shared, opening, end);
+    // Others may have it from then on, or what is plugged in again under its name.
+    gone(&shared, opening, end, || tty.release());
 }
 
 /// A TCP port, which is connected to first.
 pub(super) async fn tcp(shared: Arc<Shared>, opening: u64, address: String) {
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(e)) => return gone(&shared, opening, Err(e)),
+        Ok(Err(e)) => return gone(&shared, opening, Err(e), || ()),
         Err(_) => {
             let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
-            return gone(&shared, opening, Err(io::Error::other(text)));
+            return gone(&shared, opening, Err(io::Error::other(text)), || ());
         }
     };
     // Frames are small and each waits for its answer. One that cannot be told is only slower.
@@ -62,12 +61,12 @@ pub(super) async fn tcp(shared: Arc<Shared>, opening: u64, address: String) {
     };
     let writes = async {
         loop {
-            let piece = next_piece(&shared).await;
+            let piece = next_piece(&shared, opening).await;
             to.write_all(&piece).await?;
         }
     };
     let end: io::Result<()> = tokio::select! { end = reads => end, end = writes => end };
-    gone(&shared, opening, end);
+    gone(&shared, opening, end, || ());
 }
 
 /// Bytes have arrived; none is the end.
@@ -87,11 +86,14 @@ fn take_in(shared: &Shared, opening: u64, piece: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The next bytes to send.
-async fn next_piece(shared: &Shared) -> Vec<u8> {
+/// The next bytes to send. A task whose opening is over gets none of a later one's: it is ended only where it waits next.
+async fn next_piece(shared: &Shared, opening: u64) -> Vec<u8> {
     loop {
         {
             let mut state = shared.state();
+            if state.opening != opening {
+                break;
+            }
             let count = state.output.len().min(PIECE_BYTES);
             state.moving = count;
             if count > 0 {
@@ -101,15 +103,50 @@ async fn next_piece(shared: &Shared) -> Vec<u8> {
         // A permit is kept if output was queued meanwhile.
         shared.output.notified().await;
     }
+    // The permit that woke this one was meant for the task of the later opening.
+    shared.output.notify_one();
+    std::future::pending().await
 }
 
-fn gone(shared: &Shared, opening: u64, end: io::Result<()>) {
+/// The port of this opening is gone. If the line was opened again meanwhile, `release` would take it from that opening.
+fn gone(shared: &Shared, opening: u64, end: io::Result<()>, release: impl FnOnce()) {
     let reason = end.map_or_else(|e| e.to_string(), |()| "it ended".to_owned());
     shared.change(|state| {
         if state.opening == opening {
+            release();
             state.link = Link::Gone(reason);
             state.output.clear();
             state.news = true;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_earlier_opening_takes_nothing_and_gives_nothing_back() {
+        let shared = Shared::default();
+        shared.change(|state| {
+            state.opening = 2;
+            state.link = Link::Open(None);
+            state.output.extend(b"question");
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        let mut earlier = Box::pin(next_piece(&shared, 1));
+        assert_eq!(earlier.as_mut().poll(&mut context), Poll::Pending);
+        take_in(&shared, 1, b"late").unwrap();
+        gone(&shared, 1, Ok(()), || panic!("it is not its own any more"));
+        let mut own = Box::pin(next_piece(&shared, 2));
+        assert_eq!(
+            own.as_mut().poll(&mut context),
+            Poll::Ready(b"question".to_vec())
+        );
+        let state = shared.state();
+        assert!(state.input.is_empty());
+        assert!(matches!(state.link, Link::Open(None)));
+    }
 }
