@@ -455,6 +455,10 @@ impl Device {
 
     /// Keep the books after a turn.
     fn after_turn(&mut self, now: Context, changed: bool) {
+        if self.door.lock().drop_too_many_refusals() {
+            self.slot.end(now, "more refused calls than it looks at");
+            return;
+        }
         if !changed {
             return;
         }

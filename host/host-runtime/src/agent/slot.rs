@@ -178,6 +178,13 @@ impl AgentSlot {
         }
     }
 
+    /// The instance goes against what an agent may do, and is ended: a strike, as a trap is.
+    pub fn end(&mut self, now: Context, what: &str) {
+        if self.instance.is_some() {
+            self.strike(now, "event", what);
+        }
+    }
+
     /// Keep a snapshot for the next trap. A trap in it is a strike like any other.
     pub fn keep_snapshot(&mut self, now: Context, stamp: Stamp) {
         let Some(instance) = &mut self.instance else {

@@ -45,8 +45,9 @@ const STORES_PER_S: u32 = 256;
 /// that tries again at once does not spin.
 const REFUSALS_PER_S: u32 = 64;
 
-/// Refusals that may wait. An agent that collects so many is answered no more: its memory is not the host's.
-const REFUSALS_MAX: usize = 4096;
+/// Refusals that may wait after a turn: as many as the calls of one. An agent that collects more does not look at them, and
+/// is ended: the host is not its memory.
+pub(super) const REFUSALS_MAX: usize = 4096;
 
 /// Numbers of the limits above in `sub` of failure 0xd1; those of the targets begin at 0x11.
 mod limit {
@@ -165,11 +166,19 @@ impl Host {
     /// End an operation that nobody else will, by event.
     fn end(&mut self, token: Token, failure: Failure) {
         self.tokens.give(token, Owner::Refused);
-        if self.refusals.len() < REFUSALS_MAX {
-            self.refusals.push_back((token, failure));
-        } else {
+        self.refusals.push_back((token, failure));
+    }
+
+    /// Whether the agent has collected more refusals than it may. They end with it: the next instance is told which
+    /// operations are still under way, and these are not.
+    pub(super) fn drop_too_many_refusals(&mut self) -> bool {
+        if self.refusals.len() <= REFUSALS_MAX {
+            return false;
+        }
+        for (token, _) in self.refusals.drain(..) {
             self.tokens.close(token, &[Owner::Refused]);
         }
+        true
     }
 
     /// Let go what the bandwidth cap held back; returns when to look again.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use super::host::OPERATIONS_MAX;
+use super::host::{OPERATIONS_MAX, REFUSALS_MAX};
 use super::prepare::check;
 use super::*;
 use crate::agent::{AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, Command, Outside, Turn};
@@ -372,6 +372,47 @@ fn an_agent_that_repeats_refused_calls_for_ever_is_slowed_down() {
     bench.now.now_ms = next;
     bench.settle();
     assert_eq!(bench.seen().len(), 64);
+}
+
+#[test]
+fn an_agent_that_collects_refusals_without_end_is_ended_and_none_is_left_over() {
+    let mut bench = Bench::new();
+    bench.react(|outside, event| {
+        if let Event::Message { payload, .. } = event {
+            let count = match payload.len() {
+                1 => REFUSALS_MAX,
+                _ => REFUSALS_MAX + 1,
+            };
+            for _ in 0..count {
+                outside.publish("not/mine".into(), Vec::new(), Qos::AtMostOnce);
+            }
+        }
+        Ok(idle())
+    });
+    bench.handle(message(1));
+    assert_eq!(
+        bench.device.status(bench.now).agent.strikes,
+        0,
+        "at the limit"
+    );
+    bench.handle(message(2));
+    bench.settle();
+    let status = bench.device.status(bench.now);
+    assert_eq!(
+        (status.agent.life, status.agent.strikes),
+        (AgentLife::Running, 1)
+    );
+    assert!(status.last_error.unwrap().contains("refused calls"));
+    let starts = bench.strings.lock().unwrap().starts.clone();
+    assert_eq!(starts.last().unwrap().outstanding, [0; 0]);
+    assert_eq!(bench.seen().last().unwrap(), "start from snapshot 1");
+    bench.now.now_ms += 2000;
+    bench.settle();
+    assert_eq!(
+        bench.seen(),
+        [""; 0],
+        "nothing ends that was not begun by this one"
+    );
 }
 
 #[test]
