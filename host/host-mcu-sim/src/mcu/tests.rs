@@ -7,12 +7,14 @@ mod uploads;
 
 use smp_core::code::Refusal;
 use smp_core::console;
+use smp_core::frame::Framing;
 use smp_core::header::{Header, Version};
 use smp_core::reply::{ImageState, Reply};
 use smp_core::request::{Request, Upload};
 
 use super::*;
 use crate::config::{Factory, Timing};
+use crate::fault::Effect;
 use crate::flash::Geometry;
 use crate::profile::Profile;
 use crate::sample;

@@ -267,6 +267,8 @@ fn the_recovery_answers_where_there_is_nothing_to_start() {
     ] {
         assert_eq!(desk.refusal(&request), Refusal::generic(rc::UNSUPPORTED));
     }
+    let marked = refusal_of(desk.mark(&[1; 32], false));
+    assert_eq!(marked, Refusal::generic(rc::UNSUPPORTED), "it has no marks");
     assert_eq!(desk.ask(&Request::ConsoleEcho(false)), Reply::Nothing);
     // A build number is glued to the version.
     desk.upload(&sample::image("1.2.3+4", 500));

@@ -41,6 +41,42 @@ fn the_same_file_goes_on_and_another_begins_anew() {
 }
 
 #[test]
+fn a_name_may_be_a_part_of_a_digest_and_counts_with_its_length() {
+    let mut desk = Desk::new(config());
+    let file = sample::image(NEW, 4000);
+    let mut begin = |name: &[u8]| {
+        desk.ask(&Request::Upload(Upload {
+            offset: Some(0),
+            data: Some(&file[..256]),
+            size: Some(file.len() as u64),
+            sha: Some(name),
+            ..Upload::default()
+        }));
+        desk.upload_piece(&file, 256, 256);
+        let again = Upload {
+            offset: Some(0),
+            data: Some(&file[..256]),
+            size: Some(file.len() as u64),
+            sha: Some(&[7; 8]),
+            ..Upload::default()
+        };
+        desk.ask(&Request::Upload(again))
+    };
+    assert_eq!(begin(&[7; 8]), at(512), "the same goes on");
+    assert_eq!(begin(&[7; 32]), at(256), "longer is another");
+}
+
+#[test]
+fn erasing_ends_the_session() {
+    let mut desk = Desk::new(config());
+    let file = sample::image(NEW, 4000);
+    desk.upload_piece(&file, 0, 256);
+    assert_eq!(desk.upload_piece(&file, 256, 256), at(512));
+    assert_eq!(desk.ask(&Request::Erase(None)), Reply::Nothing);
+    assert_eq!(desk.upload_piece(&file, 512, 256), at(0));
+}
+
+#[test]
 fn the_session_ends_with_the_last_byte_and_with_a_reset() {
     let mut desk = Desk::new(config());
     let file = sample::image(NEW, 1000);
