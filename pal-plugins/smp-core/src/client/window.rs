@@ -15,9 +15,9 @@ const MEASURED: u32 = 32;
 /// loses each other chunk, a line that loses one in a hundred of its lines one chunk in twenty.
 const LOSSES_MAX: u32 = 4;
 const ANSWERS_PER_LOSS: u32 = 4;
-/// So many answers for each loss, and it is the line that loses: a larger window is tried all the same, as it hears sooner
-/// what was lost, and a smaller one has to be better by this much (in hundredths) to be gone back to, as it may have been
-/// measured in a lucky moment.
+/// So many answers for each loss, and it is the line that loses: two are tried all the same, as they hear sooner what was
+/// lost, and one has to be better by this much (in hundredths) to be gone back to, as it may have been measured in a lucky
+/// moment.
 const ANSWERS_PER_RARE_LOSS: u32 = 8;
 const BETTER: u64 = 105;
 /// Answers until a size that was slower is tried again; doubled each time.
@@ -126,7 +126,10 @@ impl Window {
         let some = self.losses > 0;
         self.begin(Some(now_ms));
         let larger = self.size + 1;
-        if rare && larger <= self.max && self.known(larger) == 0 && self.is_best(self.size) {
+        // With one under way only silence tells of a loss, with two an answer does; a third one only adds to what a loss
+        // costs, so it is tried when there was none.
+        let worth = if self.size == 1 { rare } else { !some };
+        if worth && larger <= self.max && self.known(larger) == 0 && self.is_best(self.size) {
             self.size = larger;
             return;
         }
@@ -134,8 +137,9 @@ impl Window {
             .rev()
             .max_by_key(|size| self.known(*size))
             .unwrap_or(1);
-        let lucky = some && rare && 100 * self.known(best) < BETTER * self.known(self.size);
-        let best = if lucky { best.max(self.size) } else { best };
+        let close = 100 * self.known(best) < BETTER * self.known(self.size);
+        let lucky = best == 1 && some && rare && close;
+        let best = if lucky { self.size } else { best };
         if best < self.size {
             // It is tried again, but less and less often.
             self.hold = self.next_hold;
