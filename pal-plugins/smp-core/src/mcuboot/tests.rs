@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use sha2::{Digest as _, Sha384, Sha512};
+
 use super::{HEADER_BYTES, Image, ImageError, ImageHeader, Reader, Version, sha256, tlv};
 
 /// An image with a body of `body` bytes, a product in a protected TLV, a hash and something like a signature.
@@ -66,6 +68,34 @@ fn an_image_tells_its_version_hash_and_product() {
     });
     found.check_hash(&mut reader, size).unwrap();
     assert_eq!(reads, 2);
+}
+
+#[test]
+fn an_image_may_be_known_by_a_longer_hash() {
+    let header = ImageHeader {
+        header_size: 0x200,
+        body_size: 5000,
+        version: VERSION,
+        ..ImageHeader::default()
+    };
+    let mut body = header.to_bytes().to_vec();
+    body.resize(0x200 + 5000, 0x5a);
+    for (kind, hash) in [
+        (tlv::SHA384, Sha384::digest(&body).to_vec()),
+        (tlv::SHA512, Sha512::digest(&body).to_vec()),
+    ] {
+        let mut file = body.clone();
+        file.extend([0x07, 0x69]);
+        file.extend((8 + hash.len() as u16).to_le_bytes());
+        put(&mut file, kind, &hash);
+        let size = file.len() as u64;
+        let found = examine(&file).unwrap();
+        assert_eq!(found.hash, hash);
+        found.check_hash(&mut &file[..], size).unwrap();
+        file[1000] ^= 1;
+        let wrong = found.check_hash(&mut &file[..], size);
+        assert_eq!(wrong, Err(ImageError::WrongHash), "{kind:#x}");
+    }
 }
 
 #[test]
