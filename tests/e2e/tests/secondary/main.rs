@@ -1,6 +1,6 @@
 //! Secondary MCUs through the real daemon: the built-in plugin over a pseudo terminal to a simulated MCU with MCUboot's
 //! swap and revert. What the MCU's own bootloader started decides, and the job's reason. What may go wrong on the line
-//! itself is judged in virtual time, in `tests/secondary`.
+//! itself is judged in virtual time, in `tests/secondary`; kills and power cuts at random are in `soak.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -13,6 +13,8 @@ use host_mcu_sim::fault::{Effect, Rule, Trigger};
 use host_mcu_sim::{Behaviour, Geometry, Slot, sample};
 use support::deadline::{Deadline, PATIENCE, now, pass};
 use support::proxy::Proxy;
+
+mod soak;
 
 const THING: &str = "field-7";
 
@@ -449,76 +451,6 @@ fn with_best_effort_one_mcu_that_fails_takes_no_other_back() {
     );
     assert_eq!(mcus[0].runs(), confirmed("1.1.0"), "{}", daemon.log());
     assert_eq!(mcus[1].runs(), confirmed("1.0.0"));
-}
-
-/// A chunk fills the simulated MCU's buffer at most.
-const CHUNK_MAX_BYTES: u64 = 384;
-
-/// Rounds of the soak; `OTAD_MCU_SOAK` asks for more.
-fn rounds() -> u64 {
-    let asked = std::env::var("OTAD_MCU_SOAK").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(2)
-}
-
-/// Something between 0 and `below` that is the same every time.
-fn lot(round: u64, below: u64) -> u64 {
-    (round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % below
-}
-
-#[test]
-fn kills_of_the_gateway_at_any_instant_end_with_the_right_image() {
-    for round in 1..=rounds() {
-        let cloud = Cloud::start();
-        let mcu = Secondary::with(|config| config.timing.baud = Some(230_400));
-        let gateway = gateway(&cloud, &mcu);
-        let daemon = gateway.run();
-        let job = cloud.update(THING, file(1, "1.1.0"));
-        pass(Duration::from_millis(lot(round, 6000)));
-        daemon.process.kill(PATIENCE).unwrap();
-        let daemon = gateway.run();
-        let ended = cloud.wait_end(&job);
-        assert_eq!(
-            ended.status,
-            "SUCCEEDED",
-            "round {round}: {ended:?}\n{}",
-            daemon.log()
-        );
-        assert_eq!(mcu.runs(), confirmed("1.1.0"), "round {round}");
-        // The MCU has kept its session: what was on its way was sent again, and no more.
-        let size = mcu::image("1.1.0").len() as u64;
-        let sent = mcu.view().stats.uploaded_bytes;
-        assert!(
-            sent <= size + CHUNK_MAX_BYTES,
-            "round {round}: {sent} of {size}"
-        );
-    }
-}
-
-#[test]
-fn power_cuts_of_the_mcu_at_any_instant_end_with_the_right_image() {
-    for round in 1..=rounds() {
-        let cloud = Cloud::start();
-        let mcu = Secondary::with(|config| config.timing.baud = Some(230_400));
-        let gateway = gateway(&cloud, &mcu);
-        let daemon = gateway.run();
-        let job = cloud.update(THING, file(1, "1.1.0"));
-        pass(Duration::from_millis(lot(round, 6000)));
-        mcu.with_mcu(|mcu, now_ns| mcu.power_cut(now_ns));
-        let ended = cloud.wait_end(&job);
-        // The bootloader reverts what loses power before it is confirmed.
-        let runs = mcu.runs();
-        match ended.status.as_str() {
-            "SUCCEEDED" => assert_eq!(runs, confirmed("1.1.0"), "round {round}"),
-            "FAILED" => assert_eq!(runs, confirmed("1.0.0"), "round {round}: {ended:?}"),
-            other => panic!("round {round}: {other}\n{}", daemon.log()),
-        }
-        assert_eq!(
-            run(&cloud, file(1, "1.2.0")).status,
-            "SUCCEEDED",
-            "round {round}"
-        );
-        assert_eq!(mcu.runs(), confirmed("1.2.0"), "round {round}");
-    }
 }
 
 #[test]
