@@ -228,6 +228,7 @@ impl Agent {
             Deed::Create => return self.begin_download(id, None),
             Deed::Install => {
                 file.phase = FilePhase::Installed;
+                file.installed.0 = file.installed.1;
                 if !firmware {
                     self.tell_file(JobEvent::UpdateComplete, id, image);
                 }

@@ -179,11 +179,16 @@ impl JobFile {
         (FilePhase::Armed..=FilePhase::Committing).contains(&self.phase)
     }
 
+    /// Blocks held, of how many.
+    pub(super) fn received(&self) -> (u64, u64) {
+        (self.blocks.0.into(), self.blocks.1.into())
+    }
+
     pub(super) fn status(&self) -> FileStatus {
         let (done, total) = if self.phase == FilePhase::Installing {
             self.installed
         } else {
-            (self.blocks.0.into(), self.blocks.1.into())
+            self.received()
         };
         FileStatus {
             file: self.id,

@@ -9,11 +9,11 @@ use alloc::vec::Vec;
 
 use crate::code::{JobsErr, OtaErr, OtadErr};
 use crate::jobs::{
-    self, ClientToken, ExecutionState, ExecutionStatus, ReplyToken, SelfTest, Status, Topic,
-    VersionWord,
+    self, ClientToken, DETAILS_MAX_COUNT, ExecutionState, ExecutionStatus, Progress, ReplyToken,
+    SelfTest, Status, Topic, VersionWord,
 };
 use crate::settings::Key;
-use crate::types::InstantMs;
+use crate::types::{FileId, InstantMs};
 
 use super::lines::{Line, Why};
 use super::ops::Deed;
@@ -168,10 +168,30 @@ impl Agent {
         self.publish(deed, topic, payload);
     }
 
-    /// Tells progress, once, with QoS 0.
-    pub(super) fn tell_progress(&mut self, received: u32, total: u32) {
+    /// Tells how far a file is, once, with QoS 0.
+    pub(super) fn tell_progress(&mut self, id: FileId) {
+        if !self.connected || self.is_suspended() {
+            return;
+        }
+        let mut progress = Progress::default();
+        let several = self.job.files.len() > 1;
+        for (at, file) in self.job.files.iter().enumerate() {
+            let installs = file.installed.1 > 0;
+            let figures = if installs {
+                file.installed
+            } else {
+                file.received()
+            };
+            if file.id == id {
+                progress.push(None, installs, figures);
+            }
+            // One place is the file's at hand; who has not begun has no size yet.
+            if several && at < DETAILS_MAX_COUNT - 1 && figures.1 > 0 {
+                progress.push(Some(file.id), installs, figures);
+            }
+        }
         let token = self.tokens.draw();
-        let payload = Status::Receiving { received, total }.payload(token);
+        let payload = Status::Progress(progress).payload(token);
         let until = self.now + self.number(Key::RequestTimeout);
         remember(&mut self.reporter.progress, (token, until));
         self.publish_update(Line::Progress, payload, Deed::Progress);

@@ -18,6 +18,10 @@ use super::timer::{NEVER, Timer, Timers};
 /// Most steps after one event; a whole job takes some thirty states, so more is a circle.
 const STEPS_MAX: u32 = 64;
 
+/// An installation is told of at its beginning and after each such part of it, so that it takes as many messages whatever
+/// the line. The host tells at most once a second.
+const TOLD_PARTS: u64 = 16;
+
 impl Agent {
     pub(super) fn is_suspended(&self) -> bool {
         self.suspended_since != NEVER
@@ -112,8 +116,15 @@ impl Agent {
         };
         pending.deadline = pending.deadline.max(deadline);
         let (deed, id) = (pending.deed, pending.file);
+        let installs = self.state == State::Installing;
         if let (Deed::Install, Some(file)) = (deed, self.file(id)) {
-            file.installed = (done, total);
+            let part = total / TOLD_PARTS + 1;
+            let (before, known) = core::mem::replace(&mut file.installed, (done, total));
+            let new = known == 0 || before / part != done / part;
+            // As with blocks the end is not told: what follows says it.
+            if new && installs && done < total {
+                self.tell_progress(id);
+            }
         }
     }
 

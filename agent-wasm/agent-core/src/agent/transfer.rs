@@ -103,6 +103,7 @@ impl Agent {
         }
         let Some(file) = self.file(id) else { return };
         file.blocks = progress;
+        file.installed = (0, 0);
         file.reopen = false;
         let complete = progress.0 == progress.1;
         file.phase = if complete {
@@ -365,11 +366,8 @@ impl Agent {
         if let Some(file) = self.file(id) {
             file.blocks = progress;
         }
-        if let Some((received, total)) = held.progress
-            && self.connected
-            && !self.is_suspended()
-        {
-            self.tell_progress(received, total);
+        if held.progress.is_some() {
+            self.tell_progress(id);
         }
     }
 

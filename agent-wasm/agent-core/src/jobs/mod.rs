@@ -20,7 +20,7 @@ pub use reply::{
 pub use service::{JobService, Message, News};
 pub use status::{
     CustomResult, CustomStatus, DETAIL_KEY_MAX_BYTES, DETAIL_VALUE_MAX_BYTES, DETAILS_MAX_COUNT,
-    DetailsError, Reason, Status, VersionWord,
+    DetailsError, Progress, Reason, Status, VersionWord,
 };
 pub use token::{ClientToken, ClientTokens, job_request};
 pub use topic::{

@@ -49,16 +49,44 @@ impl VersionWord {
     }
 }
 
+/// How far the files of a job are. The C agent tells the blocks of its one file; of a target that is fed afterwards the same
+/// is told in bytes, and in a job of several files how far each of them is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress(String);
+
+impl Progress {
+    /// Adds the file at hand, or with its id one of several: so many blocks received, or bytes installed, of how many. The
+    /// service takes [`DETAILS_MAX_COUNT`] of them.
+    pub fn push(&mut self, file: Option<u32>, installs: bool, (done, total): (u64, u64)) {
+        let out = &mut self.0;
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push('"');
+        let mut lead = VALUE;
+        if let Some(file) = file {
+            out.push_str("file-");
+            push_decimal(out, file.into());
+            out.push_str(VALUE);
+            lead = " ";
+        }
+        out.push_str(if installs { "install" } else { "receive" });
+        out.push_str(lead);
+        push_decimal(out, done);
+        out.push('/');
+        push_decimal(out, total);
+        out.push('"');
+    }
+}
+
+/// Between the name of a member and its text.
+const VALUE: &str = "\":\"";
+
 /// Every status that an agent sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// IN_PROGRESS, blocks held of blocks in all.
-    Receiving {
-        /// Blocks held.
-        received: u32,
-        /// Blocks in all.
-        total: u32,
-    },
+    /// IN_PROGRESS, how far the files are.
+    Progress(Progress),
     /// IN_PROGRESS, everything is verified; `updatedBy` is the version that runs and sends this.
     SelfTestReady(VersionWord),
     /// IN_PROGRESS, the new image runs and is tested; `updatedBy` is the version that runs and sends this.
@@ -130,9 +158,7 @@ impl Status {
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Receiving { .. } | Self::SelfTestReady(_) | Self::SelfTestActive(_) => {
-                "IN_PROGRESS"
-            }
+            Self::Progress(_) | Self::SelfTestReady(_) | Self::SelfTestActive(_) => "IN_PROGRESS",
             Self::Accepted { .. } | Self::AcceptedFile { .. } => "SUCCEEDED",
             Self::Rejected { .. } | Self::Aborted { .. } | Self::Failed { .. } => "FAILED",
             Self::Declined(_) => "REJECTED",
@@ -143,7 +169,7 @@ impl Status {
     /// Whether this is mere progress: sent with QoS 0, all others with QoS 1.
     #[must_use]
     pub const fn is_progress(&self) -> bool {
-        matches!(self, Self::Receiving { .. })
+        matches!(self, Self::Progress(_))
     }
 
     /// Whether the job is over once the service has taken this.
@@ -154,13 +180,7 @@ impl Status {
 
     fn push_details(&self, out: &mut String) {
         match self {
-            Self::Receiving { received, total } => {
-                out.push_str("\"receive\":\"");
-                push_decimal(out, u64::from(*received));
-                out.push('/');
-                push_decimal(out, u64::from(*total));
-                out.push('"');
-            }
+            Self::Progress(progress) => out.push_str(&progress.0),
             Self::SelfTestReady(version) => push_self_test(out, "ready", *version),
             Self::SelfTestActive(version) => push_self_test(out, "active", *version),
             Self::Accepted {

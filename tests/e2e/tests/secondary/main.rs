@@ -9,6 +9,7 @@ use std::time::Duration;
 use e2e::gateway::{Lines, target};
 use e2e::mcu::{self, Secondary};
 use e2e::{Cloud, Ended, Gateway, Update, image};
+use host_cloud::service::StatusDetails;
 use host_mcu_sim::fault::{Effect, Rule, Trigger};
 use host_mcu_sim::{Behaviour, Geometry, Slot, sample};
 use support::deadline::{Deadline, PATIENCE, now, pass};
@@ -283,6 +284,43 @@ fn software_and_two_mcus_are_updated_by_one_job() {
         assert_eq!(mcu.runs(), confirmed("1.1.0"));
     }
     assert_eq!(reported(&gateway), ["1.1.0"; 3]);
+}
+
+#[test]
+fn the_push_into_each_mcu_is_told_in_the_status_of_the_job() {
+    let cloud = Cloud::start();
+    let slow = || Secondary::with(|config| config.timing.baud = Some(115_200));
+    let mcus = [slow(), slow()];
+    let gateway = gateway_of_three(&cloud, &mcus, |_| {});
+    let daemon = gateway.run();
+    let job = cloud.update_group(THING, group("1.1.0"));
+    let mut watch = cloud.operator().watch(&job).unwrap();
+    let told = cloud.block_on(async {
+        let mut told = Vec::new();
+        while let Ok(Some(change)) = tokio::time::timeout(PATIENCE, watch.next()).await {
+            told.push(change.status_details);
+        }
+        told
+    });
+    assert_eq!(cloud.now(&job).status, "SUCCEEDED", "{}", daemon.log());
+    let text = |details: &StatusDetails, key: &str| {
+        let value = details.get(key).and_then(|value| value.as_str());
+        value.map(str::to_owned)
+    };
+    let pushes: Vec<_> = told.iter().filter(|d| d.contains_key("install")).collect();
+    assert!(pushes.len() >= 2, "{told:?}");
+    let size = mcu::image("1.1.0").len();
+    for details in pushes {
+        let now = text(details, "install").unwrap();
+        assert!(now.ends_with(&format!("/{size}")), "{details:?}");
+        let now = Some(format!("install {now}"));
+        assert!(
+            ["file-1", "file-2"]
+                .iter()
+                .any(|file| text(details, file) == now)
+        );
+        assert_eq!(text(details, "file-0").as_deref(), Some("receive 2/2"));
+    }
 }
 
 /// Things of the gateway below, each with an MCU of its own.

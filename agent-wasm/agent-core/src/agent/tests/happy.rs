@@ -1,11 +1,14 @@
 //! Updates that end well, in the order and with the bytes that the seeds show.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::world::{World, version};
+use super::world::{World, config, document, version};
 use crate::code::State;
-use crate::types::Level;
+use crate::jobs::DETAILS_MAX_COUNT;
+use crate::types::{Event, Level, Outcome};
 
 #[test]
 fn one_file_goes_from_notification_to_success() {
@@ -84,4 +87,115 @@ fn every_state_change_is_told_beginning_with_ready() {
         ]
     );
     assert_eq!(world.state(), State::WaitingForJob);
+}
+
+/// Lets the installation of a file go on, as its host tells it, and returns what the service was told of that.
+fn told_of_install(world: &mut World, file: u32, steps: &[(u64, u64)]) -> Vec<String> {
+    let name = format!("install {file}");
+    world.run_until(&name, |world| world.count(&name) == 1);
+    let before = world.statuses().len();
+    let (token, _) = world.open.iter().find(|(_, open)| *open == name).unwrap();
+    for &(done, total) in steps {
+        let token = *token;
+        world
+            .inbox
+            .push_back(Event::Progress { token, done, total });
+    }
+    world.settle();
+    let told = world.statuses().split_off(before);
+    world.finish(&name, Outcome::Nothing);
+    told.iter()
+        .map(|status| {
+            let details = status.strip_prefix(r#"{"status":"IN_PROGRESS","statusDetails":"#);
+            details.unwrap().trim_end_matches('}').to_owned() + "}"
+        })
+        .collect()
+}
+
+#[test]
+fn a_target_that_is_fed_is_told_of_by_sixteenths_and_never_its_end() {
+    let mut world = World::single();
+    world.usual_job();
+    world.hang.push("install 0");
+    world.connect();
+    let steps = [
+        (0, 1600),
+        (60, 1600),
+        (100, 1600),
+        (150, 1600),
+        (1000, 1600),
+        (1600, 1600),
+    ];
+    assert_eq!(
+        told_of_install(&mut world, 0, &steps),
+        [
+            r#"{"install":"0/1600"}"#,
+            r#"{"install":"150/1600"}"#,
+            r#"{"install":"1000/1600"}"#,
+        ]
+    );
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED");
+}
+
+#[test]
+fn in_a_job_of_several_files_the_progress_of_each_is_told() {
+    let mut world = World::double();
+    world.create_job("job1", &document(&[(0, 2500, 0), (1, 1500, 0)]));
+    world.hang.push("install 1");
+    world.connect();
+    // Nothing moves where a target is done at once: only the second one has something to tell.
+    let told = told_of_install(&mut world, 1, &[(0, 1500), (700, 1500)]);
+    assert_eq!(
+        told,
+        [
+            r#"{"file-0":"receive 3/3","install":"0/1500","file-1":"install 0/1500"}"#,
+            r#"{"file-0":"receive 3/3","install":"700/1500","file-1":"install 700/1500"}"#,
+        ]
+    );
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED");
+    let received: Vec<_> = world
+        .statuses()
+        .into_iter()
+        .filter(|s| s.contains(r#""receive":"#))
+        .collect();
+    assert_eq!(
+        received,
+        [
+            r#"{"status":"IN_PROGRESS","statusDetails":{"receive":"1/3","file-0":"receive 1/3"}}"#,
+            r#"{"status":"IN_PROGRESS","statusDetails":{"file-0":"receive 3/3","receive":"1/2","file-1":"receive 1/2"}}"#,
+        ]
+    );
+}
+
+#[test]
+fn the_progress_of_many_files_has_no_more_details_than_the_service_takes() {
+    let ids: Vec<u32> = (0..14).collect();
+    let targets: Vec<_> = ids.iter().map(|id| (*id, &[][..])).collect();
+    let files: Vec<_> = ids.iter().map(|id| (*id, 2500, 0)).collect();
+    let mut world = World::with_config(config(&[], &targets));
+    world.create_job("job1", &document(&files));
+    world.connect();
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED");
+    let statuses = world.statuses();
+    let told = statuses
+        .iter()
+        .filter(|status| status.contains("\"receive\":"));
+    let most = told.map(|status| status.matches("receive").count()).max();
+    // The key and the value of the file at hand, or of the fourteen those that fit.
+    assert_eq!(most, Some(DETAILS_MAX_COUNT));
+}
+
+#[test]
+fn nothing_is_told_of_an_installation_while_there_is_no_connection() {
+    let mut world = World::single();
+    world.usual_job();
+    world.hang.push("install 0");
+    world.connect();
+    world.run_until("install", |world| world.count("install 0") == 1);
+    world.disconnect();
+    world.settle();
+    assert_eq!(told_of_install(&mut world, 0, &[(0, 16), (8, 16)]), [""; 0]);
 }

@@ -18,29 +18,47 @@ fn check(status: &Status, word_and_details: &str) {
     assert_eq!(parsed["status"], status.word());
 }
 
+/// Of a job of one file.
+fn received(done: u64, total: u64) -> Status {
+    progress(&[(None, false, done, total)])
+}
+
+fn progress(files: &[(Option<u32>, bool, u64, u64)]) -> Status {
+    let mut progress = Progress::default();
+    for (file, installs, done, total) in files {
+        progress.push(*file, *installs, (*done, *total));
+    }
+    Status::Progress(progress)
+}
+
 #[test]
 fn every_status_has_exactly_these_bytes() {
     let rows = [
         (
-            Status::Receiving {
-                received: 1,
-                total: 3,
-            },
+            received(1, 3),
             r#""status":"IN_PROGRESS","statusDetails":{"receive":"1/3"}"#,
         ),
         (
-            Status::Receiving {
-                received: 0,
-                total: 2,
-            },
+            received(0, 2),
             r#""status":"IN_PROGRESS","statusDetails":{"receive":"0/2"}"#,
         ),
         (
-            Status::Receiving {
-                received: 1_048_575,
-                total: 1_048_576,
-            },
+            received(1_048_575, 1_048_576),
             r#""status":"IN_PROGRESS","statusDetails":{"receive":"1048575/1048576"}"#,
+        ),
+        // Of one file that its target is fed with, and of three: each of them is told.
+        (
+            progress(&[(None, true, 4096, 65_536)]),
+            r#""status":"IN_PROGRESS","statusDetails":{"install":"4096/65536"}"#,
+        ),
+        (
+            progress(&[
+                (None, false, 64, 128),
+                (Some(0), false, 9, 9),
+                (Some(1), true, 1, 2),
+                (Some(2), false, 64, 128),
+            ]),
+            r#""status":"IN_PROGRESS","statusDetails":{"receive":"64/128","file-0":"receive 9/9","file-1":"install 1/2","file-2":"receive 64/128"}"#,
         ),
         (
             Status::SelfTestReady(VersionWord::new(1, 2, 2)),
@@ -130,14 +148,7 @@ fn only_progress_is_sent_without_acknowledgement_and_only_ends_are_terminal() {
     let custom = |status| Status::Custom(CustomResult::new(status, vec![]).unwrap());
     // status, progress, terminal
     let rows = [
-        (
-            Status::Receiving {
-                received: 1,
-                total: 2,
-            },
-            true,
-            false,
-        ),
+        (received(1, 2), true, false),
         (Status::SelfTestReady(version), false, false),
         (Status::SelfTestActive(version), false, false),
         (

@@ -107,7 +107,7 @@ impl Fact {
         };
         let body: Value = serde_json::from_str(payload).unwrap_or_default();
         let details = body["statusDetails"].as_object();
-        if details.is_some_and(|details| details.contains_key("receive")) {
+        if details.is_some_and(is_mere_progress) {
             return Self::Progress;
         }
         let mut details: Vec<(String, String)> = details
@@ -119,6 +119,13 @@ impl Fact {
         let status = body["status"].as_str().unwrap_or_default().to_owned();
         Self::Status(job, status, details)
     }
+}
+
+/// Whether details say no more than how far a file is: blocks received, or bytes that its target got.
+pub(super) fn is_mere_progress(details: &serde_json::Map<String, Value>) -> bool {
+    ["receive", "install"]
+        .iter()
+        .any(|key| details.contains_key(*key))
 }
 
 /// What a transfer must be begun with. The grid is the agent's choice.

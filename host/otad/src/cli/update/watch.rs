@@ -116,17 +116,36 @@ pub(super) fn worst(exits: Vec<Exit>) -> Exit {
 /// What is shown while a job runs: a bar over all things, a line for each change of status.
 struct Story {
     things: usize,
+    part: Part,
     progress: Progress,
-    received: BTreeMap<String, (u64, u64)>,
+    /// How much of the part each thing has done.
+    done: BTreeMap<String, (u64, u64)>,
     last: BTreeMap<String, String>,
+}
+
+/// What a bar goes through, in the order in which a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Receive,
+    Install,
+}
+
+impl Part {
+    fn progress(self) -> Progress {
+        match self {
+            Self::Receive => Progress::new("downloading", Unit::Blocks),
+            Self::Install => Progress::new("installing", Unit::Bytes),
+        }
+    }
 }
 
 impl Story {
     fn new(things: usize) -> Self {
         Self {
             things,
-            progress: Progress::new("downloading", Unit::Blocks),
-            received: BTreeMap::new(),
+            part: Part::Receive,
+            progress: Part::Receive.progress(),
+            done: BTreeMap::new(),
             last: BTreeMap::new(),
         }
     }
@@ -134,10 +153,17 @@ impl Story {
     /// One line or one step of the bar; the same status twice is no news.
     fn show(&mut self, change: &Change) {
         let thing = change.thing.to_string();
-        if let Some((done, total)) = received(&change.status_details) {
-            self.received.insert(thing, (done, total));
-            let (done, total) = self.sum(total);
-            self.progress.update(done, total);
+        if let Some((part, (done, total))) = moved(&change.status_details) {
+            if part > self.part {
+                self.part = part;
+                self.progress = part.progress();
+                self.done.clear();
+            }
+            if part == self.part {
+                self.done.insert(thing, (done, total));
+                let (done, total) = self.sum(total);
+                self.progress.update(done, total);
+            }
             return;
         }
         let details = details(&change.status_details);
@@ -148,19 +174,23 @@ impl Story {
         }
     }
 
-    /// Blocks of all things; one that has not begun has as many ahead as the one that just spoke.
+    /// Blocks or bytes of all things; one that has not begun has as many ahead as the one that just spoke.
     fn sum(&self, each: u64) -> (u64, u64) {
-        let known = self.received.values();
+        let known = self.done.values();
         let (done, total) = known.fold((0, 0), |(d, t), (done, total)| (d + done, t + total));
-        let silent = self.things.saturating_sub(self.received.len()) as u64;
+        let silent = self.things.saturating_sub(self.done.len()) as u64;
         (done, total + silent * each)
     }
 }
 
-/// `receive: "17/64"`.
-fn received(details: &StatusDetails) -> Option<(u64, u64)> {
-    let (done, total) = details.get("receive")?.as_str()?.split_once('/')?;
-    Some((done.parse().ok()?, total.parse().ok()?))
+/// `receive: "17/64"`, or `install`.
+fn moved(details: &StatusDetails) -> Option<(Part, (u64, u64))> {
+    let (part, value) = match details.get("install") {
+        Some(value) => (Part::Install, value),
+        None => (Part::Receive, details.get("receive")?),
+    };
+    let (done, total) = value.as_str()?.split_once('/')?;
+    Some((part, (done.parse().ok()?, total.parse().ok()?)))
 }
 
 pub(super) fn reason(details: &StatusDetails) -> String {
@@ -306,17 +336,22 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_read_from_the_receive_detail_and_added_up() {
-        let of = |text: &str| {
+    fn progress_is_read_from_the_details_and_added_up() {
+        let of = |key: &str, text: &str| {
             let mut details = StatusDetails::new();
-            details.insert("receive".to_owned(), text.into());
-            received(&details)
+            details.insert(key.to_owned(), text.into());
+            moved(&details)
         };
-        assert_eq!(of("17/64"), Some((17, 64)));
-        assert_eq!(of("64"), None);
+        assert_eq!(of("receive", "17/64"), Some((Part::Receive, (17, 64))));
+        assert_eq!(
+            of("install", "4096/65536"),
+            Some((Part::Install, (4096, 65_536)))
+        );
+        assert_eq!(of("receive", "64"), None);
+        assert_eq!(of("file-1", "receive 1/2"), None);
         let mut story = Story::new(4);
-        story.received.insert("a".to_owned(), (10, 64));
-        story.received.insert("b".to_owned(), (64, 64));
+        story.done.insert("a".to_owned(), (10, 64));
+        story.done.insert("b".to_owned(), (64, 64));
         assert_eq!(story.sum(64), (74, 256));
     }
 }

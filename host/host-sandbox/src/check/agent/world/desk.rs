@@ -14,6 +14,7 @@ use host_runtime::types::{
 use serde_json::{Value, json};
 
 use super::{Error, MISTAKE, Show, parse_json};
+use crate::check::agent::fact::is_mere_progress;
 use crate::check::agent::input::Answer;
 use crate::check::agent::model::Target;
 use crate::check::agent::order::{self, Call, Order};
@@ -401,7 +402,7 @@ fn check_status(body: &Value, qos: Qos) -> Result<(), String> {
         return Err(format!("status details that the service refuses: {body}"));
     }
     // A lost count of blocks is made good by the next one, any other status by nothing.
-    let mere = details.contains_key("receive");
+    let mere = is_mere_progress(details);
     if qos == Qos::AtMostOnce && !mere {
         return Err(format!("{status} goes out with quality 0 and may be lost"));
     }
