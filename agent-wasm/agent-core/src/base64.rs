@@ -71,10 +71,29 @@ fn value_of(symbol: u8) -> Option<u32> {
     Some(value.into())
 }
 
+/// Encodes, with padding.
+#[cfg(test)]
+pub(crate) fn encode(bytes: &[u8]) -> alloc::string::String {
+    let mut text = alloc::string::String::new();
+    for group in bytes.chunks(3) {
+        let mut bits = 0u32;
+        for at in 0..3 {
+            bits = bits << 8 | u32::from(group.get(at).copied().unwrap_or(0));
+        }
+        for at in 0..4 {
+            let symbol = SYMBOLS[(bits >> (18 - at * 6) & 63) as usize];
+            text.push(if at > group.len() {
+                '='
+            } else {
+                char::from(symbol)
+            });
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
-    use alloc::string::String;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -171,17 +190,7 @@ mod tests {
 
         #[test]
         fn what_was_encoded_comes_back(bytes in prop::collection::vec(any::<u8>(), 1..100)) {
-            let mut text = String::new();
-            for group in bytes.chunks(3) {
-                let mut bits = 0u32;
-                for at in 0..3 {
-                    bits = bits << 8 | u32::from(group.get(at).copied().unwrap_or(0));
-                }
-                for at in 0..4 {
-                    let symbol = SYMBOLS[(bits >> (18 - at * 6) & 63) as usize];
-                    text.push(if at > group.len() { '=' } else { char::from(symbol) });
-                }
-            }
+            let text = encode(&bytes);
             prop_assert_eq!(decode(text.as_bytes(), bytes.len()), Ok(bytes));
         }
     }

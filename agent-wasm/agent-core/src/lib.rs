@@ -9,6 +9,7 @@
 //!
 //! ```
 //! use agent_core::document::parse_job;
+//! use agent_core::jobs::Encoding;
 //! use agent_core::stream::{BlockGrid, DownloadConfig, Downloader, Plane, Step};
 //!
 //! let job = parse_job(
@@ -16,7 +17,7 @@
 //!         "files":[{"filepath":"fw","filesize":2500,"fileid":0}]}}"#,
 //! )?;
 //! let mut downloader = Downloader::new(DownloadConfig {
-//!     plane: Plane::Stream,
+//!     plane: Plane::Stream(Encoding::Cbor),
 //!     file_id: job.files[0].file_id,
 //!     grid: BlockGrid::new(job.files[0].size, 1024)?,
 //!     blocks_per_request: 8,

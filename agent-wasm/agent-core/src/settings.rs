@@ -5,7 +5,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::jobs::ThingName;
+use crate::jobs::{Encoding, ThingName};
 use crate::text::{push_decimal, row};
 use crate::types::{Config, Failure, FileId, Setting, Target, Version, cut};
 use crate::{code::OtaErr, document::Protocol};
@@ -99,11 +99,12 @@ pub enum OnJob {
 
 /// Choices among words: a name, and what may stand there, each followed by a line feed; the first word is the default.
 /// First those of the device, then those of a target.
-static CHOICES: [(&str, &str); 9] = [
+static CHOICES: [(&str, &str); 10] = [
     ("foreign_jobs", "refuse\nleave\n"),
     ("on_job", "accept\nask\nignore\n"),
     ("protocols", "mqtt,http\nhttp,mqtt\nmqtt\nhttp\n"),
     ("reply_subscriptions", "never\nalways\n"),
+    ("stream_encoding", "cbor\njson\n"),
     ("activation", "immediate\ndeferred\n"),
     ("allow_downgrade", NO_OR_YES),
     ("self_test", "auto\nexternal\n"),
@@ -113,7 +114,7 @@ static CHOICES: [(&str, &str); 9] = [
 ];
 const NO_OR_YES: &str = "false\ntrue\n";
 /// Place of the first choice of a target.
-const OF_TARGET: usize = 4;
+const OF_TARGET: usize = 5;
 
 /// A choice that was not made.
 const UNSET: u8 = u8::MAX;
@@ -153,6 +154,8 @@ pub struct Settings {
     pub protocols: &'static [Protocol],
     /// `reply_subscriptions` = `always`.
     pub subscribe_replies: bool,
+    /// `stream_encoding`: of the messages of streams.
+    pub stream_encoding: Encoding,
     /// The targets, by file id.
     pub targets: Vec<TargetPolicy>,
     /// Settings that were not understood, for the log.
@@ -204,6 +207,10 @@ impl Settings {
                 _ => &[Protocol::Mqtt, Protocol::Http],
             },
             subscribe_replies: device.words[3] == 1,
+            stream_encoding: match device.words[4] {
+                1 => Encoding::Json,
+                _ => Encoding::Cbor,
+            },
             numbers: device.numbers,
             targets,
             unknown,

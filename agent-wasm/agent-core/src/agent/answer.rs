@@ -5,7 +5,7 @@
 use alloc::string::String;
 use core::cmp::Ordering;
 
-use crate::code::{HostErr, JobEvent, OtaErr, OtadErr, PalImageState, State};
+use crate::code::{JobEvent, OtaErr, OtadErr, PalImageState, State};
 use crate::document::{Defect, Field, ParseError};
 use crate::jobs::{CustomResult, CustomStatus, JobId, Reason, Status, VersionWord};
 use crate::settings::Key;
@@ -13,7 +13,7 @@ use crate::text::utf8;
 use crate::types::{CustomAnswer, JobResult, OfferAnswer};
 
 use super::Agent;
-use super::command::{Refusal, refused};
+use super::command::Refusal;
 use super::job::{FilePhase, Job, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::offer::defective;
@@ -49,12 +49,9 @@ impl Agent {
     /// The job that is offered in this way, and leaves the shelf.
     fn take_offer(&mut self, job: &str, stage: Stage) -> Result<JobId, Refusal> {
         if self.job.stage != stage || self.job.text() != job {
-            return Err(refused(OtaErr::NoActiveJob, "no such job is offered"));
+            return Err(Refusal::NotOffered);
         }
-        self.job
-            .id
-            .clone()
-            .ok_or_else(|| refused(OtaErr::NoActiveJob, "no such job is offered"))
+        self.job.id.clone().ok_or(Refusal::NotOffered)
     }
 
     pub(super) fn answer_offer(&mut self, job: &str, answer: OfferAnswer) -> Result<(), Refusal> {
@@ -77,8 +74,7 @@ impl Agent {
                 } else {
                     &reason
                 };
-                let reason = Reason::new(text)
-                    .map_err(|_| refused(OtaErr::InvalidArg, "reason not printable or too long"))?;
+                let reason = Reason::new(text).map_err(|_| Refusal::BadReason)?;
                 self.drop_offer(false);
                 self.note_text(Line::Declined, job);
                 self.end_at_once(id, &Status::Declined(reason), Why::default());
@@ -147,10 +143,7 @@ impl Agent {
                 }
             }
             (CustomAnswer::Nobody | CustomAnswer::Document(_), None) => {
-                return Err(refused(
-                    OtaErr::InvalidArg,
-                    "the custom job was taken already",
-                ));
+                return Err(Refusal::TakenAlready);
             }
         }
         Ok(())
@@ -175,12 +168,8 @@ impl Agent {
     }
 
     fn on_custom_result(&mut self, id: Option<JobId>, result: JobResult) -> Result<(), Refusal> {
-        let result = CustomResult::new(result.status, result.details).map_err(|_| {
-            refused(
-                OtaErr::InvalidArg,
-                "the job service would refuse this result",
-            )
-        })?;
+        let result =
+            CustomResult::new(result.status, result.details).map_err(|_| Refusal::BadResult)?;
         let goes_on = result.status() == CustomStatus::InProgress;
         if let Some(id) = id {
             self.take_custom_job(id);
@@ -196,13 +185,12 @@ impl Agent {
     /// A notification or job that comes by another way than MQTT.
     pub(super) fn on_custom_event(&mut self, name: &str, bytes: &[u8]) {
         let refusal = if name != "job-document" {
-            let unsupported = HostErr::Unsupported.code() as u8;
-            (unsupported, "no custom value of this name is known")
+            Refusal::UnknownValue
         } else if matches!(
             self.state,
             State::Suspended | State::ShuttingDown | State::Stopped
         ) {
-            refused(OtaErr::AgentStopped, "the agent takes no jobs now")
+            Refusal::NoJobsNow
         } else {
             return self.on_job_message(true, bytes);
         };

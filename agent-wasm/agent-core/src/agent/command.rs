@@ -1,34 +1,76 @@
 //! What an operator or the application wants. A command that cannot be followed is refused with the C agent's code and
 //! changes nothing.
 
-use crate::code::{OtaErr, State};
+use alloc::string::String;
+
+use crate::code::{HostErr, OtaErr, State};
 use crate::types::{Command, Failure, FileId};
 
-use super::Agent;
 use super::job::{FilePhase, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::table::Cause;
 use super::timer::{NEVER, Timer, Timers};
+use super::{Agent, said};
 
-/// Why a command cannot be followed: a code of [`Failure::main`], and what is said about it.
-pub(super) type Refusal = (u8, &'static str);
+macro_rules! refusals {
+    ($( $name:ident = $code:expr, $text:literal; )+) => {
+        /// Why a command cannot be followed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Refusal {
+            $( $name, )+
+        }
 
-pub(super) const fn refused(code: OtaErr, text: &'static str) -> Refusal {
-    (code.code() as u8, text)
+        /// What is said about each, in their order.
+        pub(super) const REFUSALS: &str = concat!($( $text, "\n", )+);
+
+        /// Codes of [`Failure::main`].
+        const CODES: [u8; [$( Refusal::$name, )+].len()] = [$( $code.code() as u8, )+];
+    };
+}
+
+refusals! {
+    Stopped = OtaErr::AgentStopped, "the agent is stopped";
+    Suspended = OtaErr::RequestJobFailed, "the agent is suspended, resume it first";
+    NothingVerified = OtaErr::ActivateFailed, "no verified image waits for activation";
+    NoFileToActivate = OtaErr::InvalidArg, "the job has no such file to activate";
+    NoJob = OtaErr::NoActiveJob, "there is no job";
+    NoFileInTest = OtaErr::InvalidArg, "the job has no such file in test";
+    NoVerdictAwaited = OtaErr::ImageStateMismatch, "no verdict is awaited now";
+    Decided = OtaErr::ImageStateMismatch, "the job is decided already";
+    NotOffered = OtaErr::NoActiveJob, "no such job is offered";
+    BadReason = OtaErr::InvalidArg, "reason not printable or too long";
+    TakenAlready = OtaErr::InvalidArg, "the custom job was taken already";
+    BadResult = OtaErr::InvalidArg, "the job service would refuse this result";
+    UnknownValue = HostErr::Unsupported, "no custom value of this name is known";
+    NoJobsNow = OtaErr::AgentStopped, "the agent takes no jobs now";
+}
+
+impl Refusal {
+    /// The sentence, by its row.
+    const fn row(self) -> usize {
+        said::REFUSALS + self as usize
+    }
+
+    pub(super) fn failure(self) -> Failure {
+        let mut text = String::new();
+        said::push(&mut text, self.row());
+        let main = CODES.get(self as usize).copied().unwrap_or_default();
+        Failure::new(main, 0, &text)
+    }
 }
 
 impl Agent {
     pub(super) fn on_command(&mut self, command: Command) {
         if let Err(refusal) = self.obey(command) {
-            self.note_text(Line::Refused, refusal.1);
+            self.note_said(Line::Refused, refusal.row());
             self.view.refused = Some(refusal);
         }
     }
 
     fn obey(&mut self, command: Command) -> Result<(), Refusal> {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
-            return Err(refused(OtaErr::AgentStopped, "the agent is stopped"));
+            return Err(Refusal::Stopped);
         }
         match command {
             Command::CheckForUpdate => self.check_for_update(),
@@ -56,10 +98,7 @@ impl Agent {
     /// answer is no news, or shows that the job is gone.
     fn check_for_update(&mut self) -> Result<(), Refusal> {
         if self.is_suspended() {
-            return Err(refused(
-                OtaErr::RequestJobFailed,
-                "the agent is suspended, resume it first",
-            ));
+            return Err(Refusal::Suspended);
         }
         self.asking.next = true;
         self.news.idle_told = false;
@@ -108,16 +147,10 @@ impl Agent {
 
     fn activate(&mut self, id: FileId) -> Result<(), Refusal> {
         if self.job.stage != Stage::AwaitRestart {
-            return Err(refused(
-                OtaErr::ActivateFailed,
-                "no verified image waits for activation",
-            ));
+            return Err(Refusal::NothingVerified);
         }
         let Some(file) = self.file(id).filter(|file| file.firmware) else {
-            return Err(refused(
-                OtaErr::InvalidArg,
-                "the job has no such file to activate",
-            ));
+            return Err(Refusal::NoFileToActivate);
         };
         if !core::mem::replace(&mut file.approved, true) {
             self.note_number(Line::ActivationOrdered, id);
@@ -128,14 +161,11 @@ impl Agent {
 
     fn take_verdict(&mut self, id: FileId, failure: Option<Failure>) -> Result<(), Refusal> {
         if !self.job.is_taken() || self.job.id.is_none() {
-            return Err(refused(OtaErr::NoActiveJob, "there is no job"));
+            return Err(Refusal::NoJob);
         }
         let stage = self.job.stage;
         let Some(file) = self.file(id).filter(|file| file.firmware) else {
-            return Err(refused(
-                OtaErr::InvalidArg,
-                "the job has no such file in test",
-            ));
+            return Err(Refusal::NoFileInTest);
         };
         let in_test = (FilePhase::Testing..=FilePhase::Committed).contains(&file.phase);
         match (stage, failure) {
@@ -150,22 +180,16 @@ impl Agent {
                 Ok(())
             }
             (Stage::Commit, None) if in_test => Ok(()),
-            _ => Err(refused(
-                OtaErr::ImageStateMismatch,
-                "no verdict is awaited now",
-            )),
+            _ => Err(Refusal::NoVerdictAwaited),
         }
     }
 
     fn user_abort(&mut self) -> Result<(), Refusal> {
         if !self.job.is_taken() || self.job.id.is_none() {
-            return Err(refused(OtaErr::NoActiveJob, "there is no job"));
+            return Err(Refusal::NoJob);
         }
         if !self.job.stage.is_open() {
-            return Err(refused(
-                OtaErr::ImageStateMismatch,
-                "the job is decided already",
-            ));
+            return Err(Refusal::Decided);
         }
         // An abort is not put off until somebody resumes.
         self.end_suspension();

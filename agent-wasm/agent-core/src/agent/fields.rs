@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::State;
-use crate::jobs::{ClientToken, ExecutionStatus, JobId, StreamId};
+use crate::jobs::{ClientToken, Encoding, ExecutionStatus, JobId, StreamId};
 use crate::stream::{DownloadState, Downloader, RequestState};
 use crate::types::{ApplicationEvent, Failure, Version};
 
@@ -117,6 +117,24 @@ impl Agent {
         self.visit_documents(c);
         self.visit_transfer(c);
         c.past(&mut self.view.since);
+        self.visit_encoding(c);
+    }
+
+    /// Last, and only if it is not CBOR: in which encoding the stream is subscribed to. Where the settings have another
+    /// one now, it is subscribed to anew.
+    fn visit_encoding(&mut self, c: &mut Codec<'_>) {
+        let is_json = self.settings.stream_encoding == Encoding::Json;
+        let mut was_json = if c.reads() { !c.is_complete() } else { is_json };
+        if was_json {
+            c.flag(&mut was_json);
+            if !was_json {
+                return c.refuse();
+            }
+        }
+        if was_json != is_json && self.subscriptions.renew_stream() {
+            // As after a change of the plane.
+            self.relinked |= !self.job.by_url;
+        }
     }
 
     /// The documents of waiting events; the job's own stands in the job.

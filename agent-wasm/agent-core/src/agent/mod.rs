@@ -55,6 +55,7 @@ pub use job::FilePhase;
 pub use saved::JOURNAL_MAX_BYTES;
 pub use timer::Timer;
 
+use command::Refusal;
 use job::{Job, JobFile, Probe, Stage};
 use lines::{Line, Why};
 use news::{Journal, News};
@@ -299,7 +300,7 @@ impl Agent {
             deadline: self.deadline(),
             status: self.changed_status(),
             wait: self.changed_wait(),
-            refused: (self.view.refused.take()).map(|(main, text)| Failure::new(main, 0, text)),
+            refused: self.view.refused.take().map(Refusal::failure),
         }
     }
 

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{OtadErr, State};
-use crate::jobs::{self, Encoding, ReplyToken, StreamId, Topic};
+use crate::jobs::{self, ReplyToken, StreamId, Topic};
 use crate::settings::Key;
 use crate::types::{Order, Qos};
 
@@ -38,22 +38,22 @@ impl Held {
     pub(super) const ALL: [Self; 4] = [Self::No, Self::Wanted, Self::Asked, Self::Yes];
 }
 
-/// `notify-next`, four for replies, and two for the stream of the job at hand.
-const FILTERS: [Topic; 7] = [
+/// `notify-next`, and four for replies.
+const FILTERS: [Topic; FIRST_OF_STREAM] = [
     Topic::NotifyNext,
     Topic::JobAccepted,
     Topic::JobRejected,
     Topic::UpdateAccepted,
     Topic::UpdateRejected,
-    Topic::StreamData(Encoding::Cbor),
-    Topic::StreamRejected(Encoding::Cbor),
 ];
 const FIRST_OF_STREAM: usize = 5;
+/// With two for the stream of the job at hand: blocks, and refusals.
+const FILTERS_COUNT: usize = FIRST_OF_STREAM + 2;
 
 /// All subscriptions of the device, by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subscriptions {
-    pub(super) held: [Held; FILTERS.len()],
+    pub(super) held: [Held; FILTERS_COUNT],
     pub(super) tries: u32,
 }
 
@@ -75,6 +75,18 @@ impl Subscriptions {
             }
         }
         self.tries = 0;
+    }
+
+    /// The stream is to be subscribed to anew, in another encoding; whether it was subscribed to.
+    pub(super) fn renew_stream(&mut self) -> bool {
+        let mut was = false;
+        for held in self.held.iter_mut().skip(FIRST_OF_STREAM) {
+            if *held != Held::No {
+                *held = Held::Wanted;
+                was = true;
+            }
+        }
+        was
     }
 }
 
@@ -128,13 +140,18 @@ impl Agent {
             1..FIRST_OF_STREAM => "+",
             _ => self.job.stream.as_ref().map_or("", StreamId::as_str),
         };
-        let topic = FILTERS.get(number).copied().unwrap_or(Topic::NotifyNext);
+        let encoding = self.settings.stream_encoding;
+        let topic = match FILTERS.get(number) {
+            Some(topic) => *topic,
+            None if number == FIRST_OF_STREAM => Topic::StreamData(encoding),
+            None => Topic::StreamRejected(encoding),
+        };
         jobs::make_ours(&self.settings.thing, topic, name)
     }
 
     fn numbers(stream: bool) -> core::ops::Range<usize> {
         if stream {
-            FIRST_OF_STREAM..FILTERS.len()
+            FIRST_OF_STREAM..FILTERS_COUNT
         } else {
             0..FIRST_OF_STREAM
         }
@@ -346,8 +363,12 @@ impl Agent {
             return;
         }
         match topic {
-            Topic::StreamData(Encoding::Cbor) => self.on_block_message(name, payload),
-            Topic::StreamRejected(Encoding::Cbor) => self.on_stream_rejected(name, &payload),
+            Topic::StreamData(of) if of == self.settings.stream_encoding => {
+                self.on_block_message(name, payload);
+            }
+            Topic::StreamRejected(of) if of == self.settings.stream_encoding => {
+                self.on_stream_rejected(name, &payload);
+            }
             Topic::UpdateAccepted if self.job.is(name) => self.on_update_accepted(&payload),
             Topic::UpdateRejected if self.job.is(name) => self.on_update_rejected(&payload),
             Topic::NextAccepted => self.on_job_message(false, &payload),
@@ -365,8 +386,8 @@ impl Agent {
             | Topic::PendingRejected
             | Topic::StartNextAccepted
             | Topic::StartNextRejected
-            | Topic::StreamData(Encoding::Json)
-            | Topic::StreamRejected(Encoding::Json)
+            | Topic::StreamData(_)
+            | Topic::StreamRejected(_)
             | Topic::StreamDescription(_)
             | Topic::NextGet
             | Topic::StartNext

@@ -12,7 +12,7 @@ use alloc::string::String;
 use crate::code::{PalImageState, State};
 use crate::stream;
 
-use super::{lines, ops, table, view};
+use super::{command, lines, ops, table, view};
 
 /// Where the rows of each table begin.
 pub(super) const LINES: usize = rows_before(0);
@@ -23,9 +23,10 @@ pub(super) const STATES: usize = rows_before(4);
 pub(super) const CAUSES: usize = rows_before(5);
 pub(super) const IMAGES: usize = rows_before(6);
 pub(super) const DROPS: usize = rows_before(7);
+pub(super) const REFUSALS: usize = rows_before(8);
 
 /// In the order above; each row ends with a line feed.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     lines::LINES,
     lines::TEXTS,
     view::WAITS,
@@ -34,6 +35,7 @@ const TABLES: [&str; 8] = [
     table::NAMES,
     PalImageState::NAMES,
     stream::DROPS,
+    command::REFUSALS,
 ];
 
 /// Pushes a row, by its number in its table and where that begins; nothing if there is none.
@@ -203,7 +205,9 @@ mod tests {
 
     #[test]
     fn each_table_begins_where_its_number_says() {
-        let starts = [LINES, REASONS, WAITS, DUTIES, STATES, CAUSES, IMAGES, DROPS];
+        let starts = [
+            LINES, REASONS, WAITS, DUTIES, STATES, CAUSES, IMAGES, DROPS, REFUSALS,
+        ];
         for (start, table) in starts.into_iter().zip(TABLES) {
             assert_eq!(Some(&*said(start)), table.lines().next());
         }

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::code::{HostErr, OtaErr, OtadErr, State};
-use crate::jobs::{self, Encoding, StreamId, Topic};
+use crate::jobs::{self, StreamId, Topic};
 use crate::settings::{Key, WINDOW_MAX_BYTES};
 use crate::stream::{
     BlockGrid, BlockIndex, DownloadConfig, Downloader, DropReason, Plane, Step, Verdict,
@@ -61,7 +61,7 @@ impl Agent {
         if self.job.by_url {
             Plane::Url
         } else {
-            Plane::Stream
+            Plane::Stream(self.settings.stream_encoding)
         }
     }
 
@@ -220,7 +220,7 @@ impl Agent {
     fn publish_request(&mut self, payload: Vec<u8>) {
         let topic = jobs::make_ours(
             &self.settings.thing,
-            Topic::StreamGet(Encoding::Cbor),
+            Topic::StreamGet(self.settings.stream_encoding),
             self.job.stream.as_ref().map_or("", StreamId::as_str),
         );
         let number = self.transfer.as_ref().map_or(0, |t| t.downloader.newest());
@@ -375,7 +375,7 @@ impl Agent {
         if !self.receives(stream) {
             return;
         }
-        let Ok(rejection) = decode_rejected(Encoding::Cbor, payload) else {
+        let Ok(rejection) = decode_rejected(self.settings.stream_encoding, payload) else {
             return;
         };
         self.warn_of(

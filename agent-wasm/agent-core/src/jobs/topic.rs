@@ -12,11 +12,12 @@ use super::{JobId, StreamId, ThingName};
 const ROOT: &str = "$aws/things/";
 
 /// The encoding of a file stream, last level of its topics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// CBOR, what this agent and the C agent use.
+    /// CBOR, what the C agent uses, and this agent unless it is told otherwise.
+    #[default]
     Cbor,
-    /// JSON, what the modular libraries may use.
+    /// JSON, what the modular libraries may use. Its blocks are a third longer.
     Json,
 }
 
@@ -87,28 +88,29 @@ const JOBS: &str = "/jobs/";
 const STREAMS: &str = "/streams/";
 
 /// What the agent listens to and says, the most frequent first. The others stand apart, for the guest to leave them out.
-static OURS: [Row; 13] = [
+static OURS: [Row; 16] = [
     (Topic::StreamData(Cbor), STREAMS, "/data/cbor"),
+    (Topic::StreamData(Json), STREAMS, "/data/json"),
     (Topic::UpdateAccepted, JOBS, "/update/accepted"),
     (Topic::UpdateRejected, JOBS, "/update/rejected"),
     (Topic::JobAccepted, JOBS, "/get/accepted"),
     (Topic::JobRejected, JOBS, "/get/rejected"),
     (Topic::StreamRejected(Cbor), STREAMS, "/rejected/cbor"),
+    (Topic::StreamRejected(Json), STREAMS, "/rejected/json"),
     (Topic::NextAccepted, "/jobs/$next/get/accepted", ""),
     (Topic::NextRejected, "/jobs/$next/get/rejected", ""),
     (Topic::NotifyNext, "/jobs/notify-next", ""),
     // From here on what is sent to the service.
     (Topic::StreamGet(Cbor), STREAMS, "/get/cbor"),
+    (Topic::StreamGet(Json), STREAMS, "/get/json"),
     (Topic::Update, JOBS, "/update"),
     (Topic::JobGet, JOBS, "/get"),
     (Topic::NextGet, "/jobs/$next/get", ""),
 ];
-const OURS_RECEIVED: usize = 9;
+const OURS_RECEIVED: usize = 11;
 
 /// All others.
-static OTHERS: [Row; 13] = [
-    (Topic::StreamData(Json), STREAMS, "/data/json"),
-    (Topic::StreamRejected(Json), STREAMS, "/rejected/json"),
+static OTHERS: [Row; 10] = [
     (Topic::StreamDescription(Cbor), STREAMS, "/description/cbor"),
     (Topic::StreamDescription(Json), STREAMS, "/description/json"),
     (Topic::Notify, "/jobs/notify", ""),
@@ -117,12 +119,11 @@ static OTHERS: [Row; 13] = [
     (Topic::StartNextAccepted, "/jobs/start-next/accepted", ""),
     (Topic::StartNextRejected, "/jobs/start-next/rejected", ""),
     // From here on what is sent to the service.
-    (Topic::StreamGet(Json), STREAMS, "/get/json"),
     (Topic::StreamDescribe(Cbor), STREAMS, "/describe/cbor"),
     (Topic::StreamDescribe(Json), STREAMS, "/describe/json"),
     (Topic::StartNext, "/jobs/start-next", ""),
 ];
-const OTHERS_RECEIVED: usize = 9;
+const OTHERS_RECEIVED: usize = 7;
 
 /// Tells what a topic that the service sends is, with the name of its job or stream, which is a legal one; none if it is
 /// another thing's, or nothing that the service sends.

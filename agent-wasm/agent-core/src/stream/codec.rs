@@ -185,10 +185,17 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// Writes a request: a map of exactly `c`, `f`, `l`, `o`, `b`, `n` in this order, integers as short as they can be, as
-/// the C agent does.
+/// Writes a request.
 #[must_use]
-pub fn encode_get(request: &GetRequest<'_>) -> Vec<u8> {
+pub fn encode_get(encoding: Encoding, request: &GetRequest<'_>) -> Vec<u8> {
+    match encoding {
+        Encoding::Cbor => get_map(request),
+        Encoding::Json => get_object(request),
+    }
+}
+
+/// A map of exactly `c`, `f`, `l`, `o`, `b`, `n` in this order, integers as short as they can be, as the C agent does.
+fn get_map(request: &GetRequest<'_>) -> Vec<u8> {
     // 6 keys of 2 bytes, 4 integers of at most 5, heads, and the texts.
     let mut out = Vec::with_capacity(48 + request.token.len() + request.bitmap.len());
     cbor::push_map(&mut out, 6);
@@ -208,10 +215,8 @@ fn push_number(out: &mut Vec<u8>, key: &str, value: u32) {
     cbor::push_unsigned(out, u64::from(value));
 }
 
-/// Writes the same request in JSON; the bitmap is a text of `0x` and two digits a byte. The token is of characters that
-/// JSON takes as they are.
-#[must_use]
-pub fn encode_get_json(request: &GetRequest<'_>) -> Vec<u8> {
+/// The bitmap is a text of `0x` and two digits a byte. The token is of characters that JSON takes as they are.
+fn get_object(request: &GetRequest<'_>) -> Vec<u8> {
     let mut out = String::from("{\"c\":\"");
     out.push_str(request.token);
     for (key, value) in [
@@ -231,26 +236,11 @@ pub fn encode_get_json(request: &GetRequest<'_>) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Reads a block message in CBOR.
+/// Reads a block message. In JSON its payload is base64.
 ///
 /// # Errors
 /// [`DecodeError`]; drop the message.
-pub fn decode_data(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
-    decode_with(message, read_data)
-}
-
-/// Reads a block message in JSON, whose payload is base64.
-///
-/// # Errors
-/// [`DecodeError`]; drop the message.
-pub fn decode_data_json(message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
-    decode_with(message, read_data_object)
-}
-
-/// Reads the members into a message, and says which it has seen.
-type Read<'m> = fn(&'m [u8], &mut DataMessage<'m>) -> Result<Seen, DecodeError>;
-
-fn decode_with<'m>(message: &'m [u8], read: Read<'m>) -> Result<DataMessage<'m>, DecodeError> {
+pub fn decode_data(encoding: Encoding, message: &[u8]) -> Result<DataMessage<'_>, DecodeError> {
     let mut data = DataMessage {
         file_id: 0,
         index: 0,
@@ -258,7 +248,10 @@ fn decode_with<'m>(message: &'m [u8], read: Read<'m>) -> Result<DataMessage<'m>,
         payload: Cow::Borrowed(&[]),
         token: String::new(),
     };
-    let seen = read(message, &mut data)?;
+    let seen = match encoding {
+        Encoding::Cbor => read_data(message, &mut data)?,
+        Encoding::Json => read_data_object(message, &mut data)?,
+    };
     for member in Member::OF_BLOCK {
         if member != Member::Token && !seen.has(member) {
             return Err(DecodeError::Missing(member));

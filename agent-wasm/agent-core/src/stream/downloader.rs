@@ -440,11 +440,13 @@ impl Downloader {
 
     /// The block of a message, and the number of the request that its token names.
     fn judge<'m>(&self, message: &'m [u8]) -> Result<(Block<'m>, u32), DropReason> {
-        let by_url = self.config.plane == Plane::Url;
-        if self.paused || self.gave_up || self.held.is_full() || by_url {
+        let Plane::Stream(encoding) = self.config.plane else {
+            return Err(DropReason::Unexpected);
+        };
+        if self.paused || self.gave_up || self.held.is_full() {
             return Err(DropReason::Unexpected);
         }
-        let data = decode_data(message).map_err(DropReason::Undecodable)?;
+        let data = decode_data(encoding, message).map_err(DropReason::Undecodable)?;
         if data.file_id != u64::from(self.config.file_id) && !mutant!(OtherFileTaken) {
             return Err(DropReason::OtherFile);
         }

@@ -13,8 +13,8 @@ mod pace;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use codec::{
-    DataMessage, DecodeError, GetRequest, Member, Rejection, decode_data, decode_data_json,
-    decode_rejected, encode_get, encode_get_json,
+    DataMessage, DecodeError, GetRequest, Member, Rejection, decode_data, decode_rejected,
+    encode_get,
 };
 pub(crate) use downloader::DROPS;
 pub use downloader::{

@@ -11,8 +11,7 @@ use crate::document::{FileEntry, Job};
 use crate::jobs::{Encoding, Status, StreamId, ThingName, Topic, classify, topic};
 
 use super::{
-    Block, BlockGrid, BlockIndex, GetRequest, Rejection, decode_data, decode_data_json,
-    decode_rejected, encode_get, encode_get_json,
+    Block, BlockGrid, BlockIndex, GetRequest, Rejection, decode_data, decode_rejected, encode_get,
 };
 
 /// The token of each request: with one under way nothing is told apart by it.
@@ -114,10 +113,7 @@ impl OneByOne {
             bitmap: &[1],
             count: 1,
         };
-        let payload = match self.encoding {
-            Encoding::Cbor => encode_get(&request),
-            Encoding::Json => encode_get_json(&request),
-        };
+        let payload = encode_get(self.encoding, &request);
         let of = Topic::StreamGet(self.encoding);
         (topic(&self.thing, of, self.stream.as_str()), payload)
     }
@@ -140,11 +136,7 @@ impl OneByOne {
         if topic != Topic::StreamData(self.encoding) {
             return None;
         }
-        let message = match self.encoding {
-            Encoding::Cbor => decode_data(payload),
-            Encoding::Json => decode_data_json(payload),
-        };
-        let message = message.ok()?;
+        let message = decode_data(self.encoding, payload).ok()?;
         let (offset, size) = (
             self.grid.offset(self.next)?,
             self.grid.block_len(self.next)?,

@@ -5,8 +5,7 @@ use std::cell::RefCell;
 use agent_core::document::{FILES_MAX_COUNT, Reply, is_ota, parse_job, parse_reply};
 use agent_core::jobs::{self, Encoding, ThingName, classify, parse_answer};
 use agent_core::stream::{
-    BlockGrid, DownloadConfig, Downloader, Plane, Step, Verdict, decode_data, decode_data_json,
-    decode_rejected,
+    BlockGrid, DownloadConfig, Downloader, Plane, Step, Verdict, decode_data, decode_rejected,
 };
 use agent_core::types::{Blob, Event, Saved};
 use serde_json::{Value, json};
@@ -243,7 +242,7 @@ pub fn status_replies() -> Vec<Vec<u8>> {
 fn downloader() -> Downloader {
     let grid = BlockGrid::new(10_446, 4096).expect("a good grid");
     let config = DownloadConfig {
-        plane: Plane::Stream,
+        plane: Plane::Stream(Encoding::Cbor),
         file_id: 0,
         grid,
         blocks_per_request: 3,
@@ -257,13 +256,10 @@ fn downloader() -> Downloader {
 
 /// Any bytes as a message of the stream service: decoders, a downloader, and an agent in a download.
 pub fn stream_message(bytes: &[u8]) {
-    if let Ok(message) = decode_data(bytes) {
-        assert!(message.payload.len() <= bytes.len());
-    }
-    if let Ok(message) = decode_data_json(bytes) {
-        assert!(message.payload.len() <= bytes.len());
-    }
     for encoding in [Encoding::Cbor, Encoding::Json] {
+        if let Ok(message) = decode_data(encoding, bytes) {
+            assert!(message.payload.len() <= bytes.len());
+        }
         if let Ok(rejection) = decode_rejected(encoding, bytes) {
             assert!(rejection.message.len() <= 256);
         }

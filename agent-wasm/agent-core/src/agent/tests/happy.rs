@@ -57,6 +57,55 @@ fn one_file_goes_from_notification_to_success() {
 }
 
 #[test]
+fn a_stream_in_json_brings_the_same_update() {
+    let mut cbor = World::single();
+    let mut json = World::with_config(config(&[("stream_encoding", "json")], &[(0, &[])]));
+    for world in [&mut cbor, &mut json] {
+        world.lose_blocks.push(1);
+        world.usual_job();
+        world.connect();
+        world.run_to_end();
+    }
+    assert_eq!(json.verdict(), cbor.verdict());
+    assert_eq!(json.calls, cbor.calls);
+    assert_eq!(json.statuses(), cbor.statuses());
+    let in_json = |topics: &[String]| -> Vec<String> {
+        let topics = topics.iter();
+        topics
+            .map(|topic| topic.replace("/cbor", "/json"))
+            .collect()
+    };
+    assert_eq!(json.subscribed, in_json(&cbor.subscribed));
+    assert_eq!(json.unsubscribed, in_json(&cbor.unsubscribed));
+    assert_ne!(json.subscribed, cbor.subscribed);
+}
+
+#[test]
+fn a_refusal_in_json_ends_the_job_as_one_in_cbor() {
+    let refused = |encoding: &str, refusal: &[u8]| {
+        let mut world = World::with_config(config(&[("stream_encoding", encoding)], &[(0, &[])]));
+        world.lose.push(("/get/", 1));
+        world.usual_job();
+        world.connect();
+        world.run_to(State::WaitingForFileBlock);
+        world.give(Event::Message {
+            topic: format!("$aws/things/dev1/streams/stream1/rejected/{encoding}"),
+            payload: refusal.to_vec(),
+        });
+        world.run_to_end();
+        (world.verdict().0.to_owned(), world.verdict().1.to_owned())
+    };
+    let cbor = refused("cbor", b"\xa1\x61o\x70ResourceNotFound");
+    assert_eq!(cbor.0, "FAILED");
+    assert_eq!(refused("json", br#"{"o":"ResourceNotFound"}"#), cbor);
+    // In the other encoding it is nobody's.
+    assert_eq!(
+        refused("json", b"\xa1\x61o\x70ResourceNotFound").0,
+        "SUCCEEDED"
+    );
+}
+
+#[test]
 fn every_state_change_is_told_beginning_with_ready() {
     let mut world = World::single();
     world.usual_job();

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::world::{World, document, version};
+use super::world::{World, config, document, version};
 use crate::agent::job::Stage;
 use crate::agent::table::Cause;
 use crate::agent::{Agent, SCHEMAS};
@@ -275,6 +275,29 @@ fn a_crash_at_any_event_of_a_job_of_two_files_changes_nothing_at_the_end() {
 #[test]
 fn a_swap_at_any_event_of_a_job_of_two_files_changes_nothing_at_the_end() {
     at_every_event_of_two_files(World::swap);
+}
+
+#[test]
+fn another_encoding_of_streams_at_any_event_changes_nothing_at_the_end() {
+    for (before, after) in [("cbor", "json"), ("json", "cbor")] {
+        let encoding = |word| config(&[("stream_encoding", word)], &[(0, &[])]);
+        for at in 0..LONG {
+            let mut world = World::with_config(encoding(before));
+            world.usual_job();
+            world.connect();
+            let steps = (0..at).take_while(|_| world.jobs[0].is_open() && world.turn());
+            let steps = steps.count();
+            world.config = encoding(after);
+            world.swap();
+            world.run_to_end();
+            assert_eq!(world.verdict().0, "SUCCEEDED", "{at}: {}", world.story());
+            assert!(world.blocks_sent.len() <= 2 * 3, "{at}");
+            if steps < at {
+                assert!(at > 15, "the story has steps");
+                break;
+            }
+        }
+    }
 }
 
 #[test]

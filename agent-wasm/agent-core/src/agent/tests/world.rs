@@ -12,8 +12,10 @@ use alloc::vec::Vec;
 
 use crate::agent::table::BOUNDS;
 use crate::agent::{Agent, SCHEMAS};
+use crate::base64;
 use crate::cbor::{self, Major};
 use crate::code::State;
+use crate::jobs::Encoding;
 use crate::types::*;
 
 pub(super) const THING: &str = "dev1";
@@ -877,7 +879,15 @@ impl World {
 
     fn send_blocks(&mut self, topic: &str, payload: &[u8]) {
         let stream = between(topic, "streams/", "/").unwrap().to_owned();
-        let (file, size, offset, bitmap, count) = decode_request(payload);
+        let encoding = if topic.ends_with("/get/json") {
+            Encoding::Json
+        } else {
+            Encoding::Cbor
+        };
+        let (file, size, offset, bitmap, count) = match encoding {
+            Encoding::Cbor => decode_request(payload),
+            Encoding::Json => decode_json_request(payload),
+        };
         let total = self.file_size(file);
         let bits = (0..bitmap.len() as u64 * 8)
             .filter(|bit| bitmap[(bit / 8) as usize] >> (bit % 8) & 1 == 1);
@@ -893,8 +903,12 @@ impl World {
             }
             self.blocks_sent.push((file, index));
             let data = vec![index as u8; size.min(total - start) as usize];
-            let message = block_message(file, index, &data);
-            let topic = format!("$aws/things/{THING}/streams/{stream}/data/cbor");
+            let message = match encoding {
+                Encoding::Cbor => block_message(file, index, &data),
+                Encoding::Json => json_block_message(file, index, &data),
+            };
+            let end = encoding.level();
+            let topic = format!("$aws/things/{THING}/streams/{stream}/data/{end}");
             self.inbox.push_back(Event::Message {
                 topic,
                 payload: message,
@@ -1056,6 +1070,28 @@ pub(super) fn block_message(file: FileId, index: u64, data: &[u8]) -> Vec<u8> {
     cbor::push_text(&mut out, "p");
     cbor::push_bytes(&mut out, data);
     out
+}
+
+fn json_block_message(file: FileId, index: u64, data: &[u8]) -> Vec<u8> {
+    let (length, payload) = (data.len(), base64::encode(data));
+    format!(r#"{{"c":"rdy","f":{file},"l":{length},"i":{index},"p":"{payload}"}}"#).into_bytes()
+}
+
+/// With an independent reader.
+fn decode_json_request(payload: &[u8]) -> (FileId, u64, u64, Vec<u8>, u64) {
+    let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
+    let number = |key: &str| value[key].as_u64().unwrap();
+    let digits = value["b"].as_str().unwrap().strip_prefix("0x").unwrap();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    let bitmap = (0..digits.len()).step_by(2).map(byte).collect();
+    assert_eq!(value["c"], "rdy");
+    (
+        number("f") as FileId,
+        number("l"),
+        number("o"),
+        bitmap,
+        number("n"),
+    )
 }
 
 fn decode_request(payload: &[u8]) -> (FileId, u64, u64, Vec<u8>, u64) {

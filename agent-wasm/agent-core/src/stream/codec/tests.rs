@@ -24,14 +24,17 @@ fn hex(text: &str) -> Vec<u8> {
 #[test]
 fn requests_have_exactly_the_c_agents_bytes() {
     let request = |token, file_id, block_size, offset, bitmap, count| {
-        encode_get(&GetRequest {
-            token,
-            file_id,
-            block_size,
-            offset,
-            bitmap,
-            count,
-        })
+        encode_get(
+            Encoding::Cbor,
+            &GetRequest {
+                token,
+                file_id,
+                block_size,
+                offset,
+                bitmap,
+                count,
+            },
+        )
     };
     let lead = "a6 6163 63726479 6166 00 616c 190400 616f 00";
     let rows = [
@@ -73,7 +76,7 @@ fn check_data(message: &str) {
         payload: vec![0xde, 0xad, 0xbe, 0xef].into(),
         token: String::new(),
     };
-    let mut found = decode_data(&message).unwrap();
+    let mut found = decode_data(Encoding::Cbor, &message).unwrap();
     assert!(found.token.is_empty() || found.token == "rdy");
     found.token.clear();
     assert_eq!(found, expected, "{message:02x?}");
@@ -103,7 +106,7 @@ fn block_messages_are_read_in_any_order_and_of_any_form() {
 #[test]
 fn a_payload_in_one_piece_is_not_copied() {
     let message = hex("a4 616600 616901 616c04 617044deadbeef");
-    let data = decode_data(&message).unwrap();
+    let data = decode_data(Encoding::Cbor, &message).unwrap();
     assert!(matches!(data.payload, Cow::Borrowed(_)));
 }
 
@@ -164,7 +167,11 @@ fn every_defect_of_a_block_message_has_its_error() {
         ("a1 6178 5f 6161 ff", Malformed),
     ];
     for (message, error) in rows {
-        assert_eq!(decode_data(&hex(message)), Err(error), "{message}");
+        assert_eq!(
+            decode_data(Encoding::Cbor, &hex(message)),
+            Err(error),
+            "{message}"
+        );
     }
 }
 
@@ -176,11 +183,17 @@ fn strangers_are_skipped_down_to_a_depth_and_not_one_level_deeper() {
             "a5 6178 {nested} 616600 616901 616c04 617044deadbeef"
         ))
     };
-    assert!(decode_data(&message(16)).is_ok());
-    assert_eq!(decode_data(&message(17)), Err(DecodeError::Malformed));
+    assert!(decode_data(Encoding::Cbor, &message(16)).is_ok());
+    assert_eq!(
+        decode_data(Encoding::Cbor, &message(17)),
+        Err(DecodeError::Malformed)
+    );
     for open in ["81", "9f", "a100", "bf00", "c1"] {
         let hostile = hex(&format!("a1 6178 {}", open.repeat(130_000)));
-        assert_eq!(decode_data(&hostile), Err(DecodeError::Malformed));
+        assert_eq!(
+            decode_data(Encoding::Cbor, &hostile),
+            Err(DecodeError::Malformed)
+        );
     }
 }
 
@@ -373,7 +386,7 @@ fn a_json_request_is_written_as_the_service_documents_it() {
         count: 4,
     };
     let text = r#"{"c":"rdy","f":1,"l":4096,"o":20,"n":4,"b":"0x130080"}"#;
-    assert_eq!(encode_get_json(&request), text.as_bytes());
+    assert_eq!(encode_get(Encoding::Json, &request), text.as_bytes());
 }
 
 #[test]
@@ -390,7 +403,7 @@ fn block_messages_in_json_are_read_in_any_order_and_refused_for_each_defect() {
         r#" { "p" : "3q2+7w" , "i":1, "l":4, "x":[{}], "f":0, "c":"rdy\u0037" } "#,
     ] {
         assert_eq!(
-            decode_data_json(text.as_bytes()),
+            decode_data(Encoding::Json, text.as_bytes()),
             Ok(good.clone()),
             "{text}"
         );
@@ -419,18 +432,25 @@ fn block_messages_in_json_are_read_in_any_order_and_refused_for_each_defect() {
         (r#"{"f":0,"l":4,"i":1,"p":"A"}"#, WrongType(Member::Payload)),
         (r#"{"f":0,"l":4,"i":1,"p":7}"#, WrongType(Member::Payload)),
     ] {
-        assert_eq!(decode_data_json(text.as_bytes()), Err(error), "{text}");
+        assert_eq!(
+            decode_data(Encoding::Json, text.as_bytes()),
+            Err(error),
+            "{text}"
+        );
     }
     // A token that is none is nobody's.
     let text = r#"{"c":7,"f":0,"l":4,"i":1,"p":"3q2+7w=="}"#;
-    assert_eq!(decode_data_json(text.as_bytes()).unwrap().token, "");
+    assert_eq!(
+        decode_data(Encoding::Json, text.as_bytes()).unwrap().token,
+        ""
+    );
 }
 
 #[test]
 fn the_token_of_a_block_is_read_whatever_it_is() {
     for (member, token) in [("6163 63726479", "rdy"), ("6163 05", ""), ("6163 40", "")] {
         let message = hex(&format!("a5 {member} 616600 616901 616c04 617044deadbeef"));
-        assert_eq!(decode_data(&message).unwrap().token, token);
+        assert_eq!(decode_data(Encoding::Cbor, &message).unwrap().token, token);
     }
 }
 
@@ -445,7 +465,7 @@ proptest! {
     ) {
         let message = encode_data(file_id, index, size, &payload, indefinite);
         let expected = DataMessage { file_id, index, size, payload: payload.into(), token: String::new() };
-        prop_assert_eq!(decode_data(&message), Ok(expected));
+        prop_assert_eq!(decode_data(Encoding::Cbor, &message), Ok(expected));
     }
 
     #[test]
@@ -456,7 +476,7 @@ proptest! {
     ) {
         let [file_id, block_size, offset, count] = numbers;
         let request = GetRequest { token: &token, file_id, block_size, offset, bitmap: &bitmap, count };
-        let message = encode_get(&request);
+        let message = encode_get(Encoding::Cbor, &request);
         let mut decoder = minicbor::Decoder::new(&message);
         prop_assert_eq!(decoder.map().unwrap(), Some(6));
         prop_assert_eq!((decoder.str().unwrap(), decoder.str().unwrap()), ("c", &*token));
@@ -470,10 +490,10 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>()) {
-        prop_assert!(decode_data(&bytes).is_err());
+        prop_assert!(decode_data(Encoding::Cbor, &bytes).is_err());
         let mut map = vec![0xbf];
         map.extend(&bytes);
-        prop_assert!(decode_data(&map).is_err());
+        prop_assert!(decode_data(Encoding::Cbor, &map).is_err());
         for encoding in [Encoding::Cbor, Encoding::Json] {
             prop_assert!(decode_rejected(encoding, &bytes).is_err());
         }
@@ -488,7 +508,7 @@ proptest! {
         for (index, byte) in changes {
             *index.get_mut(&mut message) = byte;
         }
-        if let Ok(data) = decode_data(&message) {
+        if let Ok(data) = decode_data(Encoding::Cbor, &message) {
             prop_assert!(data.payload.len() <= message.len());
         }
     }

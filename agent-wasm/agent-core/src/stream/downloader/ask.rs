@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::jobs::Encoding;
 use crate::stream::{Bitmap, BlockIndex, GetRequest, encode_get};
 use crate::text::{push_decimal, read_number};
 
@@ -57,7 +58,8 @@ impl Downloader {
             busy.insert_all(&request.wanted);
         }
         let count = self.request_blocks();
-        let ranges = self.config.plane == Plane::Url;
+        let plane = self.config.plane;
+        let ranges = plane == Plane::Url;
         let mut wanted = Vec::new();
         let mut next = BlockIndex(0);
         while wanted.len() < count as usize
@@ -81,13 +83,12 @@ impl Downloader {
         let length = self.length_of(&wanted);
         let last = busy.first_missing(next).is_none();
         self.pace.on_request(now_ms, last);
-        let step = if ranges {
-            Step::Range {
+        let step = match plane {
+            Plane::Url => Step::Range {
                 offset: self.offset_of(&wanted),
                 length,
-            }
-        } else {
-            Step::Request(self.encode(busy, &wanted))
+            },
+            Plane::Stream(encoding) => Step::Request(self.encode(encoding, busy, &wanted)),
         };
         self.requests.push(RequestState {
             number: self.newest,
@@ -113,7 +114,7 @@ impl Downloader {
         rest.min(blocks.len() as u64 * u64::from(grid.block_size())) as u32
     }
 
-    fn encode(&self, busy: Bitmap, wanted: &[u32]) -> Vec<u8> {
+    fn encode(&self, encoding: Encoding, busy: Bitmap, wanted: &[u32]) -> Vec<u8> {
         let alone = self.config.requests_in_flight == 1;
         let first = wanted.first().map_or(0, |first| first / 8);
         let whole = alone && busy.as_bytes().len() <= BITMAP_MAX_BYTES;
@@ -134,14 +135,15 @@ impl Downloader {
         if !alone {
             push_decimal(&mut token, self.newest.into());
         }
-        encode_get(&GetRequest {
+        let request = GetRequest {
             token: &token,
             file_id: self.config.file_id,
             block_size: self.config.grid.block_size(),
             offset,
             bitmap: slice,
             count: self.config.blocks_per_request,
-        })
+        };
+        encode_get(encoding, &request)
     }
 }
 

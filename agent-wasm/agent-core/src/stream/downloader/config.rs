@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::jobs::Encoding;
 use crate::stream::BlockGrid;
 
 /// Most payload bytes that one request brings, the service's limit.
@@ -17,8 +18,8 @@ pub const REQUEST_TIMEOUT_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// How blocks are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plane {
-    /// From a stream, by messages in CBOR.
-    Stream,
+    /// From a stream, by messages.
+    Stream(Encoding),
     /// By URL, in ranges.
     Url,
 }

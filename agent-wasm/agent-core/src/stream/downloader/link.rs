@@ -8,6 +8,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec;
 
+use crate::jobs::Encoding;
+
 use super::*;
 
 /// 100 Mbit/s.
@@ -80,7 +82,11 @@ struct Run {
 
 impl Run {
     fn new(link: Link, seed: u64) -> Self {
-        let plane = if link.url { Plane::Url } else { Plane::Stream };
+        let plane = if link.url {
+            Plane::Url
+        } else {
+            Plane::Stream(Encoding::Cbor)
+        };
         let config = DownloadConfig {
             plane,
             file_id: 0,

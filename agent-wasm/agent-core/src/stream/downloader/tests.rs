@@ -5,6 +5,7 @@ use alloc::vec;
 
 use proptest::prelude::*;
 
+use crate::jobs::Encoding;
 use crate::stream::BitmapError;
 
 use super::*;
@@ -13,7 +14,7 @@ const BLOCK: u32 = 256;
 
 fn config(blocks: u64, blocks_per_request: u32) -> DownloadConfig {
     DownloadConfig {
-        plane: Plane::Stream,
+        plane: Plane::Stream(Encoding::Cbor),
         file_id: 1,
         // The last block is short.
         grid: BlockGrid::new(blocks * u64::from(BLOCK) - 56, BLOCK).unwrap(),
@@ -975,7 +976,7 @@ fn the_other_plane_goes_on_with_what_is_held_and_being_written() {
     downloader.poll(0);
     assert_eq!(downloader.on_range(5, 1, 1024), Some(vec![0, 1, 2, 3]));
     downloader.on_written(BlockIndex(0));
-    downloader.change_plane(Plane::Stream, 32);
+    downloader.change_plane(Plane::Stream(Encoding::Cbor), 32);
     let step = downloader.poll(5);
     assert_eq!(request_of_any(&step), ("rdy3".into(), 0, vec![0xf0]));
     assert_eq!(downloader.on_range(6, 2, 1024), None);
