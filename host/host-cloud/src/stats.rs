@@ -62,6 +62,9 @@ pub struct CloudStats {
     pub blocks: u64,
     /// `GetStream` requests.
     pub stream_requests: u64,
+    /// Those of them that were in JSON.
+    #[serde(default)]
+    pub json_requests: u64,
     /// Answers with a range of an image, by URL.
     #[serde(default)]
     pub ranges: u64,
@@ -112,6 +115,7 @@ impl CloudStats {
         for (thing, counters) in service {
             stats.blocks += counters.blocks;
             stats.stream_requests += counters.stream_requests;
+            stats.json_requests += counters.json_requests;
             stats.things.entry(thing.clone()).or_default().service = *counters;
         }
         stats

@@ -27,6 +27,7 @@ const ENDS: &[(&str, &str)] = &[
     ("broker-cut", "SUCCEEDED accepted  v1.1.0"),
     ("http", "SUCCEEDED accepted  v1.1.0"),
     ("fallback", "SUCCEEDED accepted  v1.1.0"),
+    ("json", "SUCCEEDED accepted  v1.1.0"),
     ("simple-orchestrator", "SUCCEEDED accepted  v1.1.0"),
     ("cancelled", "CANCELED"),
     ("declined", "REJECTED not during the harvest"),
@@ -153,6 +154,20 @@ fn a_cut_connection_pauses_the_download() {
         .unwrap();
     assert!((512..=512 + 31).contains(&sent), "{sent} blocks\n{out}");
     assert!(out.contains("2 connection(s)"), "{out}");
+}
+
+#[test]
+fn an_image_comes_in_json_as_well() {
+    let out = play("json");
+    assert_order(&out, &["downloaded", "verified", "activated", "committed"]);
+    // 512 blocks, 31 a request at most.
+    let asked: u32 = out
+        .lines()
+        .find_map(|line| line.split_once(" requests for blocks were in JSON"))
+        .and_then(|(before, _)| before.rsplit(' ').next())
+        .and_then(|number| number.parse().ok())
+        .unwrap();
+    assert!(asked >= 512 / 31, "{out}");
 }
 
 #[test]

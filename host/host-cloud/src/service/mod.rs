@@ -117,6 +117,9 @@ pub struct Counters {
     pub jobs_requests: u64,
     /// `GetStream` requests, refused ones too.
     pub stream_requests: u64,
+    /// Those of them that were in JSON.
+    #[serde(default)]
+    pub json_requests: u64,
     /// Blocks handed out.
     pub blocks: u64,
     /// Bytes of these blocks, without envelope.

@@ -75,7 +75,9 @@ impl Service {
         out: &mut Vec<Outgoing>,
     ) {
         if self.state.things.contains_key(thing) {
-            self.count(thing).stream_requests += 1;
+            let counters = self.count(thing);
+            counters.stream_requests += 1;
+            counters.json_requests += u64::from(encoding == Encoding::Json);
         }
         let request = decode(encoding, payload);
         let token = token(&request);

@@ -215,6 +215,10 @@ fn setting(key: &str, value: impl ToString) -> Setting {
 /// `block_size` x `blocks_per_request` at most: the largest payload of the service, 128 KiB.
 const REQUEST_MAX_BYTES: u64 = 128 * 1024;
 
+/// Largest block in JSON: as base64 it is a third longer, and with its envelope of at most 96 bytes it has to fit a message
+/// of 128 KiB. (131072 - 96) / 4 * 3 = 98232, of which 383 blocks of 256 bytes are whole.
+const JSON_BLOCK_MAX_BYTES: u64 = 383 * 256;
+
 fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
     let mut settings = Vec::new();
     let block = section.number(&keys::BLOCK_SIZE);
@@ -242,14 +246,22 @@ fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
         }
     }
     let words = |list: &[&'static str]| list.iter().map(|w| (*w, *w)).collect::<Vec<_>>();
-    let choices: [(&'static str, &[&'static str]); 2] = [
+    let choices: [(&'static str, &[&'static str]); 3] = [
         ("foreign_jobs", &["refuse", "leave"]),
         ("on_job", &["accept", "ask", "ignore"]),
+        ("stream_encoding", &["cbor", "json"]),
     ];
     for (key, list) in choices {
         if section.has(key) {
             settings.push(setting(key, section.choice(key, &words(list), list[0])));
         }
+    }
+    if block > JSON_BLOCK_MAX_BYTES && settings.contains(&setting("stream_encoding", "json")) {
+        section.sink.advise(
+            &section.place(keys::BLOCK_SIZE.key),
+            format!("`block_size` {block} with `stream_encoding = \"json\"` is more than a message of 128 KiB, at most {JSON_BLOCK_MAX_BYTES}"),
+            "JSON makes a block a third longer: take smaller blocks, or CBOR",
+        );
     }
     if let Some(protocols) = section.texts("protocols") {
         // Jobs are announced and controlled over MQTT always; this is the data plane.

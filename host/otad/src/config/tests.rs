@@ -508,6 +508,20 @@ const WRONG: &[Row] = &[
     ),
     (
         "[[device.target]]",
+        "[device.agent]\nstream_encoding = \"xml\"\n[[device.target]]",
+        14,
+        "`stream_encoding` is \"xml\", expected \"cbor\" or \"json\"",
+        "write one of these words",
+    ),
+    (
+        "[[device.target]]",
+        "[device.agent]\nblock_size = 98304\nstream_encoding = \"json\"\n[[device.target]]",
+        14,
+        "more than a message of 128 KiB, at most 98048",
+        "take smaller blocks, or CBOR",
+    ),
+    (
+        "[[device.target]]",
         "[device.agent]\nprotocols = [\"http\", \"ftp\"]\n[[device.target]]",
         14,
         "has \"ftp\"",

@@ -360,6 +360,17 @@ fn carriers(scenario: &Scenario, stats: &CloudStats) -> Vec<String> {
             complaints.push(format!("{count} {name} were sent"));
         }
     }
+    let json_wanted = if scenario.json {
+        stats.stream_requests
+    } else {
+        0
+    };
+    if stats.json_requests != json_wanted {
+        complaints.push(format!(
+            "{} of {} requests for blocks were in JSON",
+            stats.json_requests, stats.stream_requests
+        ));
+    }
     // What is held is not fetched again: by both ways together little more than the image comes. What was under way when
     // the server went comes once more.
     let whole: u64 = images.iter().map(|image| image.size_bytes as u64).sum();
@@ -391,8 +402,9 @@ fn print_end(stage: &Stage, status: &Value) {
     let broker = stage.cloud.broker();
     let connections = broker.map_or(stats.connections, |b| b.borrow().connections);
     say(&format!(
-        "the cloud has sent {} blocks over {connections} connection(s), and {} ranges by URL",
-        stats.blocks, stats.ranges
+        "the cloud has sent {} blocks over {connections} connection(s), and {} ranges by URL; {} requests for blocks were \
+         in JSON",
+        stats.blocks, stats.ranges, stats.json_requests
     ));
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Scenario {
     pub(super) protocols: &'static [Protocol],
     /// By which of them the image has to come: all of it, or some by each.
     pub(super) carried_by: &'static [Protocol],
+    /// Whether a stream has to be asked for in JSON, and not in CBOR.
+    pub(super) json: bool,
     pub(super) end: End,
 }
 
@@ -210,6 +212,7 @@ const DEFAULT: Scenario = Scenario {
     doubled_percent: 0,
     protocols: &[Protocol::Mqtt],
     carried_by: &[Protocol::Mqtt],
+    json: false,
     end: SUCCEEDED,
 };
 
@@ -360,9 +363,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "json",
+        about: "the image comes as a stream of JSON messages instead of CBOR",
+        agent_lines: "stream_encoding = \"json\"\n",
+        json: true,
+        ..DEFAULT
+    },
+    Scenario {
         name: "simple-orchestrator",
         about: "another agent in 150 lines: start-next, JSON streams, one block at a time",
         agent_lines: "component = \"simple\"\nblock_size = 16384\n",
+        json: true,
         ..DEFAULT
     },
     Scenario {

@@ -202,7 +202,7 @@ fn each_macro_is_a_key_with_its_limits_or_says_why_not() {
                 ),
                 "protocols" => (
                     "device.agent",
-                    "protocols = [\"mqtt\"]",
+                    "protocols = [\"mqtt\", \"http\"]",
                     "protocols = [\"carrier pigeon\"]",
                 ),
                 "log" => continue,
