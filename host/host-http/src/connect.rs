@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -17,9 +18,11 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::ahead::connect_ahead;
 use crate::client::Shared;
 use crate::error::FetchError;
 use crate::proxy::Proxy;
@@ -82,8 +85,31 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Connects, and lets others be connected ahead. Whoever calls it sets the deadline.
+pub(crate) async fn connect(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+) -> Result<Connected, FetchError> {
+    let (stream, round_trip) = open(shared, origin).await?;
+    // As early as can be; but something near by may have answered for a server that is far.
+    connect_ahead(shared, origin, round_trip);
+    let began = Instant::now();
+    let connection = speak(shared, origin, stream).await?;
+    connect_ahead(shared, origin, began.elapsed());
+    Ok(connection)
+}
+
 /// Connects. Whoever calls it sets the deadline.
-pub(crate) async fn connect(shared: &Shared, origin: &Origin) -> Result<Connected, FetchError> {
+pub(crate) async fn connect_only(
+    shared: &Shared,
+    origin: &Origin,
+) -> Result<Connected, FetchError> {
+    let (stream, _) = open(shared, origin).await?;
+    speak(shared, origin, stream).await
+}
+
+/// The way to the server, and how long it took there and back.
+async fn open(shared: &Shared, origin: &Origin) -> Result<(TcpStream, Duration), FetchError> {
     let config = &shared.config;
     if let Some(address) = origin.address() {
         config.check_address(address)?;
@@ -93,7 +119,7 @@ pub(crate) async fn connect(shared: &Shared, origin: &Origin) -> Result<Connecte
     } else {
         None
     };
-    let stream = match proxy {
+    let (stream, round_trip) = match proxy {
         Some(proxy) => through(proxy, origin).await?,
         None => straight(shared, origin).await?,
     };
@@ -102,13 +128,22 @@ pub(crate) async fn connect(shared: &Shared, origin: &Origin) -> Result<Connecte
         peer: origin.to_string(),
         why: e.to_string(),
     })?;
+    Ok((stream, round_trip))
+}
+
+/// TLS, and HTTP.
+async fn speak(
+    shared: &Shared,
+    origin: &Origin,
+    stream: TcpStream,
+) -> Result<Connected, FetchError> {
     let stream = if origin.is_tls {
         Stream::Tls(Box::new(secure(shared, origin, stream).await?))
     } else {
         Stream::Plain(stream)
     };
     let (sender, connection) = Builder::new()
-        .max_buf_size(config.limits.head_max_bytes)
+        .max_buf_size(shared.config.limits.head_max_bytes)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|e| broken(origin, &e))?;
@@ -128,7 +163,7 @@ pub(crate) fn broken(origin: &Origin, error: &hyper::Error) -> FetchError {
     }
 }
 
-async fn straight(shared: &Shared, origin: &Origin) -> Result<TcpStream, FetchError> {
+async fn straight(shared: &Shared, origin: &Origin) -> Result<(TcpStream, Duration), FetchError> {
     let addresses = resolve(&origin.host, origin.port).await?;
     let mut refused = None;
     let mut failed = None;
@@ -138,8 +173,9 @@ async fn straight(shared: &Shared, origin: &Origin) -> Result<TcpStream, FetchEr
             refused = Some(error);
             continue;
         }
+        let began = Instant::now();
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((stream, began.elapsed())),
             Err(error) => {
                 failed = Some(FetchError::Connect {
                     peer: address.to_string(),
@@ -191,7 +227,7 @@ async fn secure(
 const PROXY_HEAD_MAX_BYTES: usize = 8 * 1024;
 
 /// A tunnel to the origin (RFC 9110 section 9.3.6). The operator chose the proxy, so its address is not checked.
-async fn through(proxy: &Proxy, origin: &Origin) -> Result<TcpStream, FetchError> {
+async fn through(proxy: &Proxy, origin: &Origin) -> Result<(TcpStream, Duration), FetchError> {
     let failed = |why: String| FetchError::Proxy {
         proxy: format!("{proxy:?}"),
         why,
@@ -210,6 +246,8 @@ async fn through(proxy: &Proxy, origin: &Origin) -> Result<TcpStream, FetchError
     }
     request.push_str("\r\n");
     let io = |e: io::Error| failed(format!("broke the connection: {e}"));
+    // The proxy answers once it has been connected to there.
+    let began = Instant::now();
     stream.write_all(request.as_bytes()).await.map_err(io)?;
     let mut head = Vec::new();
     // Byte by byte: what follows the head is the server's. It is one short answer for each connection.
@@ -220,7 +258,7 @@ async fn through(proxy: &Proxy, origin: &Origin) -> Result<TcpStream, FetchError
         head.push(stream.read_u8().await.map_err(io)?);
     }
     match proxy_status(&head) {
-        Some(200..=299) => Ok(stream),
+        Some(200..=299) => Ok((stream, began.elapsed())),
         Some(status) => Err(failed(format!("answers {status} for {authority}"))),
         None => Err(failed("does not answer in HTTP".to_owned())),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT};
+use hyper::header::{ACCEPT_ENCODING, HOST, HeaderValue, LOCATION, RANGE, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
@@ -103,6 +103,9 @@ async fn step(
         let total = announced.total;
         return Ok(Step::Answer(Answer::Range { total, body }));
     }
+    if let Some(asked) = retry_after(&response) {
+        shared.pool.put_off(turn, asked);
+    }
     let next = redirect(target, &response)?;
     if status != StatusCode::OK && drain(response.into_body()).await {
         shared.pool.keep(turn, connection);
@@ -111,6 +114,17 @@ async fn step(
         Some(next) => Step::Redirect(next),
         None => Step::Answer(Answer::Status(status.as_u16())),
     })
+}
+
+/// How long a busy server asks to be left alone (RFC 9110 section 10.2.3). A date does not count: the clock of a gateway
+/// may be anywhere, and servers of images say seconds.
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let status = response.status();
+    if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    range::number(seconds).map(Duration::from_secs)
 }
 
 /// Where a redirect leads; none = it is no redirect.
@@ -138,27 +152,36 @@ async fn exchange(
     asked: Range,
 ) -> Result<(Connected, Response<Incoming>), FetchError> {
     let limits = &shared.config.limits;
-    if let Some(mut kept) = shared.pool.reuse(turn) {
+    let connecting = || {
+        let connecting = connect(shared, &target.origin);
+        within(Wait::Connect, limits.connect_timeout, connecting)
+    };
+    // Whichever comes first. A connection that is begun and not needed is given up.
+    let (mut connection, is_new) = tokio::select! {
+        biased;
+        kept = shared.pool.returned(turn) => (kept, false),
+        made = connecting() => (made?, true),
+    };
+    if !is_new {
         let request = request(target, asked)?;
         let sent = async {
             // It was given back when its last body ended, which its task may only be about to notice.
-            kept.sender.ready().await?;
-            kept.sender.send_request(request).await
+            connection.sender.ready().await?;
+            connection.sender.send_request(request).await
         };
         match timeout(limits.head_timeout, sent).await {
-            Ok(Ok(response)) => return Ok((kept, response)),
+            Ok(Ok(response)) => return Ok((connection, response)),
             Ok(Err(error)) if error.is_parse() => return Err(broken(&target.origin, &error)),
             Ok(Err(error)) => {
                 tracing::debug!(host = %target.origin, "a kept connection has ended: {error}");
             }
             Err(_) => return Err(timed_out(limits.head_timeout)),
         }
+        connection = connecting().await?;
     }
-    let connecting = connect(shared, &target.origin);
-    let mut fresh = within(Wait::Connect, limits.connect_timeout, connecting).await?;
-    let sent = fresh.sender.send_request(request(target, asked)?);
+    let sent = connection.sender.send_request(request(target, asked)?);
     match timeout(limits.head_timeout, sent).await {
-        Ok(Ok(response)) => Ok((fresh, response)),
+        Ok(Ok(response)) => Ok((connection, response)),
         Ok(Err(error)) => Err(broken(&target.origin, &error)),
         Err(_) => Err(timed_out(limits.head_timeout)),
     }

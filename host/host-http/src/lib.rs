@@ -21,6 +21,7 @@
 //! ```
 
 mod address;
+mod ahead;
 mod client;
 mod config;
 mod connect;

@@ -103,7 +103,7 @@ fn parse(text: &str) -> Option<(u64, u64, Option<u64>)> {
 }
 
 /// Digits and nothing else: `parse` alone would take a sign.
-fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     is_digits.then(|| text.parse().ok())?
 }

@@ -8,7 +8,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     header::{
         ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, LOCATION,
-        RANGE,
+        RANGE, RETRY_AFTER,
     },
     http::response::Builder,
 };
@@ -44,6 +44,11 @@ fn answer_with<B>(
         Some(HttpFault::Status(status)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
             return refused(status, "SlowDown", "on purpose");
+        }
+        Some(HttpFault::Busy) => {
+            return builder(StatusCode::SERVICE_UNAVAILABLE)
+                .header(RETRY_AFTER, "1")
+                .body(text("SlowDown", "on purpose"));
         }
         Some(HttpFault::RedirectLoop) => return redirect(request, "https"),
         Some(HttpFault::RedirectPlain) => return redirect(request, "http"),
@@ -100,9 +105,13 @@ fn send(
                 .body(text("InvalidRange", "the range is outside of the file"));
         }
     };
-    // The wrong range is one byte on, or one byte less where there is no byte on.
-    let shift = u64::from(fault == Some(HttpFault::WrongRange) && first + 1 < end);
-    let (first, missing) = (first + shift, u64::from(fault == Some(HttpFault::Long)));
+    // A wrong range begins a byte later; one of a single byte a byte earlier, if the file has one there.
+    let first = match fault {
+        Some(HttpFault::WrongRange) if first + 1 < end => first + 1,
+        Some(HttpFault::WrongRange) => first.saturating_sub(1),
+        _ => first,
+    };
+    let missing = u64::from(fault == Some(HttpFault::Long));
     let short = match fault {
         Some(HttpFault::Short) => (end - first).div_ceil(2),
         _ => 0,

@@ -15,6 +15,8 @@ pub enum HttpFault {
     Expired,
     /// This status, with a short text.
     Status(u16),
+    /// 503, and not to be asked again for a second.
+    Busy,
     /// 206 with the range behind the one that was asked for.
     WrongRange,
     /// 200 with the whole file.
@@ -34,9 +36,10 @@ pub enum HttpFault {
 }
 
 /// Names of faults, as operators write them; `status-NNN` is the other one.
-const NAMES: [(&str, HttpFault); 10] = [
+const NAMES: [(&str, HttpFault); 11] = [
     ("nothing", HttpFault::Nothing),
     ("expired", HttpFault::Expired),
+    ("busy", HttpFault::Busy),
     ("wrong-range", HttpFault::WrongRange),
     ("whole", HttpFault::Whole),
     ("short", HttpFault::Short),
@@ -50,7 +53,7 @@ const NAMES: [(&str, HttpFault); 10] = [
 /// A name that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no fault \"{0}\"; there are: nothing, expired, wrong-range, whole, short, long, slow, redirect-loop, \
+    "no fault \"{0}\"; there are: nothing, expired, busy, wrong-range, whole, short, long, slow, redirect-loop, \
      redirect-plain, broken-tls, and status-NNN with 400 to 599"
 )]
 pub struct UnknownFault(String);

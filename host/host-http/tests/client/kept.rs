@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use host_http::Answer;
+use host_http::{Answer, HttpConfig, Roots};
+use tokio::time::Instant;
 
 use crate::server::*;
 
@@ -126,4 +127,86 @@ async fn a_range_that_is_given_up_takes_its_connection_along() {
     let (mut peer, _) = server.answer(&partial(GOOD, 4, b"45")).await;
     asking.abort();
     peer.ended().await;
+}
+
+/// How long it takes until a second range is asked for, after an answer with this head to the first one, where nobody
+/// may wait longer than `most`.
+async fn rest_after(head: &str, most: Duration) -> Duration {
+    let server = Server::new().await;
+    let client = client(limits(|l| l.retry_after_max = most));
+    let url = server.url();
+    let busy = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+    let serving = async {
+        let (mut peer, _) = server.answer(busy.as_bytes()).await;
+        let answered = Instant::now();
+        peer.request().await;
+        peer.send(&partial(GOOD, 4, b"4567")).await;
+        answered.elapsed()
+    };
+    let asking = async {
+        assert!(matches!(fetch(&client, &url).await, Ok(Answer::Status(_))));
+        assert_eq!(fetch(&client, &url).await, range(b"4567"));
+    };
+    tokio::join!(serving, asking).0
+}
+
+#[tokio::test]
+async fn a_busy_server_is_left_alone_as_long_as_it_asks_for_and_no_longer_than_the_limit() {
+    for head in [
+        "503 x\r\nRetry-After: 3600",
+        "429 x\r\nRetry-After: 18446744073709551615",
+    ] {
+        let most = Duration::from_millis(200);
+        // Whoever waits for as long as it is told is given up by the test.
+        assert!(rest_after(head, most).await >= most * 9 / 10, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_asks_for_nothing_or_for_nonsense_is_followed_at_once() {
+    for head in [
+        "503 x",
+        "503 x\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT",
+        "503 x\r\nRetry-After: -1",
+        "503 x\r\nRetry-After: 99999999999999999999",
+        "404 x\r\nRetry-After: 3600",
+    ] {
+        rest_after(head, Duration::from_secs(3600)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_keeps_nobody_from_another_one() {
+    let (busy, other) = (Server::new().await, Server::new().await);
+    let client = client(config());
+    let (first, second) = (busy.url(), other.url());
+    let serving = busy.answer(b"HTTP/1.1 503 x\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
+    let (made, _peer) = tokio::join!(fetch(&client, &first), serving);
+    assert_eq!(made, Ok(Answer::Status(503)));
+    let answer = partial(GOOD, 4, b"4567");
+    let (made, _peer) = tokio::join!(fetch(&client, &second), other.answer(&answer));
+    assert_eq!(made, range(b"4567"));
+}
+
+#[tokio::test]
+async fn a_range_that_waits_for_its_own_connection_takes_one_that_comes_back_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, pem) = Server::with_tls(&["127.0.0.1"]).await;
+    let path = dir.path().join("roots.pem");
+    std::fs::write(&path, pem).unwrap();
+    let client = client(HttpConfig {
+        roots: Roots::Files(vec![path]),
+        ..config()
+    });
+    let url = server.url();
+    // It speaks TLS to its first client only.
+    let serving = async {
+        let mut peer = server.accept().await;
+        for _ in 0..2 {
+            peer.request().await;
+            peer.send(&partial(GOOD, 4, b"4567")).await;
+        }
+    };
+    let (first, second, ()) = tokio::join!(fetch(&client, &url), fetch(&client, &url), serving);
+    assert_eq!((first, second), (range(b"4567"), range(b"4567")));
 }

@@ -21,7 +21,7 @@ pub struct CloudArgs {
     #[arg(long, value_name = "PORT")]
     pub http: Option<u16>,
     /// Fault of the image server on purpose, for its next COUNT answers, one list after the other: nothing, expired,
-    /// status-NNN, wrong-range, whole, short, long, slow, redirect-loop, redirect-plain, broken-tls.
+    /// busy, status-NNN, wrong-range, whole, short, long, slow, redirect-loop, redirect-plain, broken-tls.
     #[arg(
         long = "http-fault",
         value_name = "FAULT[:COUNT]",
