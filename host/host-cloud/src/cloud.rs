@@ -91,6 +91,7 @@ impl Cloud {
     /// The directory is in use or damaged, an address cannot be listened on, a certificate cannot be made.
     pub async fn start(config: CloudConfig) -> Result<CloudHandle, CloudError> {
         check_addresses(&config)?;
+        let names = server_names(&config);
         let core = Core::open(&config.dir, config.limits, config.faults)?;
         let (stop, stopped) = watch::channel(false);
         let (stop_store, store_stopped) = watch::channel(false);
@@ -109,8 +110,6 @@ impl Cloud {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let http_address = config.http.as_ref().map(|http| http.address);
-        let names = server_names(&config.server_names, [config.operators, http_address]);
         let (tls_address, plain_address) = (local(tls.as_ref())?, local(plain.as_ref())?);
         if let Some(listener) = tls {
             let identity = core.pki().server(&names)?;
@@ -439,12 +438,18 @@ fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
     Ok(())
 }
 
-/// What its certificate is valid for: what was said, and where operators and those who fetch images come in.
-fn server_names(said: &[String], addresses: [Option<SocketAddr>; 2]) -> Vec<String> {
-    let mut names = said.to_vec();
-    for ip in addresses.iter().flatten().map(SocketAddr::ip) {
-        if !ip.is_unspecified() && !ip.is_loopback() && !names.contains(&ip.to_string()) {
-            names.push(ip.to_string());
+/// What its certificate is valid for: what was said, what the URLs of images name, and where operators and those who
+/// fetch images come in.
+fn server_names(config: &CloudConfig) -> Vec<String> {
+    let mut names = config.server_names.clone();
+    let http = config.http.as_ref();
+    let addresses = [config.operators, http.map(|http| http.address)];
+    let addresses = addresses.iter().flatten().map(SocketAddr::ip);
+    let addresses = addresses.filter(|ip| !ip.is_unspecified() && !ip.is_loopback());
+    let host = http.and_then(|http| http.host.clone());
+    for name in host.into_iter().chain(addresses.map(|ip| ip.to_string())) {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     names

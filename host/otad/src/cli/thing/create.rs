@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use host_cloud::operator::OperatorClient;
 use host_cloud::operator::wire::{CloudInfo, ThingCreated};
 use host_cloud::service::ThingName;
+use host_http::HttpConfig;
 
 use crate::cli::args::AskArgs;
 use crate::cli::cloud_client::{connect, refused};
@@ -41,7 +44,11 @@ pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bo
     let mut client: OperatorClient = connect(&ask.cloud).await?;
     let info = client.info().await.map_err(refused)?;
     let thing = client.thing_create(name).await.map_err(refused)?;
-    write(out, &thing, &info)?;
+    let images = match &info.http {
+        Some(url) => Some(http_section(&addresses_of(url).await)),
+        None => None,
+    };
+    write(out, &thing, &info, images.as_deref())?;
     let config = out.join("otad.toml");
     if ask.json {
         say(&serde_json::json!({
@@ -120,7 +127,23 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Failed> {
+/// Where the host of a URL leads from here, as far as that can be told: whoever runs this may see other names than the
+/// device will.
+async fn addresses_of(url: &str) -> Vec<IpAddr> {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let found = tokio::time::timeout(RESOLVE_MAX, tokio::net::lookup_host(host)).await;
+    match found {
+        Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn write(
+    out: &Path,
+    thing: &ThingCreated,
+    info: &CloudInfo,
+    images: Option<&str>,
+) -> Result<(), Failed> {
     let endpoint = Endpoint::of(info, thing)?;
     let io =
         |path: &Path, e: &io::Error| Failed::chain(Exit::Failed, &path.display().to_string(), e);
@@ -138,7 +161,7 @@ fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Faile
         ("private-key.pem", &thing.private_key_pem, 0o600),
         ("trust/signer.pem", &info.signing_certificate_pem, 0o644),
     ];
-    if info.http.is_some() {
+    if images.is_some() {
         // `root.pem` may be a broker's.
         files.push((IMAGE_ROOT, &thing.root_pem, 0o644));
     }
@@ -149,7 +172,7 @@ fn write(out: &Path, thing: &ThingCreated, info: &CloudInfo) -> Result<(), Faile
     let otad = std::env::current_exe().map_err(|e| io(Path::new("otad"), &e))?;
     restart_script::write(out, &otad).map_err(|e| io(&out.join("restart.sh"), &e))?;
     let path = out.join("otad.toml");
-    let text = configuration(thing.name.as_str(), &endpoint, info.http.is_some());
+    let text = configuration(thing.name.as_str(), &endpoint, images);
     fs::write(&path, text).map_err(|e| io(&path, &e))
 }
 
@@ -167,18 +190,41 @@ fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 /// The root of image servers.
 const IMAGE_ROOT: &str = "image-root.pem";
 
-/// What a device needs to fetch images from the cloud in a box; `{` and `}` do not occur in it.
-const HTTP: &str = r#"
-[http]
-roots = ["image-root.pem"]
-allow_networks = ["127.0.0.0/8", "::1"]   # without it only public addresses are connected to
-"#;
+/// How long the name of the image server is looked for; without an answer its line is left to the operator.
+const RESOLVE_MAX: Duration = Duration::from_secs(5);
+
+/// What a device needs to fetch images from the cloud in a box, whose image server is at these addresses.
+fn http_section(addresses: &[IpAddr]) -> String {
+    let mut networks = Vec::new();
+    let public = HttpConfig::default();
+    for address in addresses
+        .iter()
+        .filter(|a| public.check_address(**a).is_err())
+    {
+        let found = match address.is_loopback() {
+            // This machine has both, whichever was found.
+            true => vec!["\"127.0.0.0/8\"".to_owned(), "\"::1\"".to_owned()],
+            false => vec![format!("\"{address}\"")],
+        };
+        for network in found {
+            if !networks.contains(&network) {
+                networks.push(network);
+            }
+        }
+    }
+    let mark = if networks.is_empty() { "# " } else { "" };
+    let networks = networks.join(", ");
+    format!(
+        "\n[http]\nroots = [\"{IMAGE_ROOT}\"]\n\
+         {mark}allow_networks = [{networks}]   # without it only public addresses are connected to\n"
+    )
+}
 
 /// A whole configuration; paths are relative to its own directory.
-fn configuration(thing: &str, endpoint: &Endpoint<'_>, has_http: bool) -> String {
+fn configuration(thing: &str, endpoint: &Endpoint<'_>, images: Option<&str>) -> String {
     let Endpoint { host, port, .. } = endpoint;
     let plain = endpoint.plain_line();
-    let http = if has_http { HTTP } else { "" };
+    let http = images.unwrap_or_default();
     format!(
         r#"# Made by `otad thing create {thing}`. Paths are relative to this file; `otad config keys` lists all numbers.
 
@@ -231,12 +277,35 @@ mod tests {
                 tls,
                 root_pem: "",
             };
-            let text = configuration(thing, &endpoint, tls);
+            let images = tls.then(|| http_section(&[IpAddr::from([10, 1, 2, 3])]));
+            let text = configuration(thing, &endpoint, images.as_deref());
             let config = crate::config::parse(Path::new("/etc/otad.toml"), &text, []).unwrap();
             assert_eq!(config.devices[0].name.value, thing);
             assert_eq!(config.devices[0].mqtt.port, 8884);
             assert_eq!(config.devices[0].mqtt.tls, tls);
             assert_eq!(config.http.roots.len(), usize::from(tls));
+            let lan = IpAddr::from([10, 1, 2, 3]);
+            assert_eq!(config.http.config.check_address(lan).is_ok(), tls);
         }
+    }
+
+    #[test]
+    fn the_addresses_of_the_image_server_are_allowed_and_no_others() {
+        let section = |texts: &[&str]| {
+            let addresses: Vec<IpAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            let section = http_section(&addresses);
+            let line = section.lines().nth(3).unwrap_or_default();
+            line.split("   ").next().unwrap_or_default().to_owned()
+        };
+        let local = "allow_networks = [\"127.0.0.0/8\", \"::1\"]";
+        assert_eq!(section(&["127.0.0.1", "::1"]), local);
+        assert_eq!(section(&["::1"]), local);
+        assert_eq!(
+            section(&["192.168.7.9", "fd00::9"]),
+            "allow_networks = [\"192.168.7.9\", \"fd00::9\"]"
+        );
+        // One that is public, or that nobody here knows, needs none or is the operator's to say.
+        assert_eq!(section(&["1.2.3.4"]), "# allow_networks = []");
+        assert_eq!(section(&[]), "# allow_networks = []");
     }
 }
