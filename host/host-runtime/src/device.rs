@@ -178,7 +178,9 @@ impl Device {
         let before = self.delivered;
         self.revive(now);
         let next = self.poll_host(now);
-        for _ in 0..EVENTS_PER_POLL {
+        // What comes while this goes on is for the next poll: `now` lies before it, and an agent that takes the time of its
+        // answers would take it for less than it was.
+        for _ in 0..EVENTS_PER_POLL.min(self.mailbox.len()) {
             match self.mailbox.take() {
                 Some(input) => self.handle(now, input),
                 None => break,

@@ -191,7 +191,13 @@ impl Mailbox {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lock().inputs.is_empty()
+        self.len() == 0
+    }
+
+    /// How many inputs wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().inputs.len()
     }
 
     /// What it has counted.

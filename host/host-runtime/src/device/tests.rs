@@ -816,6 +816,23 @@ fn a_full_disk_fails_the_journal_and_leaves_the_device_alive() {
 }
 
 #[test]
+fn what_comes_while_a_poll_goes_on_is_given_to_the_agent_by_the_next_one() {
+    let mut bench = Bench::new();
+    let mailbox = bench.device.mailbox();
+    // Each answer of the agent takes so long that another message comes meanwhile.
+    bench.react(move |_, _| {
+        mailbox.send(message(1));
+        Ok(idle())
+    });
+    bench.device.mailbox().send(message(1));
+    for _ in 0..3 {
+        assert_eq!(bench.device.poll(bench.now), Some(bench.now.now_ms));
+        assert_eq!(bench.seen().len(), 1);
+        bench.now.now_ms += 20;
+    }
+}
+
+#[test]
 fn the_counters_of_a_job_count_what_the_host_dropped_in_that_job() {
     let mut bench = Bench::new();
     let flood = |bench: &Bench, over: usize| {
