@@ -79,10 +79,14 @@ pub enum Kind {
     UrlSlow,
     /// The host does not trust their server.
     UrlRefused,
+    /// It sends another range than the one asked for.
+    UrlRange,
+    /// It redirects without end.
+    UrlRedirects,
 }
 
 /// All kinds with their words, in the order of [`Kind`].
-pub const KINDS: [(Kind, &str); 31] = [
+pub const KINDS: [(Kind, &str); 33] = [
     (Kind::RequestsLost, "requests-lost"),
     (Kind::RequestsDoubled, "requests-doubled"),
     (Kind::RequestsDelayed, "requests-delayed"),
@@ -114,6 +118,8 @@ pub const KINDS: [(Kind, &str); 31] = [
     (Kind::UrlOther, "url-other"),
     (Kind::UrlSlow, "url-slow"),
     (Kind::UrlRefused, "url-refused"),
+    (Kind::UrlRange, "url-range"),
+    (Kind::UrlRedirects, "url-redirects"),
 ];
 
 /// What a kind is made of.
@@ -167,6 +173,8 @@ impl Kind {
             Self::UrlOther => Family::Outage(OutageKind::Url(UrlTrouble::Other)),
             Self::UrlSlow => Family::Outage(OutageKind::Url(UrlTrouble::Slow)),
             Self::UrlRefused => Family::Outage(OutageKind::Url(UrlTrouble::Refused)),
+            Self::UrlRange => Family::Outage(OutageKind::Url(UrlTrouble::Range)),
+            Self::UrlRedirects => Family::Outage(OutageKind::Url(UrlTrouble::Redirects)),
         }
     }
 

@@ -241,9 +241,9 @@ pub enum UrlTrouble {
     Expired,
     /// 503: the server has a bad time.
     Fails,
-    /// 200 and the whole file in place of a range, or redirects without end: the host ends it.
+    /// 200 and the whole file in place of a range.
     Whole,
-    /// Half of the range.
+    /// Half of the range, from a host that does not look.
     Short,
     /// The range of another file: another size.
     Other,
@@ -251,6 +251,10 @@ pub enum UrlTrouble {
     Slow,
     /// TLS that is not trusted: the host asks nothing there.
     Refused,
+    /// Another range than the one asked for, or fewer bytes than announced: the host takes nothing of it.
+    Range,
+    /// Redirects without end: the host ends it.
+    Redirects,
 }
 
 #[cfg(test)]

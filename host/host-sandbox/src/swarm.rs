@@ -127,7 +127,9 @@ fn strikes(kind: Kind, random: &mut Random, weather_ms: u64, calls: &[Verb], out
         | Kind::UrlShort
         | Kind::UrlOther
         | Kind::UrlSlow
-        | Kind::UrlRefused => strike(span("")),
+        | Kind::UrlRefused
+        | Kind::UrlRange
+        | Kind::UrlRedirects => strike(span("")),
         Kind::Kill | Kind::Power => {
             for _ in 0..=random.below(CUTS_MAX) {
                 let call = 1 + random.below(calls.len() as u64 * 3 / 2);

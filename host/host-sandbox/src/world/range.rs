@@ -18,7 +18,7 @@ const SLOW_MS: u64 = 120_000;
 /// `failure.main` of what the host's client finds out, as `wit/agent` numbers it: no connection that it trusts.
 const INIT_FAILED: u8 = 0xc0;
 
-/// An answer that is none to the question: the whole file, redirects without end.
+/// An answer that is none to the question: another range, redirects without end.
 const REQUEST_FAILED: u8 = 0xc2;
 
 /// Makes a new URL at each time, as AWS does.
@@ -62,8 +62,13 @@ impl World<'_> {
         let (answer, takes_ms) = match trouble {
             Some(UrlTrouble::Expired) => (Answer::status(403), 0),
             Some(UrlTrouble::Fails) => (Answer::status(503), 0),
-            Some(UrlTrouble::Whole) => {
-                let failed = Answer::failed(REQUEST_FAILED, "the whole file, not the range");
+            Some(UrlTrouble::Whole) => (Answer::status(200), 0),
+            Some(UrlTrouble::Range) => {
+                let failed = Answer::failed(REQUEST_FAILED, "another range");
+                (failed, 0)
+            }
+            Some(UrlTrouble::Redirects) => {
+                let failed = Answer::failed(REQUEST_FAILED, "more than 3 redirects");
                 (failed, 0)
             }
             Some(UrlTrouble::Slow) => {
