@@ -1,6 +1,7 @@
 //! The cloud in a box, within the test's process: what it counts and what becomes of jobs can be asked directly.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -294,13 +295,23 @@ impl Cloud {
     /// If it does not end in time.
     #[must_use]
     pub fn wait_end(&self, job: &JobId) -> Ended {
+        match self.end_within(job, PATIENCE) {
+            Ok(ended) => ended,
+            Err(now) => panic!("{job} has not ended: {now:?}"),
+        }
+    }
+
+    /// Waits for the end of a job for so long.
+    ///
+    /// # Errors
+    /// It has not ended: how it stands then.
+    pub fn end_within(&self, job: &JobId, patience: Duration) -> Result<Ended, Ended> {
         let mut watch = self.operator().watch(job).unwrap();
         let ended = self.block_on(async {
-            tokio::time::timeout(PATIENCE, async { while watch.next().await.is_some() {} }).await
+            tokio::time::timeout(patience, async { while watch.next().await.is_some() {} }).await
         });
         let now = self.now(job);
-        assert!(ended.is_ok(), "{job} has not ended: {now:?}");
-        now
+        if ended.is_ok() { Ok(now) } else { Err(now) }
     }
 
     /// Waits until the device has reported so many blocks of a job; the configuration says how often it reports.

@@ -1,6 +1,11 @@
 //! Image servers that misbehave, and gateways that may not go to them: every update ends, by the same way, by the other
 //! one, or with a reason.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+
 use e2e::gateway::Daemon;
 use e2e::{Cloud, Ended, Gateway, Update};
 use host_cloud::http::{HttpConfig, HttpFault};
@@ -27,22 +32,28 @@ struct Stage {
 impl Stage {
     /// `tls` is the image server's, `http` are lines of `[http]`.
     fn new(tls: bool, http: &str) -> Self {
+        let http = format!("proxy = \"none\"\n{http}");
+        Self::at(None, tls, &http, |_| {})
+    }
+
+    /// `host` is what the URLs name, `change` is for the daemon's environment.
+    fn at(host: Option<&str>, tls: bool, http: &str, change: impl FnOnce(&mut Command)) -> Self {
         let cloud = Cloud::start_with(|config| {
             config.http = Some(HttpConfig {
                 plain: !tls,
+                host: host.map(str::to_owned),
                 ..HttpConfig::new(([127, 0, 0, 1], 0).into())
             });
         });
         let gateway = Gateway::with(&cloud, &[THING], |lines| {
-            lines.http =
-                format!("roots = [\"credentials/{THING}/root.pem\"]\nproxy = \"none\"\n{http}");
+            lines.http = format!("roots = [\"credentials/{THING}/root.pem\"]\n{http}");
             lines.device().agent =
                 "request_timeout_ms = 200\nprotocols = [\"http\", \"mqtt\"]\n".to_owned();
             lines.target().lines = "version_from = \"none\"\n".to_owned();
         });
         gateway.init(b"first");
         Self {
-            daemon: gateway.run(),
+            daemon: gateway.run_with(change),
             _gateway: gateway,
             cloud,
             seed: 0,
@@ -87,7 +98,7 @@ const FAULTS: [HttpFault; 9] = [
 #[test]
 fn a_fault_that_passes_costs_no_update() {
     let mut stage = Stage::new(true, &format!("{ALLOWED}range_timeout_ms = 1000\n"));
-    for fault in FAULTS.into_iter().chain([HttpFault::Slow]) {
+    for fault in FAULTS.into_iter().chain([HttpFault::Slow, HttpFault::Busy]) {
         let (ended, blocks) = stage.under(fault, 2, &[Protocol::Http]);
         assert_eq!(
             ended.status,
@@ -126,8 +137,7 @@ fn a_fault_that_stays_makes_way_for_the_stream_or_ends_the_job_with_a_reason() {
 }
 
 /// The gateway may not go where the URL leads.
-fn refused(tls: bool, http: &str, said: &str) {
-    let mut stage = Stage::new(tls, http);
+fn refused(mut stage: Stage, said: &str) {
     let ended = stage.update(&BOTH);
     assert_eq!(
         ended.status,
@@ -143,20 +153,121 @@ fn refused(tls: bool, http: &str, said: &str) {
 }
 
 #[test]
-fn a_url_that_leads_to_this_machine_is_refused_unless_it_is_allowed() {
-    refused(true, "", "127.0.0.1");
+fn an_address_of_this_machine_is_refused_unless_it_is_allowed() {
+    let stage = Stage::at(Some("127.0.0.1"), true, "proxy = \"none\"\n", |_| {});
+    refused(stage, "127.0.0.1 is a loopback address");
+}
+
+#[test]
+fn a_name_that_leads_to_this_machine_is_refused_once_it_is_resolved() {
+    let stage = Stage::new(true, "");
+    let url = stage.cloud.running().http_url().unwrap().to_owned();
+    assert!(url.starts_with("https://localhost:"), "{url}");
+    refused(stage, "is a loopback address");
 }
 
 #[test]
 fn a_url_without_tls_is_refused() {
-    refused(false, ALLOWED, "https");
+    refused(Stage::new(false, ALLOWED), "https");
 }
 
 #[test]
 fn a_host_that_is_not_in_the_list_is_refused() {
-    refused(
-        true,
-        &format!("{ALLOWED}allow_hosts = [\"images.example\"]\n"),
-        "not among the allowed hosts",
+    let http = format!("{ALLOWED}allow_hosts = [\"images.example\"]\n");
+    refused(Stage::new(true, &http), "not among the allowed hosts");
+}
+
+/// Where images are, by a name that nobody but the proxy knows.
+const HOST: &str = "images.example";
+
+/// A proxy that makes a tunnel to `upstream`, whatever it is asked for, and writes down what that was.
+struct Tunnels {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tunnels {
+    fn start(upstream: Arc<OnceLock<SocketAddr>>) -> Self {
+        let (listener, address) = support::net::listen().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&asked);
+        // Ends with the test's process: nobody connects any more.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let head = read_head(&client);
+                let line = head.lines().next().unwrap_or_default().to_owned();
+                told.lock().unwrap().push(line);
+                let server = TcpStream::connect(upstream.get().unwrap()).unwrap();
+                (&client).write_all(b"HTTP/1.1 200 made\r\n\r\n").unwrap();
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server, client),
+                ] {
+                    std::thread::spawn(move || {
+                        let _ended = std::io::copy(&mut from, &mut to);
+                        let _gone = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        Self {
+            port: address.port(),
+            asked,
+        }
+    }
+}
+
+fn read_head(mut client: &TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// A gateway with this proxy in its environment, and not a word of it in its configuration.
+fn behind(no_proxy: &str) -> (Stage, Tunnels) {
+    let upstream = Arc::new(OnceLock::new());
+    let tunnels = Tunnels::start(Arc::clone(&upstream));
+    let proxy = format!("http://127.0.0.1:{}", tunnels.port);
+    let http = "connect_timeout_ms = 2000\n";
+    let stage = Stage::at(Some(HOST), true, http, |command| {
+        command.env("HTTPS_PROXY", proxy).env("NO_PROXY", no_proxy);
+    });
+    upstream
+        .set(stage.cloud.running().http_addr().unwrap())
+        .unwrap();
+    (stage, tunnels)
+}
+
+#[test]
+fn the_proxy_of_the_environment_finds_a_server_that_the_gateway_cannot_name() {
+    let (mut stage, tunnels) = behind("");
+    let ended = stage.update(&[Protocol::Http]);
+    assert_eq!(
+        ended.status,
+        "SUCCEEDED",
+        "{ended:?}\n{}",
+        stage.daemon.log()
     );
+    let port = stage.cloud.running().http_addr().unwrap().port();
+    let asked = tunnels.asked.lock().unwrap();
+    assert!(!asked.is_empty());
+    let expected = format!("CONNECT {HOST}:{port} HTTP/1.1");
+    assert!(asked.iter().all(|line| *line == expected), "{asked:?}");
+}
+
+#[test]
+fn a_host_that_the_environment_excepts_is_not_looked_for_behind_the_proxy() {
+    let (mut stage, tunnels) = behind(HOST);
+    let ended = stage.update(&BOTH);
+    assert_eq!(
+        ended.status,
+        "SUCCEEDED",
+        "{ended:?}\n{}",
+        stage.daemon.log()
+    );
+    assert_eq!(stage.cloud.stats().ranges, 0);
+    assert_eq!(*tunnels.asked.lock().unwrap(), [""; 0]);
 }
