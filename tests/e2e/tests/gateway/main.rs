@@ -20,6 +20,7 @@ mod password;
 mod planes;
 mod quick_start;
 mod sizes;
+mod swap;
 mod things;
 mod troubles;
 mod trust;
