@@ -23,12 +23,13 @@ use crate::agent::{
 use crate::events::EventRing;
 use crate::history::{Glance, History};
 use crate::mailbox::{Input, Mailbox};
+use crate::plugin::PluginFactory;
 use crate::ports::seed::Seed;
 use crate::status::{
     AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_INIT, STATE_NAMES,
     STATES_RECEIVING, WaitReport, name,
 };
-use crate::target::TargetEvent;
+use crate::target::{SwapReply, TargetEvent};
 use crate::types::{Failure, FileId, Outcome, Qos, code};
 
 use self::host::Door;
@@ -258,6 +259,28 @@ impl Device {
     #[must_use]
     pub fn restart_requested(&self) -> Option<FileId> {
         self.restart_requested
+    }
+
+    /// Let another plugin build serve the target of this name, or, without one, the build before the present one.
+    /// `reply` hears how that ended.
+    pub fn swap_plugin(
+        &mut self,
+        now: Context,
+        target: &str,
+        build: Option<Arc<dyn PluginFactory>>,
+        reply: SwapReply,
+    ) {
+        let mut host = self.door.lock();
+        host.now = now;
+        let Some(file) = host.targets.named(target) else {
+            let text = format!("device {} has no target `{target}`", self.name);
+            drop(host);
+            return reply(Err(Failure::new(code::NOT_FOUND, 0, text)));
+        };
+        match build {
+            Some(build) => host.targets.swap(file, build, reply),
+            None => host.targets.swap_back(file, reply),
+        }
     }
 
     /// Everything about it.

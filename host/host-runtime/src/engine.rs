@@ -17,10 +17,12 @@ use crate::agent::text::{FAULT_MAX_BYTES, clean};
 pub use self::check::{
     AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World, world_of,
 };
+pub use self::usage::{Usage, Use};
 
 mod cache;
 mod check;
 mod ticker;
+mod usage;
 
 use cache::Cache;
 use ticker::Ticker;
@@ -163,6 +165,7 @@ struct HostCallLimit(u32);
 #[derive(Debug)]
 pub struct Meter {
     budget: Budget,
+    usage: Usage,
     memory_bytes: usize,
     table_elements: usize,
     refused: Option<GuestFault>,
@@ -178,6 +181,7 @@ impl Meter {
     #[must_use]
     pub fn new(budget: Budget) -> Self {
         Self {
+            usage: Usage::within(&budget),
             budget,
             memory_bytes: 0,
             table_elements: 0,
@@ -198,6 +202,20 @@ impl Meter {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// What the instance has used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = self.usage;
+        for (of, now) in [
+            (&mut usage.memory_bytes, self.memory_bytes),
+            (&mut usage.table_elements, self.table_elements),
+        ] {
+            // Neither ever shrinks.
+            (of.all, of.most) = (now as u64, now as u64);
+        }
+        usage
     }
 
     /// Ticks so far, to be given back to [`excuse_since`](Self::excuse_since).
@@ -428,6 +446,9 @@ impl Engine {
         let result = call(store);
         drop(running);
         let spent = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let meter = store.data_mut().meter();
+        meter.usage.fuel.add(spent);
+        meter.usage.host_calls.add(meter.host_calls.into());
         if spent > fuel / COSTLY {
             tracing::debug!("a guest call took {spent} of its {fuel} units of fuel");
         }

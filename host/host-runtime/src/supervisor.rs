@@ -37,10 +37,12 @@ use crate::device::{Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevi
 use crate::events::{EventRing, StoredEvent};
 use crate::history::History;
 use crate::mailbox::{Input, Mailbox};
+use crate::plugin::PluginFactory;
 use crate::ports::clock::Clock;
 use crate::ports::transport::Transport;
 use crate::ports::workers::Wake;
 use crate::status::{AgentLife, DeviceStatus};
+use crate::target::SwapReply;
 use crate::types::{DETAIL_MAX_BYTES, Failure, FileId, code};
 
 /// Questions that may wait for a device; a status page with some watchers asks a few a second.
@@ -199,10 +201,17 @@ pub enum Readiness {
 }
 
 /// A question to the task.
-#[derive(Debug)]
 enum Request {
     Status(oneshot::Sender<DeviceStatus>),
+    SwapPlugin(PluginSwap),
     Stop,
+}
+
+/// Another plugin build for a target, or, without one, the build before.
+struct PluginSwap {
+    target: String,
+    build: Option<Arc<dyn PluginFactory>>,
+    reply: SwapReply,
 }
 
 impl DeviceHandle {
@@ -244,6 +253,31 @@ impl DeviceHandle {
         });
         match answer.await {
             Ok(result) => result,
+            Err(_) => Err(Failure::new(code::UNSUPPORTED, 0, "the device has ended")),
+        }
+    }
+
+    /// Let another plugin build serve a target, in the middle of whatever it does; without one the build before the
+    /// present one. Returns when it serves and knows what the target is about.
+    ///
+    /// # Errors
+    /// It was refused, or sent back before it had done anything: the build that served still does, and nothing was lost.
+    pub async fn swap_plugin(
+        &self,
+        target: &str,
+        build: Option<Arc<dyn PluginFactory>>,
+    ) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        let swap = PluginSwap {
+            target: target.to_owned(),
+            build,
+            // Whoever asked may have gone; the swap goes on.
+            reply: Box::new(move |end| drop(reply.send(end))),
+        };
+        // If the task has ended, so has the other end of the answer.
+        drop(self.requests.send(Request::SwapPlugin(swap)).await);
+        match answer.await {
+            Ok(end) => end,
             Err(_) => Err(Failure::new(code::UNSUPPORTED, 0, "the device has ended")),
         }
     }
@@ -449,6 +483,11 @@ impl Task {
         match request {
             // Whoever asked may have gone.
             Request::Status(reply) => drop(reply.send(self.device.status(now))),
+            Request::SwapPlugin(PluginSwap {
+                target,
+                build,
+                reply,
+            }) => self.device.swap_plugin(now, &target, build, reply),
             Request::Stop => self.give_up(now, give_up_at_ms),
         }
     }

@@ -12,8 +12,8 @@
 //! of a scenario (`explore.rs`, `swarm.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use host_cloud::Limits;
 use host_cloud::service::{ExecutionStatus, NewJob, NewUpdate, Protocol, Service, ThingName};
@@ -22,7 +22,7 @@ use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::CommandEnd;
-use host_runtime::types::{Qos, Token};
+use host_runtime::types::{Failure, Qos, Token};
 use serde_json::json;
 
 use crate::disk::Disk;
@@ -85,9 +85,25 @@ pub struct Options {
     pub shared_power: bool,
     /// What the state directory is made with; the host's own unless checkers are checked.
     pub state: Option<StateMaker>,
+    /// Plugin builds that are put in while the run goes on, in order.
+    pub swaps: Vec<PluginSwap>,
     /// Keep the trace.
     pub trace: bool,
 }
+
+/// Another plugin build for a target.
+#[derive(Clone)]
+pub struct PluginSwap {
+    /// Asked for once so many calls of the run were made.
+    pub after_call: u64,
+    /// Which target, by its number.
+    pub target: usize,
+    /// The build.
+    pub build: Arc<dyn PluginFactory>,
+}
+
+/// How swaps ended, in order of their ends: `None` it serves, otherwise why the build before does.
+type SwapEnds = Arc<Mutex<Vec<Option<String>>>>;
 
 impl Options {
     /// A run of the agent in this process, with the PAL in this process.
@@ -102,6 +118,7 @@ impl Options {
             mcu_cuts: Vec::new(),
             shared_power: false,
             state: None,
+            swaps: Vec::new(),
             trace: false,
         }
     }
@@ -130,6 +147,8 @@ pub struct Report {
     pub mcus: Vec<McuTally>,
     /// Deeds of the scenario that were done.
     pub deeds_done: usize,
+    /// How swaps of plugin builds ended: `None` it serves, otherwise why the build before does.
+    pub swaps: Vec<Option<String>>,
     /// What happened, if it was kept.
     pub trace: Trace,
 }
@@ -207,6 +226,8 @@ pub struct World<'p> {
     cuts: Vec<Cut>,
     cut_random: Random,
     deeds_done: usize,
+    swaps_asked: usize,
+    swap_ends: SwapEnds,
     last_deed_ms: u64,
     /// The last order, and when it was given.
     last_order: Option<(u64, Command)>,
@@ -269,6 +290,8 @@ impl<'p> World<'p> {
             blocks_sent: 0,
             cuts: Vec::new(),
             deeds_done: 0,
+            swaps_asked: 0,
+            swap_ends: SwapEnds::default(),
             last_deed_ms: 0,
             last_order: None,
         };
@@ -363,6 +386,12 @@ impl<'p> World<'p> {
             starts: self.starts,
             mcus: tallies,
             deeds_done: self.deeds_done,
+            swaps: std::mem::take(
+                &mut *self
+                    .swap_ends
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            ),
             trace: self.ground.take_trace(),
         }
     }
@@ -433,6 +462,7 @@ impl<'p> World<'p> {
             return true;
         }
         self.happen();
+        self.swap_plugins();
         let now = self.context();
         let Some(device) = &mut self.device else {
             return false;
@@ -457,6 +487,27 @@ impl<'p> World<'p> {
             return false;
         }
         self.pass_time(next)
+    }
+
+    /// Put in the plugin builds whose time has come.
+    fn swap_plugins(&mut self) {
+        let now = self.context();
+        while let Some(swap) = self.options.swaps.get(self.swaps_asked)
+            && swap.after_call <= self.ground.calls()
+            && let Some(device) = &mut self.device
+        {
+            self.swaps_asked += 1;
+            let name = self.plant.name(swap.target);
+            let ends = Arc::clone(&self.swap_ends);
+            let reply = move |end: Result<(), Failure>| {
+                let mut ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+                ends.push(end.err().map(|failure| failure.to_string()));
+            };
+            self.ground
+                .note(|| Event::Note(format!("{} is put in", swap.build.label())));
+            let build = Some(Arc::clone(&swap.build));
+            device.swap_plugin(now, &name, build, Box::new(reply));
+        }
     }
 
     /// Carry out what the device has asked for; false if that is nothing.

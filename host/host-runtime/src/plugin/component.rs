@@ -11,7 +11,9 @@ use wasmtime::component::{HasSelf, Linker};
 use super::convert;
 use super::lend::{LENDABLE, Lent, SerialLine};
 use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer};
-use crate::engine::{Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal};
+use crate::engine::{
+    Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal, Usage,
+};
 use crate::types::{Blob, Failure, Setting};
 
 mod bindings {
@@ -93,12 +95,6 @@ impl ComponentPlugin {
             pre,
         }))
     }
-
-    /// SHA-256 of the component.
-    #[must_use]
-    pub fn digest(&self) -> &[u8; 32] {
-        &self.digest
-    }
 }
 
 impl std::fmt::Debug for ComponentPlugin {
@@ -113,6 +109,10 @@ impl std::fmt::Debug for ComponentPlugin {
 impl PluginFactory for ComponentPlugin {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     fn description(&self) -> &Description {
@@ -295,6 +295,10 @@ impl Plugin for Instance {
     fn suspend(&mut self) -> Result<Blob, PluginError> {
         let blob = self.call(|image, store| image.call_suspend(store))?;
         Ok(convert::blob(blob))
+    }
+
+    fn usage(&self) -> Usage {
+        self.store.data().meter.usage()
     }
 }
 

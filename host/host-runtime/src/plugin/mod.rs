@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::engine::Usage;
 use crate::types::{Blob, Failure, Setting, TargetState, Version};
 
 pub use self::component::ComponentPlugin;
@@ -54,6 +55,21 @@ impl Description {
     #[must_use]
     pub fn can(&self, bit: u32) -> bool {
         self.capabilities & bit != 0
+    }
+
+    /// Its capabilities, in words.
+    #[must_use]
+    pub fn abilities(&self) -> Vec<String> {
+        let words = [
+            (capability::DIRECT, "direct"),
+            (capability::STAGED, "staged"),
+            (capability::AHEAD, "ahead"),
+            (capability::REVERT, "revert"),
+            (capability::SELF_TEST, "self-test"),
+            (capability::RUNNING_VERSION, "running-version"),
+        ];
+        let has = words.into_iter().filter(|(bit, _)| self.can(*bit));
+        has.map(|(_, word)| word.to_owned()).collect()
     }
 
     /// Whether it is one that a host can work with (`wit/pal/describe.wit`).
@@ -247,6 +263,10 @@ pub trait Plugin: Send {
     fn step(&mut self, budget_bytes: u32) -> Result<Duty, PluginError>;
     /// Everything that a successor needs.
     fn suspend(&mut self) -> Result<Blob, PluginError>;
+    /// What the instance has used; zeros where nobody counts. No call of the plugin's.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
 }
 
 /// A plugin build, loaded and asked who it is: makes an instance for each target that wants one. Shared by all targets
@@ -254,6 +274,10 @@ pub trait Plugin: Send {
 pub trait PluginFactory: Send + Sync {
     /// Where it comes from, for people: `builtin:flash-file`, a path.
     fn label(&self) -> &str;
+    /// SHA-256 of its bytes; zeros for one that is part of this process.
+    fn digest(&self) -> &[u8; 32] {
+        &[0; 32]
+    }
     /// Who it is; asked once, at load, on an instance that was thrown away.
     fn description(&self) -> &Description;
     /// Interfaces that it must be lent, by their WIT names.

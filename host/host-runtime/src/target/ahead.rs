@@ -86,6 +86,7 @@ impl Target {
 
     fn step_ahead(&mut self, now_ms: u64, running: Option<DutyRun>) {
         self.data = false;
+        self.plugin.take_spared();
         let budget = self.config.limits.step_budget_bytes;
         let duty = match &running {
             None => self.plugin.call(|plugin| plugin.install()),
@@ -111,6 +112,11 @@ impl Target {
             Err(reason) => {
                 // Nothing is lost but time: `install` begins it anew, and what fails there counts.
                 tracing::info!(target = %self.config.name, "pushing ahead ends: {reason}");
+                if self.plugin.take_spared() {
+                    // The build before goes on with it, once it knows the transfer.
+                    self.ahead = Ahead::Wanted;
+                    return;
+                }
                 self.plugin.drop_instance();
             }
         }

@@ -42,6 +42,8 @@ pub struct TargetConfig {
     pub file_id: FileId,
     /// The build that serves it.
     pub plugin: Arc<dyn PluginFactory>,
+    /// The build that served it before, where an operator has put another one in its place ([`choice`](super::choice)).
+    pub former_plugin: Option<FormerPlugin>,
     /// Handed to the plugin at `open`.
     pub plugin_settings: Vec<Setting>,
     /// Handed to the agent with its start info; not read here.
@@ -81,6 +83,14 @@ pub struct TargetConfig {
     pub sync_bytes: u64,
     /// Limits of the engine.
     pub limits: Limits,
+}
+
+/// A build that another one has taken the place of.
+pub struct FormerPlugin {
+    /// The build.
+    pub plugin: Arc<dyn PluginFactory>,
+    /// The one that serves is on trial: a break of its brings this one back.
+    pub on_trial: bool,
 }
 
 /// A region of storage that the operator grants to the plugin.
@@ -250,29 +260,14 @@ pub(super) fn check(config: &TargetConfig) -> Result<(), TargetError> {
     if config.name.is_empty() || config.name.len() > NAME_MAX_BYTES {
         return refuse(format!("its name must have 1 to {NAME_MAX_BYTES} bytes"));
     }
-    let description = config.plugin.description();
-    if let Err(reason) = description.check() {
-        return refuse(format!("plugin {}: {reason}", config.plugin.label()));
-    }
-    for interface in config.plugin.imports() {
-        let missing = match interface.as_str() {
-            "block-device" => config.regions.is_empty().then_some("a region"),
-            "staged-image" => config.staging.is_none().then_some("staging"),
-            "serial-line" => config.line.is_none().then_some("a line"),
-            _ => None,
-        };
-        if let Some(grant) = missing {
-            return refuse(format!(
-                "plugin {} needs {interface}, and {grant} is not configured",
-                config.plugin.label()
-            ));
-        }
-    }
-    if description.can(capability::STAGED) && config.staging.is_none() {
-        return refuse(format!(
-            "plugin {} takes staged files; configure staging",
-            config.plugin.label()
-        ));
+    let has = |interface: &str| match interface {
+        "block-device" => !config.regions.is_empty(),
+        "staged-image" => config.staging.is_some(),
+        "serial-line" => config.line.is_some(),
+        _ => true,
+    };
+    if let Err(reason) = check_plugin(&*config.plugin, has) {
+        return refuse(reason);
     }
     if config.regions.len() > REGIONS_MAX {
         return refuse(format!(
@@ -292,6 +287,36 @@ pub(super) fn check(config: &TargetConfig) -> Result<(), TargetError> {
         }
     }
     check_reader(config).or_else(refuse)
+}
+
+/// Whether a build is one that a host can work with, on a target that has these interfaces.
+pub(super) fn check_plugin(
+    plugin: &dyn PluginFactory,
+    has: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let (label, description) = (plugin.label(), plugin.description());
+    if let Err(reason) = description.check() {
+        return Err(format!("plugin {label}: {reason}"));
+    }
+    for interface in plugin.imports() {
+        let grant = match interface.as_str() {
+            "block-device" => "a region",
+            "staged-image" => "staging",
+            "serial-line" => "a line",
+            _ => continue,
+        };
+        if !has(interface) {
+            return Err(format!(
+                "plugin {label} needs {interface}, and {grant} is not configured"
+            ));
+        }
+    }
+    if description.can(capability::STAGED) && !has("staged-image") {
+        return Err(format!(
+            "plugin {label} takes staged files; configure staging"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the reader can tell what the operator wants compared.

@@ -21,6 +21,7 @@ use super::regions::{Account, Regions};
 use super::script::{Kind, Op, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
 use super::staged::Staged;
+use super::swap::{Chosen, Swap};
 use super::sync::Sync;
 use super::work::{Inbox, Promise, Report};
 use super::write::Write;
@@ -68,6 +69,13 @@ pub(super) struct Target {
     /// The file on its way to a staged target, while it is received.
     pub(super) ahead: Ahead,
     pub(super) last_state: Option<TargetState>,
+    /// Another build is on its way in.
+    pub(super) swap: Option<Swap>,
+    pub(super) chosen: Chosen,
+    /// The build that was refused or sent back last, and why.
+    pub(super) refusal: Option<String>,
+    /// Builds that have taken over in this process.
+    pub(super) swaps: u64,
     pub(super) events: VecDeque<TargetEvent>,
     inbox: Arc<Inbox>,
     reports: u64,
@@ -112,8 +120,11 @@ impl Target {
             clock,
             log: Arc::new(log),
         };
+        let former = config.former_plugin.take();
+        let chosen = Chosen::load(&*ports.state, device, &config);
         let plugin = PluginSlot::new(
             Arc::clone(&config.plugin),
+            former,
             config.plugin_settings.clone(),
             lent,
             Arc::clone(&regions),
@@ -144,6 +155,10 @@ impl Target {
             data: false,
             ahead: Ahead::No,
             last_state: None,
+            swap: None,
+            chosen,
+            refusal: None,
+            swaps: 0,
             events: VecDeque::new(),
             inbox: Arc::default(),
             reports: 0,
@@ -172,12 +187,14 @@ impl Target {
     /// Everything that can be done now.
     pub(super) fn poll(&mut self, now_ms: u64) {
         self.collect(now_ms);
+        self.hand_over_plugin();
         self.advance(now_ms);
         self.pump(now_ms);
         self.push_ahead(now_ms);
         self.sync_by_time(now_ms);
         self.watch(now_ms);
         self.tell_read_back(now_ms);
+        self.settle_swap();
     }
 
     /// When something is to be done again, without a report.
@@ -192,7 +209,7 @@ impl Target {
             Running::Nothing => Some(0),
             Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
         });
-        let events = (!self.events.is_empty()).then_some(0);
+        let events = (!self.events.is_empty() || self.owes_reopen()).then_some(0);
         let watch = self.restart.filter(|_| self.op.is_none());
         let watch = watch.map(|restart| restart.next_at);
         let ahead = self.ahead_wake_at();
@@ -220,6 +237,18 @@ impl Target {
     /// Take in what was reported.
     pub(super) fn collect(&mut self, now_ms: u64) {
         while let Some((id, report)) = self.inbox.take() {
+            let report = match report {
+                Report::Probed(end) => {
+                    self.on_probed(id, end);
+                    continue;
+                }
+                Report::Chosen(end) => {
+                    self.on_chosen(id, end);
+                    continue;
+                }
+                Report::Lost if self.on_swap_lost(id) => continue,
+                report => report,
+            };
             if !matches!(report, Report::Command(_)) {
                 self.outstanding = self.outstanding.saturating_sub(1);
             }
@@ -273,6 +302,7 @@ impl Target {
                     self.op = Some(op);
                     return;
                 }
+                Err(_) if self.begins_again(&mut op) => self.op = Some(op),
                 Err(failure) => self.end(now_ms, op, Outcome::Failed(failure)),
             }
         }
@@ -280,6 +310,7 @@ impl Target {
 
     /// One move of an operation: `Ok(false)` = it waits.
     fn turn(&mut self, now_ms: u64, op: &mut Op, steps: &mut u32) -> Result<bool, Failure> {
+        self.plugin.take_spared();
         match std::mem::replace(&mut op.running, Running::Nothing) {
             Running::Nothing => match op.stages.pop_front() {
                 Some(stage) => self.enter(now_ms, op, stage).map(|()| true),
@@ -323,6 +354,7 @@ impl Target {
     /// An operation is over.
     fn end(&mut self, now_ms: u64, op: Op, outcome: Outcome) {
         self.regions.set_record(false);
+        let over = !matches!(outcome, Outcome::Failed(_));
         match &outcome {
             Outcome::Failed(failure) if op.kind != Kind::Watch => tracing::info!(
                 device = %self.device, target = %self.config.name,
@@ -343,6 +375,9 @@ impl Target {
             }
         }
         self.events.extend(op.after);
+        if over && matches!(op.kind, Kind::Commit | Kind::Reject | Kind::Abort) {
+            self.plugin.pass();
+        }
         let settled = self
             .phase()
             .is_none_or(|phase| matches!(phase, Phase::Committed | Phase::Rejected));

@@ -12,20 +12,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use host_crypto::Verified;
 
+use crate::plugin::PluginFactory;
 use crate::types::{Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, code};
 
 use self::machine::Target;
 
 pub use self::config::{
-    Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, SYNC_BYTES, StorageFactory,
-    TargetConfig, TargetPorts, VersionReader, limit,
+    FormerPlugin, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, SYNC_BYTES,
+    StorageFactory, TargetConfig, TargetPorts, VersionReader, limit,
 };
 pub use self::names::state_name;
-pub use self::report::TargetReport;
+pub use self::report::{BuildReport, TargetReport};
 pub(crate) use self::serial::hex;
 pub use self::staging::FileStaging;
+pub use self::swap::SwapReply;
 
 mod ahead;
+pub mod choice;
 mod command;
 mod config;
 mod durable;
@@ -42,14 +45,17 @@ mod record;
 mod regions;
 mod report;
 mod script;
+mod sealed;
 mod serial;
 mod slot;
 mod stage;
 mod staged;
 mod staging;
+mod swap;
 mod sync;
 pub mod trailer;
 mod transfer;
+mod trial;
 pub mod verified_record;
 mod work;
 mod write;
@@ -268,6 +274,30 @@ impl Targets {
     /// `pal.abort`.
     pub fn abort(&mut self, token: Token, file: FileId) -> Started {
         self.with(file, |target| target.abort(token))
+    }
+
+    /// The file id of a target.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<FileId> {
+        let target = self.targets.iter().find(|t| t.config.name == name);
+        target.map(|target| target.config.file_id)
+    }
+
+    /// Let another plugin build serve a target, in the middle of whatever it does. `reply` hears once that it serves, or
+    /// why the old one still does.
+    pub fn swap(&mut self, file: FileId, build: Arc<dyn PluginFactory>, reply: SwapReply) {
+        match self.find(file) {
+            Some(target) => target.swap(build, reply),
+            None => reply(Err(unknown_file(file))),
+        }
+    }
+
+    /// Let the build before serve a target again.
+    pub fn swap_back(&mut self, file: FileId, reply: SwapReply) {
+        match self.find(file) {
+            Some(target) => target.swap_back(reply),
+            None => reply(Err(unknown_file(file))),
+        }
     }
 
     /// Drive what is under way and collect what ended; returns when to call again at the latest (and whenever

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::config::{RegionConfig, RegionKind, limit};
 use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
+use crate::engine::Use;
 use crate::plugin::Extent;
 use crate::plugin::lend::{BlockDevice, Region, TRANSFER_MAX_BYTES};
 use crate::types::{Failure, code};
@@ -28,6 +29,20 @@ pub(super) struct Account {
     max: u64,
     syncs: AtomicU32,
     syncs_max: u32,
+    /// Of all calls before the one under way.
+    books: Mutex<Books>,
+    /// In the call under way, of what has moved.
+    written: AtomicU64,
+    /// In the call under way.
+    synced: AtomicU32,
+}
+
+/// What a plugin has moved through lent storage.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Books {
+    pub(super) moved: Use,
+    pub(super) written: Use,
+    pub(super) syncs: Use,
 }
 
 impl Account {
@@ -37,13 +52,44 @@ impl Account {
             max,
             syncs: AtomicU32::new(syncs_max),
             syncs_max,
+            books: Mutex::default(),
+            written: AtomicU64::new(0),
+            synced: AtomicU32::new(0),
         }
     }
 
     /// A call begins.
     pub(super) fn begin_call(&self) {
+        let books = self.books();
+        *self.lock() = books;
         self.left.store(self.max, Ordering::Relaxed);
         self.syncs.store(self.syncs_max, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
+        self.synced.store(0, Ordering::Relaxed);
+    }
+
+    /// What was moved so far, with the call under way.
+    pub(super) fn books(&self) -> Books {
+        let mut books = *self.lock();
+        let left = self.left.load(Ordering::Relaxed);
+        let synced = self.synced.load(Ordering::Relaxed);
+        books.moved.add(self.max.saturating_sub(left));
+        books.written.add(self.written.load(Ordering::Relaxed));
+        books.syncs.add(synced.into());
+        books.moved.limit = self.max;
+        books.written.limit = self.max;
+        books.syncs.limit = self.syncs_max.into();
+        books
+    }
+
+    /// Another build begins.
+    pub(super) fn close_books(&self) {
+        self.begin_call();
+        *self.lock() = Books::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A call begins in which the plugin has nothing to make durable.
@@ -64,6 +110,7 @@ impl Account {
             )
         })?;
         self.syncs.store(rest, Ordering::Relaxed);
+        self.synced.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -364,6 +411,7 @@ impl BlockDevice for Regions {
         };
         self.check_write(config, extent)?;
         self.account.spend(length)?;
+        self.account.written.fetch_add(length, Ordering::Relaxed);
         config
             .storage
             .write_at(offset, data)

@@ -1,7 +1,10 @@
 //! What a target shows of itself to an operator.
 
+use std::collections::BTreeMap;
+
 use super::machine::Target;
 use super::record::{Committed, Phase};
+use crate::engine::Use;
 use crate::plugin::capability;
 use crate::types::{FileId, ImageInfo, TargetState};
 
@@ -14,6 +17,9 @@ pub struct TargetReport {
     pub file_id: FileId,
     /// Plugin label, name and version.
     pub plugin: String,
+    /// The plugin build that serves.
+    #[serde(default)]
+    pub build: BuildReport,
     /// Where the transfer stands: `none`, `creating`, `receiving`, `closed`, `verified`, `installed`, `activating`,
     /// `activated`, `committing`, `committed`, `rejecting`, `rejected`; `damaged` if its record cannot be read.
     pub phase: String,
@@ -35,9 +41,73 @@ pub struct TargetReport {
     pub warnings: Vec<String>,
 }
 
+/// The plugin build that serves a target, in `otad plugin info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BuildReport {
+    /// Where it came from.
+    pub label: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its bytes, hexadecimal; zeros for one that is part of this process.
+    pub sha256: String,
+    /// Kinds of target that it serves.
+    pub kinds: Vec<String>,
+    /// Its capabilities, in words.
+    pub capabilities: Vec<String>,
+    /// Interfaces that it is lent.
+    pub imports: Vec<String>,
+    /// Label of the build before it, which a roll-back brings back.
+    pub former: Option<String>,
+    /// It has not brought a transfer to its end yet: if it breaks, the build before it serves again.
+    pub on_trial: bool,
+    /// The build that was refused or sent back last, and why.
+    pub refused: Option<String>,
+    /// Builds that have taken over since the process started.
+    pub swaps: u64,
+    /// Broken calls in this transfer.
+    pub strikes: u32,
+    /// What it has used since it serves: `fuel`, `host_calls`, `memory_bytes`, `table_elements`, `bytes_moved`,
+    /// `bytes_written` (of these) and `syncs` through lent storage.
+    pub account: BTreeMap<String, Use>,
+}
+
 impl Target {
+    fn build_report(&self) -> BuildReport {
+        let (usage, books) = (self.plugin.usage(), self.plugin.books());
+        let account = [
+            ("fuel", usage.fuel),
+            ("host_calls", usage.host_calls),
+            ("memory_bytes", usage.memory_bytes),
+            ("table_elements", usage.table_elements),
+            ("bytes_moved", books.moved),
+            ("bytes_written", books.written),
+            ("syncs", books.syncs),
+        ];
+        let account = account.map(|(key, used)| (key.to_owned(), used));
+        let (factory, former) = (&self.plugin.factory, self.plugin.former.as_ref());
+        let description = factory.description();
+        BuildReport {
+            label: factory.label().to_owned(),
+            name: description.name.clone(),
+            version: description.version.clone(),
+            sha256: host_crypto::hex(factory.digest()),
+            kinds: description.kinds.clone(),
+            capabilities: description.abilities(),
+            imports: factory.imports().to_vec(),
+            former: former.map(|former| former.factory.label().to_owned()),
+            on_trial: self.plugin.is_on_trial(),
+            refused: self.refusal.clone(),
+            swaps: self.swaps,
+            strikes: self.plugin.strikes(),
+            account: account.into(),
+        }
+    }
+
     /// For `otad status`.
     pub(super) fn report(&self) -> TargetReport {
+        let build = self.build_report();
         let transfer = self.record.transfer.as_ref();
         let description = self.plugin.description();
         let mut warnings = Vec::new();
@@ -72,6 +142,7 @@ impl Target {
                 description.name,
                 description.version
             ),
+            build,
             phase: match &self.damage {
                 Some(_) => "damaged",
                 None => self.phase().map_or("none", Phase::name),

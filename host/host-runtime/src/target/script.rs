@@ -76,6 +76,25 @@ impl Kind {
             | Self::Abort => false,
         }
     }
+
+    /// Whether another plugin build may not take over in the middle of it: the transfer cannot be reopened yet, or is
+    /// being thrown away.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Create(_) | Self::Abort => true,
+            Self::Reopen
+            | Self::Revive
+            | Self::Close
+            | Self::Install
+            | Self::Activate(_)
+            | Self::Reset
+            | Self::SelfTest
+            | Self::Commit
+            | Self::Reject
+            | Self::State
+            | Self::Watch => false,
+        }
+    }
 }
 
 /// A duty of the plugin's that a stage begins.
@@ -168,6 +187,51 @@ pub(super) enum Stage {
     Settle,
     /// Erase or delete what a thrown-away transfer left.
     Clean,
+}
+
+impl Stage {
+    /// Whether it calls the plugin.
+    pub(super) fn is_plugins(self) -> bool {
+        match self {
+            Self::Attach
+            | Self::TryAttach
+            | Self::Discard
+            | Self::Ask
+            | Self::Look
+            | Self::Plugin(_)
+            | Self::Lay => true,
+            Self::Drain
+            | Self::Open
+            | Self::TryOpen
+            | Self::Judge
+            | Self::Forget
+            | Self::Store
+            | Self::Unstage
+            | Self::Erase
+            | Self::LayMap
+            | Self::Receive
+            | Self::OpenWindow
+            | Self::Check
+            | Self::Resume
+            | Self::Lock
+            | Self::Flush
+            | Self::ReadBack
+            | Self::Fit
+            | Self::Inspect
+            | Self::List
+            | Self::Verify
+            | Self::Mint
+            | Self::Enter(_)
+            | Self::OpenRecord
+            | Self::HostReset
+            | Self::RestartAnyway
+            | Self::EndProcess
+            | Self::Health
+            | Self::VersionCommand
+            | Self::Settle
+            | Self::Clean => false,
+        }
+    }
 }
 
 /// The stages of an operation. `old` is the phase of the target's transfer, if there is one.
@@ -288,6 +352,8 @@ pub(super) struct Op {
     /// `None`: nobody is told.
     pub(super) token: Option<Token>,
     pub(super) stages: VecDeque<Stage>,
+    /// The stage that was entered last.
+    pub(super) stage: Option<Stage>,
     pub(super) running: Running,
     /// The report that `running` waits for.
     pub(super) report: Option<Report>,
@@ -319,6 +385,7 @@ impl Op {
             kind,
             token,
             stages: stages.into(),
+            stage: None,
             running: Running::Nothing,
             report: None,
             outcome: Outcome::Nothing,

@@ -1,25 +1,39 @@
 //! A target's plugin instance: made when needed, struck when it breaks, dropped when nothing needs it.
+//!
+//! Not here: the build that takes the place of another one (`trial.rs`).
 
 use std::sync::Arc;
 
-use super::config::limit;
-use super::regions::{Account, Regions};
+use super::config::{FormerPlugin, limit};
+use super::regions::{Account, Books, Regions};
+use super::trial::{Debt, Former, SentBack};
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
+use crate::engine::Usage;
 use crate::plugin::lend::Lent;
 use crate::plugin::{Description, Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
 
 /// The plugin of one target.
 pub(super) struct PluginSlot {
-    factory: Arc<dyn PluginFactory>,
-    settings: Vec<Setting>,
-    lent: Lent,
+    pub(super) factory: Arc<dyn PluginFactory>,
+    /// The build before it.
+    pub(super) former: Option<Former>,
+    /// What a build that has just come has to do before anything else.
+    pub(super) debt: Debt,
+    /// The build on trial was sent back in the call that failed last.
+    pub(super) spared: bool,
+    /// A build was sent back, and nobody was told yet.
+    pub(super) sent_back: Option<SentBack>,
+    /// What instances of this build have used that are gone.
+    pub(super) used: Usage,
+    pub(super) settings: Vec<Setting>,
+    pub(super) lent: Lent,
     regions: Arc<Regions>,
     account: Arc<Account>,
     strikes_max: u32,
-    instance: Option<Box<dyn Plugin>>,
+    pub(super) instance: Option<Box<dyn Plugin>>,
     /// The instance knows the transfer: it was given `create` or `reopen`.
-    attached: bool,
+    pub(super) attached: bool,
     strikes: u32,
     /// The call under way is one of `write-block`.
     writes: bool,
@@ -28,6 +42,7 @@ pub(super) struct PluginSlot {
 impl PluginSlot {
     pub(super) fn new(
         factory: Arc<dyn PluginFactory>,
+        former: Option<FormerPlugin>,
         settings: Vec<Setting>,
         lent: Lent,
         regions: Arc<Regions>,
@@ -36,6 +51,11 @@ impl PluginSlot {
     ) -> Self {
         Self {
             factory,
+            former: former.map(Former::from),
+            debt: Debt::default(),
+            spared: false,
+            sent_back: None,
+            used: Usage::default(),
             settings,
             lent,
             regions,
@@ -66,6 +86,7 @@ impl PluginSlot {
 
     pub(super) fn set_attached(&mut self, attached: bool) {
         self.attached = attached;
+        self.debt = Debt::default();
     }
 
     pub(super) fn strikes(&self) -> u32 {
@@ -78,13 +99,38 @@ impl PluginSlot {
 
     /// Let the instance go; what it knew is in its last blob and in the target.
     pub(super) fn drop_instance(&mut self) {
-        if self.instance.take().is_some()
-            && let Some(line) = &self.lent.serial_line
-        {
-            // A field engineer's tool may want it.
-            line.close();
+        self.used = self.usage();
+        if self.instance.take().is_some() {
+            self.close_line();
         }
         self.attached = false;
+        self.debt = Debt::default();
+    }
+
+    /// What the build has used since it serves.
+    pub(super) fn usage(&self) -> Usage {
+        match &self.instance {
+            Some(instance) => self.used.and(instance.usage()),
+            None => self.used,
+        }
+    }
+
+    /// What it has moved through lent storage since it serves.
+    pub(super) fn books(&self) -> Books {
+        self.account.books()
+    }
+
+    /// Another build begins with nothing.
+    pub(super) fn close_books(&mut self) {
+        self.used = Usage::default();
+        self.account.close_books();
+    }
+
+    /// A field engineer's tool may want it.
+    fn close_line(&self) {
+        if let Some(line) = &self.lent.serial_line {
+            line.close();
+        }
     }
 
     /// Refuse a plugin that has broken too often in this transfer.
@@ -121,20 +167,27 @@ impl PluginSlot {
     }
 
     fn try_open(&mut self, saved: Option<&Blob>) -> Result<(), Failure> {
-        match self.factory.make(self.lent.clone()) {
-            Ok(instance) => self.instance = Some(instance),
-            Err(PluginError::Failed(failure)) => return Err(failure),
-            Err(PluginError::Broken(reason)) => return Err(self.strike(&reason)),
-        }
         self.attached = false;
-        let settings = self.settings.clone();
-        self.regions.shut(true);
-        let opened = self.call(|plugin| plugin.open(&settings, saved));
-        self.regions.shut(false);
-        if opened.is_err() {
-            self.drop_instance();
+        let factory = Arc::clone(&self.factory);
+        match self.shut_out(|slot| opened(&*factory, slot.lent.clone(), &slot.settings, saved)) {
+            Ok(instance) => {
+                self.instance = Some(instance);
+                Ok(())
+            }
+            Err(error) => {
+                self.close_line();
+                Err(self.judge(error))
+            }
         }
-        opened
+    }
+
+    /// Call an instance that is not in charge yet: nothing of the target's storage is lent to it.
+    pub(super) fn shut_out<R>(&self, call: impl FnOnce(&Self) -> R) -> R {
+        self.regions.shut(true);
+        self.account.begin_call();
+        let end = call(self);
+        self.regions.shut(false);
+        end
     }
 
     /// Call the instance within `write-block`, where making data durable is the host's.
@@ -160,19 +213,33 @@ impl PluginSlot {
         if self.writes {
             self.account.no_syncs();
         }
-        match call(&mut **instance) {
-            Ok(answer) => Ok(answer),
-            Err(PluginError::Failed(failure)) => Err(sane(failure)),
-            Err(PluginError::Broken(reason)) => Err(self.strike(&reason)),
+        call(&mut **instance).map_err(|error| self.judge(error))
+    }
+
+    /// What follows from an error: a plugin that fails lives, unless it is on trial and has done nothing yet; one that
+    /// breaks goes.
+    fn judge(&mut self, error: PluginError) -> Failure {
+        match error {
+            PluginError::Failed(failure) => {
+                let failure = sane(failure);
+                if self.is_unproved() {
+                    self.send_back(&failure.to_string());
+                }
+                failure
+            }
+            PluginError::Broken(reason) => self.strike(&reason),
         }
     }
 
-    /// The instance has broken the contract: it goes, and its strikes are counted.
+    /// The instance has broken the contract: it goes, and its strikes are counted; a build on trial goes for good.
     pub(super) fn strike(&mut self, reason: &str) -> Failure {
-        self.drop_instance();
-        self.strikes = self.strikes.saturating_add(1);
         // A trap names the guest's functions, and an answer may be as long as the guest likes.
         let reason = clean(reason, FAULT_MAX_BYTES);
+        if self.is_on_trial() {
+            return self.send_back(&reason);
+        }
+        self.drop_instance();
+        self.strikes = self.strikes.saturating_add(1);
         let label = self.factory.label();
         tracing::warn!(
             plugin = label,
@@ -187,8 +254,20 @@ impl PluginSlot {
     }
 }
 
+/// A fresh instance that was opened.
+pub(super) fn opened(
+    factory: &dyn PluginFactory,
+    lent: Lent,
+    settings: &[Setting],
+    saved: Option<&Blob>,
+) -> Result<Box<dyn Plugin>, PluginError> {
+    let mut instance = factory.make(lent)?;
+    instance.open(settings, saved)?;
+    Ok(instance)
+}
+
 /// What a plugin says about its failure: a main code that is not one of the table's becomes 0xd5.
-fn sane(failure: Failure) -> Failure {
+pub(super) fn sane(failure: Failure) -> Failure {
     let detail = clean(&failure.detail, DETAIL_MAX_BYTES);
     match failure.main {
         0xd0..=0xee => Failure::new(failure.main, failure.sub & 0x00ff_ffff, detail),

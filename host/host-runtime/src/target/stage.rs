@@ -9,6 +9,7 @@ use super::image::Glance;
 use super::machine::Target;
 use super::record::{self, Phase};
 use super::script::{Kind, Op, Running, Stage, Verb};
+use super::trial::Debt;
 use super::work::{self, Flush, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, capability};
 use crate::types::{Failure, code};
@@ -16,6 +17,11 @@ use crate::types::{Failure, code};
 impl Target {
     /// Begin a stage.
     pub(super) fn enter(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {
+        if stage.is_plugins() && self.plugin.debt != Debt::default() {
+            op.stages.push_front(stage);
+            return self.pay_debt(now_ms, op);
+        }
+        op.stage = Some(stage);
         match stage {
             Stage::Drain => op.running = Running::Drain,
             Stage::Open => self.open_plugin(op)?,
@@ -132,6 +138,11 @@ impl Target {
             Err(failure) => Err(failure),
         };
         match (stage, ended) {
+            // It is asked again, of the build before.
+            (stage, Err(failure)) if self.plugin.spared => {
+                op.stage = Some(stage);
+                Err(failure)
+            }
             // The script goes on without: the transfer is thrown away in any case, or is not what was asked about.
             (Stage::Discard | Stage::TryAttach | Stage::Look, Err(failure)) => {
                 tracing::warn!(target = %self.config.name, "{stage:?}: {failure}");
@@ -147,6 +158,21 @@ impl Target {
     }
 
     fn on_answer(
+        &mut self,
+        now_ms: u64,
+        op: &mut Op,
+        stage: Stage,
+        answer: Answer,
+    ) -> Result<(), Failure> {
+        let is_reopen = matches!(stage, Stage::Attach | Stage::TryAttach);
+        let end = self.take_answer(now_ms, op, stage, answer);
+        if end.is_ok() && !is_reopen {
+            self.plugin.prove();
+        }
+        end
+    }
+
+    fn take_answer(
         &mut self,
         now_ms: u64,
         op: &mut Op,
@@ -243,6 +269,8 @@ impl Target {
                 Ok(())
             }
             Report::Command(end) => self.on_command(now_ms, op, stage, end),
+            // A swap's own (`collect`).
+            Report::Probed(_) | Report::Chosen(_) => Ok(()),
             Report::Synced(_, end) => end,
             Report::Lost => Err(Failure::new(
                 code::STORAGE,
@@ -276,7 +304,7 @@ impl Target {
         Ok(())
     }
 
-    fn open_plugin(&mut self, op: &Op) -> Result<(), Failure> {
+    pub(super) fn open_plugin(&mut self, op: &Op) -> Result<(), Failure> {
         match op.kind {
             // Each begins anew, or only asks, or is a way out of a test: with an image that is marked there must be one.
             Kind::Create(_)
@@ -297,7 +325,7 @@ impl Target {
         self.plugin.open(blob.as_ref())
     }
 
-    fn attach(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {
+    pub(super) fn attach(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {
         let Some(transfer) = self.record.transfer.as_ref() else {
             return Ok(());
         };

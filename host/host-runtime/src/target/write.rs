@@ -48,6 +48,13 @@ impl Write {
             duty: None,
         }
     }
+
+    /// Its plugin is another one: nothing of it was acknowledged, so all of it is written again.
+    pub(super) fn begin_again(&mut self) {
+        self.runs = None;
+        self.pieces.clear();
+        self.duty = None;
+    }
 }
 
 /// Check a write against the grid: whole blocks, within the file.
@@ -136,6 +143,11 @@ impl Target {
                 return false;
             }
             Ok(true) => Outcome::Nothing,
+            Err(_) if self.plugin.take_spared() => {
+                write.begin_again();
+                self.writes.push_front(write);
+                return false;
+            }
             Err(failure) => Outcome::Failed(failure),
         };
         self.events.push_back(TargetEvent::Done {
@@ -147,6 +159,7 @@ impl Target {
 
     /// Go on with a write; `Ok(false)` = its plugin sleeps, or has had its calls.
     fn write(&mut self, now_ms: u64, write: &mut Write, calls: u32) -> Result<bool, Failure> {
+        self.plugin.take_spared();
         let (Some(grid), Some(map)) = (self.grid(), self.map.as_ref()) else {
             return Err(Failure::new(
                 code::BUSY,
@@ -211,6 +224,7 @@ impl Target {
             };
             match answer {
                 Duty::Finished(_) => {
+                    self.plugin.prove();
                     write.pieces.pop_front();
                 }
                 Duty::Working { done, total, wake } => {

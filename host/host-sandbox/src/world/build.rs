@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use host_runtime::device::{Device, DeviceConfig, DevicePorts, PreparedDevice};
+use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::commands::Command;
 use host_runtime::ports::state_dir::{FileStateDir, Files, OpenFile, StateDir};
+use host_runtime::target::choice::{self, PluginBuild};
 use host_runtime::target::verified_record::{self, VerifiedImage};
 use host_runtime::target::{
-    PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig, VersionReader,
+    FormerPlugin, PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig, VersionReader,
 };
 use host_runtime::types::Setting;
 
@@ -145,6 +147,7 @@ fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> 
         name: world.mcus.name(number),
         file_id: u32::try_from(own + number).unwrap_or(u32::MAX),
         plugin,
+        former_plugin: None,
         plugin_settings: settings.map(|s| setting(&pair(s))).to_vec(),
         agent_settings: vec![setting(&pair(("firmware", "true")))],
         regions: Vec::new(),
@@ -159,9 +162,37 @@ fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> 
     })
 }
 
+/// The build that serves a target and the one before it, as the state directory says.
+fn serving(world: &World<'_>, target: &str) -> (Arc<dyn PluginFactory>, Option<FormerPlugin>) {
+    let configured = &world.options.pal;
+    let state = FileStateDir::over(DiskFiles {
+        ground: Ground::new(0, 0, None, Vec::new()),
+        disk: world.disk.clone(),
+    });
+    // What cannot be read counts as nothing said, there as here.
+    let Some(choice) = choice::load(&state, THING, target).ok().flatten() else {
+        return (Arc::clone(configured), None);
+    };
+    let swapped = world.options.swaps.iter().map(|swap| &swap.build);
+    let known: Vec<_> = swapped.chain([configured]).collect();
+    let find = |wanted: &PluginBuild| {
+        let mut known = known.iter();
+        let found = known.find(|build| PluginBuild::of(&****build) == *wanted)?;
+        Some(Arc::clone(found))
+    };
+    let on_trial = choice.on_trial;
+    let former = choice.former.as_ref().and_then(find);
+    let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
+    (
+        find(&choice.serves).unwrap_or_else(|| Arc::clone(configured)),
+        former,
+    )
+}
+
 fn target(world: &World<'_>, number: usize) -> TargetConfig {
     let scenario = &world.prepared.scenario;
     let name = world.plant.name(number);
+    let (plugin, former_plugin) = serving(world, &name);
     let storages = world.plant.regions(number, &scenario.spells);
     let kinds = [
         ("slot-a", RegionKind::Slot),
@@ -188,7 +219,8 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
     }
     TargetConfig {
         file_id: u32::try_from(number).unwrap_or(u32::MAX),
-        plugin: Arc::clone(&world.options.pal),
+        plugin,
+        former_plugin,
         plugin_settings: Vec::new(),
         agent_settings: agent_settings.iter().map(setting).collect(),
         regions: regions.collect(),

@@ -27,7 +27,7 @@ pub(super) fn request(args: &DeviceArgs, verb: Verb) -> Request {
 }
 
 /// Ask, and say that it is done.
-async fn done(args: &DeviceArgs, request: Request, words: &str) -> Ended {
+pub(super) async fn done(args: &DeviceArgs, request: Request, words: &str) -> Ended {
     let value = client(&args.control)?.call(&request).await?;
     if args.control.json {
         say(&value.to_string());

@@ -16,6 +16,7 @@ mod init;
 mod launch;
 mod mcu;
 mod mcu_sim;
+mod plugin;
 mod problems;
 mod replay;
 mod run;
@@ -108,6 +109,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Rollback(args) => wait(control::rollback(&args)),
         Verb::Events(args) => wait(control::events(&args)),
         Verb::Job(verb) => wait(control::job(&verb)),
+        Verb::Plugin(verb) => wait(plugin::follow(&verb)),
     }
 }
 

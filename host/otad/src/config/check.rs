@@ -77,6 +77,15 @@ pub fn check(config: &Config) -> Vec<Finding> {
             "create it with `groupadd`, or remove `control_group`",
         );
     }
+    if let Some(dir) = &config.daemon.plugin_dir
+        && !dir.value.is_dir()
+    {
+        findings.error(
+            &dir.origin,
+            format!("{} is no directory", dir.value.display()),
+            "create it, writable for otad and for whoever drops plugins there",
+        );
+    }
     trust(config, &mut findings);
     http(config, &mut findings);
     for download in &config.downloads {

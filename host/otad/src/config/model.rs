@@ -62,6 +62,8 @@ pub struct Daemon {
     pub cache_dir: PathBuf,
     /// Where `otad status` and its siblings reach the daemon.
     pub control_socket: Located<PathBuf>,
+    /// Where plugin builds are dropped that are to be put in.
+    pub plugin_dir: Option<Located<PathBuf>>,
     /// Group that may use the socket (mode 0660); otherwise only the owner (0600).
     pub control_group: Option<Located<String>>,
     /// Log filter of the console, such as `info` or `info,host_mqtt=debug`.

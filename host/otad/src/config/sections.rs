@@ -89,6 +89,7 @@ fn daemon(root: &Reader<'_>) -> Daemon {
     }
     let daemon = Daemon {
         control_group: section.text("control_group"),
+        plugin_dir: section.path("plugin_dir"),
         log: section
             .text("log")
             .map_or_else(|| "info".to_owned(), |t| t.value),

@@ -63,6 +63,13 @@ pub enum Verb {
         #[serde(default)]
         limit: Option<usize>,
     },
+    /// Let another plugin build serve the target.
+    SwapPlugin {
+        /// Absolute path of a component, as the daemon sees it.
+        file: String,
+    },
+    /// Let the plugin build before serve the target again.
+    RollBackPlugin,
     /// Take an offered job.
     Approve {
         /// Its id.

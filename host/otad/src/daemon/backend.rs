@@ -1,21 +1,24 @@
 //! What the control socket's verbs do to the devices.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use host_runtime::agent::{Command, CustomAnswer, OfferAnswer};
+use host_runtime::plugin::PluginFactory;
 use host_runtime::status::DeviceStatus;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::{Failure, FileId, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
 use crate::exit::Exit;
-use crate::gateway::ConnectedDevice;
+use crate::gateway::{ConnectedDevice, Plugins};
 use crate::hooks;
 
 /// Events that are read from the ring at a time.
@@ -31,6 +34,8 @@ const STATUS_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Devices {
     pub(super) running: Vec<ConnectedDevice>,
     pub(super) failed: Vec<FailedDevice>,
+    /// Where another plugin build comes from; none while the devices are set up anew.
+    pub(super) plugins: Option<Arc<Plugins>>,
 }
 
 /// A device that could not be set up.
@@ -114,11 +119,57 @@ impl Backend for Devices {
                 reason,
             } => finish(device, job, status, reason).await,
             Verb::Events { after, follow } => events(device, after, follow, &items).await,
+            Verb::SwapPlugin { file } => {
+                let build = self.take_in(device.name(), target, file).await?;
+                swap(device, target, Some(build)).await
+            }
+            Verb::RollBackPlugin => swap(device, target, None).await,
         }
     }
 }
 
+/// Let another plugin build, or the one before, serve a target.
+async fn swap(
+    device: &DeviceHandle,
+    target: Option<&str>,
+    build: Option<Arc<dyn PluginFactory>>,
+) -> Result<Value, Refusal> {
+    let Some(target) = target else {
+        return Err(Refusal::new(Exit::Usage, "which target? name one"));
+    };
+    let end = device.swap_plugin(target, build).await;
+    end.map(|()| Value::Null).map_err(|failure| {
+        let exit = match failure.main {
+            code::NOT_FOUND => Exit::Nothing,
+            code::BUSY => Exit::Retry,
+            _ => Exit::Refused,
+        };
+        Refusal::new(exit, failure.to_string())
+    })
+}
+
 impl Devices {
+    /// Load a plugin from a file, off the tasks that serve others.
+    async fn take_in(
+        &self,
+        device: &str,
+        target: Option<&str>,
+        file: String,
+    ) -> Result<Arc<dyn PluginFactory>, Refusal> {
+        let Some(plugins) = self.plugins.clone() else {
+            let text = "the devices are being set up; ask again";
+            return Err(Refusal::new(Exit::Retry, text));
+        };
+        let device = device.to_owned();
+        let target = target.unwrap_or_default().to_owned();
+        let taken = spawn_blocking(move || plugins.take_in(&device, &target, Path::new(&file)));
+        match taken.await {
+            Ok(Ok(build)) => Ok(build),
+            Ok(Err(failed)) => Err(Refusal::new(failed.exit, failed.text)),
+            Err(e) => Err(Refusal::new(Exit::Failed, format!("loading it broke: {e}"))),
+        }
+    }
+
     fn one(&self, name: Option<&str>) -> Result<&ConnectedDevice, Refusal> {
         let named = |name: &str| self.running.iter().find(|d| d.handle.name() == name);
         match (name, &self.running[..], &self.failed[..]) {
@@ -406,6 +457,7 @@ mod tests {
                 name: "pump-1".to_owned(),
                 why: "its record is damaged".to_owned(),
             }],
+            plugins: None,
         };
         for name in [None, Some("pump-1")] {
             let status = devices.status(name).await.unwrap();

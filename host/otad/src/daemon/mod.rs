@@ -11,6 +11,7 @@
 //! (`signals.rs`). Not here: what a device is made of (`gateway`).
 
 mod backend;
+mod dropped;
 mod notify;
 mod reload;
 mod session;

@@ -109,6 +109,7 @@ fn between(config: &Config) -> Devices {
     Devices {
         running: Vec::new(),
         failed: failed.collect(),
+        plugins: None,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::backend::{Devices, FailedDevice};
 use super::notify::Notifier;
-use super::{STOP_MAX, story, watchdog};
+use super::{STOP_MAX, dropped, story, watchdog};
 use crate::exit::Failed;
 use crate::gateway::{ConnectedDevice, Gateway};
 use crate::hooks;
@@ -26,7 +26,7 @@ impl Session {
     /// # Errors
     /// None of the devices can be set up: those of the first.
     pub(super) fn start(gateway: Gateway, notifier: &Arc<Notifier>) -> Result<Self, Failed> {
-        let Devices { running, failed } = connect(&gateway)?;
+        let (running, failed) = connect(&gateway)?;
         let mut tasks = JoinSet::new();
         for device in &running {
             tasks.spawn(story::tell(device.handle.clone()));
@@ -39,6 +39,11 @@ impl Session {
                 let (handle, former) = (device.handle.clone(), device.former_events);
                 tasks.spawn(hooks::serve(handle, plan, former));
             }
+        }
+        if let Some(dir) = &gateway.config().daemon.plugin_dir {
+            let handles = running.iter().map(|d| d.handle.clone()).collect();
+            let dir = dir.value.clone();
+            tasks.spawn(dropped::serve(dir, handles, gateway.plugins()));
         }
         let handles = running.iter().map(|d| d.handle.clone()).collect();
         tasks.spawn(watchdog::tell(
@@ -59,6 +64,7 @@ impl Session {
         Devices {
             running: self.running.clone(),
             failed: self.failed.clone(),
+            plugins: Some(self.gateway.plugins()),
         }
     }
 
@@ -79,7 +85,7 @@ impl Session {
 ///
 /// # Errors
 /// None can be: those of the first.
-fn connect(gateway: &Gateway) -> Result<Devices, Failed> {
+fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>), Failed> {
     let mut running = Vec::new();
     let mut failed = Vec::new();
     let mut first = None;
@@ -111,7 +117,7 @@ fn connect(gateway: &Gateway) -> Result<Devices, Failed> {
     }
     match first {
         Some(error) if running.is_empty() => Err(error),
-        Some(_) | None => Ok(Devices { running, failed }),
+        Some(_) | None => Ok((running, failed)),
     }
 }
 

@@ -8,9 +8,11 @@
 //! does; [`Gateway::connect`] makes a connection for the device; [`Gateway::prepare`] is for any other transport. Not here: signals,
 //! control socket and exit code of the daemon (`daemon.rs`).
 
+mod admission;
 mod connection;
 mod download;
 pub(crate) mod native;
+mod plugins;
 mod target;
 mod witness;
 
@@ -27,8 +29,6 @@ use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
 use host_runtime::mailbox::Mailbox;
-use host_runtime::plugin::native::NativePlugin;
-use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::ports::commands::TokioCommands;
 use host_runtime::ports::seed::SystemSeed;
@@ -36,16 +36,16 @@ use host_runtime::ports::state_dir::FileStateDir;
 use host_runtime::ports::transport::Transport;
 use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
+use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
 
-use crate::config::{
-    AgentChoice, Carrier, Config, Device, PluginChoice, ReplySubscriptions, Target,
-};
+use crate::config::{AgentChoice, Config, Device, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
 use download::Downloads;
 pub use native::GrantError;
+pub(crate) use plugins::Plugins;
 pub(crate) use target::hardware_reset;
 pub use witness::Witnesses;
 
@@ -114,15 +114,9 @@ pub enum GatewayError {
         #[source]
         source: native::GrantError,
     },
-    /// A plugin's file cannot be read.
-    #[error("plugin {}", path.display())]
-    PluginFile {
-        /// The file.
-        path: PathBuf,
-        /// What the medium says.
-        #[source]
-        source: io::Error,
-    },
+    /// A plugin's file may not be loaded, or cannot be read.
+    #[error("plugin {0}")]
+    PluginFile(Failed),
     /// The trust store.
     #[error("trust store")]
     Trust(#[source] TrustError),
@@ -173,7 +167,7 @@ pub enum GatewayError {
 impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
         let exit = match &error {
-            GatewayError::Lock(failed) => failed.exit,
+            GatewayError::Lock(failed) | GatewayError::PluginFile(failed) => failed.exit,
             GatewayError::Trust(_)
             | GatewayError::NoDevice(_)
             | GatewayError::Http(_)
@@ -190,7 +184,6 @@ impl From<GatewayError> for Failed {
             | GatewayError::AgentFile { .. }
             | GatewayError::Plugin { .. }
             | GatewayError::Library { .. }
-            | GatewayError::PluginFile { .. }
             | GatewayError::Record { .. }
             | GatewayError::Shadow(_)
             | GatewayError::Storage { .. }
@@ -211,7 +204,7 @@ pub struct Gateway {
     http: HttpClient,
     /// None = no cap, and nobody counts.
     bandwidth: Option<Bandwidth>,
-    plugins: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
+    plugins: Arc<Plugins>,
     witnesses: Witnesses,
 }
 
@@ -253,11 +246,11 @@ impl Gateway {
             http: http_client(&config)?,
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
+            plugins: Arc::new(Plugins::new(&config, &engine, &ports.state)),
             config,
             engine,
             agents: Mutex::default(),
             ports,
-            plugins: Mutex::default(),
             witnesses: Witnesses::default(),
         })
     }
@@ -281,6 +274,11 @@ impl Gateway {
         &self.config
     }
 
+    /// Its plugin builds, for whoever puts another one in.
+    pub(crate) fn plugins(&self) -> Arc<Plugins> {
+        Arc::clone(&self.plugins)
+    }
+
     /// The clock that its devices go by.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
@@ -293,14 +291,18 @@ impl Gateway {
     /// [`GatewayError`].
     pub fn prepare(&self, device: &str) -> Result<PendingDevice, GatewayError> {
         let device = self.device(device)?;
-        let targets: Result<Vec<_>, _> = device
+        let targets: Result<Vec<_>, GatewayError> = device
             .targets
             .iter()
             .map(|t| {
-                let plugin = self.plugin(t)?;
-                let commands = &self.ports.commands;
                 let name = &device.name.value;
-                target::target(&self.config, &self.trust, name, t, plugin, commands)
+                let (plugin, former_plugin) = self.plugins.serving(name, t)?;
+                let commands = &self.ports.commands;
+                let target = target::target(&self.config, &self.trust, name, t, plugin, commands)?;
+                Ok(TargetConfig {
+                    former_plugin,
+                    ..target
+                })
             })
             .collect();
         let name = device.name.value.clone();
@@ -464,54 +466,6 @@ impl Gateway {
         tracing::info!("agent {} {} ({label})", who.name, who.version);
         agents.insert(label, Arc::clone(&agent));
         Ok(agent)
-    }
-
-    /// The plugin, loaded once for all targets that have it in the same carrier with the same grants.
-    fn plugin(&self, target: &Target) -> Result<Arc<dyn PluginFactory>, GatewayError> {
-        let label = match &target.plugin {
-            PluginChoice::Builtin(name) => format!("builtin:{name}"),
-            PluginChoice::File(path) => path.value.display().to_string(),
-        };
-        let key = format!("{label} {:?}", target.carrier);
-        let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plugin) = plugins.get(&key) {
-            return Ok(Arc::clone(plugin));
-        }
-        let read;
-        let bytes = match (&target.plugin, &target.carrier) {
-            // `sections.rs` has checked the name against the same list.
-            (PluginChoice::Builtin("serial-mcu"), Carrier::Component) => {
-                guest_artifacts::SERIAL_MCU
-            }
-            (PluginChoice::Builtin("serial-mcu"), Carrier::Native(_)) => {
-                guest_artifacts::SERIAL_MCU_NATIVE
-            }
-            (PluginChoice::Builtin(_), Carrier::Component) => guest_artifacts::FLASH_FILE,
-            (PluginChoice::Builtin(_), Carrier::Native(_)) => guest_artifacts::FLASH_FILE_NATIVE,
-            (PluginChoice::File(path), _) => {
-                read = std::fs::read(&path.value).map_err(|source| GatewayError::PluginFile {
-                    path: path.value.clone(),
-                    source,
-                })?;
-                &read
-            }
-        };
-        let plugin: Arc<dyn PluginFactory> = match &target.carrier {
-            Carrier::Component => ComponentPlugin::load(&self.engine, &label, bytes)
-                .map_err(|source| GatewayError::Plugin { label, source })?,
-            Carrier::Native(native) => {
-                let isolation = native::isolation(&self.config, native).map_err(|source| {
-                    GatewayError::Grant {
-                        target: target.name.value.clone(),
-                        source,
-                    }
-                })?;
-                NativePlugin::load(&label, bytes, isolation)
-                    .map_err(|reason| GatewayError::Library { label, reason })?
-            }
-        };
-        plugins.insert(key, Arc::clone(&plugin));
-        Ok(plugin)
     }
 }
 

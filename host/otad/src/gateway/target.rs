@@ -76,6 +76,7 @@ pub(super) fn target(
         name: target.name.value.clone(),
         file_id: target.file_id,
         plugin,
+        former_plugin: None,
         plugin_settings: plugin_settings(target),
         agent_settings: target.agent_settings.clone(),
         regions: regions?,

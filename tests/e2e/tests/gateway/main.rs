@@ -21,6 +21,7 @@ mod planes;
 mod quick_start;
 mod sizes;
 mod slow;
+mod swap;
 mod things;
 mod troubles;
 mod trust;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use super::convert::{clean_description, clean_duty, clean_failure};
 use super::lend::Lent;
@@ -56,6 +57,7 @@ pub enum Isolation {
 /// A native plugin, loaded and asked who it is.
 pub struct NativePlugin {
     label: String,
+    digest: [u8; 32],
     description: Description,
     imports: Vec<String>,
     carrier: Carrier,
@@ -112,6 +114,7 @@ impl NativePlugin {
         };
         Ok(Arc::new(Self {
             label: label.to_owned(),
+            digest: Sha256::digest(bytes).into(),
             description: clean_description(description),
             imports: lent::names(needs),
             carrier,
@@ -146,6 +149,10 @@ impl std::fmt::Debug for NativePlugin {
 impl PluginFactory for NativePlugin {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     fn description(&self) -> &Description {

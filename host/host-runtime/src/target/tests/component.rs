@@ -290,3 +290,23 @@ fn a_plugin_for_a_serial_line_needs_one_to_be_configured() {
         .to_string();
     assert!(refused.contains("needs serial-line"), "{refused}");
 }
+
+#[test]
+fn its_account_says_what_it_has_used_beside_what_it_may() {
+    let mut world = world(Setup::default());
+    let image = World::image(5000, 2);
+    world.deliver("job-1", &image);
+    let account = world.targets.report().remove(0).build.account;
+    let used = |key: &str| account[key];
+    assert_eq!(used("bytes_written").all, image.len() as u64);
+    // One write of a block each, and what it reads of its records.
+    assert!(used("bytes_moved").all > image.len() as u64);
+    assert_eq!(used("syncs").all, 0);
+    for key in ["fuel", "host_calls", "bytes_written", "bytes_moved"] {
+        let used = used(key);
+        assert!(0 < used.most && used.most < used.all, "{key}: {used:?}");
+        assert!(used.most < used.limit, "{key}: {used:?}");
+    }
+    let memory = used("memory_bytes");
+    assert!(0 < memory.all && memory.all <= memory.limit, "{memory:?}");
+}

@@ -12,5 +12,6 @@ mod medium;
 mod proof;
 mod restart;
 mod staged;
+mod swap;
 mod worker;
 mod world;

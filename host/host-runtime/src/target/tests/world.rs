@@ -13,8 +13,8 @@ use crate::ports::commands::{Command, CommandEnd, Commands};
 use crate::ports::workers::{Reply, Work, Workers};
 use crate::target::trailer::Trailer;
 use crate::target::{
-    Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig, TargetEvent,
-    TargetPorts, Targets, VersionReader,
+    FormerPlugin, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig,
+    TargetEvent, TargetPorts, Targets, VersionReader,
 };
 use crate::types::{FileSpec, Outcome, Started, TargetState, Token, Version};
 
@@ -161,6 +161,8 @@ pub(super) struct Setup {
     pub(super) paths: PathRule,
     /// Another plugin than the double.
     pub(super) plugin: Option<Arc<dyn PluginFactory>>,
+    /// It is on trial in place of this one.
+    pub(super) former: Option<Arc<dyn PluginFactory>>,
 }
 
 /// The world.
@@ -307,6 +309,10 @@ impl World {
             name: "app".into(),
             file_id: FILE,
             plugin,
+            former_plugin: setup.former.as_ref().map(|plugin| FormerPlugin {
+                plugin: Arc::clone(plugin),
+                on_trial: true,
+            }),
             plugin_settings: Vec::new(),
             agent_settings: Vec::new(),
             regions: if setup.staged {

@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod mcu;
 mod mcu_sim;
+mod plugin;
 mod sandbox;
 mod target;
 mod update;
@@ -26,6 +27,7 @@ pub use control::{
 };
 pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
+pub use plugin::PluginVerb;
 pub use sandbox::{FaultArg, ReplayArgs, SandboxArgs, SeedsArg};
 pub use target::{ImageVerb, LaunchArgs, PackArgs, TargetVerb};
 pub use update::{
@@ -256,6 +258,9 @@ Exit codes: 0 printed, 2 there is none, 3 no daemon answers.")]
     /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
     Job(JobVerb),
+    /// Plugin builds: which one serves a target, and another one in its place, in the middle of an update.
+    #[command(subcommand)]
+    Plugin(PluginVerb),
     /// What a code in a job's status means, and what to do; without a code: all of them.
     #[command(after_help = "\
 Examples:

@@ -1,0 +1,103 @@
+//! What a build is lent that is only tried: all that it will be lent, and nothing behind it.
+//!
+//! A probe runs beside the build that is in charge, on a thread of its own: whatever it touches is refused, as in
+//! `open`, but for log and clock.
+
+use std::sync::Arc;
+
+use crate::plugin::lend::{
+    BlockDevice, HardwareReset, Lent, LineParameters, Region, SerialLine, StagedImage,
+};
+use crate::ports::workers::Wake;
+use crate::types::{Failure, code};
+
+/// The same interfaces, sealed.
+pub(super) fn sealed(lent: &Lent) -> Lent {
+    let regions = lent.block_device.as_ref().map(|device| device.regions());
+    Lent {
+        block_device: regions.map(|regions| Arc::new(Sealed { regions }) as _),
+        staged_image: lent.staged_image.as_ref().map(|_| none() as _),
+        serial_line: lent.serial_line.as_ref().map(|_| none() as _),
+        hardware_reset: lent.hardware_reset.as_ref().map(|_| none() as _),
+        ..lent.clone()
+    }
+}
+
+struct Sealed {
+    regions: Vec<Region>,
+}
+
+fn none() -> Arc<Sealed> {
+    Arc::new(Sealed {
+        regions: Vec::new(),
+    })
+}
+
+fn refuse<R>() -> Result<R, Failure> {
+    Err(Failure::new(
+        code::BUSY,
+        0,
+        "nothing is lent in `open`: another instance may own the target",
+    ))
+}
+
+impl BlockDevice for Sealed {
+    fn regions(&self) -> Vec<Region> {
+        self.regions.clone()
+    }
+    fn read_at(&self, _: u32, _: u64, _: u32) -> Result<Vec<u8>, Failure> {
+        refuse()
+    }
+    fn write_at(&self, _: u32, _: u64, _: &[u8]) -> Result<(), Failure> {
+        refuse()
+    }
+    fn erase(&self, _: u32, _: u64, _: u64) -> Result<(), Failure> {
+        refuse()
+    }
+    fn sync(&self, _: u32) -> Result<(), Failure> {
+        refuse()
+    }
+}
+
+impl StagedImage for Sealed {
+    fn held(&self) -> u64 {
+        0
+    }
+    fn verified(&self) -> bool {
+        false
+    }
+    fn read_at(&self, _: u64, _: u32) -> Result<Vec<u8>, Failure> {
+        refuse()
+    }
+}
+
+impl SerialLine for Sealed {
+    fn open(&self, _: &LineParameters, _: Wake) -> Result<(), Failure> {
+        refuse()
+    }
+    fn write(&self, _: &[u8]) -> Result<u32, Failure> {
+        refuse()
+    }
+    fn read(&self, _: u32) -> Result<Vec<u8>, Failure> {
+        refuse()
+    }
+    fn unsent(&self) -> Result<u32, Failure> {
+        refuse()
+    }
+    fn drain(&self) -> Result<(), Failure> {
+        refuse()
+    }
+    fn set_line(&self, _: Option<bool>, _: Option<bool>, _: Option<bool>) -> Result<(), Failure> {
+        refuse()
+    }
+    fn close(&self) {}
+    fn has_news(&self) -> bool {
+        false
+    }
+}
+
+impl HardwareReset for Sealed {
+    fn pulse(&self, _: u32) -> Result<(), Failure> {
+        refuse()
+    }
+}

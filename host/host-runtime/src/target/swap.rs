@@ -1,0 +1,403 @@
+//! Another build for a target, while it works: asked for, tried, written down, handed over between two steps.
+//!
+//! ```text
+//! swap ─▶ does it fit? ─▶ a worker opens one that may touch nothing ─▶ the choice is on the medium
+//!                                                                         │ between two steps
+//!   reply ◀─ it knows the transfer ◀─ reopen, same extents ◀─ suspend, open beside the old one, old one goes
+//! ```
+//!
+//! What was under way begins again with the new instance: a duty (each is idempotent), a block that was not acknowledged
+//! yet. A refusal at any point leaves, or brings back, the build that served (`trial.rs`). A `create` and an `abort` are not
+//! cut in two: their end is waited for. Not here: where builds come from and whether they may be loaded.
+
+use std::sync::Arc;
+
+use super::ahead::Ahead;
+use super::choice::{self, PluginBuild, PluginChoice};
+use super::config::{TargetConfig, check_plugin};
+use super::machine::Target;
+use super::record::Phase;
+use super::script::{Kind, Op, Running, Stage, script};
+use super::sealed::sealed;
+use super::trial::{Debt, refused, successor};
+use super::work::Report;
+use crate::agent::text::clean;
+use crate::plugin::{PluginFactory, capability};
+use crate::ports::state_dir::StateDir;
+use crate::ports::workers::Reply;
+use crate::types::{DETAIL_MAX_BYTES, Failure, code};
+
+/// How a swap ended: the new build serves, or why the old one does.
+pub type SwapReply = Reply<Result<(), Failure>>;
+
+/// A swap under way.
+pub(super) struct Swap {
+    build: Arc<dyn PluginFactory>,
+    /// The one who asked, as long as he waits.
+    reply: Option<SwapReply>,
+    stage: SwapStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SwapStage {
+    /// A worker with this number tries the build.
+    Probing(u64),
+    /// The choice is written down.
+    Storing,
+    /// It takes over between the next two steps.
+    Ready,
+    /// It is in charge, and is told of the transfer.
+    Serving,
+}
+
+/// The durable word on which build serves.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// Label of the configured build.
+    pub(super) configured: String,
+    /// As it stands on the medium.
+    pub(super) stored: Option<PluginChoice>,
+    /// What a worker writes, and its number.
+    storing: Option<(u64, Option<PluginChoice>)>,
+    /// What could not be written, and is not tried again.
+    unwritten: Option<Option<PluginChoice>>,
+}
+
+impl Chosen {
+    /// What the medium says. What cannot be read counts as nothing said: the configured build serves.
+    pub(super) fn load(state: &dyn StateDir, device: &str, config: &TargetConfig) -> Self {
+        let stored = choice::load(state, device, &config.name).unwrap_or_else(|error| {
+            tracing::warn!(target = %config.name, "which plugin serves cannot be read, the configured one does: {error}");
+            None
+        });
+        let configured = match &stored {
+            Some(choice) => choice.configured.clone(),
+            None => config.plugin.label().to_owned(),
+        };
+        Self {
+            configured,
+            stored,
+            ..Self::default()
+        }
+    }
+}
+
+impl Target {
+    /// Let another build serve.
+    pub(super) fn swap(&mut self, build: Arc<dyn PluginFactory>, reply: SwapReply) {
+        if let Err(failure) = self.check_swap(&*build) {
+            return reply(Err(failure));
+        }
+        let (id, promise) = self.promise(false);
+        let lent = sealed(&self.plugin.lent);
+        let settings = self.plugin.settings.clone();
+        let (saved, probed) = (self.blob(), Arc::clone(&build));
+        self.swap = Some(Swap {
+            build,
+            reply: Some(reply),
+            stage: SwapStage::Probing(id),
+        });
+        self.ports.workers.run(Box::new(move || {
+            let tried = successor(&*probed, &lent, &settings, saved.as_ref());
+            promise.keep(Report::Probed(tried.map(drop).map_err(refused)));
+        }));
+    }
+
+    /// Go back to the build before this one.
+    pub(super) fn swap_back(&mut self, reply: SwapReply) {
+        match self.plugin.former.as_ref() {
+            Some(former) => {
+                let build = Arc::clone(&former.factory);
+                self.swap(build, reply);
+            }
+            None => reply(Err(Failure::new(
+                code::NOT_FOUND,
+                0,
+                format!(
+                    "target `{}` has no build to go back to: {} is the first one",
+                    self.config.name,
+                    self.plugin.label()
+                ),
+            ))),
+        }
+    }
+
+    fn check_swap(&self, build: &dyn PluginFactory) -> Result<(), Failure> {
+        let refuse = |main, reason: String| Err(Failure::new(main, 0, reason));
+        if let Some(damage) = &self.damage {
+            return Err(damage.clone());
+        }
+        if self.swap.is_some() || self.chosen.storing.is_some() {
+            let text = format!("a swap of target `{}` is under way", self.config.name);
+            return refuse(code::BUSY, text);
+        }
+        if let Err(reason) = check_plugin(build, |interface| self.plugin.lent.lends(interface)) {
+            return refuse(code::UNSUPPORTED, reason);
+        }
+        let (old, new) = (self.plugin.description(), build.description());
+        if !old.kinds.is_empty() && !old.kinds.iter().any(|kind| new.kinds.contains(kind)) {
+            let (old, new) = (old.kinds.join(", "), new.kinds.join(", "));
+            let text = format!("it serves targets of kind {new}, this one is {old}");
+            return refuse(code::UNSUPPORTED, text);
+        }
+        let settled = matches!(
+            self.phase(),
+            None | Some(Phase::Committed | Phase::Rejected)
+        );
+        if !settled && old.can(capability::DIRECT) != new.can(capability::DIRECT) {
+            let text = "a transfer is open, and one of the two is direct, the other staged; swap it when the job is over";
+            return refuse(code::UNSUPPORTED, text.to_owned());
+        }
+        if !self.config.allow_no_revert
+            && old.can(capability::REVERT)
+            && !new.can(capability::REVERT)
+        {
+            let text = "it cannot go back from a bad image (no capability revert); set no_revert_allowed to take it all the same";
+            return refuse(code::NO_REVERT, text.to_owned());
+        }
+        Ok(())
+    }
+
+    /// A worker of a swap's has died: it has refused.
+    pub(super) fn on_swap_lost(&mut self, id: u64) -> bool {
+        let lost = || {
+            Err(Failure::new(
+                code::STORAGE,
+                0,
+                "the worker of the swap has died",
+            ))
+        };
+        let probing = self.swap.as_ref().map(|swap| swap.stage) == Some(SwapStage::Probing(id));
+        let storing = self
+            .chosen
+            .storing
+            .as_ref()
+            .is_some_and(|(storing, _)| *storing == id);
+        if probing {
+            self.on_probed(id, lost());
+        }
+        if storing {
+            self.on_chosen(id, lost());
+        }
+        probing || storing
+    }
+
+    /// The worker has tried the build.
+    pub(super) fn on_probed(&mut self, id: u64, end: Result<(), Failure>) {
+        let Some(swap) = self.swap.as_mut() else {
+            return;
+        };
+        if swap.stage != SwapStage::Probing(id) {
+            return;
+        }
+        swap.stage = SwapStage::Storing;
+        if let Err(failure) = end {
+            return self.refuse_swap(failure);
+        }
+        let serves = PluginBuild::of(&*swap.build);
+        let former = self.plugin.lasting();
+        let choice = PluginChoice {
+            configured: self.chosen.configured.clone(),
+            serves,
+            former: Some(PluginBuild::of(&**former)),
+            on_trial: true,
+        };
+        self.store_choice(Some(choice));
+    }
+
+    /// Write a choice down, off the device's task.
+    fn store_choice(&mut self, choice: Option<PluginChoice>) {
+        let (id, promise) = self.promise(false);
+        let state = Arc::clone(&self.ports.state);
+        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
+        let written = choice.clone();
+        self.chosen.storing = Some((id, choice));
+        self.ports.workers.run(Box::new(move || {
+            let end = choice::store(&*state, &device, &name, written.as_ref());
+            promise.keep(Report::Chosen(
+                end.map_err(|e| Failure::storage("write which plugin serves", &e)),
+            ));
+        }));
+    }
+
+    /// The choice was written down, or not.
+    pub(super) fn on_chosen(&mut self, id: u64, end: Result<(), Failure>) {
+        let Some((_, choice)) = self.chosen.storing.take_if(|(storing, _)| *storing == id) else {
+            return;
+        };
+        let waits = |swap: &Swap| swap.stage == SwapStage::Storing;
+        match (end, self.swap.as_mut().filter(|swap| waits(swap))) {
+            (Ok(()), swap) => {
+                self.chosen.stored = choice;
+                if let Some(swap) = swap {
+                    swap.stage = SwapStage::Ready;
+                }
+            }
+            (Err(failure), Some(_)) => self.refuse_swap(failure),
+            (Err(failure), None) => {
+                tracing::warn!(target = %self.config.name, "after a restart another plugin build may serve: {failure}");
+                self.chosen.unwritten = Some(choice);
+            }
+        }
+    }
+
+    /// Hand the target over, if a build is ready and the old one is between two steps.
+    pub(super) fn hand_over_plugin(&mut self) {
+        if self.op.as_ref().is_none_or(|op| !op.kind.is_whole()) {
+            self.change_plugin();
+        }
+        if self.owes_reopen() {
+            self.begin(None, Kind::Revive);
+        }
+    }
+
+    /// Whether the build in charge is to be told of the transfer, and nothing that is under way does so.
+    pub(super) fn owes_reopen(&self) -> bool {
+        self.plugin.debt.reopen && self.op.is_none()
+    }
+
+    fn change_plugin(&mut self) {
+        let is_ready = |swap: &&mut Swap| swap.stage == SwapStage::Ready;
+        let Some(swap) = self.swap.as_mut().filter(is_ready) else {
+            return;
+        };
+        swap.stage = SwapStage::Serving;
+        let build = Arc::clone(&swap.build);
+        let debt = Debt {
+            open: self.plugin.is_open(),
+            reopen: self.plugin.is_attached() || self.plugin.debt.reopen,
+        };
+        // One that breaks here has crashed: its successor reopens.
+        self.save_blob();
+        self.note_sent_back();
+        let saved = self.blob();
+        if let Err(failure) = self.plugin.take_over(&build, saved.as_ref(), debt) {
+            return self.refuse_swap(failure);
+        }
+        tracing::info!(
+            device = %self.device, target = %self.config.name,
+            "plugin {} {} serves in place of the one before", build.label(), build.description().version
+        );
+        self.interrupt();
+    }
+
+    /// What the plugin was in the middle of begins again.
+    fn interrupt(&mut self) {
+        if let Some(op) = self.op.as_mut() {
+            match std::mem::replace(&mut op.running, Running::Nothing) {
+                Running::Duty(stage, _) => op.stages.push_front(stage),
+                other => op.running = other,
+            }
+        }
+        if let Some(write) = self.writes.front_mut() {
+            write.begin_again();
+        }
+        if matches!(self.ahead, Ahead::Running(_) | Ahead::Done) {
+            self.ahead = Ahead::Wanted;
+        }
+    }
+
+    /// A build that has just come needs an instance, and that one the transfer, before anything else.
+    pub(super) fn pay_debt(&mut self, now_ms: u64, op: &mut Op) -> Result<(), Failure> {
+        let debt = std::mem::take(&mut self.plugin.debt);
+        if matches!(op.kind, Kind::Create(_)) {
+            // The build that was asked to create it is gone, and a transfer cannot be reopened yet.
+            op.stages = script(&op.kind, self.phase(), self.reads_by_plugin()).into();
+            return Ok(());
+        }
+        op.stage = Some(Stage::Attach);
+        self.open_plugin(op)?;
+        if debt.reopen {
+            return self.attach(now_ms, op, Stage::Attach);
+        }
+        Ok(())
+    }
+
+    /// Whether what has failed was done by a build on trial that was sent back: then the operation goes on with the one
+    /// before it, from the stage that failed.
+    pub(super) fn begins_again(&mut self, op: &mut Op) -> bool {
+        if !self.plugin.take_spared() {
+            return false;
+        }
+        op.running = Running::Nothing;
+        match op.stage {
+            // A `create` begins from its start there (`pay_debt`).
+            Some(stage) => op.stages.push_front(stage),
+            None => return false,
+        }
+        true
+    }
+
+    fn refuse_swap(&mut self, failure: Failure) {
+        let Some(swap) = self.swap.take() else { return };
+        let label = swap.build.label();
+        tracing::warn!(device = %self.device, target = %self.config.name, "plugin {label} is refused: {failure}");
+        self.refusal = Some(format!("{label}: {failure}"));
+        if let Some(reply) = swap.reply {
+            reply(Err(failure));
+        }
+    }
+
+    /// Tell how a swap went, and write down what has come of it.
+    pub(super) fn settle_swap(&mut self) {
+        if let Some(reason) = self.note_sent_back()
+            && let Some(reply) = self.take_serving(|_| true).and_then(|swap| swap.reply)
+        {
+            let text = clean(&format!("it was sent back: {reason}"), DETAIL_MAX_BYTES);
+            reply(Err(Failure::new(code::PLUGIN_FAILED, 0, text)));
+        }
+        let told = |target: &Self| !target.plugin.debt.reopen && !target.is_attaching();
+        if let Some(swap) = self.take_serving(told) {
+            self.refusal = None;
+            self.swaps += 1;
+            if let Some(reply) = swap.reply {
+                reply(Ok(()));
+            }
+        }
+        let busy = self.swap.is_some() || self.chosen.storing.is_some();
+        let choice = self.choice();
+        let known = [Some(&self.chosen.stored), self.chosen.unwritten.as_ref()];
+        if !busy && !known.contains(&Some(&choice)) {
+            self.store_choice(choice);
+        }
+    }
+
+    /// A build that was sent back is remembered for the operator; the reason.
+    fn note_sent_back(&mut self) -> Option<String> {
+        let back = self.plugin.sent_back.take()?;
+        self.refusal = Some(format!("{}: {}", back.label, back.reason));
+        Some(back.reason)
+    }
+
+    fn take_serving(&mut self, told: impl FnOnce(&Self) -> bool) -> Option<Swap> {
+        let serving = self.swap.as_ref().map(|swap| swap.stage) == Some(SwapStage::Serving);
+        if serving && told(self) {
+            return self.swap.take();
+        }
+        None
+    }
+
+    /// Whether the plugin is in the middle of `reopen`, or about to.
+    fn is_attaching(&self) -> bool {
+        let attach = |stage: &Stage| matches!(stage, Stage::Attach | Stage::TryAttach);
+        self.op.as_ref().is_some_and(|op| {
+            let running = matches!(&op.running, Running::Duty(stage, _) if attach(stage));
+            running || op.kind == Kind::Revive
+        })
+    }
+
+    /// What the medium should say: nothing where the configured build serves and there was none before it.
+    fn choice(&self) -> Option<PluginChoice> {
+        let former = self.plugin.former.as_ref();
+        let configured = self.chosen.configured.clone();
+        if former.is_none() && self.plugin.label() == configured {
+            return None;
+        }
+        Some(PluginChoice {
+            configured,
+            serves: PluginBuild::of(&*self.plugin.factory),
+            former: former.map(|former| PluginBuild::of(&*former.factory)),
+            on_trial: self.plugin.is_on_trial(),
+        })
+    }
+}

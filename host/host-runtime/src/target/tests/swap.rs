@@ -1,0 +1,644 @@
+//! Another plugin build for a target that works: at every instant of an update, and builds that are no good.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::double::{Factory, Fault};
+use super::world::{FILE, Setup, World, main_of};
+use crate::plugin::lend::Lent;
+use crate::plugin::{
+    Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, capability,
+};
+use crate::target::choice;
+use crate::types::{Blob, Failure, Outcome, Setting, Started, code};
+
+/// What is wrong with a build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wrong {
+    #[default]
+    Nothing,
+    /// It refuses what the one before has saved, as nonsense.
+    RefusesSaved,
+    /// It does not know the schema of it: no fault.
+    OtherSchema,
+    TrapsInOpen,
+    RefusesReopen,
+    TrapsInReopen,
+    /// Its reopen is fine, its first call of anything else traps.
+    TrapsInFirstCall,
+    /// It fails its first call of anything else.
+    FailsFirstCall,
+    /// It names another place for the file.
+    OtherExtents,
+    /// It wants to touch the storage in `open`.
+    TouchesInOpen,
+}
+
+/// A build: the double, with a name of its own, and something wrong.
+struct Build {
+    label: String,
+    digest: [u8; 32],
+    description: Description,
+    inner: Arc<Factory>,
+    wrong: Wrong,
+    /// Calls of its instances.
+    calls: Arc<Mutex<Vec<&'static str>>>,
+    alive: Arc<AtomicU64>,
+}
+
+fn build(world: &World, version: u8, wrong: Wrong) -> Arc<Build> {
+    let inner = if world.setup.staged {
+        Factory::staged(&world.truth)
+    } else {
+        Factory::direct(&world.truth)
+    };
+    Arc::new(Build {
+        label: format!("test:{version}"),
+        digest: [version; 32],
+        description: Description {
+            version: format!("{version}.0.0"),
+            ..inner.description().clone()
+        },
+        inner,
+        wrong,
+        calls: Arc::default(),
+        alive: Arc::default(),
+    })
+}
+
+impl Build {
+    fn called(&self) -> Vec<&'static str> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn alive(&self) -> u64 {
+        self.alive.load(Ordering::Relaxed)
+    }
+}
+
+impl PluginFactory for Build {
+    fn label(&self) -> &str {
+        &self.label
+    }
+    fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+    fn description(&self) -> &Description {
+        &self.description
+    }
+    fn imports(&self) -> &[String] {
+        self.inner.imports()
+    }
+    fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+        self.alive.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Instance {
+            device: lent.block_device.clone(),
+            inner: self.inner.make(lent)?,
+            wrong: self.wrong,
+            calls: Arc::clone(&self.calls),
+            alive: Arc::clone(&self.alive),
+        }))
+    }
+}
+
+struct Instance {
+    device: Option<Arc<dyn crate::plugin::lend::BlockDevice>>,
+    inner: Box<dyn Plugin>,
+    wrong: Wrong,
+    calls: Arc<Mutex<Vec<&'static str>>>,
+    alive: Arc<AtomicU64>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn trap<R>() -> Result<R, PluginError> {
+    Err(PluginError::Broken("unreachable".into()))
+}
+
+fn fail<R>(main: u8) -> Result<R, PluginError> {
+    Err(PluginError::Failed(Failure::new(main, 7, "no")))
+}
+
+impl Instance {
+    fn call(
+        &mut self,
+        verb: &'static str,
+        call: impl FnOnce(&mut dyn Plugin) -> Result<Duty, PluginError>,
+    ) -> Result<Duty, PluginError> {
+        self.calls.lock().unwrap().push(verb);
+        match self.wrong {
+            Wrong::TrapsInFirstCall => trap(),
+            Wrong::FailsFirstCall => fail(0xed),
+            _ => call(&mut *self.inner),
+        }
+    }
+}
+
+impl Plugin for Instance {
+    fn open(&mut self, settings: &[Setting], saved: Option<&Blob>) -> Result<(), PluginError> {
+        self.calls.lock().unwrap().push("open");
+        match self.wrong {
+            Wrong::RefusesSaved if saved.is_some() => fail(code::BAD_ARGUMENT),
+            Wrong::OtherSchema if saved.is_some() => fail(code::SCHEMA),
+            Wrong::TrapsInOpen => trap(),
+            Wrong::TouchesInOpen => {
+                let device = self.device.as_ref().unwrap();
+                let touched = device.read_at(0, 0, 16).map_err(PluginError::Failed);
+                touched.map(drop)
+            }
+            _ => self.inner.open(settings, saved),
+        }
+    }
+    fn create(&mut self, transfer: &Transfer) -> Result<Duty, PluginError> {
+        self.call("create", |p| p.create(transfer))
+    }
+    fn reopen(&mut self, transfer: &Transfer) -> Result<Duty, PluginError> {
+        self.calls.lock().unwrap().push("reopen");
+        match self.wrong {
+            Wrong::RefusesReopen => fail(code::BAD_IMAGE_STATE),
+            Wrong::TrapsInReopen => trap(),
+            _ => self.inner.reopen(transfer),
+        }
+    }
+    fn write_block(&mut self, offset: u64, data: &[u8]) -> Result<Duty, PluginError> {
+        self.call("write-block", |p| p.write_block(offset, data))
+    }
+    fn extents(&mut self) -> Result<Vec<Extent>, PluginError> {
+        let mut extents = self.inner.extents()?;
+        if self.wrong == Wrong::OtherExtents {
+            extents[0].offset += 1;
+        }
+        Ok(extents)
+    }
+    fn examine(&mut self) -> Result<Duty, PluginError> {
+        self.call("examine", |p| p.examine())
+    }
+    fn install(&mut self) -> Result<Duty, PluginError> {
+        self.call("install", |p| p.install())
+    }
+    fn activate(&mut self, sha256: &[u8; 32]) -> Result<Duty, PluginError> {
+        self.call("activate", |p| p.activate(sha256))
+    }
+    fn reset(&mut self) -> Result<Duty, PluginError> {
+        self.call("reset", |p| p.reset())
+    }
+    fn self_test(&mut self) -> Result<Duty, PluginError> {
+        self.call("self-test", |p| p.self_test())
+    }
+    fn commit(&mut self) -> Result<Duty, PluginError> {
+        self.call("commit", |p| p.commit())
+    }
+    fn reject(&mut self) -> Result<Duty, PluginError> {
+        self.call("reject", |p| p.reject())
+    }
+    fn state(&mut self) -> Result<Duty, PluginError> {
+        self.call("state", |p| p.state())
+    }
+    fn abort(&mut self) -> Result<Duty, PluginError> {
+        self.call("abort", |p| p.abort())
+    }
+    fn step(&mut self, budget_bytes: u32) -> Result<Duty, PluginError> {
+        self.inner.step(budget_bytes)
+    }
+    fn suspend(&mut self) -> Result<Blob, PluginError> {
+        self.inner.suspend()
+    }
+}
+
+/// Where the answer to a swap arrives.
+type Answer = Arc<Mutex<Option<Result<(), Failure>>>>;
+
+/// Ask for a swap.
+fn ask(world: &mut World, build: &Arc<Build>) -> Answer {
+    let answer = Answer::default();
+    let place = Arc::clone(&answer);
+    let build = Arc::clone(build);
+    world.targets.swap(
+        FILE,
+        build,
+        Box::new(move |end| *place.lock().unwrap() = Some(end)),
+    );
+    answer
+}
+
+/// Ask for a swap, and see its end.
+fn swap(world: &mut World, build: &Arc<Build>) -> Result<(), Failure> {
+    let answer = ask(world, build);
+    for _ in 0..100 {
+        if let Some(end) = answer.lock().unwrap().take() {
+            return end;
+        }
+        world.poll();
+    }
+    panic!("the swap does not end");
+}
+
+/// Let every duty take some steps, one a poll, so that there is an inside.
+fn stepped(mut setup: Setup) -> World {
+    setup.limits.steps_per_poll = 1;
+    let world = World::new(setup);
+    let verbs = [
+        "create",
+        "reopen",
+        "write-block",
+        "install",
+        "activate",
+        "self-test",
+        "commit",
+        "state",
+    ];
+    let steps = verbs.into_iter().map(|verb| (verb, 2));
+    world.truth.lock().unwrap().steps.extend(steps);
+    world
+}
+
+/// A whole update, in which `at_poll` is called before each poll with its number; true if it was committed.
+fn update(world: &mut World, mut at_poll: impl FnMut(&mut World, u64)) -> Result<(), Outcome> {
+    let image = World::image(5000, 2);
+    let spec = world.spec("job-1", &image);
+    let mut polls = 0;
+    let mut run = |world: &mut World, call: &dyn Fn(&mut World) -> Started| {
+        let token = match call(world) {
+            Started::Done(outcome) => return outcome,
+            Started::Pending(token) => token,
+        };
+        for _ in 0..10_000 {
+            at_poll(world, polls);
+            polls += 1;
+            let wake = world.poll();
+            if let Some(outcome) = world.ended(token) {
+                return outcome;
+            }
+            if let Some(at) = wake.filter(|at| *at > world.now()) {
+                world.turn_clock(at - world.now());
+            }
+        }
+        panic!("an operation does not end");
+    };
+    let well = |outcome: Outcome| match outcome {
+        Outcome::Failed(_) => Err(outcome),
+        _ => Ok(()),
+    };
+    well(run(world, &|w| {
+        let spec = spec.clone();
+        w.start(|t, _, token| t.create(token, spec))
+    }))?;
+    for index in 0..image.len().div_ceil(1024) {
+        let (from, to) = (index * 1024, image.len().min(index * 1024 + 1024));
+        let data = image[from..to].to_vec();
+        well(run(world, &|w| {
+            let data = data.clone();
+            w.start(|t, now, token| t.write_block(now, token, FILE, from as u64, data))
+        }))?;
+    }
+    well(run(world, &|w| w.start(|t, _, token| t.close(token, FILE))))?;
+    let proof = world.targets.verified(FILE).unwrap();
+    well(run(world, &|w| {
+        w.start(|t, _, token| t.install(token, &proof))
+    }))?;
+    well(run(world, &|w| {
+        w.start(|t, _, token| t.activate(token, &proof))
+    }))?;
+    well(run(world, &|w| w.start(|t, _, token| t.reset(token, FILE))))?;
+    well(run(world, &|w| {
+        w.start(|t, _, token| t.self_test(token, FILE))
+    }))?;
+    well(run(world, &|w| {
+        w.start(|t, _, token| t.commit(token, FILE))
+    }))
+}
+
+fn staged() -> Setup {
+    Setup {
+        staged: true,
+        ..Setup::default()
+    }
+}
+
+#[test]
+fn a_build_takes_over_between_two_blocks_and_every_block_that_was_acknowledged_is_there() {
+    let mut world = World::direct();
+    let first = build(&world, 1, Wrong::Nothing);
+    world.setup.plugin = Some(Arc::clone(&first) as _);
+    world.restart();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.write_blocks(&image, 0..3);
+    let second = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &second), Ok(()));
+    assert_eq!((first.alive(), second.alive()), (0, 1));
+    // The one that was tried, then the one that serves: it knows the transfer.
+    assert_eq!(second.called(), ["open", "open", "reopen"]);
+    let report = world.targets.report().remove(0);
+    assert_eq!(report.plugin, "test:2 (double-direct 2.0.0)");
+    assert_eq!(report.held, 3072);
+    world.write_blocks(&image, 3..image.len().div_ceil(1024));
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    let written = |build: &Build| {
+        build
+            .called()
+            .iter()
+            .filter(|c| **c == "write-block")
+            .count()
+    };
+    assert_eq!((written(&first), written(&second)), (3, 3));
+}
+
+#[test]
+fn a_swap_before_every_poll_of_an_update_ends_well() {
+    for setup in [Setup::default(), staged()] {
+        let mut world = stepped(setup.clone());
+        let mut polls = 0;
+        update(&mut world, |_, n| polls = n).unwrap();
+        assert!(polls > 15, "{polls}");
+        for at in 0..=polls {
+            let mut world = stepped(setup.clone());
+            let next = build(&world, 2, Wrong::Nothing);
+            let mut answer = None;
+            let end = update(&mut world, |world, n| {
+                if n == at {
+                    answer = Some(ask(world, &next));
+                }
+            });
+            assert_eq!(end, Ok(()), "at poll {at}");
+            let end = answer.and_then(|answer| answer.lock().unwrap().take());
+            assert_eq!(end, Some(Ok(())), "at poll {at}");
+            let report = world.targets.report().remove(0);
+            assert_eq!((report.phase.as_str(), report.strikes), ("committed", 0));
+            assert!(report.plugin.contains("2.0.0"), "{}", report.plugin);
+        }
+    }
+}
+
+#[test]
+fn swaps_again_and_again_end_well_and_leave_one_instance() {
+    for setup in [Setup::default(), staged()] {
+        let mut world = stepped(setup);
+        let mut builds: Vec<Arc<Build>> = Vec::new();
+        update(&mut world, |world, n| {
+            // Oftener than any duty ends, and not so often that none ever does.
+            if n % 10 != 0 {
+                return;
+            }
+            let version = 1 + u8::try_from(n % 200).unwrap();
+            builds.push(build(world, version, Wrong::Nothing));
+            ask(world, builds.last().unwrap());
+        })
+        .unwrap();
+        let alive: u64 = builds.iter().map(|build| build.alive()).sum();
+        assert!(alive <= 1, "{alive} instances");
+        let served = builds
+            .iter()
+            .filter(|build| build.called().len() > 1)
+            .count();
+        assert!(served >= builds.len() / 2 && served > 1, "{served}");
+    }
+}
+
+#[test]
+fn a_bad_build_at_every_poll_of_an_update_leaves_the_old_one_and_says_why() {
+    let rows = [
+        (Wrong::RefusesSaved, "no"),
+        (Wrong::TrapsInOpen, "unreachable"),
+        (Wrong::RefusesReopen, "no"),
+        (Wrong::TrapsInReopen, "unreachable"),
+        (Wrong::TrapsInFirstCall, "unreachable"),
+        (Wrong::FailsFirstCall, "no"),
+        (Wrong::OtherExtents, "other extents"),
+        (Wrong::TouchesInOpen, "lent in `open`"),
+    ];
+    for (wrong, words) in rows {
+        for setup in [Setup::default(), staged()] {
+            let direct_only = matches!(wrong, Wrong::OtherExtents | Wrong::TouchesInOpen);
+            if direct_only && setup.staged {
+                continue;
+            }
+            let (mut polls, mut at) = (1, 0);
+            let mut sent_back = 0;
+            while at < polls {
+                let mut world = stepped(setup.clone());
+                let bad = build(&world, 9, wrong);
+                let mut answer = None;
+                let end = update(&mut world, |world, n| {
+                    polls = polls.max(n);
+                    if n == at {
+                        answer = Some(ask(world, &bad));
+                    }
+                });
+                assert_eq!(end, Ok(()), "{wrong:?} at poll {at}");
+                // One that was asked for at the end is still on its way.
+                for _ in 0..10 {
+                    world.poll();
+                }
+                let report = world.targets.report().remove(0);
+                assert_eq!((report.phase.as_str(), report.strikes), ("committed", 0));
+                let end = answer.and_then(|answer| answer.lock().unwrap().take());
+                let refused = !report.plugin.contains("9.0.0");
+                // What it is told depends on how far it came; where it has nothing to do any more nobody can know.
+                if let (true, Some(Err(failure))) = (refused, end) {
+                    assert!(failure.detail.contains(words), "{wrong:?}: {failure}");
+                    sent_back += 1;
+                }
+                let last = world.targets.report().remove(0);
+                if refused {
+                    let why = last.build.refused.unwrap_or_default();
+                    assert!(why.contains(words), "{wrong:?} at {at}: {why}");
+                    assert_eq!(bad.alive(), 0);
+                }
+                at += 1;
+            }
+            let is_late = matches!(wrong, Wrong::TrapsInFirstCall | Wrong::FailsFirstCall);
+            assert!(
+                sent_back > 5 || is_late,
+                "{wrong:?}: {sent_back} of {polls}"
+            );
+        }
+    }
+}
+
+#[test]
+fn saved_state_of_an_unknown_schema_is_no_refusal_and_the_transfer_is_reopened() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.write_blocks(&image, 0..3);
+    let next = build(&world, 2, Wrong::OtherSchema);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    assert_eq!(next.called(), ["open", "open", "open", "open", "reopen"]);
+    world.write_blocks(&image, 3..image.len().div_ceil(1024));
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+/// A build that differs from the double in what it says of itself.
+fn unfit(world: &World, change: impl FnOnce(&mut Description)) -> Arc<Build> {
+    let mut build = Arc::into_inner(build(world, 3, Wrong::Nothing)).unwrap();
+    change(&mut build.description);
+    Arc::new(build)
+}
+
+#[test]
+fn a_build_that_does_not_fit_is_refused_before_it_is_tried() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let staged = capability::STAGED | capability::REVERT;
+    let rows: [(Arc<Build>, u8, &str); 4] = [
+        (
+            unfit(&world, |d| d.kinds = vec!["lamp".into()]),
+            code::UNSUPPORTED,
+            "kind lamp, this one is double",
+        ),
+        (
+            unfit(&world, |d| d.capabilities = staged),
+            code::UNSUPPORTED,
+            "configure staging",
+        ),
+        (
+            unfit(&world, |d| d.capabilities = capability::DIRECT),
+            code::NO_REVERT,
+            "no_revert_allowed",
+        ),
+        (
+            unfit(&world, |d| d.largest_write = 1),
+            code::UNSUPPORTED,
+            "largest write",
+        ),
+    ];
+    for (build, main, words) in rows {
+        let failure = swap(&mut world, &build).unwrap_err();
+        assert_eq!(failure.main, main, "{failure}");
+        assert!(failure.detail.contains(words), "{failure}");
+        assert_eq!(build.called(), [] as [&str; 0]);
+    }
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_direct_build_for_an_open_staged_transfer_is_refused_and_taken_when_the_job_is_over() {
+    let mut world = World::staged();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let other = unfit(&world, |d| {
+        d.capabilities = capability::DIRECT | capability::REVERT;
+        d.largest_write = 4096;
+    });
+    let failure = swap(&mut world, &other).unwrap_err();
+    assert!(failure.detail.contains("a transfer is open"), "{failure}");
+    assert_eq!(world.abort(), Outcome::Nothing);
+    assert_eq!(swap(&mut world, &other), Ok(()));
+}
+
+#[test]
+fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_the_former() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let next = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    let trap = Fault::Trap(1);
+    world.truth.lock().unwrap().faults.insert("install", trap);
+    assert_eq!(world.install(), Outcome::Nothing);
+    let report = world.targets.report().remove(0);
+    assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
+    assert_eq!((report.strikes, next.alive()), (0, 0));
+}
+
+#[test]
+fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other() {
+    let mut world = World::direct();
+    let next = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    world.deliver_and_start("job-1", &World::image(5000, 2));
+    assert_eq!(world.self_test(), Outcome::Nothing);
+    assert_eq!(world.commit(), Outcome::Nothing);
+    let stored = choice::load(&*world.state, "gateway", "app")
+        .unwrap()
+        .unwrap();
+    assert!(!stored.on_trial);
+    let trap = Fault::Trap(1);
+    world.truth.lock().unwrap().faults.insert("create", trap);
+    let image = World::image(5000, 3);
+    assert_eq!(main_of(&world.create("job-2", &image)), code::PLUGIN_FAILED);
+    let report = world.targets.report().remove(0);
+    assert!(report.plugin.contains("2.0.0"), "{}", report.plugin);
+}
+
+#[test]
+fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a_restart() {
+    let mut world = World::direct();
+    let next = build(&world, 2, Wrong::Nothing);
+    world.bench.hold(true);
+    let answer = ask(&mut world, &next);
+    for _ in 0..3 {
+        let chosen = choice::load(&*world.state, "gateway", "app").unwrap();
+        let serves = world.targets.report().remove(0).plugin.contains("2.0.0");
+        assert!(!serves || chosen.is_some());
+        world.bench.run_all();
+        world.poll();
+    }
+    assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
+    world.bench.hold(false);
+    let chosen = choice::load(&*world.state, "gateway", "app")
+        .unwrap()
+        .unwrap();
+    assert_eq!(chosen.serves.sha256, [2; 32]);
+    assert_eq!(chosen.former.as_ref().unwrap().label, "test:double");
+    assert!(chosen.on_trial);
+    // The host finds both builds by the record; the one on trial breaks, and the other one does the work.
+    world.setup.former = Some(Factory::direct(&world.truth) as _);
+    world.setup.plugin = Some(build(&world, 2, Wrong::TrapsInFirstCall) as _);
+    world.restart();
+    assert_eq!(
+        world.create("job-1", &World::image(5000, 2)),
+        Outcome::Nothing
+    );
+    world.poll();
+    assert_eq!(choice::load(&*world.state, "gateway", "app").unwrap(), None);
+}
+
+#[test]
+fn a_roll_back_lets_the_build_before_serve_and_can_itself_be_taken_back() {
+    let mut world = World::direct();
+    let back = |world: &mut World| {
+        let answer = Answer::default();
+        let place = Arc::clone(&answer);
+        let reply = Box::new(move |end| *place.lock().unwrap() = Some(end));
+        world.targets.swap_back(FILE, reply);
+        for _ in 0..10 {
+            world.poll();
+        }
+        let end = answer.lock().unwrap().take();
+        end.expect("a swap of nothing is over at once")
+    };
+    assert_eq!(back(&mut world).unwrap_err().main, code::NOT_FOUND);
+    let next = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    assert_eq!(back(&mut world), Ok(()));
+    let serves = |world: &World| world.targets.report().remove(0).plugin;
+    assert!(serves(&world).contains("1.0.0"));
+}
+
+#[test]
+fn a_choice_that_cannot_be_written_is_refused_and_a_second_swap_waits_its_turn() {
+    let mut world = World::direct();
+    let next = build(&world, 2, Wrong::Nothing);
+    world.bench.hold(true);
+    let first = ask(&mut world, &next);
+    let second = ask(&mut world, &next);
+    let busy = second.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(busy.main, code::BUSY);
+    // The worker dies with its work.
+    world.bench.lose_all();
+    world.poll();
+    let lost = first.lock().unwrap().take().unwrap().unwrap_err();
+    assert!(lost.detail.contains("has died"), "{lost}");
+    world.bench.hold(false);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+}

@@ -1,0 +1,162 @@
+//! `otad plugin`: which builds serve, and another one in their place. The daemon does it; this asks and tells.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::args::{DeviceArgs, PluginVerb};
+use super::control::{client, done, request};
+use crate::control::protocol::{Request, Verb};
+use crate::exit::{Exit, Failed, Verb as Ended};
+use crate::progress::say;
+
+pub(super) async fn follow(verb: &PluginVerb) -> Ended {
+    match verb {
+        PluginVerb::List(device) => list(device, None).await,
+        PluginVerb::Info { target, device } => list(device, Some(target)).await,
+        PluginVerb::Swap {
+            target,
+            file,
+            device,
+        } => {
+            let file = absolute(file)?;
+            let words = format!("{} serves target \"{target}\"", file);
+            on_target(device, target, Verb::SwapPlugin { file }, &words).await
+        }
+        PluginVerb::Rollback { target, device } => {
+            let words = format!("the build before serves target \"{target}\"");
+            on_target(device, target, Verb::RollBackPlugin, &words).await
+        }
+    }
+}
+
+/// The daemon has a working directory of its own.
+fn absolute(file: &Path) -> Result<String, Failed> {
+    let file = std::path::absolute(file)
+        .map_err(|e| Failed::chain(Exit::Failed, &file.display().to_string(), &e))?;
+    file.into_os_string().into_string().map_err(|file| {
+        let text = format!("{} is no UTF-8: give it another name", file.display());
+        Failed::new(Exit::Usage, text)
+    })
+}
+
+async fn on_target(args: &DeviceArgs, target: &str, verb: Verb, words: &str) -> Ended {
+    let request = Request {
+        target: Some(target.to_owned()),
+        ..request(args, verb)
+    };
+    done(args, request, words).await
+}
+
+async fn list(args: &DeviceArgs, only: Option<&str>) -> Ended {
+    let status = client(&args.control)?
+        .call(&request(args, Verb::Status))
+        .await?;
+    let rows = rows(&status, only);
+    if let (Some(only), []) = (only, &rows[..]) {
+        return Err(Failed::new(Exit::Nothing, format!("no target \"{only}\"")));
+    }
+    if args.control.json {
+        say(&Value::from(rows).to_string());
+    } else {
+        rows.iter().for_each(|row| say(&lines(row, only.is_some())));
+    }
+    Ok(Exit::Done)
+}
+
+/// One object a target, with its device's name.
+fn rows(status: &Value, only: Option<&str>) -> Vec<Value> {
+    let array = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let mut rows = Vec::new();
+    for device in array(status, "devices") {
+        for target in array(&device, "targets") {
+            if only.is_none_or(|only| target["name"] == only) {
+                let mut row = target["build"].clone();
+                row["device"] = device["device"].clone();
+                row["target"] = target["name"].clone();
+                rows.push(row);
+            }
+        }
+    }
+    rows
+}
+
+/// For people: a line in a list, some more of one alone.
+fn lines(row: &Value, long: bool) -> String {
+    let text = |key: &str| match &row[key] {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let words: Vec<_> = list.iter().filter_map(Value::as_str).collect();
+            words.join(", ")
+        }
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let mut lines = format!(
+        "{} {}: {} {} ({})",
+        text("device"),
+        text("target"),
+        text("name"),
+        text("version"),
+        text("label"),
+    );
+    if row["on_trial"] == true {
+        lines.push_str(&format!(", on trial in place of {}", text("former")));
+    }
+    if !long {
+        return lines;
+    }
+    for (key, words) in [
+        ("sha256", "sha256"),
+        ("kinds", "serves kinds"),
+        ("capabilities", "can"),
+        ("imports", "is lent"),
+        ("former", "before it"),
+        ("refused", "refused or sent back last"),
+        ("swaps", "builds taken over since the start"),
+        ("strikes", "breaks in this transfer"),
+    ] {
+        lines.push_str(&format!("\n  {words}: {}", text(key)));
+    }
+    if let Some(account) = row["account"].as_object() {
+        for (key, use_) in account {
+            lines.push_str(&format!(
+                "\n  {key}: {} in all, at most {} a call of {}",
+                use_["all"], use_["most"], use_["limit"]
+            ));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_line_and_one_alone_tells_more() {
+        let build = json!({
+            "label": "/tmp/new.wasm", "name": "pal-x", "version": "1.1.0", "sha256": "00",
+            "kinds": ["flash-file"], "capabilities": ["direct"], "imports": [], "former": "builtin:flash-file",
+            "on_trial": true, "refused": null, "swaps": 1, "strikes": 0,
+            "account": { "fuel": { "all": 7, "most": 5, "limit": 9 } },
+        });
+        let status = json!({
+            "devices": [{ "device": "pump-1", "targets": [{ "name": "main", "build": build }, { "name": "mcu" }] }]
+        });
+        assert_eq!(rows(&status, None).len(), 2);
+        let rows = rows(&status, Some("main"));
+        let line =
+            "pump-1 main: pal-x 1.1.0 (/tmp/new.wasm), on trial in place of builtin:flash-file";
+        assert_eq!(lines(&rows[0], false), line);
+        let long = lines(&rows[0], true);
+        assert!(long.starts_with(line), "{long}");
+        assert!(
+            long.contains("fuel: 7 in all, at most 5 a call of 9"),
+            "{long}"
+        );
+        assert!(long.contains("before it: builtin:flash-file"), "{long}");
+    }
+}

@@ -1,0 +1,249 @@
+//! The plugin builds of a gateway: those of the configuration, and those that an operator has put in their place.
+//!
+//! The bytes of a build that was put in are kept in the state directory by their digest, so that the choice
+//! (`host_runtime::target::choice`) holds without the file that it came from. What no target names any more goes at the next
+//! start. Not here: whether a file may be loaded (`admission.rs`), and the swap itself (`host-runtime`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use host_crypto::hex;
+use host_runtime::agent::clean;
+use host_runtime::engine::Engine;
+use host_runtime::plugin::native::NativePlugin;
+use host_runtime::plugin::{ComponentPlugin, PluginFactory};
+use host_runtime::ports::state_dir::StateDir;
+use host_runtime::target::FormerPlugin;
+use host_runtime::target::choice::{self, PluginBuild, PluginChoice};
+
+use super::{GatewayError, admission, native};
+use crate::config::{Carrier, Config, PluginChoice as Configured, Target};
+use crate::exit::{Exit, Failed, chain};
+
+/// Where the bytes of builds are kept in the state directory.
+const KEPT: &str = "plugins/";
+
+/// Most bytes of a label: a path that somebody can still recognise.
+const LABEL_MAX_BYTES: usize = 256;
+
+/// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
+pub(crate) struct Plugins {
+    config: Config,
+    engine: Arc<Engine>,
+    state: Arc<dyn StateDir>,
+    /// Of the configuration, by label: loaded once for all targets that have it.
+    configured: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
+}
+
+impl Plugins {
+    pub(super) fn new(config: &Config, engine: &Arc<Engine>, state: &Arc<dyn StateDir>) -> Self {
+        let plugins = Self {
+            config: config.clone(),
+            engine: Arc::clone(engine),
+            state: Arc::clone(state),
+            configured: Mutex::default(),
+        };
+        plugins.sweep();
+        plugins
+    }
+
+    /// The build that serves a target, and the one before it.
+    ///
+    /// # Errors
+    /// The configured build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves.)
+    pub(super) fn serving(
+        &self,
+        device: &str,
+        target: &Target,
+    ) -> Result<(Arc<dyn PluginFactory>, Option<FormerPlugin>), GatewayError> {
+        let configured = self.configured(target)?;
+        let name = &target.name.value;
+        let Some(choice) = self.choice(device, name) else {
+            return Ok((configured, None));
+        };
+        if choice.configured != configured.label() {
+            tracing::info!(
+                "{device}: the configuration names another plugin for target \"{name}\" now: {} serves",
+                configured.label()
+            );
+            if let Err(error) = choice::forget(&*self.state, device, name) {
+                tracing::warn!("{device}: the former choice for target \"{name}\" stays: {error}");
+            }
+            return Ok((configured, None));
+        }
+        let former = choice.former.as_ref().and_then(|build| {
+            let kept = self.kept(target, build, &configured);
+            let lost = |error: &Failed| tracing::warn!("{device}: no way back: {error}");
+            kept.inspect_err(lost).ok()
+        });
+        match self.kept(target, &choice.serves, &configured) {
+            Ok(plugin) => {
+                let on_trial = choice.on_trial;
+                let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
+                Ok((plugin, former))
+            }
+            Err(error) => {
+                let instead = former.unwrap_or(configured);
+                tracing::error!(
+                    "{device}: {} serves target \"{name}\": {error}",
+                    instead.label()
+                );
+                Ok((instead, None))
+            }
+        }
+    }
+
+    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
+    /// not there; [`Exit::Failed`] for a medium.
+    pub(crate) fn take_in(
+        &self,
+        device: &str,
+        target: &str,
+        path: &Path,
+    ) -> Result<Arc<dyn PluginFactory>, Failed> {
+        let targets = self.config.device(Some(device)).map(|d| &d.targets[..]);
+        let named = |t: &&Target| t.name.value == target;
+        let Some(target) = targets.unwrap_or_default().iter().find(named) else {
+            let text = format!("device \"{device}\" has no target \"{target}\"");
+            return Err(Failed::new(Exit::Nothing, text));
+        };
+        let bytes = admission::read(&self.config, path)?;
+        let label = clean(&path.display().to_string(), LABEL_MAX_BYTES);
+        let plugin = self.load(target, &label, &bytes).map_err(|error| {
+            let text = format!("{} is refused: {}", path.display(), chain(&error));
+            Failed::new(Exit::Refused, text)
+        })?;
+        let name = kept_name(plugin.digest());
+        let kept = self.state.store(&name, &bytes);
+        kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the plugin", &e))?;
+        Ok(plugin)
+    }
+
+    /// Load a build for a target, in the carrier and with the grants that the configuration has for it.
+    fn load(
+        &self,
+        target: &Target,
+        label: &str,
+        bytes: &[u8],
+    ) -> Result<Arc<dyn PluginFactory>, GatewayError> {
+        let label = label.to_owned();
+        match &target.carrier {
+            Carrier::Component => match ComponentPlugin::load(&self.engine, &label, bytes) {
+                Ok(plugin) => Ok(plugin),
+                Err(source) => Err(GatewayError::Plugin { label, source }),
+            },
+            Carrier::Native(native) => {
+                let isolation = native::isolation(&self.config, native).map_err(|source| {
+                    GatewayError::Grant {
+                        target: target.name.value.clone(),
+                        source,
+                    }
+                })?;
+                match NativePlugin::load(&label, bytes, isolation) {
+                    Ok(plugin) => Ok(plugin),
+                    Err(reason) => Err(GatewayError::Library { label, reason }),
+                }
+            }
+        }
+    }
+
+    /// A build by its names.
+    fn kept(
+        &self,
+        target: &Target,
+        build: &PluginBuild,
+        configured: &Arc<dyn PluginFactory>,
+    ) -> Result<Arc<dyn PluginFactory>, Failed> {
+        if *build == PluginBuild::of(&**configured) {
+            return Ok(Arc::clone(configured));
+        }
+        let name = kept_name(&build.sha256);
+        let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
+        match self.state.load(&name).map_err(failed)? {
+            Some(_) => {
+                let path = self.config.daemon.state_dir.value.join(&name);
+                let bytes = admission::read(&self.config, &path)?;
+                let plugin = self.load(target, &build.label, &bytes)?;
+                if *plugin.digest() != build.sha256 {
+                    let text = format!("{name} is damaged: its digest is another one");
+                    return Err(Failed::new(Exit::Failed, text));
+                }
+                Ok(plugin)
+            }
+            // Of the same name in another otad, or a file that was changed since.
+            None if build.label == configured.label() => Ok(Arc::clone(configured)),
+            None => Err(Failed::new(
+                Exit::Failed,
+                format!("{} ({name}) is not there any more", build.label),
+            )),
+        }
+    }
+
+    fn choice(&self, device: &str, target: &str) -> Option<PluginChoice> {
+        // What cannot be read is told where the target is set up.
+        choice::load(&*self.state, device, target).unwrap_or_default()
+    }
+
+    /// Let go what no target names.
+    fn sweep(&self) {
+        let targets = self.config.devices.iter().flat_map(|device| {
+            let targets = device.targets.iter();
+            targets.map(|target| (&device.name.value, &target.name.value))
+        });
+        let named: BTreeSet<String> = targets
+            .filter_map(|(device, target)| self.choice(device, target))
+            .flat_map(|choice| [Some(choice.serves), choice.former])
+            .flatten()
+            .map(|build| kept_name(&build.sha256))
+            .collect();
+        let swept: std::io::Result<()> = self.state.list(KEPT).and_then(|names| {
+            let unnamed = names.iter().filter(|name| !named.contains(*name));
+            unnamed.map(|name| self.state.remove(name)).collect()
+        });
+        if let Err(error) = swept {
+            tracing::warn!("builds that no target has any more stay: {error}");
+        }
+    }
+
+    /// A plugin of the configuration, loaded once for all targets that have it in the same carrier with the same grants.
+    fn configured(&self, target: &Target) -> Result<Arc<dyn PluginFactory>, GatewayError> {
+        let label = match &target.plugin {
+            Configured::Builtin(name) => format!("builtin:{name}"),
+            Configured::File(path) => path.value.display().to_string(),
+        };
+        let key = format!("{label} {:?}", target.carrier);
+        let mut plugins = self
+            .configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugin) = plugins.get(&key) {
+            return Ok(Arc::clone(plugin));
+        }
+        let read;
+        let bytes = match (&target.plugin, &target.carrier) {
+            // `sections.rs` has checked the name against the same list.
+            (Configured::Builtin("serial-mcu"), Carrier::Component) => guest_artifacts::SERIAL_MCU,
+            (Configured::Builtin("serial-mcu"), Carrier::Native(_)) => {
+                guest_artifacts::SERIAL_MCU_NATIVE
+            }
+            (Configured::Builtin(_), Carrier::Component) => guest_artifacts::FLASH_FILE,
+            (Configured::Builtin(_), Carrier::Native(_)) => guest_artifacts::FLASH_FILE_NATIVE,
+            (Configured::File(path), _) => {
+                read =
+                    admission::read(&self.config, &path.value).map_err(GatewayError::PluginFile)?;
+                &read
+            }
+        };
+        let plugin = self.load(target, &label, bytes)?;
+        plugins.insert(key, Arc::clone(&plugin));
+        Ok(plugin)
+    }
+}
+
+fn kept_name(sha256: &[u8; 32]) -> String {
+    format!("{KEPT}{}", hex(sha256))
+}

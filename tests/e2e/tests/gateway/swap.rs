@@ -1,0 +1,144 @@
+//! Another plugin build in the middle of a download: the connection, the job and every acknowledged block stay; builds that
+//! are no good are refused with their reason; what was chosen holds over a restart.
+
+use std::fs;
+use std::path::Path;
+
+use e2e::gateway::read;
+use e2e::{Cloud, Gateway, Update, image};
+use serde_json::Value;
+use support::deadline::{Deadline, PATIENCE};
+use support::proxy::Proxy;
+
+const THING: &str = "swapped";
+const SIZE: usize = 6000;
+
+/// 256 blocks of 4 KiB.
+const LONG: usize = 1 << 20;
+
+/// Blocks of one request, as `blocks_per_request` has it by default.
+const WINDOW: u64 = 31;
+
+/// Exit code of what is refused.
+const REFUSED: Option<i32> = Some(5);
+
+/// The component with a custom section behind it: the same code, and a build of its own by its digest.
+fn marked(component: &[u8], mark: u8) -> Vec<u8> {
+    // Section 0, of 7 bytes: a name of 4, and 2 of content.
+    let section = [0, 7, 4, b'm', b'a', b'r', b'k', mark, mark];
+    [component, &section].concat()
+}
+
+fn build(gateway: &Gateway) -> Value {
+    let told = gateway.expect_verb(&["plugin", "info", "main", "--json"]);
+    serde_json::from_str::<Vec<Value>>(&told).unwrap().remove(0)
+}
+
+fn file(gateway: &Gateway, name: &str, bytes: &[u8]) -> String {
+    let path = gateway.path(name);
+    fs::write(&path, bytes).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_plugin_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
+    let cloud = Cloud::start();
+    let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        lines.development = "allow_file_plugins = true\n".to_owned();
+        lines.daemon = "plugin_dir = \"dropped\"\n".to_owned();
+        let device = lines.device();
+        device.port = proxy.addr().port();
+        device.agent = "status_frequency = 8\n".to_owned();
+    });
+    fs::create_dir(gateway.path("dropped")).unwrap();
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let daemon = gateway.run();
+    let before = build(&gateway);
+    assert_eq!(before["label"], "builtin:flash-file");
+    // Slow enough that the end is far when the first report is seen.
+    proxy.set_rate(Some(256 * 1024));
+    let bytes = image::program("1.1.0", "", LONG);
+    let job = cloud.update(THING, Update::of(bytes.clone()));
+    cloud.wait_received(&job, 64);
+    proxy.stall();
+    let plugin = guest_artifacts::FLASH_FILE;
+    let bad = [
+        (
+            "agent.wasm",
+            guest_artifacts::AGENT.to_vec(),
+            "world `plugin`",
+        ),
+        ("cut.wasm", plugin[..plugin.len() / 2].to_vec(), "cut off"),
+        (
+            "mcu.wasm",
+            guest_artifacts::SERIAL_MCU.to_vec(),
+            "not configured",
+        ),
+        ("large.wasm", vec![0; 5 << 20], "at most 4194304"),
+    ];
+    for (name, bytes, words) in bad {
+        let output = gateway.verb(&["plugin", "swap", "main", &file(&gateway, name, &bytes)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), REFUSED, "{name}: {said}");
+        assert!(said.contains(words), "{name}: {said}");
+        assert_eq!(build(&gateway)["sha256"], before["sha256"]);
+    }
+    let next = file(&gateway, "next.wasm", &marked(plugin, 1));
+    let said = gateway.expect_verb(&["plugin", "swap", "main", &next]);
+    assert!(said.contains("serves target \"main\""), "{said}");
+    let after = build(&gateway);
+    assert_eq!(after["label"], next.as_str());
+    assert_ne!(after["sha256"], before["sha256"]);
+    assert_eq!(
+        (&after["on_trial"], &after["swaps"]),
+        (&true.into(), &1.into())
+    );
+    assert_eq!(cloud.now(&job).status, "IN_PROGRESS");
+    proxy.set_rate(None);
+    proxy.resume();
+    let ended = cloud.wait_end(&job);
+    assert_eq!(ended.as_pair(), ("SUCCEEDED", "accepted  v1.1.0"));
+    assert!(read(&gateway.target_file("main", "slot-b")) == bytes);
+    let sent = cloud.stats().blocks;
+    // A slow line may cost a request that is made twice, a swap does not.
+    assert!(sent <= (LONG / 4096) as u64 + WINDOW, "{sent}");
+    let log = daemon.log();
+    assert_eq!(log.matches("connected to ").count(), 1, "{log}");
+    daemon.stop();
+    // Its file is not needed any more: the daemon has kept a copy.
+    fs::remove_file(&next).unwrap();
+    let mut daemon = gateway.run();
+    let kept = build(&gateway);
+    assert_eq!(
+        (&kept["sha256"], &kept["on_trial"]),
+        (&after["sha256"], &false.into())
+    );
+    gateway.expect_verb(&["plugin", "rollback", "main"]);
+    assert_eq!(build(&gateway)["sha256"], before["sha256"]);
+    let list = gateway.expect_verb(&["plugin", "list"]);
+    assert!(list.contains("builtin:flash-file"), "{list}");
+    // What is dropped counts from its rename on.
+    for (mark, bytes, word) in [
+        (2, marked(plugin, 2), "loaded"),
+        (3, plugin[..1000].to_vec(), "refused"),
+    ] {
+        let draft = file(&gateway, "dropped/draft", &bytes);
+        let name = gateway.path(&format!("dropped/{THING}.main.wasm"));
+        fs::rename(draft, &name).unwrap();
+        daemon.wait_line("put in");
+        wait_file(&gateway.path(&format!("dropped/{THING}.main.wasm.{word}")));
+        assert!(!name.exists(), "{mark}");
+    }
+    let label = gateway.path(&format!("dropped/{THING}.main.wasm"));
+    assert_eq!(build(&gateway)["label"], label.to_str().unwrap());
+}
+
+/// Waits until a file has its name.
+fn wait_file(path: &Path) {
+    let deadline = Deadline::after(PATIENCE);
+    while !path.exists() {
+        assert!(deadline.left().is_some(), "{} is not there", path.display());
+        std::thread::yield_now();
+    }
+}
