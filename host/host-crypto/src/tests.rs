@@ -336,6 +336,25 @@ fn validity_counts_to_the_second_and_an_unknown_clock_only_warns() {
 }
 
 #[test]
+fn a_policy_that_remembers_answers_as_one_that_does_not() {
+    let (pem, key) = pair(|_| {});
+    let (forgetful, remembering) = (policy(&pem), policy(&pem).remembering());
+    let (good, other) = (signature(&key, IMAGE), signature(&key, b"other"));
+    for _ in 0..3 {
+        for bytes in [IMAGE, b"other", b"third"] {
+            for signature in [&*good, &*other, &*b"nonsense"] {
+                for now in [NOW, Some(0), None] {
+                    let of = |policy: &TrustPolicy| {
+                        policy.verify(&hashed(bytes), &ecdsa(signature), now)
+                    };
+                    assert_eq!(of(&forgetful), of(&remembering));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_precheck_ends_as_verify_would_before_any_byte_is_there() {
     let (pem, key) = pair(|_| {});
     let (policy, signature) = (policy(&pem), signature(&key, IMAGE));

@@ -16,7 +16,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::certificate::Certificate;
 use crate::error::{TrustError, VerifyError};
@@ -112,7 +112,14 @@ pub struct TrustPolicy {
     labels: BTreeMap<String, String>,
     default: Option<String>,
     allow_unsigned: bool,
+    remembered: Option<Arc<Mutex<Remembered>>>,
 }
+
+/// Signatures that were checked, by entry, digest and signature, and whether they fit.
+type Remembered = BTreeMap<(String, [u8; 32], Vec<u8>), bool>;
+
+/// Signatures that are remembered; then all are forgotten. Simulations have a few dozen images.
+const REMEMBERED_MAX: usize = 256;
 
 impl TrustPolicy {
     /// A policy on a store, with no label, no default, and no unsigned images: it refuses everything.
@@ -148,6 +155,14 @@ impl TrustPolicy {
     #[must_use]
     pub fn allow_unsigned(mut self, allow: bool) -> Self {
         self.allow_unsigned = allow;
+        self
+    }
+
+    /// Check each signature once: for simulations, which verify the same few images thousands of times. Everything else is
+    /// looked at each time.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        self.remembered = Some(Arc::default());
         self
     }
 
@@ -192,9 +207,8 @@ impl TrustPolicy {
             });
         }
         let (kind, certificate) = self.select(request, wall_s)?;
-        let fits = certificate
-            .verifier()
-            .fits(hashed, request.signature)
+        let fits = self
+            .fits(certificate, hashed, request.signature)
             .map_err(|reason| VerifyError::Malformed {
                 kind: kind.name(),
                 length: request.signature.len(),
@@ -214,6 +228,31 @@ impl TrustPolicy {
             signer: certificate.entry().to_owned(),
             warnings,
         })
+    }
+
+    fn fits(
+        &self,
+        certificate: &Certificate,
+        hashed: &Hashed,
+        signature: &[u8],
+    ) -> Result<bool, String> {
+        let Some(remembered) = &self.remembered else {
+            return certificate.verifier().fits(hashed, signature);
+        };
+        let entry = certificate.entry().to_owned();
+        let key = (entry, *hashed.sha256(), signature.to_vec());
+        let known = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fits) = known.get(&key) {
+            return Ok(*fits);
+        }
+        drop(known);
+        let fits = certificate.verifier().fits(hashed, signature)?;
+        let mut known = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.insert(key, fits);
+        Ok(fits)
     }
 
     fn takes_unsigned(&self, request: &Request<'_>) -> bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{Config, Inlining, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
 
@@ -37,6 +37,13 @@ pub struct EngineOptions {
     /// Where compiled code is kept between starts; `None` compiles every time. Made with mode 0700 if it does not
     /// exist; a directory that somebody else owns or may write to is refused.
     pub cache_dir: Option<PathBuf>,
+    /// What is not in there is refused: somebody else compiles, within limits.
+    pub only_cached: bool,
+    /// Guests live in virtual time, thousands of short lives of one component. Fuel alone ends a call that does not end: a
+    /// clock would end it elsewhere on each machine. And functions are compiled into their callers: that takes three times
+    /// as long, and a snapshot of the shipped agent a third of the instructions. What a guest does, and the fuel it takes,
+    /// is the same to the bit.
+    pub virtual_time: bool,
 }
 
 /// Why there is no engine.
@@ -329,8 +336,10 @@ impl std::fmt::Debug for Loaded {
 /// The engine. One a process, shared by all devices.
 pub struct Engine {
     inner: wasmtime::Engine,
-    ticker: Ticker,
+    /// None in virtual time.
+    ticker: Option<Ticker>,
     cache: Option<Cache>,
+    only_cached: bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -345,17 +354,21 @@ impl Engine {
     /// # Errors
     /// The machine is not supported, or the cache directory is not ours alone.
     pub fn new(options: &EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let inner = wasmtime::Engine::new(&config())
+        let inner = wasmtime::Engine::new(&config(options.virtual_time))
             .map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
         let cache = match &options.cache_dir {
             Some(path) => Some(Cache::open(path, &inner)?),
             None => None,
         };
-        let ticker = Ticker::start(&inner).map_err(EngineError::Ticker)?;
+        let ticker = match options.virtual_time {
+            true => None,
+            false => Some(Ticker::start(&inner).map_err(EngineError::Ticker)?),
+        };
         Ok(Arc::new(Self {
             inner,
             ticker,
             cache,
+            only_cached: options.only_cached,
         }))
     }
 
@@ -375,6 +388,7 @@ impl Engine {
             .and_then(|c| c.load(&self.inner, &digest));
         let component = match cached {
             Some(component) => component,
+            None if self.only_cached => return Err(Refusal::NotCompiled),
             None => {
                 check::validate(bytes)?;
                 // A slow machine takes a while over it, and the operator looks at a silent console meanwhile.
@@ -407,18 +421,22 @@ impl Engine {
     /// A store whose instance is held to the budget of its meter.
     pub fn store<T: Metered>(&self, mut data: T) -> Store<T> {
         let meter = data.meter();
-        meter.epochs = self.ticker.epochs();
+        if let Some(ticker) = &self.ticker {
+            meter.epochs = ticker.epochs();
+        }
         let budget = meter.budget.clone();
         let mut store = Store::new(&self.inner, data);
         store.limiter(|data| data.meter());
-        store.epoch_deadline_callback(|mut store| {
-            Ok(
-                match std::mem::take(&mut store.data_mut().meter().excused) {
-                    0 => UpdateDeadline::Interrupt,
-                    ticks => UpdateDeadline::Continue(ticks),
-                },
-            )
-        });
+        if self.ticker.is_some() {
+            store.epoch_deadline_callback(|mut store| {
+                Ok(
+                    match std::mem::take(&mut store.data_mut().meter().excused) {
+                        0 => UpdateDeadline::Interrupt,
+                        ticks => UpdateDeadline::Continue(ticks),
+                    },
+                )
+            });
+        }
         store.set_hostcall_fuel(budget.hostcall_bytes);
         store.set_max_component_handles(budget.handles);
         store
@@ -441,8 +459,10 @@ impl Engine {
         store
             .set_fuel(fuel)
             .map_err(|e| GuestFault::Trapped(e.to_string()))?;
-        store.set_epoch_deadline(ticks);
-        let running = self.ticker.enter();
+        let running = self.ticker.as_ref().map(|ticker| {
+            store.set_epoch_deadline(ticks);
+            ticker.enter()
+        });
         let result = call(store);
         drop(running);
         let spent = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
@@ -483,11 +503,17 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
 }
 
 /// Deterministic, limited, and nothing that is not needed.
-fn config() -> Config {
+fn config(virtual_time: bool) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
-        .epoch_interruption(true)
+        .epoch_interruption(!virtual_time)
+        // What ships is made small, down to functions of one load.
+        .compiler_inlining(if virtual_time {
+            Inlining::Yes
+        } else {
+            Inlining::No
+        })
         .max_wasm_stack(STACK_MAX_BYTES)
         // The same bits for the same inputs: a recorded run replays exactly.
         .cranelift_nan_canonicalization(true)

@@ -39,8 +39,6 @@ struct Node {
     cache: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
-    /// Grows with every change of what reads see.
-    generation: u64,
 }
 
 enum Change {
@@ -100,13 +98,11 @@ impl Node {
             at,
             bytes: bytes.to_vec(),
         });
-        self.generation += 1;
     }
 
     fn resize(&mut self, length: usize) {
         self.cache.resize(length, 0);
         self.pending.push(Change::Resize(length));
-        self.generation += 1;
     }
 
     fn sync(&mut self) {
@@ -125,7 +121,6 @@ impl Node {
             lost += usize::from(!change.survive(&mut self.durable, random));
         }
         self.cache.clone_from(&self.durable);
-        self.generation += 1;
         lost
     }
 }
@@ -200,7 +195,6 @@ impl Disk {
         node.cache = bytes.to_vec();
         node.durable = bytes.to_vec();
         node.pending.clear();
-        node.generation += 1;
     }
 
     /// Fill `buffer` from `at`; `blank` stands beyond the end.
@@ -220,11 +214,6 @@ impl Disk {
     /// Look at what reads see.
     pub(crate) fn with<R>(&self, node: NodeId, look: impl FnOnce(&[u8]) -> R) -> R {
         look(&self.lock().nodes[node].cache)
-    }
-
-    /// Grows with every change of what reads see.
-    pub(crate) fn generation(&self, node: NodeId) -> u64 {
-        self.lock().nodes[node].generation
     }
 
     pub(crate) fn length(&self, node: NodeId) -> usize {

@@ -39,7 +39,7 @@ impl Shipped {
     /// # Errors
     /// [`LoadError`].
     pub fn load() -> Result<Self, LoadError> {
-        let engine = Engine::new(&EngineOptions::default())?;
+        let engine = engine()?;
         Ok(Self {
             agent: AgentBuild::load(&engine, "built-in", bytes("agent")?)?,
             pal: ComponentPlugin::load(&engine, "builtin:flash-file", bytes("pal-flash-file")?)?,
@@ -52,7 +52,7 @@ impl Shipped {
     /// # Errors
     /// [`LoadError`].
     pub fn load_mcu_pal() -> Result<Arc<dyn PluginFactory>, LoadError> {
-        mcu_pal(&Engine::new(&EngineOptions::default())?)
+        mcu_pal(&engine()?)
     }
 
     /// A run of the shipped agent with the shipped plugins.
@@ -65,6 +65,14 @@ impl Shipped {
             ..Options::native(seed)
         }
     }
+}
+
+/// Worlds have a time of their own.
+fn engine() -> Result<Arc<Engine>, EngineError> {
+    Engine::new(&EngineOptions {
+        virtual_time: true,
+        ..EngineOptions::default()
+    })
 }
 
 fn bytes(name: &'static str) -> Result<&'static [u8], LoadError> {

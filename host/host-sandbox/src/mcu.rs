@@ -99,14 +99,19 @@ impl Mcus {
     pub(crate) fn new(ground: &Ground, disk: &Disk, prepared: &Prepared, cuts: &[McuCut]) -> Self {
         let images = prepared.mcus.iter().zip(&prepared.scenario.mcus);
         let places = images.enumerate().map(|(number, (file, mcu))| {
-            let largest = file.images.iter().map(Vec::len).max().unwrap_or(0);
+            let largest = file
+                .images
+                .iter()
+                .map(|image| image.bytes.len())
+                .max()
+                .unwrap_or(0);
             let largest = u32::try_from(largest).unwrap_or(u32::MAX);
             let slot_bytes = largest.next_multiple_of(SECTOR_BYTES) + SPARE_BYTES;
             let geometry = Geometry::new(SECTOR_BYTES, slot_bytes, 1);
             let mut config = Config::new(geometry.expect("whole sectors"));
             config.timing = Timing::instant();
             config.timing.flash.erase_sector_ns = ERASE_NS;
-            config.factory.primary = vec![file.old().to_vec()];
+            config.factory.primary = vec![file.old().bytes.to_vec()];
             config.behaviours = vec![(NEW_VERSION.to_owned(), mcu.behaviour)];
             config.seed = number as u64 + 1;
             let mut inner = Inner {

@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::ground::Ground;
 use crate::judge::{Findings, Invariant, Launch, RecordChange, Running, SlotChange};
 use crate::pal::SETTLE_MS;
-use crate::scenario::{Prepared, Quality, digest};
+use crate::scenario::{Prepared, PreparedFile, Quality};
 use crate::store::{DiskFiles, Region};
 use crate::trace::Event;
 
@@ -56,8 +56,9 @@ struct Target {
     tested: Option<(u32, Image)>,
     /// The record that counted when it was looked at last.
     last: Option<BootRecord>,
-    /// SHA-256 of a beginning of a slot, as long as the slot has not changed.
-    digests: BTreeMap<(u8, u64), (u64, [u8; 32])>,
+    /// Its images are those of the file of its number.
+    files: Arc<[PreparedFile]>,
+    number: usize,
 }
 
 impl Plant {
@@ -67,9 +68,9 @@ impl Plant {
         prepared: &Prepared,
         invariants: Vec<Box<dyn Invariant>>,
     ) -> Self {
-        let targets = prepared.files.iter().enumerate().map(|(number, file)| {
-            let mut target = Target::new(ground, disk, number);
-            target.lay_down(file.old());
+        let targets = (0..prepared.files.len()).map(|number| {
+            let mut target = Target::new(ground, disk, prepared, number);
+            target.lay_down();
             target
         });
         Self(Arc::new(Mutex::new(Inner {
@@ -283,7 +284,7 @@ impl Inner {
 }
 
 impl Target {
-    fn new(ground: &Ground, disk: &Disk, number: usize) -> Self {
+    fn new(ground: &Ground, disk: &Disk, prepared: &Prepared, number: usize) -> Self {
         let name = if number == 0 {
             "app".to_owned()
         } else {
@@ -305,20 +306,22 @@ impl Target {
             healthy: false,
             tested: None,
             last: None,
-            digests: BTreeMap::new(),
+            files: Arc::clone(&prepared.files),
+            number,
             name,
         }
     }
 
     /// What `otad target init` leaves on the medium: an image in slot a, and both copies of a record that confirm it.
-    fn lay_down(&mut self, old: &[u8]) {
-        self.disk.fill(self.slots[0].node, old);
+    fn lay_down(&mut self) {
+        let old = self.files[self.number].old();
+        self.disk.fill(self.slots[0].node, &old.bytes);
         let record = |sequence| BootRecord {
             sequence,
             confirmed: Image {
                 slot: 0,
-                length: old.len() as u64,
-                sha256: digest(old),
+                length: old.bytes.len() as u64,
+                sha256: old.sha256,
             },
             next: Next::None,
             tag: 0,
@@ -361,26 +364,16 @@ impl Target {
     }
 
     /// SHA-256 of the beginning of a slot that an image says it has.
-    fn digest(&mut self, image: &Image) -> [u8; 32] {
+    fn digest(&self, image: &Image) -> [u8; 32] {
         let region = &self.slots[usize::from(image.slot)];
-        let generation = region.disk.generation(region.node);
-        let known = self.digests.get(&(image.slot, image.length));
-        if let Some((at, digest)) = known
-            && *at == generation
-        {
-            return *digest;
-        }
         let length = usize::try_from(image.length).unwrap_or(usize::MAX);
-        let made = region.disk.with(region.node, |bytes| {
-            digest(&bytes[..length.min(bytes.len())])
-        });
-        self.digests
-            .insert((image.slot, image.length), (generation, made));
-        made
+        region.disk.with(region.node, |bytes| {
+            self.files[self.number].digest(&bytes[..length.min(bytes.len())])
+        })
     }
 
     /// Choose as the launcher does, and write down what.
-    fn choose(&mut self, state: &FileStateDir<DiskFiles>) -> io::Result<Option<Image>> {
+    fn choose(&self, state: &FileStateDir<DiskFiles>) -> io::Result<Option<Image>> {
         let Some(record) = self.read() else {
             return Ok(None);
         };
@@ -418,7 +411,7 @@ impl Target {
     }
 
     /// An image that has the recorded digest and that the host has verified.
-    fn may_start(&mut self, state: &FileStateDir<DiskFiles>, image: &Image) -> bool {
+    fn may_start(&self, state: &FileStateDir<DiskFiles>, image: &Image) -> bool {
         self.digest(image) == image.sha256
             && verified_record::contains(state, THING, &self.name, &image.sha256).unwrap_or(false)
     }

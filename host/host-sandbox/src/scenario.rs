@@ -273,8 +273,8 @@ impl Scenario {
         let mut files = Vec::with_capacity(self.files.len());
         let mut known = BTreeMap::new();
         for (number, file) in self.files.iter().enumerate() {
-            let old = image(number, 0, PRODUCT, OLD_IMAGE_BYTES);
-            known.insert(digest(&old), Quality::Good);
+            let old = PreparedImage::new(image(number, 0, PRODUCT, OLD_IMAGE_BYTES));
+            known.insert(old.sha256, Quality::Good);
             let mut prepared = PreparedFile {
                 images: vec![old],
                 updates: Vec::new(),
@@ -287,35 +287,35 @@ impl Scenario {
                     Quality::WrongProduct => (1, "another"),
                     _ => (u8::try_from(generation).unwrap_or(u8::MAX), PRODUCT),
                 };
-                let new = image(number, minor, product, file.size_bytes);
-                let signature = signer::sign(&new, quality != Quality::BadSignature);
-                let id = images.insert(Bytes::from(new.clone()));
+                let new = PreparedImage::new(image(number, minor, product, file.size_bytes));
+                let signature = signer::sign(&new.bytes, quality != Quality::BadSignature);
+                let id = images.insert(new.bytes.clone());
                 prepared.updates.push(UpdateFile {
                     file_id: u8::try_from(number).unwrap_or(u8::MAX),
                     image: id,
-                    size: new.len() as u64,
+                    size: new.bytes.len() as u64,
                     file_type: Some(0),
                     file_path: "app.img".into(),
                     cert_file: SIGNER.into(),
                     signature,
                 });
-                known.insert(digest(&new), quality);
+                known.insert(new.sha256, quality);
                 prepared.images.push(new);
             }
             files.push(prepared);
         }
         let mut mcus = Vec::with_capacity(self.mcus.len());
         for (number, mcu) in (self.files.len()..).zip(&self.mcus) {
-            let old = sample::image(OLD_VERSION, OLD_IMAGE_BYTES);
-            let new = sample::image(NEW_VERSION, mcu.body_bytes);
+            let old = PreparedImage::new(sample::image(OLD_VERSION, OLD_IMAGE_BYTES));
+            let new = PreparedImage::new(sample::image(NEW_VERSION, mcu.body_bytes));
             let update = UpdateFile {
                 file_id: u8::try_from(number).unwrap_or(u8::MAX),
-                image: images.insert(Bytes::from(new.clone())),
-                size: new.len() as u64,
+                image: images.insert(new.bytes.clone()),
+                size: new.bytes.len() as u64,
                 file_type: Some(0),
                 file_path: "mcu.bin".into(),
                 cert_file: SIGNER.into(),
-                signature: signer::sign(&new, true),
+                signature: signer::sign(&new.bytes, true),
             };
             mcus.push(PreparedFile {
                 images: vec![old, new],
@@ -360,7 +360,7 @@ impl Prepared {
         let mut files = self.files.iter().chain(self.mcus.iter());
         files.find_map(|file| {
             let at = file.updates.iter().position(|update| update.image == *id)?;
-            file.images.get(at + 1).map(Vec::as_slice)
+            file.images.get(at + 1).map(|image| &*image.bytes)
         })
     }
 
@@ -376,23 +376,44 @@ impl Prepared {
     }
 }
 
+/// An image and its digest.
+pub(crate) struct PreparedImage {
+    pub(crate) bytes: Bytes,
+    pub(crate) sha256: [u8; 32],
+}
+
+impl PreparedImage {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            sha256: digest(&bytes),
+            bytes: bytes.into(),
+        }
+    }
+}
+
 /// A file in all its generations.
 pub(crate) struct PreparedFile {
     /// The image that runs at first, and that of each job.
-    pub(crate) images: Vec<Vec<u8>>,
+    pub(crate) images: Vec<PreparedImage>,
     /// What each job says of its image.
     pub(crate) updates: Vec<UpdateFile>,
 }
 
 impl PreparedFile {
     /// The image that runs at first.
-    pub(crate) fn old(&self) -> &[u8] {
-        self.images.first().map_or(&[], Vec::as_slice)
+    pub(crate) fn old(&self) -> &PreparedImage {
+        &self.images[0]
+    }
+
+    /// SHA-256 of bytes, which mostly are one of these images.
+    pub(crate) fn digest(&self, bytes: &[u8]) -> [u8; 32] {
+        let known = self.images.iter().find(|image| image.bytes == bytes);
+        known.map_or_else(|| digest(bytes), |image| image.sha256)
     }
 
     /// Length of what a job brings, in bytes: that of every job.
     fn update_bytes(&self) -> usize {
-        self.images.last().map_or(0, Vec::len)
+        self.images.last().map_or(0, |image| image.bytes.len())
     }
 }
 

@@ -25,7 +25,12 @@ fn signer() -> Option<&'static Signer> {
             .ok()?;
         Some(Signer {
             key: SigningKey::from_pem(include_str!("signer-key.pem")).ok()?,
-            trust: Arc::new(TrustPolicy::new(store).label(SIGNER, SIGNER).ok()?),
+            trust: Arc::new(
+                TrustPolicy::new(store)
+                    .label(SIGNER, SIGNER)
+                    .ok()?
+                    .remembering(),
+            ),
         })
     })
     .as_ref()

@@ -11,12 +11,13 @@ use std::sync::{Mutex, PoisonError};
 
 use host_crypto::Hasher;
 
-use crate::coverage::Coverage;
+use crate::coverage::{Coverage, Move};
 use crate::fault::{Fault, KINDS, Kind, Strike};
 use crate::ground::{CutKind, Moment, Verb};
 use crate::judge::Violation;
 use crate::random::Random;
 use crate::recipe::{Kitchen, Recipe, RecipeError, Served, UPDATE, story};
+use crate::world::Report;
 
 /// Seeds of 100 that tell the update of 64 blocks.
 const UPDATES_OF_100: u64 = 50;
@@ -246,8 +247,7 @@ impl Tally {
         self.cuts += report.cuts.len() as u64;
         *self.ends.entry(report.status.as_str()).or_default() += 1;
         self.coverage.count(&recipe.faults, &report, &moves);
-        let seen = format!("{number} {recipe:?} {report:?} {moves:?}\n");
-        self.digests.update(seen.as_bytes());
+        self.digests.update(&seen(number, &recipe, &report, &moves));
         if !report.violations.is_empty() {
             self.failures += 1;
             let violations = report.violations;
@@ -273,6 +273,38 @@ impl Tally {
         self.coverage.add(&other.coverage);
         self.digests.update(other.digests.finish().sha256());
     }
+}
+
+/// All that can be seen of a run, in few bytes.
+fn seen(number: u64, recipe: &Recipe, report: &Report, moves: &[Move]) -> Vec<u8> {
+    let Report {
+        violations,
+        status,
+        reason,
+        ended_at_ms,
+        verbs,
+        cuts,
+        blocks_sent,
+        starts,
+        mcus,
+        deeds_done,
+        trace: _,
+    } = report;
+    let numbers = [
+        number,
+        *ended_at_ms,
+        *blocks_sent,
+        (*starts).into(),
+        *deeds_done as u64,
+    ];
+    let words = (recipe, violations, status, reason, cuts, mcus);
+    let mut seen = format!("{numbers:?} {words:?}").into_bytes();
+    seen.extend(verbs.iter().map(|verb| *verb as u8));
+    for change in moves {
+        seen.extend(change.at_ms.to_le_bytes());
+        seen.extend([change.from, change.to, change.start.into()]);
+    }
+    seen
 }
 
 /// How many runs are made.

@@ -32,7 +32,7 @@ use crate::mcu::{McuCut, McuTally, Mcus};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
-use crate::scenario::{File, Prepared, Quality, When, digest};
+use crate::scenario::{File, Prepared, Quality, When};
 use crate::trace::{Event, Trace};
 use crate::wire::{Programs, Wire};
 
@@ -408,9 +408,8 @@ impl<'p> World<'p> {
         let files = self.prepared.files.iter().enumerate();
         let generations = files.map(|(target, file)| {
             let confirmed = self.plant.record(target)?.confirmed.sha256;
-            let images = file.images[..=self.jobs].iter();
-            let mut digests = images.map(|image| digest(image));
-            digests.position(|digest| digest == confirmed)
+            let mut images = file.images[..=self.jobs].iter();
+            images.position(|image| image.sha256 == confirmed)
         });
         let generations: Vec<_> = generations.collect();
         // A job that was withdrawn may have left either.

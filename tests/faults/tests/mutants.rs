@@ -72,7 +72,11 @@ fn is_wanted(name: &str) -> bool {
 fn kitchen() -> &'static Kitchen {
     static KITCHEN: OnceLock<Kitchen> = OnceLock::new();
     KITCHEN.get_or_init(|| {
-        let engine = Engine::new(&EngineOptions::default()).unwrap();
+        let engine = Engine::new(&EngineOptions {
+            virtual_time: true,
+            ..EngineOptions::default()
+        })
+        .unwrap();
         let bytes = guest_artifacts::AGENT_MUTANTS;
         Kitchen::new(Options {
             agent: AgentBuild::load(&engine, "mutants", bytes).unwrap(),

@@ -440,12 +440,22 @@ fn find(bytes: &[u8], what: &[u8], from: usize) -> Option<usize> {
     let first = what.first()?;
     let mut at = from;
     loop {
-        at += bytes.get(at..)?.iter().position(|b| b == first)?;
+        at += position(bytes.get(at..)?, *first)?;
         if bytes.get(at..)?.starts_with(what) {
             return Some(at);
         }
         at += 1;
     }
+}
+
+/// Where a byte is first. By pieces: for whether there is one at all, the standard library looks at many bytes at once, and in
+/// a block of an image there is none.
+fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    const PIECE_BYTES: usize = 256;
+    let mut pieces = bytes.chunks(PIECE_BYTES);
+    let start = pieces.position(|piece| piece.contains(&byte))? * PIECE_BYTES;
+    let at = bytes.get(start..)?.iter().position(|b| *b == byte)?;
+    Some(start + at)
 }
 
 /// The bulk of a message, and what stands for a zero in it.

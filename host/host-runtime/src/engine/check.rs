@@ -142,6 +142,9 @@ pub enum Refusal {
     /// Its names fit, its content is not valid.
     #[error("it is not valid WebAssembly: {0}")]
     Invalid(String),
+    /// It was to be compiled elsewhere, and the code is not there or not of this engine.
+    #[error("its compiled code is not in the directory that it was compiled into")]
+    NotCompiled,
     /// It is valid, and wasmtime's compiler does not take it.
     #[error("it does not compile: {0}")]
     Compile(String),

@@ -180,6 +180,27 @@ fn an_endless_loop_with_fuel_left_is_ended_by_the_clock() {
 }
 
 #[test]
+fn in_virtual_time_a_guest_does_the_same_with_the_same_fuel_and_only_fuel_ends_it() {
+    let simulated = || {
+        Engine::new(&EngineOptions {
+            virtual_time: true,
+            ..EngineOptions::default()
+        })
+        .unwrap()
+    };
+    let spent = |engine: &Arc<Engine>| {
+        let mut guest = Instance::new(engine, &guest(3), SMALL);
+        assert_eq!(guest.call::<_, (u32,)>("answer", ()), Ok((3,)));
+        guest.store.get_fuel().unwrap()
+    };
+    assert_eq!(spent(&simulated()), spent(&engine()));
+    let budget = Budget { ticks: 0, ..SMALL };
+    let mut guest = Instance::new(&simulated(), &guest(1), budget);
+    let fault = guest.call::<_, ()>("spin", ()).unwrap_err();
+    assert_eq!(fault, GuestFault::OutOfFuel { fuel: SMALL.fuel });
+}
+
+#[test]
 fn time_that_the_host_spends_for_a_guest_is_not_the_guest_s() {
     let budget = Budget { ticks: 15, ..SMALL };
     let host_time = 6;
@@ -202,7 +223,7 @@ fn the_epoch_thread_sleeps_when_no_guest_runs() {
     let engine = engine();
     let mut guest = Instance::new(&engine, &guest(7), SMALL);
     assert_eq!(guest.call::<_, (u32,)>("answer", ()), Ok((7,)));
-    while !engine.ticker.is_asleep() {
+    while !engine.ticker.as_ref().unwrap().is_asleep() {
         std::thread::yield_now();
     }
 }
@@ -372,7 +393,11 @@ fn a_component_of_the_world_that_does_not_validate_is_refused() {
 
 fn cached(dir: &Path) -> Arc<Engine> {
     let cache_dir = Some(dir.to_owned());
-    Engine::new(&EngineOptions { cache_dir }).unwrap()
+    let options = EngineOptions {
+        cache_dir,
+        ..EngineOptions::default()
+    };
+    Engine::new(&options).unwrap()
 }
 
 fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
@@ -444,8 +469,31 @@ fn a_cache_directory_that_is_open_to_others_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let cache_dir = Some(temp.path().to_owned());
-    let error = Engine::new(&EngineOptions { cache_dir }).unwrap_err();
+    let options = EngineOptions {
+        cache_dir,
+        ..EngineOptions::default()
+    };
+    let error = Engine::new(&options).unwrap_err();
     assert!(error.to_string().contains("mode 0755"), "{error}");
+}
+
+#[test]
+fn what_was_to_be_compiled_elsewhere_and_was_not_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("cache");
+    let only_cached = |virtual_time| {
+        let engine = Engine::new(&EngineOptions {
+            cache_dir: Some(dir.clone()),
+            only_cached: true,
+            virtual_time,
+        });
+        engine.unwrap().load(&guest(1), &UNIT, &["host"]).map(drop)
+    };
+    assert_eq!(only_cached(false), Err(Refusal::NotCompiled));
+    answer(&cached(&dir), &guest(1));
+    assert_eq!(only_cached(false), Ok(()));
+    // Code for virtual time is other code.
+    assert_eq!(only_cached(true), Err(Refusal::NotCompiled));
 }
 
 #[test]

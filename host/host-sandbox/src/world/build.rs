@@ -20,7 +20,7 @@ use crate::ailment::Ailing;
 use crate::disk::Disk;
 use crate::ground::Ground;
 use crate::plant::{Plant, THING};
-use crate::scenario::{PRODUCT, Prepared, digest};
+use crate::scenario::{PRODUCT, Prepared};
 use crate::signer;
 use crate::store::DiskFiles;
 use crate::wire::Inline;
@@ -71,8 +71,8 @@ pub(super) fn lay_down_state(disk: &Disk, plant: &Plant, prepared: &Prepared) {
     });
     for (number, file) in prepared.files.iter().enumerate() {
         let image = VerifiedImage {
-            sha256: digest(file.old()),
-            size: file.old().len() as u64,
+            sha256: file.old().sha256,
+            size: file.old().bytes.len() as u64,
             version: None,
             signer: "initial".into(),
         };

@@ -2,10 +2,11 @@
 //! world, compiled in a child process that may use only so much time and memory.
 //!
 //! Compilers take bytes of anybody's making and can be made to work for hours. So the child compiles into a directory that
-//! only we can read, and this process takes the code from there. The child is `otad check --compile-into`.
+//! only we can read, and this process takes the code from there, or nothing. The child is `otad check --compile-into`; it is
+//! handed the bytes that were judged here, whatever the file holds by then.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -116,7 +117,14 @@ impl GuestArg {
 
     pub(super) fn bytes(&self) -> Result<Vec<u8>, Failed> {
         match (&self.file, self.builtin) {
-            (Some(file), _) => read(file),
+            (Some(path), _) => {
+                let label = self.label();
+                let file = File::open(path);
+                read(
+                    &label,
+                    file.map_err(|e| Failed::chain(Exit::Failed, &label, &e))?,
+                )
+            }
             (None, Some(builtin)) => Ok(builtin.bytes().to_vec()),
             (None, None) => Err(Failed::new(
                 Exit::Usage,
@@ -136,16 +144,30 @@ impl GuestArg {
     /// # Errors
     /// It cannot be read; it is refused ([`Exit::Refused`]), with the reason.
     pub(super) fn load(&self, compile_s: u64) -> Result<Guest, Failed> {
+        self.load_for(compile_s, false)
+    }
+
+    /// Load it for the virtual time of a simulation.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn load_for_simulation(&self, compile_s: u64) -> Result<Guest, Failed> {
+        self.load_for(compile_s, true)
+    }
+
+    fn load_for(&self, compile_s: u64, virtual_time: bool) -> Result<Guest, Failed> {
         let bytes = self.bytes()?;
         let label = self.label();
         let world = world_of(&bytes).map_err(|refusal| refused(&label, &refusal))?;
         // What ships is compiled here: it is as trusted as the rest of the program.
         let cache = match &self.file {
-            Some(file) => Some(Cache::fill(file, compile_s)?),
+            Some(file) => Some(Cache::fill(file, &bytes, compile_s, virtual_time)?),
             None => None,
         };
         let options = EngineOptions {
+            only_cached: cache.is_some(),
             cache_dir: cache.as_ref().map(|cache| cache.path().to_owned()),
+            virtual_time,
         };
         let engine =
             Engine::new(&options).map_err(|e| Failed::chain(Exit::Failed, "the engine", &e))?;
@@ -162,14 +184,12 @@ fn refused(label: &str, refusal: &Refusal) -> Failed {
     Failed::new(Exit::Refused, format!("{label} is refused: {refusal}"))
 }
 
-/// A file of at most a component's size.
-fn read(path: &Path) -> Result<Vec<u8>, Failed> {
-    let what = path.display().to_string();
-    let limit = COMPONENT_MAX_BYTES as u64 + 1;
+/// At most a component's size, and a byte that tells that it was more.
+fn read(label: &str, from: impl Read) -> Result<Vec<u8>, Failed> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|e| Failed::chain(Exit::Failed, &what, &e))?;
+    from.take(COMPONENT_MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failed::chain(Exit::Failed, label, &e))?;
     Ok(bytes)
 }
 
@@ -181,8 +201,8 @@ impl Cache {
         &self.0
     }
 
-    /// Has a child compile the file.
-    fn fill(file: &Path, compile_s: u64) -> Result<Self, Failed> {
+    /// Has a child compile the bytes of a file.
+    fn fill(file: &Path, bytes: &[u8], compile_s: u64, virtual_time: bool) -> Result<Self, Failed> {
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, "compiling it apart", &e);
         let mut name = [0; 8];
         getrandom::fill(&mut name)
@@ -196,13 +216,18 @@ impl Cache {
             .arg(&cache.0)
             .arg("--compile-seconds")
             .arg(compile_s.to_string())
+            .args(virtual_time.then_some("--virtual-time"))
             .arg("--")
             .arg(file)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A child that does not take them says why by its end.
+            let _ = stdin.write_all(bytes);
+        }
         let mut said = child.stderr.take();
         // Four times that by the clock, for a machine that is busy with other things.
         let wall_s = compile_s.saturating_mul(4);
@@ -272,11 +297,17 @@ mod libc_signal {
     pub(super) const XCPU: i32 = 24;
 }
 
-/// The child: compile a component into `dir`, under limits that it sets for itself before it reads a byte.
+/// The child: compile the component that stands on its standard input into `dir`, under limits that it sets for itself
+/// before it reads a byte. `label` is what its parent calls it.
 ///
 /// # Errors
 /// It is refused, or the limits cannot be set.
-pub(super) fn compile_into(dir: &Path, guest: &GuestArg, compile_s: u64) -> Result<(), Failed> {
+pub(super) fn compile_into(
+    dir: &Path,
+    label: &str,
+    compile_s: u64,
+    virtual_time: bool,
+) -> Result<(), Failed> {
     let limit = |resource, amount: u64| {
         let limit = Rlimit {
             current: Some(amount),
@@ -288,14 +319,15 @@ pub(super) fn compile_into(dir: &Path, guest: &GuestArg, compile_s: u64) -> Resu
     limit(Resource::Cpu, compile_s)?;
     limit(Resource::As, COMPILE_MEMORY_BYTES)?;
     limit(Resource::Core, 0)?;
-    let bytes = guest.bytes()?;
-    let label = guest.label();
+    let bytes = read(label, std::io::stdin().lock())?;
     let options = EngineOptions {
         cache_dir: Some(dir.to_owned()),
+        virtual_time,
+        ..EngineOptions::default()
     };
     let engine =
         Engine::new(&options).map_err(|e| Failed::chain(Exit::Failed, "the engine", &e))?;
-    let world = world_of(&bytes).map_err(|refusal| refused(&label, &refusal))?;
+    let world = world_of(&bytes).map_err(|refusal| refused(label, &refusal))?;
     let lent = if *world == AGENT_WORLD {
         AGENT_WORLD.imports
     } else {
@@ -304,6 +336,6 @@ pub(super) fn compile_into(dir: &Path, guest: &GuestArg, compile_s: u64) -> Resu
     debug_assert!(*world == AGENT_WORLD || *world == PLUGIN_WORLD);
     engine
         .load(&bytes, world, lent)
-        .map_err(|refusal| refused(&label, &refusal))?;
+        .map_err(|refusal| refused(label, &refusal))?;
     Ok(())
 }

@@ -100,7 +100,7 @@ impl Judged {
     fn load(args: &SandboxArgs) -> Result<Self, Failed> {
         let mut options = Options::native(0);
         let label = args.guest.label();
-        let who = match args.guest.load(args.compile_seconds)? {
+        let who = match args.guest.load_for_simulation(args.compile_seconds)? {
             Guest::Agent(agent) => {
                 let who = agent.description();
                 let who = format!("{} {} ({label})", who.name, who.version);
@@ -124,7 +124,7 @@ impl Judged {
             }
         };
         if let Some(path) = &args.plugin {
-            match GuestArg::at(path).load(args.compile_seconds)? {
+            match GuestArg::at(path).load_for_simulation(args.compile_seconds)? {
                 Guest::Plugin(plugin) => options.pal = plugin,
                 Guest::Agent(_) => {
                     let text = format!(

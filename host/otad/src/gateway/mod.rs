@@ -233,6 +233,7 @@ impl Gateway {
         })?;
         let engine = Engine::new(&EngineOptions {
             cache_dir: Some(config.daemon.cache_dir.clone()),
+            ..EngineOptions::default()
         })?;
         let ports = DevicePorts {
             state: Arc::new(state),

@@ -515,9 +515,8 @@ pub fn device_states() -> Vec<Vec<u8>> {
     ]
 }
 
-static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
-    Engine::new(&EngineOptions { cache_dir: None }).expect("this machine runs components")
-});
+static ENGINE: LazyLock<Arc<Engine>> =
+    LazyLock::new(|| Engine::new(&EngineOptions::default()).expect("this machine runs components"));
 
 /// Any bytes as a component: what does not validate is refused before any of it is compiled, and what does gets no
 /// further than its types allow.

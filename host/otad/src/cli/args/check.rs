@@ -67,7 +67,10 @@ pub struct CheckArgs {
     /// Processor time that compiling the component may take.
     #[arg(long, value_name = "SECONDS", default_value_t = COMPILE_CPU_S, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub compile_seconds: u64,
-    /// Compile into this directory and end: what `check` has its own child process do.
+    /// Compile what stands on standard input into this directory and end: what a child process is for.
     #[arg(long, hide = true, value_name = "DIR", conflicts_with = "builtin")]
     pub compile_into: Option<PathBuf>,
+    /// Compile it for virtual time.
+    #[arg(long, hide = true, requires = "compile_into")]
+    pub virtual_time: bool,
 }

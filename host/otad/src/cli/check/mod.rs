@@ -20,7 +20,12 @@ use report::Screen;
 
 pub(super) fn follow(args: &CheckArgs) -> Verb {
     if let Some(dir) = &args.compile_into {
-        compile_into(dir, &args.guest, args.compile_seconds)?;
+        compile_into(
+            dir,
+            &args.guest.label(),
+            args.compile_seconds,
+            args.virtual_time,
+        )?;
         return Ok(Exit::Done);
     }
     let broken = |e| Failed::chain(Exit::Failed, "a case file of this build is damaged", &e);
