@@ -108,7 +108,21 @@ impl Agent {
             State::Committing => stage == Stage::Commit,
             State::GoingBack => stage == Stage::Back,
             State::Reporting => stage == Stage::Report,
-            _ => true,
+            State::Init
+            | State::Ready
+            | State::RequestingJob
+            | State::WaitingForJob
+            | State::CreatingFile
+            | State::RequestingFileBlock
+            | State::WaitingForFileBlock
+            | State::ClosingFile
+            | State::Suspended
+            | State::ShuttingDown
+            | State::Stopped
+            | State::Installing
+            | State::WaitingForActivation
+            | State::WaitingForRestart
+            | State::Testing => true,
         };
         let file = |file: &JobFile| file.size > 0 || stage != Stage::Taken;
         if (ends && self.job.ending.is_none()) || !decided || !self.job.files.iter().all(file) {

@@ -126,6 +126,7 @@ impl Bench {
         let warming = warm_code_cache().unwrap();
         let engine = Engine::new(&EngineOptions {
             cache_dir: Some(code_cache()),
+            ..EngineOptions::default()
         })
         .unwrap();
         let agent = guest_artifacts::guest("agent").unwrap();
