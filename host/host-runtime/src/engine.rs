@@ -508,8 +508,9 @@ fn config(virtual_time: bool) -> Config {
     config
         .consume_fuel(true)
         .epoch_interruption(!virtual_time)
-        // What ships is made small, down to functions of one load.
-        .compiler_inlining(if virtual_time {
+        // What ships is made small, down to functions of one load. In a debug build the compiler itself is slow: there no
+        // test runs a component long enough to earn that back.
+        .compiler_inlining(if virtual_time && !cfg!(debug_assertions) {
             Inlining::Yes
         } else {
             Inlining::No

@@ -1,6 +1,5 @@
 //! Inputs of a plugin's case, as values. The list is in `cases/README.md`.
 
-use host_mcu_sim::{Behaviour, MS};
 use host_runtime::types::{Failure, Setting};
 
 use super::device::{Far, Survivors, Trouble, Verb};
@@ -89,10 +88,6 @@ pub(super) enum Input {
     Verified,
     /// What is at the other end of the line.
     Line(Far),
-    /// A simulated MCU is, whose new images do this.
-    Mcu(Behaviour),
-    /// The MCU loses its power, and has it back.
-    McuPowerCut,
     /// The same inputs again, so many times: create, write all, abort.
     Cycles(u32),
 }
@@ -128,12 +123,6 @@ pub(super) fn parse(text: &str) -> Result<Input, String> {
         ["line", "silent"] => Input::Line(Far::Silent),
         ["line", "unplugged"] => Input::Line(Far::Unplugged),
         ["line", "noise"] => Input::Line(Far::Noise),
-        ["line", "mcu"] => Input::Mcu(Behaviour::Serves),
-        ["line", "mcu", "silent"] => Input::Mcu(Behaviour::Silent),
-        ["line", "mcu", "crashes"] => Input::Mcu(Behaviour::Crashes {
-            after_ns: 2000 * MS,
-        }),
-        ["mcu", "power-cut"] => Input::McuPowerCut,
         ["verified"] => Input::Verified,
         ["cycles", count] => Input::Cycles(number(count)?),
         duty => Input::Duty(self::duty(duty)?),

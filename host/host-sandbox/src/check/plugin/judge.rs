@@ -61,7 +61,6 @@ impl Trial {
                 ["needs", "self-test"] => who.can(capability::SELF_TEST),
                 ["needs", "running-version"] => who.can(capability::RUNNING_VERSION),
                 ["needs", "flash-file"] => is_flash_file,
-                ["needs", "smp"] => who.kinds.iter().any(|kind| kind == "serial-mcu"),
                 ["slots", bytes] => bytes.parse().map(|b| slot = b).is_ok(),
                 ["units", erase, write] => match (erase.parse(), write.parse()) {
                     (Ok(erase), Ok(write)) => {
@@ -164,8 +163,6 @@ impl Trial {
             | Input::Damage { .. }
             | Input::Staged(_)
             | Input::Line(_)
-            | Input::Mcu(_)
-            | Input::McuPowerCut
             | Input::Verified => return Ok(self.arrange(input)),
         };
         Ok(said(&end))
@@ -175,15 +172,8 @@ impl Trial {
     fn arrange(&mut self, input: &Input) -> String {
         let image = self.bench.image();
         let clock: &Hands = &self.bench.device.clock;
-        match input {
-            Input::Wait(ms) => clock.pass(*ms),
-            Input::McuPowerCut => self.bench.device.cut_mcu(),
-            Input::Mcu(new) => {
-                if let Err(error) = self.bench.device.attach(*new) {
-                    return error.to_string();
-                }
-            }
-            _ => {}
+        if let Input::Wait(ms) = input {
+            clock.pass(*ms);
         }
         let mut shelf = self.bench.device.shelf();
         match input {

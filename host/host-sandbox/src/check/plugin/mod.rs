@@ -4,7 +4,6 @@
 //! found.
 
 mod bench;
-mod board;
 mod device;
 mod input;
 pub(crate) mod judge;
@@ -13,7 +12,7 @@ mod launcher;
 use super::script::{self, File, ScriptError};
 
 /// The case files, by their names in `cases/plugin/`.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 5] = [
     (
         "blocks.txt",
         include_str!("../../../cases/plugin/blocks.txt"),
@@ -24,10 +23,6 @@ const FILES: [(&str, &str); 6] = [
     ),
     ("life.txt", include_str!("../../../cases/plugin/life.txt")),
     ("power.txt", include_str!("../../../cases/plugin/power.txt")),
-    (
-        "serial-mcu.txt",
-        include_str!("../../../cases/plugin/serial-mcu.txt"),
-    ),
     (
         "trouble.txt",
         include_str!("../../../cases/plugin/trouble.txt"),
