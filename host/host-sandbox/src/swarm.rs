@@ -288,6 +288,7 @@ fn seen(number: u64, recipe: &Recipe, report: &Report, moves: &[Move]) -> Vec<u8
         starts,
         mcus,
         deeds_done,
+        swaps,
         trace: _,
     } = report;
     let numbers = [
@@ -297,7 +298,7 @@ fn seen(number: u64, recipe: &Recipe, report: &Report, moves: &[Move]) -> Vec<u8
         (*starts).into(),
         *deeds_done as u64,
     ];
-    let words = (recipe, violations, status, reason, cuts, mcus);
+    let words = (recipe, violations, status, reason, cuts, mcus, swaps);
     let mut seen = format!("{numbers:?} {words:?}").into_bytes();
     seen.extend(verbs.iter().map(|verb| *verb as u8));
     for change in moves {

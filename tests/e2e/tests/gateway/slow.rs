@@ -194,6 +194,7 @@ impl Bench {
             name: "main".to_owned(),
             file_id: 0,
             plugin: ComponentPlugin::load(&self.engine, "flash-file", plugin).unwrap(),
+            former_plugin: None,
             plugin_settings: Vec::new(),
             agent_settings: Vec::new(),
             regions: regions(&dir, gate),
