@@ -342,7 +342,7 @@ fn a_policy_that_remembers_answers_as_one_that_does_not() {
     let (good, other) = (signature(&key, IMAGE), signature(&key, b"other"));
     for _ in 0..3 {
         for bytes in [IMAGE, b"other", b"third"] {
-            for signature in [&*good, &*other, &*b"nonsense"] {
+            for signature in [&*good, &*other, b"nonsense"] {
                 for now in [NOW, Some(0), None] {
                     let of = |policy: &TrustPolicy| {
                         policy.verify(&hashed(bytes), &ecdsa(signature), now)

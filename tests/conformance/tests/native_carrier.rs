@@ -35,7 +35,10 @@ fn check(label: &str, library: &[u8], isolation: Isolation) {
             Verdict::Broken(why) => panic!("{label}: {}: {why}", case.name),
         }
     }
-    println!("{label}: {passed} of {} cases", report.cases.len());
+    support::note(&format!(
+        "{label}: {passed} of {} cases",
+        report.cases.len()
+    ));
     assert!(passed > 10, "{label}: {passed} cases");
 }
 

@@ -201,8 +201,8 @@ impl Plugins {
             .map(|build| kept_name(&build.sha256))
             .collect();
         let swept: std::io::Result<()> = self.state.list(KEPT).and_then(|names| {
-            let unnamed = names.iter().filter(|name| !named.contains(*name));
-            unnamed.map(|name| self.state.remove(name)).collect()
+            let mut unnamed = names.iter().filter(|name| !named.contains(*name));
+            unnamed.try_for_each(|name| self.state.remove(name))
         });
         if let Err(error) = swept {
             tracing::warn!("builds that no target has any more stay: {error}");

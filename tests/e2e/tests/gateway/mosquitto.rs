@@ -366,6 +366,7 @@ scenarios! {
     a_cut_connection: "broker-cut",
     an_image_over_https: "http",
     an_image_server_that_dies: "fallback",
+    a_stream_in_json: "json",
     a_second_agent: "simple-orchestrator",
     a_cancelled_job: "cancelled",
     a_declined_job: "declined",
