@@ -150,8 +150,9 @@ impl Agent {
         };
         if let Err(failure) = loaded {
             // A component whose start was refused is thrown away whole: the code that gives back piece by piece stays out.
-            #[cfg(not(target_family = "wasm"))]
-            drop(ManuallyDrop::into_inner(agent));
+            if cfg!(not(target_family = "wasm")) {
+                drop(ManuallyDrop::into_inner(agent));
+            }
             return Err(failure);
         }
         agent.news.go_on_after(info.last_event);
