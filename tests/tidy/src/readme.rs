@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_sentence_and_a_sentence_without_a_folder_are_found() {
         let tree = Tree::from_pairs([("host/otad/Cargo.toml", ""), ("wit/README.md", "")]);
-        let good = "## Navigating\n- `wit/`: x, with `agent/`, `pal/`, `native/` and `frozen/`\n- `host/`: y\n- `otad/`: z\n- `freertos-pal/`: c\n";
+        let good = "## Navigating\n- `wit/`: x, with `agent/`, `pal/`, `native/` and `frozen/`\n- `host/`: y\n- `otad/`: z, and `freertos-pal/`\n";
         assert_eq!(navigating(good, &tree), []);
         let bad = good.replace("`otad/`", "`host/other/`");
         let found: Vec<String> = navigating(&bad, &tree)
