@@ -202,6 +202,26 @@ fn a_decided_job_whose_file_cannot_be_reopened_is_tried_a_few_times_and_ends() {
     assert!(reopened.count() <= 10);
 }
 
+/// Restarts in the test use up tries; then a target goes back by itself when it is decided that all go forward.
+#[test]
+fn what_the_way_to_the_decision_has_cost_does_not_count_against_the_way_forward() {
+    let mut world = World::double();
+    world.create_job("job-2", &document(&[(0, 2500, 0), (1, 1500, 0)]));
+    world.connect();
+    world.run_to(State::Testing);
+    for file in &mut world.agent.job.files {
+        file.tries = 3;
+    }
+    world.hang.push("commit 0");
+    world.run_to(State::Committing);
+    world.settle();
+    world.targets.get_mut(&1).unwrap().revert();
+    world.hang.clear();
+    world.crash();
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED", "{}", world.story());
+}
+
 #[test]
 fn a_target_in_test_whose_journal_is_lost_is_adopted_by_its_job() {
     let mut world = World::single();
