@@ -76,6 +76,10 @@ impl StateDir for FakeState {
         })
     }
 
+    fn settle(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.write(|files| {
             files.remove(name);

@@ -201,6 +201,13 @@ impl<F: Files> StateDir for Careless<F> {
         }
         Ok(())
     }
+    fn settle(&self, name: &str) -> io::Result<()> {
+        if self.files.read(name)?.is_none() {
+            return Ok(());
+        }
+        self.files.append(name)?.0.sync()?;
+        self.files.sync_directory(name)
+    }
     fn remove(&self, name: &str) -> io::Result<()> {
         match self.files.remove(name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -21,6 +21,12 @@ pub trait StateDir: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()>;
+    /// Make durable what can be read of one, so that it may be acted on: a process that was killed before it could sync
+    /// has left what a power cut takes back. What does not exist is not an error.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn settle(&self, name: &str) -> io::Result<()>;
     /// Remove one; what does not exist is not an error.
     ///
     /// # Errors
@@ -147,6 +153,15 @@ impl<F: Files> StateDir for FileStateDir<F> {
             self.files.sync_directory(name)?;
         }
         Ok(())
+    }
+
+    fn settle(&self, name: &str) -> io::Result<()> {
+        if self.files.read(name)?.is_none() {
+            return Ok(());
+        }
+        let (mut file, _) = self.files.append(name)?;
+        file.sync()?;
+        self.files.sync_directory(name)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -455,6 +455,11 @@ impl Target {
 
 /// What is known of a target, or why nothing is.
 fn load(ports: &TargetPorts, device: &str, target: &str) -> (TargetRecord, Option<Failure>) {
+    let name = state_name(device, target, RECORD);
+    if let Err(error) = ports.state.settle(&name) {
+        // Whoever writes to it next is told.
+        tracing::warn!(device, target, "`{name}` cannot be synced: {error}");
+    }
     match record::load(&*ports.state, device, target) {
         Ok(record) => (record, None),
         Err(e) => (TargetRecord::default(), Some(damaged(device, target, &e))),

@@ -322,6 +322,9 @@ impl StateDir for OneFile {
     fn append(&self, _: &str, _: &[u8], _: bool) -> io::Result<()> {
         Ok(())
     }
+    fn settle(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
     fn remove(&self, _: &str) -> io::Result<()> {
         Ok(())
     }

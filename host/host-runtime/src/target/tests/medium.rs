@@ -461,6 +461,16 @@ impl StateDir for MemoryState {
         Power::end(&luck)
     }
 
+    fn settle(&self, name: &str) -> io::Result<()> {
+        let luck = self.tick(true)?;
+        if luck != Luck::Torn
+            && let Some(file) = self.files.lock().unwrap().get_mut(name)
+        {
+            file.durable = file.now.clone();
+        }
+        Power::end(&luck)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.power.make_room();
         let luck = self.tick(true)?;
