@@ -47,13 +47,13 @@ const KNOWN: &[(&str, u64)] = &[
     ("impatient", 5),
     ("block-size-mixed", 5),
     ("wall-clock-timer", 3),
-    ("gives-up-asking", 298),
+    ("gives-up-asking", 311),
     ("no-back-off", 1),
     ("nameless-status", 1),
     ("half-back", 47),
     ("journal-lost", 7),
     ("reported-uncommitted", 2),
-    ("accepted-unheard", 521),
+    ("accepted-unheard", 764),
 ];
 
 /// Seeds that are tried where the known one does not find its fault any more.
