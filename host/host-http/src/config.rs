@@ -44,8 +44,9 @@ pub struct Limits {
     pub redirects_max: u32,
     /// Head of an answer; S3's have some 500 bytes.
     pub head_max_bytes: usize,
-    /// Longest that a busy server (429, 503) is left alone because it asks for that: servers ask for seconds, and eight
-    /// such waits, after which an agent takes another way, are no longer than an outage that it has to bear anyway.
+    /// Longest that a busy server (429, 503) is left alone because it asks for that. Servers ask for seconds; and the range
+    /// that waits for it must still be wanted then, which an agent gives 60 s in all unless it is told otherwise. Eight such
+    /// waits, after which an agent takes another way, are no longer than an outage that it has to bear anyway.
     pub retry_after_max: Duration,
 }
 
@@ -62,7 +63,7 @@ impl Default for Limits {
             range_timeout: Duration::from_secs(120),
             redirects_max: 3,
             head_max_bytes: 32 * 1024,
-            retry_after_max: Duration::from_secs(60),
+            retry_after_max: Duration::from_secs(45),
         }
     }
 }

@@ -115,7 +115,8 @@ impl Pool {
     }
 
     /// Turns for connections ahead of their requests, until with them there are so many connections; none for a server
-    /// that one request alone is for, and none that would keep a request from its own turn.
+    /// that one request alone is for, and none while a request waits for its own turn. One that comes later may have to
+    /// wait for such a connection, which was begun before its own would have been.
     pub(crate) fn turns_ahead(&self, origin: &Origin, wanted: usize) -> Vec<Turn> {
         let state = self.lock();
         let Some(door) = state.doors.get(origin).and_then(Weak::upgrade) else {
@@ -212,7 +213,7 @@ mod tests {
     use crate::url::Target;
 
     #[tokio::test]
-    async fn connections_are_made_ahead_for_several_requests_and_leave_room_for_those_to_come() {
+    async fn connections_are_made_ahead_for_several_requests_and_no_more_than_there_may_be() {
         let pool = Pool::new(&Limits {
             connections_per_host_max: 6,
             ..Limits::default()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
 use host_runtime::ports::clock::SystemClock;
-use host_sandbox::check::verdict::Verdict;
 use host_sandbox::check::{Options, Subject, plugin_cases, run};
 
 fn check(label: &str, library: &[u8], isolation: Isolation) {
@@ -26,15 +25,8 @@ fn check(label: &str, library: &[u8], isolation: Isolation) {
     };
     let cases = plugin_cases().expect("the cases are read");
     let report = run(&subject, &cases, options, &SystemClock::new(), |_| {});
-    let mut passed = 0;
-    for case in &report.cases {
-        match &case.verdict {
-            Verdict::Passed => passed += 1,
-            Verdict::Skipped(_) => {}
-            Verdict::Failed(finding) => panic!("{label}: {}: {}", case.name, finding.what),
-            Verdict::Broken(why) => panic!("{label}: {}: {why}", case.name),
-        }
-    }
+    assert!(report.is_fit(), "{label}: {report:#?}");
+    let passed = report.count("passed");
     support::note(&format!(
         "{label}: {passed} of {} cases",
         report.cases.len()

@@ -59,13 +59,20 @@ pub fn seed() -> u64 {
 /// judged by the growth of the whole process.
 ///
 /// # Panics
-/// See [`run`].
+/// When a name is no target's; see [`run`] as well.
 pub fn run_each(targets: &[Target], runs: u64) {
     let chosen = std::env::var("OTAD_FUZZ_TARGET").ok();
+    let chosen: Option<Vec<&str>> = chosen.as_deref().map(|names| names.split(',').collect());
+    for name in chosen.iter().flatten() {
+        assert!(
+            targets::all().any(|target| target.name == *name),
+            "OTAD_FUZZ_TARGET names {name:?}, which is no target of this build"
+        );
+    }
     for target in targets {
         if chosen
-            .as_deref()
-            .is_none_or(|names| names.split(',').any(|name| name == target.name))
+            .as_ref()
+            .is_none_or(|names| names.contains(&target.name))
         {
             run(target, runs);
         }

@@ -17,7 +17,7 @@ pub enum HttpFault {
     Status(u16),
     /// 503, and not to be asked again for a second.
     Busy,
-    /// 206 with the range behind the one that was asked for.
+    /// 206 with a range that begins a byte beside the one that was asked for.
     WrongRange,
     /// 200 with the whole file.
     Whole,

@@ -239,10 +239,10 @@ pub fn status_replies() -> Vec<Vec<u8>> {
     all
 }
 
-fn downloader() -> Downloader {
+fn downloader(encoding: Encoding) -> Downloader {
     let grid = BlockGrid::new(10_446, 4096).expect("a good grid");
     let config = DownloadConfig {
-        plane: Plane::Stream(Encoding::Cbor),
+        plane: Plane::Stream(encoding),
         file_id: 0,
         grid,
         blocks_per_request: 3,
@@ -254,7 +254,7 @@ fn downloader() -> Downloader {
     Downloader::new(config, None).expect("a good configuration")
 }
 
-/// Any bytes as a message of the stream service: decoders, a downloader, and an agent in a download.
+/// Any bytes as a message of the stream service: decoders, a downloader, and an agent in a download, in both encodings.
 pub fn stream_message(bytes: &[u8]) {
     for encoding in [Encoding::Cbor, Encoding::Json] {
         if let Ok(message) = decode_data(encoding, bytes) {
@@ -263,39 +263,42 @@ pub fn stream_message(bytes: &[u8]) {
         if let Ok(rejection) = decode_rejected(encoding, bytes) {
             assert!(rejection.message.len() <= 256);
         }
-    }
-    let mut downloader = downloader();
-    assert!(matches!(downloader.poll(0), Step::Request(_)));
-    let before = downloader.held().to_vec();
-    if let Verdict::Write(block) = downloader.on_message(1, bytes) {
-        assert!(
-            block.data.len() <= 4096,
-            "a block is no longer than its size"
+        let mut downloader = downloader(encoding);
+        assert!(matches!(downloader.poll(0), Step::Request(_)));
+        let before = downloader.held().to_vec();
+        if let Verdict::Write(block) = downloader.on_message(1, bytes) {
+            assert!(
+                block.data.len() <= 4096,
+                "a block is no longer than its size"
+            );
+        }
+        assert_eq!(
+            downloader.held(),
+            before,
+            "a block counts once it is written"
         );
     }
-    assert_eq!(
-        downloader.held(),
-        before,
-        "a block counts once it is written"
-    );
-    thread_local!(static AGENT: RefCell<Option<(Device, u32)>> = const { RefCell::new(None) });
-    AGENT.with_borrow_mut(|slot| {
-        let (device, age) = slot.get_or_insert_with(|| {
-            let mut device = Device::new(&[]);
-            device.offer(&execution(&String::from_utf8_lossy(&documents()[1])));
-            (device, 0)
-        });
-        for end in [
-            "data/cbor",
-            "rejected/cbor",
-            "description/cbor",
-            "data/json",
-        ] {
-            device.message(&format!("streams/AFR_OTA-stream-1/{end}"), bytes);
-        }
-        *age += 1;
-        if *age == LIFE {
-            *slot = None;
+    thread_local!(static AGENTS: RefCell<[Option<(Device, u32)>; 2]> = const { RefCell::new([None, None]) });
+    AGENTS.with_borrow_mut(|slots| {
+        for (slot, encoding) in slots.iter_mut().zip(["cbor", "json"]) {
+            let (device, age) = slot.get_or_insert_with(|| {
+                let mut device = Device::new(&[("stream_encoding", encoding)]);
+                device.offer(&execution(&String::from_utf8_lossy(&documents()[1])));
+                (device, 0)
+            });
+            for end in [
+                "data/cbor",
+                "rejected/cbor",
+                "description/cbor",
+                "data/json",
+                "rejected/json",
+            ] {
+                device.message(&format!("streams/AFR_OTA-stream-1/{end}"), bytes);
+            }
+            *age += 1;
+            if *age == LIFE {
+                *slot = None;
+            }
         }
     });
 }
@@ -315,6 +318,14 @@ pub fn stream_messages() -> Vec<Vec<u8>> {
         end.expect("memory takes everything");
         out
     };
+    // Zeros, one more than a multiple of three.
+    let in_json = |file: u32, index: u32, size: usize| {
+        let payload = "AAAA".repeat(size / 3);
+        let text = format!(
+            "{{\"c\":\"rdy\",\"f\":{file},\"l\":{size},\"i\":{index},\"p\":\"{payload}AA==\"}}"
+        );
+        text.into_bytes()
+    };
     let mut indefinite = b"\xbf\x61f\x00\x61i\x01\x61l\x19\x10\x00\x61p\x5f\x42ab".to_vec();
     indefinite.extend_from_slice(b"\x42cd\xff\xff");
     vec![
@@ -322,6 +333,9 @@ pub fn stream_messages() -> Vec<Vec<u8>> {
         block(0, 2, 10_446 - 8192),
         block(1, 0, 10),
         block(0, 3, 4096),
+        in_json(0, 0, 4096),
+        in_json(0, 2, 10_446 - 8192),
+        in_json(1, 0, 10),
         indefinite,
         b"\xa3\x61c\x63rdy\x61o\x6fRequestThrottled\x61m\x63why".to_vec(),
         b"{\"o\":\"InvalidRequest\",\"m\":\"why\",\"c\":\"u1\"}".to_vec(),

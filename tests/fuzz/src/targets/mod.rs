@@ -117,3 +117,11 @@ pub const COMPONENT: Target = Target {
     run: host::component,
     corpus: host::components,
 };
+
+/// All that this build has.
+pub fn all() -> impl Iterator<Item = &'static Target> {
+    let all = LIGHT.iter();
+    #[cfg(feature = "host")]
+    let all = all.chain(HOST).chain([&COMPONENT]);
+    all
+}
