@@ -144,6 +144,9 @@ fn the_header_is_plain_c_and_cpp() {
         ("cc", ["-std=c99", "-std=c11", "-std=c17"], "x.c"),
         ("c++", ["-std=c++11", "-std=c++17", "-std=c++20"], "x.cc"),
     ] {
+        if support::interop::program(compiler).is_none() {
+            continue;
+        }
         let source = dir.path().join(name);
         fs::write(&source, "#include \"ota_pal.h\"\n").unwrap();
         for standard in standards {

@@ -356,6 +356,13 @@ fn grants(config: &Config, target: &Target, findings: &mut Findings) {
             "remove `isolation`: in a process of its own a mistake of the plugin's harms nobody else",
         );
     }
+    if !native.directories.is_empty() || !native.devices.is_empty() {
+        findings.warning(
+            place,
+            format!("what the plugin of target \"{name}\" writes to its own directories and devices, otad never reads back"),
+            "let the bootloader there check each image before it starts it: it is the last gate",
+        );
+    }
     if let Err(e) = gateway::native::isolation(config, native) {
         findings.error(
             place,

@@ -860,6 +860,19 @@ fn a_target_whose_new_images_nobody_tests_is_warned_about() {
 }
 
 #[test]
+fn storage_that_otad_never_reads_back_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let native = "carrier = \"native\"\n";
+    assert_eq!(findings(dir.path(), native, "reads back"), []);
+    for grant in ["directories", "devices"] {
+        let lines = format!("{native}[device.target.native]\n{grant} = [\"/var/lib/board\"]\n");
+        let found = findings(dir.path(), &lines, "reads back");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0].is_error);
+    }
+}
+
+#[test]
 fn a_region_that_is_no_regular_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("slot-a"), b"an image").unwrap();

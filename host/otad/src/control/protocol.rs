@@ -65,7 +65,7 @@ pub enum Verb {
     },
     /// Let another plugin build serve the target.
     SwapPlugin {
-        /// Absolute path of a component, as the daemon sees it.
+        /// Absolute path of a component, or of a library for a target whose carrier is native, as the daemon sees it.
         file: String,
     },
     /// Let the plugin build before serve the target again.

@@ -1,5 +1,5 @@
-//! A directory into which plugin builds are dropped: each file that is renamed to `<device>.<target>.wasm` there is put in,
-//! as by `otad plugin swap`, and then named `.loaded` or `.refused`, so that nothing is done twice.
+//! A directory into which plugin builds are dropped: each file that is renamed to `<device>.<target>.wasm` (`.so` for a shared
+//! library) there is put in, as by `otad plugin swap`, and then named `.loaded` or `.refused`, so that nothing is done twice.
 //!
 //! Only the rename counts (inotify, `IN_MOVED_TO`, by rustix, which is linked anyway): a file that is written in place is
 //! looked at by nobody until it has its name, so no half of it is ever read. A poll could not tell the two apart. What got
@@ -70,17 +70,20 @@ impl Watch {
             return;
         };
         let path = self.dir.join(name);
-        let end = self.swap(device, target, &path).await;
-        let (ending, is_taken) = match &end {
-            Ok(()) => ("loaded", true),
+        if fs::symlink_metadata(&path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            // Renamed between the watch and the look at the start, which has taken it.
+            return;
+        }
+        let ending = match self.swap(device, target, &path).await {
+            Ok(()) => {
+                tracing::info!("{} is put in", path.display());
+                "loaded"
+            }
             Err(why) => {
                 tracing::error!("{} is not put in: {why}", path.display());
-                ("refused", false)
+                "refused"
             }
         };
-        if is_taken {
-            tracing::info!("{} is put in", path.display());
-        }
         let mut done = path.clone().into_os_string();
         done.push(".");
         done.push(ending);
@@ -119,9 +122,13 @@ fn moved(fd: &OwnedFd) -> io::Result<Vec<String>> {
     }
 }
 
-/// Device and target of `<device>.<target>.wasm`; a thing's name has no dot.
+/// Device and target of `<device>.<target>.wasm` or `.so`; a thing's name has no dot. Which of the two it is, says the
+/// target's carrier.
 fn parse(name: &str) -> Option<(&str, &str)> {
-    let (device, target) = name.strip_suffix(".wasm")?.split_once('.')?;
+    let name = name
+        .strip_suffix(".wasm")
+        .or_else(|| name.strip_suffix(".so"))?;
+    let (device, target) = name.split_once('.')?;
     (!device.is_empty() && !target.is_empty()).then_some((device, target))
 }
 
@@ -133,8 +140,10 @@ mod tests {
     fn a_name_says_which_target_of_which_device() {
         assert_eq!(parse("pump-1.main.wasm"), Some(("pump-1", "main")));
         assert_eq!(parse("pump-1.app.v2.wasm"), Some(("pump-1", "app.v2")));
+        assert_eq!(parse("pump-1.board.so"), Some(("pump-1", "board")));
         for other in [
             "main.wasm",
+            "main.so",
             ".main.wasm",
             "pump-1..wasm",
             "pump-1.main.wasm.loaded",

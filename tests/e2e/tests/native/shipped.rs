@@ -1,8 +1,19 @@
 //! The shipped plugins in their native form: whole updates through the real daemon, as their components have them.
 
 use e2e::{Cloud, Gateway, Secondary, Update, image, mcu};
+use host_crypto::{Hasher, hex};
+use serde_json::Value;
 
 const THING: &str = "pump-4";
+
+/// That this library serves the target, and not the component of the same name.
+fn check_serves(gateway: &Gateway, target: &str, library: &[u8]) {
+    let told = gateway.expect_verb(&["plugin", "info", target, "--json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let mut hasher = Hasher::default();
+    hasher.update(library);
+    assert_eq!(told[0]["sha256"], hex(hasher.finish().sha256()), "{told}");
+}
 
 #[test]
 fn a_program_in_slots_is_updated_by_the_native_form() {
@@ -12,6 +23,7 @@ fn a_program_in_slots_is_updated_by_the_native_form() {
     });
     gateway.init(&image::program("1.0.0", "", 6000));
     let daemon = gateway.run();
+    check_serves(&gateway, "main", guest_artifacts::FLASH_FILE_NATIVE);
     for version in ["1.1.0", "1.2.0"] {
         let new = image::program(version, "", 300_000);
         let job = cloud.update(THING, Update::of(new));
@@ -33,6 +45,7 @@ fn an_mcu_on_a_line_is_updated_by_the_native_form() {
         lines.device().targets = vec![target];
     });
     let daemon = gateway.run();
+    check_serves(&gateway, "mcu", guest_artifacts::SERIAL_MCU_NATIVE);
     let update = Update {
         file_id: 1,
         ..Update::of(mcu::image("1.1.0"))

@@ -45,7 +45,7 @@ build serves.")]
     Swap {
         /// Target, by its name.
         target: String,
-        /// A component of the world `plugin`.
+        /// A component of the world `plugin`; a shared library where the target has `carrier = "native"`.
         file: PathBuf,
         #[command(flatten)]
         /// The device.
