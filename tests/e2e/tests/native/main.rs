@@ -39,6 +39,8 @@ const REFUSALS: &[&str] = &[
     "proc-fd",
     "kill-host",
     "kill-all",
+    "own-signals",
+    "own-signals-of-socket",
     "read-outside",
     "read-place",
     "write-place",
