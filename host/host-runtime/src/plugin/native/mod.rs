@@ -37,6 +37,7 @@ pub use wire::Confinement;
 mod abi;
 mod child;
 mod confine;
+mod convert;
 mod lent;
 mod library;
 mod process;
