@@ -318,7 +318,7 @@ fn a_grant_that_is_not_there_is_named() {
 fn what_is_no_plugin_is_refused_with_the_reason() {
     let folder = support::temp_dir("no-plugin").unwrap();
     let with = |more: &[&str]| build(folder.path(), "x.so", more);
-    let rows: [(&str, Vec<u8>, &str); 8] = [
+    let rows: [(&str, Vec<u8>, &str); 9] = [
         ("empty", Vec::new(), "it cannot be loaded"),
         ("text", b"hello".to_vec(), "it cannot be loaded"),
         ("half", library()[..100].to_vec(), "it cannot be loaded"),
@@ -348,6 +348,11 @@ fn what_is_no_plugin_is_refused_with_the_reason() {
                 "-DAT_LOAD=static ota_pal_plugin other; other = table; other.abi_version = 2; return &other",
             ]),
             "built for version 2",
+        ),
+        (
+            "no name",
+            with(&["-DNAME=\"No Name\""]),
+            "its name must be 1 to 64 of [a-z0-9-]",
         ),
     ];
     for (what, bytes, wanted) in rows {
@@ -394,6 +399,19 @@ fn a_library_in_this_process_answers_alike() {
         matches!(end, Ok(Duty::Finished(Answer::State(s))) if s.code == 2),
         "{end:?}"
     );
+    let deed = [
+        setting("deed", "read-place"),
+        setting("place", "/nowhere/at/all"),
+    ];
+    instance = plugin.make(lent()).unwrap();
+    instance.open(&deed, None).unwrap();
+    match instance.state() {
+        Err(PluginError::Failed(failure)) => {
+            assert_eq!(failure.main, 0xd6, "{failure}");
+            assert!(!failure.detail.contains(['\n', '\x1b']), "{failure:?}");
+        }
+        end => panic!("{end:?}"),
+    }
 }
 
 #[test]

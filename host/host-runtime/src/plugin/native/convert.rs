@@ -1,8 +1,10 @@
-//! Between C's types and the host's. Lengths and texts of a library's are bounded here; where a pointer of a library's leads cannot be.
+//! Between C's types and the host's. Lengths and texts of a library's are bounded here, and texts lose their control
+//! characters; where a pointer of a library's leads cannot be bounded.
 
 use std::ffi::{CStr, c_char};
 
 use super::abi;
+use crate::plugin::convert::{clean_duty, clean_failure};
 use crate::plugin::{Answer, Description, Duty, ExaminedImage, PluginError, WakeOn};
 use crate::types::{Failure, TargetState, Version};
 
@@ -77,7 +79,7 @@ pub(super) fn duty_in(from: &abi::Duty) -> Result<Duty, PluginError> {
                 after_ms: (from.wake & abi::WAKE_AFTER != 0).then_some(from.wake_after_ms),
             },
         }),
-        abi::FINISHED => Ok(Duty::Finished(match from.answer {
+        abi::FINISHED => Ok(clean_duty(Duty::Finished(match from.answer {
             abi::NOTHING => Answer::Nothing,
             abi::INFO => {
                 let product = array(&from.product);
@@ -98,7 +100,7 @@ pub(super) fn duty_in(from: &abi::Duty) -> Result<Duty, PluginError> {
             }),
             abi::HOST_RESETS => Answer::HostResets,
             other => return Err(unknown("answer", other)),
-        })),
+        }))),
         other => Err(unknown("status", other)),
     }
 }
@@ -106,7 +108,7 @@ pub(super) fn duty_in(from: &abi::Duty) -> Result<Duty, PluginError> {
 pub(super) fn failure_in(from: &abi::Failure) -> Failure {
     // 0 is no code of the table: the slot then says that it is unknown.
     let main = u8::try_from(from.main).unwrap_or(0);
-    Failure::new(main, from.sub, array(&from.detail))
+    clean_failure(main, from.sub, &array(&from.detail))
 }
 
 /// A text in an array: up to its NUL, or all of it.
