@@ -356,11 +356,8 @@ fn array(from: &[c_char]) -> String {
 
 /// A text with its NUL, cut at a character to the room.
 fn copy(text: &str, room: &mut [c_char]) {
-    let mut most = text.len().min(room.len().saturating_sub(1));
-    while !text.is_char_boundary(most) {
-        most -= 1;
-    }
-    for (place, byte) in room.iter_mut().zip(text.as_bytes()[..most].iter()) {
+    let most = text.floor_char_boundary(room.len().saturating_sub(1));
+    for (place, byte) in room.iter_mut().zip(text[..most].bytes()) {
         *place = byte.cast_signed();
     }
 }
