@@ -36,9 +36,6 @@ pub trait Needs {
 #[derive(Debug)]
 pub struct Native<P>(core::marker::PhantomData<P>);
 
-/// One instance.
-type Instance<P> = *mut P;
-
 impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
     /// The table of this plugin; a constant, for every function in it is one.
     pub const TABLE: abi::Plugin = abi::Plugin {
@@ -241,8 +238,7 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
     ) -> i32 {
         // SAFETY: the caller's.
         unsafe {
-            let instance: Instance<P> = me.cast();
-            end(duty(&mut *instance), failure, |duty| {
+            end(duty(&mut *me.cast::<P>()), failure, |duty| {
                 duty_out(duty, &mut *place)
             })
         }
@@ -405,21 +401,6 @@ unsafe fn transfer_in(from: *const abi::Transfer) -> Transfer {
     }
 }
 
-fn version_out(version: Version) -> abi::Version {
-    let Version {
-        major,
-        minor,
-        revision,
-        build,
-    } = version;
-    abi::Version {
-        major,
-        minor,
-        revision,
-        build,
-    }
-}
-
 fn duty_out(duty: Duty, place: &mut abi::Duty) {
     match duty {
         Duty::Working(working) => {
@@ -470,8 +451,19 @@ fn duty_out(duty: Duty, place: &mut abi::Duty) {
 }
 
 fn set_version(version: Option<Version>, place: &mut abi::Duty) {
-    if let Some(version) = version {
+    if let Some(Version {
+        major,
+        minor,
+        revision,
+        build,
+    }) = version
+    {
         place.has_version = 1;
-        place.version = version_out(version);
+        place.version = abi::Version {
+            major,
+            minor,
+            revision,
+            build,
+        };
     }
 }
