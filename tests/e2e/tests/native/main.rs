@@ -428,11 +428,10 @@ fn libraries_that_follow_each_other_in_this_process_are_not_taken_for_one() {
 }
 
 #[test]
-fn nothing_is_left_of_a_plugin_whose_host_is_killed() {
+fn a_child_that_nobody_tells_how_to_live_ends() {
     let folder = support::temp_dir("orphan").unwrap();
     let file = folder.path().join("hostile.so");
     fs::write(&file, library()).unwrap();
-    // A host of its own: a shell that holds the other end and is killed. The child ends though it is not read to.
     let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut child = Command::new(support::binary::otad())
         .arg("pal-host")
