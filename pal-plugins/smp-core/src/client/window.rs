@@ -7,8 +7,8 @@
 
 /// Largest window: servers have 4 buffers unless configured otherwise, a few have 8.
 pub const WINDOW_MAX: usize = 8;
-/// Answers without a loss before two are tried.
-const CLEAN: u32 = 16;
+/// Answers before two are tried.
+const FIRST: u32 = 16;
 /// Answers of a measurement: at 352 bytes 11 KiB, so that the two or three pages erased meanwhile weigh alike.
 const MEASURED: u32 = 32;
 /// Losses that end a measurement early, if there are that many among so few answers: a target that is deaf while it writes
@@ -73,7 +73,7 @@ impl Window {
         self.bytes += bytes;
         self.hold = self.hold.saturating_sub(1);
         let enough = if self.size == 1 && self.known(1) == 0 {
-            CLEAN
+            FIRST
         } else {
             MEASURED
         };
@@ -223,6 +223,22 @@ mod tests {
             window.on_loss(now, true);
             run(&mut window, &mut now, 32, |_| 44);
         }
+    }
+
+    #[test]
+    fn a_third_is_not_tried_on_a_line_that_loses() {
+        let (mut window, mut now) = (Window::new(3), 0);
+        run(&mut window, &mut now, 17, |_| 50);
+        for _ in 0..20 {
+            assert_eq!(window.now(), 2);
+            // Faster than one at a time for all that.
+            now += 180;
+            window.on_loss(now, true);
+            window.on_loss(now, true);
+            run(&mut window, &mut now, 32, |_| 42);
+        }
+        run(&mut window, &mut now, 32, |_| 42);
+        assert_eq!(window.now(), 3, "it has lost nothing");
     }
 
     #[test]
