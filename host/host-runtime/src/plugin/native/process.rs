@@ -90,6 +90,8 @@ impl Process {
         let child = Command::new(&host.program)
             .args(&host.arguments)
             .env_clear()
+            // A program without a path is looked for in the environment that it gets.
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             // Some PALs ask the environment where they are.
             .env("PWD", home)
             .current_dir("/")
