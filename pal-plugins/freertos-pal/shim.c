@@ -94,7 +94,9 @@ static int32_t open_it(const ota_pal_lent *host, const ota_pal_setting *settings
 {
     uint32_t n;
     (void)saved;
-    lent = host;
+    /* A PAL keeps its state in static variables, as this file does. */
+    if (lent != NULL)
+        return fail(failure, 0xd0, 0, "in one process a PAL serves one target: isolation = \"process\" serves more");
     memset(&shim, 0, sizeof shim);
     shim.activate_restarts = 1;
     for (n = 0; n < count; n++) {
@@ -110,6 +112,7 @@ static int32_t open_it(const ota_pal_lent *host, const ota_pal_setting *settings
         else
             return fail(failure, 0xd0, 0, "settings are filepath, certificate and activate_restarts");
     }
+    lent = host;
     *self = &shim;
     return 0;
 }

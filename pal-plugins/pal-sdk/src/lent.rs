@@ -1,6 +1,6 @@
 //! What the host lends, one trait an interface, so that a plugin names only what it uses: a component imports exactly
-//! the functions that are called, and each import must be granted by the operator. In a component `pal_sdk::Lent`
-//! implements all of them; in a unit test [`fake::Fake`](crate::fake::Fake) does.
+//! the functions that are called, and each import must be granted by the operator; a shared library lists what it needs
+//! ([`need`]). In both `pal_sdk::Lent` implements all of them; in a unit test [`fake::Fake`](crate::fake::Fake) does.
 //!
 //! Doc comments here are one line each; `wit/pal/*.wit` is the authority.
 

@@ -270,7 +270,7 @@ impl<L: Lent> SerialMcu<L> {
 
 export_plugin!(
     SerialMcu<pal_sdk::Lent>,
-    need::STAGED_IMAGE | need::SERIAL_LINE | need::CLOCK | need::LOG
+    need::STAGED_IMAGE | need::SERIAL_LINE | need::HARDWARE_RESET | need::CLOCK | need::LOG
 );
 
 #[cfg(test)]

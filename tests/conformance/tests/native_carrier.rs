@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use host_runtime::plugin::PluginFactory;
+use host_runtime::engine::{Engine, EngineOptions};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
+use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::clock::SystemClock;
 use host_sandbox::check::{Options, Subject, plugin_cases, run};
 
@@ -57,4 +58,28 @@ fn the_native_flash_file_passes_in_the_hosts_process() {
         guest_artifacts::FLASH_FILE_NATIVE,
         Isolation::InProcess,
     );
+}
+
+#[test]
+fn a_native_form_names_all_that_its_component_imports() {
+    let engine = Engine::new(&EngineOptions::default()).expect("the engine runs here");
+    let rows: [(&str, &[u8], &[u8]); 2] = [
+        (
+            "flash-file",
+            guest_artifacts::FLASH_FILE,
+            guest_artifacts::FLASH_FILE_NATIVE,
+        ),
+        (
+            "serial-mcu",
+            guest_artifacts::SERIAL_MCU,
+            guest_artifacts::SERIAL_MCU_NATIVE,
+        ),
+    ];
+    for (label, component, library) in rows {
+        let component = ComponentPlugin::load(&engine, label, component).expect("it loads");
+        let native = NativePlugin::load(label, library, process()).expect("it loads");
+        for import in component.imports() {
+            assert!(native.imports().contains(import), "{label}: {import}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::convert;
 use super::lend::{LENDABLE, Lent, SerialLine};
-use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer};
+use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent};
 use crate::engine::{
     Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal, Usage,
 };
@@ -124,11 +124,7 @@ impl PluginFactory for ComponentPlugin {
     }
 
     fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
-        if let Some(missing) = self.imports.iter().find(|i| !lent.lends(i)) {
-            return Err(PluginError::Broken(format!(
-                "it needs {missing}, which is not granted"
-            )));
-        }
+        check_lent(&self.imports, &lent)?;
         let (store, plugin) =
             create(&self.engine, &self.pre, Some(lent), Budget::PLUGIN).map_err(broken)?;
         Ok(Box::new(Instance {

@@ -288,3 +288,13 @@ pub trait PluginFactory: Send + Sync {
     /// [`PluginError::Broken`] with the reason.
     fn make(&self, lent: lend::Lent) -> Result<Box<dyn Plugin>, PluginError>;
 }
+
+/// Whether a build is lent everything that it must be, in any carrier.
+fn check_lent(imports: &[String], lent: &lend::Lent) -> Result<(), PluginError> {
+    match imports.iter().find(|interface| !lent.lends(interface)) {
+        Some(missing) => Err(PluginError::Broken(format!(
+            "it needs {missing}, which is not granted"
+        ))),
+        None => Ok(()),
+    }
+}

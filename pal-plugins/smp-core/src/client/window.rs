@@ -226,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn a_third_is_not_tried_on_a_line_that_loses() {
+        let (mut window, mut now) = (Window::new(3), 0);
+        run(&mut window, &mut now, 17, |_| 50);
+        for _ in 0..20 {
+            assert_eq!(window.now(), 2);
+            // Faster than one at a time for all that.
+            now += 180;
+            window.on_loss(now, true);
+            window.on_loss(now, true);
+            run(&mut window, &mut now, 32, |_| 42);
+        }
+        run(&mut window, &mut now, 32, |_| 42);
+        assert_eq!(window.now(), 3, "it has lost nothing");
+    }
+
+    #[test]
     fn silence_makes_it_one_until_the_next_answer_and_a_loss_that_is_told_does_not() {
         let (mut window, mut now) = (Window::new(2), 0);
         run(&mut window, &mut now, 17, |_| 50);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_runtime::plugin::lend::{Lent, StagedImage};
-use host_runtime::plugin::native::{Confinement, NativePlugin};
+use host_runtime::plugin::native::{Confinement, Isolation, NativePlugin};
 use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _, Transfer};
 use host_runtime::types::Failure;
 
@@ -235,6 +235,28 @@ fn where_activation_does_not_restart_the_host_is_asked_to() {
     let board = Board::new(&update::example());
     let mut plugin = board.plugin(b"small", &[("activate_restarts", "false")]);
     assert_eq!(plugin.reset(), Ok(Duty::Finished(Answer::HostResets)));
+}
+
+#[test]
+fn in_one_process_a_pal_serves_one_target() {
+    let board = Board::new(&update::example());
+    let plugin = NativePlugin::load("pal.so", &board.library, Isolation::InProcess).unwrap();
+    let make = || {
+        let lent = Lent {
+            staged_image: Some(Arc::new(Staged(Vec::new()))),
+            ..lent()
+        };
+        plugin.make(lent).unwrap()
+    };
+    let (mut one, mut other) = (make(), make());
+    one.open(&[], None).unwrap();
+    let end = other.open(&[], None);
+    assert!(
+        matches!(&end, Err(PluginError::Failed(f)) if f.main == 0xd0),
+        "{end:?}"
+    );
+    drop(one);
+    other.open(&[], None).unwrap();
 }
 
 #[test]

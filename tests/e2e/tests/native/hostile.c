@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -126,6 +127,16 @@ static long refused(void)
         return kill(getppid(), SIGKILL);
     if (is("kill-all"))
         return kill(-1, SIGKILL);
+    if (is("own-signals"))
+        return fcntl(open("/dev/null", O_RDONLY), F_SETOWN, getppid());
+    if (is("own-signals-of-socket")) {
+        int host = getppid();
+        for (int fd = 3; fd < 64; fd++)
+            if (ioctl(fd, FIOSETOWN, &host) == 0)
+                return 0;
+        errno = EPERM;
+        return -1;
+    }
     if (is("read-outside"))
         return open_and_close("/etc/passwd", O_RDONLY);
     if (is("read-place"))

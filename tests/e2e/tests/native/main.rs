@@ -39,6 +39,8 @@ const REFUSALS: &[&str] = &[
     "proc-fd",
     "kill-host",
     "kill-all",
+    "own-signals",
+    "own-signals-of-socket",
     "read-outside",
     "read-place",
     "write-place",
@@ -316,7 +318,7 @@ fn a_grant_that_is_not_there_is_named() {
 fn what_is_no_plugin_is_refused_with_the_reason() {
     let folder = support::temp_dir("no-plugin").unwrap();
     let with = |more: &[&str]| build(folder.path(), "x.so", more);
-    let rows: [(&str, Vec<u8>, &str); 8] = [
+    let rows: [(&str, Vec<u8>, &str); 9] = [
         ("empty", Vec::new(), "it cannot be loaded"),
         ("text", b"hello".to_vec(), "it cannot be loaded"),
         ("half", library()[..100].to_vec(), "it cannot be loaded"),
@@ -346,6 +348,11 @@ fn what_is_no_plugin_is_refused_with_the_reason() {
                 "-DAT_LOAD=static ota_pal_plugin other; other = table; other.abi_version = 2; return &other",
             ]),
             "built for version 2",
+        ),
+        (
+            "no name",
+            with(&["-DNAME=\"No Name\""]),
+            "its name must be 1 to 64 of [a-z0-9-]",
         ),
     ];
     for (what, bytes, wanted) in rows {
@@ -392,6 +399,19 @@ fn a_library_in_this_process_answers_alike() {
         matches!(end, Ok(Duty::Finished(Answer::State(s))) if s.code == 2),
         "{end:?}"
     );
+    let deed = [
+        setting("deed", "read-place"),
+        setting("place", "/nowhere/at/all"),
+    ];
+    instance = plugin.make(lent()).unwrap();
+    instance.open(&deed, None).unwrap();
+    match instance.state() {
+        Err(PluginError::Failed(failure)) => {
+            assert_eq!(failure.main, 0xd6, "{failure}");
+            assert!(!failure.detail.contains(['\n', '\x1b']), "{failure:?}");
+        }
+        end => panic!("{end:?}"),
+    }
 }
 
 #[test]
@@ -408,11 +428,10 @@ fn libraries_that_follow_each_other_in_this_process_are_not_taken_for_one() {
 }
 
 #[test]
-fn nothing_is_left_of_a_plugin_whose_host_is_killed() {
+fn a_child_that_nobody_tells_how_to_live_ends() {
     let folder = support::temp_dir("orphan").unwrap();
     let file = folder.path().join("hostile.so");
     fs::write(&file, library()).unwrap();
-    // A host of its own: a shell that holds the other end and is killed. The child ends though it is not read to.
     let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut child = Command::new(support::binary::otad())
         .arg("pal-host")

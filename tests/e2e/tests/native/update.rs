@@ -1,5 +1,6 @@
 //! Whole updates through the real daemon with a FreeRTOS PAL in C as its plugin: the project's own example, and whatever
-//! stands in `OTAD_FREERTOS_PAL`; and what becomes of an update whose plugin's process falls in the middle of a write.
+//! stands in `OTAD_FREERTOS_PAL`; and what becomes of an update whose plugin's process, or host, falls in the middle of a
+//! write.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::fs;
@@ -8,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use e2e::gateway::TargetLines;
-use e2e::{Cloud, Gateway, Update};
+use e2e::{Cloud, Daemon, Gateway, Update};
+use host_cloud::service::JobId;
 use support::binary::workspace;
 use support::deadline::{Deadline, PATIENCE, pass};
 
@@ -114,47 +116,93 @@ fn a_freertos_pal_takes_two_updates_from_job_to_commit() {
 }
 
 /// An update in whose third block the plugin's process falls into trouble, once.
-fn troubled(trouble: &str, then: impl FnOnce(&Gateway, u32)) -> String {
-    let cloud = Cloud::start();
-    let mut sources = example();
-    sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/trouble.c"));
-    let flags = ["-Wl,--wrap=otaPal_WriteBlock", trouble].map(str::to_owned);
-    let gateway = gateway(&cloud, &sources, &flags);
-    let daemon = gateway.run();
-    let image = image(3);
-    let job = cloud.update(THING, file(&image));
-    let deadline = Deadline::after(PATIENCE);
-    while !gateway.path("pal/trouble").exists() {
-        assert!(deadline.left().is_some(), "{}", daemon.log());
-        pass(Duration::from_millis(2));
+struct Trouble {
+    daemon: Daemon,
+    gateway: Gateway,
+    cloud: Cloud,
+    image: Vec<u8>,
+    job: JobId,
+}
+
+impl Trouble {
+    /// Begins one, and waits for the trouble.
+    fn begin(trouble: &str) -> Self {
+        let cloud = Cloud::start();
+        let mut sources = example();
+        sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/trouble.c"));
+        let flags = ["-Wl,--wrap=otaPal_WriteBlock", trouble].map(str::to_owned);
+        let gateway = gateway(&cloud, &sources, &flags);
+        let daemon = gateway.run();
+        let image = image(3);
+        let job = cloud.update(THING, file(&image));
+        let deadline = Deadline::after(PATIENCE);
+        while !gateway.path("pal/trouble").exists() {
+            assert!(deadline.left().is_some(), "{}", daemon.log());
+            pass(Duration::from_millis(2));
+        }
+        Self {
+            daemon,
+            gateway,
+            cloud,
+            image,
+            job,
+        }
     }
-    then(&gateway, daemon.process.id());
-    let ended = cloud.wait_end(&job);
-    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
-    assert!(holds(&gateway, &image));
-    let log = daemon.log();
-    // The daemon that began is the one that ends.
-    daemon.stop();
-    log
+
+    /// The process that holds the plugin.
+    fn child(&self) -> String {
+        let mut children = children(self.daemon.process.id());
+        assert_eq!(children.len(), 1, "one plugin at work");
+        children.remove(0)
+    }
+
+    /// It ends well, under the daemon that runs now. What that one has logged.
+    fn end(self) -> String {
+        let ended = self.cloud.wait_end(&self.job);
+        let log = self.daemon.log();
+        assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{log}");
+        assert!(holds(&self.gateway, &self.image));
+        self.daemon.stop();
+        log
+    }
 }
 
 #[test]
 fn a_segfault_of_the_plugin_in_mid_write_costs_its_process_and_not_the_update() {
-    let log = troubled("-DTROUBLE=*(volatile int *)16 = 1", |_, _| ());
+    let log = Trouble::begin("-DTROUBLE=*(volatile int *)16 = 1").end();
     assert!(log.contains("by signal 11"), "{log}");
 }
 
+/// Trouble that lasts as long as the process.
+const HANGS: &str = "-DTROUBLE=for (;;) sleep(1)";
+
 #[test]
 fn kill_9_of_the_plugin_in_mid_write_costs_its_process_and_not_the_update() {
-    let log = troubled("-DTROUBLE=for (;;) sleep(1)", |_, daemon| {
-        let children = children(daemon);
-        assert_eq!(children.len(), 1, "one plugin at work");
-        for child in children {
-            let killed = Command::new("kill").args(["-9", &child]).status();
-            assert!(killed.unwrap().success());
-        }
-    });
+    let trouble = Trouble::begin(HANGS);
+    let killed = Command::new("kill").args(["-9", &trouble.child()]).status();
+    assert!(killed.unwrap().success());
+    let log = trouble.end();
     assert!(log.contains("by signal 9"), "{log}");
+}
+
+#[test]
+fn nothing_is_left_of_a_plugin_whose_host_is_killed() {
+    let mut trouble = Trouble::begin(HANGS);
+    let child = trouble.child();
+    trouble.daemon.process.kill(PATIENCE).unwrap();
+    let deadline = Deadline::after(PATIENCE);
+    while is_plugin(&child) {
+        assert!(deadline.left().is_some(), "process {child} is still there");
+        pass(Duration::from_millis(2));
+    }
+    trouble.daemon = trouble.gateway.run();
+    trouble.end();
+}
+
+/// Whether this process holds a plugin, and has not ended.
+fn is_plugin(process: &str) -> bool {
+    let line = fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    line.contains("pal-host")
 }
 
 /// Processes that hold plugins of this daemon.
@@ -164,8 +212,7 @@ fn children(daemon: u32) -> Vec<String> {
     for thread in threads {
         let list = fs::read_to_string(thread.unwrap().path().join("children")).unwrap();
         for child in list.split_whitespace() {
-            let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            if line.contains("pal-host") {
+            if is_plugin(child) {
                 found.push(child.to_owned());
             }
         }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use e2e::gateway::{Lines, target};
+use e2e::gateway::{Lines, TargetLines, target};
 use e2e::mcu::{self, Secondary};
 use e2e::{Cloud, Ended, Gateway, Update, image};
 use host_cloud::service::StatusDetails;
@@ -27,6 +27,20 @@ fn gateway(cloud: &Cloud, mcu: &Secondary) -> Gateway {
     Gateway::with(cloud, &[THING], |lines| {
         lines.device().targets = vec![mcu.target("mcu", 1)];
     })
+}
+
+/// The same, for a target that has a command for its reset input; it writes how long it was to pull it into `resets`.
+fn gateway_with_reset(cloud: &Cloud, mut target: TargetLines) -> Gateway {
+    let reset = "[device.target.hardware_reset]\ncommand = [\"./reset.sh\"]\nhold_ms = 20\n";
+    target.lines.push_str(reset);
+    let gateway = Gateway::with(cloud, &[THING], |lines| {
+        lines.device().targets = vec![target];
+    });
+    gateway.script(
+        "reset.sh",
+        "#!/bin/sh\necho \"$OTAD_HOLD_MS\" >> \"$(dirname \"$0\")/resets\"\n",
+    );
+    gateway
 }
 
 /// A gateway whose own software is file 0, with MCUs as files 1 and 2.
@@ -181,17 +195,7 @@ fn a_target_that_does_not_answer_is_restarted_by_its_reset_input() {
     let mcu = Secondary::with(|config| {
         config.behaviours = vec![("1.0.0".to_owned(), Behaviour::Silent)];
     });
-    let gateway = Gateway::with(&cloud, &[THING], |lines| {
-        let mut target = mcu.target("mcu", 1);
-        target
-            .lines
-            .push_str("[device.target.hardware_reset]\ncommand = [\"./reset.sh\"]\nhold_ms = 20\n");
-        lines.device().targets = vec![target];
-    });
-    gateway.script(
-        "reset.sh",
-        "#!/bin/sh\necho \"$OTAD_HOLD_MS\" >> \"$(dirname \"$0\")/resets\"\n",
-    );
+    let gateway = gateway_with_reset(&cloud, mcu.target("mcu", 1));
     // No daemon: the line is free. The program that it would answer with never comes, so patience ends.
     let reset = gateway.verb(&["target", "reset", "mcu", "--timeout", "1"]);
     let said = String::from_utf8_lossy(&reset.stdout);
@@ -231,25 +235,17 @@ fn a_new_image_that_never_answers_is_reset_by_the_operators_command() {
     let mcu = Secondary::with(|config| {
         config.behaviours = vec![("1.1.0".to_owned(), Behaviour::Silent)];
     });
-    let gateway = Gateway::with(&cloud, &[THING], |lines| {
-        let reset = "[device.target.hardware_reset]\ncommand = [\"./reset.sh\"]\nhold_ms = 20\n";
-        let mut target = mcu.target_with("mcu", 1, "", "");
-        target.lines = target
-            .lines
-            .replace("swap_timeout_ms = 20000", "swap_timeout_ms = 3000");
-        target.lines.push_str(reset);
-        lines.device().targets = vec![target];
-    });
-    gateway.script(
-        "reset.sh",
-        "#!/bin/sh\necho \"$OTAD_HOLD_MS\" >> \"$(dirname \"$0\")/resets\"\n",
-    );
+    let mut target = mcu.target("mcu", 1);
+    target.lines = target
+        .lines
+        .replace("swap_timeout_ms = 20000", "swap_timeout_ms = 3000");
+    let gateway = gateway_with_reset(&cloud, target);
     let daemon = gateway.run();
     let job = cloud.update(THING, file(1, "1.1.0"));
     // The command stands for a relay: what it does to the MCU is done here.
     let resets = gateway.path("resets");
     let mut seen = 0;
-    let deadline = support::deadline::Deadline::after(PATIENCE);
+    let deadline = Deadline::after(PATIENCE);
     while cloud.now(&job).status != "FAILED" {
         let count = std::fs::read_to_string(&resets).map_or(0, |text| text.lines().count());
         if count > seen {
@@ -393,17 +389,21 @@ fn sixteen_mcus_behind_one_gateway_take_the_time_of_the_slowest_alone() {
     println!("{figures}");
 }
 
-#[test]
-fn one_mcu_that_fails_its_test_takes_the_whole_group_back() {
-    let cloud = Cloud::start();
-    // The second one's new image crashes in its test, again and again.
+/// Two MCUs; the second one's new image crashes in its test, again and again.
+fn one_that_crashes() -> [Secondary; 2] {
     let crashes = Behaviour::Crashes {
         after_ns: 400_000_000,
     };
-    let mcus = [
+    [
         Secondary::start(),
         Secondary::with(|config| config.behaviours = vec![("1.1.0".to_owned(), crashes)]),
-    ];
+    ]
+}
+
+#[test]
+fn one_mcu_that_fails_its_test_takes_the_whole_group_back() {
+    let cloud = Cloud::start();
+    let mcus = one_that_crashes();
     let gateway = gateway_of_three(&cloud, &mcus, |_| {});
     let daemon = gateway.run();
     let job = cloud.update_group(THING, group("1.1.0"));
@@ -455,13 +455,7 @@ fn what_cannot_be_confirmed_after_the_decision_is_told_as_a_split_group() {
 #[test]
 fn with_best_effort_one_mcu_that_fails_takes_no_other_back() {
     let cloud = Cloud::start();
-    let crashes = Behaviour::Crashes {
-        after_ns: 400_000_000,
-    };
-    let mcus = [
-        Secondary::start(),
-        Secondary::with(|config| config.behaviours = vec![("1.1.0".to_owned(), crashes)]),
-    ];
+    let mcus = one_that_crashes();
     let gateway = gateway_of_three(&cloud, &mcus, |_| {});
     let daemon = gateway.run();
     let image = gateway.path("mcu.img");

@@ -311,11 +311,7 @@ impl Clock for Channel {
 
 impl Log for Channel {
     fn log(&self, level: Level, text: &str) {
-        let mut end = text.len().min(LINE_MAX_BYTES);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let line = text[..end].to_owned();
+        let line = text[..text.floor_char_boundary(LINE_MAX_BYTES)].to_owned();
         // A line that the host does not take is lost; the host counts those.
         let _ = self.nothing(Lend::Log(level, line), &[]);
     }

@@ -32,14 +32,16 @@ const FILES_MAX: u64 = 64;
 const FILE_MAX_BYTES: u64 = u32::MAX as u64;
 
 /// What a library needs to be loaded: other libraries, and where they are. Read only; what is not there is left out.
-const READABLE: [&str; 9] = [
+/// Of what a cryptographic library looks for, not the directory of private keys beside it.
+const READABLE: [&str; 10] = [
     "/lib",
     "/lib64",
     "/usr/lib",
     "/usr/lib64",
     "/usr/local/lib",
     "/etc/ld.so.cache",
-    "/etc/ssl",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
     "/dev/urandom",
     "/dev/random",
 ];
@@ -190,10 +192,28 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
     rules.insert(libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, name)?]);
     // Look at a limit, set none: root could raise it again.
     rules.insert(libc::SYS_prlimit64, vec![argument(2, SeccompCmpOp::Eq, 0)?]);
+    // Everything but who gets the signals of a file: that could be the host, and the signal SIGKILL. The kernel looks at
+    // the lower 32 bits.
+    for (call, [one, other]) in [
+        (libc::SYS_fcntl, SET_OWNER),
+        (libc::SYS_ioctl, SET_OWNER_OF_SOCKET),
+    ] {
+        let differs =
+            |from| SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, from);
+        let neither = SeccompRule::new(vec![differs(one)?, differs(other)?])?;
+        rules.insert(call, vec![neither]);
+    }
     Ok(rules)
 }
 
-/// System calls that need no condition: memory, time, threads of its own, and files, which landlock judges.
+/// F_SETOWN and F_SETOWN_EX of `fcntl`.
+const SET_OWNER: [u64; 2] = [8, 15];
+
+/// FIOSETOWN and SIOCSPGRP of `ioctl`.
+const SET_OWNER_OF_SOCKET: [u64; 2] = [0x8901, 0x8902];
+
+/// System calls that need no condition: memory, time, threads of its own, and files, which landlock judges. Not `truncate`,
+/// which landlock lets pass before Linux 6.2; a file that could be opened can be cut by `ftruncate`.
 const PLAIN: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_madvise,
@@ -250,7 +270,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_fadvise64,
     libc::SYS_fallocate,
     libc::SYS_fchmod,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fstat,
@@ -259,7 +278,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_ftruncate,
     libc::SYS_getcwd,
     libc::SYS_getdents64,
-    libc::SYS_ioctl,
     libc::SYS_linkat,
     libc::SYS_lseek,
     libc::SYS_mkdirat,
@@ -283,7 +301,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_gettime,
     libc::SYS_timerfd_settime,
-    libc::SYS_truncate,
     libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_write,

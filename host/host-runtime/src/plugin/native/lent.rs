@@ -111,10 +111,10 @@ unsafe fn end<T>(result: Result<T, Failure>, place: *mut abi::Failure, put: impl
     }
 }
 
-/// A text with its NUL, cut to the room.
+/// A text with its NUL, cut at a character to the room.
 fn copy(text: &str, room: &mut [c_char]) {
-    let most = room.len().saturating_sub(1);
-    for (place, byte) in room.iter_mut().take(most).zip(text.bytes()) {
+    let most = text.floor_char_boundary(room.len().saturating_sub(1));
+    for (place, byte) in room.iter_mut().zip(text[..most].bytes()) {
         *place = byte.cast_signed();
     }
 }

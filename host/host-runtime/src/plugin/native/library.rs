@@ -1,21 +1,20 @@
 //! A loaded library: its table of functions behind trait [`Plugin`], and what is lent as the table that it calls.
 //!
-//! In the child, and in this process where the operator granted that. It brings the host's types into C's and back and
-//! bounds every length and text that it reads; it cannot bound where a pointer of the library's leads. That is why a
-//! library has a process of its own unless the operator says otherwise.
+//! In the child, and in this process where the operator granted that. `convert.rs` bounds every length and text that is
+//! read; nothing can bound where a pointer of the library's leads. That is why a library has a process of its own unless
+//! the operator says otherwise.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CString, c_void};
 use std::fs::File;
 use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 
 use super::abi;
+use super::convert::{description, duty_in, failure_in, length, no_duty, no_failure};
 use super::lent::Table;
 use crate::plugin::lend::Lent;
-use crate::plugin::{
-    Answer, Description, Duty, ExaminedImage, Extent, Plugin, PluginError, Transfer, WakeOn,
-};
-use crate::types::{Blob, Failure, Setting, TargetState, Version, code};
+use crate::plugin::{Answer, Description, Duty, Extent, Plugin, PluginError, Transfer};
+use crate::types::{Blob, Failure, Setting, code};
 
 /// A library that was loaded and looked at. It is never closed: threads and handlers of its own would fall into a hole.
 pub(super) struct Library {
@@ -104,55 +103,6 @@ fn complete(table: &abi::Plugin) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-#[expect(unsafe_code, reason = "it lies in the library")]
-/// # Safety
-/// `from` is what `describe` gave.
-unsafe fn description(from: *const abi::Description) -> Result<(Description, u32), String> {
-    // SAFETY: the caller's, and what the header says of each pointer in it.
-    unsafe {
-        if from.is_null() || ((*from).struct_size as usize) < size_of::<abi::Description>() {
-            return Err("it does not say who it is".to_owned());
-        }
-        let from = *from;
-        let mut kinds = Vec::new();
-        for n in 0..=abi::KINDS_MAX {
-            if from.kinds.is_null() || (*from.kinds.add(n)).is_null() {
-                break;
-            }
-            kinds.push(text(*from.kinds.add(n)));
-        }
-        // One more than allowed is enough to be refused.
-        let schemas = (from.schema_count as usize).min(abi::KINDS_MAX + 1);
-        let schemas = if from.schemas.is_null() {
-            Vec::new()
-        } else {
-            std::slice::from_raw_parts(from.schemas, schemas).to_vec()
-        };
-        let description = Description {
-            name: text(from.name),
-            version: text(from.version),
-            kinds,
-            capabilities: from.capabilities,
-            largest_write: from.largest_write,
-            schemas,
-        };
-        Ok((description, from.needs))
-    }
-}
-
-#[expect(unsafe_code, reason = "it lies in the library")]
-/// # Safety
-/// NULL, or a text with NUL.
-unsafe fn text(from: *const c_char) -> String {
-    if from.is_null() {
-        return String::new();
-    }
-    // SAFETY: the caller's.
-    unsafe { CStr::from_ptr(from) }
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// One instance.
@@ -454,98 +404,8 @@ impl Plugin for Instance {
     }
 }
 
-fn duty_in(from: &abi::Duty) -> Result<Duty, PluginError> {
-    let unknown =
-        |what: &str, value: u32| PluginError::Broken(format!("its {what} is {value}, no such"));
-    let version = (from.has_version != 0).then_some(Version {
-        major: from.version.major,
-        minor: from.version.minor,
-        revision: from.version.revision,
-        build: from.version.build,
-    });
-    match from.status {
-        abi::WORKING => Ok(Duty::Working {
-            done: from.done,
-            total: from.total,
-            wake: WakeOn {
-                on_input: from.wake & abi::WAKE_INPUT != 0,
-                on_data: from.wake & abi::WAKE_DATA != 0,
-                after_ms: (from.wake & abi::WAKE_AFTER != 0).then_some(from.wake_after_ms),
-            },
-        }),
-        abi::FINISHED => Ok(Duty::Finished(match from.answer {
-            abi::NOTHING => Answer::Nothing,
-            abi::INFO => {
-                let product = array(&from.product);
-                Answer::Info(ExaminedImage {
-                    version,
-                    product: (!product.is_empty()).then_some(product),
-                })
-            }
-            abi::STATE => Answer::State(TargetState {
-                code: u8::try_from(from.state).map_err(|_| unknown("state", from.state))?,
-                running: version,
-                runs_new: match from.runs_new {
-                    abi::CANNOT_TELL => None,
-                    abi::YES => Some(true),
-                    abi::NO => Some(false),
-                    other => return Err(unknown("runs_new", other)),
-                },
-            }),
-            abi::HOST_RESETS => Answer::HostResets,
-            other => return Err(unknown("answer", other)),
-        })),
-        other => Err(unknown("status", other)),
-    }
-}
-
-fn failure_in(from: &abi::Failure) -> Failure {
-    // 0 is no code of the table: the slot then says that it is unknown.
-    let main = u8::try_from(from.main).unwrap_or(0);
-    Failure::new(main, from.sub, array(&from.detail))
-}
-
-/// A text in an array: up to its NUL, or all of it.
-fn array(from: &[c_char]) -> String {
-    let bytes: Vec<u8> = from
-        .iter()
-        .take_while(|c| **c != 0)
-        .map(|c| c.cast_unsigned())
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 fn text_out(text: &str) -> Result<CString, PluginError> {
     CString::new(text).map_err(|_| misuse("a text with a NUL cannot be handed to a library"))
-}
-
-fn length(of: usize) -> u32 {
-    u32::try_from(of).unwrap_or(u32::MAX)
-}
-
-fn no_failure() -> abi::Failure {
-    abi::Failure {
-        main: 0,
-        sub: 0,
-        detail: [0; abi::DETAIL_BYTES],
-    }
-}
-
-fn no_duty() -> abi::Duty {
-    abi::Duty {
-        struct_size: size_of::<abi::Duty>() as u32,
-        status: abi::FINISHED,
-        done: 0,
-        total: 0,
-        wake: 0,
-        wake_after_ms: 0,
-        answer: abi::NOTHING,
-        state: 0,
-        runs_new: abi::CANNOT_TELL,
-        has_version: 0,
-        version: abi::Version::default(),
-        product: [0; abi::PRODUCT_BYTES],
-    }
 }
 
 fn misuse(what: &str) -> PluginError {

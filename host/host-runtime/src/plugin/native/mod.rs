@@ -21,7 +21,9 @@ use sha2::{Digest, Sha256};
 
 use super::convert::{clean_description, clean_duty, clean_failure};
 use super::lend::Lent;
-use super::{Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer};
+use super::{
+    Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent,
+};
 use crate::types::{Blob, Setting};
 use library::Library;
 use process::{End, Process};
@@ -37,6 +39,7 @@ pub use wire::Confinement;
 mod abi;
 mod child;
 mod confine;
+mod convert;
 mod lent;
 mod library;
 mod process;
@@ -112,10 +115,12 @@ impl NativePlugin {
                 (description, needs, Carrier::InProcess(Arc::new(library)))
             }
         };
+        let description = clean_description(description);
+        description.check()?;
         Ok(Arc::new(Self {
             label: label.to_owned(),
             digest: Sha256::digest(bytes).into(),
-            description: clean_description(description),
+            description,
             imports: lent::names(needs),
             carrier,
         }))
@@ -164,11 +169,7 @@ impl PluginFactory for NativePlugin {
     }
 
     fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
-        if let Some(missing) = self.imports.iter().find(|i| !lent.lends(i)) {
-            return Err(PluginError::Broken(format!(
-                "it needs {missing}, which is not granted"
-            )));
-        }
+        check_lent(&self.imports, &lent)?;
         match &self.carrier {
             Carrier::InProcess(library) => {
                 Ok(Box::new(library::Instance::new(Arc::clone(library), lent)))
@@ -281,6 +282,11 @@ impl Instance {
         PluginError::Broken(reason.to_owned())
     }
 
+    /// It answered something else than it was asked.
+    fn astray(&mut self) -> PluginError {
+        self.lost("it answered something else than it was asked")
+    }
+
     /// One call of the process that there is.
     fn exchange(&mut self, call: Call, data: &[u8]) -> Result<Answered, PluginError> {
         let name = call.name();
@@ -329,9 +335,7 @@ impl Instance {
         }
         match end? {
             Answered::Duty(duty) => Ok(clean_duty(duty)),
-            Answered::Opened | Answered::Extents(_) | Answered::Saved(_) => {
-                Err(self.lost("it answered something else than it was asked"))
-            }
+            Answered::Opened | Answered::Extents(_) | Answered::Saved(_) => Err(self.astray()),
         }
     }
 
@@ -373,9 +377,7 @@ impl Plugin for Instance {
                 self.settings = Some(settings.to_vec());
                 Ok(())
             }
-            Answered::Duty(_) | Answered::Extents(_) | Answered::Saved(_) => {
-                Err(self.lost("it answered something else than it was asked"))
-            }
+            Answered::Duty(_) | Answered::Extents(_) | Answered::Saved(_) => Err(self.astray()),
         }
     }
 
@@ -395,9 +397,7 @@ impl Plugin for Instance {
         self.revive()?;
         match self.exchange(Call::Extents, &[])? {
             Answered::Extents(extents) => Ok(extents),
-            Answered::Opened | Answered::Duty(_) | Answered::Saved(_) => {
-                Err(self.lost("it answered something else than it was asked"))
-            }
+            Answered::Opened | Answered::Duty(_) | Answered::Saved(_) => Err(self.astray()),
         }
     }
 
@@ -455,9 +455,7 @@ impl Plugin for Instance {
         self.duty = kind;
         match end? {
             Answered::Saved(blob) => Ok(blob),
-            Answered::Opened | Answered::Duty(_) | Answered::Extents(_) => {
-                Err(self.lost("it answered something else than it was asked"))
-            }
+            Answered::Opened | Answered::Duty(_) | Answered::Extents(_) => Err(self.astray()),
         }
     }
 }

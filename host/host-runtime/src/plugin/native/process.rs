@@ -23,6 +23,7 @@ use super::wire::{
     self, Answered, CHILD_META_MAX_BYTES, Call, Confinement, FromChild, Lend, Loan, PROTOCOL,
     Start, Started, ToChild, WireError,
 };
+use crate::agent::text::{FAULT_MAX_BYTES, clean};
 use crate::engine::Budget;
 use crate::plugin::lend::Lent;
 use crate::ports::clock::{Clock as _, SystemClock};
@@ -89,6 +90,8 @@ impl Process {
         let child = Command::new(&host.program)
             .args(&host.arguments)
             .env_clear()
+            // A program without a path is looked for in the environment that it gets.
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             // Some PALs ask the environment where they are.
             .env("PWD", home)
             .current_dir("/")
@@ -110,8 +113,16 @@ impl Process {
         let sent = process.send(&limit, &start, &[]);
         let answer = sent.and_then(|()| process.receive(&mut limit));
         match answer {
-            Ok((FromChild::Started(Ok(started)), _)) => Ok((process, started)),
-            Ok((FromChild::Started(Err(reason)), _)) => Err(End::Broken(reason)),
+            // Constructors of the library run before this is said, and may say it.
+            Ok((FromChild::Started(Ok(mut started)), _)) => {
+                for lacking in &mut started.lacking {
+                    *lacking = clean(lacking, FAULT_MAX_BYTES);
+                }
+                Ok((process, started))
+            }
+            Ok((FromChild::Started(Err(reason)), _)) => {
+                Err(End::Broken(clean(&reason, FAULT_MAX_BYTES)))
+            }
             Ok((FromChild::Answer(_) | FromChild::Lend(_), _)) => {
                 Err(process.broken("it answered before it was asked"))
             }
