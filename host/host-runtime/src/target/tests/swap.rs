@@ -555,6 +555,31 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
 }
 
 #[test]
+fn a_build_does_not_answer_for_the_strikes_of_the_one_before() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let trap = Fault::Trap(3);
+    world
+        .truth
+        .lock()
+        .unwrap()
+        .faults
+        .insert("write-block", trap);
+    for index in 0..3 {
+        let end = world.write_block(&image, index);
+        assert_eq!(main_of(&end), code::PLUGIN_FAILED);
+    }
+    assert_eq!(world.targets.report().remove(0).strikes, 3);
+    // Asked how it is, it knows the transfer again, and so must its successor.
+    world.state_now();
+    let next = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
 fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other() {
     let mut world = World::direct();
     let next = build(&world, 2, Wrong::Nothing);
