@@ -365,6 +365,10 @@ impl Target {
     /// A build that was sent back is remembered for the operator; the reason.
     fn note_sent_back(&mut self) -> Option<String> {
         let back = self.plugin.sent_back.take()?;
+        if matches!(self.ahead, Ahead::Done) {
+            // That was its word; the build before looks for itself.
+            self.ahead = Ahead::Wanted;
+        }
         self.refusal = Some(format!("{}: {}", back.label, back.reason));
         Some(back.reason)
     }
