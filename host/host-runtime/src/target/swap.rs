@@ -140,14 +140,7 @@ impl Target {
             let text = format!("it serves targets of kind {new}, this one is {old}");
             return refuse(code::UNSUPPORTED, text);
         }
-        let settled = matches!(
-            self.phase(),
-            None | Some(Phase::Committed | Phase::Rejected)
-        );
-        if !settled && old.can(capability::DIRECT) != new.can(capability::DIRECT) {
-            let text = "a transfer is open, and one of the two is direct, the other staged; swap it when the job is over";
-            return refuse(code::UNSUPPORTED, text.to_owned());
-        }
+        self.check_transfer(build)?;
         if !self.config.allow_no_revert
             && old.can(capability::REVERT)
             && !new.can(capability::REVERT)
@@ -156,6 +149,22 @@ impl Target {
             return refuse(code::NO_REVERT, text.to_owned());
         }
         Ok(())
+    }
+
+    /// Whether a build goes on with what is open, where the bytes of that lie.
+    fn check_transfer(&self, build: &dyn PluginFactory) -> Result<(), Failure> {
+        let settled = matches!(
+            self.phase(),
+            None | Some(Phase::Committed | Phase::Rejected)
+        );
+        if settled || self.is_direct() == build.description().can(capability::DIRECT) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            code::UNSUPPORTED,
+            0,
+            "a transfer is open, and one of the two is direct, the other staged; swap it when the job is over",
+        ))
     }
 
     /// A worker of a swap's has died: it has refused.
@@ -263,6 +272,10 @@ impl Target {
         };
         swap.stage = SwapStage::Serving;
         let build = Arc::clone(&swap.build);
+        // Again: a transfer may have been opened while it was tried.
+        if let Err(failure) = self.check_transfer(&*build) {
+            return self.refuse_swap(failure);
+        }
         let debt = Debt {
             open: self.plugin.is_open(),
             reopen: self.plugin.is_attached() || self.plugin.debt.reopen,

@@ -538,6 +538,33 @@ fn a_direct_build_for_an_open_staged_transfer_is_refused_and_taken_when_the_job_
 }
 
 #[test]
+fn a_direct_build_is_refused_for_a_staged_transfer_that_was_opened_while_it_was_tried() {
+    let mut world = World::staged();
+    let image = World::image(5000, 2);
+    let other = unfit(&world, |d| {
+        d.capabilities = capability::DIRECT | capability::REVERT;
+        d.largest_write = 4096;
+    });
+    world.bench.hold(true);
+    let answer = ask(&mut world, &other);
+    let spec = world.spec("job-1", &image);
+    let started = world.start(|t, _, token| t.create(token, spec));
+    let Started::Pending(token) = started else {
+        panic!("{started:?}")
+    };
+    for _ in 0..100 {
+        world.bench.run_all();
+        world.poll();
+    }
+    world.bench.hold(false);
+    assert_eq!(world.ended(token), Some(Outcome::Nothing));
+    let failure = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert!(failure.detail.contains("a transfer is open"), "{failure}");
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
 fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_the_former() {
     let mut world = World::direct();
     let image = World::image(5000, 2);
