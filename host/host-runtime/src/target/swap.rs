@@ -318,9 +318,14 @@ impl Target {
             op.stages = script(&op.kind, self.phase(), self.reads_by_plugin()).into();
             return Ok(());
         }
+        if op.kind == Kind::Abort {
+            // A transfer that is thrown away is owed an instance, if there can be one, and no more.
+            return self.enter(now_ms, op, Stage::TryOpen);
+        }
         op.stage = Some(Stage::Attach);
         self.open_plugin(op)?;
-        if debt.reopen {
+        // The script may say itself that one which refuses is left without it.
+        if debt.reopen && op.stages.front() != Some(&Stage::TryAttach) {
             return self.attach(now_ms, op, Stage::Attach);
         }
         Ok(())

@@ -582,17 +582,32 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
 }
 
 #[test]
+fn a_transfer_is_thrown_away_whatever_becomes_of_the_builds() {
+    let mut world = World::direct();
+    world.setup.plugin = Some(build(&world, 2, Wrong::Nothing) as _);
+    world.setup.former = Some(build(&world, 1, Wrong::RefusesReopen) as _);
+    world.restart();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let (truth, trap) = (Arc::clone(&world.truth), Fault::Trap(1));
+    truth.lock().unwrap().faults.insert("write-block", trap);
+    // It is sent back within the call, and the abort comes before the former one knows the transfer.
+    let data = image[..1024].to_vec();
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
+    assert!(matches!(started, Started::Pending(_)), "{started:?}");
+    assert_eq!(world.abort(), Outcome::Nothing);
+    let report = world.targets.report().remove(0);
+    assert_eq!(report.phase, "none");
+    assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
+}
+
+#[test]
 fn a_build_does_not_answer_for_the_strikes_of_the_one_before() {
     let mut world = World::direct();
     let image = World::image(5000, 2);
     assert_eq!(world.create("job-1", &image), Outcome::Nothing);
-    let trap = Fault::Trap(3);
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("write-block", trap);
+    let (truth, trap) = (Arc::clone(&world.truth), Fault::Trap(3));
+    truth.lock().unwrap().faults.insert("write-block", trap);
     for index in 0..3 {
         let end = world.write_block(&image, index);
         assert_eq!(main_of(&end), code::PLUGIN_FAILED);
