@@ -375,6 +375,21 @@ fn a_swap_before_every_poll_of_an_update_ends_well() {
 }
 
 #[test]
+fn an_order_that_comes_while_a_build_is_told_of_the_transfer_is_not_refused() {
+    let mut world = stepped(Setup::default());
+    world.deliver("job-1", &World::image(5000, 2));
+    let next = build(&world, 2, Wrong::Nothing);
+    let answer = ask(&mut world, &next);
+    world.poll();
+    let operation = world.targets.report().remove(0).operation;
+    assert_eq!(operation.as_deref(), Some("revive"));
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
+    let report = world.targets.report().remove(0);
+    assert!(report.plugin.contains("2.0.0"), "{}", report.plugin);
+}
+
+#[test]
 fn swaps_again_and_again_end_well_and_leave_one_instance() {
     for setup in [Setup::default(), staged()] {
         let mut world = stepped(setup);
