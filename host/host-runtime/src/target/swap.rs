@@ -359,13 +359,13 @@ impl Target {
     /// Tell how a swap went, and write down what has come of it.
     pub(super) fn settle_swap(&mut self) {
         if let Some(reason) = self.note_sent_back()
-            && let Some(reply) = self.take_serving(|_| true).and_then(|swap| swap.reply)
+            && let Some(reply) = self.take_serving().and_then(|swap| swap.reply)
         {
             let text = clean(&format!("it was sent back: {reason}"), DETAIL_MAX_BYTES);
             reply(Err(Failure::new(code::PLUGIN_FAILED, 0, text)));
         }
-        let told = |target: &Self| !target.plugin.debt.reopen && !target.is_attaching();
-        if let Some(swap) = self.take_serving(told) {
+        let told = !self.plugin.debt.reopen && !self.is_attaching();
+        if told && let Some(swap) = self.take_serving() {
             self.refusal = None;
             self.swaps += 1;
             if let Some(reply) = swap.reply {
@@ -391,12 +391,8 @@ impl Target {
         Some(back.reason)
     }
 
-    fn take_serving(&mut self, told: impl FnOnce(&Self) -> bool) -> Option<Swap> {
-        let serving = self.swap.as_ref().map(|swap| swap.stage) == Some(SwapStage::Serving);
-        if serving && told(self) {
-            return self.swap.take();
-        }
-        None
+    fn take_serving(&mut self) -> Option<Swap> {
+        self.swap.take_if(|swap| swap.stage == SwapStage::Serving)
     }
 
     /// Whether the plugin is in the middle of `reopen`, or about to.
@@ -411,12 +407,11 @@ impl Target {
     /// What the medium should say: nothing where the configured build serves and there was none before it.
     fn choice(&self) -> Option<PluginChoice> {
         let former = self.plugin.former.as_ref();
-        let configured = self.chosen.configured.clone();
-        if former.is_none() && self.plugin.label() == configured {
+        if former.is_none() && self.plugin.label() == self.chosen.configured {
             return None;
         }
         Some(PluginChoice {
-            configured,
+            configured: self.chosen.configured.clone(),
             serves: PluginBuild::of(&*self.plugin.factory),
             former: former.map(|former| PluginBuild::of(&*former.factory)),
             on_trial: self.plugin.is_on_trial(),
