@@ -120,23 +120,25 @@ impl Backend for Devices {
             } => finish(device, job, status, reason).await,
             Verb::Events { after, follow } => events(device, after, follow, &items).await,
             Verb::SwapPlugin { file } => {
+                let target = one_target(target)?;
                 let build = self.take_in(device.name(), target, file).await?;
                 swap(device, target, Some(build)).await
             }
-            Verb::RollBackPlugin => swap(device, target, None).await,
+            Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
         }
     }
+}
+
+fn one_target(name: Option<&str>) -> Result<&str, Refusal> {
+    name.ok_or_else(|| Refusal::new(Exit::Usage, "which target? name one"))
 }
 
 /// Let another plugin build, or the one before, serve a target.
 async fn swap(
     device: &DeviceHandle,
-    target: Option<&str>,
+    target: &str,
     build: Option<Arc<dyn PluginFactory>>,
 ) -> Result<Value, Refusal> {
-    let Some(target) = target else {
-        return Err(Refusal::new(Exit::Usage, "which target? name one"));
-    };
     let end = device.swap_plugin(target, build).await;
     end.map(|()| Value::Null).map_err(|failure| {
         let exit = match failure.main {
@@ -153,15 +155,14 @@ impl Devices {
     async fn take_in(
         &self,
         device: &str,
-        target: Option<&str>,
+        target: &str,
         file: String,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let Some(plugins) = self.plugins.clone() else {
             let text = "the devices are being set up; ask again";
             return Err(Refusal::new(Exit::Retry, text));
         };
-        let device = device.to_owned();
-        let target = target.unwrap_or_default().to_owned();
+        let (device, target) = (device.to_owned(), target.to_owned());
         let taken = spawn_blocking(move || plugins.take_in(&device, &target, Path::new(&file)));
         match taken.await {
             Ok(Ok(build)) => Ok(build),

@@ -70,20 +70,21 @@ impl Watch {
             return;
         };
         let path = self.dir.join(name);
-        let end = self.swap(device, target, &path).await;
-        let (ending, is_taken) = match &end {
-            Ok(()) => ("loaded", true),
+        if !path.exists() {
+            // Named twice, or seen at the start and heard of again: it was taken with the first word of it.
+            return;
+        }
+        let ending = match self.swap(device, target, &path).await {
+            Ok(()) => {
+                tracing::info!("{} is put in", path.display());
+                "loaded"
+            }
             Err(why) => {
                 tracing::error!("{} is not put in: {why}", path.display());
-                ("refused", false)
+                "refused"
             }
         };
-        if is_taken {
-            tracing::info!("{} is put in", path.display());
-        }
-        let mut done = path.clone().into_os_string();
-        done.push(".");
-        done.push(ending);
+        let done = self.dir.join(format!("{name}.{ending}"));
         if let Err(error) = fs::rename(&path, &done) {
             tracing::warn!("{} keeps its name: {error}", path.display());
         }
