@@ -1,5 +1,5 @@
-//! A directory into which plugin builds are dropped: each file that is renamed to `<device>.<target>.wasm` there is put in,
-//! as by `otad plugin swap`, and then named `.loaded` or `.refused`, so that nothing is done twice.
+//! A directory into which plugin builds are dropped: each file that is renamed to `<device>.<target>.wasm` (or `.so`, for a
+//! native one) there is put in, as by `otad plugin swap`, and then named `.loaded` or `.refused`, so that nothing is done twice.
 //!
 //! Only the rename counts (inotify, `IN_MOVED_TO`, by rustix, which is linked anyway): a file that is written in place is
 //! looked at by nobody until it has its name, so no half of it is ever read. A poll could not tell the two apart. What got
@@ -16,7 +16,6 @@ use std::time::Duration;
 use host_runtime::supervisor::DeviceHandle;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::gateway::Plugins;
@@ -93,10 +92,9 @@ impl Watch {
     async fn swap(&self, device: &str, target: &str, path: &Path) -> Result<(), String> {
         let handle = self.devices.iter().find(|d| d.name() == device);
         let handle = handle.ok_or_else(|| format!("no device \"{device}\" runs here"))?;
-        let (plugins, path) = (Arc::clone(&self.plugins), path.to_owned());
-        let (on, named) = (device.to_owned(), target.to_owned());
-        let build = spawn_blocking(move || plugins.take_in(&on, &named, &path)).await;
-        let build = build.map_err(|e| e.to_string())?.map_err(|e| e.text)?;
+        let plugins = Arc::clone(&self.plugins);
+        let build = plugins.take_in(device, target, path).await;
+        let build = build.map_err(|failed| failed.text)?;
         let end = handle.swap_plugin(target, Some(build)).await;
         end.map_err(|failure| failure.to_string())
     }
@@ -120,9 +118,11 @@ fn moved(fd: &OwnedFd) -> io::Result<Vec<String>> {
     }
 }
 
-/// Device and target of `<device>.<target>.wasm`; a thing's name has no dot.
+/// Device and target of `<device>.<target>.wasm` or `.so`; a thing's name has no dot.
 fn parse(name: &str) -> Option<(&str, &str)> {
-    let (device, target) = name.strip_suffix(".wasm")?.split_once('.')?;
+    let mut endings = [".wasm", ".so"].into_iter();
+    let stem = endings.find_map(|ending| name.strip_suffix(ending));
+    let (device, target) = stem?.split_once('.')?;
     (!device.is_empty() && !target.is_empty()).then_some((device, target))
 }
 
@@ -134,6 +134,7 @@ mod tests {
     fn a_name_says_which_target_of_which_device() {
         assert_eq!(parse("pump-1.main.wasm"), Some(("pump-1", "main")));
         assert_eq!(parse("pump-1.app.v2.wasm"), Some(("pump-1", "app.v2")));
+        assert_eq!(parse("pump-1.board.so"), Some(("pump-1", "board")));
         for other in [
             "main.wasm",
             ".main.wasm",

@@ -16,6 +16,7 @@ use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
 use host_runtime::target::choice::{self, PluginBuild, PluginChoice};
+use tokio::task::spawn_blocking;
 
 use super::{GatewayError, admission, native};
 use crate::config::{Carrier, Config, PluginChoice as Configured, Target};
@@ -94,12 +95,27 @@ impl Plugins {
         }
     }
 
-    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does.
+    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
     /// not there; [`Exit::Failed`] for a medium.
-    pub(crate) fn take_in(
+    pub(crate) async fn take_in(
+        self: Arc<Self>,
+        device: &str,
+        target: &str,
+        path: &Path,
+    ) -> Result<Arc<dyn PluginFactory>, Failed> {
+        let (device, target) = (device.to_owned(), target.to_owned());
+        let path = path.to_owned();
+        let taken = spawn_blocking(move || self.take_in_now(&device, &target, &path)).await;
+        taken.unwrap_or_else(|e| {
+            let text = format!("loading it broke: {e}");
+            Err(Failed::new(Exit::Failed, text))
+        })
+    }
+
+    fn take_in_now(
         &self,
         device: &str,
         target: &str,
