@@ -244,7 +244,8 @@ fn many_swaps_at_random_instants_lose_nothing() {
         let mut instants: Vec<u64> = (0..IN_A_RUN).map(|_| random.below(calls)).collect();
         instants.sort_unstable();
         let pal = native_pal(None);
-        let builds: Vec<_> = (0..).map(|n| build(&pal, n, None)).take(20).collect();
+        let builds = (0..).map(|n| build(&pal, n, None));
+        let builds: Vec<_> = builds.take(instants.len()).collect();
         let asked = instants.iter().zip(&builds);
         let asked = asked.map(|(call, build)| at(*call, build)).collect();
         let report = run(&prepared, &options, asked);

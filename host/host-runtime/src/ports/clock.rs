@@ -25,9 +25,7 @@ impl SystemClock {
             start: Instant::now(),
         }
     }
-}
 
-impl SystemClock {
     /// Microseconds since [`new`](Self::new), for what is over in less than a millisecond.
     pub(crate) fn now_us(&self) -> u128 {
         self.start.elapsed().as_micros()

@@ -135,7 +135,7 @@ impl Target {
         }
     }
 
-    /// Whether the plugin knows the transfer and is free for it.
+    /// Whether the plugin can, knows the transfer and is free for it.
     fn may_push(&self) -> bool {
         let comes = matches!(
             self.phase(),
@@ -143,7 +143,9 @@ impl Target {
         );
         // A close reads and hashes; where it needs the plugin, the push has made way.
         let beside = |kind: &Kind| *kind == Kind::Close;
+        // Asked here, too: since the push was wanted another build may have come.
         comes
+            && self.plugin.description().can(capability::AHEAD)
             && self.staged.has_bytes()
             && self.plugin.is_attached()
             && self.op.as_ref().is_none_or(|op| beside(&op.kind))

@@ -23,6 +23,7 @@ use super::slot::PluginSlot;
 use super::staged::Staged;
 use super::swap::{Chosen, Swap};
 use super::sync::Sync;
+use super::trial::Debt;
 use super::work::{Inbox, Promise, Report};
 use super::write::Write;
 use super::{TargetError, TargetEvent, VerifiedRef};
@@ -370,6 +371,8 @@ impl Target {
             None if op.kind == Kind::Watch => self.watched(now_ms, op.state, &outcome),
             None => {
                 if let Outcome::Failed(failure) = outcome {
+                    // Tried in vain: what comes next opens and attaches for itself.
+                    self.plugin.debt = Debt::default();
                     self.fail_writes(&failure);
                 }
             }

@@ -324,7 +324,13 @@ impl Target {
 
     /// Whether nothing is under way that was asked for.
     fn check_idle(&mut self) -> Result<(), Failure> {
-        if self.op.as_ref().is_some_and(|op| op.kind == Kind::Watch) {
+        // What nobody asked for gives way; whatever comes next tells the plugin of the transfer itself.
+        let gives_way = match self.op.as_ref().map(|op| &op.kind) {
+            Some(Kind::Watch) => true,
+            Some(Kind::Revive) => self.writes.is_empty(),
+            Some(_) | None => false,
+        };
+        if gives_way {
             self.cancel_op(false);
         }
         let busy = match &self.op {

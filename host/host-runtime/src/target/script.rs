@@ -24,7 +24,8 @@ use crate::types::{FileSpec, ImageInfo, Outcome, TargetState, Token};
 pub(super) enum Kind {
     Create(Box<FileSpec>),
     Reopen,
-    /// Bring a plugin that broke back, for the blocks that wait; nobody asked.
+    /// Bring a plugin that broke back, for the blocks that wait, or tell one that has come in the place of another of the
+    /// transfer; nobody asked.
     Revive,
     Close,
     Install,

@@ -140,14 +140,7 @@ impl Target {
             let text = format!("it serves targets of kind {new}, this one is {old}");
             return refuse(code::UNSUPPORTED, text);
         }
-        let settled = matches!(
-            self.phase(),
-            None | Some(Phase::Committed | Phase::Rejected)
-        );
-        if !settled && old.can(capability::DIRECT) != new.can(capability::DIRECT) {
-            let text = "a transfer is open, and one of the two is direct, the other staged; swap it when the job is over";
-            return refuse(code::UNSUPPORTED, text.to_owned());
-        }
+        self.check_transfer(build)?;
         if !self.config.allow_no_revert
             && old.can(capability::REVERT)
             && !new.can(capability::REVERT)
@@ -156,6 +149,22 @@ impl Target {
             return refuse(code::NO_REVERT, text.to_owned());
         }
         Ok(())
+    }
+
+    /// Whether a build goes on with what is open, where the bytes of that lie.
+    fn check_transfer(&self, build: &dyn PluginFactory) -> Result<(), Failure> {
+        let settled = matches!(
+            self.phase(),
+            None | Some(Phase::Committed | Phase::Rejected)
+        );
+        if settled || self.is_direct() == build.description().can(capability::DIRECT) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            code::UNSUPPORTED,
+            0,
+            "a transfer is open, and one of the two is direct, the other staged; swap it when the job is over",
+        ))
     }
 
     /// A worker of a swap's has died: it has refused.
@@ -263,6 +272,10 @@ impl Target {
         };
         swap.stage = SwapStage::Serving;
         let build = Arc::clone(&swap.build);
+        // Again: a transfer may have been opened while it was tried.
+        if let Err(failure) = self.check_transfer(&*build) {
+            return self.refuse_swap(failure);
+        }
         let debt = Debt {
             open: self.plugin.is_open(),
             reopen: self.plugin.is_attached() || self.plugin.debt.reopen,
@@ -305,9 +318,14 @@ impl Target {
             op.stages = script(&op.kind, self.phase(), self.reads_by_plugin()).into();
             return Ok(());
         }
+        if op.kind == Kind::Abort {
+            // A transfer that is thrown away is owed an instance, if there can be one, and no more.
+            return self.enter(now_ms, op, Stage::TryOpen);
+        }
         op.stage = Some(Stage::Attach);
         self.open_plugin(op)?;
-        if debt.reopen {
+        // The script may say itself that one which refuses is left without it.
+        if debt.reopen && op.stages.front() != Some(&Stage::TryAttach) {
             return self.attach(now_ms, op, Stage::Attach);
         }
         Ok(())
@@ -341,13 +359,13 @@ impl Target {
     /// Tell how a swap went, and write down what has come of it.
     pub(super) fn settle_swap(&mut self) {
         if let Some(reason) = self.note_sent_back()
-            && let Some(reply) = self.take_serving(|_| true).and_then(|swap| swap.reply)
+            && let Some(reply) = self.take_serving().and_then(|swap| swap.reply)
         {
             let text = clean(&format!("it was sent back: {reason}"), DETAIL_MAX_BYTES);
             reply(Err(Failure::new(code::PLUGIN_FAILED, 0, text)));
         }
-        let told = |target: &Self| !target.plugin.debt.reopen && !target.is_attaching();
-        if let Some(swap) = self.take_serving(told) {
+        let told = !self.plugin.debt.reopen && !self.is_attaching();
+        if told && let Some(swap) = self.take_serving() {
             self.refusal = None;
             self.swaps += 1;
             if let Some(reply) = swap.reply {
@@ -365,16 +383,16 @@ impl Target {
     /// A build that was sent back is remembered for the operator; the reason.
     fn note_sent_back(&mut self) -> Option<String> {
         let back = self.plugin.sent_back.take()?;
+        if matches!(self.ahead, Ahead::Done) {
+            // That was its word; the build before looks for itself.
+            self.ahead = Ahead::Wanted;
+        }
         self.refusal = Some(format!("{}: {}", back.label, back.reason));
         Some(back.reason)
     }
 
-    fn take_serving(&mut self, told: impl FnOnce(&Self) -> bool) -> Option<Swap> {
-        let serving = self.swap.as_ref().map(|swap| swap.stage) == Some(SwapStage::Serving);
-        if serving && told(self) {
-            return self.swap.take();
-        }
-        None
+    fn take_serving(&mut self) -> Option<Swap> {
+        self.swap.take_if(|swap| swap.stage == SwapStage::Serving)
     }
 
     /// Whether the plugin is in the middle of `reopen`, or about to.
@@ -389,12 +407,11 @@ impl Target {
     /// What the medium should say: nothing where the configured build serves and there was none before it.
     fn choice(&self) -> Option<PluginChoice> {
         let former = self.plugin.former.as_ref();
-        let configured = self.chosen.configured.clone();
-        if former.is_none() && self.plugin.label() == configured {
+        if former.is_none() && self.plugin.label() == self.chosen.configured {
             return None;
         }
         Some(PluginChoice {
-            configured,
+            configured: self.chosen.configured.clone(),
             serves: PluginBuild::of(&*self.plugin.factory),
             former: former.map(|former| PluginBuild::of(&*former.factory)),
             on_trial: self.plugin.is_on_trial(),

@@ -126,6 +126,8 @@ impl PluginSlot {
         });
         self.factory = Arc::clone(build);
         self.close_books();
+        // Those were the old build's, and one on trial has none.
+        self.forgive();
         self.attached = false;
         self.debt = debt;
         Ok(())

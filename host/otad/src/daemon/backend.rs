@@ -12,7 +12,6 @@ use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::{Failure, FileId, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
 use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
@@ -120,23 +119,25 @@ impl Backend for Devices {
             } => finish(device, job, status, reason).await,
             Verb::Events { after, follow } => events(device, after, follow, &items).await,
             Verb::SwapPlugin { file } => {
-                let build = self.take_in(device.name(), target, file).await?;
+                let target = one_target(target)?;
+                let build = self.take_in(device.name(), target, &file).await?;
                 swap(device, target, Some(build)).await
             }
-            Verb::RollBackPlugin => swap(device, target, None).await,
+            Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
         }
     }
+}
+
+fn one_target(name: Option<&str>) -> Result<&str, Refusal> {
+    name.ok_or_else(|| Refusal::new(Exit::Usage, "which target? name one"))
 }
 
 /// Let another plugin build, or the one before, serve a target.
 async fn swap(
     device: &DeviceHandle,
-    target: Option<&str>,
+    target: &str,
     build: Option<Arc<dyn PluginFactory>>,
 ) -> Result<Value, Refusal> {
-    let Some(target) = target else {
-        return Err(Refusal::new(Exit::Usage, "which target? name one"));
-    };
     let end = device.swap_plugin(target, build).await;
     end.map(|()| Value::Null).map_err(|failure| {
         let exit = match failure.main {
@@ -149,25 +150,19 @@ async fn swap(
 }
 
 impl Devices {
-    /// Load a plugin from a file, off the tasks that serve others.
+    /// Load a plugin from a file.
     async fn take_in(
         &self,
         device: &str,
-        target: Option<&str>,
-        file: String,
+        target: &str,
+        file: &str,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let Some(plugins) = self.plugins.clone() else {
             let text = "the devices are being set up; ask again";
             return Err(Refusal::new(Exit::Retry, text));
         };
-        let device = device.to_owned();
-        let target = target.unwrap_or_default().to_owned();
-        let taken = spawn_blocking(move || plugins.take_in(&device, &target, Path::new(&file)));
-        match taken.await {
-            Ok(Ok(build)) => Ok(build),
-            Ok(Err(failed)) => Err(Refusal::new(failed.exit, failed.text)),
-            Err(e) => Err(Refusal::new(Exit::Failed, format!("loading it broke: {e}"))),
-        }
+        let taken = plugins.take_in(device, target, Path::new(file)).await;
+        taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
     }
 
     fn one(&self, name: Option<&str>) -> Result<&ConnectedDevice, Refusal> {

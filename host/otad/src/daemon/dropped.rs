@@ -16,7 +16,6 @@ use std::time::Duration;
 use host_runtime::supervisor::DeviceHandle;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::gateway::Plugins;
@@ -84,9 +83,7 @@ impl Watch {
                 "refused"
             }
         };
-        let mut done = path.clone().into_os_string();
-        done.push(".");
-        done.push(ending);
+        let done = self.dir.join(format!("{name}.{ending}"));
         if let Err(error) = fs::rename(&path, &done) {
             tracing::warn!("{} keeps its name: {error}", path.display());
         }
@@ -95,10 +92,9 @@ impl Watch {
     async fn swap(&self, device: &str, target: &str, path: &Path) -> Result<(), String> {
         let handle = self.devices.iter().find(|d| d.name() == device);
         let handle = handle.ok_or_else(|| format!("no device \"{device}\" runs here"))?;
-        let (plugins, path) = (Arc::clone(&self.plugins), path.to_owned());
-        let (on, named) = (device.to_owned(), target.to_owned());
-        let build = spawn_blocking(move || plugins.take_in(&on, &named, &path)).await;
-        let build = build.map_err(|e| e.to_string())?.map_err(|e| e.text)?;
+        let plugins = Arc::clone(&self.plugins);
+        let build = plugins.take_in(device, target, path).await;
+        let build = build.map_err(|failed| failed.text)?;
         let end = handle.swap_plugin(target, Some(build)).await;
         end.map_err(|failure| failure.to_string())
     }

@@ -11,18 +11,27 @@ use host_runtime::plugin::native::LIBRARY_MAX_BYTES;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 
+/// Whether what came from this file may be loaded.
+///
+/// # Errors
+/// [`Exit::Refused`] if not, with what to do.
+pub(crate) fn allow(config: &Config, path: &Path) -> Result<(), Failed> {
+    if config.development.allow_file_plugins {
+        return Ok(());
+    }
+    let text = format!(
+        "{}: only plugins that come with otad are loaded; `allow_file_plugins = true` in [development] loads files that nobody has signed",
+        path.display()
+    );
+    Err(Failed::new(Exit::Refused, text))
+}
+
 /// Its bytes, read once, if it may be loaded.
 ///
 /// # Errors
-/// [`Exit::Refused`] if not, with what to do; [`Exit::Failed`] if it cannot be read.
+/// As [`allow`]; [`Exit::Failed`] if it cannot be read.
 pub(crate) fn read(config: &Config, path: &Path) -> Result<Vec<u8>, Failed> {
-    if !config.development.allow_file_plugins {
-        let text = format!(
-            "{}: only plugins that come with otad are loaded; `allow_file_plugins = true` in [development] loads files that nobody has signed",
-            path.display()
-        );
-        return Err(Failed::new(Exit::Refused, text));
-    }
+    allow(config, path)?;
     let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &path.display().to_string(), &e);
     // Nobody waits for the other end of a pipe.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {

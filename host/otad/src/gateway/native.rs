@@ -126,6 +126,13 @@ fn own(config: &Config) -> Vec<(PathBuf, &'static str)> {
         own.extend(path.map(|path| (path.value.clone(), what)));
     };
     add(config.trust.directory.as_ref(), "the trust store");
+    add(
+        config.daemon.plugin_dir.as_ref(),
+        "what is put in from there",
+    );
+    for root in &config.http.roots {
+        add(Some(root), "a root certificate");
+    }
     for device in &config.devices {
         add(device.mqtt.private_key.as_ref(), "a device's key");
         add(device.mqtt.certificate.as_ref(), "a device's certificate");

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use host_crypto::hex;
+use host_crypto::{Hasher, hex};
 use host_runtime::agent::clean;
 use host_runtime::engine::Engine;
 use host_runtime::plugin::native::NativePlugin;
@@ -16,6 +16,7 @@ use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
 use host_runtime::target::choice::{self, PluginBuild, PluginChoice};
+use tokio::task::spawn_blocking;
 
 use super::{GatewayError, admission, native};
 use crate::config::{Carrier, Config, PluginChoice as Configured, Target};
@@ -94,12 +95,27 @@ impl Plugins {
         }
     }
 
-    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does.
+    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
     /// not there; [`Exit::Failed`] for a medium.
-    pub(crate) fn take_in(
+    pub(crate) async fn take_in(
+        self: Arc<Self>,
+        device: &str,
+        target: &str,
+        path: &Path,
+    ) -> Result<Arc<dyn PluginFactory>, Failed> {
+        let (device, target) = (device.to_owned(), target.to_owned());
+        let path = path.to_owned();
+        let taken = spawn_blocking(move || self.take_in_now(&device, &target, &path)).await;
+        taken.unwrap_or_else(|e| {
+            let text = format!("loading it broke: {e}");
+            Err(Failed::new(Exit::Failed, text))
+        })
+    }
+
+    fn take_in_now(
         &self,
         device: &str,
         target: &str,
@@ -164,15 +180,17 @@ impl Plugins {
         let name = kept_name(&build.sha256);
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
         match self.state.load(&name).map_err(failed)? {
-            Some(_) => {
-                let path = self.config.daemon.state_dir.value.join(&name);
-                let bytes = admission::read(&self.config, &path)?;
-                let plugin = self.load(target, &build.label, &bytes)?;
-                if *plugin.digest() != build.sha256 {
+            Some(bytes) => {
+                admission::allow(&self.config, Path::new(&build.label))?;
+                // Before any of it is compiled or run.
+                let mut hasher = Hasher::default();
+                hasher.update(&bytes);
+                if *hasher.finish().sha256() != build.sha256 {
                     let text = format!("{name} is damaged: its digest is another one");
                     return Err(Failed::new(Exit::Failed, text));
                 }
-                Ok(plugin)
+                self.load(target, &build.label, &bytes)
+                    .map_err(Failed::from)
             }
             // Of the same name in another otad, or a file that was changed since.
             None if build.label == configured.label() => Ok(Arc::clone(configured)),
@@ -190,23 +208,25 @@ impl Plugins {
 
     /// Let go what no target names.
     fn sweep(&self) {
-        let targets = self.config.devices.iter().flat_map(|device| {
-            let targets = device.targets.iter();
-            targets.map(|target| (&device.name.value, &target.name.value))
-        });
-        let named: BTreeSet<String> = targets
-            .filter_map(|(device, target)| self.choice(device, target))
-            .flat_map(|choice| [Some(choice.serves), choice.former])
-            .flatten()
-            .map(|build| kept_name(&build.sha256))
-            .collect();
-        let swept: std::io::Result<()> = self.state.list(KEPT).and_then(|names| {
-            let mut unnamed = names.iter().filter(|name| !named.contains(*name));
-            unnamed.try_for_each(|name| self.state.remove(name))
-        });
-        if let Err(error) = swept {
+        if let Err(error) = self.try_sweep() {
             tracing::warn!("builds that no target has any more stay: {error}");
         }
+    }
+
+    /// Nothing goes if one choice cannot be read: that one may name it.
+    fn try_sweep(&self) -> std::io::Result<()> {
+        let mut named = BTreeSet::new();
+        for device in &self.config.devices {
+            for target in &device.targets {
+                let choice = choice::load(&*self.state, &device.name.value, &target.name.value)?;
+                let builds = choice.map(|choice| [Some(choice.serves), choice.former]);
+                let builds = builds.into_iter().flatten().flatten();
+                named.extend(builds.map(|build| kept_name(&build.sha256)));
+            }
+        }
+        let names = self.state.list(KEPT)?;
+        let mut unnamed = names.iter().filter(|name| !named.contains(*name));
+        unnamed.try_for_each(|name| self.state.remove(name))
     }
 
     /// A plugin of the configuration, loaded once for all targets that have it in the same carrier with the same grants.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::world::{Setup, World};
+use super::world::{FILE, Setup, World};
 use crate::plugin::lend::Lent;
 use crate::plugin::{
     Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, WakeOn,
@@ -154,23 +154,26 @@ impl Plugin for Eager {
     }
 }
 
-fn world() -> (World, Arc<Mutex<Done>>) {
-    let done: Arc<Mutex<Done>> = Arc::default();
-    let factory = Factory {
+fn factory(done: &Arc<Mutex<Done>>, more: u32) -> Arc<dyn PluginFactory> {
+    Arc::new(Factory {
         description: Description {
             name: "eager".into(),
             version: "1.0.0".into(),
             kinds: vec!["double".into()],
-            capabilities: capability::STAGED | capability::AHEAD | capability::REVERT,
+            capabilities: capability::STAGED | capability::REVERT | more,
             largest_write: 0,
             schemas: vec![1],
         },
         imports: vec!["staged-image".into()],
-        done: Arc::clone(&done),
-    };
+        done: Arc::clone(done),
+    })
+}
+
+fn world() -> (World, Arc<Mutex<Done>>) {
+    let done: Arc<Mutex<Done>> = Arc::default();
     let world = World::new(Setup {
         staged: true,
-        plugin: Some(Arc::new(factory)),
+        plugin: Some(factory(&done, capability::AHEAD)),
         ..Setup::default()
     });
     (world, done)
@@ -194,6 +197,29 @@ fn what_is_held_without_a_gap_is_pushed_while_the_rest_comes() {
     assert!(matches!(world.close(), Outcome::Verified(_)));
     assert_eq!(world.install(), Outcome::Nothing);
     assert_eq!(done.lock().unwrap().installs, 1, "one push in all");
+}
+
+#[test]
+fn a_build_that_cannot_push_ahead_is_not_asked_to_go_on_with_it() {
+    let (mut world, done) = world();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.write_blocks(&image, 0..2);
+    world.poll();
+    assert_eq!(done.lock().unwrap().installs, 1);
+    let late = factory(&done, 0);
+    let took_over = |end: Result<(), Failure>| end.unwrap();
+    world.targets.swap(FILE, late, Box::new(took_over));
+    for _ in 0..10 {
+        world.poll();
+    }
+    world.write_blocks(&image, 2..6);
+    world.poll();
+    assert_eq!(done.lock().unwrap().installs, 1);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    assert_eq!(world.install(), Outcome::Nothing);
+    let done = done.lock().unwrap();
+    assert_eq!((done.installs, &done.pushed), (2, &image));
 }
 
 #[test]

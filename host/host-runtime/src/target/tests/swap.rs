@@ -375,6 +375,21 @@ fn a_swap_before_every_poll_of_an_update_ends_well() {
 }
 
 #[test]
+fn an_order_that_comes_while_a_build_is_told_of_the_transfer_is_not_refused() {
+    let mut world = stepped(Setup::default());
+    world.deliver("job-1", &World::image(5000, 2));
+    let next = build(&world, 2, Wrong::Nothing);
+    let answer = ask(&mut world, &next);
+    world.poll();
+    let operation = world.targets.report().remove(0).operation;
+    assert_eq!(operation.as_deref(), Some("revive"));
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
+    let report = world.targets.report().remove(0);
+    assert!(report.plugin.contains("2.0.0"), "{}", report.plugin);
+}
+
+#[test]
 fn swaps_again_and_again_end_well_and_leave_one_instance() {
     for setup in [Setup::default(), staged()] {
         let mut world = stepped(setup);
@@ -538,6 +553,33 @@ fn a_direct_build_for_an_open_staged_transfer_is_refused_and_taken_when_the_job_
 }
 
 #[test]
+fn a_direct_build_is_refused_for_a_staged_transfer_that_was_opened_while_it_was_tried() {
+    let mut world = World::staged();
+    let image = World::image(5000, 2);
+    let other = unfit(&world, |d| {
+        d.capabilities = capability::DIRECT | capability::REVERT;
+        d.largest_write = 4096;
+    });
+    world.bench.hold(true);
+    let answer = ask(&mut world, &other);
+    let spec = world.spec("job-1", &image);
+    let started = world.start(|t, _, token| t.create(token, spec));
+    let Started::Pending(token) = started else {
+        panic!("{started:?}")
+    };
+    for _ in 0..100 {
+        world.bench.run_all();
+        world.poll();
+    }
+    world.bench.hold(false);
+    assert_eq!(world.ended(token), Some(Outcome::Nothing));
+    let failure = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert!(failure.detail.contains("a transfer is open"), "{failure}");
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
 fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_the_former() {
     let mut world = World::direct();
     let image = World::image(5000, 2);
@@ -552,6 +594,46 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
     let report = world.targets.report().remove(0);
     assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
     assert_eq!((report.strikes, next.alive()), (0, 0));
+}
+
+#[test]
+fn a_transfer_is_thrown_away_whatever_becomes_of_the_builds() {
+    let mut world = World::direct();
+    world.setup.plugin = Some(build(&world, 2, Wrong::Nothing) as _);
+    world.setup.former = Some(build(&world, 1, Wrong::RefusesReopen) as _);
+    world.restart();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let (truth, trap) = (Arc::clone(&world.truth), Fault::Trap(1));
+    truth.lock().unwrap().faults.insert("write-block", trap);
+    // It is sent back within the call, and the abort comes before the former one knows the transfer.
+    let data = image[..1024].to_vec();
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
+    assert!(matches!(started, Started::Pending(_)), "{started:?}");
+    assert_eq!(world.abort(), Outcome::Nothing);
+    let report = world.targets.report().remove(0);
+    assert_eq!(report.phase, "none");
+    assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
+}
+
+#[test]
+fn a_build_does_not_answer_for_the_strikes_of_the_one_before() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let (truth, trap) = (Arc::clone(&world.truth), Fault::Trap(3));
+    truth.lock().unwrap().faults.insert("write-block", trap);
+    for index in 0..3 {
+        let end = world.write_block(&image, index);
+        assert_eq!(main_of(&end), code::PLUGIN_FAILED);
+    }
+    assert_eq!(world.targets.report().remove(0).strikes, 3);
+    // Asked how it is, it knows the transfer again, and so must its successor.
+    world.state_now();
+    let next = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
 }
 
 #[test]
