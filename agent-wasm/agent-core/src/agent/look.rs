@@ -182,10 +182,11 @@ impl Agent {
                     self.on_never_back(id);
                 }
             }
-            Step::Activate if memory == Memory::Commit => {
-                // It went back although the decision is to go forward.
+            // It went back although the decision is to go forward. What the journal says to have gone back already is on its
+            // way: a restart in between is no try of its own.
+            Step::Activate if memory == Memory::Commit && file.phase > FilePhase::Installed => {
                 file.tested = false;
-                file.phase = FilePhase::Installed;
+                file.phase = FilePhase::ToDo;
                 if self.tries_are_used_up(id) {
                     self.give_up_file(id, Why::own(OtadErr::RolledBack, id));
                 }

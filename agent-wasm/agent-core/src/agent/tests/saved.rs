@@ -223,6 +223,27 @@ fn what_the_way_to_the_decision_has_cost_does_not_count_against_the_way_forward(
 }
 
 #[test]
+fn restarts_on_the_way_forward_are_no_tries() {
+    let mut world = World::double();
+    world.create_job("job-2", &document(&[(0, 2500, 0), (1, 1500, 0)]));
+    world.connect();
+    world.hang.push("commit 1");
+    world.run_to(State::Committing);
+    world.settle();
+    world.targets.get_mut(&1).unwrap().revert();
+    world.hang.clear();
+    world.hang.push("install 1");
+    for _ in 0..8 {
+        world.crash();
+        world.settle();
+    }
+    world.hang.clear();
+    world.crash();
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED", "{}", world.story());
+}
+
+#[test]
 fn a_target_in_test_whose_journal_is_lost_is_adopted_by_its_job() {
     let mut world = World::single();
     world.usual_job();
