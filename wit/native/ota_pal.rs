@@ -15,6 +15,8 @@ pub const DETAIL_BYTES: usize = 256;
 pub const PRODUCT_BYTES: usize = 128;
 /// `OTA_PAL_REGION_NAME_BYTES`.
 pub const REGION_NAME_BYTES: usize = 64;
+/// `OTA_PAL_TRANSFER_MAX_BYTES`.
+pub const TRANSFER_MAX_BYTES: u32 = 131_072;
 /// `OTA_PAL_SAVED_MAX_BYTES`.
 pub const SAVED_MAX_BYTES: usize = 65_536;
 /// `OTA_PAL_EXTENTS_MAX`.
@@ -32,6 +34,25 @@ pub const INTERFACES: [&str; 6] = [
     "hardware-reset",
     "clock",
     "log",
+];
+
+/// Names of the capabilities, by the number of their bit in `capabilities`: `OTA_PAL_CAN_` and the name in capitals.
+pub const CAPABILITIES: [&str; 6] = [
+    "direct",
+    "staged",
+    "ahead",
+    "revert",
+    "self-test",
+    "running-version",
+];
+/// Names of the states of an image, by their number: `OTA_PAL_STATE_` and the name in capitals.
+pub const STATES: [&str; 6] = [
+    "unknown",
+    "pending-commit",
+    "valid",
+    "invalid",
+    "armed",
+    "foreign",
 ];
 
 /// `OTA_PAL_FINISHED`.
@@ -58,6 +79,17 @@ pub const CANNOT_TELL: u32 = 0;
 pub const YES: u32 = 1;
 /// `OTA_PAL_NO`.
 pub const NO: u32 = 2;
+
+/// `OTA_PAL_TRACE`.
+pub const TRACE: u32 = 0;
+/// `OTA_PAL_DEBUG`.
+pub const DEBUG: u32 = 1;
+/// `OTA_PAL_INFORM`.
+pub const INFORM: u32 = 2;
+/// `OTA_PAL_WARN`.
+pub const WARN: u32 = 3;
+/// `OTA_PAL_ERROR`.
+pub const ERROR: u32 = 4;
 
 /// `ota_pal_failure`.
 #[repr(C)]

@@ -100,6 +100,10 @@ fn the_header_and_its_rust_twin_agree_in_every_member() {
             "OTA_PAL_REGION_NAME_BYTES",
             ota_pal::REGION_NAME_BYTES as u64,
         ),
+        (
+            "OTA_PAL_TRANSFER_MAX_BYTES",
+            u64::from(ota_pal::TRANSFER_MAX_BYTES),
+        ),
         ("OTA_PAL_SAVED_MAX_BYTES", ota_pal::SAVED_MAX_BYTES as u64),
         ("OTA_PAL_EXTENTS_MAX", ota_pal::EXTENTS_MAX as u64),
         ("OTA_PAL_KINDS_MAX", ota_pal::KINDS_MAX as u64),
@@ -116,12 +120,23 @@ fn the_header_and_its_rust_twin_agree_in_every_member() {
         ("OTA_PAL_CANNOT_TELL", u64::from(ota_pal::CANNOT_TELL)),
         ("OTA_PAL_YES", u64::from(ota_pal::YES)),
         ("OTA_PAL_NO", u64::from(ota_pal::NO)),
+        ("OTA_PAL_TRACE", u64::from(ota_pal::TRACE)),
+        ("OTA_PAL_DEBUG", u64::from(ota_pal::DEBUG)),
+        ("OTA_PAL_INFORM", u64::from(ota_pal::INFORM)),
+        ("OTA_PAL_WARN", u64::from(ota_pal::WARN)),
+        ("OTA_PAL_ERROR", u64::from(ota_pal::ERROR)),
     ] {
         layout.constant(name, value);
     }
+    let capitals = |name: &str| name.to_uppercase().replace('-', "_");
     for (n, name) in ota_pal::INTERFACES.iter().enumerate() {
-        let name = format!("OTA_PAL_{}", name.to_uppercase().replace('-', "_"));
-        layout.constant(&name, 1 << n);
+        layout.constant(&format!("OTA_PAL_{}", capitals(name)), 1 << n);
+    }
+    for (n, name) in ota_pal::CAPABILITIES.iter().enumerate() {
+        layout.constant(&format!("OTA_PAL_CAN_{}", capitals(name)), 1 << n);
+    }
+    for (n, name) in (0..).zip(ota_pal::STATES) {
+        layout.constant(&format!("OTA_PAL_STATE_{}", capitals(name)), n);
     }
     let dir = tempfile::tempdir().unwrap();
     let (source, program) = (dir.path().join("layout.c"), dir.path().join("layout"));

@@ -189,11 +189,11 @@ impl Clock for Lent {
 impl Log for Lent {
     fn log(&self, level: Level, text: &str) {
         let level = match level {
-            Level::Trace => 0,
-            Level::Debug => 1,
-            Level::Info => 2,
-            Level::Warn => 3,
-            Level::Error => 4,
+            Level::Trace => abi::TRACE,
+            Level::Debug => abi::DEBUG,
+            Level::Info => abi::INFORM,
+            Level::Warn => abi::WARN,
+            Level::Error => abi::ERROR,
         };
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
         unsafe { (self.0.log)(self.0.host, level, text.as_ptr()) }

@@ -15,6 +15,7 @@ use host_runtime::device::{DeviceConfig, DevicePorts, PreparedDevice};
 use host_runtime::engine::{AGENT_WORLD, Engine, EngineOptions, GuestFault, PLUGIN_WORLD, Refusal};
 use host_runtime::history::JOBS_MAX;
 use host_runtime::plugin::ComponentPlugin;
+use host_runtime::plugin::native::child_frame;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::{Command, CommandEnd, Commands};
 use host_runtime::ports::seed::Seed;
@@ -229,6 +230,37 @@ pub fn image_trailers() -> Vec<Vec<u8>> {
         b"1.2.3+4".to_vec(),
         b"255.255.65535".to_vec(),
     ]
+}
+
+/// Any bytes as what a plugin's process says: read frame by frame until one is refused with words.
+pub fn plugin_frame(mut bytes: &[u8]) {
+    loop {
+        match child_frame(bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(error) => return assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+/// Frames as `plugin/native/wire.rs` lays them out: two lengths, a message, data.
+pub fn plugin_frames() -> Vec<Vec<u8>> {
+    let frame = |message: &[u8], data: &[u8]| {
+        let mut frame = (message.len() as u32).to_le_bytes().to_vec();
+        frame.extend((data.len() as u32).to_le_bytes());
+        frame.extend(message);
+        frame.extend(data);
+        frame
+    };
+    // A message is the number of its kind and what belongs to it: a start that is refused with "no", a duty that is done,
+    // a line of the log, a write of four bytes at 128 in region 1.
+    let refused = frame(&[0, 1, 2, b'n', b'o'], &[]);
+    let done = frame(&[1, 0, 1, 0, 0], &[]);
+    let log = frame(&[2, 17, 2, 2, b'o', b'k'], &[]);
+    let write = frame(&[2, 2, 1, 0x80, 1], &[1, 2, 3, 4]);
+    let several = [&refused[..], &log, &write].concat();
+    let frames = vec![refused, done, log, write, several];
+    assert!(frames.iter().all(|frame| child_frame(frame).is_ok()));
+    frames
 }
 
 /// Any bytes as the two records of the launcher: the first half is the plugin's, the second its own.

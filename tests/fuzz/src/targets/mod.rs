@@ -108,6 +108,11 @@ pub const HOST: &[Target] = &[
         run: host::device_state,
         corpus: host::device_states,
     },
+    Target {
+        name: "plugin_frame",
+        run: host::plugin_frame,
+        corpus: host::plugin_frames,
+    },
 ];
 
 /// The loader of components: every input costs a validation, a good one a compilation.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, getpid, kill_process};
 
 use super::confine;
 use super::library::{Instance, Library};
@@ -94,13 +95,16 @@ fn load(start: &Start, library: File, watched: File) -> Result<(Library, Vec<Str
     Ok((Library::load(library)?, lacking))
 }
 
-/// End this process when the other end of the channel is closed.
+/// End this process when the other end of the channel is closed: at once, whatever the library would do at an exit.
 fn end_with(channel: &File) {
     loop {
         // No events are asked for; that it is hung up is said all the same.
         let mut fds = [PollFd::new(channel, PollFlags::empty())];
         match poll(&mut fds, None) {
-            Ok(_) => std::process::exit(0),
+            Ok(_) => {
+                // An error here would leave nothing better to do than to try again.
+                let _ = kill_process(getpid(), Signal::KILL);
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return,
         }

@@ -149,3 +149,33 @@ pub(super) fn no_duty() -> abi::Duty {
         product: [0; abi::PRODUCT_BYTES],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::lend::TRANSFER_MAX_BYTES;
+
+    #[test]
+    fn the_headers_numbers_are_the_contracts() {
+        assert_eq!(abi::TRANSFER_MAX_BYTES, TRANSFER_MAX_BYTES);
+        for (n, name) in abi::CAPABILITIES.iter().enumerate() {
+            let description = Description {
+                name: String::new(),
+                version: String::new(),
+                kinds: Vec::new(),
+                capabilities: 1 << n,
+                largest_write: 0,
+                schemas: Vec::new(),
+            };
+            assert_eq!(description.abilities(), [*name]);
+        }
+        for (code, name) in (0..).zip(abi::STATES) {
+            let mut duty = no_duty();
+            (duty.answer, duty.state) = (abi::STATE, code);
+            let Duty::Finished(Answer::State(state)) = duty_in(&duty).unwrap() else {
+                panic!("{name} is no state");
+            };
+            assert_eq!(u32::from(state.code), code, "{name}");
+        }
+    }
+}

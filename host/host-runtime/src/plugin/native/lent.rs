@@ -274,10 +274,11 @@ lent_functions! {
 
     fn log(lent, level: u32, text: *const c_char) -> () {
         let level = match level {
-            0 => Level::Trace,
-            1 => Level::Debug,
-            2 => Level::Info,
-            3 => Level::Warn,
+            abi::TRACE => Level::Trace,
+            abi::DEBUG => Level::Debug,
+            abi::INFORM => Level::Info,
+            abi::WARN => Level::Warn,
+            // `OTA_PAL_ERROR`, and what no header names: nobody's cry is lost.
             _ => Level::Error,
         };
         if !text.is_null() {

@@ -31,7 +31,7 @@ use wire::{Answered, Call};
 
 pub use child::serve;
 pub use process::HostProgram;
-pub use wire::Confinement;
+pub use wire::{Confinement, WireError, child_frame};
 
 // The contract's own text, beside the header.
 #[path = "../../../../../wit/native/ota_pal.rs"]

@@ -189,7 +189,7 @@ pub(super) enum Loan {
 
 /// Why a frame could not be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub enum WireError {
     /// The other side is gone.
     #[error("the channel is closed")]
     Closed,
@@ -198,7 +198,14 @@ pub(super) enum WireError {
     Io(io::Error),
     /// Longer than any message may be.
     #[error("a frame of {meta} and {data} bytes, at most {meta_max} and {TRANSFER_MAX_BYTES}")]
-    TooLong { meta: u32, data: u32, meta_max: u32 },
+    TooLong {
+        /// Bytes of the message that it announces.
+        meta: u32,
+        /// Bytes of data that it announces.
+        data: u32,
+        /// Most bytes of a message in this direction.
+        meta_max: u32,
+    },
     /// No such message.
     #[error("a frame that is no message: {0}")]
     Malformed(postcard::Error),
@@ -261,6 +268,17 @@ pub(super) fn receive<T: DeserializeOwned>(
         ));
     }
     Ok((message, bytes))
+}
+
+/// Read one frame as the host reads it of a plugin's process, and say how many bytes of `bytes` it has: for who tries the
+/// parser with whatever a plugin may write.
+///
+/// # Errors
+/// What stands there is no frame of a child's.
+pub fn child_frame(mut bytes: &[u8]) -> Result<usize, WireError> {
+    let all = bytes.len();
+    let _: (FromChild, _) = receive(&mut bytes, CHILD_META_MAX_BYTES)?;
+    Ok(all - bytes.len())
 }
 
 fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<(), WireError> {
@@ -332,6 +350,15 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             drop(read(&bytes));
         }
+    }
+
+    #[test]
+    fn a_frame_is_as_long_as_it_says_and_what_follows_is_the_next_one() {
+        let mut bytes = frame(&FromChild::Lend(Lend::Held), b"data");
+        let length = bytes.len();
+        bytes.extend(frame(&FromChild::Lend(Lend::Regions), b""));
+        assert_eq!(child_frame(&bytes).unwrap(), length);
+        assert!(child_frame(&bytes[length..]).is_ok());
     }
 
     #[test]
