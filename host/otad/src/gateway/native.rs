@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation};
 
-use crate::config::{Config, Located, Native};
+use crate::config::{
+    AgentChoice, Config, Located, Native, Password, PluginChoice, Reset, ResetBy, Target,
+};
 
 /// A grant that cannot be given.
 #[derive(Debug, thiserror::Error)]
@@ -133,24 +135,121 @@ fn own(config: &Config) -> Vec<(PathBuf, &'static str)> {
     for root in &config.http.roots {
         add(Some(root), "a root certificate");
     }
+    for download in &config.downloads {
+        add(Some(&download.directory), "where images are fetched from");
+    }
     for device in &config.devices {
         add(device.mqtt.private_key.as_ref(), "a device's key");
         add(device.mqtt.certificate.as_ref(), "a device's certificate");
         add(device.mqtt.root_certificate.as_ref(), "a root certificate");
+        let login = device.mqtt.login.as_ref();
+        if let Some(Password::File(path)) = login.and_then(|login| login.password.as_ref()) {
+            add(Some(path), "a password");
+        }
+        if let AgentChoice::File(path) = &device.component {
+            add(Some(path), "an agent");
+        }
         for target in &device.targets {
             add(target.staging.as_ref(), "a staging file");
             add(target.directory.as_ref(), "a target's storage");
             for region in &target.regions {
                 add(Some(&region.path), "a target's storage");
             }
+            if let PluginChoice::File(path) = &target.plugin {
+                add(Some(path), "a plugin");
+            }
         }
     }
+    own.extend(programs(config).map(|path| (path, "a program that otad runs")));
     own
+}
+
+/// The programs that otad runs, as far as they are not looked for in its `PATH`: whoever could write one would be run
+/// without any confinement. What their arguments name is the operator's to keep.
+fn programs(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let of_target = |target: &Target| {
+        let restart = match &target.reset {
+            Reset::Command(program) => Some(program),
+            Reset::Plugin | Reset::Process => None,
+        };
+        let reset = target.hardware_reset.as_ref();
+        let reset = reset.and_then(|reset| match &reset.by {
+            ResetBy::Command(program) => Some(program),
+            ResetBy::Gpio { .. } | ResetBy::Control { .. } => None,
+        });
+        let others = [&target.version_command, &target.inspect, &target.health];
+        let others = others.into_iter().filter_map(Option::as_ref);
+        let all = restart.into_iter().chain(reset).chain(others);
+        all.cloned().collect::<Vec<_>>()
+    };
+    let devices = config.devices.iter();
+    let programs = devices.flat_map(move |device| {
+        let hooks = device.hooks.all().map(|(_, hook)| hook.program.clone());
+        let targets = device.targets.iter().flat_map(of_target);
+        hooks.chain(targets).collect::<Vec<_>>()
+    });
+    let paths = programs.filter_map(|program| Some(PathBuf::from(program.argv.first()?)));
+    let is_name = |path: &Path| path.parent() == Some(Path::new(""));
+    let paths = paths.filter(move |path| !is_name(path));
+    paths.chain(std::env::current_exe().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A native plugin works in `pal`; what else there is of the gateway's lies elsewhere.
+    const GOOD: &str = r#"
+[daemon]
+state_dir = "state"
+[trust]
+directory = "trust"
+[development]
+allow_file_plugins = true
+[[device]]
+name = "pump-1"
+[device.mqtt]
+endpoint = "localhost"
+root_certificate = "root.pem"
+certificate = "certificate.pem"
+private_key = "private-key.pem"
+[[device.target]]
+name = "board"
+file_id = 1
+plugin = "./board.so"
+carrier = "native"
+version_from = "none"
+no_revert_allowed = true
+restart = { command = ["./restart.sh"] }
+[device.target.native]
+directories = ["pal"]
+"#;
+
+    #[test]
+    fn a_plugin_is_given_no_directory_that_holds_what_otad_runs_loads_or_fetches() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("otad.toml");
+        fs::create_dir(folder.path().join("pal")).unwrap();
+        let refusal = |replaced: &str, by: &str| {
+            assert!(GOOD.contains(replaced), "{replaced}");
+            let config = crate::config::parse(&file, &GOOD.replace(replaced, by), []).unwrap();
+            let crate::config::Carrier::Native(native) = &config.devices[0].targets[0].carrier
+            else {
+                panic!("a native plugin");
+            };
+            isolation(&config, native).err().map(|e| e.to_string())
+        };
+        assert_eq!(refusal("pal", "pal"), None);
+        for (replaced, by, what) in [
+            ("./restart.sh", "./pal/restart.sh", "a program"),
+            ("./board.so", "./pal/board.so", "a plugin"),
+            ("private-key.pem", "pal/private-key.pem", "a device's key"),
+            ("\"state\"", "\"pal/state\"", "the state directory"),
+        ] {
+            let refused = refusal(replaced, by).unwrap_or_default();
+            assert!(refused.contains(what), "{by}: {refused}");
+        }
+    }
 
     #[test]
     fn a_grant_may_neither_hold_nor_lie_in_what_is_the_gateways() {
