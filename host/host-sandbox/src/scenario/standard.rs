@@ -37,6 +37,7 @@ pub fn standard() -> Vec<Scenario> {
     all.extend(clock_jumps());
     all.extend(two_jobs());
     all.extend(by_url());
+    all.extend(in_json());
     all.extend(CANCELLED_IN.map(|(state, name)| cancelled(state, name)));
     all
 }
@@ -320,16 +321,33 @@ fn by_url() -> Vec<Scenario> {
         ("by-url", "an update comes in ranges of its URLs", vec![25]),
         ("two-files-by-url", "so do two files", vec![13, 9]),
     ];
-    let row = |(name, purpose, blocks): (_, _, Vec<usize>)| {
-        let mut scenario = story(name, purpose);
-        let files = blocks.into_iter();
-        scenario.files = files.map(|blocks| file(Quality::Good, blocks)).collect();
+    let row = |(name, purpose, blocks)| {
+        let prefer = ("protocols", "http,mqtt");
+        let mut scenario = of_files(name, purpose, blocks, prefer);
         scenario.by_url = true;
-        let prefer = ("protocols".to_owned(), "http,mqtt".to_owned());
-        scenario.settings.push(prefer);
         scenario
     };
     rows.map(row).to_vec()
+}
+
+fn in_json() -> Vec<Scenario> {
+    let rows = [
+        ("in-json", "an update comes in messages of JSON", vec![25]),
+        ("two-files-in-json", "so do two files", vec![13, 9]),
+    ];
+    let encoding = ("stream_encoding", "json");
+    rows.map(|(name, purpose, blocks)| of_files(name, purpose, blocks, encoding))
+        .to_vec()
+}
+
+/// Good files of so many blocks each, and a setting.
+fn of_files(name: &str, purpose: &str, blocks: Vec<usize>, setting: (&str, &str)) -> Scenario {
+    let mut scenario = story(name, purpose);
+    let files = blocks.into_iter();
+    scenario.files = files.map(|blocks| file(Quality::Good, blocks)).collect();
+    let (key, value) = setting;
+    scenario.settings.push((key.to_owned(), value.to_owned()));
+    scenario
 }
 
 fn cancelled(state: u8, name: &str) -> Scenario {
