@@ -35,7 +35,11 @@ pub use wire::{Confinement, WireError, child_frame};
 
 // The contract's own text, beside the header.
 #[path = "../../../../../wit/native/ota_pal.rs"]
-#[expect(unreachable_pub, reason = "the plugins' SDK shows it to plugins")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugins' SDK shows it to plugins, and tests hold what no code here needs"
+)]
 mod abi;
 mod child;
 mod confine;
