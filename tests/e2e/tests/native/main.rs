@@ -4,6 +4,7 @@
 //! a child stands in its answer and is printed (`--nocapture`). Whole updates are in `update.rs`.
 
 mod freertos;
+mod patch;
 mod shipped;
 mod update;
 
@@ -18,6 +19,7 @@ use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePl
 use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::types::Setting;
+use support::binary::workspace;
 
 /// Errors of the kernel that mean "you may not": EPERM, EACCES, EXDEV (a file may not go elsewhere); for a limit EMFILE,
 /// ENOMEM; and ENOENT where the way to a file could not be made.
@@ -91,25 +93,33 @@ const BREAKS: &[(&str, &str)] = &[
     ("no-such-status", "by signal 6"),
 ];
 
-/// The header's folder.
-fn headers() -> PathBuf {
-    support::binary::workspace().join("wit/native")
+/// Have the C compiler make a file of these sources, from the top of the repository.
+fn cc(made: &Path, sources: &[PathBuf], words: &[&str]) {
+    let output = Command::new("cc")
+        .args(sources)
+        .args(words)
+        .arg("-o")
+        .arg(made)
+        .current_dir(workspace())
+        .output()
+        .expect("there is a C compiler");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+/// A library on the bare C ABI.
+const LIBRARY: &[&str] = &["-O1", "-shared", "-fPIC", "-pthread", "-Iwit/native"];
+
+/// A C source beside this one.
+fn source(name: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.join("tests/native").join(name)
 }
 
 /// Build the hostile library, with these words more for the compiler.
 fn build(folder: &Path, name: &str, more: &[&str]) -> Vec<u8> {
     let library = folder.join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/hostile.c");
-    let output = Command::new("cc")
-        .args(["-O1", "-shared", "-fPIC", "-pthread", "-I"])
-        .arg(headers())
-        .args(more)
-        .arg("-o")
-        .args([&library, &source])
-        .output()
-        .expect("there is a C compiler");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    cc(&library, &[source("hostile.c")], &[LIBRARY, more].concat());
     fs::read(library).expect("it was built")
 }
 
@@ -266,15 +276,16 @@ fn a_granted_directory_may_be_used_and_nothing_beside_it() {
 /// The daemon's program, started on a kernel that lacks this system call.
 fn host_without(folder: &Path, call: &str) -> HostProgram {
     let program = folder.join(call);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/lacking.c");
     let otad = support::binary::otad();
-    let status = Command::new("cc")
-        .arg(format!("-DMISSING={call}"))
-        .arg(format!("-DPROGRAM=\"{}\"", otad.display()))
-        .arg("-o")
-        .args([&program, &source])
-        .status();
-    assert!(status.expect("there is a C compiler").success());
+    let words = [
+        format!("-DMISSING={call}"),
+        format!("-DPROGRAM=\"{}\"", otad.display()),
+    ];
+    cc(
+        &program,
+        &[source("lacking.c")],
+        &words.each_ref().map(String::as_str),
+    );
     HostProgram {
         program,
         ..HostProgram::this()

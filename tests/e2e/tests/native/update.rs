@@ -14,7 +14,9 @@ use host_cloud::service::JobId;
 use support::binary::workspace;
 use support::deadline::{Deadline, PATIENCE, pass};
 
-const THING: &str = "pump-3";
+use super::{cc, source};
+
+pub(super) const THING: &str = "pump-3";
 
 /// Twenty blocks of 16 KiB, the last one short.
 const IMAGE_BYTES: usize = 20 * 16 * 1024 - 100;
@@ -27,20 +29,14 @@ const PAL_FLAGS: &str = "OTAD_FREERTOS_PAL_FLAGS";
 
 /// Compile PAL sources into a plugin, as README.md of `pal-plugins/freertos-pal` says.
 pub(super) fn build(plugin: &Path, sources: &[PathBuf], flags: &[String]) {
-    let room = workspace().join("pal-plugins/freertos-pal");
-    let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-I"])
-        .arg(room.join("include"))
-        .args(sources)
-        .arg(room.join("shim.c"))
-        .arg("-o")
-        .arg(plugin)
-        .args(flags)
-        .current_dir(workspace())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let shim = PathBuf::from("pal-plugins/freertos-pal/shim.c");
+    let words = ["-shared", "-fPIC", "-Ipal-plugins/freertos-pal/include"];
+    let flags = flags.iter().map(String::as_str);
+    cc(
+        plugin,
+        &[sources, &[shim]].concat(),
+        &words.into_iter().chain(flags).collect::<Vec<_>>(),
+    );
 }
 
 fn words(variable: &str) -> Vec<String> {
@@ -56,27 +52,35 @@ fn image(seed: u64) -> Vec<u8> {
     support::image::random_bytes(seed, IMAGE_BYTES)
 }
 
-/// A gateway whose one target is such a plugin; the PAL works in `pal`.
-fn gateway(cloud: &Cloud, sources: &[PathBuf], flags: &[String]) -> Gateway {
+/// A gateway whose one target is served by the library `pal.so`, which is still to be made and works in `pal`.
+pub(super) fn board(cloud: &Cloud, settings: &str) -> Gateway {
     let gateway = Gateway::with(cloud, &[THING], |lines| {
         lines.development = "allow_file_plugins = true".to_owned();
         lines.device().targets = vec![TargetLines {
             name: "board".to_owned(),
             file_id: 1,
             restart: String::new(),
-            lines: "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
-                    no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n\
-                    [device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n"
-                .to_owned(),
+            lines: format!(
+                "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
+                 no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n{settings}"
+            ),
         }];
     });
     fs::create_dir(gateway.path("pal")).unwrap();
+    gateway
+}
+
+/// A gateway whose one target is such a plugin; the PAL works in `pal`.
+fn gateway(cloud: &Cloud, sources: &[PathBuf], flags: &[String]) -> Gateway {
+    let settings =
+        "[device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n";
+    let gateway = board(cloud, settings);
     fs::write(gateway.path("pal/signer.pem"), cloud.signer_pem()).unwrap();
     build(&gateway.path("pal.so"), sources, flags);
     gateway
 }
 
-fn file(image: &[u8]) -> Update {
+pub(super) fn file(image: &[u8]) -> Update {
     Update {
         file_id: 1,
         ..Update::of(image.to_vec())
@@ -129,7 +133,7 @@ impl Trouble {
     fn begin(trouble: &str) -> Self {
         let cloud = Cloud::start();
         let mut sources = example();
-        sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native/trouble.c"));
+        sources.push(source("trouble.c"));
         let flags = ["-Wl,--wrap=otaPal_WriteBlock", trouble].map(str::to_owned);
         let gateway = gateway(&cloud, &sources, &flags);
         let daemon = gateway.run();
