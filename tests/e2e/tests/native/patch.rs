@@ -37,7 +37,7 @@ fn patch(base: &[u8]) -> Vec<u8> {
 }
 
 fn start(cloud: &Cloud, image: &[u8]) -> (Gateway, Daemon) {
-    let gateway = board(cloud, "");
+    let gateway = board(cloud, "[device.target.settings]\n");
     cc(&gateway.path("pal.so"), &[source("patch.c")], LIBRARY);
     fs::write(gateway.path("pal/image"), image).unwrap();
     let daemon = gateway.run();
