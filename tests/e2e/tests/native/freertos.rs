@@ -76,7 +76,7 @@ impl Board {
     }
 }
 
-fn transfer(size: u64) -> Transfer {
+pub(super) fn transfer(size: u64) -> Transfer {
     Transfer {
         device: "pump".into(),
         job_id: "AFR_OTA-1".into(),

@@ -271,6 +271,9 @@ static void breaks(void)
     }
 }
 
+/* Steps that it took to be told of the transfer, of "falls-once". */
+static int told;
+
 static int32_t state(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
 {
     (void)self;
@@ -280,6 +283,10 @@ static int32_t state(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
         duty->answer = 77;
     if (is("no-such-status"))
         duty->status = 77;
+    if (is("falls-once") && told != 2)
+        return -1;
+    if (is("falls-once") && open_and_close("fell", O_CREAT | O_EXCL | O_WRONLY) >= 0)
+        abort();
     breaks();
     errno = 0;
     if (refused() >= 0)
@@ -292,7 +299,17 @@ static int32_t state(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
 
 static int32_t begin(void *self, const ota_pal_transfer *transfer, ota_pal_duty *duty, ota_pal_failure *failure)
 {
-    (void)self, (void)transfer, (void)duty, (void)failure;
+    (void)self, (void)transfer, (void)failure;
+    if (is("falls-once"))
+        duty->status = OTA_PAL_WORKING;
+    return 0;
+}
+
+static int32_t step(void *self, uint32_t budget, ota_pal_duty *duty, ota_pal_failure *failure)
+{
+    (void)self, (void)budget, (void)failure;
+    if (++told < 2)
+        duty->status = OTA_PAL_WORKING;
     return 0;
 }
 
@@ -326,7 +343,7 @@ static int32_t suspend(void *self, uint32_t *schema, uint8_t *bytes, uint32_t *l
 
 static const ota_pal_plugin table = {
     sizeof table, OTA_PAL_ABI_VERSION, describe, open_it, NULL, begin, begin, NULL, NULL, NULL, NULL, activate, ends,
-    NULL, ends, reject, state, reject, NULL, suspend,
+    NULL, ends, reject, state, reject, step, suspend,
 };
 
 const ota_pal_plugin *ota_pal_plugin_entry(void)

@@ -16,7 +16,7 @@ use std::thread;
 
 use host_runtime::plugin::lend::{Lent, PluginLog};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
-use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
+use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _, Transfer};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::types::Setting;
 use support::binary::workspace;
@@ -398,6 +398,29 @@ fn the_end_of_the_process_in_activate_is_the_restart_of_the_target() {
     assert_eq!(plugin.reset(), done);
     let end = plugin.commit();
     assert!(matches!(end, Err(PluginError::Broken(_))), "{end:?}");
+}
+
+#[test]
+fn a_new_process_is_told_of_the_transfer_in_as_many_calls_as_it_takes() {
+    let folder = support::temp_dir("falls").unwrap();
+    let confinement = Confinement {
+        directories: vec![folder.path().to_owned()],
+        ..Confinement::default()
+    };
+    let mut plugin = instance(confinement, "falls-once", Path::new("/"));
+    let works = |end: &Result<Duty, PluginError>| matches!(end, Ok(Duty::Working { .. }));
+    assert!(works(&plugin.create(&freertos::transfer(1))));
+    assert!(works(&plugin.step(1)));
+    assert_eq!(plugin.step(1), Ok(Duty::Finished(Answer::Nothing)));
+    // It falls in here, and its successor has to be told of the transfer before it can be asked.
+    assert!(works(&plugin.state()));
+    assert!(folder.path().join("fell").exists());
+    assert!(works(&plugin.step(1)));
+    let end = plugin.step(1);
+    assert!(
+        matches!(end, Ok(Duty::Finished(Answer::State(s))) if s.code == 2),
+        "{end:?}"
+    );
 }
 
 #[test]

@@ -196,6 +196,7 @@ impl PluginFactory for NativePlugin {
                     duty: Kind::Other,
                     restarted: false,
                     begun: None,
+                    reopens: false,
                     falls: 0,
                     fell: false,
                 };
@@ -231,11 +232,14 @@ struct Instance {
     settings: Option<Vec<Setting>>,
     /// What it was given with `create` or `reopen`.
     transfer: Option<Transfer>,
+    /// What the end of the process would mean in the call under way.
     duty: Kind,
     /// The target was restarted in `activate`, and `reset` need not do it again.
     restarted: bool,
     /// The call that began the duty under way.
-    begun: Option<(Call, Vec<u8>)>,
+    begun: Option<(Kind, Call, Vec<u8>)>,
+    /// A new process is being told of the transfer; the duty under way waits until it has been.
+    reopens: bool,
     /// Processes that fell in this transfer.
     falls: u32,
     /// The last call ended with the process.
@@ -254,10 +258,11 @@ impl Instance {
         Ok(self.process.insert(process))
     }
 
-    /// After a restart of the target, or a fall: a new process that knows what the old one knew.
-    fn revive(&mut self) -> Result<(), PluginError> {
+    /// After a restart of the target, or a fall: a new process that knows what the old one knew. Its answer to `reopen`, if
+    /// it is told of a transfer.
+    fn revive(&mut self, tell: bool) -> Result<Option<Answered>, PluginError> {
         if self.process.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(line) = &self.lent.serial_line {
             // The old one's.
@@ -269,13 +274,17 @@ impl Instance {
             let saved = None;
             self.exchange(Call::Open { settings, saved }, &[])?;
         }
-        if let Some(transfer) = self.transfer.clone() {
-            let answered = self.exchange(Call::Reopen(transfer), &[])?;
-            if !matches!(answered, Answered::Duty(Duty::Finished(_))) {
-                return Err(
-                    self.lost("its process restarted, and `reopen` takes more than one call")
-                );
-            }
+        let transfer = self.transfer.clone().filter(|_| tell);
+        transfer
+            .map(|transfer| self.exchange(Call::Reopen(transfer), &[]))
+            .transpose()
+    }
+
+    /// As [`revive`](Self::revive), for a call that is no duty and cannot wait.
+    fn revive_at_once(&mut self) -> Result<(), PluginError> {
+        let answer = self.revive(true)?;
+        if self.reopens || answer.is_some_and(|answer| answer.is_working()) {
+            return Err(self.lost("its process is new and has not yet been told of the transfer"));
         }
         Ok(())
     }
@@ -316,26 +325,43 @@ impl Instance {
         }
     }
 
-    fn duty(&mut self, kind: Kind, call: Call, data: &[u8]) -> Result<Duty, PluginError> {
-        self.revive()?;
-        self.duty = kind;
-        if !matches!(call, Call::Step(_)) {
-            self.begun = Some((call.clone(), data.to_vec()));
+    /// Begin a duty.
+    fn begin_duty(&mut self, kind: Kind, call: Call, data: &[u8]) -> Result<Duty, PluginError> {
+        if std::mem::take(&mut self.reopens) {
+            // What waited is not wanted any more, and nobody can tell how much this process knows.
+            self.process = None;
         }
-        let mut end = self.exchange(call, data);
-        while let (true, Err(reason), Some((call, data))) = (self.fell, &end, self.begun.clone())
+        self.begun = Some((kind, call, data.to_vec()));
+        let end = self.begin_anew();
+        self.go_on(end)
+    }
+
+    /// The call that begins the duty under way; before it, where the process is new, what tells it of the transfer.
+    fn begin_anew(&mut self) -> Result<Answered, PluginError> {
+        let Some((kind, call, data)) = self.begun.clone() else {
+            return Err(self.lost("no duty is under way"));
+        };
+        // These two tell it themselves.
+        let tells = matches!(call, Call::Create(_) | Call::Reopen(_));
+        self.reopens = false;
+        if let Some(answer) = self.revive(!tells)?
+            && answer.is_working()
+        {
+            self.reopens = true;
+            return Ok(answer);
+        }
+        self.duty = kind;
+        self.exchange(call, &data)
+    }
+
+    /// What has come of a call of the duty under way. It is begun again where the process fell in it.
+    fn go_on(&mut self, mut end: Result<Answered, PluginError>) -> Result<Duty, PluginError> {
+        while let (true, Err(reason)) = (self.fell, &end)
             && self.falls < FALLS_MAX
         {
             self.falls += 1;
             tracing::warn!("{reason}; it begins the duty again in a new one");
-            // It is told of the transfer by the duty itself, or before.
-            let told = matches!(call, Call::Create(_) | Call::Reopen(_));
-            let transfer = if told { self.transfer.take() } else { None };
-            end = self.revive().and_then(|()| {
-                self.duty = kind;
-                self.exchange(call, &data)
-            });
-            self.transfer = self.transfer.take().or(transfer);
+            end = self.begin_anew();
         }
         match end? {
             Answered::Duty(duty) => Ok(clean_duty(duty)),
@@ -344,7 +370,7 @@ impl Instance {
     }
 
     fn other(&mut self, call: Call) -> Result<Duty, PluginError> {
-        self.duty(Kind::Other, call, &[])
+        self.begin_duty(Kind::Other, call, &[])
     }
 
     /// `create` and `reopen`.
@@ -394,11 +420,11 @@ impl Plugin for Instance {
     }
 
     fn write_block(&mut self, offset: u64, data: &[u8]) -> Result<Duty, PluginError> {
-        self.duty(Kind::Other, Call::WriteBlock { offset }, data)
+        self.begin_duty(Kind::Other, Call::WriteBlock { offset }, data)
     }
 
     fn extents(&mut self) -> Result<Vec<Extent>, PluginError> {
-        self.revive()?;
+        self.revive_at_once()?;
         match self.exchange(Call::Extents, &[])? {
             Answered::Extents(extents) => Ok(extents),
             Answered::Opened | Answered::Duty(_) | Answered::Saved(_) => Err(self.astray()),
@@ -415,14 +441,14 @@ impl Plugin for Instance {
 
     fn activate(&mut self, sha256: &[u8; 32]) -> Result<Duty, PluginError> {
         self.restarted = false;
-        self.duty(Kind::Activate, Call::Activate(*sha256), &[])
+        self.begin_duty(Kind::Activate, Call::Activate(*sha256), &[])
     }
 
     fn reset(&mut self) -> Result<Duty, PluginError> {
         if std::mem::take(&mut self.restarted) {
             return Ok(Duty::Finished(Answer::Nothing));
         }
-        self.duty(Kind::Reset, Call::Reset, &[])
+        self.begin_duty(Kind::Reset, Call::Reset, &[])
     }
 
     fn self_test(&mut self) -> Result<Duty, PluginError> {
@@ -434,7 +460,7 @@ impl Plugin for Instance {
     }
 
     fn reject(&mut self) -> Result<Duty, PluginError> {
-        self.duty(Kind::Reject, Call::Reject, &[])
+        self.begin_duty(Kind::Reject, Call::Reject, &[])
     }
 
     fn state(&mut self) -> Result<Duty, PluginError> {
@@ -448,12 +474,16 @@ impl Plugin for Instance {
     }
 
     fn step(&mut self, budget_bytes: u32) -> Result<Duty, PluginError> {
-        self.duty(self.duty, Call::Step(budget_bytes), &[])
+        let mut end = self.exchange(Call::Step(budget_bytes), &[]);
+        if self.reopens && end.as_ref().is_ok_and(|answer| !answer.is_working()) {
+            end = self.begin_anew();
+        }
+        self.go_on(end)
     }
 
     fn suspend(&mut self) -> Result<Blob, PluginError> {
         let kind = self.duty;
-        self.revive()?;
+        self.revive_at_once()?;
         self.duty = Kind::Other;
         let end = self.exchange(Call::Suspend, &[]);
         self.duty = kind;

@@ -136,6 +136,13 @@ pub(super) enum Answered {
     Saved(Blob),
 }
 
+impl Answered {
+    /// Whether there is more to be done before the call is over.
+    pub(super) fn is_working(&self) -> bool {
+        matches!(self, Self::Duty(Duty::Working { .. }))
+    }
+}
+
 /// A call of what is lent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Lend {
