@@ -57,6 +57,8 @@ pub struct RecordChange<'a> {
     pub after: Option<BootRecord>,
     /// It was a power cut that changed it, not a write.
     pub by_cut: bool,
+    /// What it marks has had its tries, and the confirmed image was started since: nobody starts it any more.
+    pub went_back: bool,
     /// SHA-256 of as many bytes of a slot as an image says it has.
     pub digest: &'a dyn Fn(&Image) -> [u8; 32],
     /// Every image of this world.
@@ -224,6 +226,10 @@ impl Invariant for Verified {
         let Some(Next::Armed(image)) = change.after.map(|record| record.next) else {
             return;
         };
+        if change.went_back {
+            // Its slot may be another job's by now.
+            return;
+        }
         let quality = change.known.get(&image.sha256);
         let accepted = quality.is_some_and(|quality| quality.may_be_tried());
         if !accepted || (change.digest)(&image) != image.sha256 {

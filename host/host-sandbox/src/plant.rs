@@ -259,6 +259,7 @@ impl Inner {
             before,
             after,
             by_cut,
+            went_back: after.is_some_and(|record| target.went_back(&record)),
             digest: &digest,
             known: &self.known,
             tested: target.tested,
