@@ -16,7 +16,7 @@ use std::thread;
 
 use host_runtime::plugin::lend::{Lent, PluginLog};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
-use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _, Transfer};
+use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::types::Setting;
 use support::binary::workspace;
