@@ -98,6 +98,26 @@ impl TrustStore {
         self.entries.values().map(Arc::as_ref)
     }
 
+    /// Whose key made this P-256 signature over bytes that this process has hashed; `None` = nobody's here. Whether that
+    /// certificate holds now is for the caller to ask ([`Certificate::validity`]): a manifest is looked at again at
+    /// every start, an image once.
+    ///
+    /// # Errors
+    /// What is malformed about the signature, in words.
+    pub fn signer(
+        &self,
+        hashed: &Hashed,
+        signature: &[u8],
+    ) -> Result<Option<&Certificate>, String> {
+        for certificate in self.entries() {
+            let verifier = certificate.verifier();
+            if verifier.kind() == SignatureKind::EcdsaSha256 && verifier.fits(hashed, signature)? {
+                return Ok(Some(certificate));
+            }
+        }
+        Ok(None)
+    }
+
     /// One certificate.
     #[must_use]
     pub fn entry(&self, name: &str) -> Option<&Certificate> {
