@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::{AGENT_WORLD, Engine, GuestFault, Refusal};
+use crate::engine::{AGENT_WORLD, Budget, Engine, GuestFault, Refusal};
 use crate::target::VerifiedRef;
 use crate::types::{Blob, Failure, FileId, FileSpec, Level, Qos, Started, Token};
 
@@ -134,8 +134,21 @@ impl AgentBuild {
     /// # Errors
     /// What is wrong with the component.
     pub fn load(engine: &Arc<Engine>, label: &str, bytes: &[u8]) -> Result<Arc<Self>, Refusal> {
+        Self::load_within(engine, label, bytes, &Budget::AGENT)
+    }
+
+    /// As [`load`](Self::load), with a budget of its own for each instance.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_within(
+        engine: &Arc<Engine>,
+        label: &str,
+        bytes: &[u8],
+        budget: &Budget,
+    ) -> Result<Arc<Self>, Refusal> {
         let loaded = engine.load(bytes, &AGENT_WORLD, AGENT_WORLD.imports)?;
-        let program = wasm::Program::link(engine, &loaded)?;
+        let program = wasm::Program::link(engine, &loaded, budget)?;
         let description = program.describe()?;
         Ok(Arc::new(Self {
             label: label.to_owned(),

@@ -53,12 +53,17 @@ impl Inside {
 /// A linked agent component.
 pub(super) struct Program {
     engine: Arc<Engine>,
+    budget: Budget,
     pre: bindings::AgentPre<Inside>,
 }
 
 impl Program {
     /// Bind the component's imports to an [`Outside`].
-    pub(super) fn link(engine: &Arc<Engine>, loaded: &Loaded) -> Result<Self, Refusal> {
+    pub(super) fn link(
+        engine: &Arc<Engine>,
+        loaded: &Loaded,
+        budget: &Budget,
+    ) -> Result<Self, Refusal> {
         let refuse = |e: wasmtime::Error| Refusal::Link(format!("{e:#}"));
         let mut linker = engine.linker();
         bindings::Agent::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |inside| inside)
@@ -69,6 +74,7 @@ impl Program {
             .map_err(refuse)?;
         Ok(Self {
             engine: Arc::clone(engine),
+            budget: budget.clone(),
             pre,
         })
     }
@@ -96,7 +102,7 @@ impl Program {
         &self,
         outside: Box<dyn Outside>,
     ) -> Result<Box<dyn AgentInstance>, GuestFault> {
-        let (store, agent) = self.create(outside, Budget::AGENT)?;
+        let (store, agent) = self.create(outside, self.budget.clone())?;
         Ok(Box::new(Instance {
             engine: Arc::clone(&self.engine),
             store,

@@ -74,6 +74,7 @@ pub struct ComponentPlugin {
     digest: [u8; 32],
     description: Description,
     imports: Vec<String>,
+    budget: Budget,
     pre: bindings::PluginPre<Inside>,
 }
 
@@ -83,6 +84,19 @@ impl ComponentPlugin {
     /// # Errors
     /// What is wrong with the component, and what to do.
     pub fn load(engine: &Arc<Engine>, label: &str, bytes: &[u8]) -> Result<Arc<Self>, Refusal> {
+        Self::load_within(engine, label, bytes, &Budget::PLUGIN)
+    }
+
+    /// As [`load`](Self::load), with a budget of its own for each instance.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_within(
+        engine: &Arc<Engine>,
+        label: &str,
+        bytes: &[u8],
+        budget: &Budget,
+    ) -> Result<Arc<Self>, Refusal> {
         let loaded = engine.load(bytes, &PLUGIN_WORLD, &LENDABLE)?;
         let pre = link(engine, &loaded)?;
         let description = describe(engine, &pre)?;
@@ -92,6 +106,7 @@ impl ComponentPlugin {
             digest: loaded.digest,
             description,
             imports: loaded.shape.imports,
+            budget: budget.clone(),
             pre,
         }))
     }
@@ -126,7 +141,7 @@ impl PluginFactory for ComponentPlugin {
     fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
         check_lent(&self.imports, &lent)?;
         let (store, plugin) =
-            create(&self.engine, &self.pre, Some(lent), Budget::PLUGIN).map_err(broken)?;
+            create(&self.engine, &self.pre, Some(lent), self.budget.clone()).map_err(broken)?;
         Ok(Box::new(Instance {
             engine: Arc::clone(&self.engine),
             store,

@@ -23,7 +23,7 @@ use super::wire::Confinement;
 
 /// Address space that the library may take beside what the program has already: a cryptographic library with its data
 /// is 10 MiB, a block 128 KiB; the rest is a thread's stack of 8 MiB a few times.
-const MEMORY_MAX_BYTES: u64 = 128 * 1024 * 1024;
+pub const MEMORY_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Open files: the channel, a file or two of the target's, and room for a library's own.
 const FILES_MAX: u64 = 64;
@@ -58,7 +58,7 @@ const LANDLOCK: ABI = ABI::V6;
 /// # Errors
 /// A grant that is not there, a kernel that lacks something and no permission to go without, in words.
 pub(super) fn confine(confinement: &Confinement) -> Result<Vec<String>, String> {
-    limit()?;
+    limit(confinement.memory_max_bytes.unwrap_or(MEMORY_MAX_BYTES))?;
     if let Some(home) = confinement.directories.first() {
         std::env::set_current_dir(home).map_err(|e| format!("{}: {e}", home.display()))?;
     }
@@ -80,7 +80,7 @@ pub(super) fn confine(confinement: &Confinement) -> Result<Vec<String>, String> 
 }
 
 /// Limits of the process itself.
-fn limit() -> Result<(), String> {
+fn limit(memory_bytes: u64) -> Result<(), String> {
     let used = fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|text| {
@@ -89,7 +89,7 @@ fn limit() -> Result<(), String> {
         })
         .ok_or("/proc/self/status does not say how large this process is")?;
     for (resource, max) in [
-        (Resource::As, used * 1024 + MEMORY_MAX_BYTES),
+        (Resource::As, used * 1024 + memory_bytes),
         (Resource::Nofile, FILES_MAX),
         (Resource::Fsize, FILE_MAX_BYTES),
         (Resource::Core, 0),

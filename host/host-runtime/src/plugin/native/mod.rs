@@ -29,7 +29,9 @@ use library::Library;
 use process::{End, Process};
 use wire::{Answered, Call};
 
+pub use abi::ABI_VERSION;
 pub use child::serve;
+pub use confine::MEMORY_MAX_BYTES;
 pub use process::HostProgram;
 pub use wire::{Confinement, WireError, child_frame};
 

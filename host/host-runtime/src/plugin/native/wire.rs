@@ -54,6 +54,8 @@ pub struct Confinement {
     pub devices: Vec<PathBuf>,
     /// Run it even where the kernel has no landlock or no seccomp.
     pub allow_unconfined: bool,
+    /// Memory beside what the program has already; without it [`super::MEMORY_MAX_BYTES`].
+    pub memory_max_bytes: Option<u64>,
 }
 
 /// From the child.
