@@ -98,24 +98,21 @@ impl TrustStore {
         self.entries.values().map(Arc::as_ref)
     }
 
-    /// Whose key made this P-256 signature over bytes that this process has hashed; `None` = nobody's here. Whether that
-    /// certificate holds now is for the caller to ask ([`Certificate::validity`]): a manifest is looked at again at
-    /// every start, an image once.
+    /// Whose key made this P-256 signature over bytes that this process has hashed: several where a certificate was renewed
+    /// for the same key, none for a stranger's. Whether they hold now is for the caller to ask ([`Certificate::validity`]):
+    /// a manifest is looked at again at every start, an image once.
     ///
     /// # Errors
     /// What is malformed about the signature, in words.
-    pub fn signer(
-        &self,
-        hashed: &Hashed,
-        signature: &[u8],
-    ) -> Result<Option<&Certificate>, String> {
+    pub fn signers(&self, hashed: &Hashed, signature: &[u8]) -> Result<Vec<&Certificate>, String> {
+        let mut signers = Vec::new();
         for certificate in self.entries() {
             let verifier = certificate.verifier();
             if verifier.kind() == SignatureKind::EcdsaSha256 && verifier.fits(hashed, signature)? {
-                return Ok(Some(certificate));
+                signers.push(certificate);
             }
         }
-        Ok(None)
+        Ok(signers)
     }
 
     /// One certificate.

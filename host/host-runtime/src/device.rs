@@ -35,6 +35,8 @@ use crate::types::{Failure, FileId, Outcome, Qos, code};
 use self::host::Door;
 use self::token::Owner;
 
+pub use crate::names::state_name;
+
 pub use self::prepare::{DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 
 mod host;

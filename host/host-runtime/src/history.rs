@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentStatus, ApplicationEvent, Context, Wait};
 use crate::events::EventRing;
-use crate::names::component;
+use crate::names::state_name;
 use crate::ports::state_dir::StateDir;
 use crate::ports::workers::{Wake, Workers};
 use crate::status::{WaitReport, event};
@@ -156,7 +156,7 @@ pub fn devices(state: &dyn StateDir) -> io::Result<Vec<String>> {
 }
 
 fn path(device: &str) -> String {
-    format!("devices/{}/history", component(device))
+    state_name(device, "history")
 }
 
 /// What a device shows of itself between two turns.

@@ -10,6 +10,7 @@
 pub mod application;
 pub mod aws;
 pub mod cli;
+pub mod code;
 pub mod config;
 pub mod console;
 pub mod control;

@@ -287,6 +287,9 @@ pub trait PluginFactory: Send + Sync {
     /// # Errors
     /// [`PluginError::Broken`] with the reason.
     fn make(&self, lent: lend::Lent) -> Result<Box<dyn Plugin>, PluginError>;
+    /// Its trial is over: it has taken the place of another build and brought a transfer to its end. Called on a worker,
+    /// which may wait, before that is written down; so it is called again where the process ends in between.
+    fn trial_passed(&self) {}
 }
 
 /// Whether a build is lent everything that it must be, in any carrier.

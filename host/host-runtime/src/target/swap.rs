@@ -220,8 +220,13 @@ impl Target {
         let state = Arc::clone(&self.ports.state);
         let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
         let written = choice.clone();
+        let has_passed = choice.as_ref().is_some_and(|choice| !choice.on_trial);
+        let passed = has_passed.then(|| Arc::clone(&self.plugin.factory));
         self.chosen.storing = Some((id, choice));
         self.ports.workers.run(Box::new(move || {
+            if let Some(build) = passed {
+                build.trial_passed();
+            }
             let end = choice::store(&*state, &device, &name, written.as_ref());
             promise.keep(Report::Chosen(
                 end.map_err(|e| Failure::storage("write which plugin serves", &e)),

@@ -2,7 +2,7 @@
 
 use super::args::ConfigVerb;
 use super::{init, load};
-use crate::config::{ConfigError, check, keys};
+use crate::config::{ConfigError, check, check_code, keys};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 
@@ -11,8 +11,10 @@ pub(super) fn follow(verb: &ConfigVerb) -> Verb {
         ConfigVerb::Check { config } => {
             let file = &config.config;
             let config = load(config)?;
-            let (errors, warnings): (Vec<_>, Vec<_>) =
-                check(&config).into_iter().partition(|f| f.is_error);
+            let (errors, warnings): (Vec<_>, Vec<_>) = check(&config)
+                .into_iter()
+                .chain(check_code(&config))
+                .partition(|f| f.is_error);
             // Read once more for the excerpts; what has vanished since has none.
             let text = std::fs::read_to_string(file).unwrap_or_default();
             let render = |findings: Vec<crate::config::Finding>| {

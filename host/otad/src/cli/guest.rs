@@ -1,5 +1,6 @@
-//! A component named on the command line, loaded as far as a stranger's may be: read up to a limit, told apart by its
-//! world, compiled in a child process that may use only so much time and memory.
+//! A component or a library named on the command line, loaded as far as a stranger's may be: read up to a limit, told apart
+//! by its world, compiled in a child process that may use only so much time and memory; a library runs in a process of its
+//! own as under the daemon, with no grant.
 //!
 //! Compilers take bytes of anybody's making and can be made to work for hours. So the child compiles into a directory that
 //! only we can read, and this process takes the code from there, or nothing. The child is `otad check --compile-into`; it is
@@ -17,12 +18,15 @@ use host_runtime::agent::AgentBuild;
 use host_runtime::engine::{
     AGENT_WORLD, COMPONENT_MAX_BYTES, Engine, EngineOptions, PLUGIN_WORLD, Refusal, World, world_of,
 };
-use host_runtime::plugin::ComponentPlugin;
 use host_runtime::plugin::lend::LENDABLE;
+use host_runtime::plugin::native::{Confinement, Isolation, LIBRARY_MAX_BYTES, NativePlugin};
+use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::args::{Builtin, GuestArg};
+use crate::code::{Form, Kind};
 use crate::exit::{Exit, Failed};
+use crate::gateway::native;
 
 /// Address space of the child, in bytes: the program itself maps some hundred MiB, compiling 4 MiB takes a few hundred.
 const COMPILE_MEMORY_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -30,29 +34,50 @@ const COMPILE_MEMORY_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// How often the child is looked at, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10;
 
-/// A component that can be run.
-#[derive(Clone, Debug)]
+/// What can be run.
+#[derive(Clone)]
 pub(super) enum Guest {
     /// An agent.
     Agent(Arc<AgentBuild>),
     /// A plugin.
-    Plugin(Arc<ComponentPlugin>),
+    Plugin(Arc<dyn PluginFactory>),
 }
 
 impl Guest {
-    /// What it says of itself, for people.
-    pub(super) fn title(&self) -> String {
+    /// What it is.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Agent(_) => Kind::Agent,
+            Self::Plugin(_) => Kind::Plugin,
+        }
+    }
+
+    /// Its name and version, by itself.
+    pub(super) fn who(&self) -> (&str, &str) {
         match self {
             Self::Agent(build) => {
                 let who = build.description();
-                format!("agent {} {}", who.name, who.version)
+                (&who.name, &who.version)
             }
             Self::Plugin(plugin) => {
-                use host_runtime::plugin::PluginFactory as _;
                 let who = plugin.description();
-                format!("plugin {} {}", who.name, who.version)
+                (&who.name, &who.version)
             }
         }
+    }
+
+    /// What it must be lent, by WIT names; what every agent is lent is not listed.
+    pub(super) fn imports(&self) -> &[String] {
+        match self {
+            Self::Agent(_) => &[],
+            Self::Plugin(plugin) => plugin.imports(),
+        }
+    }
+
+    /// What it says of itself, for people.
+    pub(super) fn title(&self) -> String {
+        let (name, version) = self.who();
+        format!("{} {name} {version}", self.kind())
     }
 }
 
@@ -136,7 +161,13 @@ impl GuestArg {
     /// The world that it is of, without compiling it.
     pub(super) fn world(&self) -> Result<&'static World, Failed> {
         let label = self.label();
-        world_of(&self.bytes()?).map_err(|refusal| refused(&label, &refusal))
+        let bytes = self.bytes()?;
+        match Form::of(&bytes) {
+            Some(Form::Native) => Ok(&PLUGIN_WORLD),
+            Some(Form::Component) | None => {
+                world_of(&bytes).map_err(|refusal| refused(&label, &refusal))
+            }
+        }
     }
 
     /// Load it.
@@ -156,12 +187,34 @@ impl GuestArg {
     }
 
     fn load_for(&self, compile_s: u64, virtual_time: bool) -> Result<Guest, Failed> {
-        let bytes = self.bytes()?;
+        self.load_bytes(&self.bytes()?, compile_s, virtual_time)
+    }
+
+    /// Load these bytes of it, which somebody has judged.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn load_bytes(
+        &self,
+        bytes: &[u8],
+        compile_s: u64,
+        virtual_time: bool,
+    ) -> Result<Guest, Failed> {
         let label = self.label();
-        let world = world_of(&bytes).map_err(|refusal| refused(&label, &refusal))?;
+        if Form::of(bytes) == Some(Form::Native) {
+            let isolation = Isolation::Process(native::host(), Confinement::default());
+            return match NativePlugin::load(&label, bytes, isolation) {
+                Ok(plugin) => Ok(Guest::Plugin(plugin)),
+                Err(reason) => {
+                    let text = format!("{label} is refused: {reason}");
+                    Err(Failed::new(Exit::Refused, text))
+                }
+            };
+        }
+        let world = world_of(bytes).map_err(|refusal| refused(&label, &refusal))?;
         // What ships is compiled here: it is as trusted as the rest of the program.
         let cache = match &self.file {
-            Some(file) => Some(Cache::fill(file, &bytes, compile_s, virtual_time)?),
+            Some(file) => Some(Cache::fill(file, bytes, compile_s, virtual_time)?),
             None => None,
         };
         let options = EngineOptions {
@@ -172,9 +225,9 @@ impl GuestArg {
         let engine =
             Engine::new(&options).map_err(|e| Failed::chain(Exit::Failed, "the engine", &e))?;
         let loaded = if *world == AGENT_WORLD {
-            AgentBuild::load(&engine, &label, &bytes).map(Guest::Agent)
+            AgentBuild::load(&engine, &label, bytes).map(Guest::Agent)
         } else {
-            ComponentPlugin::load(&engine, &label, &bytes).map(Guest::Plugin)
+            ComponentPlugin::load(&engine, &label, bytes).map(|plugin| Guest::Plugin(plugin))
         };
         loaded.map_err(|refusal| refused(&label, &refusal))
     }
@@ -184,10 +237,11 @@ fn refused(label: &str, refusal: &Refusal) -> Failed {
     Failed::new(Exit::Refused, format!("{label} is refused: {refusal}"))
 }
 
-/// At most a component's size, and a byte that tells that it was more.
+/// At most a library's size, and a byte that tells that it was more.
 fn read(label: &str, from: impl Read) -> Result<Vec<u8>, Failed> {
+    let limit = COMPONENT_MAX_BYTES.max(LIBRARY_MAX_BYTES) as u64 + 1;
     let mut bytes = Vec::new();
-    from.take(COMPONENT_MAX_BYTES as u64 + 1)
+    from.take(limit)
         .read_to_end(&mut bytes)
         .map_err(|e| Failed::chain(Exit::Failed, label, &e))?;
     Ok(bytes)

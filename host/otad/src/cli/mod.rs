@@ -21,6 +21,7 @@ mod problems;
 mod replay;
 mod run;
 mod sandbox;
+mod sign;
 mod status;
 mod target;
 mod thing;
@@ -91,6 +92,8 @@ fn follow(verb: Verb) -> Ended {
         Verb::Explain(args) => explain::follow(&args),
         Verb::Launch(args) => launch::follow(&args),
         Verb::Check(args) => check::follow(&args),
+        Verb::Sign(args) => sign::sign(&args),
+        Verb::Verify(args) => sign::verify(&args),
         Verb::Image(verb) => image::follow(&verb),
         Verb::Target(verb) => wait(target::follow(&verb)),
         Verb::Cloud(args) => cloud::follow(&args),

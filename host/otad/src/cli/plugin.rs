@@ -17,11 +17,14 @@ pub(super) async fn follow(verb: &PluginVerb) -> Ended {
         PluginVerb::Swap {
             target,
             file,
+            allow_older,
             device,
         } => {
             let file = absolute(file)?;
             let words = format!("{} serves target \"{target}\"", file);
-            on_target(device, target, Verb::SwapPlugin { file }, &words).await
+            let allow_older = *allow_older;
+            let verb = Verb::SwapPlugin { file, allow_older };
+            on_target(device, target, verb, &words).await
         }
         PluginVerb::Rollback { target, device } => {
             let words = format!("the build before serves target \"{target}\"");

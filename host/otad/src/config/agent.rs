@@ -1,19 +1,21 @@
 //! Which agent a device has: `component` of `[device.agent]`. Its settings are `sections.rs`'s.
 
-use super::model::{AgentChoice, Development};
+use super::model::AgentChoice;
 use super::reader::Reader;
+use super::sections::BUILTIN;
 
 /// Agents that are part of otad, the default one first.
 pub(super) const BUILTIN_AGENTS: &[&str] = &["agent", "simple"];
 
 /// The agent that the table names; the shipped one unless it does.
-pub(super) fn choice(section: &Reader<'_>, development: Development) -> AgentChoice {
+pub(super) fn choice(section: &Reader<'_>) -> AgentChoice {
     const KEY: &str = "component";
     let default = AgentChoice::Builtin(BUILTIN_AGENTS[0]);
     let Some(text) = section.text(KEY) else {
         return default;
     };
-    if let Some(builtin) = BUILTIN_AGENTS.iter().find(|b| **b == text.value) {
+    let name = text.value.strip_prefix(BUILTIN).unwrap_or(&text.value);
+    if let Some(builtin) = BUILTIN_AGENTS.iter().find(|b| **b == name) {
         return AgentChoice::Builtin(builtin);
     }
     if !text.value.contains('/') && !text.value.ends_with(".wasm") {
@@ -27,13 +29,6 @@ pub(super) fn choice(section: &Reader<'_>, development: Development) -> AgentCho
             ),
         );
         return default;
-    }
-    if !development.allow_file_agents {
-        section.sink.advise(
-            &text.origin,
-            format!("agent \"{}\" is a file that nobody has signed", text.value),
-            "use a built-in agent, or set `allow_file_agents = true` in [development]",
-        );
     }
     section.path(KEY).map_or(default, AgentChoice::File)
 }

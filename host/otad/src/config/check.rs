@@ -8,8 +8,12 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use host_runtime::ports::clock::SystemClock;
 use host_runtime::ports::line::LinePlace;
+use host_runtime::ports::state_dir::FileStateDir;
+use host_runtime::target::choice;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -20,6 +24,7 @@ use super::model::{
     Reset, Target, VersionFrom,
 };
 use super::reader::Located;
+use crate::code::{Entry, Gate, Kind, Place};
 use crate::control::group;
 use crate::exit::chain;
 use crate::gateway;
@@ -99,15 +104,6 @@ pub fn check(config: &Config) -> Vec<Finding> {
         }
     }
     for device in &config.devices {
-        if let AgentChoice::File(path) = &device.component
-            && let Err(e) = File::open(&path.value)
-        {
-            findings.error(
-                &path.origin,
-                format!("agent {}: {e}", path.value.display()),
-                "a component of world `ota:agent/agent`, or a built-in agent by its name",
-            );
-        }
         mqtt(&device.mqtt, &mut findings);
         hooks(device, &mut findings);
         for t in &device.targets {
@@ -116,6 +112,68 @@ pub fn check(config: &Config) -> Vec<Finding> {
         }
     }
     findings.0
+}
+
+/// Whether agents and plugins from files would be let in. Apart from [`check`], for a reload goes on where one would not:
+/// without what it serves.
+#[must_use]
+pub fn check_code(config: &Config) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    let gate = Gate::new(config, Arc::new(SystemClock::new()));
+    let state = state(config);
+    let mut look = |place: &Place,
+                    entry: Entry,
+                    file: &Located<PathBuf>,
+                    target: Option<&Target>| {
+        let kind = target.map_or(Kind::Agent, |_| Kind::Plugin);
+        let end = gate.read(kind, &file.value).and_then(|code| {
+            gate.check(code.signed.as_ref(), place, entry)?;
+            let Some(Carrier::Native(native)) = target.map(|target| &target.carrier) else {
+                return Ok(());
+            };
+            match gateway::native::isolation(config, native) {
+                Ok(isolation) => code.confine(isolation).map(drop),
+                // Said by `check`.
+                Err(_) => Ok(()),
+            }
+        });
+        if let Err(e) = end {
+            findings.error(
+                &file.origin,
+                format!("{kind} {}: {}", file.value.display(), chain(&e)),
+                "`otad sign` signs agents and plugins, `otad verify` says what is wrong; or use a built-in one by its name",
+            );
+        }
+    };
+    for device in &config.devices {
+        let name = &device.name.value;
+        if let AgentChoice::File(file) = &device.component {
+            look(&Place::agent(name), Entry::New, file, None);
+        }
+        for target in &device.targets {
+            if let PluginChoice::File(file) = &target.plugin {
+                let place = Place::plugin(name, &target.name.value);
+                let entry = match state.as_ref().is_some_and(|s| is_replaced(s, name, target)) {
+                    true => Entry::Before,
+                    false => Entry::New,
+                };
+                look(&place, entry, file, Some(target));
+            }
+        }
+    }
+    findings.0
+}
+
+/// The state directory, where there is one.
+fn state(config: &Config) -> Option<FileStateDir> {
+    let path = &config.daemon.state_dir.value;
+    path.is_dir().then(|| FileStateDir::open(path).ok())?
+}
+
+/// Whether an operator has put another build in the place of the configured one: that may be older then.
+fn is_replaced(state: &FileStateDir, device: &str, target: &Target) -> bool {
+    let choice = choice::load(state, device, &target.name.value);
+    matches!(choice, Ok(Some(choice)) if choice.configured == gateway::label(target))
 }
 
 fn hooks(device: &Device, findings: &mut Findings) {
@@ -172,6 +230,15 @@ fn trust(config: &Config, findings: &mut Findings) {
                 .iter()
                 .flat_map(|d| d.targets.iter().filter_map(|t| t.certificate.as_ref())),
         );
+    if let Some(signers) = &config.trust.code_signers {
+        for entry in signers.value.iter().filter(|e| !names.contains(e)) {
+            findings.error(
+                &signers.origin,
+                format!("the trust store has no entry \"{entry}\""),
+                &format!("entries: {}", names.join(", ")),
+            );
+        }
+    }
     for entry in entries {
         if !names.contains(&entry.value) {
             findings.error(
@@ -373,15 +440,6 @@ fn grants(config: &Config, target: &Target, findings: &mut Findings) {
 }
 
 fn target(target: &Target, findings: &mut Findings) {
-    if let PluginChoice::File(path) = &target.plugin
-        && let Err(e) = File::open(&path.value)
-    {
-        findings.error(
-            &path.origin,
-            format!("plugin {}: {e}", path.value.display()),
-            "a component built with pal-sdk, or a built-in plugin by its name",
-        );
-    }
     let place = &target.name.origin;
     let restart = match &target.reset {
         Reset::Command(program) => Some(program),

@@ -26,7 +26,7 @@ mod tree;
 
 use std::path::Path;
 
-pub use check::{Finding, check};
+pub use check::{Finding, check, check_code};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
     Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,

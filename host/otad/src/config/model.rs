@@ -79,10 +79,12 @@ pub struct Development {
     pub allow_plaintext: bool,
     /// URLs of images without TLS.
     pub allow_plaintext_http: bool,
-    /// Plugins from files, which nobody has signed.
+    /// Plugins from files that nobody has signed.
     pub allow_file_plugins: bool,
-    /// Agents from files, which nobody has signed.
+    /// Agents from files that nobody has signed.
     pub allow_file_agents: bool,
+    /// Plugins and agents that are older than what was accepted before.
+    pub allow_older_code: bool,
 }
 
 impl Development {
@@ -104,11 +106,15 @@ impl Development {
             ),
             (
                 self.allow_file_plugins,
-                "DEVELOPMENT SETTING allow_file_plugins: plugins are loaded from files that nobody has signed",
+                "DEVELOPMENT SETTING allow_file_plugins: plugins are loaded also from files that nobody has signed",
             ),
             (
                 self.allow_file_agents,
-                "DEVELOPMENT SETTING allow_file_agents: agents are loaded from files that nobody has signed",
+                "DEVELOPMENT SETTING allow_file_agents: agents are loaded also from files that nobody has signed",
+            ),
+            (
+                self.allow_older_code,
+                "DEVELOPMENT SETTING allow_older_code: plugins and agents may be older than those accepted before",
             ),
         ]
         .into_iter()
@@ -117,7 +123,7 @@ impl Development {
     }
 }
 
-/// `[trust]`: who may sign images.
+/// `[trust]`: who may sign images, plugins and agents.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// Directory of PEM certificates; an entry is named as its file without the extension.
@@ -126,6 +132,8 @@ pub struct Trust {
     pub default: Option<Located<String>>,
     /// `certfile` of a job -> entry.
     pub labels: Vec<(String, Located<String>)>,
+    /// Entries whose signatures count for plugins and agents; `None` = all.
+    pub code_signers: Option<Located<Vec<String>>>,
 }
 
 /// `[[device]]`: one AWS thing.

@@ -113,6 +113,7 @@ fn development(root: &Reader<'_>) -> Development {
         allow_plaintext_http: section.boolean("allow_plaintext_http", false),
         allow_file_plugins: section.boolean("allow_file_plugins", false),
         allow_file_agents: section.boolean("allow_file_agents", false),
+        allow_older_code: section.boolean("allow_older_code", false),
     };
     section.finish();
     development
@@ -131,12 +132,14 @@ fn trust(root: &Reader<'_>, development: Development) -> Trust {
             directory: None,
             default: None,
             labels: Vec::new(),
+            code_signers: None,
         };
     };
     let trust = Trust {
         directory: section.path("directory"),
         default: section.text("default"),
         labels: section.free_table("labels"),
+        code_signers: section.texts("code_signers"),
     };
     if trust.directory.is_none() && !section.has("directory") {
         section.missing("directory", "\"trust\"");
@@ -152,7 +155,7 @@ fn device(section: Reader<'_>, development: Development, general: &Hooks) -> Dev
     }
     let mqtt = mqtt::mqtt(&section, &name, development);
     let (component, mut agent) = match section.table("agent") {
-        Some(table) => (agent::choice(&table, development), agent_settings(table)),
+        Some(table) => (agent::choice(&table), agent_settings(table)),
         None => (AgentChoice::Builtin(agent::BUILTIN_AGENTS[0]), Vec::new()),
     };
     let notices = parts::notices(&section);
@@ -161,7 +164,7 @@ fn device(section: Reader<'_>, development: Development, general: &Hooks) -> Dev
     let targets: Vec<Target> = section
         .tables("target")
         .into_iter()
-        .map(|t| target(t, development, &hooks))
+        .map(|t| target(t, &hooks))
         .collect();
     if targets.is_empty() && !section.has("target") {
         section.sink.advise(
@@ -302,7 +305,7 @@ fn is_plain_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Target {
+fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
     let sink = section.sink;
     let name = section.required_text("name", "\"main\"");
     if section.has("name") && !is_plain_name(&name.value) {
@@ -316,7 +319,7 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
         section.missing("file_id", "0");
     }
     let file_id = u32::try_from(section.number(&keys::FILE_ID)).unwrap_or(0);
-    let plugin = plugin(&section, development);
+    let plugin = plugin(&section);
     if plugin == PluginChoice::Builtin("serial-mcu") && section.has("file_id") && file_id == 0 {
         sink.advise(
             &section.place(keys::FILE_ID.key),
@@ -375,12 +378,17 @@ fn target(section: Reader<'_>, development: Development, hooks: &Hooks) -> Targe
     target
 }
 
-fn plugin(section: &Reader<'_>, development: Development) -> PluginChoice {
+/// What names of parts of otad may begin with, so that nobody takes them for files.
+pub(super) const BUILTIN: &str = "builtin:";
+
+fn plugin(section: &Reader<'_>) -> PluginChoice {
     let text = section.required_text("plugin", "\"flash-file\"");
-    if let Some(builtin) = BUILTIN_PLUGINS.iter().find(|b| **b == text.value) {
+    let name = text.value.strip_prefix(BUILTIN).unwrap_or(&text.value);
+    if let Some(builtin) = BUILTIN_PLUGINS.iter().find(|b| **b == name) {
         return PluginChoice::Builtin(builtin);
     }
-    let is_path = text.value.contains('/') || text.value.ends_with(".wasm");
+    let is_path = [".wasm", ".so"].iter().any(|e| text.value.ends_with(e));
+    let is_path = is_path || text.value.contains('/');
     if !is_path {
         if section.has("plugin") {
             section.sink.advise(
@@ -394,13 +402,6 @@ fn plugin(section: &Reader<'_>, development: Development) -> PluginChoice {
             );
         }
         return PluginChoice::Builtin(BUILTIN_PLUGINS[0]);
-    }
-    if !development.allow_file_plugins {
-        section.sink.advise(
-            &text.origin,
-            format!("plugin \"{}\" is a file that nobody has signed", text.value),
-            "use a built-in plugin, or set `allow_file_plugins = true` in [development]",
-        );
     }
     section.path("plugin").map_or(
         PluginChoice::Builtin(BUILTIN_PLUGINS[0]),

@@ -361,13 +361,6 @@ const WRONG: &[Row] = &[
     ),
     (
         "[[device.target]]",
-        "[device.agent]\ncomponent = \"./mine.wasm\"\n[[device.target]]",
-        14,
-        "nobody has signed",
-        "allow_file_agents",
-    ),
-    (
-        "[[device.target]]",
         "[[device.notice]]\ntopic = \"site/#\"\n[[device.target]]",
         14,
         "`topic` is a topic with a wildcard",
@@ -400,13 +393,6 @@ const WRONG: &[Row] = &[
         4,
         "has no `directory`",
         "/srv/images",
-    ),
-    (
-        "\"flash-file\"",
-        "\"./mine.wasm\"",
-        16,
-        "nobody has signed",
-        "allow_file_plugins",
     ),
     (
         "directory = \"targets/main\"",

@@ -67,6 +67,9 @@ pub enum Verb {
     SwapPlugin {
         /// Absolute path of a component, or of a library for a target whose carrier is native, as the daemon sees it.
         file: String,
+        /// Also a version below one that was accepted.
+        #[serde(default)]
+        allow_older: bool,
     },
     /// Let the plugin build before serve the target again.
     RollBackPlugin,

@@ -13,6 +13,7 @@ use host_runtime::types::{Failure, FileId, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::code::Entry;
 use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
@@ -118,9 +119,13 @@ impl Backend for Devices {
                 reason,
             } => finish(device, job, status, reason).await,
             Verb::Events { after, follow } => events(device, after, follow, &items).await,
-            Verb::SwapPlugin { file } => {
+            Verb::SwapPlugin { file, allow_older } => {
+                let entry = match allow_older {
+                    true => Entry::Older,
+                    false => Entry::New,
+                };
                 let target = one_target(target)?;
-                let build = self.take_in(device.name(), target, &file).await?;
+                let build = self.take_in(device.name(), target, &file, entry).await?;
                 swap(device, target, Some(build)).await
             }
             Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
@@ -156,12 +161,15 @@ impl Devices {
         device: &str,
         target: &str,
         file: &str,
+        entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let Some(plugins) = self.plugins.clone() else {
             let text = "the devices are being set up; ask again";
             return Err(Refusal::new(Exit::Retry, text));
         };
-        let taken = plugins.take_in(device, target, Path::new(file)).await;
+        let taken = plugins
+            .take_in(device, target, Path::new(file), entry)
+            .await;
         taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
     }
 

@@ -1,5 +1,6 @@
 //! A directory into which plugin builds are dropped: each file that is renamed to `<device>.<target>.wasm` (`.so` for a shared
 //! library) there is put in, as by `otad plugin swap`, and then named `.loaded` or `.refused`, so that nothing is done twice.
+//! Its manifest and signature are to lie there before it, and go with it.
 //!
 //! Only the rename counts (inotify, `IN_MOVED_TO`, by rustix, which is linked anyway): a file that is written in place is
 //! looked at by nobody until it has its name, so no half of it is ever read. A poll could not tell the two apart. What got
@@ -18,6 +19,7 @@ use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::time::sleep;
 
+use crate::code::{Entry, MANIFEST, SIGNATURE, beside};
 use crate::gateway::Plugins;
 
 /// How often the kernel is asked for renames. (Waiting for the descriptor itself takes a call of tokio's that is unsafe.)
@@ -83,9 +85,17 @@ impl Watch {
                 "refused"
             }
         };
-        let done = self.dir.join(format!("{name}.{ending}"));
+        let done = beside(&path, ending);
         if let Err(error) = fs::rename(&path, &done) {
             tracing::warn!("{} keeps its name: {error}", path.display());
+        }
+        for part in [MANIFEST, SIGNATURE] {
+            match fs::rename(beside(&path, part), beside(&done, part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("the {part} of {} keeps its name: {error}", path.display());
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
     }
 
@@ -93,7 +103,7 @@ impl Watch {
         let handle = self.devices.iter().find(|d| d.name() == device);
         let handle = handle.ok_or_else(|| format!("no device \"{device}\" runs here"))?;
         let plugins = Arc::clone(&self.plugins);
-        let build = plugins.take_in(device, target, path).await;
+        let build = plugins.take_in(device, target, path, Entry::New).await;
         let build = build.map_err(|failed| failed.text)?;
         let end = handle.swap_plugin(target, Some(build)).await;
         end.map_err(|failure| failure.to_string())
@@ -143,6 +153,7 @@ mod tests {
             ".main.wasm",
             "pump-1..wasm",
             "pump-1.main.wasm.loaded",
+            "pump-1.main.wasm.manifest",
             ".x",
         ] {
             assert_eq!(parse(other), None, "{other}");

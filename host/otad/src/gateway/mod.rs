@@ -8,10 +8,11 @@
 //! does; [`Gateway::connect`] makes a connection for the device; [`Gateway::prepare`] is for any other transport. Not here: signals,
 //! control socket and exit code of the daemon (`daemon.rs`).
 
-mod admission;
 mod connection;
 mod download;
+mod load;
 pub(crate) mod native;
+mod placed;
 mod plugins;
 mod target;
 mod witness;
@@ -19,12 +20,11 @@ mod witness;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use host_crypto::{TrustError, TrustStore};
 use host_http::{HttpClient, HttpError, Proxies, ProxyError};
 use host_mqtt::{Connection, ConnectionConfig, MqttError, MqttTransport, SharedConnection};
-use host_runtime::agent::AgentBuild;
 use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
@@ -39,13 +39,14 @@ use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
 use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
 
-use crate::config::{AgentChoice, Config, Device, ReplySubscriptions};
+use crate::code::{CodeError, Gate, Kind};
+use crate::config::{Config, Device, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
 use download::Downloads;
 pub use native::GrantError;
-pub(crate) use plugins::Plugins;
+pub(crate) use plugins::{Plugins, label};
 pub(crate) use target::hardware_reset;
 pub use witness::Witnesses;
 
@@ -79,14 +80,16 @@ pub enum GatewayError {
         #[source]
         source: Refusal,
     },
-    /// An agent's file cannot be read.
-    #[error("agent {}", path.display())]
-    AgentFile {
+    /// A file is not let in.
+    #[error("{kind} {label}")]
+    Code {
+        /// Agent or plugin.
+        kind: Kind,
         /// The file.
-        path: PathBuf,
-        /// What the medium says.
+        label: String,
+        /// Why.
         #[source]
-        source: io::Error,
+        source: CodeError,
     },
     /// A plugin is refused.
     #[error("plugin {label}")]
@@ -114,9 +117,6 @@ pub enum GatewayError {
         #[source]
         source: native::GrantError,
     },
-    /// A plugin's file may not be loaded, or cannot be read.
-    #[error("plugin {0}")]
-    PluginFile(Failed),
     /// The trust store.
     #[error("trust store")]
     Trust(#[source] TrustError),
@@ -167,12 +167,13 @@ pub enum GatewayError {
 impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
         let exit = match &error {
-            GatewayError::Lock(failed) | GatewayError::PluginFile(failed) => failed.exit,
+            GatewayError::Lock(failed) => failed.exit,
             GatewayError::Trust(_)
             | GatewayError::NoDevice(_)
             | GatewayError::Http(_)
             | GatewayError::Proxy(_)
             | GatewayError::Grant { .. }
+            | GatewayError::Code { .. }
             | GatewayError::Mqtt { .. } => Exit::Config,
             GatewayError::Device(DeviceError::Config { .. } | DeviceError::Refused { .. }) => {
                 Exit::Config
@@ -181,7 +182,6 @@ impl From<GatewayError> for Failed {
             | GatewayError::Random(_)
             | GatewayError::Engine(_)
             | GatewayError::Agent { .. }
-            | GatewayError::AgentFile { .. }
             | GatewayError::Plugin { .. }
             | GatewayError::Library { .. }
             | GatewayError::Record { .. }
@@ -198,8 +198,9 @@ impl From<GatewayError> for Failed {
 pub struct Gateway {
     config: Config,
     engine: Arc<Engine>,
-    agents: Mutex<BTreeMap<String, Arc<AgentBuild>>>,
+    agents: Mutex<BTreeMap<String, load::LoadedAgent>>,
     trust: TrustStore,
+    gate: Arc<Gate>,
     ports: DevicePorts,
     http: HttpClient,
     /// None = no cap, and nobody counts.
@@ -242,12 +243,14 @@ impl Gateway {
             clock: Arc::new(SystemClock::new()),
             seed: Arc::new(SystemSeed::new().map_err(GatewayError::Random)?),
         };
+        let gate = Arc::new(Gate::new(&config, Arc::clone(&ports.clock)));
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
-            plugins: Arc::new(Plugins::new(&config, &engine, &ports.state)),
+            plugins: Arc::new(Plugins::new(&config, &engine, &ports.state, &gate)),
+            gate,
             config,
             engine,
             agents: Mutex::default(),
@@ -316,7 +319,7 @@ impl Gateway {
             },
         });
         let config = DeviceConfig {
-            agent: witness::witnessed(self, self.agent(&device.component)?, &name)?,
+            agent: witness::witnessed(self, self.agent(&name, &device.component)?, &name)?,
             settings,
             targets: targets?,
             topics: vec![format!("$aws/things/{name}/")],
@@ -431,42 +434,6 @@ impl Gateway {
             ReplySubscriptions::Never => host_mqtt::ReplySubscriptions::Never,
         }
         .resolve(&connection::endpoint(mqtt), mqtt.aws)
-    }
-
-    /// The agent, loaded once for all devices that have it.
-    fn agent(&self, choice: &AgentChoice) -> Result<Arc<AgentBuild>, GatewayError> {
-        let label = match choice {
-            AgentChoice::Builtin("agent") => "built-in".to_owned(),
-            AgentChoice::Builtin(name) => format!("builtin:{name}"),
-            AgentChoice::File(path) => path.value.display().to_string(),
-        };
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = agents.get(&label) {
-            return Ok(Arc::clone(agent));
-        }
-        let read;
-        let bytes = match choice {
-            // `config/agent.rs` has checked the name against the same list.
-            AgentChoice::Builtin("simple") => guest_artifacts::AGENT_SIMPLE,
-            AgentChoice::Builtin(_) => guest_artifacts::AGENT,
-            AgentChoice::File(path) => {
-                read = std::fs::read(&path.value).map_err(|source| GatewayError::AgentFile {
-                    path: path.value.clone(),
-                    source,
-                })?;
-                &read
-            }
-        };
-        let agent = AgentBuild::load(&self.engine, &label, bytes).map_err(|source| {
-            GatewayError::Agent {
-                label: label.clone(),
-                source,
-            }
-        })?;
-        let who = agent.description();
-        tracing::info!("agent {} {} ({label})", who.name, who.version);
-        agents.insert(label, Arc::clone(&agent));
-        Ok(agent)
     }
 }
 

@@ -53,13 +53,14 @@ pub(crate) fn isolation(config: &Config, native: &Native) -> Result<Isolation, G
         directories: grants(&native.directories)?,
         devices: grants(&native.devices)?,
         allow_unconfined: native.allow_unconfined,
+        memory_max_bytes: None,
     };
     Ok(Isolation::Process(host(), confinement))
 }
 
 /// The program that holds a plugin: this one, or, where an application has linked this library, the `otad` that its
 /// `PATH` leads to. (An application started anew would be a second application.)
-fn host() -> HostProgram {
+pub(crate) fn host() -> HostProgram {
     let this = std::env::current_exe().ok();
     let name = this.as_deref().and_then(Path::file_name);
     if name.is_some_and(|name| name.to_string_lossy().starts_with(OTAD)) {
@@ -95,7 +96,7 @@ fn grant(path: &Path, own: &[(PathBuf, &'static str)]) -> Result<PathBuf, GrantE
 }
 
 /// The path with all links followed, as far as it exists.
-fn real_ancestor(path: &Path) -> PathBuf {
+pub(crate) fn real_ancestor(path: &Path) -> PathBuf {
     let mut rest = Vec::new();
     let mut at = path;
     loop {

@@ -2,15 +2,16 @@
 //!
 //! The bytes of a build that was put in are kept in the state directory by their digest, so that the choice
 //! (`host_runtime::target::choice`) holds without the file that it came from. What no target names any more goes at the next
-//! start. Not here: whether a file may be loaded (`admission.rs`), and the swap itself (`host-runtime`).
+//! start. What comes from a file is looked at by the gate (`code/`) each time, also when it was kept. Not here: the swap itself
+//! (`host-runtime`), and what stands where a build is refused (`placed.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use host_crypto::{Hasher, hex};
+use host_crypto::hex;
 use host_runtime::agent::clean;
-use host_runtime::engine::Engine;
+use host_runtime::engine::{Budget, Engine};
 use host_runtime::plugin::native::NativePlugin;
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
@@ -18,7 +19,9 @@ use host_runtime::target::FormerPlugin;
 use host_runtime::target::choice::{self, PluginBuild, PluginChoice};
 use tokio::task::spawn_blocking;
 
-use super::{GatewayError, admission, native};
+use super::placed::{Placed, Refused};
+use super::{GatewayError, native};
+use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed};
 use crate::config::{Carrier, Config, PluginChoice as Configured, Target};
 use crate::exit::{Exit, Failed, chain};
 
@@ -33,16 +36,30 @@ pub(crate) struct Plugins {
     config: Config,
     engine: Arc<Engine>,
     state: Arc<dyn StateDir>,
+    gate: Arc<Gate>,
     /// Of the configuration, by label: loaded once for all targets that have it.
-    configured: Mutex<BTreeMap<String, Arc<dyn PluginFactory>>>,
+    configured: Mutex<BTreeMap<String, Loaded>>,
+}
+
+/// A build, and who vouches for it.
+#[derive(Clone)]
+struct Loaded {
+    plugin: Arc<dyn PluginFactory>,
+    signed: Option<Signed>,
 }
 
 impl Plugins {
-    pub(super) fn new(config: &Config, engine: &Arc<Engine>, state: &Arc<dyn StateDir>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        engine: &Arc<Engine>,
+        state: &Arc<dyn StateDir>,
+        gate: &Arc<Gate>,
+    ) -> Self {
         let plugins = Self {
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
+            gate: Arc::clone(gate),
             configured: Mutex::default(),
         };
         plugins.sweep();
@@ -52,40 +69,44 @@ impl Plugins {
     /// The build that serves a target, and the one before it.
     ///
     /// # Errors
-    /// The configured build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves.)
+    /// The configured build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves; one that
+    /// the gate refuses is stood in for.)
     pub(super) fn serving(
         &self,
         device: &str,
         target: &Target,
     ) -> Result<(Arc<dyn PluginFactory>, Option<FormerPlugin>), GatewayError> {
-        let configured = self.configured(target)?;
         let name = &target.name.value;
+        let place = Place::plugin(device, name);
         let Some(choice) = self.choice(device, name) else {
-            return Ok((configured, None));
+            return Ok((self.configured_at(&place, target)?, None));
         };
-        if choice.configured != configured.label() {
+        let label = label(target);
+        if choice.configured != label {
             tracing::info!(
-                "{device}: the configuration names another plugin for target \"{name}\" now: {} serves",
-                configured.label()
+                "{device}: the configuration names another plugin for target \"{name}\" now: {label} serves"
             );
             if let Err(error) = choice::forget(&*self.state, device, name) {
                 tracing::warn!("{device}: the former choice for target \"{name}\" stays: {error}");
             }
-            return Ok((configured, None));
+            return Ok((self.configured_at(&place, target)?, None));
         }
         let former = choice.former.as_ref().and_then(|build| {
-            let kept = self.kept(target, build, &configured);
+            let kept = self.kept(&place, target, build);
             let lost = |error: &Failed| tracing::warn!("{device}: no way back: {error}");
             kept.inspect_err(lost).ok()
         });
-        match self.kept(target, &choice.serves, &configured) {
+        match self.kept(&place, target, &choice.serves) {
             Ok(plugin) => {
                 let on_trial = choice.on_trial;
                 let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
                 Ok((plugin, former))
             }
             Err(error) => {
-                let instead = former.unwrap_or(configured);
+                let instead = match former {
+                    Some(former) => former,
+                    None => self.configured_at(&place, target)?,
+                };
                 tracing::error!(
                     "{device}: {} serves target \"{name}\": {error}",
                     instead.label()
@@ -105,10 +126,11 @@ impl Plugins {
         device: &str,
         target: &str,
         path: &Path,
+        entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let (device, target) = (device.to_owned(), target.to_owned());
         let path = path.to_owned();
-        let taken = spawn_blocking(move || self.take_in_now(&device, &target, &path)).await;
+        let taken = spawn_blocking(move || self.take_in_now(&device, &target, &path, entry)).await;
         taken.unwrap_or_else(|e| {
             let text = format!("loading it broke: {e}");
             Err(Failed::new(Exit::Failed, text))
@@ -120,6 +142,7 @@ impl Plugins {
         device: &str,
         target: &str,
         path: &Path,
+        entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let targets = self.config.device(Some(device)).map(|d| &d.targets[..]);
         let named = |t: &&Target| t.name.value == target;
@@ -127,31 +150,101 @@ impl Plugins {
             let text = format!("device \"{device}\" has no target \"{target}\"");
             return Err(Failed::new(Exit::Nothing, text));
         };
-        let bytes = admission::read(&self.config, path)?;
+        let place = Place::plugin(device, &target.name.value);
+        let refused = |error: &CodeError| {
+            let exit = match error.is_verdict() {
+                true => Exit::Refused,
+                false => Exit::Failed,
+            };
+            Failed::new(exit, format!("{}: {}", path.display(), chain(error)))
+        };
+        let code = self
+            .gate
+            .read(Kind::Plugin, path)
+            .map_err(|e| refused(&e))?;
+        self.gate
+            .check(code.signed.as_ref(), &place, entry)
+            .map_err(|e| refused(&e))?;
         let label = clean(&path.display().to_string(), LABEL_MAX_BYTES);
-        let plugin = self.load(target, &label, &bytes).map_err(|error| {
+        let plugin = self.load_code(target, &label, &code).map_err(|error| {
             let text = format!("{} is refused: {}", path.display(), chain(&error));
             Failed::new(Exit::Refused, text)
         })?;
-        let name = kept_name(plugin.digest());
-        let kept = self.state.store(&name, &bytes);
+        let kept = code.keep(&*self.state, KEPT);
         kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the plugin", &e))?;
+        let signed = code.signed;
+        Ok(self.placed(&place, Loaded { plugin, signed }))
+    }
+
+    /// The configured build for a target: it serves without a trial.
+    fn configured_at(
+        &self,
+        place: &Place,
+        target: &Target,
+    ) -> Result<Arc<dyn PluginFactory>, GatewayError> {
+        let label = label(target);
+        let serves = self.configured(target).and_then(|loaded| {
+            let signed = loaded.signed.as_ref();
+            self.gate
+                .check(signed, place, Entry::New)
+                .and_then(|()| self.gate.accept(signed, place))
+                .map_err(|source| not_let_in(&label, source))?;
+            Ok(self.placed(place, loaded))
+        });
+        match serves {
+            Err(GatewayError::Code { source, .. }) => Ok(Refused::new(target, label, &source)),
+            end => end,
+        }
+    }
+
+    fn placed(&self, place: &Place, loaded: Loaded) -> Arc<dyn PluginFactory> {
+        match loaded.signed {
+            Some(signed) => Arc::new(Placed {
+                plugin: loaded.plugin,
+                signed,
+                gate: Arc::clone(&self.gate),
+                place: place.clone(),
+            }),
+            None => loaded.plugin,
+        }
+    }
+
+    /// Load what the gate has read.
+    fn load_code(
+        &self,
+        target: &Target,
+        label: &str,
+        code: &Code,
+    ) -> Result<Arc<dyn PluginFactory>, GatewayError> {
+        let plugin = self.load(target, label, &code.bytes, Some(code))?;
+        let who = plugin.description();
+        code.admit(&who.name, &who.version, plugin.imports())
+            .map_err(|source| not_let_in(label, source))?;
+        let (name, version, whose) = (&who.name, &who.version, code.whose());
+        tracing::info!("plugin {name} {version} ({label}, {whose})");
         Ok(plugin)
     }
 
-    /// Load a build for a target, in the carrier and with the grants that the configuration has for it.
+    /// Load a build for a target, in the carrier and with the grants that the configuration has for it; `code` is what the
+    /// gate has let in.
     fn load(
         &self,
         target: &Target,
         label: &str,
         bytes: &[u8],
+        code: Option<&Code>,
     ) -> Result<Arc<dyn PluginFactory>, GatewayError> {
-        let label = label.to_owned();
         match &target.carrier {
-            Carrier::Component => match ComponentPlugin::load(&self.engine, &label, bytes) {
-                Ok(plugin) => Ok(plugin),
-                Err(source) => Err(GatewayError::Plugin { label, source }),
-            },
+            Carrier::Component => {
+                let budget = code.map_or(Budget::PLUGIN, Code::budget);
+                match ComponentPlugin::load_within(&self.engine, label, bytes, &budget) {
+                    Ok(plugin) => Ok(plugin),
+                    Err(source) => Err(GatewayError::Plugin {
+                        label: label.to_owned(),
+                        source,
+                    }),
+                }
+            }
             Carrier::Native(native) => {
                 let isolation = native::isolation(&self.config, native).map_err(|source| {
                     GatewayError::Grant {
@@ -159,46 +252,70 @@ impl Plugins {
                         source,
                     }
                 })?;
-                match NativePlugin::load(&label, bytes, isolation) {
+                let isolation = match code {
+                    Some(code) => code.confine(isolation).map_err(|e| not_let_in(label, e))?,
+                    None => isolation,
+                };
+                match NativePlugin::load(label, bytes, isolation) {
                     Ok(plugin) => Ok(plugin),
-                    Err(reason) => Err(GatewayError::Library { label, reason }),
+                    Err(reason) => Err(GatewayError::Library {
+                        label: label.to_owned(),
+                        reason,
+                    }),
                 }
             }
         }
     }
 
-    /// A build by its names.
+    /// A build by its names. It was let in when it came, so neither its age counts nor that a certificate has ended since.
     fn kept(
         &self,
+        place: &Place,
         target: &Target,
         build: &PluginBuild,
-        configured: &Arc<dyn PluginFactory>,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
-        if *build == PluginBuild::of(&**configured) {
-            return Ok(Arc::clone(configured));
+        let is_configured = build.label == label(target);
+        if is_configured
+            && let Ok(loaded) = self.configured(target)
+            && PluginBuild::of(&*loaded.plugin) == *build
+        {
+            return self.let_in_again(place, target, loaded);
         }
         let name = kept_name(&build.sha256);
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
         match self.state.load(&name).map_err(failed)? {
-            Some(bytes) => {
-                admission::allow(&self.config, Path::new(&build.label))?;
+            Some(_) => {
+                let path = self.config.daemon.state_dir.value.join(&name);
+                let code = self.gate.read(Kind::Plugin, &path);
+                let code = code.map_err(|source| not_let_in(&build.label, source))?;
                 // Before any of it is compiled or run.
-                let mut hasher = Hasher::default();
-                hasher.update(&bytes);
-                if *hasher.finish().sha256() != build.sha256 {
+                if code.sha256 != hex(&build.sha256) {
                     let text = format!("{name} is damaged: its digest is another one");
                     return Err(Failed::new(Exit::Failed, text));
                 }
-                self.load(target, &build.label, &bytes)
-                    .map_err(Failed::from)
+                let plugin = self.load_code(target, &build.label, &code)?;
+                let signed = code.signed;
+                self.let_in_again(place, target, Loaded { plugin, signed })
             }
             // Of the same name in another otad, or a file that was changed since.
-            None if build.label == configured.label() => Ok(Arc::clone(configured)),
+            None if is_configured => Ok(self.configured_at(place, target)?),
             None => Err(Failed::new(
                 Exit::Failed,
                 format!("{} ({name}) is not there any more", build.label),
             )),
         }
+    }
+
+    fn let_in_again(
+        &self,
+        place: &Place,
+        target: &Target,
+        loaded: Loaded,
+    ) -> Result<Arc<dyn PluginFactory>, Failed> {
+        self.gate
+            .check(loaded.signed.as_ref(), place, Entry::Before)
+            .map_err(|source| not_let_in(&label(target), source))?;
+        Ok(self.placed(place, loaded))
     }
 
     fn choice(&self, device: &str, target: &str) -> Option<PluginChoice> {
@@ -225,42 +342,65 @@ impl Plugins {
             }
         }
         let names = self.state.list(KEPT)?;
-        let mut unnamed = names.iter().filter(|name| !named.contains(*name));
+        // A manifest and its signature lie beside a build; a digest has no dot.
+        let stem = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        let mut unnamed = names.iter().filter(|name| !named.contains(&stem(name)));
         unnamed.try_for_each(|name| self.state.remove(name))
     }
 
     /// A plugin of the configuration, loaded once for all targets that have it in the same carrier with the same grants.
-    fn configured(&self, target: &Target) -> Result<Arc<dyn PluginFactory>, GatewayError> {
-        let label = match &target.plugin {
-            Configured::Builtin(name) => format!("builtin:{name}"),
-            Configured::File(path) => path.value.display().to_string(),
-        };
+    fn configured(&self, target: &Target) -> Result<Loaded, GatewayError> {
+        let label = label(target);
         let key = format!("{label} {:?}", target.carrier);
         let mut plugins = self
             .configured
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(plugin) = plugins.get(&key) {
-            return Ok(Arc::clone(plugin));
+        if let Some(loaded) = plugins.get(&key) {
+            return Ok(loaded.clone());
         }
-        let read;
-        let bytes = match (&target.plugin, &target.carrier) {
-            // `sections.rs` has checked the name against the same list.
-            (Configured::Builtin("serial-mcu"), Carrier::Component) => guest_artifacts::SERIAL_MCU,
-            (Configured::Builtin("serial-mcu"), Carrier::Native(_)) => {
-                guest_artifacts::SERIAL_MCU_NATIVE
-            }
-            (Configured::Builtin(_), Carrier::Component) => guest_artifacts::FLASH_FILE,
-            (Configured::Builtin(_), Carrier::Native(_)) => guest_artifacts::FLASH_FILE_NATIVE,
-            (Configured::File(path), _) => {
-                read =
-                    admission::read(&self.config, &path.value).map_err(GatewayError::PluginFile)?;
-                &read
+        let loaded = match &target.plugin {
+            Configured::Builtin(name) => Loaded {
+                plugin: self.load(target, &label, builtin(name, &target.carrier), None)?,
+                signed: None,
+            },
+            Configured::File(path) => {
+                let code = self.gate.read(Kind::Plugin, &path.value);
+                let code = code.map_err(|source| not_let_in(&label, source))?;
+                Loaded {
+                    plugin: self.load_code(target, &label, &code)?,
+                    signed: code.signed,
+                }
             }
         };
-        let plugin = self.load(target, &label, bytes)?;
-        plugins.insert(key, Arc::clone(&plugin));
-        Ok(plugin)
+        plugins.insert(key, loaded.clone());
+        Ok(loaded)
+    }
+}
+
+/// What the configuration calls a target's plugin.
+pub(crate) fn label(target: &Target) -> String {
+    match &target.plugin {
+        Configured::Builtin(name) => format!("builtin:{name}"),
+        Configured::File(path) => path.value.display().to_string(),
+    }
+}
+
+/// A plugin that is part of otad; `sections.rs` has checked the name against the same list.
+fn builtin(name: &str, carrier: &Carrier) -> &'static [u8] {
+    match (name, carrier) {
+        ("serial-mcu", Carrier::Component) => guest_artifacts::SERIAL_MCU,
+        ("serial-mcu", Carrier::Native(_)) => guest_artifacts::SERIAL_MCU_NATIVE,
+        (_, Carrier::Component) => guest_artifacts::FLASH_FILE,
+        (_, Carrier::Native(_)) => guest_artifacts::FLASH_FILE_NATIVE,
+    }
+}
+
+fn not_let_in(label: &str, source: CodeError) -> GatewayError {
+    GatewayError::Code {
+        kind: Kind::Plugin,
+        label: label.to_owned(),
+        source,
     }
 }
 

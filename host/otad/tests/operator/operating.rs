@@ -13,7 +13,7 @@ const HEADINGS: [&str; 9] = [
     "Jobs",
     "Secondary MCUs",
     "Replacing a part",
-    "Plugins as shared libraries",
+    "Plugins from files",
     "Service",
 ];
 

@@ -6,6 +6,7 @@
 mod freertos;
 mod patch;
 mod shipped;
+mod signed;
 mod update;
 
 use std::fs;

@@ -44,6 +44,8 @@ struct Build {
     /// Calls of its instances.
     calls: Arc<Mutex<Vec<&'static str>>>,
     alive: Arc<AtomicU64>,
+    /// How often it was told that its trial is over.
+    passed: AtomicU64,
 }
 
 fn build(world: &World, version: u8, wrong: Wrong) -> Arc<Build> {
@@ -63,6 +65,7 @@ fn build(world: &World, version: u8, wrong: Wrong) -> Arc<Build> {
         wrong,
         calls: Arc::default(),
         alive: Arc::default(),
+        passed: AtomicU64::new(0),
     })
 }
 
@@ -73,6 +76,10 @@ impl Build {
 
     fn alive(&self) -> u64 {
         self.alive.load(Ordering::Relaxed)
+    }
+
+    fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 }
 
@@ -98,6 +105,9 @@ impl PluginFactory for Build {
             calls: Arc::clone(&self.calls),
             alive: Arc::clone(&self.alive),
         }))
+    }
+    fn trial_passed(&self) {
+        self.passed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -593,7 +603,7 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
     assert_eq!(world.install(), Outcome::Nothing);
     let report = world.targets.report().remove(0);
     assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
-    assert_eq!((report.strikes, next.alive()), (0, 0));
+    assert_eq!((report.strikes, next.alive(), next.passed()), (0, 0, 0));
 }
 
 #[test]
@@ -643,11 +653,13 @@ fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other
     assert_eq!(swap(&mut world, &next), Ok(()));
     world.deliver_and_start("job-1", &World::image(5000, 2));
     assert_eq!(world.self_test(), Outcome::Nothing);
+    assert_eq!(next.passed(), 0);
     assert_eq!(world.commit(), Outcome::Nothing);
     let stored = choice::load(&*world.state, "gateway", "app")
         .unwrap()
         .unwrap();
     assert!(!stored.on_trial);
+    assert_eq!(next.passed(), 1);
     let trap = Fault::Trap(1);
     world.truth.lock().unwrap().faults.insert("create", trap);
     let image = World::image(5000, 3);

@@ -26,8 +26,8 @@ pub enum Builtin {
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct GuestArg {
-    /// A component (`.wasm`) of world `ota:agent/agent` or `ota:pal/plugin`.
-    #[arg(value_name = "FILE.wasm")]
+    /// A component (`.wasm`) of world `ota:agent/agent` or `ota:pal/plugin`, or a plugin as a shared library (`.so`).
+    #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The shipped component of this name, in place of a file.
     #[arg(long, value_enum, value_name = "NAME")]

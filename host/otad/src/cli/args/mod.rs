@@ -8,6 +8,7 @@ mod mcu;
 mod mcu_sim;
 mod plugin;
 mod sandbox;
+mod sign;
 mod target;
 mod update;
 
@@ -29,6 +30,7 @@ pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
 pub use plugin::PluginVerb;
 pub use sandbox::{FaultArg, ReplayArgs, SandboxArgs, SeedsArg};
+pub use sign::{SignArgs, TrustedArgs, VerifyArgs};
 pub use target::{ImageVerb, LaunchArgs, PackArgs, TargetVerb};
 pub use update::{
     AwsArgs, CreateArgs, Keyed, PlaceArgs, ProtocolArg, SignatureKindArg, UpdateVerb,
@@ -293,6 +295,32 @@ Examples:
 Exit code 0: fit. 1: a case failed, or the component broke in one. 2: no case of that name. 5: refused before any case was \
 run (not a component, another contract version, an import or export too many or too few, too expensive to compile).")]
     Check(CheckArgs),
+    /// Sign a plugin, an agent or the image of an update.
+    #[command(after_help = "\
+A gateway loads plugins and agents from files only where somebody of its trust store has signed them. What is signed is a \
+manifest beside the file: its digest, who it is (it is asked, in a process of its own), what a configuration may lend or grant \
+it at most, and limits. Manifest and signature are two more files, which go wherever FILE goes.
+
+Examples:
+  otad sign pump.wasm --key vendor.key
+  otad sign board.so --key vendor.key --directory /var/lib/board --device /dev/spidev0.0
+  otad sign pump.wasm --manifest-only            to be signed by openssl or an HSM
+  otad sign --image app-1.1.0.img --key vendor.key
+                                                 writes app-1.1.0.img.sig
+
+Exit codes: 0 signed, 5 it is refused (neither agent nor plugin, another contract), 64 the key or an option is wrong.")]
+    Sign(Box<SignArgs>),
+    /// Who has signed this plugin, agent or image, and what for?
+    #[command(after_help = "\
+With --config it answers as that gateway would: by its trust store, `code_signers`, and the versions that it has accepted.
+
+Examples:
+  otad verify pump.wasm --trust /etc/otad/trust
+  otad verify board.so --config /etc/otad/otad.toml --json
+  otad verify --image app-1.1.0.img --certificate vendor.pem
+
+Exit codes: 0 somebody trusted has signed it, 5 refused (older than what was accepted, needs a newer otad), 6 not verified.")]
+    Verify(VerifyArgs),
     /// Images: add the trailer with version and product, look at it.
     #[command(subcommand)]
     Image(ImageVerb),

@@ -35,10 +35,11 @@ Exit codes: 0 told, 2 no such target, 3 no daemon answers.")]
 The new build is loaded and tried beside the old one and takes over between two steps; no block is lost, the connection to the \
 broker and other targets notice nothing. Until it has brought a transfer to its end it is on trial: if it breaks, the build \
 before serves again by itself. The choice holds over restarts, until the configuration names another plugin. The daemon reads \
-FILE, and keeps a copy.
+FILE with FILE.manifest and FILE.manifest.sig (`otad sign`), and keeps a copy.
 
-Example:
+Examples:
   otad plugin swap main pal-flash-file-1.1.wasm
+  otad plugin swap main pal-flash-file-1.0.wasm --allow-older
 
 Exit codes: 0 it serves, 1 FILE cannot be read, 2 no such target, 3 a swap is under way or no daemon answers, 5 refused: the old \
 build serves.")]
@@ -47,6 +48,9 @@ build serves.")]
         target: String,
         /// A component of the world `plugin`; a shared library where the target has `carrier = "native"`.
         file: PathBuf,
+        /// Also a version below one that this target has accepted.
+        #[arg(long)]
+        allow_older: bool,
         #[command(flatten)]
         /// The device.
         device: DeviceArgs,

@@ -5,7 +5,7 @@ mod aws_jobs;
 mod create;
 mod profile;
 mod request;
-mod signing;
+pub(super) mod signing;
 mod watch;
 
 use host_cloud::operator::OperatorError;

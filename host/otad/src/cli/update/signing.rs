@@ -249,7 +249,7 @@ fn now_s() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-fn read_key(path: &Path) -> Result<SigningKey, Failed> {
+pub(in crate::cli) fn read_key(path: &Path) -> Result<SigningKey, Failed> {
     let pem = fs::read_to_string(path).map_err(|e| file_failed(path, &e))?;
     SigningKey::from_pem(&pem).map_err(|e| {
         Failed::new(
@@ -260,6 +260,11 @@ fn read_key(path: &Path) -> Result<SigningKey, Failed> {
             ),
         )
     })
+}
+
+/// What a file holds, hashed.
+pub(in crate::cli) fn hash_file(path: &Path) -> Result<Hashed, Failed> {
+    hash(File::open(path).map_err(|e| file_failed(path, &e))?, path)
 }
 
 fn hash(mut source: File, path: &Path) -> Result<Hashed, Failed> {
@@ -277,7 +282,7 @@ fn hash(mut source: File, path: &Path) -> Result<Hashed, Failed> {
 }
 
 /// The bytes of a signature file, which holds them raw or in base64.
-fn read_signature(path: &Path) -> Result<Vec<u8>, Failed> {
+pub(in crate::cli) fn read_signature(path: &Path) -> Result<Vec<u8>, Failed> {
     let bytes = fs::read(path).map_err(|e| file_failed(path, &e))?;
     let text: Option<String> = std::str::from_utf8(&bytes)
         .ok()

@@ -1,0 +1,319 @@
+//! `otad sign` and `otad verify`: manifests of plugins and agents, and images of updates.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use host_crypto::{Hasher, SigningKey, TrustStore};
+use host_runtime::engine::AGENT_WORLD;
+use host_runtime::ports::clock::{Clock, SystemClock};
+use serde_json::json;
+
+use super::args::{COMPILE_CPU_S, ConfigArg, GuestArg, SignArgs, TrustedArgs, VerifyArgs};
+use super::load;
+use super::update::signing::{hash_file, read_key, read_signature};
+use crate::code::{
+    Code, CodeError, Entry, Form, Gate, Grants, Kind, Limits, MANIFEST, Manifest, Place, SIGNATURE,
+    Signed, beside, world,
+};
+use crate::config::{Config, Device};
+use crate::exit::{Exit, Failed, Verb, chain};
+use crate::image::parse_version;
+use crate::progress::say;
+
+/// Ending of an image's signature, after the file's name.
+const IMAGE_SIGNATURE: &str = "sig";
+
+pub(super) fn sign(args: &SignArgs) -> Verb {
+    let key = args.key.as_deref().map(read_key).transpose()?;
+    if let (true, Some(key)) = (args.image, &key) {
+        return sign_image(&args.file, key);
+    }
+    let manifest = manifest(args)?;
+    let usage = |why: String| Failed::new(Exit::Usage, format!("{}: {why}", args.file.display()));
+    let text = manifest.text().map_err(usage)?;
+    // A manifest that no gateway would read is not signed.
+    Manifest::parse(&text).map_err(usage)?;
+    let to = beside(&args.file, MANIFEST);
+    write(&to, text.as_bytes())?;
+    say(&text);
+    let signature = beside(&args.file, SIGNATURE);
+    let Some(key) = key else {
+        // The signature of another text must not stay beside it.
+        match fs::remove_file(&signature) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(&signature, &e));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        say(&format!(
+            "written to {}, not signed; sign it with a P-256 key:\n  openssl dgst -sha256 -sign KEY.pem -out {} {}",
+            to.display(),
+            signature.display(),
+            to.display()
+        ));
+        return Ok(Exit::Done);
+    };
+    let mut hasher = Hasher::default();
+    hasher.update(text.as_bytes());
+    let signed = key.sign(&hasher.finish());
+    let signed = signed.map_err(|e| Failed::new(Exit::Failed, e.to_string()))?;
+    write(&signature, &signed)?;
+    say(&format!(
+        "written to {}, signed in {}; the three files go together",
+        to.display(),
+        signature.display()
+    ));
+    Ok(Exit::Done)
+}
+
+fn sign_image(file: &Path, key: &SigningKey) -> Verb {
+    let source = File::open(file).map_err(|e| failed(file, &e))?;
+    let (hashed, signature) = key.sign_stream(source).map_err(|e| failed(file, &e))?;
+    let to = beside(file, IMAGE_SIGNATURE);
+    write(&to, &signature)?;
+    let sha256 = host_crypto::hex(hashed.sha256());
+    say(&format!(
+        "sha256    {sha256}\nsignature {}, for `otad update create --signature`",
+        to.display()
+    ));
+    Ok(Exit::Done)
+}
+
+/// The manifest of a file, by what it says of itself: a component is compiled in a child, a library asked in one.
+fn manifest(args: &SignArgs) -> Result<Manifest, Failed> {
+    let file = &args.file;
+    let guest = GuestArg::at(file);
+    let bytes = guest.bytes()?;
+    let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
+    let form = Form::of(&bytes).ok_or_else(|| {
+        refuse(
+            "it is neither a component nor a shared library; --image signs the image of an update"
+                .to_owned(),
+        )
+    })?;
+    let guest = guest.load_bytes(&bytes, COMPILE_CPU_S, false)?;
+    let (kind, (name, version)) = (guest.kind(), guest.who());
+    let usage = |why: String| Failed::new(Exit::Usage, why);
+    let absolute = |paths: &[PathBuf]| -> Result<Vec<PathBuf>, Failed> {
+        paths
+            .iter()
+            .map(|path| std::path::absolute(path).map_err(|e| failed(path, &e)))
+            .collect()
+    };
+    let mut hasher = Hasher::default();
+    hasher.update(&bytes);
+    Ok(Manifest {
+        kind,
+        form,
+        world: world(kind, form),
+        version: parse_version(version)
+            .map_err(|why| refuse(format!("it says that it is version \"{version}\": {why}")))?,
+        name: name.to_owned(),
+        least_host: parse_version(&args.least_host)
+            .map_err(|why| usage(format!("--least-host: {why}")))?,
+        size: bytes.len() as u64,
+        sha256: host_crypto::hex(hasher.finish().sha256()),
+        grants: Grants {
+            lent: guest.imports().to_vec(),
+            directories: absolute(&args.directory)?,
+            devices: absolute(&args.device)?,
+            in_process: args.in_process,
+        },
+        limits: Limits {
+            memory_bytes: args.memory_bytes,
+            fuel: args.fuel,
+            host_calls: args.host_calls,
+        },
+    })
+}
+
+pub(super) fn verify(args: &VerifyArgs) -> Verb {
+    match args.image {
+        true => verify_image(args),
+        false => verify_code(&args.file, &args.trusted, args.json),
+    }
+}
+
+/// Would it be let in? It is loaded too, in a process of its own, for it may say other things than its manifest.
+pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Verb {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let config = trusted.config()?;
+    let gate = match &config {
+        Some(config) => Gate::new(config, clock),
+        None => Gate::over(store(trusted)?, clock),
+    };
+    let refused = |error: CodeError| unverified(file, &error);
+    let guest = GuestArg::at(file);
+    // What it is to be: what it looks like.
+    let kind = match guest.world() {
+        Ok(world) if *world == AGENT_WORLD => Kind::Agent,
+        Ok(_) | Err(_) => Kind::Plugin,
+    };
+    let code = gate.read(kind, file).map_err(refused)?;
+    let Some(signed) = &code.signed else {
+        return Err(Failed::new(
+            Exit::Unverified,
+            format!(
+                "{}: nobody has signed it; this configuration's development setting lets it in",
+                file.display()
+            ),
+        ));
+    };
+    match &config {
+        Some(config) => places(config, kind)
+            .iter()
+            .try_for_each(|place| gate.check(Some(signed), place, Entry::New)),
+        None => gate.check_validity(signed, false),
+    }
+    .map_err(refused)?;
+    let loaded = guest.load_bytes(&code.bytes, COMPILE_CPU_S, false)?;
+    let (name, version) = loaded.who();
+    code.admit(name, version, loaded.imports())
+        .map_err(refused)?;
+    print(&code, signed, json);
+    Ok(Exit::Done)
+}
+
+/// Where a configuration could have it.
+fn places(config: &Config, kind: Kind) -> Vec<Place> {
+    let of = |device: &Device| -> Vec<Place> {
+        let name = &device.name.value;
+        match kind {
+            Kind::Agent => vec![Place::agent(name)],
+            Kind::Plugin => {
+                let targets = device.targets.iter();
+                targets
+                    .map(|t| Place::plugin(name, &t.name.value))
+                    .collect()
+            }
+        }
+    };
+    config.devices.iter().flat_map(of).collect()
+}
+
+fn unverified(file: &Path, error: &CodeError) -> Failed {
+    let exit = match error {
+        CodeError::Older { .. } | CodeError::Host { .. } => Exit::Refused,
+        error if error.is_verdict() => Exit::Unverified,
+        _ => Exit::Failed,
+    };
+    Failed::new(exit, format!("{}: {}", file.display(), chain(error)))
+}
+
+impl TrustedArgs {
+    fn config(&self) -> Result<Option<Config>, Failed> {
+        let config = self.config.clone().map(|config| ConfigArg { config });
+        config.map(|config| load(&config)).transpose()
+    }
+}
+
+/// The certificates that the options name.
+fn store(trusted: &TrustedArgs) -> Result<TrustStore, Failed> {
+    let failed = |e| Failed::new(Exit::Config, chain(&e));
+    let directory = match trusted.config()? {
+        Some(config) => config.trust.directory.map(|at| at.value),
+        None => trusted.trust.clone(),
+    };
+    if let Some(directory) = directory {
+        return TrustStore::load(&directory).map_err(failed);
+    }
+    let mut store = TrustStore::default();
+    if let Some(path) = &trusted.certificate {
+        let pem = fs::read_to_string(path).map_err(|e| self::failed(path, &e))?;
+        let entry = path.file_stem().unwrap_or_default().to_string_lossy();
+        store.add(&entry, &pem).map_err(failed)?;
+    }
+    Ok(store)
+}
+
+fn print(code: &Code, signed: &Signed, json: bool) {
+    let Signed { signer, manifest } = signed;
+    let Manifest {
+        kind,
+        name,
+        version,
+        grants,
+        limits,
+        ..
+    } = manifest;
+    if json {
+        let value = json!({
+            "file": code.path.display().to_string(),
+            "sha256": code.sha256,
+            "kind": kind,
+            "carrier": manifest.form,
+            "name": name,
+            "version": version.to_string(),
+            "world": manifest.world,
+            "least_host": manifest.least_host.to_string(),
+            "signer": signer,
+            "grants": grants,
+            "limits": limits,
+        });
+        say(&value.to_string());
+        return;
+    }
+    say(&format!("file      {}", code.path.display()));
+    say(&format!("sha256    {}", code.sha256));
+    say(&format!(
+        "{kind:<10}{name} {version}, for {}",
+        manifest.world
+    ));
+    say(&format!("signed by {signer}"));
+    let list = |what: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            say(&format!("{what:<10}{}", items.join(", ")));
+        }
+    };
+    let paths = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
+    list("lent", grants.lent.clone());
+    list("below", paths(&grants.directories));
+    list("devices", paths(&grants.devices));
+    if grants.in_process {
+        say("may run in otad's own process");
+    }
+    list("at most", limits.words());
+}
+
+fn verify_image(args: &VerifyArgs) -> Verb {
+    let path = args
+        .signature
+        .clone()
+        .unwrap_or_else(|| beside(&args.file, IMAGE_SIGNATURE));
+    let signature = read_signature(&path)?;
+    let store = store(&args.trusted)?;
+    let hashed = hash_file(&args.file)?;
+    for certificate in store.entries() {
+        // One of another kind of key calls it malformed.
+        if !matches!(certificate.verifier().fits(&hashed, &signature), Ok(true)) {
+            continue;
+        }
+        let sha256 = host_crypto::hex(hashed.sha256());
+        let entry = certificate.entry();
+        let kind = certificate.verifier().kind().name();
+        if args.json {
+            let value = json!({ "file": args.file.display().to_string(), "sha256": sha256, "signer": entry, "signature": kind });
+            say(&value.to_string());
+        } else {
+            say(&format!("sha256    {sha256}\nsigned by {entry} ({kind})"));
+        }
+        return Ok(Exit::Done);
+    }
+    Err(Failed::new(
+        Exit::Unverified,
+        format!(
+            "{}: {} is no signature of these bytes by a trusted certificate",
+            args.file.display(),
+            path.display()
+        ),
+    ))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
+    fs::write(path, bytes).map_err(|e| failed(path, &e))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failed {
+    Failed::chain(Exit::Failed, &path.display().to_string(), error)
+}

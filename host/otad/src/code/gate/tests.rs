@@ -1,0 +1,455 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use host_crypto::SigningKey;
+use host_runtime::engine::Budget;
+use host_runtime::plugin::native::Isolation;
+use host_runtime::types::Version;
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+use super::*;
+use crate::code::{Grants, Limits};
+
+/// 2027-01-15.
+const NOW: u64 = 1_800_000_000;
+
+struct At(Option<u64>);
+
+impl Clock for At {
+    fn now_ms(&self) -> u64 {
+        0
+    }
+
+    fn wall_s(&self) -> Option<u64> {
+        self.0
+    }
+}
+
+/// A signer with a certificate that holds from 2026 to 2030.
+struct Signer {
+    key: SigningKey,
+    pem: String,
+    certificate: String,
+}
+
+impl Signer {
+    fn new() -> Self {
+        Self::of(KeyPair::generate().expect("a key"), 2030)
+    }
+
+    /// A certificate of the same key that holds longer.
+    fn until(&self, year: i32) -> Self {
+        Self::of(KeyPair::from_pem(&self.pem).expect("a key"), year)
+    }
+
+    fn of(pair: KeyPair, until: i32) -> Self {
+        let pem = pair.serialize_pem();
+        let mut params = CertificateParams::new(vec!["signer".into()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        Self {
+            certificate: params.self_signed(&pair).expect("a certificate").pem(),
+            key: SigningKey::from_pem(&pem).expect("its key"),
+            pem,
+        }
+    }
+}
+
+/// A gateway's directories, with one trusted signer.
+struct Site {
+    folder: TempDir,
+    signer: Signer,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            signer: Signer::new(),
+        };
+        let trust = site.path("trust");
+        fs::create_dir(&trust).expect("a folder");
+        fs::set_permissions(&trust, fs::Permissions::from_mode(0o755)).expect("mode");
+        site.trust("vendor", &site.signer);
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn trust(&self, entry: &str, signer: &Signer) {
+        let path = self.path(&format!("trust/{entry}.pem"));
+        fs::write(&path, &signer.certificate).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
+    }
+
+    fn gate(&self) -> Gate {
+        Gate {
+            trust: Trust::Directory(self.path("trust")),
+            signers: None,
+            unsigned_agents: false,
+            unsigned_plugins: false,
+            allow_older: false,
+            state_dir: Some(self.path("state")),
+            clock: Arc::new(At(Some(NOW))),
+        }
+    }
+
+    /// `plugin.wasm` of this version, signed; the manifest may be bent before.
+    fn put(&self, version: &str, signer: &Signer, bend: impl FnOnce(&mut Manifest)) -> PathBuf {
+        let bytes = [b"\0asm\x0d\0\x01\0", version.as_bytes()].concat();
+        let path = self.path("plugin.wasm");
+        fs::write(&path, &bytes).expect("a file");
+        let mut manifest = Manifest {
+            kind: Kind::Plugin,
+            form: Form::Component,
+            name: "pal-pump".to_owned(),
+            version: parse_version(version).expect("a version"),
+            world: world(Kind::Plugin, Form::Component),
+            least_host: Version::default(),
+            size: bytes.len() as u64,
+            sha256: hash(&bytes),
+            grants: Grants {
+                lent: vec!["log".to_owned()],
+                ..Grants::default()
+            },
+            limits: Limits::default(),
+        };
+        bend(&mut manifest);
+        sign(&path, manifest.text().expect("text").as_bytes(), signer);
+        path
+    }
+
+    fn good(&self) -> PathBuf {
+        self.put("1.2.0", &self.signer, |_| ())
+    }
+}
+
+fn sign(path: &Path, text: &[u8], signer: &Signer) {
+    let mut hasher = Hasher::default();
+    hasher.update(text);
+    let signature = signer.key.sign(&hasher.finish()).expect("it signs");
+    fs::write(beside(path, MANIFEST), text).expect("a file");
+    fs::write(beside(path, SIGNATURE), signature).expect("a file");
+}
+
+fn words(end: Result<Code, CodeError>) -> String {
+    crate::exit::chain(&end.expect_err("it is refused"))
+}
+
+#[test]
+fn what_somebody_trusted_has_signed_is_let_in_with_its_limits() {
+    let site = Site::new();
+    let path = site.put("1.2.0", &site.signer, |manifest| {
+        manifest.limits.memory_bytes = Some(65_536);
+    });
+    let code = site.gate().read(Kind::Plugin, &path).unwrap();
+    assert_eq!(code.whose(), "signed by vendor");
+    assert_eq!(code.bytes, fs::read(&path).unwrap());
+    assert_eq!(code.budget().memory_bytes, 65_536);
+    assert_eq!(code.budget().fuel, Budget::PLUGIN.fuel);
+}
+
+#[test]
+fn nothing_else_is_let_in_and_each_reason_is_told() {
+    type Spoil = fn(&Site, &Path);
+    fn bent(site: &Site, bend: fn(&mut Manifest)) {
+        site.put("1.2.0", &site.signer, bend);
+    }
+    let rows: [(&str, Spoil); 16] = [
+        ("nobody has signed it", |_, path| {
+            fs::remove_file(beside(path, MANIFEST)).unwrap();
+        }),
+        ("its manifest is not signed", |_, path| {
+            fs::remove_file(beside(path, SIGNATURE)).unwrap();
+        }),
+        ("nobody whom this gateway trusts (vendor)", |site, _| {
+            site.put("1.2.0", &Signer::new(), |_| ());
+        }),
+        ("nobody whom this gateway trusts (nobody)", |site, _| {
+            fs::remove_file(site.path("trust/vendor.pem")).unwrap();
+        }),
+        ("changed after it was signed", |_, path| {
+            fs::write(path, b"\0asm\x0d\0\x01\x001.2.1").unwrap();
+        }),
+        ("nobody whom this gateway trusts", |_, path| {
+            let manifest = beside(path, MANIFEST);
+            let text = fs::read_to_string(&manifest).unwrap();
+            fs::write(manifest, text.replace("\"log\"", "\"clock\"")).unwrap();
+        }),
+        ("its signature is malformed", |_, path| {
+            fs::write(beside(path, SIGNATURE), b"hello").unwrap();
+        }),
+        ("more than 512 bytes", |_, path| {
+            fs::write(beside(path, SIGNATURE), [0; 513]).unwrap();
+        }),
+        ("signed by `vendor`: line 1", |site, path| {
+            sign(path, b"hello", &site.signer);
+        }),
+        ("signed by `vendor`: it is no UTF-8", |site, path| {
+            sign(path, &[0xff], &site.signer);
+        }),
+        ("it is signed as agent", |site, _| {
+            bent(site, |m| m.kind = Kind::Agent);
+        }),
+        ("it is signed as plugin", |site, _| {
+            bent(site, |m| m.form = Form::Native);
+        }),
+        ("for ota:pal/plugin@9.9", |site, _| {
+            bent(site, |m| m.world = "ota:pal/plugin@9.9".to_owned());
+        }),
+        ("it needs otad 9.0.0", |site, _| {
+            bent(site, |m| m.least_host = parse_version("9.0.0").unwrap());
+        }),
+        ("at most", |site, _| {
+            bent(site, |m| m.limits.memory_bytes = Some(u64::from(u32::MAX)));
+        }),
+        ("plugin.wasm", |_, path| fs::remove_file(path).unwrap()),
+    ];
+    for (wanted, spoil) in rows {
+        let site = Site::new();
+        let path = site.good();
+        spoil(&site, &path);
+        let end = words(site.gate().read(Kind::Plugin, &path));
+        assert!(end.contains(wanted), "{wanted}: {end}");
+    }
+    let site = Site::new();
+    let end = words(site.gate().read(Kind::Agent, &site.good()));
+    assert!(end.contains("is to be agent"), "{end}");
+}
+
+#[test]
+fn the_error_says_how_to_sign() {
+    let site = Site::new();
+    let path = site.path("plain.so");
+    fs::write(&path, b"\x7fELF").unwrap();
+    let end = words(site.gate().read(Kind::Plugin, &path));
+    assert!(end.contains("`otad sign "), "{end}");
+    assert!(end.contains("allow_file_plugins = true"), "{end}");
+    let end = words(site.gate().read(Kind::Agent, &path));
+    assert!(end.contains("allow_file_agents = true"), "{end}");
+}
+
+#[test]
+fn a_development_setting_lets_in_what_nobody_has_signed_and_nothing_that_was_signed_wrongly() {
+    let site = Site::new();
+    let gate = Gate {
+        unsigned_plugins: true,
+        ..site.gate()
+    };
+    let path = site.put("1.2.0", &Signer::new(), |_| ());
+    assert!(words(gate.read(Kind::Plugin, &path)).contains("nobody whom"));
+    fs::remove_file(beside(&path, MANIFEST)).unwrap();
+    let code = gate.read(Kind::Plugin, &path).unwrap();
+    assert_eq!(code.signed, None);
+    assert_eq!(code.whose(), "SIGNED BY NOBODY");
+    assert!(code.admit("anybody", "x", &["log".to_owned()]).is_ok());
+    assert!(gate.read(Kind::Agent, &path).is_err(), "agents are apart");
+}
+
+/// Read it for a target, as if it were put in there.
+fn enter(gate: &Gate, path: &Path, entry: Entry) -> Result<Code, CodeError> {
+    let code = gate.read(Kind::Plugin, path)?;
+    gate.check(code.signed.as_ref(), &target("main"), entry)?;
+    Ok(code)
+}
+
+fn target(name: &str) -> Place {
+    Place::plugin("pump-1", name)
+}
+
+#[test]
+fn below_what_was_accepted_nothing_comes_in_unless_it_is_allowed() {
+    let site = Site::new();
+    let gate = site.gate();
+    let put = |version: &str| site.put(version, &site.signer, |_| ());
+    let second = enter(&gate, &put("1.2.0"), Entry::New).unwrap();
+    // Only what was taken counts: a build that was looked at and failed its trial is no floor.
+    assert!(enter(&gate, &put("1.1.0"), Entry::New).is_ok());
+    gate.accept(second.signed.as_ref(), &target("main"))
+        .unwrap();
+    let end = words(enter(&gate, &put("1.1.9+9"), Entry::New));
+    assert!(end.contains("it is version 1.1.9+9, and 1.2.0"), "{end}");
+    assert!(end.contains("allow_older_code = true"), "{end}");
+    assert!(end.contains("target \"main\" of pump-1"), "{end}");
+    assert!(enter(&gate, &put("1.2.0"), Entry::New).is_ok());
+    assert!(enter(&gate, &put("1.2.1"), Entry::New).is_ok());
+    let other = site.put("1.0.0", &site.signer, |m| m.name = "pal-valve".to_owned());
+    assert!(enter(&gate, &other, Entry::New).is_ok(), "another name");
+    let old = put("1.1.0");
+    let again = site.gate();
+    assert!(enter(&again, &old, Entry::New).is_err(), "over a restart");
+    let elsewhere = gate.read(Kind::Plugin, &old).unwrap();
+    let elsewhere = gate.check(elsewhere.signed.as_ref(), &target("mcu"), Entry::New);
+    assert!(elsewhere.is_ok(), "another target has its own");
+    assert!(enter(&again, &old, Entry::Before).is_ok());
+    let code = enter(&again, &old, Entry::Older).unwrap();
+    again.accept(code.signed.as_ref(), &target("main")).unwrap();
+    let end = enter(&again, &old, Entry::New);
+    assert!(end.is_ok(), "it is the floor now");
+}
+
+#[test]
+fn a_damaged_record_of_what_was_accepted_lets_nothing_new_in() {
+    let site = Site::new();
+    let record = site.path("state").join(target("main").file());
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    fs::write(record, "{").unwrap();
+    let end = words(enter(&site.gate(), &site.good(), Entry::New));
+    assert!(end.contains("accepted before"), "{end}");
+    assert!(enter(&site.gate(), &site.good(), Entry::Before).is_ok());
+}
+
+#[test]
+fn what_is_kept_is_let_in_from_there() {
+    use host_runtime::ports::state_dir::FileStateDir;
+    let site = Site::new();
+    let gate = site.gate();
+    let code = gate.read(Kind::Plugin, &site.good()).unwrap();
+    let state = FileStateDir::open(&site.path("state")).unwrap();
+    code.keep(&state, "plugins/").unwrap();
+    let kept = site.path("state/plugins").join(&code.sha256);
+    let again = gate.read(Kind::Plugin, &kept).unwrap();
+    assert_eq!(again.bytes, code.bytes);
+    assert_eq!(again.signed, code.signed);
+    // The same bytes, taken in when nobody vouched for them.
+    let unsigned = Code {
+        signed: None,
+        ..code
+    };
+    unsigned.keep(&state, "plugins/").unwrap();
+    assert!(words(gate.read(Kind::Plugin, &kept)).contains("nobody has signed it"));
+}
+
+#[test]
+fn signers_come_and_go_without_a_restart() {
+    let site = Site::new();
+    let gate = site.gate();
+    let next = Signer::new();
+    let path = site.put("1.2.0", &next, |_| ());
+    assert!(gate.read(Kind::Plugin, &path).is_err());
+    site.trust("vendor-2", &next);
+    assert_eq!(
+        gate.read(Kind::Plugin, &path).unwrap().whose(),
+        "signed by vendor-2"
+    );
+    fs::remove_file(site.path("trust/vendor-2.pem")).unwrap();
+    assert!(gate.read(Kind::Plugin, &path).is_err());
+}
+
+#[test]
+fn only_those_whom_the_configuration_names_may_sign_code() {
+    let site = Site::new();
+    let path = site.good();
+    for (signers, may) in [
+        (vec!["vendor"], true),
+        (vec!["other"], false),
+        (vec![], false),
+    ] {
+        let gate = Gate {
+            signers: Some(signers.into_iter().map(str::to_owned).collect()),
+            ..site.gate()
+        };
+        assert_eq!(gate.read(Kind::Plugin, &path).is_ok(), may);
+    }
+}
+
+#[test]
+fn a_certificate_that_has_ended_lets_nothing_new_in_and_takes_nothing_away() {
+    let site = Site::new();
+    let path = site.good();
+    let at = |now: Option<u64>| Gate {
+        clock: Arc::new(At(now)),
+        ..site.gate()
+    };
+    let after = at(Some(NOW + 4 * 365 * 86_400));
+    assert!(words(enter(&after, &path, Entry::New)).contains("has ended"));
+    let early = at(Some(1_700_000_000));
+    assert!(words(enter(&early, &path, Entry::New)).contains("has not begun"));
+    assert!(enter(&at(None), &path, Entry::New).is_ok());
+    assert!(enter(&after, &path, Entry::Before).is_ok());
+    let gate = site.gate();
+    let code = enter(&gate, &path, Entry::New).unwrap();
+    gate.accept(code.signed.as_ref(), &target("main")).unwrap();
+    assert!(enter(&after, &path, Entry::New).is_ok());
+    let newer = site.put("1.3.0", &site.signer, |_| ());
+    assert!(enter(&after, &newer, Entry::New).is_err());
+}
+
+#[test]
+fn a_renewed_certificate_of_the_same_key_counts_in_place_of_the_one_that_ended() {
+    let site = Site::new();
+    let path = site.good();
+    let renewed = site.signer.until(2040);
+    site.trust("vendor-renewed", &renewed);
+    let after = Gate {
+        clock: Arc::new(At(Some(NOW + 4 * 365 * 86_400))),
+        ..site.gate()
+    };
+    let code = enter(&after, &path, Entry::New).unwrap();
+    assert_eq!(code.whose(), "signed by vendor-renewed");
+}
+
+#[test]
+fn what_a_build_says_and_wants_must_be_what_was_signed() {
+    let site = Site::new();
+    let code = site.gate().read(Kind::Plugin, &site.good()).unwrap();
+    let log = ["log".to_owned()];
+    assert!(code.admit("pal-pump", "1.2.0", &log).is_ok());
+    for (name, version, imports, wanted) in [
+        ("pal-valve", "1.2.0", vec![], "pal-valve 1.2.0"),
+        ("pal-pump", "1.2.1", vec![], "pal-pump 1.2.1"),
+        ("pal-pump", "new\n", vec![], "pal-pump new "),
+        (
+            "pal-pump",
+            "1.2.0",
+            vec!["log".to_owned(), "serial-line".to_owned()],
+            "it wants serial-line lent",
+        ),
+    ] {
+        let end = code.admit(name, version, &imports).unwrap_err().to_string();
+        assert!(end.contains(wanted), "{end}");
+    }
+}
+
+#[test]
+fn a_configuration_cannot_grant_more_than_the_manifest() {
+    use host_runtime::plugin::native::{Confinement, HostProgram};
+    let site = Site::new();
+    let mine = site.path("mine");
+    fs::create_dir_all(mine.join("deep")).unwrap();
+    std::os::unix::fs::symlink(site.folder.path(), mine.join("out")).unwrap();
+    let path = site.put("1.2.0", &site.signer, |manifest| {
+        manifest.grants.directories = vec![mine.clone()];
+        manifest.grants.devices = vec!["/dev".into()];
+        manifest.limits.memory_bytes = Some(1 << 20);
+    });
+    let code = site.gate().read(Kind::Plugin, &path).unwrap();
+    let process = |directory: PathBuf, device: &str| {
+        let confinement = Confinement {
+            directories: vec![directory],
+            devices: vec![device.into()],
+            ..Confinement::default()
+        };
+        code.confine(Isolation::Process(HostProgram::this(), confinement))
+    };
+    match process(mine.join("deep"), "/dev/null") {
+        Ok(Isolation::Process(_, confinement)) => {
+            assert_eq!(confinement.memory_max_bytes, Some(1 << 20));
+        }
+        end => panic!("{end:?}"),
+    }
+    assert!(process(mine.clone(), "/dev/null").is_ok());
+    for (directory, device, wanted) in [
+        (site.path("state"), "/dev/null", "--directory"),
+        (mine.join("out"), "/dev/null", "--directory"),
+        (mine.clone(), "/etc/passwd", "--device"),
+    ] {
+        let end = process(directory, device).unwrap_err().to_string();
+        assert!(end.contains(wanted), "{end}");
+    }
+    let end = code.confine(Isolation::InProcess).unwrap_err().to_string();
+    assert!(end.contains("--in-process"), "{end}");
+}

@@ -1,0 +1,105 @@
+//! Plugin builds in their places: one that somebody has signed is remembered there once it has proved itself, and one that the
+//! gate refuses is stood in for.
+//!
+//! A target whose plugin is refused keeps its device: its jobs fail with the reason, the other targets go on. So it is after a
+//! reload that has taken a signer's trust away; at the start of the daemon the configuration is refused instead
+//! (`config/check.rs`).
+
+use std::sync::Arc;
+
+use host_runtime::plugin::lend::Lent;
+use host_runtime::plugin::{Description, Plugin, PluginError, PluginFactory, capability};
+
+use crate::code::{CodeError, Gate, Place, Signed};
+use crate::config::Target;
+use crate::exit::chain;
+
+/// A build that somebody has signed, for one target.
+pub(super) struct Placed {
+    pub(super) plugin: Arc<dyn PluginFactory>,
+    pub(super) signed: Signed,
+    pub(super) gate: Arc<Gate>,
+    pub(super) place: Place,
+}
+
+impl PluginFactory for Placed {
+    fn label(&self) -> &str {
+        self.plugin.label()
+    }
+
+    fn digest(&self) -> &[u8; 32] {
+        self.plugin.digest()
+    }
+
+    fn description(&self) -> &Description {
+        self.plugin.description()
+    }
+
+    fn imports(&self) -> &[String] {
+        self.plugin.imports()
+    }
+
+    fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+        self.plugin.make(lent)
+    }
+
+    fn trial_passed(&self) {
+        if let Err(error) = self.gate.accept(Some(&self.signed), &self.place) {
+            let label = self.plugin.label();
+            tracing::warn!(
+                "an older one than {label} may still come in: {}",
+                chain(&error)
+            );
+        }
+    }
+}
+
+/// Stands where a plugin would be that the gate refuses.
+pub(super) struct Refused {
+    label: String,
+    reason: String,
+    description: Description,
+}
+
+impl Refused {
+    pub(super) fn new(target: &Target, label: String, source: &CodeError) -> Arc<Self> {
+        let reason = chain(source);
+        let name = &target.name.value;
+        tracing::error!("target {name}: plugin {label} is refused: {reason}");
+        // What the target's configuration fits: nothing is asked of it but that.
+        let capabilities = match target.staging {
+            Some(_) => capability::STAGED,
+            None => capability::DIRECT,
+        };
+        Arc::new(Self {
+            label,
+            reason,
+            description: Description {
+                name: "refused".to_owned(),
+                version: "0.0.0".to_owned(),
+                kinds: Vec::new(),
+                capabilities,
+                largest_write: 4096,
+                schemas: Vec::new(),
+            },
+        })
+    }
+}
+
+impl PluginFactory for Refused {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn imports(&self) -> &[String] {
+        &[]
+    }
+
+    fn make(&self, _: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+        Err(PluginError::Broken(self.reason.clone()))
+    }
+}

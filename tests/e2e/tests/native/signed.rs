@@ -1,0 +1,261 @@
+//! Whose plugins a gateway loads: through the real `otad sign`, configuration check, daemon and updates. Each reason by itself is in
+//! otad's unit tests.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::gateway::TargetLines;
+use e2e::{Cloud, Gateway, Update, image};
+use support::binary::otad_command;
+use support::interop;
+use support::process::Signal;
+
+use super::update;
+
+const THING: &str = "pump-5";
+
+/// Somebody who signs.
+struct Signer {
+    key: PathBuf,
+    certificate: String,
+}
+
+impl Signer {
+    fn new(folder: &Path, name: &str) -> Self {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = folder.join(format!("{name}.key"));
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        Self {
+            key,
+            certificate: params.self_signed(&pair).unwrap().pem(),
+        }
+    }
+}
+
+/// A gateway with a program in slots and a board behind a FreeRTOS PAL, whose plugin `vendor` may sign.
+struct Scene {
+    cloud: Cloud,
+    gateway: Gateway,
+    vendor: Signer,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let cloud = Cloud::start();
+        let gateway = Gateway::with(&cloud, &[THING], |lines| {
+            lines.device().targets.push(TargetLines {
+                name: "board".to_owned(),
+                file_id: 1,
+                restart: String::new(),
+                lines: "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
+                        no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n\
+                        [device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n"
+                    .to_owned(),
+            });
+        });
+        gateway.init(&image::program("1.0.0", "", 6000));
+        fs::create_dir(gateway.path("pal")).unwrap();
+        fs::write(gateway.path("pal/signer.pem"), cloud.signer_pem()).unwrap();
+        let vendor = Signer::new(&gateway.path(""), "vendor");
+        let scene = Self {
+            cloud,
+            gateway,
+            vendor,
+        };
+        scene.trust("vendor", Some(&scene.vendor));
+        scene.build("1.0.0");
+        scene
+    }
+
+    fn plugin(&self) -> PathBuf {
+        self.gateway.path("pal.so")
+    }
+
+    fn build(&self, version: &str) {
+        let flags = [format!("-DOTAD_PAL_VERSION={version}")];
+        update::build(&self.plugin(), &update::example(), &flags);
+    }
+
+    fn trust(&self, entry: &str, signer: Option<&Signer>) {
+        let path = self.gateway.path(&format!("trust/{entry}.pem"));
+        match signer {
+            Some(signer) => fs::write(path, &signer.certificate).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+    }
+
+    fn sign(&self, signer: &Signer, more: &[&str]) {
+        let output = otad_command()
+            .arg("sign")
+            .arg(self.plugin())
+            .arg("--key")
+            .arg(&signer.key)
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// As the vendor does it.
+    fn signed(&self, version: &str) {
+        self.build(version);
+        let pal = self.gateway.path("pal");
+        self.sign(&self.vendor, &["--directory", pal.to_str().unwrap()]);
+    }
+
+    /// The daemon does not begin, for this reason, and neither does `config check`.
+    fn refuses(&self, wanted: &str) {
+        for verb in [&["config", "check"][..], &["run"]] {
+            let output = self.gateway.verb(verb);
+            assert_eq!(output.status.code(), Some(78), "{wanted}: {output:?}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.contains(wanted), "{wanted}: {said}");
+            assert!(said.contains("otad.toml:"), "with its place: {said}");
+        }
+    }
+
+    fn updates_board(&self, seed: u64) -> (String, String) {
+        let image = support::image::random_bytes(seed, 40_000);
+        let update = Update {
+            file_id: 1,
+            ..Update::of(image)
+        };
+        let ended = self.cloud.wait_end(&self.cloud.update(THING, update));
+        (ended.status, ended.reason)
+    }
+}
+
+#[test]
+fn only_what_somebody_trusted_has_signed_is_loaded() {
+    let scene = Scene::new();
+    scene.refuses("nobody has signed it");
+    scene.refuses("otad sign ");
+    let stranger = Signer::new(&scene.gateway.path(""), "stranger");
+    scene.sign(&stranger, &[]);
+    scene.refuses("signed by nobody whom this gateway trusts (signer, vendor)");
+    scene.sign(&scene.vendor, &[]);
+    scene.refuses("which its manifest does not allow");
+    scene.signed("1.1.0");
+    let good = fs::read(scene.plugin()).unwrap();
+    let changed = [&good[..], b"!"].concat();
+    fs::write(scene.plugin(), changed).unwrap();
+    scene.refuses("changed after it was signed");
+    fs::write(scene.plugin(), good).unwrap();
+    let daemon = scene.gateway.run();
+    let ended = scene.updates_board(1);
+    assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert!(
+        daemon.log().contains("signed by vendor"),
+        "{}",
+        daemon.log()
+    );
+    daemon.stop();
+    // Accepted is accepted: what is older does not come in any more, unless somebody says so, loudly.
+    scene.signed("1.0.9");
+    scene.refuses("1.1.0 was accepted before");
+    let mut scene = scene;
+    scene.gateway.reconfigure(|lines| {
+        lines.development = "allow_older_code = true".to_owned();
+    });
+    let daemon = scene.gateway.run();
+    assert!(
+        daemon
+            .log()
+            .contains("DEVELOPMENT SETTING allow_older_code")
+    );
+    daemon.stop();
+}
+
+#[test]
+fn a_signer_who_is_not_trusted_any_more_loses_his_plugin_without_a_restart_and_another_may_follow()
+{
+    let scene = Scene::new();
+    scene.signed("1.0.0");
+    let mut daemon = scene.gateway.run();
+    let next = Signer::new(&scene.gateway.path(""), "next");
+    scene.trust("vendor", None);
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again");
+    let ended = scene.updates_board(1);
+    assert_eq!(ended.0, "FAILED", "{ended:?}");
+    assert!(
+        daemon.log().contains("plugin") && daemon.log().contains("nobody whom this gateway trusts"),
+        "{}",
+        daemon.log()
+    );
+    // The program beside it does not notice.
+    let program = Update::of(image::program("1.1.0", "", 6000));
+    let ended = scene.cloud.wait_end(&scene.cloud.update(THING, program));
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}");
+    scene.trust("next", Some(&next));
+    let pal = scene.gateway.path("pal");
+    scene.sign(&next, &["--directory", pal.to_str().unwrap()]);
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again");
+    let ended = scene.updates_board(2);
+    assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_component_from_a_file_is_signed_and_verified_like_a_library() {
+    let scene = Scene::new();
+    let plugin = scene.gateway.path("slots.wasm");
+    fs::write(&plugin, guest_artifacts::FLASH_FILE).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = otad_command();
+        command.args(words).current_dir(scene.gateway.path(""));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let code = output.status.code();
+        (code, said, String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
+    assert_eq!(code, Some(6), "{said}");
+    let (code, said, _) = run(&["sign", "slots.wasm", "--key", "vendor.key"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, out) = run(&["verify", "slots.wasm", "--trust", "trust", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["signer"], "vendor");
+    assert_eq!(told["name"], "pal-flash-file");
+    // Whoever keeps the key elsewhere signs the manifest with openssl.
+    let (code, said, _) = run(&["sign", "slots.wasm", "--manifest-only"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
+    assert_eq!(code, Some(6), "{said}");
+    let Some(openssl) = interop::program("openssl") else {
+        return;
+    };
+    let status = Command::new(openssl)
+        .args(["dgst", "-sha256", "-sign", "vendor.key", "-out"])
+        .args(["slots.wasm.manifest.sig", "slots.wasm.manifest"])
+        .current_dir(scene.gateway.path(""))
+        .status();
+    assert!(status.unwrap().success());
+    let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn an_image_is_verified_before_its_update_is_created() {
+    let scene = Scene::new();
+    let image = image::program("1.1.0", "", 6000);
+    fs::write(scene.gateway.path("app.img"), &image).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = otad_command();
+        command.args(words).current_dir(scene.gateway.path(""));
+        command.output().unwrap().status.code()
+    };
+    let verify = ["verify", "--image", "app.img", "--config", "otad.toml"];
+    assert_eq!(
+        run(&["sign", "--image", "app.img", "--key", "vendor.key"]),
+        Some(0)
+    );
+    assert_eq!(run(&verify), Some(0));
+    fs::write(scene.gateway.path("app.img"), &image[1..]).unwrap();
+    assert_eq!(run(&verify), Some(6));
+}
