@@ -16,18 +16,16 @@
 #define BLOCK_BYTES 16384u
 #define TEXT_BYTES 512u
 
-/* Whether an image that was not committed goes away by itself at the next restart of the target: that is known to
- * whoever builds the plugin. */
-/* Who the plugin is: -DOTAD_PAL_NAME=board-pal -DOTAD_PAL_VERSION=1.2.0 */
+/* Who the plugin is: -DOTAD_PAL_NAME='"board-pal"' -DOTAD_PAL_VERSION='"1.2.0"' */
 #ifndef OTAD_PAL_NAME
-#define OTAD_PAL_NAME freertos-pal
+#define OTAD_PAL_NAME "freertos-pal"
 #endif
 #ifndef OTAD_PAL_VERSION
-#define OTAD_PAL_VERSION 1.0.0
+#define OTAD_PAL_VERSION "1.0.0"
 #endif
-#define WORD_OF(name) #name
-#define WORD(name) WORD_OF(name)
 
+/* Whether an image that was not committed goes away by itself at the next restart of the target: that is known to
+ * whoever builds the plugin. */
 #ifndef OTAD_PAL_REVERTS
 #define OTAD_PAL_REVERTS 0
 #endif
@@ -345,8 +343,8 @@ static const ota_pal_description *describe(void)
         OTA_PAL_CAN_STAGED | OTA_PAL_CAN_SELF_TEST | (OTAD_PAL_REVERTS ? OTA_PAL_CAN_REVERT : 0),
         0,
         OTA_PAL_STAGED_IMAGE | OTA_PAL_LOG,
-        WORD(OTAD_PAL_NAME),
-        WORD(OTAD_PAL_VERSION),
+        OTAD_PAL_NAME,
+        OTAD_PAL_VERSION,
         kinds,
         schemas,
         1,

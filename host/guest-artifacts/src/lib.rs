@@ -1,12 +1,15 @@
 //! The shipped guests as bytes: the agent and the built-in PAL plugins, components built from this workspace by the
 //! build script, so that `otad` is one self-contained file.
 //!
-//! It holds bytes and their digests and nothing else: what a component is and may do is the runtime's to judge.
+//! It holds bytes and their digests, and the files for authors of plugins ([`author`]); what a component is and may do is the
+//! runtime's to judge.
 //!
 //! ```
 //! let plugin = guest_artifacts::guest("pal-flash-file").expect("it is shipped");
 //! assert_eq!(plugin.bytes, guest_artifacts::FLASH_FILE);
 //! ```
+
+pub mod author;
 
 /// One shipped component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,6 +52,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule("pal-plugins", "pal-sdk", &[], &[]),
     rule("pal-plugins", "pal-flash-file", &["pal-sdk"], &[]),
+    rule("pal-plugins", "pal-template", &["pal-sdk"], &[]),
     rule("pal-plugins", "smp-core", &[], &[]),
     rule(
         "pal-plugins",

@@ -38,6 +38,13 @@ pub enum Subject {
         /// Settings that every instance is opened with, as an operator would give them.
         settings: Vec<Setting>,
     },
+    /// A plugin that keeps things where nobody has lent it anything, such as a library in files: loaded anew for each case.
+    PluginAnew {
+        /// Loads it, with places of its own; what goes wrong, in words.
+        load: Arc<dyn Fn() -> Result<Arc<dyn PluginFactory>, String> + Send + Sync>,
+        /// As above.
+        settings: Vec<Setting>,
+    },
 }
 
 impl Subject {
@@ -48,7 +55,7 @@ impl Subject {
     pub fn cases(&self) -> Result<Vec<Case>, ScriptError> {
         match self {
             Self::Agent(_) => agent_cases(),
-            Self::Plugin { .. } => plugin_cases(),
+            Self::Plugin { .. } | Self::PluginAnew { .. } => plugin_cases(),
         }
     }
 
@@ -56,6 +63,10 @@ impl Subject {
         match self {
             Self::Agent(build) => agent::judge::judge(build, case, exact),
             Self::Plugin { factory, settings } => plugin::judge::judge(factory, settings, case),
+            Self::PluginAnew { load, settings } => match load() {
+                Ok(factory) => plugin::judge::judge(&factory, settings, case),
+                Err(reason) => Verdict::Broken(reason),
+            },
         }
     }
 }

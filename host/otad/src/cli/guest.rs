@@ -141,6 +141,12 @@ impl GuestArg {
     }
 
     pub(super) fn bytes(&self) -> Result<Vec<u8>, Failed> {
+        // At most a library's size, and a byte that tells that it was more.
+        self.bytes_within(COMPONENT_MAX_BYTES.max(LIBRARY_MAX_BYTES) + 1)
+    }
+
+    /// At most so many bytes of it.
+    pub(super) fn bytes_within(&self, max: usize) -> Result<Vec<u8>, Failed> {
         match (&self.file, self.builtin) {
             (Some(path), _) => {
                 let label = self.label();
@@ -148,6 +154,7 @@ impl GuestArg {
                 read(
                     &label,
                     file.map_err(|e| Failed::chain(Exit::Failed, &label, &e))?,
+                    max,
                 )
             }
             (None, Some(builtin)) => Ok(builtin.bytes().to_vec()),
@@ -237,37 +244,56 @@ fn refused(label: &str, refusal: &Refusal) -> Failed {
     Failed::new(Exit::Refused, format!("{label} is refused: {refusal}"))
 }
 
-/// At most a library's size, and a byte that tells that it was more.
-fn read(label: &str, from: impl Read) -> Result<Vec<u8>, Failed> {
-    let limit = COMPONENT_MAX_BYTES.max(LIBRARY_MAX_BYTES) as u64 + 1;
+fn read(label: &str, from: impl Read, max: usize) -> Result<Vec<u8>, Failed> {
     let mut bytes = Vec::new();
-    from.take(limit)
+    from.take(max as u64)
         .read_to_end(&mut bytes)
         .map_err(|e| Failed::chain(Exit::Failed, label, &e))?;
     Ok(bytes)
 }
 
-/// A directory with compiled code that only we can read; it goes when it is dropped.
-struct Cache(PathBuf);
+/// The path of a directory of ours alone; what is there goes when it is dropped.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A name that nobody has.
+    pub(super) fn name() -> Result<Self, Failed> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name)
+            .map_err(|e| Failed::new(Exit::Failed, format!("no random numbers: {e}")))?;
+        let name = format!("otad-check-{:016x}", u64::from_le_bytes(name));
+        Ok(Self(std::env::temp_dir().join(name)))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A directory of ours in the place for temporary ones; what stays, the system clears away.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Compiled code that only we can read.
+struct Cache(Scratch);
 
 impl Cache {
     fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     /// Has a child compile the bytes of a file.
     fn fill(file: &Path, bytes: &[u8], compile_s: u64, virtual_time: bool) -> Result<Self, Failed> {
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, "compiling it apart", &e);
-        let mut name = [0; 8];
-        getrandom::fill(&mut name)
-            .map_err(|e| Failed::new(Exit::Failed, format!("no random numbers: {e}")))?;
-        let name = format!("otad-check-{:016x}", u64::from_le_bytes(name));
         // The engine makes it, with mode 0700, and refuses one that is not ours alone.
-        let cache = Self(std::env::temp_dir().join(name));
+        let cache = Self(Scratch::name()?);
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .arg("check")
             .arg("--compile-into")
-            .arg(&cache.0)
+            .arg(cache.path())
             .arg("--compile-seconds")
             .arg(compile_s.to_string())
             .args(virtual_time.then_some("--virtual-time"))
@@ -305,13 +331,6 @@ impl Cache {
                 file.display()
             ),
         ))
-    }
-}
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        // A directory of ours in the place for temporary ones; what stays, the system clears away.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -373,7 +392,7 @@ pub(super) fn compile_into(
     limit(Resource::Cpu, compile_s)?;
     limit(Resource::As, COMPILE_MEMORY_BYTES)?;
     limit(Resource::Core, 0)?;
-    let bytes = read(label, std::io::stdin().lock())?;
+    let bytes = read(label, std::io::stdin().lock(), COMPONENT_MAX_BYTES + 1)?;
     let options = EngineOptions {
         cache_dir: Some(dir.to_owned()),
         virtual_time,

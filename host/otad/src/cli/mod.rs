@@ -18,6 +18,7 @@ mod mcu;
 mod mcu_sim;
 mod plugin;
 mod problems;
+mod project;
 mod replay;
 mod run;
 mod sandbox;
@@ -112,7 +113,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Rollback(args) => wait(control::rollback(&args)),
         Verb::Events(args) => wait(control::events(&args)),
         Verb::Job(verb) => wait(control::job(&verb)),
-        Verb::Plugin(verb) => wait(plugin::follow(&verb)),
+        Verb::Plugin(verb) => plugin::follow(&verb),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `otad plugin`: which builds serve, and another one in their place. The daemon does it; this asks and tells.
+//! `otad plugin`: which builds serve, and another one in their place. The daemon does it; this asks and tells. What an author
+//! does with a plugin goes elsewhere from here: `sign`, `check`, `project`.
 
 use std::path::Path;
 
@@ -6,14 +7,15 @@ use serde_json::Value;
 
 use super::args::{DeviceArgs, PluginVerb};
 use super::control::{client, done, request};
+use super::{check, project, sign, wait};
 use crate::control::protocol::{Request, Verb};
 use crate::exit::{Exit, Failed, Verb as Ended};
 use crate::progress::say;
 
-pub(super) async fn follow(verb: &PluginVerb) -> Ended {
+pub(super) fn follow(verb: &PluginVerb) -> Ended {
     match verb {
-        PluginVerb::List(device) => list(device, None).await,
-        PluginVerb::Info { target, device } => list(device, Some(target)).await,
+        PluginVerb::List(device) => wait(list(device, None)),
+        PluginVerb::Info { target, device } => wait(list(device, Some(target))),
         PluginVerb::Swap {
             target,
             file,
@@ -24,12 +26,20 @@ pub(super) async fn follow(verb: &PluginVerb) -> Ended {
             let words = format!("{} serves target \"{target}\"", file);
             let allow_older = *allow_older;
             let verb = Verb::SwapPlugin { file, allow_older };
-            on_target(device, target, verb, &words).await
+            wait(on_target(device, target, verb, &words))
         }
         PluginVerb::Rollback { target, device } => {
             let words = format!("the build before serves target \"{target}\"");
-            on_target(device, target, Verb::RollBackPlugin, &words).await
+            wait(on_target(device, target, Verb::RollBackPlugin, &words))
         }
+        PluginVerb::Verify {
+            file,
+            trusted,
+            json,
+        } => sign::verify_code(file, trusted, *json),
+        PluginVerb::Test(args) => check::follow(args),
+        PluginVerb::New(args) => project::new(args),
+        PluginVerb::Wrap { module, output } => project::wrap(module, output),
     }
 }
 
@@ -122,14 +132,22 @@ fn lines(row: &Value, long: bool) -> String {
         lines.push_str(&format!("\n  {words}: {}", text(key)));
     }
     if let Some(account) = row["account"].as_object() {
-        for (key, use_) in account {
-            lines.push_str(&format!(
-                "\n  {key}: {} in all, at most {} a call of {}",
-                use_["all"], use_["most"], use_["limit"]
-            ));
+        for (key, used) in account {
+            lines.push_str(&format!("\n  {key}: {}", words(key, used)));
         }
     }
     lines
+}
+
+/// A row of the account: what was used, beside what may be.
+fn words(key: &str, used: &Value) -> String {
+    let (all, most, limit) = (&used["all"], &used["most"], &used["limit"]);
+    match key {
+        "calls" => format!("{all} in all, at most {most} a second"),
+        "memory_bytes" | "table_elements" | "handles" => format!("{all} of {limit}"),
+        "host_call_bytes" => format!("{all} in all, at most {most} in one of {limit}"),
+        _ => format!("{all} in all, at most {most} a call of {limit}"),
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +162,11 @@ mod tests {
             "label": "/tmp/new.wasm", "name": "pal-x", "version": "1.1.0", "sha256": "00",
             "kinds": ["flash-file"], "capabilities": ["direct"], "imports": [], "former": "builtin:flash-file",
             "on_trial": true, "refused": null, "swaps": 1, "strikes": 0,
-            "account": { "fuel": { "all": 7, "most": 5, "limit": 9 } },
+            "account": {
+                "fuel": { "all": 7, "most": 5, "limit": 9 },
+                "calls": { "all": 30, "most": 6, "limit": 0 },
+                "handles": { "all": 3, "most": 3, "limit": 64 },
+            },
         });
         let status = json!({
             "devices": [{ "device": "pump-1", "targets": [{ "name": "main", "build": build }, { "name": "mcu" }] }]
@@ -160,6 +182,11 @@ mod tests {
             long.contains("fuel: 7 in all, at most 5 a call of 9"),
             "{long}"
         );
+        assert!(
+            long.contains("calls: 30 in all, at most 6 a second"),
+            "{long}"
+        );
+        assert!(long.contains("handles: 3 of 64"), "{long}");
         assert!(long.contains("before it: builtin:flash-file"), "{long}");
     }
 }

@@ -228,7 +228,9 @@ fn store(trusted: &TrustedArgs) -> Result<TrustStore, Failed> {
 }
 
 fn print(code: &Code, signed: &Signed, json: bool) {
-    let Signed { signer, manifest } = signed;
+    let Signed {
+        signer, manifest, ..
+    } = signed;
     let Manifest {
         kind,
         name,

@@ -114,7 +114,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings.0
 }
 
-/// Whether agents and plugins from files would be let in. Apart from [`check`], for a reload goes on where one would not:
+/// Whether agents and plugins from files would be let in. Apart from [`check`], for `otad run` goes on where one would not:
 /// without what it serves.
 #[must_use]
 pub fn check_code(config: &Config) -> Vec<Finding> {

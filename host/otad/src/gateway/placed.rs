@@ -1,9 +1,8 @@
 //! Plugin builds in their places: one that somebody has signed is remembered there once it has proved itself, and one that the
 //! gate refuses is stood in for.
 //!
-//! A target whose plugin is refused keeps its device: its jobs fail with the reason, the other targets go on. So it is after a
-//! reload that has taken a signer's trust away; at the start of the daemon the configuration is refused instead
-//! (`config/check.rs`).
+//! A target whose plugin is refused keeps its device: its jobs fail with the reason, the other targets go on, also after a
+//! restart with a signer revoked. `otad config check` tells it beforehand.
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 
 mod freertos;
 mod patch;
+mod project;
 mod shipped;
 mod signed;
 mod update;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::gateway::TargetLines;
+use e2e::gateway::{Daemon, TargetLines};
 use e2e::{Cloud, Gateway, Update, image};
 use support::binary::otad_command;
 use support::interop;
@@ -75,8 +75,12 @@ impl Scene {
     }
 
     fn build(&self, version: &str) {
-        let flags = [format!("-DOTAD_PAL_VERSION={version}")];
-        update::build(&self.plugin(), &update::example(), &flags);
+        Self::build_at(&self.plugin(), version);
+    }
+
+    fn build_at(path: &Path, version: &str) {
+        let flags = [format!("-DOTAD_PAL_VERSION=\"{version}\"")];
+        update::build(path, &update::example(), &flags);
     }
 
     fn trust(&self, entry: &str, signer: Option<&Signer>) {
@@ -88,33 +92,70 @@ impl Scene {
     }
 
     fn sign(&self, signer: &Signer, more: &[&str]) {
-        let output = otad_command()
-            .arg("sign")
-            .arg(self.plugin())
-            .arg("--key")
-            .arg(&signer.key)
-            .args(more)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        sign(&self.plugin(), signer, more);
     }
 
     /// As the vendor does it.
     fn signed(&self, version: &str) {
         self.build(version);
-        let pal = self.gateway.path("pal");
-        self.sign(&self.vendor, &["--directory", pal.to_str().unwrap()]);
+        self.sign_for_board(&self.plugin());
     }
 
-    /// The daemon does not begin, for this reason, and neither does `config check`.
+    fn sign_for_board(&self, path: &Path) {
+        let pal = self.gateway.path("pal");
+        sign(path, &self.vendor, &["--directory", pal.to_str().unwrap()]);
+    }
+
+    /// Another build for the board, beside the configured one.
+    fn other(&self, name: &str, version: &str) -> String {
+        let path = self.gateway.path(name);
+        Self::build_at(&path, version);
+        path.display().to_string()
+    }
+
+    /// `otad plugin swap board …`: its exit code, and what it said.
+    fn swap(&self, words: &[&str]) -> (Option<i32>, String) {
+        let verb = [&["plugin", "swap", "board"], words].concat();
+        let output = self.gateway.verb(&verb);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    }
+
+    /// What `otad plugin info` tells of the board's.
+    fn info(&self) -> serde_json::Value {
+        let verb = ["plugin", "info", "board", "--json"];
+        let rows: serde_json::Value =
+            serde_json::from_str(&self.gateway.expect_verb(&verb)).unwrap();
+        rows[0].clone()
+    }
+
+    /// Version of the build that serves the board.
+    fn serves(&self) -> String {
+        self.info()["version"].as_str().unwrap().to_owned()
+    }
+
+    /// `config check` says that it would not be loaded, for this reason.
     fn refuses(&self, wanted: &str) {
-        for verb in [&["config", "check"][..], &["run"]] {
-            let output = self.gateway.verb(verb);
-            assert_eq!(output.status.code(), Some(78), "{wanted}: {output:?}");
-            let said = String::from_utf8(output.stderr).unwrap();
-            assert!(said.contains(wanted), "{wanted}: {said}");
-            assert!(said.contains("otad.toml:"), "with its place: {said}");
-        }
+        self.exits_78(&["config", "check"], wanted);
+    }
+
+    /// The operator is told what and where.
+    fn exits_78(&self, verb: &[&str], wanted: &str) -> String {
+        let output = self.gateway.verb(verb);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{wanted}: {said}");
+        assert!(said.contains(wanted), "{wanted}: {said}");
+        said
+    }
+
+    /// A job of the board fails for want of its plugin, and one of the program beside it does not notice.
+    fn board_is_down(&self, daemon: &Daemon, version: &str) {
+        let ended = self.updates_board(7);
+        assert_eq!(ended.0, "FAILED", "{ended:?}\n{}", daemon.log());
+        assert!(ended.1.starts_with("0x000000d5"), "{ended:?}");
+        let program = Update::of(image::program(version, "", 6000));
+        let ended = self.cloud.wait_end(&self.cloud.update(THING, program));
+        assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
     }
 
     fn updates_board(&self, seed: u64) -> (String, String) {
@@ -128,11 +169,32 @@ impl Scene {
     }
 }
 
+fn sign(path: &Path, signer: &Signer, more: &[&str]) {
+    let output = otad_command()
+        .arg("sign")
+        .arg(path)
+        .arg("--key")
+        .arg(&signer.key)
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn only_what_somebody_trusted_has_signed_is_loaded() {
     let scene = Scene::new();
     scene.refuses("nobody has signed it");
-    scene.refuses("otad sign ");
+    let said = scene.exits_78(&["config", "check"], "otad sign ");
+    assert!(said.contains("otad.toml:"), "with its place: {said}");
+    let daemon = scene.gateway.run();
+    assert!(
+        daemon.log().contains("nobody has signed it"),
+        "{}",
+        daemon.log()
+    );
+    scene.board_is_down(&daemon, "1.1.0");
+    daemon.stop();
     let stranger = Signer::new(&scene.gateway.path(""), "stranger");
     scene.sign(&stranger, &[]);
     scene.refuses("signed by nobody whom this gateway trusts (signer, vendor)");
@@ -179,17 +241,16 @@ fn a_signer_who_is_not_trusted_any_more_loses_his_plugin_without_a_restart_and_a
     scene.trust("vendor", None);
     daemon.process.signal(Signal::HUP).unwrap();
     daemon.wait_line("ready again");
-    let ended = scene.updates_board(1);
-    assert_eq!(ended.0, "FAILED", "{ended:?}");
     assert!(
-        daemon.log().contains("plugin") && daemon.log().contains("nobody whom this gateway trusts"),
+        daemon.log().contains("nobody whom this gateway trusts"),
         "{}",
         daemon.log()
     );
-    // The program beside it does not notice.
-    let program = Update::of(image::program("1.1.0", "", 6000));
-    let ended = scene.cloud.wait_end(&scene.cloud.update(THING, program));
-    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}");
+    scene.board_is_down(&daemon, "1.1.0");
+    // A power cut does not take the rest of the gateway down.
+    daemon.stop();
+    let mut daemon = scene.gateway.run();
+    scene.board_is_down(&daemon, "1.2.0");
     scene.trust("next", Some(&next));
     let pal = scene.gateway.path("pal");
     scene.sign(&next, &["--directory", pal.to_str().unwrap()]);
@@ -197,6 +258,97 @@ fn a_signer_who_is_not_trusted_any_more_loses_his_plugin_without_a_restart_and_a
     daemon.wait_line("ready again");
     let ended = scene.updates_board(2);
     assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_signed_build_is_put_in_and_nothing_older_after_its_trial() {
+    let scene = Scene::new();
+    scene.signed("1.0.0");
+    let mut daemon = scene.gateway.run();
+    let next = scene.other("next.so", "1.1.0");
+    let (code, said) = scene.swap(&[&next]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("nobody has signed it"), "{said}");
+    sign(
+        Path::new(&next),
+        &Signer::new(&scene.gateway.path(""), "stranger"),
+        &[],
+    );
+    let (code, said) = scene.swap(&[&next]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("nobody whom this gateway trusts"), "{said}");
+    scene.sign_for_board(Path::new(&next));
+    let (code, said) = scene.swap(&[&next]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(scene.serves(), "1.1.0");
+    // On trial it is no floor yet.
+    let between = scene.other("between.so", "1.0.5");
+    scene.sign_for_board(Path::new(&between));
+    assert_eq!(scene.swap(&[&between]).0, Some(0));
+    assert_eq!(scene.swap(&[&next]).0, Some(0));
+    let ended = scene.updates_board(1);
+    assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    daemon.wait_line("1.1.0, signed by vendor, is accepted for target \"board\"");
+    let account = scene.info()["account"].clone();
+    let all = |key: &str| account[key]["all"].as_u64().expect(key);
+    // A library reads the file from the host, which counts that, and not its instructions.
+    assert!(all("host_call_bytes") >= 40_000, "{account}");
+    assert!(
+        all("handles") > 0 && all("memory_bytes") > 0 && all("calls") > 0,
+        "{account}"
+    );
+    assert!(account["fuel"].is_null(), "{account}");
+    daemon.stop();
+    // The configured one is older than what was accepted, and does not serve: nothing is wrong with that.
+    fs::remove_file(&next).unwrap();
+    scene.gateway.expect_verb(&["config", "check"]);
+    let daemon = scene.gateway.run();
+    assert_eq!(scene.serves(), "1.1.0");
+    let (code, said) = scene.swap(&[&between]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("1.1.0 was accepted before"), "{said}");
+    assert!(said.contains("--allow-older"), "{said}");
+    let (code, said) = scene.swap(&[&between, "--allow-older"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(scene.serves(), "1.0.5");
+    scene.gateway.expect_verb(&["plugin", "rollback", "board"]);
+    assert_eq!(scene.serves(), "1.1.0");
+    daemon.stop();
+}
+
+#[test]
+fn an_agent_from_a_file_is_signed_like_a_plugin() {
+    let mut scene = Scene::new();
+    scene.signed("1.0.0");
+    let agent = scene.gateway.path("agent.wasm");
+    fs::write(&agent, guest_artifacts::AGENT).unwrap();
+    scene.gateway.reconfigure(|lines| {
+        lines.device().agent = "component = \"./agent.wasm\"\n".to_owned();
+    });
+    scene.refuses("nobody has signed it");
+    let stranger = Signer::new(&scene.gateway.path(""), "stranger");
+    sign(&agent, &stranger, &[]);
+    scene.refuses("nobody whom this gateway trusts");
+    // A plugin's manifest does not make a plugin an agent.
+    fs::write(&agent, guest_artifacts::FLASH_FILE).unwrap();
+    sign(&agent, &scene.vendor, &[]);
+    scene.refuses("and is to be agent");
+    fs::write(&agent, guest_artifacts::AGENT).unwrap();
+    scene.refuses("changed after it was signed");
+    // There is no other device: nothing to run.
+    scene.exits_78(&["run"], "changed after it was signed");
+    sign(&agent, &scene.vendor, &[]);
+    let daemon = scene.gateway.run();
+    let program = Update::of(image::program("1.1.0", "", 6000));
+    let ended = scene.cloud.wait_end(&scene.cloud.update(THING, program));
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    let log = daemon.log();
+    assert!(log.contains("agent.wasm, signed by vendor"), "{log}");
+    let floor = scene
+        .gateway
+        .path(&format!("state/devices/{THING}/code.json"));
+    assert!(fs::read_to_string(floor).unwrap().contains("sha256"));
     daemon.stop();
 }
 

@@ -12,7 +12,7 @@ mod launcher;
 use super::script::{self, File, ScriptError};
 
 /// The case files, by their names in `cases/plugin/`.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     (
         "blocks.txt",
         include_str!("../../../cases/plugin/blocks.txt"),
@@ -23,6 +23,10 @@ const FILES: [(&str, &str); 5] = [
     ),
     ("life.txt", include_str!("../../../cases/plugin/life.txt")),
     ("power.txt", include_str!("../../../cases/plugin/power.txt")),
+    (
+        "staged.txt",
+        include_str!("../../../cases/plugin/staged.txt"),
+    ),
     (
         "trouble.txt",
         include_str!("../../../cases/plugin/trouble.txt"),

@@ -28,7 +28,7 @@ pub use control::{
 };
 pub use mcu::{LinkArgs, McuImageVerb, McuVerb};
 pub use mcu_sim::{McuFaultArgs, McuSimArgs, McuSizeArgs, McuTimeArgs};
-pub use plugin::PluginVerb;
+pub use plugin::{NewArgs, PluginVerb};
 pub use sandbox::{FaultArg, ReplayArgs, SandboxArgs, SeedsArg};
 pub use sign::{SignArgs, TrustedArgs, VerifyArgs};
 pub use target::{ImageVerb, LaunchArgs, PackArgs, TargetVerb};
@@ -260,7 +260,7 @@ Exit codes: 0 printed, 2 there is none, 3 no daemon answers.")]
     /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
     Job(JobVerb),
-    /// Plugin builds: which one serves a target, and another one in its place, in the middle of an update.
+    /// Plugins: begin one, test it, verify it; which build serves a target, and another one in its place, in mid-update.
     #[command(subcommand)]
     Plugin(PluginVerb),
     /// What a code in a job's status means, and what to do; without a code: all of them.

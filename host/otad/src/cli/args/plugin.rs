@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::DeviceArgs;
+use super::{CheckArgs, DeviceArgs, TrustedArgs};
 
 /// `otad plugin`.
 #[derive(Debug, Subcommand)]
@@ -70,4 +70,74 @@ Exit codes: 0 it serves, 2 no such target, or no build before, 3 a swap is under
         /// The device.
         device: DeviceArgs,
     },
+    /// Would a gateway load this file? Who has signed it, and is it what was signed?
+    #[command(after_help = "\
+As `otad verify`; the plugin is also loaded, in a process of its own, and asked who it is.
+
+Examples:
+  otad plugin verify pump.wasm --config /etc/otad/otad.toml
+  otad plugin verify board.so --certificate vendor.pem --json
+
+Exit codes: 0 it would be loaded, 5 refused (older than what was accepted, needs a newer otad, another contract), 6 not verified.")]
+    Verify {
+        /// A component or a library.
+        file: PathBuf,
+        #[command(flatten)]
+        /// Whose signatures count.
+        trusted: TrustedArgs,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Is this plugin fit to ship? The cases of the contract, without hardware, cloud or network.
+    #[command(after_help = "\
+As `otad check`, for a plugin. A library runs in a process of its own; what it may open is one empty directory, anew for each case.
+
+Examples:
+  otad plugin test pump.wasm
+  otad plugin test board.so --setting filepath=image.bin
+  otad plugin test pump.wasm --only power --junit report.xml
+
+Exit codes: 0 fit, 1 a case failed, 2 no case of that name, 5 refused before any case was run.")]
+    Test(CheckArgs),
+    /// Begin a plugin: a project that builds, passes `otad plugin test` and can be put into a gateway.
+    #[command(after_help = "\
+It makes the folder NAME with a plugin that works, all that it is compiled with, and a README.md that says how to go on. C takes a C \
+compiler and make, and source that was written as a FreeRTOS PAL; Rust takes cargo with the target wasm32-unknown-unknown.
+
+Examples:
+  otad plugin new pal-pump --rust
+  otad plugin new board-pal --c
+
+Exit codes: 0 made, 1 the folder exists or cannot be made, 64 no name for a plugin.")]
+    New(NewArgs),
+    /// Make a component of the module that a compiler has left.
+    #[command(after_help = "\
+For a plugin or an agent that was built for wasm32-unknown-unknown with the bindings of its SDK.
+
+Example:
+  otad plugin wrap target/wasm32-unknown-unknown/release/pal_pump.wasm --output pal-pump.wasm
+
+Exit codes: 0 written, 1 a file cannot be read or written, 5 it is no such module.")]
+    Wrap {
+        /// What the compiler has left.
+        module: PathBuf,
+        /// Where the component goes.
+        #[arg(long, short, value_name = "FILE.wasm")]
+        output: PathBuf,
+    },
+}
+
+/// `otad plugin new`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("language").args(["c", "rust"]).required(true))]
+pub struct NewArgs {
+    /// Of the plugin, and of the folder that is made: [a-z0-9-].
+    pub name: String,
+    /// In C, as a PAL of FreeRTOS: a shared library.
+    #[arg(long)]
+    pub c: bool,
+    /// In Rust, by the SDK: a component, or a shared library.
+    #[arg(long)]
+    pub rust: bool,
 }

@@ -1,9 +1,11 @@
 //! `otad check`: conformance of a component, for people, for a build server and for programs.
 
+mod library;
 mod report;
 
 use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use host_runtime::engine::AGENT_WORLD;
 use host_runtime::ports::clock::SystemClock;
@@ -14,6 +16,7 @@ use serde_json::json;
 
 use super::args::{Builtin, CheckArgs, GuestArg};
 use super::guest::{Guest, compile_into};
+use crate::code::Form;
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 use report::Screen;
@@ -33,14 +36,19 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
         let cases = cases_of(&args.guest).map_err(|e| e.unwrap_or_else(broken))?;
         return list(&chosen(cases, &args.only), args.json);
     }
-    let guest = args.guest.load(args.compile_seconds)?;
+    let label = args.guest.label();
+    let bytes = args.guest.bytes()?;
+    let guest = args.guest.load_bytes(&bytes, args.compile_seconds, false)?;
     let title = guest.title();
+    let settings = settings(&args.setting)?;
     let subject = match guest {
         Guest::Agent(build) => Subject::Agent(build),
-        Guest::Plugin(factory) => Subject::Plugin {
-            factory,
-            settings: settings(&args.setting)?,
-        },
+        Guest::Plugin(_) if Form::of(&bytes) == Some(Form::Native) => {
+            let label = label.clone();
+            let load = Arc::new(move || library::load(&label, &bytes));
+            Subject::PluginAnew { load, settings }
+        }
+        Guest::Plugin(factory) => Subject::Plugin { factory, settings },
     };
     let cases = chosen(subject.cases().map_err(broken)?, &args.only);
     if cases.is_empty() {
@@ -51,7 +59,6 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
         jobs: args.jobs.unwrap_or(cores),
         exact: args.exact || args.guest.builtin.is_some_and(Builtin::is_exact),
     };
-    let label = args.guest.label();
     let screen = Screen::new(args.verbose, cases.len(), args.json);
     screen.head(&label, &title);
     let report = run(
