@@ -258,7 +258,7 @@ impl Gate {
             .map_err(CodeError::Malformed)?;
         signers.retain(counts);
         let holds = |certificate: &&&Certificate| self.lapse(certificate.validity()).is_none();
-        let signer = signers.iter().find(holds).or(signers.first());
+        let signer = signers.iter().find(holds).or_else(|| signers.first());
         signer.copied().ok_or_else(|| {
             let trusted = store.entries().filter(counts).map(Certificate::entry);
             let trusted: Vec<&str> = trusted.collect();
