@@ -1,7 +1,5 @@
 //! SHA-256 over a stream. The hash crate picks the CPU's instructions by itself.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 /// A running SHA-256.
@@ -72,11 +70,10 @@ impl std::fmt::Debug for Hashed {
 /// Lower-case hexadecimal, for digests in records and messages.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
+    text.extend(digits.map(digit));
     text
 }
 

@@ -1,22 +1,21 @@
 //! Names from outside as components of state file names.
 
-use std::fmt::Write as _;
-
 /// One path component: what a thing name may hold stays readable, every other byte becomes `.` and two hex digits. So
 /// different names give different components, and none is empty, `.` or `..`, or has a slash.
 pub(crate) fn component(name: &str) -> String {
     if name.is_empty() {
         return "._".to_owned();
     }
-    name.bytes().fold(String::new(), |mut text, byte| {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':') {
             text.push(char::from(byte));
         } else {
-            // Writing to a string does not fail.
-            let _ = write!(text, ".{byte:02x}");
+            text.push('.');
+            text.push_str(&host_crypto::hex(&[byte]));
         }
-        text
-    })
+    }
+    text
 }
 
 /// The name of a device's file in the state directory: `devices/<device>/<leaf>`.

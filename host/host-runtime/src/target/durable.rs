@@ -1,10 +1,10 @@
 //! The target's record on its way to the medium: stages change it in memory, a worker writes it down, and the operation
 //! goes on when that is done. A record that cannot be written is what it was before.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::machine::Target;
-use super::record;
+use super::record::{self, TargetRecord};
 use super::script::{Op, Running, Stage};
 use super::work::{self, Report};
 use crate::types::Failure;
@@ -28,14 +28,23 @@ impl Target {
     /// Write the record down.
     pub(super) fn begin_store(&mut self, op: &mut Op) {
         let record = self.record.clone();
-        let state = Arc::clone(&self.ports.state);
-        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
-        let written = record.clone();
-        let id = self.hand_over(op, Stage::Store, move || {
-            record::store(&*state, &device, &name, &written)
-                .map_err(|e| Failure::storage("write the transfer record", &e))
-        });
+        let write = self.writing(record.clone());
+        let id = self.hand_over(op, Stage::Store, write);
         self.storing = Some((id, record));
+    }
+
+    /// The work of writing a record of it down.
+    pub(super) fn writing(
+        &self,
+        record: TargetRecord,
+    ) -> impl FnOnce() -> Result<(), Failure> + Send + use<> {
+        let (state, memo) = (Arc::clone(&self.ports.state), Arc::clone(&self.memo));
+        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
+        move || {
+            let mut memo = memo.lock().unwrap_or_else(PoisonError::into_inner);
+            record::store(&*state, &device, &name, &record, &mut memo)
+                .map_err(|e| Failure::storage("write the transfer record", &e))
+        }
     }
 
     /// The record was written, whether or not anybody still waits for the operation.

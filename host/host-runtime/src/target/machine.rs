@@ -8,15 +8,15 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use super::ahead::Ahead;
 use super::config::{TargetConfig, TargetPorts, VersionReader};
 use super::duty::News;
 use super::map::BlockMap;
 use super::names::{RECORD, state_name};
-use super::record::{self, Phase, TargetRecord};
+use super::record::{self, Memo, Phase, TargetRecord};
 use super::regions::{Account, Regions};
 use super::script::{Kind, Op, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
@@ -43,6 +43,8 @@ pub(super) struct Target {
     pub(super) record: TargetRecord,
     /// As it stands on the medium.
     pub(super) stored: TargetRecord,
+    /// What its file says.
+    pub(super) memo: Arc<Mutex<Memo>>,
     /// Report number of the record's being written, and what is written.
     pub(super) storing: Option<(u64, TargetRecord)>,
     /// Why nothing can be done with the target.
@@ -138,6 +140,7 @@ impl Target {
             ports,
             stored: record.clone(),
             record,
+            memo: Arc::default(),
             storing: None,
             damage,
             plugin,

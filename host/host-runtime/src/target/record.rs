@@ -210,12 +210,31 @@ pub(super) fn load(state: &dyn StateDir, device: &str, target: &str) -> io::Resu
     Ok(record)
 }
 
+/// What a file of these bytes says: who writes it again and again need not read it again and again. Whatever else has
+/// written to it meanwhile, it is not mistaken for what it was.
+#[derive(Debug, Default)]
+pub(super) struct Memo(Option<(Vec<u8>, Value)>);
+
+impl Memo {
+    /// What these bytes of a file say; none where something could not be written behind it.
+    fn said_by(&mut self, there: &[u8]) -> Option<Value> {
+        match self.0.take() {
+            Some((bytes, said)) if bytes == there => Some(said),
+            Some(_) | None => match replay(there) {
+                Ok((said, true)) => Some(said),
+                Ok((_, false)) | Err(_) => None,
+            },
+        }
+    }
+}
+
 /// Write a target's record down; durable when it returns.
 pub(super) fn store(
     state: &dyn StateDir,
     device: &str,
     target: &str,
     record: &TargetRecord,
+    memo: &mut Memo,
 ) -> io::Result<()> {
     let name = state_name(device, target, RECORD);
     let record = TargetRecord {
@@ -226,26 +245,34 @@ pub(super) fn store(
     strip(&mut value);
     let whole = line(&value)?;
     // What cannot be read now is replaced; whoever loads it hears of the damage.
-    let there = state.load(&name).ok().flatten().unwrap_or_default();
-    if let Some(change) = change(&there, &value, whole.len())?
+    let mut there = state.load(&name).ok().flatten().unwrap_or_default();
+    if let Some(said) = memo.said_by(&there)
+        && let Some(change) = change(&said, there.len(), &value, whole.len())?
         && state.append(&name, &change, true).is_ok()
     {
+        there.extend(change);
+        memo.0 = Some((there, value));
         return Ok(());
     }
-    state.store(&name, &whole)
+    state.store(&name, &whole)?;
+    memo.0 = Some((whole, value));
+    Ok(())
 }
 
-/// The line to append to these bytes of a file, so that it says this; none where that is not better than a whole file.
-fn change(there: &[u8], value: &Value, whole_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-    let Ok((said, true)) = replay(there) else {
-        return Ok(None);
-    };
-    let Some(patch) = difference(&said, value) else {
+/// The line to append to a file of so many bytes that says `said`, so that it says this; none where that is not better
+/// than a whole file.
+fn change(
+    said: &Value,
+    said_bytes: usize,
+    value: &Value,
+    whole_bytes: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let Some(patch) = difference(said, value) else {
         // It stands there, but perhaps not on the medium.
         return Ok(None);
     };
     let change = line(&patch)?;
-    let fits = there.len() + change.len() <= FILE_MAX_BYTES && change.len() < whole_bytes;
+    let fits = said_bytes + change.len() <= FILE_MAX_BYTES && change.len() < whole_bytes;
     Ok(fits.then_some(change))
 }
 

@@ -7,7 +7,7 @@ use super::ahead::Ahead;
 use super::duty::DutyRun;
 use super::image::Glance;
 use super::machine::Target;
-use super::record::{self, Phase};
+use super::record::Phase;
 use super::script::{Kind, Op, Running, Stage, Verb};
 use super::trial::Debt;
 use super::work::{self, Flush, ReadBackOrder, Report};
@@ -450,19 +450,12 @@ impl Target {
             // Read back again: it was written down before.
             Some(_) | None => true,
         };
-        let state = Arc::clone(&self.ports.state);
-        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
+        let write = self.writing(closed);
         let (id, promise) = self.promise(true);
         op.running = Running::Report(Stage::Flush, id);
         self.sync.flush_begins(id);
         self.ports.workers.run(Box::new(move || {
-            let end = work::flush(&layout, || {
-                if recorded {
-                    return Ok(());
-                }
-                record::store(&*state, &device, &name, &closed)
-                    .map_err(|e| Failure::storage("write the transfer record", &e))
-            });
+            let end = work::flush(&layout, || if recorded { Ok(()) } else { write() });
             promise.keep(Report::Flushed(end));
         }));
         Ok(())

@@ -69,7 +69,7 @@ impl Target {
 
     /// Where the transfer's bytes lie.
     pub(super) fn layout(&mut self) -> Result<Layout, Failure> {
-        let Some(transfer) = self.record.transfer.clone() else {
+        let Some(transfer) = &self.record.transfer else {
             return Err(Failure::new(code::NOT_FOUND, 0, "there is no transfer"));
         };
         if self.is_direct() {
@@ -82,12 +82,13 @@ impl Target {
             })?;
             return Ok(self.regions.layout(&extents));
         }
-        let storage = self.open_staging(transfer.spec.size)?;
+        let length = transfer.spec.size;
+        let storage = self.open_staging(length)?;
         Ok(Layout(vec![Piece {
             name: Arc::from("staging"),
             storage,
             offset: 0,
-            length: transfer.spec.size,
+            length,
         }]))
     }
 

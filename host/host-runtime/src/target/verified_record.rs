@@ -9,7 +9,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::names::{VERIFIED, state_name};
-use super::record::{self, Committed, TargetRecord};
+use super::record::{self, Committed, Memo, TargetRecord};
 use super::serial;
 use crate::ports::state_dir::StateDir;
 use crate::types::{ImageInfo, Version};
@@ -149,7 +149,13 @@ pub fn announce_initial(
     images.retain(|old| old.sha256 != image.sha256);
     images.push(image);
     store(state, device, target, images)?;
-    record::store(state, device, target, &TargetRecord::default())
+    record::store(
+        state,
+        device,
+        target,
+        &TargetRecord::default(),
+        &mut Memo::default(),
+    )
 }
 
 fn store(
@@ -189,5 +195,5 @@ pub fn enter_initial(
         ..TargetRecord::default()
     };
     store(state, device, target, vec![image])?;
-    record::store(state, device, target, &record)
+    record::store(state, device, target, &record, &mut Memo::default())
 }

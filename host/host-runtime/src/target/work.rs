@@ -232,7 +232,8 @@ pub(super) fn read_back(mut order: ReadBackOrder) -> Result<Box<ReadBack>, Failu
     let size = order.spec.size;
     order.layout.evict().map_err(|at| storage("evict", &at))?;
     let mut hasher = Hasher::default();
-    let mut buffer = vec![0; READ_BYTES];
+    let most = usize::try_from(size).map_or(READ_BYTES, |size| size.min(READ_BYTES));
+    let mut buffer = vec![0; most];
     while hasher.size() < size {
         let cancel = order.cancel.upgrade();
         if cancel.is_none_or(|cancel| cancel.load(Ordering::Relaxed)) {
@@ -243,9 +244,7 @@ pub(super) fn read_back(mut order: ReadBackOrder) -> Result<Box<ReadBack>, Failu
             ));
         }
         let at = hasher.size();
-        let n = usize::try_from(size - at)
-            .unwrap_or(READ_BYTES)
-            .min(READ_BYTES);
+        let n = usize::try_from(size - at).map_or(most, |left| left.min(most));
         let bytes = &mut buffer[..n];
         order
             .layout

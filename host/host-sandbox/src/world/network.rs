@@ -16,6 +16,9 @@ const ASKED_MAX: u32 = 2000;
 
 /// Whether a topic is of a filter, by the rules of MQTT: `+` is one level, `#` the rest.
 fn matches_filter(filter: &str, topic: &str) -> bool {
+    if !filter.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
+        return filter == topic;
+    }
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
         if wanted == "#" {

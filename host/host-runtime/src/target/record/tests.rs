@@ -85,7 +85,7 @@ fn story() -> Vec<TargetRecord> {
 }
 
 fn stored(state: &FakeState, record: &TargetRecord) {
-    store(state, "gateway", "app", record).unwrap();
+    store(state, "gateway", "app", record, &mut Memo::default()).unwrap();
 }
 
 fn loaded(state: &FakeState) -> TargetRecord {
@@ -102,6 +102,22 @@ fn whatever_changes_is_read_again_as_it_was_written() {
     for record in story().iter().chain(story().iter().rev()) {
         stored(&state, record);
         assert_eq!(loaded(&state), *record);
+    }
+}
+
+#[test]
+fn who_writes_again_and_again_writes_the_same_and_notices_what_others_have_written() {
+    let (one, other) = (FakeState::default(), FakeState::default());
+    let mut memo = Memo::default();
+    for (number, record) in story().iter().enumerate() {
+        if number == 3 {
+            for state in [&one, &other] {
+                stored(state, &TargetRecord::default());
+            }
+        }
+        stored(&one, record);
+        store(&other, "gateway", "app", record, &mut memo).unwrap();
+        assert_eq!(bytes(&other), bytes(&one));
     }
 }
 

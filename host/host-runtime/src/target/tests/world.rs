@@ -545,7 +545,8 @@ impl World {
         let state = Arc::clone(&self.state);
         let mut record = crate::target::record::load(&*state, "gateway", "app").unwrap();
         record.transfer.as_mut().unwrap().spec.signature = signature.to_vec();
-        crate::target::record::store(&*state, "gateway", "app", &record).unwrap();
+        let mut memo = crate::target::record::Memo::default();
+        crate::target::record::store(&*state, "gateway", "app", &record, &mut memo).unwrap();
         self.restart();
     }
 
