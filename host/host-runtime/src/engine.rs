@@ -239,6 +239,11 @@ impl Meter {
         self.excused = self.excused.saturating_add(ticks);
     }
 
+    /// So many bytes came or went in a host call.
+    pub fn carry(&mut self, bytes: usize) {
+        self.usage.host_call_bytes.add(bytes as u64);
+    }
+
     /// Count a host call; the first line of every import.
     ///
     /// # Errors

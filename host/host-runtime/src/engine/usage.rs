@@ -42,6 +42,10 @@ pub struct Usage {
     pub memory_bytes: Use,
     /// Elements of tables.
     pub table_elements: Use,
+    /// Bytes that came and went in calls of the host's; `most` and `limit` are of one such call.
+    pub host_call_bytes: Use,
+    /// Handles that it holds of the host's; of a library, open files of its process.
+    pub handles: Use,
 }
 
 impl Usage {
@@ -56,6 +60,8 @@ impl Usage {
             host_calls: of(budget.host_calls.into()),
             memory_bytes: of(budget.memory_bytes as u64),
             table_elements: of(budget.table_elements as u64),
+            host_call_bytes: of(budget.hostcall_bytes as u64),
+            handles: of(budget.handles as u64),
         }
     }
 
@@ -71,6 +77,8 @@ impl Usage {
             host_calls: self.host_calls.and(later.host_calls),
             memory_bytes: now(self.memory_bytes, later.memory_bytes),
             table_elements: now(self.table_elements, later.table_elements),
+            host_call_bytes: self.host_call_bytes.and(later.host_call_bytes),
+            handles: now(self.handles, later.handles),
         }
     }
 }

@@ -58,6 +58,12 @@ impl Inside {
         end.map_err(convert::failure_out)
     }
 
+    /// Bytes for the guest.
+    fn brings<E>(&mut self, end: Result<Vec<u8>, E>) -> wasmtime::Result<Result<Vec<u8>, E>> {
+        self.meter.carry(end.as_ref().map_or(0, Vec::len));
+        Ok(end)
+    }
+
     /// What is lent, one host call later.
     fn lent(&mut self) -> wasmtime::Result<&Lent> {
         self.meter.host_call()?;
@@ -328,7 +334,8 @@ impl wit_block_device::Host for Inside {
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
         let device = self.lent()?.storage();
-        Ok(self.storage(|| device?.read_at(region, offset, length)))
+        let end = self.storage(|| device?.read_at(region, offset, length));
+        self.brings(end)
     }
 
     fn write_at(
@@ -338,6 +345,7 @@ impl wit_block_device::Host for Inside {
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
         let device = self.lent()?.storage();
+        self.meter.carry(data.len());
         Ok(self.storage(|| device?.write_at(region, offset, &data)))
     }
 
@@ -373,7 +381,8 @@ impl wit_staged_image::Host for Inside {
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
         let staged = self.lent()?.staged();
-        Ok(self.storage(|| staged?.read_at(offset, length)))
+        let end = self.storage(|| staged?.read_at(offset, length));
+        self.brings(end)
     }
 }
 
@@ -404,11 +413,13 @@ impl wit_serial_line::Host for Inside {
     }
 
     fn write(&mut self, data: Vec<u8>) -> wasmtime::Result<Result<u32, wit_types::Failure>> {
+        self.meter.carry(data.len());
         self.line(|line| line.write(&data))
     }
 
     fn read(&mut self, max: u32) -> wasmtime::Result<Result<Vec<u8>, wit_types::Failure>> {
-        Ok(self.lent()?.read_line(max).map_err(convert::failure_out))
+        let end = self.lent()?.read_line(max).map_err(convert::failure_out);
+        self.brings(end)
     }
 
     fn unsent(&mut self) -> wasmtime::Result<Result<u32, wit_types::Failure>> {
@@ -451,6 +462,7 @@ impl wit_clock::Host for Inside {
 
 impl wit_log::Host for Inside {
     fn log(&mut self, level: wit_log::Level, text: String) -> wasmtime::Result<()> {
+        self.meter.carry(text.len());
         self.lent()?.log.log(convert::level(level), &text);
         Ok(())
     }

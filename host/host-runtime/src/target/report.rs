@@ -68,8 +68,9 @@ pub struct BuildReport {
     pub swaps: u64,
     /// Broken calls in this transfer.
     pub strikes: u32,
-    /// What it has used since it serves: `fuel`, `host_calls`, `memory_bytes`, `table_elements`, `bytes_moved`,
-    /// `bytes_written` (of these) and `syncs` through lent storage.
+    /// What it has used since it serves, as far as its carrier counts it: `calls` of it (`most` in one second), `fuel`,
+    /// `host_calls`, `host_call_bytes` (`most` in one such call), `memory_bytes`, `table_elements`, `handles`, and through
+    /// lent storage `bytes_moved`, `bytes_written` (of these) and `syncs`.
     pub account: BTreeMap<String, Use>,
 }
 
@@ -77,14 +78,20 @@ impl Target {
     fn build_report(&self) -> BuildReport {
         let (usage, books) = (self.plugin.usage(), self.plugin.books());
         let account = [
+            ("calls", self.plugin.calls()),
             ("fuel", usage.fuel),
             ("host_calls", usage.host_calls),
+            ("host_call_bytes", usage.host_call_bytes),
             ("memory_bytes", usage.memory_bytes),
             ("table_elements", usage.table_elements),
+            ("handles", usage.handles),
             ("bytes_moved", books.moved),
             ("bytes_written", books.written),
             ("syncs", books.syncs),
         ];
+        // Neither used nor limited: not counted by this carrier.
+        let counted = |(_, used): &(&str, Use)| *used != Use::default();
+        let account = account.into_iter().filter(counted);
         let account = account.map(|(key, used)| (key.to_owned(), used));
         let (factory, former) = (&self.plugin.factory, self.plugin.former.as_ref());
         let description = factory.description();
@@ -101,7 +108,7 @@ impl Target {
             refused: self.refusal.clone(),
             swaps: self.swaps,
             strikes: self.plugin.strikes(),
-            account: account.into(),
+            account: account.collect(),
         }
     }
 

@@ -8,10 +8,31 @@ use super::config::{FormerPlugin, limit};
 use super::regions::{Account, Books, Regions};
 use super::trial::{Debt, Former, SentBack};
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
-use crate::engine::Usage;
+use crate::engine::{Usage, Use};
 use crate::plugin::lend::Lent;
 use crate::plugin::{Description, Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
+
+/// How often a plugin is called.
+#[derive(Clone, Copy, Default)]
+struct Rate {
+    /// `most` is in one second.
+    calls: Use,
+    second: u64,
+    in_second: u64,
+}
+
+impl Rate {
+    fn note(&mut self, now_ms: u64) {
+        let second = now_ms / 1000;
+        if second != self.second {
+            (self.second, self.in_second) = (second, 0);
+        }
+        self.in_second += 1;
+        self.calls.all += 1;
+        self.calls.most = self.calls.most.max(self.in_second);
+    }
+}
 
 /// The plugin of one target.
 pub(super) struct PluginSlot {
@@ -26,6 +47,7 @@ pub(super) struct PluginSlot {
     pub(super) sent_back: Option<SentBack>,
     /// What instances of this build have used that are gone.
     pub(super) used: Usage,
+    rate: Rate,
     pub(super) settings: Vec<Setting>,
     pub(super) lent: Lent,
     regions: Arc<Regions>,
@@ -56,6 +78,7 @@ impl PluginSlot {
             spared: false,
             sent_back: None,
             used: Usage::default(),
+            rate: Rate::default(),
             settings,
             lent,
             regions,
@@ -120,9 +143,15 @@ impl PluginSlot {
         self.account.books()
     }
 
+    /// How often it was called since it serves, and in the busiest second.
+    pub(super) fn calls(&self) -> Use {
+        self.rate.calls
+    }
+
     /// Another build begins with nothing.
     pub(super) fn close_books(&mut self) {
         self.used = Usage::default();
+        self.rate = Rate::default();
         self.account.close_books();
     }
 
@@ -210,6 +239,7 @@ impl PluginSlot {
             return Err(self.strike("there is no instance"));
         };
         self.account.begin_call();
+        self.rate.note(self.lent.clock.now_ms());
         if self.writes {
             self.account.no_syncs();
         }

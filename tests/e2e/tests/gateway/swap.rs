@@ -108,6 +108,18 @@ fn a_plugin_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
     let ended = cloud.wait_end(&job);
     assert_eq!(ended.as_pair(), ("SUCCEEDED", "accepted  v1.1.0"));
     assert!(read(&gateway.target_file("main", "slot-b")) == bytes);
+    let account = build(&gateway)["account"].clone();
+    let all = |key: &str| account[key]["all"].as_u64().expect(key);
+    for key in ["calls", "fuel", "host_calls", "memory_bytes", "bytes_moved"] {
+        assert!(all(key) > 0, "{account}");
+    }
+    // What it has written since it serves came in calls of the host's.
+    let written = all("bytes_written");
+    assert!(
+        written > 0 && written <= all("host_call_bytes"),
+        "{account}"
+    );
+    assert_eq!(account["handles"]["limit"], 64, "{account}");
     let log = daemon.log();
     assert_eq!(log.matches("connected to ").count(), 1, "{log}");
     daemon.stop();

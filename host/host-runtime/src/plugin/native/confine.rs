@@ -26,7 +26,7 @@ use super::wire::Confinement;
 pub const MEMORY_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Open files: the channel, a file or two of the target's, and room for a library's own.
-const FILES_MAX: u64 = 64;
+pub(super) const FILES_MAX: u64 = 64;
 
 /// Largest file that it may write in a directory of its own: the largest size of a FreeRTOS file context.
 const FILE_MAX_BYTES: u64 = u32::MAX as u64;

@@ -20,11 +20,13 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::convert::{clean_description, clean_duty, clean_failure};
-use super::lend::Lent;
+use super::lend::{Lent, TRANSFER_MAX_BYTES};
 use super::{
     Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent,
 };
+use crate::engine::{Budget, Usage, Use};
 use crate::types::{Blob, Setting};
+use confine::FILES_MAX;
 use library::Library;
 use process::{End, Process};
 use wire::{Answered, Call};
@@ -201,6 +203,7 @@ impl PluginFactory for NativePlugin {
                     reopens: false,
                     falls: 0,
                     fell: false,
+                    usage: within(confinement),
                 };
                 instance.start()?;
                 Ok(Box::new(instance))
@@ -246,6 +249,22 @@ struct Instance {
     falls: u32,
     /// The last call ended with the process.
     fell: bool,
+    usage: Usage,
+}
+
+/// The account of a process that has used nothing yet.
+fn within(confinement: &Confinement) -> Usage {
+    let of = |limit: u64| Use {
+        limit,
+        ..Use::default()
+    };
+    Usage {
+        host_calls: of(Budget::PLUGIN.host_calls.into()),
+        memory_bytes: of(confinement.memory_max_bytes.unwrap_or(MEMORY_MAX_BYTES)),
+        host_call_bytes: of(TRANSFER_MAX_BYTES.into()),
+        handles: of(FILES_MAX),
+        ..Usage::default()
+    }
 }
 
 /// Processes of a transfer that may fall before the plugin counts as broken: whoever is killed once, by the kernel for
@@ -309,7 +328,7 @@ impl Instance {
         let Some(process) = self.process.as_mut() else {
             return Err(self.lost("its process is gone"));
         };
-        match process.call(&self.lent, call, data) {
+        match process.call(&self.lent, call, data, &mut self.usage) {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(f)) => Err(PluginError::Failed(clean_failure(f.main, f.sub, &f.detail))),
             Err(End::Exit(_)) if self.duty != Kind::Other => {
@@ -493,5 +512,13 @@ impl Plugin for Instance {
             Answered::Saved(blob) => Ok(blob),
             Answered::Opened | Answered::Duty(_) | Answered::Extents(_) => Err(self.astray()),
         }
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = self.usage;
+        if let Some(process) = &self.process {
+            process.look(&mut usage);
+        }
+        usage
     }
 }

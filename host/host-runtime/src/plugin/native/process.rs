@@ -5,7 +5,7 @@
 //! late or too often costs the child its life; nothing is mended here, a new child is.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -24,7 +24,7 @@ use super::wire::{
     Start, Started, ToChild, WireError,
 };
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
-use crate::engine::Budget;
+use crate::engine::{Budget, Usage};
 use crate::plugin::lend::Lent;
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::types::Failure;
@@ -135,16 +135,46 @@ impl Process {
         self.child.id()
     }
 
-    /// Make one call, and serve what the child asks for meanwhile.
+    /// What the child has now, into the account; of one that is about to go, what it had before.
+    pub(super) fn look(&self, usage: &mut Usage) {
+        let place = PathBuf::from(format!("/proc/{}", self.id()));
+        if let Ok(files) = fs::read_dir(place.join("fd")) {
+            let files = files.count() as u64;
+            (usage.handles.all, usage.handles.most) = (files, files);
+        }
+        let status = fs::read_to_string(place.join("status")).unwrap_or_default();
+        let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+        let kib = data.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        if let Some(kib) = kib {
+            (usage.memory_bytes.all, usage.memory_bytes.most) = (kib * 1024, kib * 1024);
+        }
+    }
+
+    /// Make one call, and serve what the child asks for meanwhile; what it asks for goes into the account.
     pub(super) fn call(
         &mut self,
         lent: &Lent,
         call: Call,
         data: &[u8],
+        usage: &mut Usage,
+    ) -> Result<Result<Answered, Failure>, End> {
+        let mut left = Budget::PLUGIN.host_calls;
+        let end = self.exchange(lent, call, data, &mut left, usage);
+        let calls = Budget::PLUGIN.host_calls - left;
+        usage.host_calls.add(calls.into());
+        end
+    }
+
+    fn exchange(
+        &mut self,
+        lent: &Lent,
+        call: Call,
+        data: &[u8],
+        left: &mut u32,
+        usage: &mut Usage,
     ) -> Result<Result<Answered, Failure>, End> {
         let name = call.name();
         let mut limit = Limit::new(&self.clock, abi::CALL_MAX_MS);
-        let mut left = Budget::PLUGIN.host_calls;
         if let Err(error) = self.send(&limit, &ToChild::Call(call), data) {
             return Err(self.ended(name, &limit, error));
         }
@@ -157,18 +187,20 @@ impl Process {
                 }
                 Err(error) => return Err(self.ended(name, &limit, error)),
             };
-            if left == 0 {
+            if *left == 0 {
                 return Err(self.broken(&format!(
                     "it called the host more than {} times in one call",
                     Budget::PLUGIN.host_calls
                 )));
             }
-            left -= 1;
+            *left -= 1;
             let began = self.clock.now_ms();
+            let came = data.len();
             let (answer, data) = match serve(lent, lend, &data) {
                 Ok((loan, data)) => (Ok(loan), data),
                 Err(failure) => (Err(failure), Vec::new()),
             };
+            usage.host_call_bytes.add((came + data.len()) as u64);
             limit.excuse(self.clock.now_ms() - began);
             if let Err(error) = self.send(&limit, &ToChild::Lent(answer), &data) {
                 return Err(self.ended(name, &limit, error));
