@@ -5,6 +5,7 @@
 //! reach them. The bytes do not depend on where the workspace, the toolchain or the registry lie.
 //! It does not decide what a guest may import: the world of the guest does, and the runtime checks it at load.
 
+mod author;
 mod branches;
 mod code;
 mod constants;
@@ -181,7 +182,16 @@ fn run() -> Result<(), String> {
         table,
         "/// All of them.\npub const GUESTS: &[Guest] = &[\n{list}];"
     ); // writing to a String cannot fail
-    write(&out_dir.join("guests.rs"), table.as_bytes())
+    write(&out_dir.join("guests.rs"), table.as_bytes())?;
+    let authors = author::table(&workspace()?)?;
+    write(&out_dir.join("author.rs"), authors.as_bytes())
+}
+
+fn workspace() -> Result<PathBuf, String> {
+    path_from_env("CARGO_MANIFEST_DIR")?
+        .join("../..")
+        .canonicalize()
+        .map_err(|e| format!("workspace root: {e}"))
 }
 
 /// Runs cargo for the guests.
@@ -193,10 +203,7 @@ struct Builder {
 
 impl Builder {
     fn new(out_dir: &Path) -> Result<Self, String> {
-        let workspace = path_from_env("CARGO_MANIFEST_DIR")?
-            .join("../..")
-            .canonicalize()
-            .map_err(|e| format!("workspace root: {e}"))?;
+        let workspace = workspace()?;
         // Everything a guest is made of that its dep-info does not name.
         for path in [
             "Cargo.toml",

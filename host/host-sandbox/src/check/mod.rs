@@ -41,11 +41,14 @@ pub enum Subject {
     /// A plugin that keeps things where nobody has lent it anything, such as a library in files: loaded anew for each case.
     PluginAnew {
         /// Loads it, with places of its own; what goes wrong, in words.
-        load: Arc<dyn Fn() -> Result<Arc<dyn PluginFactory>, String> + Send + Sync>,
+        load: Arc<Load>,
         /// As above.
         settings: Vec<Setting>,
     },
 }
+
+/// Loads a plugin for one case.
+pub type Load = dyn Fn() -> Result<Arc<dyn PluginFactory>, String> + Send + Sync;
 
 impl Subject {
     /// All cases for one of its kind.

@@ -31,10 +31,6 @@ const C: &[File] = &[
         text: include_str!("Makefile"),
     },
     File {
-        path: "pal.c",
-        text: author::C_EXAMPLE,
-    },
-    File {
         path: ".gitignore",
         text: "*.so\n*.manifest\n*.manifest.sig\n",
     },
@@ -70,7 +66,7 @@ pub(super) fn new(args: &NewArgs) -> Verb {
             author::RUST,
             "cargo build --release --target wasm32-unknown-unknown",
         ),
-        false => (C.to_vec(), author::C, "make test"),
+        false => ([C, author::C_EXAMPLE].concat(), author::C, "make test"),
     };
     for file in own.iter().chain(shared) {
         let path = place.join(file.path);
