@@ -1,3 +1,5 @@
+//! The gate, with real signatures: who is let in, who is not, and what is said.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
