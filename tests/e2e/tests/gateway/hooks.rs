@@ -5,6 +5,7 @@ use std::fs;
 
 use e2e::gateway::{Daemon, Lines, target};
 use e2e::{Cloud, Gateway, Update, image};
+use host_runtime::engine::Budget;
 use serde_json::{Value, json};
 use support::deadline::{Deadline, PATIENCE};
 
@@ -213,6 +214,21 @@ fn an_activate_hook_puts_the_restart_off_also_over_a_restart_of_the_daemon() {
     assert_eq!(ended.status, "FAILED");
     assert!(ended.reason.starts_with("aborted: 0x"), "{ended:?}");
     assert_eq!(world.running_version(), "1.1.0");
+}
+
+#[test]
+fn the_memory_of_an_agent_is_told_while_its_job_runs() {
+    let world = World::new(&[("activate", 10_000)], "", |_| {});
+    world.script("activate", "exit 3");
+    let mut daemon = world.gateway.run();
+    world.update("1.1.0");
+    says(&mut daemon, "activate", "says later");
+    let status = world.gateway.status();
+    let device = &status["devices"][0];
+    assert_eq!(device["state_name"], "WaitingForActivation");
+    let memory = device["agent"]["memory_bytes"].as_u64().unwrap();
+    let most = Budget::AGENT.memory_bytes as u64;
+    assert!((65_536..=most).contains(&memory), "{memory} of {most}");
 }
 
 #[test]
