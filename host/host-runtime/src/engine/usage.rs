@@ -108,10 +108,14 @@ mod tests {
             host_calls: of(n),
             memory_bytes: of(n),
             table_elements: of(n),
+            host_call_bytes: of(n),
+            handles: of(n),
         };
         let both = usage(30).and(usage(20));
         assert_eq!((both.fuel.all, both.fuel.most), (50, 30));
         assert_eq!((both.memory_bytes.all, both.memory_bytes.most), (20, 30));
+        assert_eq!((both.handles.all, both.handles.most), (20, 30));
+        assert_eq!(both.host_call_bytes.all, 50);
         assert_eq!(both.fuel.limit, 100);
     }
 }
