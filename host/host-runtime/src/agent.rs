@@ -17,6 +17,7 @@ pub use self::slot::{
     STRIKES_OF_A_JOB_MAX, Stamp, StartEnd,
 };
 pub use self::text::clean;
+pub use self::trial::{FormerAgent, TRIAL_MS};
 pub use self::types::{
     AgentConfig, AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Description, Event,
     FileStatus, JobResult, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,
@@ -29,11 +30,13 @@ pub mod tap;
 pub mod trace;
 
 mod convert;
+mod nowhere;
 mod redact;
 mod slot;
 
 pub(crate) mod octets;
 pub(crate) mod text;
+pub(crate) mod trial;
 mod types;
 mod wasm;
 
@@ -126,6 +129,9 @@ pub struct AgentBuild {
     digest: [u8; 32],
     description: Description,
     factory: Box<Factory>,
+    /// The build itself, where this one is [`behind`](Self::behind) something.
+    inner: Option<Arc<Self>>,
+    passed: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl AgentBuild {
@@ -155,6 +161,8 @@ impl AgentBuild {
             digest: loaded.digest,
             description,
             factory: Box::new(move |outside| program.instantiate(outside)),
+            inner: None,
+            passed: None,
         }))
     }
 
@@ -172,6 +180,8 @@ impl AgentBuild {
             digest: [0; 32],
             description,
             factory: Box::new(factory),
+            inner: None,
+            passed: None,
         })
     }
 
@@ -188,7 +198,35 @@ impl AgentBuild {
             digest: self.digest,
             description: self.description.clone(),
             factory: Box::new(factory),
+            inner: Some(self.bare()),
+            passed: self.passed.clone(),
         })
+    }
+
+    /// The same build, and what is done, off the device's task, once it has proved itself on trial.
+    #[must_use]
+    pub fn when_passed(self: &Arc<Self>, passed: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let inner = Arc::clone(self);
+        Arc::new(Self {
+            label: self.label.clone(),
+            digest: self.digest,
+            description: self.description.clone(),
+            factory: Box::new(move |outside| inner.instantiate(outside)),
+            inner: Some(self.bare()),
+            passed: Some(Arc::new(passed)),
+        })
+    }
+
+    /// It has proved itself on trial.
+    pub(crate) fn trial_passed(&self) {
+        if let Some(passed) = &self.passed {
+            passed();
+        }
+    }
+
+    /// The build without whoever listens to its instances.
+    pub(crate) fn bare(self: &Arc<Self>) -> Arc<Self> {
+        Arc::clone(self.inner.as_ref().unwrap_or(self))
     }
 
     /// Where it came from.
@@ -213,6 +251,17 @@ impl AgentBuild {
     #[must_use]
     pub fn schema(&self) -> u32 {
         self.description.schemas.first().copied().unwrap_or(0)
+    }
+
+    /// The same while there is a build to go back to: the best one that it reads too, if there is one.
+    pub(crate) fn schema_for(&self, former: &Self) -> Option<u32> {
+        let schemas = self.description.schemas.iter();
+        schemas.copied().find(|schema| former.reads(*schema))
+    }
+
+    /// Whether it can start from a state of this schema.
+    pub(crate) fn reads(&self, schema: u32) -> bool {
+        self.description.schemas.contains(&schema)
     }
 
     /// A fresh instance, not yet started.

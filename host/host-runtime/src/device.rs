@@ -16,15 +16,14 @@
 
 use std::sync::Arc;
 
-use crate::agent::{
-    AgentConfig, AgentSlot, Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, Stamp, StartEnd,
-    StartInfo,
-};
+use crate::agent::{AgentConfig, AgentSlot, Context, Event, Stamp};
+use crate::choice::Book;
 use crate::events::EventRing;
 use crate::history::{Glance, History};
 use crate::mailbox::{Input, Mailbox};
 use crate::plugin::PluginFactory;
 use crate::ports::seed::Seed;
+use crate::ports::workers::Workers;
 use crate::status::{
     AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_INIT, STATE_NAMES,
     STATES_RECEIVING, WaitReport, name,
@@ -38,11 +37,14 @@ use self::token::Owner;
 pub use crate::names::state_name;
 
 pub use self::prepare::{DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
+pub use self::swap::AgentTrial;
 
 mod host;
 mod log;
 mod pace;
 mod prepare;
+mod start;
+mod swap;
 mod token;
 
 /// Events that one poll gives to the agent, so that other tasks get their turn: some 0.2 ms of blocks.
@@ -65,7 +67,16 @@ pub struct Device {
     config: AgentConfig,
     door: Door,
     slot: AgentSlot,
+    /// Another agent build is on its way in.
+    swap: Option<swap::Swap>,
+    book: Book,
+    /// The agent build that was refused or sent back last, and why.
+    refused: Option<Arc<str>>,
+    /// Agent builds that have taken over, and that were sent back, in this process.
+    swaps: u64,
+    returns: u64,
     mailbox: Mailbox,
+    workers: Arc<dyn Workers>,
     seed: Arc<dyn Seed>,
     connection: Connection,
     restart_requested: Option<FileId>,
@@ -78,28 +89,6 @@ pub struct Device {
 }
 
 impl Device {
-    /// Start the agent. A trap is no error: it is tried again.
-    ///
-    /// # Errors
-    /// The agent refuses its configuration or its journal; nothing has changed.
-    pub fn start(&mut self, now: Context) -> Result<(), DeviceError> {
-        self.door.lock().now = now;
-        let journal = self.door.lock().journal.current().cloned();
-        let saved = journal.map_or(Saved::None, Saved::Journal);
-        let info = self.start_info(saved);
-        match self.slot.start(now, info) {
-            StartEnd::Started => {
-                self.after_turn(now, true);
-                Ok(())
-            }
-            StartEnd::Broken(_) => Ok(()),
-            StartEnd::Refused(source) => Err(DeviceError::Refused {
-                device: self.name.clone(),
-                source,
-            }),
-        }
-    }
-
     /// Something happened.
     pub fn handle(&mut self, now: Context, input: Input) {
         self.door.lock().now = now;
@@ -180,6 +169,7 @@ impl Device {
         self.door.lock().now = now;
         let before = self.delivered;
         self.revive(now);
+        let trial = self.look_after_swap(now);
         let next = self.poll_host(now);
         // What comes while this goes on is for the next poll: `now` lies before it, and an agent that takes the time of its
         // answers would take it for less than it was.
@@ -201,6 +191,7 @@ impl Device {
         [
             next,
             noted,
+            trial,
             self.slot.deadline_ms(),
             self.slot.retry_at_ms(),
         ]
@@ -230,7 +221,8 @@ impl Device {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let host = self.door.lock();
-        host.journal.is_quiet() && host.events.is_quiet() && host.history.is_quiet()
+        let quiet = host.journal.is_quiet() && host.events.is_quiet() && host.history.is_quiet();
+        quiet && !self.book.is_writing()
     }
 
     /// The process will stop: what the device is about is written down, for whoever asks while it does not run.
@@ -356,6 +348,10 @@ impl Device {
             memory_bytes,
             strikes: self.slot.strikes(),
             retry_in_ms,
+            former: self.slot.former().map(|former| former.label().to_owned()),
+            on_trial: self.slot.is_on_trial(),
+            refused: self.refused.as_deref().map(str::to_owned),
+            swaps: self.swaps,
         }
     }
 
@@ -496,6 +492,10 @@ impl Device {
             self.door.lock().job = job;
         }
         self.history_of_status(now);
+        self.keep_snapshot(now);
+    }
+
+    fn keep_snapshot(&mut self, now: Context) {
         let stamp = Stamp {
             journal: self.door.lock().journal.generation(),
             connection: self.connection.changes,
@@ -511,79 +511,6 @@ impl Device {
             let running = target.state.and_then(|state| state.running);
             Some((target.name, running.map(|version| version.to_string())))
         });
-    }
-
-    /// Start a broken agent whose time has come.
-    fn revive(&mut self, now: Context) {
-        while self.slot.retry_at_ms().is_some_and(|at| at <= now.now_ms) {
-            let generation = self.door.lock().journal.generation();
-            let snapshot = self.slot.snapshot(generation);
-            let since = snapshot.as_ref().map(|(_, stamp)| stamp.connection);
-            let saved = match snapshot {
-                Some((blob, _)) => Saved::Snapshot(blob),
-                None => {
-                    let journal = self.door.lock().journal.current().cloned();
-                    journal.map_or(Saved::None, Saved::Journal)
-                }
-            };
-            let info = self.start_info(saved);
-            match self.slot.start(now, info) {
-                StartEnd::Started => {
-                    self.after_turn(now, true);
-                    for event in self.missed_connection(since) {
-                        self.deliver(now, event);
-                    }
-                    self.give_up_job(now);
-                }
-                StartEnd::Refused(failure) => self.slot.refuse_saved(now, &failure),
-                StartEnd::Broken(_) => {}
-            }
-        }
-    }
-
-    /// An agent that breaks over a job again and again is told to end it, as an operator would: nobody else can say so
-    /// to the job service, and a job must not stay open for ever.
-    fn give_up_job(&mut self, now: Context) {
-        if self.slot.strikes() < STRIKES_OF_A_JOB_MAX || !self.slot.is_running() {
-            return;
-        }
-        let Some(job) = self.slot.status().job_id.clone() else {
-            return;
-        };
-        let strikes = self.slot.strikes();
-        tracing::error!(device = %self.name, job, strikes, "the agent broke too often over this job: it is given up");
-        if let Some(failure) = self.deliver(now, Event::Command(Command::UserAbort)) {
-            tracing::warn!(device = %self.name, job, "the job was not given up: {failure}");
-        }
-    }
-
-    /// What a new instance does not know of the connection; `since` counts the changes that its snapshot knows.
-    fn missed_connection(&self, since: Option<u64>) -> Vec<Event> {
-        if since == Some(self.connection.changes) {
-            return Vec::new();
-        }
-        let lost = self
-            .connection
-            .last_end
-            .clone()
-            .filter(|_| since.is_some())
-            .map(|(reason, detail)| Event::Disconnected { reason, detail });
-        // It does not know what it has subscribed to, so it must do so again: the session is as good as new.
-        let up = self.connection.up.map(|_| Event::Connected(false));
-        lost.into_iter().chain(up).collect()
-    }
-
-    fn start_info(&self, saved: Saved) -> StartInfo {
-        let mut host = self.door.lock();
-        host.pace.forget();
-        StartInfo {
-            config: self.config.clone(),
-            saved,
-            schema: self.slot.build().schema(),
-            seed: self.seed.seed(),
-            outstanding: host.tokens.outstanding(),
-            last_event: host.events.last(),
-        }
     }
 }
 

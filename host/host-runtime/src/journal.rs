@@ -90,11 +90,22 @@ impl Journal {
 
     /// Replace the journal; empty bytes delete it. Its token ends in a later [`poll`](Self::poll).
     pub(crate) fn store(&mut self, token: Token, blob: Blob) {
+        let blob = (!blob.bytes.is_empty()).then_some(blob);
+        self.replace(Some(token), blob);
+    }
+
+    /// Have it say again what it said before: what an agent has stored that did not get through its start.
+    pub(crate) fn put_back(&mut self, blob: Option<Blob>) {
+        self.replace(None, blob);
+    }
+
+    fn replace(&mut self, token: Option<Token>, blob: Option<Blob>) {
         self.generation += 1;
-        self.current = (!blob.bytes.is_empty()).then_some(blob);
-        let mut tokens = self.waiting.take().map(|(tokens, _)| tokens);
-        tokens.get_or_insert_default().push(token);
-        self.waiting = tokens.map(|tokens| (tokens, self.current.clone()));
+        self.current = blob;
+        let waiting = self.waiting.take();
+        let mut tokens = waiting.map_or_else(Vec::new, |(tokens, _)| tokens);
+        tokens.extend(token);
+        self.waiting = Some((tokens, self.current.clone()));
         self.start();
     }
 

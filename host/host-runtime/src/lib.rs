@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod bandwidth;
+pub mod choice;
 pub mod device;
 pub mod engine;
 pub mod events;

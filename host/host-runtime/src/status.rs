@@ -189,6 +189,18 @@ pub struct AgentReport {
     pub strikes: u32,
     /// When a broken agent is tried again, in milliseconds from now.
     pub retry_in_ms: Option<u64>,
+    /// Label of the build before it, which a roll-back brings back.
+    #[serde(default)]
+    pub former: Option<String>,
+    /// It has not proved itself yet: if it breaks, the build before it serves again.
+    #[serde(default)]
+    pub on_trial: bool,
+    /// The build that was refused or sent back last, and why.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// Builds that have taken over since the process started.
+    #[serde(default)]
+    pub swaps: u64,
 }
 
 /// Whether there is an agent.

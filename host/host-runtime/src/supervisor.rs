@@ -31,9 +31,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::agent::text::clean;
-use crate::agent::{Command, Context};
+use crate::agent::{AgentBuild, Command, Context};
 use crate::bandwidth::Bandwidth;
-use crate::device::{Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
+use crate::device::{AgentTrial, Device, DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 use crate::events::{EventRing, StoredEvent};
 use crate::history::History;
 use crate::mailbox::{Input, Mailbox};
@@ -120,6 +120,7 @@ impl PendingDevice {
         let (restart_out, restart) = watch::channel(None);
         let (ready_out, ready) = watch::channel(false);
         let (pulse_out, pulse) = watch::channel(Pulse::default());
+        let (trial_out, trial) = watch::channel(device.agent_trial());
         let (end_out, end) = watch::channel(None);
         let task = Task {
             device,
@@ -129,6 +130,7 @@ impl PendingDevice {
             restart: restart_out,
             ready: ready_out,
             pulse: pulse_out,
+            trial: trial_out,
             end: end_out.clone(),
         };
         let watched = Watched {
@@ -147,6 +149,7 @@ impl PendingDevice {
             restart,
             ready,
             pulse,
+            trial,
             end,
         })
     }
@@ -163,6 +166,7 @@ pub struct DeviceHandle {
     restart: watch::Receiver<Option<FileId>>,
     ready: watch::Receiver<bool>,
     pulse: watch::Receiver<Pulse>,
+    trial: watch::Receiver<AgentTrial>,
     /// The last status, once the device has ended.
     end: watch::Receiver<Option<Box<DeviceStatus>>>,
 }
@@ -204,7 +208,15 @@ pub enum Readiness {
 enum Request {
     Status(oneshot::Sender<DeviceStatus>),
     SwapPlugin(PluginSwap),
+    SwapAgent(AgentSwap),
     Stop,
+}
+
+/// Another agent build, or, without one, the build before.
+struct AgentSwap {
+    build: Option<Arc<AgentBuild>>,
+    trial_ms: u64,
+    reply: SwapReply,
 }
 
 /// Another plugin build for a target, or, without one, the build before.
@@ -267,19 +279,67 @@ impl DeviceHandle {
         target: &str,
         build: Option<Arc<dyn PluginFactory>>,
     ) -> Result<(), Failure> {
+        self.swap(|reply| {
+            Request::SwapPlugin(PluginSwap {
+                target: target.to_owned(),
+                build,
+                reply,
+            })
+        })
+        .await
+    }
+
+    /// Let another agent build serve the device, in the middle of whatever it does; without one the build before the
+    /// present one. Returns when it serves. It is on trial until a job has ended under it or it has run for so long without
+    /// a break ([`Self::trial_over`]).
+    ///
+    /// # Errors
+    /// It was refused, or sent back at once: the build that served still does.
+    pub async fn swap_agent(
+        &self,
+        build: Option<Arc<AgentBuild>>,
+        trial: Duration,
+    ) -> Result<(), Failure> {
+        let trial_ms = u64::try_from(trial.as_millis()).unwrap_or(u64::MAX);
+        let swaps = self.agent_trial().swaps;
+        self.swap(|reply| {
+            Request::SwapAgent(AgentSwap {
+                build,
+                trial_ms,
+                reply,
+            })
+        })
+        .await?;
+        // The trial is told of after the answer was given; by a device that has ended meanwhile, never.
+        let mut trial = self.trial.clone();
+        drop(trial.wait_for(|trial| trial.swaps > swaps).await);
+        Ok(())
+    }
+
+    async fn swap(&self, request: impl FnOnce(SwapReply) -> Request) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
-        let swap = PluginSwap {
-            target: target.to_owned(),
-            build,
-            // Whoever asked may have gone; the swap goes on.
-            reply: Box::new(move |end| drop(reply.send(end))),
-        };
+        // Whoever asked may have gone; the swap goes on.
+        let request = request(Box::new(move |end| drop(reply.send(end))));
         // If the task has ended, so has the other end of the answer.
-        drop(self.requests.send(Request::SwapPlugin(swap)).await);
+        drop(self.requests.send(request).await);
         match answer.await {
             Ok(end) => end,
             Err(_) => Err(Failure::new(code::UNSUPPORTED, 0, "the device has ended")),
         }
+    }
+
+    /// How the agent build that serves stands.
+    #[must_use]
+    pub fn agent_trial(&self) -> AgentTrial {
+        self.trial.borrow().clone()
+    }
+
+    /// Wait until the agent build that serves is not on trial any more: it has proved itself, or was sent back. None = the
+    /// device has ended.
+    pub async fn trial_over(&self) -> Option<AgentTrial> {
+        let mut trial = self.trial.clone();
+        let over = trial.wait_for(|trial| !trial.on_trial).await;
+        over.ok().map(|trial| trial.clone())
     }
 
     /// Application events with numbers above `cursor`, at most `max`; waits until there is one. Empty only when the
@@ -413,6 +473,7 @@ struct Task {
     restart: watch::Sender<Option<FileId>>,
     ready: watch::Sender<bool>,
     pulse: watch::Sender<Pulse>,
+    trial: watch::Sender<AgentTrial>,
     end: watch::Sender<Option<Box<DeviceStatus>>>,
 }
 
@@ -435,6 +496,12 @@ impl Task {
             let is_ready = self.device.is_ready();
             self.ready.send_if_modified(|known| {
                 !std::mem::replace(known, *known || is_ready) && is_ready
+            });
+            let trial = self.device.agent_trial();
+            self.trial.send_if_modified(|known| {
+                let news = *known != trial;
+                *known = trial;
+                news
             });
             if self.device.is_stopped() && give_up_at_ms.is_none() {
                 self.give_up(now, &mut give_up_at_ms);
@@ -488,6 +555,11 @@ impl Task {
                 build,
                 reply,
             }) => self.device.swap_plugin(now, &target, build, reply),
+            Request::SwapAgent(AgentSwap {
+                build,
+                trial_ms,
+                reply,
+            }) => self.device.swap_agent(now, build, trial_ms, reply),
             Request::Stop => self.give_up(now, give_up_at_ms),
         }
     }

@@ -193,6 +193,11 @@ pub(crate) fn trap() -> GuestFault {
 
 /// An agent on strings: what it does is decided by the test that holds them.
 pub(crate) fn puppet() -> (Arc<AgentBuild>, Arc<Mutex<Strings>>) {
+    puppet_of("test", &[3, 2])
+}
+
+/// The same as a build of its own.
+pub(crate) fn puppet_of(label: &str, schemas: &[u32]) -> (Arc<AgentBuild>, Arc<Mutex<Strings>>) {
     struct Puppet(Box<dyn Outside>, Arc<Mutex<Strings>>);
 
     impl AgentInstance for Puppet {
@@ -226,7 +231,11 @@ pub(crate) fn puppet() -> (Arc<AgentBuild>, Arc<Mutex<Strings>>) {
         fn snapshot(&mut self, _: Context) -> Result<Blob, GuestFault> {
             let mut strings = self.1.lock().unwrap();
             strings.snapshots += 1;
-            Ok(blob(&format!("{}", strings.snapshots)))
+            let last = strings.starts.last();
+            Ok(Blob {
+                schema: last.map_or(3, |info| info.schema),
+                ..blob(&format!("{}", strings.snapshots))
+            })
         }
 
         fn memory_bytes(&mut self) -> usize {
@@ -238,10 +247,10 @@ pub(crate) fn puppet() -> (Arc<AgentBuild>, Arc<Mutex<Strings>>) {
     let description = Description {
         name: "puppet".into(),
         version: "1.0.0".into(),
-        schemas: vec![3, 2],
+        schemas: schemas.to_vec(),
     };
     let held = Arc::clone(&strings);
-    let build = AgentBuild::native("test", description, move |outside| {
+    let build = AgentBuild::native(label, description, move |outside| {
         Ok(Box::new(Puppet(outside, Arc::clone(&held))))
     });
     (build, strings)

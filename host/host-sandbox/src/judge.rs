@@ -123,6 +123,8 @@ pub struct End<'a> {
     pub cuts: &'a [Cut],
     /// An MCU has lost its power: its bootloader went back from an image in test.
     pub mcu_cut: bool,
+    /// Agent builds that broke on trial and were sent back.
+    pub returns: u64,
 }
 
 /// Where invariants say what they have seen.
@@ -402,7 +404,8 @@ impl Invariant for GatewayLast {
     }
 }
 
-/// A killed process fetches at most one window again, a power cut costs at most what was not synced besides.
+/// A killed process, or an agent that broke, fetches at most one window again; a power cut costs at most what was not synced
+/// besides.
 struct Refetched;
 
 impl Invariant for Refetched {
@@ -425,7 +428,8 @@ impl Invariant for Refetched {
             CutKind::Kill => WINDOW_BLOCKS,
             CutKind::Power => WINDOW_BLOCKS + unsynced,
         };
-        let most = end.blocks * end.jobs as u64 + end.cuts.iter().map(cost).sum::<u64>();
+        let cuts = end.cuts.iter().map(cost).sum::<u64>();
+        let most = end.blocks * end.jobs as u64 + cuts + end.returns * WINDOW_BLOCKS;
         if end.blocks_sent > most {
             let detail = format!(
                 "{} blocks were sent, at most {most} may be",

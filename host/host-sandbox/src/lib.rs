@@ -46,4 +46,4 @@ pub use mcu::{McuCut, McuInstant, McuTally};
 pub use native::native_agent;
 pub use pal::{Quirk, SETTLE_MS, native_pal};
 pub use plant::THING;
-pub use world::{JOB, Options, PluginSwap, Report, StateMaker, World, WorldFiles};
+pub use world::{JOB, NewBuild, Options, Report, StateMaker, Swap, World, WorldFiles};

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use host_cloud::Limits;
 use host_cloud::service::{ExecutionStatus, NewJob, NewUpdate, Protocol, Service, ThingName};
-use host_runtime::agent::{AgentBuild, Command, Context};
+use host_runtime::agent::{AgentBuild, Command, Context, TRIAL_MS};
 use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
@@ -85,21 +85,28 @@ pub struct Options {
     pub shared_power: bool,
     /// What the state directory is made with; the host's own unless checkers are checked.
     pub state: Option<StateMaker>,
-    /// Plugin builds that are put in while the run goes on, in order.
-    pub swaps: Vec<PluginSwap>,
+    /// Builds that are put in while the run goes on, in order.
+    pub swaps: Vec<Swap>,
     /// Keep the trace.
     pub trace: bool,
 }
 
-/// Another plugin build for a target.
+/// Another build in the middle of a run.
 #[derive(Clone)]
-pub struct PluginSwap {
+pub struct Swap {
     /// Asked for once so many calls of the run were made.
     pub after_call: u64,
-    /// Which target, by its number.
-    pub target: usize,
-    /// The build.
-    pub build: Arc<dyn PluginFactory>,
+    /// Whose.
+    pub build: NewBuild,
+}
+
+/// A build that is put in.
+#[derive(Clone)]
+pub enum NewBuild {
+    /// For the device.
+    Agent(Arc<AgentBuild>),
+    /// For a target, by its number.
+    Plugin(usize, Arc<dyn PluginFactory>),
 }
 
 /// How swaps ended, in order of their ends: `None` it serves, otherwise why the build before does.
@@ -147,7 +154,7 @@ pub struct Report {
     pub mcus: Vec<McuTally>,
     /// Deeds of the scenario that were done.
     pub deeds_done: usize,
-    /// How swaps of plugin builds ended: `None` it serves, otherwise why the build before does.
+    /// How swaps ended: `None` it serves, otherwise why the build before does.
     pub swaps: Vec<Option<String>>,
     /// What happened, if it was kept.
     pub trace: Trace,
@@ -228,6 +235,8 @@ pub struct World<'p> {
     deeds_done: usize,
     swaps_asked: usize,
     swap_ends: SwapEnds,
+    /// Agent builds that were sent back.
+    returns: u64,
     last_deed_ms: u64,
     /// The last order, and when it was given.
     last_order: Option<(u64, Command)>,
@@ -292,6 +301,7 @@ impl<'p> World<'p> {
             deeds_done: 0,
             swaps_asked: 0,
             swap_ends: SwapEnds::default(),
+            returns: 0,
             last_deed_ms: 0,
             last_order: None,
         };
@@ -367,6 +377,7 @@ impl<'p> World<'p> {
             blocks_sent: self.blocks_sent,
             cuts: &self.cuts,
             mcu_cut: tallies.iter().any(|mcu| mcu.cuts > 0),
+            returns: self.returns,
         };
         self.plant.judge(|invariants, found| {
             for invariant in invariants {
@@ -461,13 +472,15 @@ impl<'p> World<'p> {
             return true;
         }
         self.happen();
-        self.swap_plugins();
+        self.put_in();
         let now = self.context();
         let Some(device) = &mut self.device else {
             return false;
         };
         self.woken.store(false, Ordering::Relaxed);
+        let before = device.agent_trial().returns;
         let next = device.poll(now);
+        self.returns += device.agent_trial().returns - before;
         let restart = device.restart_requested().is_some();
         if self.ground.is_off().is_some() {
             return true;
@@ -488,24 +501,33 @@ impl<'p> World<'p> {
         self.pass_time(next)
     }
 
-    /// Put in the plugin builds whose time has come.
-    fn swap_plugins(&mut self) {
+    /// Put in the builds whose time has come.
+    fn put_in(&mut self) {
         let now = self.context();
         while let Some(swap) = self.options.swaps.get(self.swaps_asked)
             && swap.after_call <= self.ground.calls()
             && let Some(device) = &mut self.device
         {
             self.swaps_asked += 1;
-            let name = self.plant.name(swap.target);
             let ends = Arc::clone(&self.swap_ends);
-            let reply = move |end: Result<(), Failure>| {
+            let reply = Box::new(move |end: Result<(), Failure>| {
                 let mut ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
                 ends.push(end.err().map(|failure| failure.to_string()));
+            });
+            let note = |label: &str| {
+                let note = || Event::Note(format!("{label} is put in"));
+                self.ground.note(note);
             };
-            self.ground
-                .note(|| Event::Note(format!("{} is put in", swap.build.label())));
-            let build = Some(Arc::clone(&swap.build));
-            device.swap_plugin(now, &name, build, Box::new(reply));
+            match swap.build.clone() {
+                NewBuild::Agent(build) => {
+                    note(build.label());
+                    device.swap_agent(now, Some(build), TRIAL_MS, reply);
+                }
+                NewBuild::Plugin(target, build) => {
+                    note(build.label());
+                    device.swap_plugin(now, &self.plant.name(target), Some(build), reply);
+                }
+            }
         }
     }
 

@@ -38,7 +38,6 @@ pub struct Recorder {
     file: Option<Open>,
     /// Nothing is recorded until the next start: this happened.
     broken: bool,
-    next: u64,
 }
 
 /// Kept apart, so that it is printed nowhere.
@@ -65,7 +64,7 @@ impl Recorder {
     /// The directory cannot be made or read.
     pub fn new(dir: &Path, header: Header, salt: [u8; 16]) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let last = numbers(dir)?.into_iter().max();
+        numbers(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             header,
@@ -73,7 +72,6 @@ impl Recorder {
             full_bytes: FILE_FULL_BYTES,
             file: None,
             broken: false,
-            next: last.map_or(1, |last| last.saturating_add(1)),
         })
     }
 
@@ -125,9 +123,10 @@ impl Recorder {
     fn begin(&mut self) -> io::Result<Open> {
         let mut writer = Writer::default();
         let line = writer.header(&self.header);
-        let path = self.dir.join(format!("{:06}{SUFFIX}", self.next));
-        // Before anything can fail: a file that was made and not written is in the way of the next one.
-        self.next = self.next.saturating_add(1);
+        // Another recorder, of the build before or after this one, may have made files meanwhile.
+        let last = numbers(&self.dir)?.into_iter().max();
+        let next = last.map_or(1, |last| last.saturating_add(1));
+        let path = self.dir.join(format!("{next:06}{SUFFIX}"));
         let mut options = OpenOptions::new();
         let mut file = options
             .write(true)

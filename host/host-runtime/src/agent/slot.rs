@@ -3,14 +3,17 @@
 //! A trap throws the instance away. The first one is answered by an instance started from the last snapshot, further
 //! ones by an instance started from the journal, and after [`STRIKES_MAX`] only from time to time, with growing pauses:
 //! a broken agent is tried for ever, because the next build or the next job may find it well. The event that trapped is
-//! not repeated. Not here: where state and seeds come from, and what happens outside (`device/`).
+//! not repeated. A build on trial has no strikes: its first trap brings the build before it back (`trial.rs`). Not here: where
+//! state and seeds come from, and what happens outside (`device/`).
 
 use std::sync::Arc;
 
 use super::text::{FAULT_MAX_BYTES, clean};
+use super::trial::{Former, FormerAgent};
 use super::{
-    AgentBuild, AgentInstance, AgentStatus, Context, Event, Outside, StartInfo, Turn, Wait,
+    AgentBuild, AgentInstance, AgentStatus, Context, Event, Outside, Saved, StartInfo, Turn, Wait,
 };
+use crate::choice::SentBack;
 use crate::engine::GuestFault;
 use crate::status::{AgentLife, STATE_STOPPED, WAIT_JOB, WAIT_RESUME};
 use crate::types::{Blob, Failure};
@@ -49,10 +52,13 @@ const SPIN_PAUSE_MS: u64 = 1000;
 pub type OutsideFactory = Box<dyn Fn() -> Box<dyn Outside> + Send>;
 
 /// A snapshot kept for the next trap.
-struct Kept {
-    blob: Blob,
-    stamp: Stamp,
+pub(super) struct Kept {
+    pub(super) blob: Blob,
+    pub(super) stamp: Stamp,
 }
+
+/// What an instance begins with, and how many changes of the connection that knows of.
+pub(super) type Resort = (Saved, Option<u64>);
 
 /// What was true when a snapshot was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,18 +91,26 @@ pub struct Handled {
 
 /// One agent of one device.
 pub struct AgentSlot {
-    device: String,
-    build: Arc<AgentBuild>,
-    outside: OutsideFactory,
-    instance: Option<Box<dyn AgentInstance>>,
-    life: AgentLife,
-    kept: Option<Kept>,
-    strikes: u32,
+    pub(super) device: String,
+    pub(super) build: Arc<AgentBuild>,
+    pub(super) outside: OutsideFactory,
+    pub(super) instance: Option<Box<dyn AgentInstance>>,
+    pub(super) life: AgentLife,
+    pub(super) kept: Option<Kept>,
+    /// The build before the one that serves.
+    pub(super) former: Option<Former>,
+    /// A build was sent back, and nobody was told yet.
+    pub(super) sent_back: Option<SentBack>,
+    /// What the next start is from, in place of snapshot and journal.
+    pub(super) resort: Option<Resort>,
+    /// What is left to start from if the journal of a build that was sent back is no good; the last one comes first.
+    pub(super) last_resorts: Vec<Resort>,
+    pub(super) strikes: u32,
     faults: u32,
     fault_at_ms: u64,
-    retry_at_ms: Option<u64>,
-    spins: u32,
-    deadline_missing: bool,
+    pub(super) retry_at_ms: Option<u64>,
+    pub(super) spins: u32,
+    pub(super) deadline_missing: bool,
     deadline_ms: Option<u64>,
     status: AgentStatus,
     wait: Option<Wait>,
@@ -104,9 +118,14 @@ pub struct AgentSlot {
 }
 
 impl AgentSlot {
-    /// An empty slot for a build.
+    /// An empty slot for a build, and the one before it.
     #[must_use]
-    pub fn new(device: &str, build: Arc<AgentBuild>, outside: OutsideFactory) -> Self {
+    pub fn new(
+        device: &str,
+        build: Arc<AgentBuild>,
+        former: Option<FormerAgent>,
+        outside: OutsideFactory,
+    ) -> Self {
         Self {
             device: device.to_owned(),
             build,
@@ -114,6 +133,10 @@ impl AgentSlot {
             instance: None,
             life: AgentLife::New,
             kept: None,
+            former: former.map(Former::from),
+            sent_back: None,
+            resort: None,
+            last_resorts: Vec::new(),
             strikes: 0,
             faults: 0,
             fault_at_ms: 0,
@@ -138,6 +161,8 @@ impl AgentSlot {
             Ok((Ok(turn), instance)) => {
                 self.instance = Some(instance);
                 self.life = AgentLife::Running;
+                self.last_resorts.clear();
+                self.begin_trial(now.now_ms);
                 self.accept(now, turn, false);
                 StartEnd::Started
             }
@@ -147,6 +172,10 @@ impl AgentSlot {
                 StartEnd::Refused(failure)
             }
             Err(fault) => {
+                if !self.last_resorts.is_empty() && self.kept.take().is_none() {
+                    // From the same it would break again.
+                    self.resort = self.last_resorts.pop();
+                }
                 self.strike(now, "start", &fault.to_string());
                 StartEnd::Broken(fault)
             }
@@ -168,7 +197,11 @@ impl AgentSlot {
                     refused: turn.refused.take(),
                     changed: turn.status.is_some(),
                 };
+                let job = self.status.job_id.clone();
                 self.accept(now, turn, after_timeout);
+                if job.is_some() && job != self.status.job_id {
+                    self.pass();
+                }
                 Ok(handled)
             }
             Err(fault) => {
@@ -201,19 +234,35 @@ impl AgentSlot {
         }
     }
 
-    /// The snapshot to start from after a trap: none if a newer journal exists, or if it did not help before.
-    pub fn snapshot(&mut self, journal: u64) -> Option<(Blob, Stamp)> {
-        let usable = self.strikes <= 1;
-        self.kept
-            .take_if(|kept| !usable || kept.stamp.journal != journal);
-        self.kept
-            .as_ref()
-            .map(|kept| (kept.blob.clone(), kept.stamp))
+    /// The last snapshot, unless a newer journal exists.
+    pub(crate) fn snapshot(&self, generation: u64) -> Option<(&Blob, Stamp)> {
+        let kept = self.kept.as_ref();
+        let newest = kept.filter(|kept| kept.stamp.journal == generation);
+        newest.map(|kept| (&kept.blob, kept.stamp))
     }
 
-    /// The agent refused its own saved state: the snapshot is dropped, without one it is a strike.
+    /// What the next instance is started from: the last snapshot, unless a newer journal exists or it did not help before;
+    /// otherwise the journal. And how many changes of the connection it knows of.
+    pub fn saved(&mut self, generation: u64, journal: Option<Blob>) -> (Saved, Option<u64>) {
+        if let Some(resort) = self.resort.take() {
+            return resort;
+        }
+        let usable = self.strikes <= 1;
+        self.kept
+            .take_if(|kept| !usable || kept.stamp.journal != generation);
+        match self.snapshot(generation) {
+            Some((blob, stamp)) => (Saved::Snapshot(blob.clone()), Some(stamp.connection)),
+            None => (journal.map_or(Saved::None, Saved::Journal), None),
+        }
+    }
+
+    /// The agent refused its own saved state: a snapshot is dropped, a build on trial is sent back, what is left after one
+    /// that was is tried; otherwise it is a strike.
     pub fn refuse_saved(&mut self, now: Context, failure: &Failure) {
         if self.kept.take().is_some() {
+            self.retry_at_ms = Some(now.now_ms);
+        } else if let Some(resort) = self.last_resorts.pop() {
+            self.resort = Some(resort);
             self.retry_at_ms = Some(now.now_ms);
         } else {
             self.strike(now, "start", &failure.to_string());
@@ -257,7 +306,7 @@ impl AgentSlot {
 
     /// The build.
     #[must_use]
-    pub fn build(&self) -> &AgentBuild {
+    pub fn build(&self) -> &Arc<AgentBuild> {
         &self.build
     }
 
@@ -299,7 +348,7 @@ impl AgentSlot {
     }
 
     /// Take over what a turn says.
-    fn accept(&mut self, now: Context, turn: Turn, after_timeout: bool) {
+    pub(super) fn accept(&mut self, now: Context, turn: Turn, after_timeout: bool) {
         if let Some(status) = turn.status {
             self.status = status;
         }
@@ -360,9 +409,17 @@ impl AgentSlot {
         if now.now_ms.saturating_sub(self.fault_at_ms) > FORGIVEN_AFTER_MS {
             self.strikes = 0;
         }
+        // A trap names the guest's functions, and those are called what the guest likes.
+        let what = clean(what, FAULT_MAX_BYTES);
+        let text = format!("the agent broke in `{call}`: {what}");
+        self.faults = self.faults.saturating_add(1);
+        if self.is_on_trial() {
+            self.send_back(now, &text);
+            self.last_error = Some(text);
+            return;
+        }
         self.fault_at_ms = now.now_ms;
         self.strikes = self.strikes.saturating_add(1);
-        self.faults = self.faults.saturating_add(1);
         let pause = backoff_ms(self.strikes);
         self.retry_at_ms = Some(now.now_ms + pause);
         self.life = if pause == 0 {
@@ -370,9 +427,6 @@ impl AgentSlot {
         } else {
             AgentLife::Broken
         };
-        // A trap names the guest's functions, and those are called what the guest likes.
-        let what = clean(what, FAULT_MAX_BYTES);
-        let text = format!("the agent broke in `{call}`: {what}");
         let (device, strikes) = (&self.device, self.strikes);
         if pause == 0 {
             tracing::warn!(%device, strikes, "{text}; it is started again");

@@ -333,6 +333,7 @@ fn device(name: &str, build: &Arc<AgentBuild>) -> Device {
     let config = DeviceConfig {
         name: name.into(),
         agent: Arc::clone(build),
+        former_agent: None,
         settings: Vec::new(),
         targets: Vec::new(),
         topics: vec![format!("$aws/things/{name}/")],

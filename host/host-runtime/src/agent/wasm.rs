@@ -8,6 +8,7 @@ use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Resource, ResourceTable, ResourceTableError};
 
+use super::nowhere::Nowhere;
 use super::{
     AgentInstance, AgentStatus, Context, Description, Event, Outside, StartInfo, Turn, convert,
 };
@@ -87,7 +88,9 @@ impl Program {
             host_calls: 0,
             ..Budget::AGENT
         };
-        let (mut store, agent) = self.create(Box::new(Nowhere), budget).map_err(refuse)?;
+        let (mut store, agent) = self
+            .create(Box::new(Nowhere::after(&[])), budget)
+            .map_err(refuse)?;
         let description = self
             .engine
             .call(&mut store, |store| {
@@ -328,86 +331,5 @@ impl wit_os::Host for Inside {
     fn emit(&mut self, event: wit_os::ApplicationEvent) -> wasmtime::Result<()> {
         self.outside()?.emit(convert::application_event(event));
         Ok(())
-    }
-}
-
-/// The outside of an instance that may not call it; it is never reached.
-struct Nowhere;
-
-mod nowhere {
-    //! All of it refuses; the meter has ended the call before.
-    use super::super::{ApplicationEvent, Outside};
-    use super::Nowhere;
-    use crate::target::VerifiedRef;
-    use crate::types::{
-        Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token, code,
-    };
-
-    fn failure() -> Failure {
-        Failure::new(code::UNSUPPORTED, 0, "no call is answered before start")
-    }
-
-    fn refused() -> Started {
-        Started::Done(Outcome::Failed(failure()))
-    }
-
-    impl Outside for Nowhere {
-        fn subscribe(&mut self, _: String, _: Qos) -> Token {
-            0
-        }
-        fn unsubscribe(&mut self, _: String) -> Token {
-            0
-        }
-        fn publish(&mut self, _: String, _: Vec<u8>, _: Qos) -> Token {
-            0
-        }
-        fn http_get(&mut self, _: String, _: u64, _: u32) -> Token {
-            0
-        }
-        fn cancel(&mut self, _: Token) {}
-        fn create(&mut self, _: FileSpec) -> Started {
-            refused()
-        }
-        fn reopen(&mut self, _: String, _: FileId) -> Started {
-            refused()
-        }
-        fn write_block(&mut self, _: FileId, _: u64, _: Vec<u8>) -> Started {
-            refused()
-        }
-        fn close(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn verified(&mut self, _: FileId) -> Result<VerifiedRef, Failure> {
-            Err(failure())
-        }
-        fn install(&mut self, _: &VerifiedRef) -> Started {
-            refused()
-        }
-        fn activate(&mut self, _: &VerifiedRef) -> Started {
-            refused()
-        }
-        fn reset(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn self_test(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn commit(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn reject(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn state(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn abort(&mut self, _: FileId) -> Started {
-            refused()
-        }
-        fn journal_store(&mut self, _: Blob) -> Token {
-            0
-        }
-        fn log(&mut self, _: Level, _: String) {}
-        fn emit(&mut self, _: ApplicationEvent) {}
     }
 }

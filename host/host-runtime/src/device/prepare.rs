@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::host::{Door, Host};
 use super::pace::Pace;
 use super::{Connection, Device};
-use crate::agent::{AgentBuild, AgentConfig, AgentSlot, Target};
+use crate::agent::{AgentBuild, AgentConfig, AgentSlot, FormerAgent, Target};
 use crate::bandwidth::{Bandwidth, Seat};
+use crate::choice::{Book, Desk, Place};
 use crate::events::EventRing;
 use crate::history::History;
 use crate::journal::{Found, Journal};
@@ -30,6 +31,8 @@ pub struct DeviceConfig {
     pub name: String,
     /// The agent that serves it.
     pub agent: Arc<AgentBuild>,
+    /// The build that served it before, where an operator has put another one in its place ([`choice`](crate::choice)).
+    pub former_agent: Option<FormerAgent>,
     /// Device-wide settings for the agent.
     pub settings: Vec<Setting>,
     /// Its targets.
@@ -100,6 +103,8 @@ pub struct PreparedDevice {
     name: String,
     topics: Vec<String>,
     slot_build: Arc<AgentBuild>,
+    former_build: Option<FormerAgent>,
+    book: Book,
     config: AgentConfig,
     targets: Targets,
     journal: Journal,
@@ -166,6 +171,11 @@ impl PreparedDevice {
             Arc::clone(&wake),
         )
         .map_err(unreadable("history"))?;
+        let desk = Desk {
+            state: Arc::clone(&ports.state),
+            workers: Arc::clone(&ports.workers),
+            wake: Arc::clone(&wake),
+        };
         let config_for_agent = AgentConfig {
             device: device.clone(),
             settings: config.settings,
@@ -179,9 +189,11 @@ impl PreparedDevice {
                 .collect(),
         };
         Ok(Self {
-            name: device,
             topics: config.topics,
+            book: Book::open(Place::agent(&device), config.agent.label(), desk),
             slot_build: config.agent,
+            former_build: config.former_agent,
+            name: device,
             config: config_for_agent,
             targets,
             journal,
@@ -235,6 +247,7 @@ impl PreparedDevice {
         let slot = AgentSlot::new(
             &self.name,
             self.slot_build,
+            self.former_build,
             Box::new(move || Box::new(inside.clone())),
         );
         let last_error = self.journal_damaged.then(|| {
@@ -248,7 +261,13 @@ impl PreparedDevice {
             config: self.config,
             door,
             slot,
+            swap: None,
+            book: self.book,
+            refused: None,
+            swaps: 0,
+            returns: 0,
             mailbox: self.mailbox,
+            workers: self.ports.workers,
             seed: self.ports.seed,
             connection: Connection::default(),
             restart_requested: None,

@@ -39,6 +39,7 @@ impl Gateway {
         let config = DeviceConfig {
             name: "gateway-7".into(),
             agent: shipped(),
+            former_agent: None,
             settings: Vec::new(),
             targets: Vec::new(),
             topics: vec!["$aws/things/gateway-7/".into()],

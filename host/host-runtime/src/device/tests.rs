@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::host::{OPERATIONS_MAX, REFUSALS_MAX};
 use super::prepare::check;
 use super::*;
-use crate::agent::{AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, Command, Outside, Turn};
+use crate::agent::{
+    AgentBuild, AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, Command, FormerAgent, Outside,
+    STRIKES_OF_A_JOB_MAX, Saved, Turn,
+};
 use crate::engine::GuestFault;
 use crate::mailbox::MESSAGES_MAX;
 use crate::ports::state_dir::StateDir;
@@ -19,6 +22,7 @@ use crate::testing::{
 use crate::types::Setting;
 
 mod pace;
+mod swap;
 
 /// A device and all that a test may pull at.
 struct Bench {
@@ -44,11 +48,20 @@ impl Bench {
     }
 
     fn prepared_with(state: Arc<FakeState>, change: impl FnOnce(&mut PreparedDevice)) -> Self {
-        let (agent, strings) = puppet();
+        Self::of(state, puppet(), None, change)
+    }
+
+    fn of(
+        state: Arc<FakeState>,
+        (agent, strings): (Arc<AgentBuild>, Arc<Mutex<Strings>>),
+        former_agent: Option<FormerAgent>,
+        change: impl FnOnce(&mut PreparedDevice),
+    ) -> Self {
         let workers = Arc::new(StepWorkers::default());
         let config = DeviceConfig {
             name: "gateway-7".into(),
             agent,
+            former_agent,
             settings: vec![Setting {
                 key: "block_size".into(),
                 value: "4096".into(),
@@ -905,6 +918,7 @@ fn what_a_configuration_may_not_say_is_refused_in_words() {
         let config = DeviceConfig {
             name: name.to_owned(),
             agent: puppet().0,
+            former_agent: None,
             settings: Vec::new(),
             targets: Vec::new(),
             topics: vec![topic.to_owned()],

@@ -1,6 +1,6 @@
 //! Where work goes that takes longer than a device's turn may: reading back and hashing an image, fsync.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Work to do off the device's task. It delivers its own result (through a [`Reply`]).
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -38,3 +38,71 @@ pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
 /// Wakes the device's task.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Work whose end its owner looks for. A worker that dies is an end, too.
+pub(crate) struct Errand<T>(Arc<Mutex<Option<T>>>);
+
+impl<T: Send + 'static> Errand<T> {
+    /// Let a worker do it. `lost` is the end if it dies; `wake` tells of the end.
+    pub(crate) fn start(
+        workers: &dyn Workers,
+        wake: &Wake,
+        lost: T,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Self {
+        let place = Arc::new(Mutex::new(None));
+        let word = Word {
+            place: Arc::clone(&place),
+            end: Some(lost),
+            wake: Arc::clone(wake),
+        };
+        workers.run(Box::new(move || word.give(work())));
+        Self(place)
+    }
+
+    /// How it ended; none while it goes on, and once it was told.
+    pub(crate) fn end(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Says how an errand ended when it goes, however it goes.
+struct Word<T> {
+    place: Arc<Mutex<Option<T>>>,
+    end: Option<T>,
+    wake: Wake,
+}
+
+impl<T> Word<T> {
+    fn give(mut self, end: T) {
+        self.end = Some(end);
+    }
+}
+
+impl<T> Drop for Word<T> {
+    fn drop(&mut self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = self.end.take();
+        (self.wake)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{StepWorkers, no_wake};
+
+    #[test]
+    fn an_errand_ends_once_also_when_its_worker_dies() {
+        struct Grave;
+        impl Workers for Grave {
+            fn run(&self, _: Work) {}
+        }
+        let workers = StepWorkers::default();
+        let done = Errand::start(&workers, &no_wake(), 0, || 7);
+        assert_eq!(done.end(), None);
+        workers.run_one();
+        assert_eq!((done.end(), done.end()), (Some(7), None));
+        let lost = Errand::start(&Grave, &no_wake(), 0, || 7);
+        assert_eq!(lost.end(), Some(0));
+    }
+}

@@ -10,6 +10,7 @@ use crate::ports::clock::SystemClock;
 use crate::ports::workers::BlockingPool;
 use crate::testing::{
     CountingSeed, FakeState, NoCommands, Strings, Wire, blob, changed, idle, no_wake, puppet,
+    puppet_of, trap,
 };
 use crate::types::{Qos, Setting};
 
@@ -25,6 +26,7 @@ fn pending_with(
     let config = DeviceConfig {
         name: "gateway-7".into(),
         agent,
+        former_agent: None,
         settings: Vec::<Setting>::new(),
         targets: Vec::new(),
         topics: vec!["$aws/things/gateway-7/".into()],
@@ -317,6 +319,7 @@ async fn a_task_and_a_loop_of_ones_own_lead_to_the_same_trace() {
     let config = DeviceConfig {
         name: "gateway-7".into(),
         agent,
+        former_agent: None,
         settings: Vec::new(),
         targets: Vec::new(),
         topics: vec!["$aws/things/gateway-7/".into()],
@@ -350,4 +353,24 @@ async fn a_task_and_a_loop_of_ones_own_lead_to_the_same_trace() {
     let wired = wire.0.lock().unwrap().clone();
     assert_eq!(wired.len(), 5, "{wired:?}");
     assert_eq!(*task_wire.0.lock().unwrap(), wired);
+}
+
+#[tokio::test]
+async fn another_agent_build_serves_when_the_answer_comes_and_the_end_of_its_trial_is_told() {
+    let (device, _, _) = start();
+    let (next, strings) = puppet_of("next", &[3]);
+    let trial = Duration::from_secs(600);
+    device.swap_agent(Some(next), trial).await.unwrap();
+    assert!(device.agent_trial().on_trial);
+    assert_eq!(device.status().await.agent.label, "next");
+    strings.lock().unwrap().react = Box::new(|_, _| Err(trap()));
+    device.mailbox().send(Input::Connected {
+        session_present: false,
+    });
+    let trial = device.trial_over().await.unwrap();
+    assert_eq!((trial.swaps, trial.returns), (1, 1));
+    assert_eq!(device.status().await.agent.label, "test");
+    device.stop().await;
+    let ended = device.swap_agent(None, Duration::ZERO).await.unwrap_err();
+    assert_eq!(ended.detail, "the device has ended");
 }

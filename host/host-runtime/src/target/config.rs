@@ -42,7 +42,7 @@ pub struct TargetConfig {
     pub file_id: FileId,
     /// The build that serves it.
     pub plugin: Arc<dyn PluginFactory>,
-    /// The build that served it before, where an operator has put another one in its place ([`choice`](super::choice)).
+    /// The build that served it before, where an operator has put another one in its place ([`choice`](crate::choice)).
     pub former_plugin: Option<FormerPlugin>,
     /// Handed to the plugin at `open`.
     pub plugin_settings: Vec<Setting>,

@@ -21,12 +21,13 @@ use super::regions::{Account, Regions};
 use super::script::{Kind, Op, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
 use super::staged::Staged;
-use super::swap::{Chosen, Swap};
+use super::swap::Swap;
 use super::sync::Sync;
 use super::trial::Debt;
 use super::work::{Inbox, Promise, Report};
 use super::write::Write;
 use super::{TargetError, TargetEvent, VerifiedRef};
+use crate::choice::{Book, Desk, Place};
 use crate::plugin::lend::{Lent, PluginLog};
 use crate::ports::storage::Storage;
 use crate::types::{Failure, Outcome, TargetState, Token, code};
@@ -74,7 +75,7 @@ pub(super) struct Target {
     pub(super) last_state: Option<TargetState>,
     /// Another build is on its way in.
     pub(super) swap: Option<Swap>,
-    pub(super) chosen: Chosen,
+    pub(super) book: Book,
     /// The build that was refused or sent back last, and why.
     pub(super) refusal: Option<String>,
     /// Builds that have taken over in this process.
@@ -124,7 +125,15 @@ impl Target {
             log: Arc::new(log),
         };
         let former = config.former_plugin.take();
-        let chosen = Chosen::load(&*ports.state, device, &config);
+        let book = Book::open(
+            Place::plugin(device, &config.name),
+            config.plugin.label(),
+            Desk {
+                state: Arc::clone(&ports.state),
+                workers: Arc::clone(&ports.workers),
+                wake: Arc::clone(&ports.wake),
+            },
+        );
         let plugin = PluginSlot::new(
             Arc::clone(&config.plugin),
             former,
@@ -160,7 +169,7 @@ impl Target {
             ahead: Ahead::No,
             last_state: None,
             swap: None,
-            chosen,
+            book,
             refusal: None,
             swaps: 0,
             events: VecDeque::new(),
@@ -191,6 +200,7 @@ impl Target {
     /// Everything that can be done now.
     pub(super) fn poll(&mut self, now_ms: u64) {
         self.collect(now_ms);
+        self.look_after_swap();
         self.hand_over_plugin();
         self.advance(now_ms);
         self.pump(now_ms);
@@ -241,18 +251,6 @@ impl Target {
     /// Take in what was reported.
     pub(super) fn collect(&mut self, now_ms: u64) {
         while let Some((id, report)) = self.inbox.take() {
-            let report = match report {
-                Report::Probed(end) => {
-                    self.on_probed(id, end);
-                    continue;
-                }
-                Report::Chosen(end) => {
-                    self.on_chosen(id, end);
-                    continue;
-                }
-                Report::Lost if self.on_swap_lost(id) => continue,
-                report => report,
-            };
             if !matches!(report, Report::Command(_)) {
                 self.outstanding = self.outstanding.saturating_sub(1);
             }

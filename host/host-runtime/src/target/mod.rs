@@ -23,12 +23,11 @@ pub use self::config::{
 };
 pub use self::names::state_name;
 pub use self::report::{BuildReport, TargetReport};
-pub(crate) use self::serial::hex;
+pub(crate) use self::serial::{hex, hex32};
 pub use self::staging::FileStaging;
 pub use self::swap::SwapReply;
 
 mod ahead;
-pub mod choice;
 mod command;
 mod config;
 mod durable;

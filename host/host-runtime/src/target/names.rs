@@ -11,9 +11,6 @@ pub(super) const BLOCK_MAP: &str = "blocks.map";
 /// Digests of verified images, for the launcher.
 pub(super) const VERIFIED: &str = "verified.json";
 
-/// The plugin build that serves, if it is not the configured one.
-pub(super) const PLUGIN: &str = "plugin.json";
-
 /// The name of a target's file in the state directory: `targets/<device>/<target>/<leaf>`. Device and target names come
 /// from the operator and the cloud; each becomes one path component, whatever is in it.
 #[must_use]

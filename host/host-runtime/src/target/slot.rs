@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::config::{FormerPlugin, limit};
 use super::regions::{Account, Books, Regions};
-use super::trial::{Debt, Former, SentBack};
+use super::trial::{Debt, Former};
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
+use crate::choice::SentBack;
 use crate::engine::{Usage, Use};
 use crate::plugin::lend::Lent;
 use crate::plugin::{Description, Plugin, PluginError, PluginFactory};

@@ -269,8 +269,6 @@ impl Target {
                 Ok(())
             }
             Report::Command(end) => self.on_command(now_ms, op, stage, end),
-            // A swap's own (`collect`).
-            Report::Probed(_) | Report::Chosen(_) => Ok(()),
             Report::Synced(_, end) => end,
             Report::Lost => Err(Failure::new(
                 code::STORAGE,

@@ -13,18 +13,16 @@
 use std::sync::Arc;
 
 use super::ahead::Ahead;
-use super::choice::{self, PluginBuild, PluginChoice};
-use super::config::{TargetConfig, check_plugin};
+use super::config::check_plugin;
 use super::machine::Target;
 use super::record::Phase;
 use super::script::{Kind, Op, Running, Stage, script};
 use super::sealed::sealed;
 use super::trial::{Debt, refused, successor};
-use super::work::Report;
 use crate::agent::text::clean;
+use crate::choice::Build;
 use crate::plugin::{PluginFactory, capability};
-use crate::ports::state_dir::StateDir;
-use crate::ports::workers::Reply;
+use crate::ports::workers::{Errand, Reply};
 use crate::types::{DETAIL_MAX_BYTES, Failure, code};
 
 /// How a swap ended: the new build serves, or why the old one does.
@@ -38,10 +36,9 @@ pub(super) struct Swap {
     stage: SwapStage,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SwapStage {
-    /// A worker with this number tries the build.
-    Probing(u64),
+    /// A worker tries the build.
+    Probing(Errand<Result<(), Failure>>),
     /// The choice is written down.
     Storing,
     /// It takes over between the next two steps.
@@ -50,57 +47,26 @@ enum SwapStage {
     Serving,
 }
 
-/// The durable word on which build serves.
-#[derive(Default)]
-pub(super) struct Chosen {
-    /// Label of the configured build.
-    pub(super) configured: String,
-    /// As it stands on the medium.
-    pub(super) stored: Option<PluginChoice>,
-    /// What a worker writes, and its number.
-    storing: Option<(u64, Option<PluginChoice>)>,
-    /// What could not be written, and is not tried again.
-    unwritten: Option<Option<PluginChoice>>,
-}
-
-impl Chosen {
-    /// What the medium says. What cannot be read counts as nothing said: the configured build serves.
-    pub(super) fn load(state: &dyn StateDir, device: &str, config: &TargetConfig) -> Self {
-        let stored = choice::load(state, device, &config.name).unwrap_or_else(|error| {
-            tracing::warn!(target = %config.name, "which plugin serves cannot be read, the configured one does: {error}");
-            None
-        });
-        let configured = match &stored {
-            Some(choice) => choice.configured.clone(),
-            None => config.plugin.label().to_owned(),
-        };
-        Self {
-            configured,
-            stored,
-            ..Self::default()
-        }
-    }
-}
-
 impl Target {
     /// Let another build serve.
     pub(super) fn swap(&mut self, build: Arc<dyn PluginFactory>, reply: SwapReply) {
         if let Err(failure) = self.check_swap(&*build) {
             return reply(Err(failure));
         }
-        let (id, promise) = self.promise(false);
         let lent = sealed(&self.plugin.lent);
         let settings = self.plugin.settings.clone();
         let (saved, probed) = (self.blob(), Arc::clone(&build));
+        let lost = Failure::new(code::STORAGE, 0, "the worker of the swap has died");
+        let ports = &self.ports;
+        let errand = Errand::start(&*ports.workers, &ports.wake, Err(lost), move || {
+            let tried = successor(&*probed, &lent, &settings, saved.as_ref());
+            tried.map(drop).map_err(refused)
+        });
         self.swap = Some(Swap {
             build,
             reply: Some(reply),
-            stage: SwapStage::Probing(id),
+            stage: SwapStage::Probing(errand),
         });
-        self.ports.workers.run(Box::new(move || {
-            let tried = successor(&*probed, &lent, &settings, saved.as_ref());
-            promise.keep(Report::Probed(tried.map(drop).map_err(refused)));
-        }));
     }
 
     /// Go back to the build before this one.
@@ -127,7 +93,7 @@ impl Target {
         if let Some(damage) = &self.damage {
             return Err(damage.clone());
         }
-        if self.swap.is_some() || self.chosen.storing.is_some() {
+        if self.swap.is_some() || self.book.is_writing() {
             let text = format!("a swap of target `{}` is under way", self.config.name);
             return refuse(code::BUSY, text);
         }
@@ -167,91 +133,31 @@ impl Target {
         ))
     }
 
-    /// A worker of a swap's has died: it has refused.
-    pub(super) fn on_swap_lost(&mut self, id: u64) -> bool {
-        let lost = || {
-            Err(Failure::new(
-                code::STORAGE,
-                0,
-                "the worker of the swap has died",
-            ))
-        };
-        let probing = self.swap.as_ref().map(|swap| swap.stage) == Some(SwapStage::Probing(id));
-        let storing = self
-            .chosen
-            .storing
-            .as_ref()
-            .is_some_and(|(storing, _)| *storing == id);
-        if probing {
-            self.on_probed(id, lost());
-        }
-        if storing {
-            self.on_chosen(id, lost());
-        }
-        probing || storing
-    }
-
-    /// The worker has tried the build.
-    pub(super) fn on_probed(&mut self, id: u64, end: Result<(), Failure>) {
-        let Some(swap) = self.swap.as_mut() else {
-            return;
-        };
-        if swap.stage != SwapStage::Probing(id) {
-            return;
-        }
-        swap.stage = SwapStage::Storing;
-        if let Err(failure) = end {
-            return self.refuse_swap(failure);
-        }
-        let serves = PluginBuild::of(&*swap.build);
-        let former = self.plugin.lasting();
-        let choice = PluginChoice {
-            configured: self.chosen.configured.clone(),
-            serves,
-            former: Some(PluginBuild::of(&**former)),
-            on_trial: true,
-        };
-        self.store_choice(Some(choice));
-    }
-
-    /// Write a choice down, off the device's task.
-    fn store_choice(&mut self, choice: Option<PluginChoice>) {
-        let (id, promise) = self.promise(false);
-        let state = Arc::clone(&self.ports.state);
-        let (device, name) = (Arc::clone(&self.device), self.config.name.clone());
-        let written = choice.clone();
-        let has_passed = choice.as_ref().is_some_and(|choice| !choice.on_trial);
-        let passed = has_passed.then(|| Arc::clone(&self.plugin.factory));
-        self.chosen.storing = Some((id, choice));
-        self.ports.workers.run(Box::new(move || {
-            if let Some(build) = passed {
-                build.trial_passed();
+    /// See whether the build was tried, and whether a choice was written down.
+    pub(super) fn look_after_swap(&mut self) {
+        if let Some(swap) = self.swap.as_mut()
+            && let SwapStage::Probing(errand) = &swap.stage
+            && let Some(end) = errand.end()
+        {
+            swap.stage = SwapStage::Storing;
+            let serves = Build::of_plugin(&*swap.build);
+            match end {
+                Ok(()) => self
+                    .book
+                    .begin(serves, Build::of_plugin(&**self.plugin.lasting())),
+                Err(failure) => self.refuse_swap(failure),
             }
-            let end = choice::store(&*state, &device, &name, written.as_ref());
-            promise.keep(Report::Chosen(
-                end.map_err(|e| Failure::storage("write which plugin serves", &e)),
-            ));
-        }));
-    }
-
-    /// The choice was written down, or not.
-    pub(super) fn on_chosen(&mut self, id: u64, end: Result<(), Failure>) {
-        let Some((_, choice)) = self.chosen.storing.take_if(|(storing, _)| *storing == id) else {
-            return;
-        };
-        let waits = |swap: &Swap| swap.stage == SwapStage::Storing;
-        match (end, self.swap.as_mut().filter(|swap| waits(swap))) {
-            (Ok(()), swap) => {
-                self.chosen.stored = choice;
-                if let Some(swap) = swap {
-                    swap.stage = SwapStage::Ready;
-                }
-            }
+        }
+        let Some(end) = self.book.end() else { return };
+        let waits = |swap: &&mut Swap| matches!(swap.stage, SwapStage::Storing);
+        match (end, self.swap.as_mut().filter(waits)) {
+            (Ok(()), Some(swap)) => swap.stage = SwapStage::Ready,
+            (Ok(()), None) => {}
             (Err(failure), Some(_)) => self.refuse_swap(failure),
-            (Err(failure), None) => {
-                tracing::warn!(target = %self.config.name, "after a restart another plugin build may serve: {failure}");
-                self.chosen.unwritten = Some(choice);
-            }
+            (Err(failure), None) => tracing::warn!(
+                target = %self.config.name,
+                "after a restart another plugin build may serve: {failure}"
+            ),
         }
     }
 
@@ -271,7 +177,7 @@ impl Target {
     }
 
     fn change_plugin(&mut self) {
-        let is_ready = |swap: &&mut Swap| swap.stage == SwapStage::Ready;
+        let is_ready = |swap: &&mut Swap| matches!(swap.stage, SwapStage::Ready);
         let Some(swap) = self.swap.as_mut().filter(is_ready) else {
             return;
         };
@@ -377,11 +283,16 @@ impl Target {
                 reply(Ok(()));
             }
         }
-        let busy = self.swap.is_some() || self.chosen.storing.is_some();
-        let choice = self.choice();
-        let known = [Some(&self.chosen.stored), self.chosen.unwritten.as_ref()];
-        if !busy && !known.contains(&Some(&choice)) {
-            self.store_choice(choice);
+        let former = self.plugin.former.as_ref();
+        let is_blank = self.book.is_blank(self.plugin.label(), former.is_some());
+        if self.swap.is_none() && !is_blank {
+            let serves = Arc::clone(&self.plugin.factory);
+            self.book.keep(
+                Build::of_plugin(&*serves),
+                former.map(|former| Build::of_plugin(&*former.factory)),
+                self.plugin.is_on_trial(),
+                move || serves.trial_passed(),
+            );
         }
     }
 
@@ -397,7 +308,8 @@ impl Target {
     }
 
     fn take_serving(&mut self) -> Option<Swap> {
-        self.swap.take_if(|swap| swap.stage == SwapStage::Serving)
+        self.swap
+            .take_if(|swap| matches!(swap.stage, SwapStage::Serving))
     }
 
     /// Whether the plugin is in the middle of `reopen`, or about to.
@@ -406,20 +318,6 @@ impl Target {
         self.op.as_ref().is_some_and(|op| {
             let running = matches!(&op.running, Running::Duty(stage, _) if attach(stage));
             running || op.kind == Kind::Revive
-        })
-    }
-
-    /// What the medium should say: nothing where the configured build serves and there was none before it.
-    fn choice(&self) -> Option<PluginChoice> {
-        let former = self.plugin.former.as_ref();
-        if former.is_none() && self.plugin.label() == self.chosen.configured {
-            return None;
-        }
-        Some(PluginChoice {
-            configured: self.chosen.configured.clone(),
-            serves: PluginBuild::of(&*self.plugin.factory),
-            former: former.map(|former| PluginBuild::of(&*former.factory)),
-            on_trial: self.plugin.is_on_trial(),
         })
     }
 }

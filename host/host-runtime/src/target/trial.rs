@@ -9,13 +9,14 @@
 //!
 //! Where a build comes or goes while a transfer is open, the one in charge owes the target a `reopen` before anything
 //! else ([`Debt`]); whoever called is told by [`PluginSlot::take_spared`] that the call is to be made again rather than to
-//! fail. Not here: when it is time (`swap.rs`), and what is written down (`choice.rs`).
+//! fail. Not here: when it is time (`swap.rs`), and what is written down (`crate::choice`).
 
 use std::sync::Arc;
 
 use super::config::FormerPlugin;
 use super::slot::{PluginSlot, opened, sane};
 use crate::agent::text::clean;
+use crate::choice::SentBack;
 use crate::plugin::lend::Lent;
 use crate::plugin::{Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
@@ -57,13 +58,6 @@ pub(super) struct Debt {
     pub(super) open: bool,
     /// The instance before it knew the transfer.
     pub(super) reopen: bool,
-}
-
-/// A build that was sent back, and why, in words.
-#[derive(Clone, Debug)]
-pub(super) struct SentBack {
-    pub(super) label: String,
-    pub(super) reason: String,
 }
 
 impl PluginSlot {

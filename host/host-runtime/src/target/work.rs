@@ -34,10 +34,6 @@ pub(super) enum Report {
     Synced(u32, Result<(), Failure>),
     /// An operator's command ended.
     Command(CommandEnd),
-    /// A plugin build was tried.
-    Probed(Result<(), Failure>),
-    /// Which plugin build serves was written down.
-    Chosen(Result<(), Failure>),
     /// Whoever should have reported is gone.
     Lost,
 }

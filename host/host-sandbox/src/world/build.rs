@@ -4,18 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use host_runtime::agent::{AgentBuild, FormerAgent};
+use host_runtime::choice::{self, Build, Choice, Place};
 use host_runtime::device::{Device, DeviceConfig, DevicePorts, PreparedDevice};
 use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::commands::Command;
 use host_runtime::ports::state_dir::{FileStateDir, Files, OpenFile, StateDir};
-use host_runtime::target::choice::{self, PluginBuild};
 use host_runtime::target::verified_record::{self, VerifiedImage};
 use host_runtime::target::{
     FormerPlugin, PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig, VersionReader,
 };
 use host_runtime::types::Setting;
 
-use super::World;
+use super::{NewBuild, World};
 use crate::ailment::Ailing;
 use crate::disk::Disk;
 use crate::ground::Ground;
@@ -93,9 +94,11 @@ pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
         key: "reply_subscriptions".into(),
         value: "never".into(),
     });
+    let (agent, former_agent) = agent(world);
     let config = DeviceConfig {
         name: THING.into(),
-        agent: Arc::clone(&world.options.agent),
+        agent,
+        former_agent,
         settings,
         targets: targets(world)?,
         topics: vec![format!("$aws/things/{THING}/")],
@@ -162,37 +165,67 @@ fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> 
     })
 }
 
-/// The build that serves a target and the one before it, as the state directory says.
-fn serving(world: &World<'_>, target: &str) -> (Arc<dyn PluginFactory>, Option<FormerPlugin>) {
-    let configured = &world.options.pal;
+/// What the state directory says of which build serves.
+fn choice(world: &World<'_>, place: &Place) -> Option<Choice> {
     let state = FileStateDir::over(DiskFiles {
         ground: Ground::new(0, 0, None, Vec::new()),
         disk: world.disk.clone(),
     });
     // What cannot be read counts as nothing said, there as here.
-    let Some(choice) = choice::load(&state, THING, target).ok().flatten() else {
-        return (Arc::clone(configured), None);
-    };
-    let swapped = world.options.swaps.iter().map(|swap| &swap.build);
-    let known: Vec<_> = swapped.chain([configured]).collect();
-    let find = |wanted: &PluginBuild| {
-        let mut known = known.iter();
-        let found = known.find(|build| PluginBuild::of(&****build) == *wanted)?;
-        Some(Arc::clone(found))
-    };
-    let on_trial = choice.on_trial;
-    let former = choice.former.as_ref().and_then(find);
-    let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
+    choice::load(&state, place).ok().flatten()
+}
+
+/// Of all builds of a run the one that serves and the one before it: the configured one where nothing was chosen.
+fn serving<B: Clone>(
+    choice: Option<&Choice>,
+    configured: &B,
+    swapped: impl Iterator<Item = B>,
+    names: impl Fn(&B) -> Build,
+) -> (B, Option<B>) {
+    let known: Vec<B> = swapped.chain([configured.clone()]).collect();
+    let find = |wanted: &Build| known.iter().find(|build| names(build) == *wanted).cloned();
+    let serves = choice.and_then(|choice| find(&choice.serves));
+    let former = choice.and_then(|choice| find(choice.former.as_ref()?));
+    (serves.unwrap_or_else(|| configured.clone()), former)
+}
+
+/// The agent that serves and the one before it.
+fn agent(world: &World<'_>) -> (Arc<AgentBuild>, Option<FormerAgent>) {
+    let swapped = world.options.swaps.iter();
+    let swapped = swapped.filter_map(|swap| match &swap.build {
+        NewBuild::Agent(build) => Some(Arc::clone(build)),
+        NewBuild::Plugin(..) => None,
+    });
+    let choice = choice(world, &Place::agent(THING));
+    let configured = &world.options.agent;
+    let (serves, former) = serving(choice.as_ref(), configured, swapped, |b| Build::of_agent(b));
+    let on_trial = choice.is_some_and(|choice| choice.on_trial);
+    (serves, former.map(|agent| FormerAgent { agent, on_trial }))
+}
+
+/// The plugin that serves a target and the one before it.
+fn plugin(world: &World<'_>, target: &str) -> (Arc<dyn PluginFactory>, Option<FormerPlugin>) {
+    let swapped = world.options.swaps.iter();
+    let swapped = swapped.filter_map(|swap| match &swap.build {
+        NewBuild::Plugin(_, build) => Some(Arc::clone(build)),
+        NewBuild::Agent(_) => None,
+    });
+    let choice = choice(world, &Place::plugin(THING, target));
+    let configured = &world.options.pal;
+    let (serves, former) = serving(choice.as_ref(), configured, swapped, |b| {
+        Build::of_plugin(&**b)
+    });
+    let on_trial = choice.is_some_and(|choice| choice.on_trial);
     (
-        find(&choice.serves).unwrap_or_else(|| Arc::clone(configured)),
-        former,
+        serves,
+        former.map(|plugin| FormerPlugin { plugin, on_trial }),
     )
 }
 
 fn target(world: &World<'_>, number: usize) -> TargetConfig {
     let scenario = &world.prepared.scenario;
     let name = world.plant.name(number);
-    let (plugin, former_plugin) = serving(world, &name);
+    let (plugin, former_plugin) = plugin(world, &name);
     let storages = world.plant.regions(number, &scenario.spells);
     let kinds = [
         ("slot-a", RegionKind::Slot),

@@ -1,5 +1,6 @@
 //! The command line: parse, dispatch, print the error once, exit with a documented code.
 
+mod agent;
 pub mod args;
 mod check;
 mod cloud;
@@ -113,6 +114,7 @@ fn follow(verb: Verb) -> Ended {
         Verb::Rollback(args) => wait(control::rollback(&args)),
         Verb::Events(args) => wait(control::events(&args)),
         Verb::Job(verb) => wait(control::job(&verb)),
+        Verb::Agent(verb) => wait(agent::follow(&verb)),
         Verb::Plugin(verb) => plugin::follow(&verb),
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn follow(verb: &PluginVerb) -> Ended {
 }
 
 /// The daemon has a working directory of its own.
-fn absolute(file: &Path) -> Result<String, Failed> {
+pub(super) fn absolute(file: &Path) -> Result<String, Failed> {
     let file = std::path::absolute(file)
         .map_err(|e| Failed::chain(Exit::Failed, &file.display().to_string(), &e))?;
     file.into_os_string().into_string().map_err(|file| {

@@ -10,10 +10,10 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use host_runtime::choice;
 use host_runtime::ports::clock::SystemClock;
 use host_runtime::ports::line::LinePlace;
 use host_runtime::ports::state_dir::FileStateDir;
-use host_runtime::target::choice;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -172,7 +172,7 @@ fn state(config: &Config) -> Option<FileStateDir> {
 
 /// Whether an operator has put another build in the place of the configured one: that may be older then.
 fn is_replaced(state: &FileStateDir, device: &str, target: &Target) -> bool {
-    let choice = choice::load(state, device, &target.name.value);
+    let choice = choice::load(state, &choice::Place::plugin(device, &target.name.value));
     matches!(choice, Ok(Some(choice)) if choice.configured == gateway::label(target))
 }
 

@@ -73,6 +73,14 @@ pub enum Verb {
     },
     /// Let the plugin build before serve the target again.
     RollBackPlugin,
+    /// Let another agent build serve the device, or all of them: an item a step.
+    SwapAgent(AgentOrder),
+    /// Let the agent build before serve the device again, or all of them.
+    RollBackAgent {
+        /// All devices.
+        #[serde(default)]
+        all: bool,
+    },
     /// Take an offered job.
     Approve {
         /// Its id.
@@ -96,6 +104,25 @@ pub enum Verb {
         #[serde(default)]
         reason: Option<String>,
     },
+}
+
+/// An agent build for a device, or for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentOrder {
+    /// Absolute path of a component, as the daemon sees it.
+    pub file: String,
+    /// How long it is on trial, in seconds, unless a job ends before; left out = the runtime's default.
+    #[serde(default)]
+    pub trial_s: Option<u64>,
+    /// All devices: one first, then the rest.
+    #[serde(default)]
+    pub all: bool,
+    /// Which one is first; left out = the first of the configuration.
+    #[serde(default)]
+    pub canary: Option<String>,
+    /// Also one that is older than what a device has accepted.
+    #[serde(default)]
+    pub allow_older: bool,
 }
 
 /// How a job can end that somebody else has run.

@@ -18,8 +18,10 @@ use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
 use crate::exit::Exit;
-use crate::gateway::{ConnectedDevice, Plugins};
+use crate::gateway::{Agents, ConnectedDevice, Plugins};
 use crate::hooks;
+
+use super::rollout::{self, Rollout};
 
 /// Events that are read from the ring at a time.
 const EVENTS_AT_A_TIME: usize = 32;
@@ -34,8 +36,15 @@ const STATUS_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Devices {
     pub(super) running: Vec<ConnectedDevice>,
     pub(super) failed: Vec<FailedDevice>,
-    /// Where another plugin build comes from; none while the devices are set up anew.
-    pub(super) plugins: Option<Arc<Plugins>>,
+    /// Where other builds come from; none while the devices are set up anew.
+    pub(super) builds: Option<Builds>,
+}
+
+/// Where other builds come from.
+#[derive(Clone)]
+pub(super) struct Builds {
+    pub(super) agents: Arc<Agents>,
+    pub(super) plugins: Arc<Plugins>,
 }
 
 /// A device that could not be set up.
@@ -77,10 +86,30 @@ impl Backend for Devices {
         if let Verb::History { limit } = request.verb {
             return self.history(request.device.as_deref(), limit, &items).await;
         }
+        if let Verb::SwapAgent(order) = &request.verb {
+            let devices = self.chosen(request.device.as_deref(), order.all)?;
+            let devices = rollout::in_order(devices, order.canary.as_deref())?;
+            let agents = Arc::clone(&self.builds()?.agents);
+            let (rollout, places) = Rollout::load(agents, order, devices, items).await?;
+            let end = match &places[..] {
+                [only] if !order.all => rollout.swap(only).await,
+                all => rollout.swap_all(all).await,
+            };
+            return end.map(|()| Value::Null);
+        }
+        if let Verb::RollBackAgent { all } = request.verb {
+            let devices = self.chosen(request.device.as_deref(), all)?;
+            let end = rollout::roll_back(&devices, &items).await;
+            return end.map(|()| Value::Null);
+        }
         let device = &self.one(request.device.as_deref())?.handle;
         let target = request.target.as_deref();
         match request.verb {
-            Verb::Status | Verb::Jobs | Verb::History { .. } => Ok(Value::Null),
+            Verb::Status
+            | Verb::Jobs
+            | Verb::History { .. }
+            | Verb::SwapAgent(_)
+            | Verb::RollBackAgent { .. } => Ok(Value::Null),
             Verb::Suspend => obey(device, Command::Suspend).await,
             Verb::Resume => obey(device, Command::Resume).await,
             Verb::Abort => obey(device, Command::UserAbort).await,
@@ -163,14 +192,25 @@ impl Devices {
         file: &str,
         entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
-        let Some(plugins) = self.plugins.clone() else {
-            let text = "the devices are being set up; ask again";
-            return Err(Refusal::new(Exit::Retry, text));
-        };
+        let plugins = Arc::clone(&self.builds()?.plugins);
         let taken = plugins
             .take_in(device, target, Path::new(file), entry)
             .await;
         taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
+    }
+
+    fn builds(&self) -> Result<&Builds, Refusal> {
+        let text = "the devices are being set up; ask again";
+        let builds = self.builds.as_ref();
+        builds.ok_or_else(|| Refusal::new(Exit::Retry, text))
+    }
+
+    /// The devices that a verb is for: one, or all that run.
+    fn chosen(&self, name: Option<&str>, all: bool) -> Result<Vec<DeviceHandle>, Refusal> {
+        if all {
+            return Ok(self.running.iter().map(|d| d.handle.clone()).collect());
+        }
+        Ok(vec![self.one(name)?.handle.clone()])
     }
 
     fn one(&self, name: Option<&str>) -> Result<&ConnectedDevice, Refusal> {
@@ -460,7 +500,7 @@ mod tests {
                 name: "pump-1".to_owned(),
                 why: "its record is damaged".to_owned(),
             }],
-            plugins: None,
+            builds: None,
         };
         for name in [None, Some("pump-1")] {
             let status = devices.status(name).await.unwrap();

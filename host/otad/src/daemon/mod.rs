@@ -14,6 +14,7 @@ mod backend;
 mod dropped;
 mod notify;
 mod reload;
+mod rollout;
 mod session;
 mod signals;
 mod story;

@@ -109,7 +109,7 @@ fn between(config: &Config) -> Devices {
     Devices {
         running: Vec::new(),
         failed: failed.collect(),
-        plugins: None,
+        builds: None,
     }
 }
 

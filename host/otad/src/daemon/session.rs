@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::backend::{Devices, FailedDevice};
+use super::backend::{Builds, Devices, FailedDevice};
 use super::notify::Notifier;
 use super::{STOP_MAX, dropped, story, watchdog};
 use crate::exit::Failed;
@@ -64,7 +64,10 @@ impl Session {
         Devices {
             running: self.running.clone(),
             failed: self.failed.clone(),
-            plugins: Some(self.gateway.plugins()),
+            builds: Some(Builds {
+                agents: self.gateway.agents(),
+                plugins: self.gateway.plugins(),
+            }),
         }
     }
 

@@ -8,19 +8,19 @@
 //! does; [`Gateway::connect`] makes a connection for the device; [`Gateway::prepare`] is for any other transport. Not here: signals,
 //! control socket and exit code of the daemon (`daemon.rs`).
 
+mod agents;
 mod connection;
 mod download;
-mod load;
+mod kept;
 pub(crate) mod native;
 mod placed;
 mod plugins;
 mod target;
 mod witness;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use host_crypto::{TrustError, TrustStore};
 use host_http::{HttpClient, HttpError, Proxies, ProxyError};
@@ -44,11 +44,15 @@ use crate::config::{Config, Device, ReplySubscriptions};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
+pub(crate) use agents::Agents;
 use download::Downloads;
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
 pub(crate) use target::hardware_reset;
 pub use witness::Witnesses;
+
+/// Most bytes of a build's label: a path that somebody can still recognise.
+const LABEL_MAX_BYTES: usize = 256;
 
 /// Why a gateway or one of its devices cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -197,16 +201,13 @@ impl From<GatewayError> for Failed {
 /// devices, until the last of them and the last work begun for them has ended.
 pub struct Gateway {
     config: Config,
-    engine: Arc<Engine>,
-    agents: Mutex<BTreeMap<String, load::LoadedAgent>>,
     trust: TrustStore,
-    gate: Arc<Gate>,
     ports: DevicePorts,
     http: HttpClient,
     /// None = no cap, and nobody counts.
     bandwidth: Option<Bandwidth>,
     plugins: Arc<Plugins>,
-    witnesses: Witnesses,
+    agents: Arc<Agents>,
 }
 
 /// A device with a connection of its own.
@@ -249,33 +250,35 @@ impl Gateway {
             http: http_client(&config)?,
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
+            agents: Arc::new(Agents::new(&config, &engine, &ports.state, &gate)),
             plugins: Arc::new(Plugins::new(&config, &engine, &ports.state, &gate)),
-            gate,
             config,
-            engine,
-            agents: Mutex::default(),
             ports,
-            witnesses: Witnesses::default(),
         })
     }
 
     /// Let somebody look on at the agents of all devices that are set up from now on.
     #[must_use]
     pub fn with_witnesses(mut self, witnesses: Witnesses) -> Self {
-        self.witnesses = witnesses;
+        self.agents = Arc::new(self.agents.with_witnesses(witnesses));
         self
     }
 
     /// Who looks on.
     #[must_use]
     pub fn witnesses(&self) -> &Witnesses {
-        &self.witnesses
+        self.agents.witnesses()
     }
 
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Its agent builds, for whoever puts another one in.
+    pub(crate) fn agents(&self) -> Arc<Agents> {
+        Arc::clone(&self.agents)
     }
 
     /// Its plugin builds, for whoever puts another one in.
@@ -318,8 +321,10 @@ impl Gateway {
                 false => "never".to_owned(),
             },
         });
+        let (agent, former_agent) = self.agents.serving(device)?;
         let config = DeviceConfig {
-            agent: witness::witnessed(self, self.agent(&name, &device.component)?, &name)?,
+            agent,
+            former_agent,
             settings,
             targets: targets?,
             topics: vec![format!("$aws/things/{name}/")],

@@ -1,35 +1,30 @@
 //! The plugin builds of a gateway: those of the configuration, and those that an operator has put in their place.
 //!
-//! The bytes of a build that was put in are kept in the state directory by their digest, so that the choice
-//! (`host_runtime::target::choice`) holds without the file that it came from. What no target names any more goes at the next
-//! start. What comes from a file is looked at by the gate (`code/`) each time, also when it was kept. Not here: the swap itself
-//! (`host-runtime`), and what stands where a build is refused (`placed.rs`).
+//! What comes from a file is looked at by the gate (`code/`) each time, also when it was kept. Not here: what is kept of a build
+//! (`kept.rs`), the swap itself (`host-runtime`), and what stands where a build is refused (`placed.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host_crypto::hex;
 use host_runtime::agent::clean;
+use host_runtime::choice::{self, Build};
 use host_runtime::engine::{Budget, Engine};
 use host_runtime::plugin::native::NativePlugin;
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
-use host_runtime::target::choice::{self, PluginBuild, PluginChoice};
 use tokio::task::spawn_blocking;
 
 use super::placed::{Placed, Refused};
-use super::{GatewayError, native};
+use super::{GatewayError, LABEL_MAX_BYTES, kept, native};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed};
 use crate::config::{Carrier, Config, PluginChoice as Configured, Target};
 use crate::exit::{Exit, Failed, chain};
 
 /// Where the bytes of builds are kept in the state directory.
 const KEPT: &str = "plugins/";
-
-/// Most bytes of a label: a path that somebody can still recognise.
-const LABEL_MAX_BYTES: usize = 256;
 
 /// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
 pub(crate) struct Plugins {
@@ -55,15 +50,19 @@ impl Plugins {
         state: &Arc<dyn StateDir>,
         gate: &Arc<Gate>,
     ) -> Self {
-        let plugins = Self {
+        let places = config.devices.iter().flat_map(|device| {
+            let name = &device.name.value;
+            let targets = device.targets.iter();
+            targets.map(|target| choice::Place::plugin(name, &target.name.value))
+        });
+        kept::sweep(&**state, KEPT, places);
+        Self {
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
             gate: Arc::clone(gate),
             configured: Mutex::default(),
-        };
-        plugins.sweep();
-        plugins
+        }
     }
 
     /// The build that serves a target, and the one before it.
@@ -78,42 +77,17 @@ impl Plugins {
     ) -> Result<(Arc<dyn PluginFactory>, Option<FormerPlugin>), GatewayError> {
         let name = &target.name.value;
         let place = Place::plugin(device, name);
-        let Some(choice) = self.choice(device, name) else {
-            return Ok((self.configured_at(&place, target)?, None));
-        };
-        let label = label(target);
-        if choice.configured != label {
-            tracing::info!(
-                "{device}: the configuration names another plugin for target \"{name}\" now: {label} serves"
-            );
-            if let Err(error) = choice::forget(&*self.state, device, name) {
-                tracing::warn!("{device}: the former choice for target \"{name}\" stays: {error}");
-            }
-            return Ok((self.configured_at(&place, target)?, None));
-        }
-        let former = choice.former.as_ref().and_then(|build| {
-            let kept = self.kept(&place, target, build);
-            let lost = |error: &Failed| tracing::warn!("{device}: no way back: {error}");
-            kept.inspect_err(lost).ok()
-        });
-        match self.kept(&place, target, &choice.serves) {
-            Ok(plugin) => {
-                let on_trial = choice.on_trial;
-                let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
-                Ok((plugin, former))
-            }
-            Err(error) => {
-                let instead = match former {
-                    Some(former) => former,
-                    None => self.configured_at(&place, target)?,
-                };
-                tracing::error!(
-                    "{device}: {} serves target \"{name}\": {error}",
-                    instead.label()
-                );
-                Ok((instead, None))
-            }
-        }
+        let serving = kept::serving(
+            &*self.state,
+            &choice::Place::plugin(device, name),
+            &label(target),
+            || self.configured_at(&place, target),
+            |build| self.kept(&place, target, build),
+        )?;
+        let on_trial = serving.on_trial;
+        let former = serving.former;
+        let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
+        Ok((serving.build, former))
     }
 
     /// Load a file for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
@@ -272,16 +246,16 @@ impl Plugins {
         &self,
         place: &Place,
         target: &Target,
-        build: &PluginBuild,
+        build: &Build,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let is_configured = build.label == label(target);
         if is_configured
             && let Ok(loaded) = self.configured(target)
-            && PluginBuild::of(&*loaded.plugin) == *build
+            && Build::of_plugin(&*loaded.plugin) == *build
         {
             return self.let_in_again(place, target, loaded);
         }
-        let name = kept_name(&build.sha256);
+        let name = kept::name(KEPT, &build.sha256);
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
         match self.state.load(&name).map_err(failed)? {
             Some(_) => {
@@ -316,36 +290,6 @@ impl Plugins {
             .check(loaded.signed.as_ref(), place, Entry::Before)
             .map_err(|source| not_let_in(&label(target), source))?;
         Ok(self.placed(place, loaded))
-    }
-
-    fn choice(&self, device: &str, target: &str) -> Option<PluginChoice> {
-        // What cannot be read is told where the target is set up.
-        choice::load(&*self.state, device, target).unwrap_or_default()
-    }
-
-    /// Let go what no target names.
-    fn sweep(&self) {
-        if let Err(error) = self.try_sweep() {
-            tracing::warn!("builds that no target has any more stay: {error}");
-        }
-    }
-
-    /// Nothing goes if one choice cannot be read: that one may name it.
-    fn try_sweep(&self) -> std::io::Result<()> {
-        let mut named = BTreeSet::new();
-        for device in &self.config.devices {
-            for target in &device.targets {
-                let choice = choice::load(&*self.state, &device.name.value, &target.name.value)?;
-                let builds = choice.map(|choice| [Some(choice.serves), choice.former]);
-                let builds = builds.into_iter().flatten().flatten();
-                named.extend(builds.map(|build| kept_name(&build.sha256)));
-            }
-        }
-        let names = self.state.list(KEPT)?;
-        // A manifest and its signature lie beside a build; a digest has no dot.
-        let stem = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-        let mut unnamed = names.iter().filter(|name| !named.contains(&stem(name)));
-        unnamed.try_for_each(|name| self.state.remove(name))
     }
 
     /// A plugin of the configuration, loaded once for all targets that have it in the same carrier with the same grants.
@@ -402,8 +346,4 @@ fn not_let_in(label: &str, source: CodeError) -> GatewayError {
         label: label.to_owned(),
         source,
     }
-}
-
-fn kept_name(sha256: &[u8; 32]) -> String {
-    format!("{KEPT}{}", hex(sha256))
 }

@@ -14,7 +14,7 @@ use host_runtime::agent::shadow::{Shadow, ShadowEnd};
 use host_runtime::agent::tap::tapped;
 use host_runtime::agent::trace::Header;
 
-use super::{Gateway, GatewayError};
+use super::GatewayError;
 
 /// Who is to look on.
 #[derive(Clone, Debug, Default)]
@@ -27,15 +27,15 @@ pub struct Witnesses {
 
 /// The agent of a device, with those who look on.
 pub(super) fn witnessed(
-    gateway: &Gateway,
+    witnesses: &Witnesses,
     mut agent: Arc<AgentBuild>,
     device: &str,
 ) -> Result<Arc<AgentBuild>, GatewayError> {
     // The shadow is nearer to the agent: where the recorder starts it anew, the shadow is started anew as well.
-    if let Some(candidate) = &gateway.witnesses.candidate {
+    if let Some(candidate) = &witnesses.candidate {
         agent = shadowed(&agent, candidate, device)?;
     }
-    if let Some(dir) = &gateway.witnesses.record {
+    if let Some(dir) = &witnesses.record {
         let dir = dir.join(device);
         let unusable = |source| GatewayError::Record {
             path: dir.clone(),

@@ -3,6 +3,7 @@
 //! One program for all of them, so that it is linked once; each module is one subject.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod agents;
 mod cli;
 mod console;
 mod damage;

@@ -157,6 +157,7 @@ impl Bench {
         let config = DeviceConfig {
             name: thing.to_owned(),
             agent: Arc::clone(&self.agent),
+            former_agent: None,
             settings: settings(&[
                 ("block_size", BLOCK),
                 ("blocks_per_request", REQUEST),

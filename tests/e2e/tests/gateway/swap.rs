@@ -17,10 +17,10 @@ const SIZE: usize = 6000;
 const LONG: usize = 1 << 20;
 
 /// Exit code of what is refused.
-const REFUSED: Option<i32> = Some(5);
+pub(crate) const REFUSED: Option<i32> = Some(5);
 
 /// The component with a custom section behind it: the same code, and a build of its own by its digest.
-fn marked(component: &[u8], mark: u8) -> Vec<u8> {
+pub(crate) fn marked(component: &[u8], mark: u8) -> Vec<u8> {
     // Section 0, of 7 bytes: a name of 4, and 2 of content.
     let section = [0, 7, 4, b'm', b'a', b'r', b'k', mark, mark];
     [component, &section].concat()
@@ -32,13 +32,13 @@ fn build(gateway: &Gateway) -> Value {
 }
 
 /// Bytes of the image that the target holds.
-fn held(gateway: &Gateway) -> u64 {
+pub(crate) fn held(gateway: &Gateway) -> u64 {
     gateway.status()["devices"][0]["targets"][0]["held"]
         .as_u64()
         .unwrap()
 }
 
-fn file(gateway: &Gateway, name: &str, bytes: &[u8]) -> String {
+pub(crate) fn file(gateway: &Gateway, name: &str, bytes: &[u8]) -> String {
     let path = gateway.path(name);
     fs::write(&path, bytes).unwrap();
     path.display().to_string()

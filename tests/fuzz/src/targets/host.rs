@@ -488,6 +488,7 @@ pub fn device_state(bytes: &[u8]) {
         let config = DeviceConfig {
             name: "d".to_owned(),
             agent: AgentBuild::native("still", description, |_| Ok(Box::new(Still))),
+            former_agent: None,
             settings: Vec::new(),
             targets: Vec::new(),
             topics: vec!["$aws/things/d/".to_owned()],

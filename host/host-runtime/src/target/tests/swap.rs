@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use super::double::{Factory, Fault};
 use super::world::{FILE, Setup, World, main_of};
+use crate::choice::{self, Place};
 use crate::plugin::lend::Lent;
 use crate::plugin::{
     Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, capability,
 };
-use crate::target::choice;
 use crate::types::{Blob, Failure, Outcome, Setting, Started, code};
 
 /// What is wrong with a build.
@@ -655,7 +655,7 @@ fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other
     assert_eq!(world.self_test(), Outcome::Nothing);
     assert_eq!(next.passed(), 0);
     assert_eq!(world.commit(), Outcome::Nothing);
-    let stored = choice::load(&*world.state, "gateway", "app")
+    let stored = choice::load(&*world.state, &Place::plugin("gateway", "app"))
         .unwrap()
         .unwrap();
     assert!(!stored.on_trial);
@@ -675,7 +675,7 @@ fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a
     world.bench.hold(true);
     let answer = ask(&mut world, &next);
     for _ in 0..3 {
-        let chosen = choice::load(&*world.state, "gateway", "app").unwrap();
+        let chosen = choice::load(&*world.state, &Place::plugin("gateway", "app")).unwrap();
         let serves = world.targets.report().remove(0).plugin.contains("2.0.0");
         assert!(!serves || chosen.is_some());
         world.bench.run_all();
@@ -683,7 +683,7 @@ fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a
     }
     assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
     world.bench.hold(false);
-    let chosen = choice::load(&*world.state, "gateway", "app")
+    let chosen = choice::load(&*world.state, &Place::plugin("gateway", "app"))
         .unwrap()
         .unwrap();
     assert_eq!(chosen.serves.sha256, [2; 32]);
@@ -698,7 +698,10 @@ fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a
         Outcome::Nothing
     );
     world.poll();
-    assert_eq!(choice::load(&*world.state, "gateway", "app").unwrap(), None);
+    assert_eq!(
+        choice::load(&*world.state, &Place::plugin("gateway", "app")).unwrap(),
+        None
+    );
 }
 
 #[test]

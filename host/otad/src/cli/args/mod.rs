@@ -1,5 +1,6 @@
 //! The command line as data: verbs, options, help. What they do is beside, one file a verb.
 
+mod agent;
 mod check;
 mod cloud;
 mod config;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::console::LogFormat;
 
+pub use agent::{AgentSwapArgs, AgentVerb};
 pub(crate) use check::COMPILE_CPU_S;
 pub use check::{Builtin, CheckArgs, GuestArg};
 pub use cloud::{AskArgs, BrokerArgs, CloudArg, CloudArgs, GroupVerb, LimitsArg, ThingVerb};
@@ -260,6 +262,9 @@ Exit codes: 0 printed, 2 there is none, 3 no daemon answers.")]
     /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
     Job(JobVerb),
+    /// Agent builds: which one serves a device, and another one in its place, in the middle of an update.
+    #[command(subcommand)]
+    Agent(AgentVerb),
     /// Plugins: begin one, test it, verify it; which build serves a target, and another one in its place, in mid-update.
     #[command(subcommand)]
     Plugin(PluginVerb),

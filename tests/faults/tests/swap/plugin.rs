@@ -1,5 +1,4 @@
-//! Another plugin build at every instant of an update: at each call that the host makes, at random instants, and with the
-//! power or the process failing meanwhile. Counts grow with `OTAD_SWAPS`.
+//! Another plugin build.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,19 +8,9 @@ use host_runtime::plugin::{
     Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer,
 };
 use host_runtime::types::{Blob, Setting};
-use host_sandbox::explore;
-use host_sandbox::random::Random;
-use host_sandbox::scenario::{Ending, Prepared, Quality, by_name};
-use host_sandbox::{Options, PluginSwap, Report, Shipped, native_pal};
+use host_sandbox::{NewBuild, Options, Shipped, Swap, native_pal};
 
-/// Swaps of the test with random instants: few unless somebody asks for more.
-fn swaps() -> u64 {
-    let asked = std::env::var("OTAD_SWAPS").ok();
-    asked
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(200)
-        .max(1)
-}
+use crate::{calls, going_back, instants, run, scenario, served, some_of, swaps};
 
 /// The same plugin as a build of its own, whose instances are counted.
 struct Build {
@@ -146,41 +135,17 @@ impl Plugin for Instance {
     }
 }
 
-fn scenario(name: &str) -> Prepared {
-    by_name(name).expect("it is a standard scenario").prepare()
-}
-
-fn at(after_call: u64, build: &Arc<Build>) -> PluginSwap {
-    PluginSwap {
+fn at(after_call: u64, build: &Arc<Build>) -> Swap {
+    Swap {
         after_call,
-        target: 0,
-        build: Arc::clone(build) as _,
+        build: NewBuild::Plugin(0, Arc::clone(build) as _),
     }
-}
-
-fn run(prepared: &Prepared, options: &Options, swaps: Vec<PluginSwap>) -> Report {
-    let options = Options {
-        swaps,
-        ..options.clone()
-    };
-    explore::run(prepared, options)
-}
-
-/// Calls of the run without a swap.
-fn calls(prepared: &Prepared, options: &Options) -> u64 {
-    let report = run(prepared, options, Vec::new());
-    assert_eq!(report.violations, []);
-    report.verbs.len() as u64
 }
 
 #[test]
 fn a_swap_at_every_call_of_an_update_and_of_one_that_goes_back_ends_well() {
     let options = Options::native(1);
-    let mut back = by_name("short").unwrap();
-    back.name = "short-unhealthy".to_owned();
-    back.files[0].quality = Quality::Unhealthy;
-    back.ending = Ending::Kept("");
-    for prepared in [scenario("short"), back.prepare()] {
+    for prepared in [scenario("short"), going_back()] {
         let name = &prepared.scenario.name;
         let calls = calls(&prepared, &options);
         assert!(calls > 100, "{calls}");
@@ -216,13 +181,7 @@ fn the_shipped_components_are_swapped_at_any_call() {
     let shipped = Shipped::load().unwrap();
     let options = shipped.options(1);
     let prepared = scenario("short");
-    let calls = calls(&prepared, &options);
-    let stride = if swaps() >= calls {
-        1
-    } else {
-        calls.div_ceil(20)
-    };
-    for call in (0..calls).step_by(usize::try_from(stride).unwrap()) {
+    for call in some_of(calls(&prepared, &options)) {
         let next = build(&shipped.pal, 1, None);
         let report = run(&prepared, &options, vec![at(call, &next)]);
         assert_eq!(report.violations, [], "swap after call {call}");
@@ -232,32 +191,21 @@ fn the_shipped_components_are_swapped_at_any_call() {
 
 #[test]
 fn many_swaps_at_random_instants_lose_nothing() {
-    const IN_A_RUN: u64 = 20;
     let prepared = scenario("plain");
     let mut done = 0;
     let mut seed = 0;
     while done < swaps() {
         seed += 1;
         let options = Options::native(seed);
-        let calls = calls(&prepared, &options);
-        let mut random = Random::stream(seed, "swaps");
-        let mut instants: Vec<u64> = (0..IN_A_RUN).map(|_| random.below(calls)).collect();
-        instants.sort_unstable();
+        let instants = instants(&prepared, &options);
         let pal = native_pal(None);
-        let builds = (0..).map(|n| build(&pal, n, None));
+        let builds = (1..).map(|number| build(&pal, number, None));
         let builds: Vec<_> = builds.take(instants.len()).collect();
         let asked = instants.iter().zip(&builds);
         let asked = asked.map(|(call, build)| at(*call, build)).collect();
         let report = run(&prepared, &options, asked);
         assert_eq!(report.violations, [], "seed {seed}");
-        // Of two at the same instant the second one is told that a swap is under way.
-        let refused = report.swaps.iter().flatten();
-        for reason in refused {
-            assert!(reason.contains("is under way"), "seed {seed}: {reason}");
-        }
-        let served = report.swaps.iter().filter(|end| end.is_none()).count() as u64;
-        assert!(served > 0, "seed {seed}: {:?}", report.swaps);
-        done += served;
+        done += served(&report, seed);
         let alive: u64 = builds.iter().map(|b| b.alive.load(Ordering::Relaxed)).sum();
         assert_eq!(alive, 0, "seed {seed}: an old instance lives on");
     }
@@ -265,18 +213,5 @@ fn many_swaps_at_random_instants_lose_nothing() {
 
 #[test]
 fn every_cut_during_a_swap_leaves_a_gateway_that_goes_on_with_either_build() {
-    let prepared = scenario("short");
-    let plain = Options::native(1);
-    let calls = calls(&prepared, &plain);
-    for after in [calls / 4, calls / 2, calls * 3 / 4] {
-        let next = build(&native_pal(None), 1, None);
-        let options = Options {
-            swaps: vec![at(after, &next)],
-            ..plain.clone()
-        };
-        let stride = if swaps() >= 10_000 { 1 } else { 23 };
-        let found = explore::every_cut(&prepared, &options, stride);
-        assert_eq!(found.failed, [], "swap after call {after}");
-        assert!(found.cuts > 20, "{found:?}");
-    }
+    crate::every_cut_during_a_swap(|call| at(call, &build(&native_pal(None), 1, None)));
 }

@@ -1,0 +1,288 @@
+//! Which build serves, once an operator has put another one in the place of the configured one: for a target's plugin and for
+//! a device's agent alike.
+//!
+//! The file is written before a build takes over, when it is sent back and when its trial is over, so that a start after a
+//! kill at any instant finds either build, and knows whether the one that serves is still on trial. The bytes of a build are
+//! whoever's who loads it; here it has a label and a digest. Not here: when a build takes over (`target/swap.rs`,
+//! `device/swap.rs`).
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::AgentBuild;
+use crate::names::component;
+use crate::plugin::PluginFactory;
+use crate::ports::state_dir::StateDir;
+use crate::ports::workers::{Errand, Wake, Workers};
+use crate::target::hex32;
+use crate::types::{Failure, code};
+
+/// Encoding of the file; another one is refused. Within one, members are only added, with a default.
+const FORMAT: u32 = 1;
+
+/// A build, by its names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// Where it came from: `builtin:flash-file`, a path.
+    pub label: String,
+    /// SHA-256 of its bytes; zeros for one that is part of this process.
+    #[serde(with = "hex32")]
+    pub sha256: [u8; 32],
+}
+
+impl Build {
+    /// The names of a plugin that is loaded.
+    #[must_use]
+    pub fn of_plugin(plugin: &dyn PluginFactory) -> Self {
+        Self::new(plugin.label(), plugin.digest())
+    }
+
+    /// The names of an agent that is loaded.
+    #[must_use]
+    pub fn of_agent(agent: &AgentBuild) -> Self {
+        Self::new(agent.label(), agent.digest())
+    }
+
+    fn new(label: &str, sha256: &[u8; 32]) -> Self {
+        Self {
+            label: label.to_owned(),
+            sha256: *sha256,
+        }
+    }
+}
+
+/// What was chosen for a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Label of the build that the configuration named at that time: another one there ends the choice.
+    pub configured: String,
+    /// The build that serves.
+    pub serves: Build,
+    /// The build before it: what a roll-back goes to.
+    #[serde(default)]
+    pub former: Option<Build>,
+    /// The build that serves has not proved itself yet: a break of its sends it back.
+    #[serde(default)]
+    pub on_trial: bool,
+}
+
+/// A build on trial that was sent back, and why, in words.
+#[derive(Clone, Debug)]
+pub(crate) struct SentBack {
+    pub(crate) label: String,
+    pub(crate) reason: String,
+}
+
+/// Where a build serves; shown as people call it: `pump-1`, `target "main" of pump-1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In the state directory.
+    folder: String,
+    /// Name of the choice's file in it.
+    leaf: &'static str,
+    words: String,
+}
+
+impl Place {
+    /// A target's plugin: `targets/<device>/<target>/plugin.json`.
+    #[must_use]
+    pub fn plugin(device: &str, target: &str) -> Self {
+        Self {
+            folder: format!("targets/{}/{}", component(device), component(target)),
+            leaf: "plugin.json",
+            words: format!("target \"{target}\" of {device}"),
+        }
+    }
+
+    /// A device's agent: `devices/<device>/agent.json`.
+    #[must_use]
+    pub fn agent(device: &str) -> Self {
+        Self {
+            folder: format!("devices/{}", component(device)),
+            leaf: "agent.json",
+            words: device.to_owned(),
+        }
+    }
+
+    /// The name in the state directory of a file of this place.
+    #[must_use]
+    pub fn file(&self, leaf: &str) -> String {
+        format!("{}/{leaf}", self.folder)
+    }
+
+    fn choice(&self) -> String {
+        self.file(self.leaf)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    format: u32,
+    #[serde(flatten)]
+    choice: Choice,
+}
+
+/// What was chosen for a place; none = the configured build.
+///
+/// # Errors
+/// What the medium says, and `InvalidData` for a file that is damaged or of another format.
+pub fn load(state: &dyn StateDir, place: &Place) -> io::Result<Option<Choice>> {
+    let Some(bytes) = state.load(&place.choice())? else {
+        return Ok(None);
+    };
+    let file: File = serde_json::from_slice(&bytes)?;
+    if file.format != FORMAT {
+        let text = format!("format {}, this build reads {FORMAT}", file.format);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(Some(file.choice))
+}
+
+/// The configured build serves again.
+///
+/// # Errors
+/// What the medium says.
+pub fn forget(state: &dyn StateDir, place: &Place) -> io::Result<()> {
+    store(state, place, None)
+}
+
+/// Write it down; durable when it returns.
+fn store(state: &dyn StateDir, place: &Place, choice: Option<&Choice>) -> io::Result<()> {
+    let Some(choice) = choice else {
+        return state.remove(&place.choice());
+    };
+    let file = File {
+        format: FORMAT,
+        choice: choice.clone(),
+    };
+    state.store(&place.choice(), &serde_json::to_vec(&file)?)
+}
+
+/// What a [`Book`] writes with.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) state: Arc<dyn StateDir>,
+    pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) wake: Wake,
+}
+
+/// The durable word on which build serves at one place, written off the device's task.
+pub(crate) struct Book {
+    place: Place,
+    desk: Desk,
+    /// Label of the configured build.
+    configured: String,
+    /// As it stands on the medium.
+    stored: Option<Choice>,
+    writing: Option<(Option<Choice>, Errand<Result<(), Failure>>)>,
+    /// What could not be written, and is not tried again by itself.
+    unwritten: Option<Option<Choice>>,
+}
+
+impl Book {
+    /// What the medium says. What cannot be read counts as nothing said: the configured build serves. `label` is that of
+    /// the build that serves now.
+    pub(crate) fn open(place: Place, label: &str, desk: Desk) -> Self {
+        let stored = load(&*desk.state, &place).unwrap_or_else(|error| {
+            tracing::warn!(
+                "{place}: which build serves cannot be read, the configured one does: {error}"
+            );
+            None
+        });
+        let configured = stored.as_ref().map(|choice| &choice.configured);
+        Self {
+            configured: configured.map_or_else(|| label.to_owned(), Clone::clone),
+            place,
+            desk,
+            stored,
+            writing: None,
+            unwritten: None,
+        }
+    }
+
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Begin to write down that a build takes over on trial; [`Book::end`] tells when it stands.
+    pub(crate) fn begin(&mut self, serves: Build, former: Build) {
+        let choice = self.choice(serves, Some(former), true);
+        self.write(choice, || {});
+    }
+
+    /// Whether nothing is to be said: the configured build serves, there was none before it, and the medium says nothing.
+    pub(crate) fn is_blank(&self, serves: &str, has_former: bool) -> bool {
+        !has_former && self.stored.is_none() && !self.is_writing() && serves == self.configured
+    }
+
+    /// Have the medium say this, unless it does, or could not be told so. `passed` is done before it says that a build has
+    /// proved itself.
+    pub(crate) fn keep(
+        &mut self,
+        serves: Build,
+        former: Option<Build>,
+        on_trial: bool,
+        passed: impl FnOnce() + Send + 'static,
+    ) {
+        let choice = self.choice(serves, former, on_trial);
+        let known = self.stored == choice || self.unwritten.as_ref() == Some(&choice);
+        if known || self.is_writing() {
+            return;
+        }
+        let has_passed = choice.as_ref().is_some_and(|choice| !choice.on_trial);
+        self.write(choice, move || {
+            if has_passed {
+                passed();
+            }
+        });
+    }
+
+    /// How the last writing ended, once.
+    pub(crate) fn end(&mut self) -> Option<Result<(), Failure>> {
+        let (_, errand) = self.writing.as_ref()?;
+        let end = errand.end()?;
+        let (choice, _) = self.writing.take()?;
+        match &end {
+            Ok(()) => {
+                self.stored = choice;
+                self.unwritten = None;
+            }
+            Err(_) => self.unwritten = Some(choice),
+        }
+        Some(end)
+    }
+
+    /// Nothing where the configured build serves and there was none before it.
+    fn choice(&self, serves: Build, former: Option<Build>, on_trial: bool) -> Option<Choice> {
+        if former.is_none() && serves.label == self.configured {
+            return None;
+        }
+        Some(Choice {
+            configured: self.configured.clone(),
+            serves,
+            former,
+            on_trial,
+        })
+    }
+
+    fn write(&mut self, choice: Option<Choice>, before: impl FnOnce() + Send + 'static) {
+        let (state, place) = (Arc::clone(&self.desk.state), self.place.clone());
+        let lost = Failure::new(code::STORAGE, 0, "the worker that writes it has died");
+        let written = choice.clone();
+        let errand = Errand::start(&*self.desk.workers, &self.desk.wake, Err(lost), move || {
+            before();
+            let end = store(&*state, &place, written.as_ref());
+            end.map_err(|e| Failure::storage("write which build serves", &e))
+        });
+        self.writing = Some((choice, errand));
+    }
+}

@@ -1,0 +1,103 @@
+//! How an agent is started: at the beginning, and again when it broke.
+//!
+//! Not here: the pauses between two tries (`agent/slot.rs`), another build (`swap.rs`).
+
+use super::{Device, DeviceError};
+use crate::agent::{Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, StartEnd, StartInfo};
+
+impl Device {
+    /// Start the agent. A trap is no error: it is tried again. A build on trial that refuses is sent back.
+    ///
+    /// # Errors
+    /// The agent refuses its configuration or its journal; nothing has changed.
+    pub fn start(&mut self, now: Context) -> Result<(), DeviceError> {
+        self.door.lock().now = now;
+        let journal = self.door.lock().journal.current().cloned();
+        let saved = journal.map_or(Saved::None, Saved::Journal);
+        let info = self.start_info(saved, self.slot.schema());
+        match self.slot.start(now, info) {
+            StartEnd::Started => {
+                self.after_turn(now, true);
+                Ok(())
+            }
+            StartEnd::Broken(_) => Ok(()),
+            StartEnd::Refused(failure) if self.slot.is_on_trial() => {
+                self.slot.refuse_saved(now, &failure);
+                Ok(())
+            }
+            StartEnd::Refused(source) => Err(DeviceError::Refused {
+                device: self.name.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Start a broken agent whose time has come.
+    pub(super) fn revive(&mut self, now: Context) {
+        while self.slot.retry_at_ms().is_some_and(|at| at <= now.now_ms) {
+            let (saved, since) = {
+                let host = self.door.lock();
+                let journal = host.journal.current().cloned();
+                self.slot.saved(host.journal.generation(), journal)
+            };
+            let info = self.start_info(saved, self.slot.schema());
+            match self.slot.start(now, info) {
+                StartEnd::Started => {
+                    self.after_turn(now, true);
+                    for event in self.missed_connection(since) {
+                        self.deliver(now, event);
+                    }
+                    self.give_up_job(now);
+                }
+                StartEnd::Refused(failure) => self.slot.refuse_saved(now, &failure),
+                StartEnd::Broken(_) => {}
+            }
+        }
+    }
+
+    /// An agent that breaks over a job again and again is told to end it, as an operator would: nobody else can say so
+    /// to the job service, and a job must not stay open for ever.
+    fn give_up_job(&mut self, now: Context) {
+        if self.slot.strikes() < STRIKES_OF_A_JOB_MAX || !self.slot.is_running() {
+            return;
+        }
+        let Some(job) = self.slot.status().job_id.clone() else {
+            return;
+        };
+        let strikes = self.slot.strikes();
+        tracing::error!(device = %self.name, job, strikes, "the agent broke too often over this job: it is given up");
+        if let Some(failure) = self.deliver(now, Event::Command(Command::UserAbort)) {
+            tracing::warn!(device = %self.name, job, "the job was not given up: {failure}");
+        }
+    }
+
+    /// What a new instance does not know of the connection; `since` counts the changes that its snapshot knows.
+    pub(super) fn missed_connection(&self, since: Option<u64>) -> Vec<Event> {
+        if since == Some(self.connection.changes) {
+            return Vec::new();
+        }
+        let lost = self
+            .connection
+            .last_end
+            .clone()
+            .filter(|_| since.is_some())
+            .map(|(reason, detail)| Event::Disconnected { reason, detail });
+        // It does not know what it has subscribed to, so it must do so again: the session is as good as new.
+        let up = self.connection.up.map(|_| Event::Connected(false));
+        lost.into_iter().chain(up).collect()
+    }
+
+    /// What an instance is started with that goes on from this.
+    pub(super) fn start_info(&self, saved: Saved, schema: u32) -> StartInfo {
+        let mut host = self.door.lock();
+        host.pace.forget();
+        StartInfo {
+            config: self.config.clone(),
+            saved,
+            schema,
+            seed: self.seed.seed(),
+            outstanding: host.tokens.outstanding(),
+            last_event: host.events.last(),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Another agent build, for one device or for all: one first, and once it has proved itself there the rest, one by one. Any
+//! return stops it.
+//!
+//! Nothing of it is remembered but what each device remembers: who asks stays on the line, and a roll-out whose asker goes, or
+//! that ends with the daemon, is taken up by asking again: devices that the build serves already are passed over. Not here:
+//! what a swap is (`host-runtime`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_crypto::hex;
+use host_runtime::agent::{AgentBuild, TRIAL_MS};
+use host_runtime::supervisor::DeviceHandle;
+use host_runtime::types::{Failure, code};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::code::Entry;
+use crate::control::protocol::{AgentOrder, Refusal};
+use crate::exit::{Exit, Failed};
+use crate::gateway::Agents;
+
+const TRIAL: Duration = Duration::from_millis(TRIAL_MS);
+
+/// A build on its way to devices.
+pub(super) struct Rollout {
+    build: Arc<AgentBuild>,
+    trial: Duration,
+    items: mpsc::Sender<Value>,
+}
+
+/// A device, and the build with those who look on there.
+pub(super) type Place = (DeviceHandle, Arc<AgentBuild>);
+
+impl Rollout {
+    /// Load a build from its file, for these devices.
+    pub(super) async fn load(
+        agents: Arc<Agents>,
+        order: &AgentOrder,
+        devices: Vec<DeviceHandle>,
+        items: mpsc::Sender<Value>,
+    ) -> Result<(Self, Vec<Place>), Refusal> {
+        let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
+        let taken = Arc::clone(&agents).take_in(Path::new(&order.file)).await;
+        let taken = taken.map_err(told)?;
+        let entry = match order.allow_older {
+            true => Entry::Older,
+            false => Entry::New,
+        };
+        let place = |device: DeviceHandle| {
+            let build = agents.put_in(&taken, device.name(), entry);
+            build.map(|build| (device, build)).map_err(told)
+        };
+        let places: Result<_, _> = devices.into_iter().map(place).collect();
+        let rollout = Self {
+            build: Arc::clone(&taken.agent),
+            trial: order.trial_s.map_or(TRIAL, Duration::from_secs),
+            items,
+        };
+        Ok((rollout, places?))
+    }
+
+    /// Let it serve one device.
+    pub(super) async fn swap(&self, (device, build): &Place) -> Result<(), Refusal> {
+        let build = Some(Arc::clone(build));
+        let end = device.swap_agent(build, self.trial).await;
+        end.map_err(|failure| refusal(device, &failure))?;
+        self.tell(device.name(), "serves").await;
+        Ok(())
+    }
+
+    /// Let it serve all devices: the first of them, and once it has proved itself there the rest.
+    pub(super) async fn swap_all(&self, places: &[Place]) -> Result<(), Refusal> {
+        let mut trials = JoinSet::new();
+        for (number, place) in places.iter().enumerate() {
+            let device = &place.0;
+            let returns = device.agent_trial().returns;
+            let serves = device.status().await.agent;
+            let is_new = (serves.label, serves.digest) != self.names();
+            if is_new {
+                self.swap(place).await?;
+            } else {
+                self.tell(device.name(), "served already").await;
+            }
+            trials.spawn(over(device.clone(), returns));
+            while let Some(end) = match number {
+                0 => trials.join_next().await,
+                _ => trials.try_join_next(),
+            } {
+                self.end_trial(end).await?;
+            }
+        }
+        while let Some(end) = trials.join_next().await {
+            self.end_trial(end).await?;
+        }
+        Ok(())
+    }
+
+    /// As a device's status has them.
+    fn names(&self) -> (String, String) {
+        (self.build.label().to_owned(), hex(self.build.digest()))
+    }
+
+    async fn end_trial(
+        &self,
+        end: Result<Result<String, Refusal>, JoinError>,
+    ) -> Result<(), Refusal> {
+        let broke = |e| Refusal::new(Exit::Failed, format!("waiting for a trial broke: {e}"));
+        let name = end.map_err(broke)??;
+        self.tell(&name, "has proved itself").await;
+        Ok(())
+    }
+
+    async fn tell(&self, device: &str, what: &str) {
+        let item = json!({ "device": device, "build": self.build.label(), "what": what });
+        // Who listens no more has hung up, which ends all of this.
+        drop(self.items.send(item).await);
+    }
+}
+
+/// Wait until the build that serves a device has proved itself; the device's name. `returns` were there before it came.
+async fn over(device: DeviceHandle, returns: u64) -> Result<String, Refusal> {
+    let name = device.name();
+    match device.trial_over().await {
+        Some(trial) if trial.returns == returns => Ok(name.to_owned()),
+        Some(trial) => {
+            let why = trial.refused.as_deref().unwrap_or_default();
+            let text = format!("{name}: sent back, and nothing more is swapped: {why}");
+            Err(Refusal::new(Exit::Refused, text))
+        }
+        None => {
+            let text = format!("{name}: it has ended, and nothing more is swapped; ask again");
+            Err(Refusal::new(Exit::Retry, text))
+        }
+    }
+}
+
+/// Let the build before serve devices again, each that has one.
+pub(super) async fn roll_back(
+    devices: &[DeviceHandle],
+    items: &mpsc::Sender<Value>,
+) -> Result<(), Refusal> {
+    let mut done = 0;
+    for device in devices {
+        match device.swap_agent(None, TRIAL).await {
+            Ok(()) => done += 1,
+            Err(failure) if failure.main == code::NOT_FOUND && devices.len() > 1 => continue,
+            Err(failure) => return Err(refusal(device, &failure)),
+        }
+        let item = json!({ "device": device.name(), "what": "is served by the build before" });
+        drop(items.send(item).await);
+    }
+    match done {
+        0 => Err(Refusal::new(
+            Exit::Nothing,
+            "no device has a build to go back to",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(device: &DeviceHandle, failure: &Failure) -> Refusal {
+    let exit = match failure.main {
+        code::NOT_FOUND => Exit::Nothing,
+        code::BUSY => Exit::Retry,
+        _ => Exit::Refused,
+    };
+    Refusal::new(exit, format!("{}: {failure}", device.name()))
+}
+
+/// The devices of a roll-out, the one that is to come first in front.
+pub(super) fn in_order(
+    mut devices: Vec<DeviceHandle>,
+    canary: Option<&str>,
+) -> Result<Vec<DeviceHandle>, Refusal> {
+    if let Some(canary) = canary {
+        let Some(at) = devices.iter().position(|device| device.name() == canary) else {
+            let text = format!("no device \"{canary}\" runs here");
+            return Err(Refusal::new(Exit::Nothing, text));
+        };
+        devices[..=at].rotate_right(1);
+    }
+    Ok(devices)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! The agent builds of a gateway: those of the configuration, and those that an operator has put in their place.
+//!
+//! What comes from a file is looked at by the gate (`code/`) each time, also when it was kept. Not here: what is kept of a build
+//! (`kept.rs`), who looks on (`witness.rs`), and the swap itself (`host-runtime`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use host_crypto::hex;
+use host_runtime::agent::{AgentBuild, FormerAgent, clean};
+use host_runtime::choice::{self, Build};
+use host_runtime::engine::{Budget, Engine};
+use host_runtime::ports::state_dir::StateDir;
+use tokio::task::spawn_blocking;
+
+use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, kept, witness};
+use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed};
+use crate::config::{AgentChoice, Config, Device};
+use crate::exit::{Exit, Failed, chain};
+
+/// Where the bytes of builds are kept in the state directory.
+const KEPT: &str = "agents/";
+
+/// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
+pub(crate) struct Agents {
+    config: Config,
+    engine: Arc<Engine>,
+    state: Arc<dyn StateDir>,
+    gate: Arc<Gate>,
+    witnesses: Witnesses,
+    /// Of the configuration, by label: loaded once for all devices that have it.
+    configured: Mutex<BTreeMap<String, LoadedAgent>>,
+}
+
+/// A build, and who vouches for it.
+#[derive(Clone)]
+pub(crate) struct LoadedAgent {
+    pub(crate) agent: Arc<AgentBuild>,
+    signed: Option<Signed>,
+}
+
+impl Agents {
+    pub(super) fn new(
+        config: &Config,
+        engine: &Arc<Engine>,
+        state: &Arc<dyn StateDir>,
+        gate: &Arc<Gate>,
+    ) -> Self {
+        let devices = config.devices.iter();
+        let places = devices.map(|device| choice::Place::agent(&device.name.value));
+        kept::sweep(&**state, KEPT, places);
+        Self {
+            config: config.clone(),
+            engine: Arc::clone(engine),
+            state: Arc::clone(state),
+            gate: Arc::clone(gate),
+            witnesses: Witnesses::default(),
+            configured: Mutex::default(),
+        }
+    }
+
+    /// The same, and somebody looks on at all of them.
+    pub(super) fn with_witnesses(&self, witnesses: Witnesses) -> Self {
+        Self {
+            config: self.config.clone(),
+            engine: Arc::clone(&self.engine),
+            state: Arc::clone(&self.state),
+            gate: Arc::clone(&self.gate),
+            witnesses,
+            configured: Mutex::default(),
+        }
+    }
+
+    pub(super) fn witnesses(&self) -> &Witnesses {
+        &self.witnesses
+    }
+
+    /// The build that serves a device, and the one before it.
+    ///
+    /// # Errors
+    /// The configured build cannot be loaded, or who is to look on cannot.
+    pub(super) fn serving(
+        &self,
+        device: &Device,
+    ) -> Result<(Arc<AgentBuild>, Option<FormerAgent>), GatewayError> {
+        let name = &device.name.value;
+        let serving = kept::serving(
+            &*self.state,
+            &choice::Place::agent(name),
+            &label(&device.component),
+            || self.configured_at(device),
+            |build| self.kept(device, build),
+        )?;
+        let on_trial = serving.on_trial;
+        let witnessed =
+            |loaded| witness::witnessed(&self.witnesses, self.placed(loaded, name), name);
+        let former = serving.former.map(|former| {
+            let agent = witnessed(former)?;
+            Ok::<_, GatewayError>(FormerAgent { agent, on_trial })
+        });
+        Ok((witnessed(serving.build)?, former.transpose()?))
+    }
+
+    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.
+    pub(crate) async fn take_in(self: Arc<Self>, path: &Path) -> Result<LoadedAgent, Failed> {
+        let path = path.to_owned();
+        let taken = spawn_blocking(move || self.take_in_now(&path)).await;
+        taken.unwrap_or_else(|e| {
+            let text = format!("loading it broke: {e}");
+            Err(Failed::new(Exit::Failed, text))
+        })
+    }
+
+    fn take_in_now(&self, path: &Path) -> Result<LoadedAgent, Failed> {
+        let words = path.display().to_string();
+        let code = self.gate.read(Kind::Agent, path);
+        let code = code.map_err(|error| verdict(&words, &error))?;
+        let label = clean(&words, LABEL_MAX_BYTES);
+        let agent = self.load_code(&label, &code).map_err(|error| {
+            let text = format!("{words} is refused: {}", chain(&error));
+            Failed::new(Exit::Refused, text)
+        })?;
+        let kept = code.keep(&*self.state, KEPT);
+        kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the agent", &e))?;
+        let signed = code.signed;
+        Ok(LoadedAgent { agent, signed })
+    }
+
+    /// A build that was taken in, for one device, with those who look on there.
+    ///
+    /// # Errors
+    /// It is older than what this device has accepted, or who is to look on cannot.
+    pub(crate) fn put_in(
+        &self,
+        loaded: &LoadedAgent,
+        device: &str,
+        entry: Entry,
+    ) -> Result<Arc<AgentBuild>, Failed> {
+        let place = Place::agent(device);
+        let checked = self.gate.check(loaded.signed.as_ref(), &place, entry);
+        checked.map_err(|error| verdict(loaded.agent.label(), &error))?;
+        let agent = self.placed(loaded.clone(), device);
+        Ok(witness::witnessed(&self.witnesses, agent, device)?)
+    }
+
+    /// The build for a device: what it has proved there is remembered.
+    fn placed(&self, loaded: LoadedAgent, device: &str) -> Arc<AgentBuild> {
+        let Some(signed) = loaded.signed else {
+            return loaded.agent;
+        };
+        let (gate, place) = (Arc::clone(&self.gate), Place::agent(device));
+        loaded.agent.when_passed(move || {
+            if let Err(error) = gate.accept(Some(&signed), &place) {
+                let why = chain(&error);
+                tracing::warn!("{place}: an older agent may come in again: {why}");
+            }
+        })
+    }
+
+    /// The configured build for a device: it serves without a trial.
+    fn configured_at(&self, device: &Device) -> Result<LoadedAgent, GatewayError> {
+        let loaded = self.configured(&device.component)?;
+        let (signed, place) = (loaded.signed.as_ref(), Place::agent(&device.name.value));
+        self.gate
+            .check(signed, &place, Entry::New)
+            .and_then(|()| self.gate.accept(signed, &place))
+            .map_err(|source| not_let_in(loaded.agent.label(), source))?;
+        Ok(loaded)
+    }
+
+    /// A build by its names. It was let in when it came, so neither its age counts nor that a certificate has ended since.
+    fn kept(&self, device: &Device, build: &Build) -> Result<LoadedAgent, Failed> {
+        let is_configured = build.label == label(&device.component);
+        let configured = || self.configured(&device.component).ok();
+        let same = |loaded: &LoadedAgent| Build::of_agent(&loaded.agent) == *build;
+        let loaded = match is_configured.then(configured).flatten().filter(same) {
+            Some(loaded) => loaded,
+            None => match self.load_kept(build)? {
+                Some(loaded) => loaded,
+                // Of the same name in another otad, or a file that was changed since.
+                None if is_configured => return Ok(self.configured_at(device)?),
+                None => {
+                    let text = format!("the bytes of {} are not there any more", build.label);
+                    return Err(Failed::new(Exit::Failed, text));
+                }
+            },
+        };
+        let place = Place::agent(&device.name.value);
+        self.gate
+            .check(loaded.signed.as_ref(), &place, Entry::Before)
+            .map_err(|source| not_let_in(&build.label, source))?;
+        Ok(loaded)
+    }
+
+    fn load_kept(&self, build: &Build) -> Result<Option<LoadedAgent>, Failed> {
+        let name = kept::name(KEPT, &build.sha256);
+        let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
+        if self.state.load(&name).map_err(failed)?.is_none() {
+            return Ok(None);
+        }
+        let path = self.config.daemon.state_dir.value.join(&name);
+        let code = self.gate.read(Kind::Agent, &path);
+        let code = code.map_err(|source| not_let_in(&build.label, source))?;
+        // Before any of it is compiled or run.
+        if code.sha256 != hex(&build.sha256) {
+            let text = format!("{name} is damaged: its digest is another one");
+            return Err(Failed::new(Exit::Failed, text));
+        }
+        let agent = self.load_code(&build.label, &code)?;
+        let signed = code.signed;
+        Ok(Some(LoadedAgent { agent, signed }))
+    }
+
+    /// Load what the gate has read.
+    fn load_code(&self, label: &str, code: &Code) -> Result<Arc<AgentBuild>, GatewayError> {
+        let agent = self.load(label, &code.bytes, &code.budget(), &code.whose())?;
+        let who = agent.description();
+        code.admit(&who.name, &who.version, &[])
+            .map_err(|source| not_let_in(label, source))?;
+        Ok(agent)
+    }
+
+    fn load(
+        &self,
+        label: &str,
+        bytes: &[u8],
+        budget: &Budget,
+        whose: &str,
+    ) -> Result<Arc<AgentBuild>, GatewayError> {
+        let agent = AgentBuild::load_within(&self.engine, label, bytes, budget);
+        let agent = agent.map_err(|source| GatewayError::Agent {
+            label: label.to_owned(),
+            source,
+        })?;
+        let who = agent.description();
+        tracing::info!("agent {} {} ({label}, {whose})", who.name, who.version);
+        Ok(agent)
+    }
+
+    /// The agent of the configuration.
+    fn configured(&self, choice: &AgentChoice) -> Result<LoadedAgent, GatewayError> {
+        let label = label(choice);
+        let configured = self.configured.lock();
+        let mut configured = configured.unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = configured.get(&label) {
+            return Ok(loaded.clone());
+        }
+        let loaded = match choice {
+            // `config/agent.rs` has checked the name against the same list.
+            AgentChoice::Builtin(name) => {
+                let bytes = match *name {
+                    "simple" => guest_artifacts::AGENT_SIMPLE,
+                    _ => guest_artifacts::AGENT,
+                };
+                LoadedAgent {
+                    agent: self.load(&label, bytes, &Budget::AGENT, "part of otad")?,
+                    signed: None,
+                }
+            }
+            AgentChoice::File(path) => {
+                let code = self.gate.read(Kind::Agent, &path.value);
+                let code = code.map_err(|source| not_let_in(&label, source))?;
+                LoadedAgent {
+                    agent: self.load_code(&label, &code)?,
+                    signed: code.signed,
+                }
+            }
+        };
+        configured.insert(label, loaded.clone());
+        Ok(loaded)
+    }
+}
+
+/// What the configuration calls a device's agent.
+fn label(choice: &AgentChoice) -> String {
+    match choice {
+        AgentChoice::Builtin("agent") => "built-in".to_owned(),
+        AgentChoice::Builtin(name) => format!("builtin:{name}"),
+        AgentChoice::File(path) => path.value.display().to_string(),
+    }
+}
+
+fn verdict(label: &str, error: &CodeError) -> Failed {
+    let exit = match error.is_verdict() {
+        true => Exit::Refused,
+        false => Exit::Failed,
+    };
+    Failed::new(exit, format!("{label}: {}", chain(error)))
+}
+
+fn not_let_in(label: &str, source: CodeError) -> GatewayError {
+    GatewayError::Code {
+        kind: Kind::Agent,
+        label: label.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,166 @@
+//! Another agent build.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use host_runtime::agent::{
+    AgentBuild, AgentInstance, AgentStatus, Context, Description, Event, StartInfo, Turn,
+};
+use host_runtime::engine::GuestFault;
+use host_runtime::types::{Blob, Failure};
+use host_sandbox::{NewBuild, Options, Shipped, Swap, native_agent};
+
+use crate::{calls, going_back, instants, run, scenario, served, some_of, swaps};
+
+/// The same agent as a build of its own, whose instances are counted.
+struct Build {
+    agent: Arc<AgentBuild>,
+    alive: Arc<AtomicU64>,
+}
+
+/// `breaks_at`: each instance breaks in its n-th event. The first one that any gets is that of its trial.
+fn build(inner: &Arc<AgentBuild>, number: u64, breaks_at: Option<u64>) -> Build {
+    let alive = Arc::<AtomicU64>::default();
+    let description = Description {
+        version: format!("1.0.{number}"),
+        ..inner.description().clone()
+    };
+    let (inner, counted) = (Arc::clone(inner), Arc::clone(&alive));
+    let label = format!("test:{number}");
+    let agent = AgentBuild::native(&label, description, move |outside| {
+        let inner = inner.instantiate(outside)?;
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Instance {
+            inner,
+            events_left: breaks_at,
+            alive: Arc::clone(&counted),
+        }))
+    });
+    Build { agent, alive }
+}
+
+struct Instance {
+    inner: Box<dyn AgentInstance>,
+    events_left: Option<u64>,
+    alive: Arc<AtomicU64>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AgentInstance for Instance {
+    fn start(
+        &mut self,
+        context: Context,
+        info: StartInfo,
+    ) -> Result<Result<Turn, Failure>, GuestFault> {
+        self.inner.start(context, info)
+    }
+
+    fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
+        match self.events_left.as_mut() {
+            Some(0) => return Err(GuestFault::Trapped("unreachable".into())),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.inner.handle(context, event)
+    }
+
+    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
+        self.inner.status()
+    }
+
+    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
+        self.inner.snapshot(context)
+    }
+
+    fn memory_bytes(&mut self) -> usize {
+        self.inner.memory_bytes()
+    }
+}
+
+fn at(after_call: u64, build: &Build) -> Swap {
+    Swap {
+        after_call,
+        build: NewBuild::Agent(Arc::clone(&build.agent)),
+    }
+}
+
+#[test]
+fn a_swap_at_every_call_of_an_update_and_of_one_that_goes_back_ends_well() {
+    let options = Options::native(1);
+    for prepared in [scenario("short"), going_back()] {
+        let name = &prepared.scenario.name;
+        for call in 0..calls(&prepared, &options) {
+            let next = build(&native_agent(), 1, None);
+            let report = run(&prepared, &options, vec![at(call, &next)]);
+            assert_eq!(report.violations, [], "{name}: swap after call {call}");
+            assert_eq!(report.swaps, [None], "{name}: swap after call {call}");
+            assert_eq!(next.alive.load(Ordering::Relaxed), 0);
+        }
+    }
+}
+
+#[test]
+fn a_build_that_breaks_in_each_of_its_events_is_sent_back_and_the_update_ends_well() {
+    let options = Options::native(1);
+    let prepared = scenario("short");
+    for call in (0..calls(&prepared, &options)).step_by(5) {
+        for breaks_at in [0, 1, 2, 3, 5, 8] {
+            let bad = build(&native_agent(), 1, Some(breaks_at));
+            let report = run(&prepared, &options, vec![at(call, &bad)]);
+            let case = format!("after call {call}, breaks in its event {breaks_at}");
+            assert_eq!(report.violations, [], "{case}");
+            let [end] = &report.swaps[..] else {
+                panic!("{case}: {:?}", report.swaps);
+            };
+            // What breaks at once does not get beyond its trial.
+            assert_eq!(end.is_some(), breaks_at == 0, "{case}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn the_shipped_component_is_swapped_at_any_call() {
+    let shipped = Shipped::load().unwrap();
+    let options = shipped.options(1);
+    let prepared = scenario("short");
+    for call in some_of(calls(&prepared, &options)) {
+        let next = build(&shipped.agent, 1, None);
+        let report = run(&prepared, &options, vec![at(call, &next)]);
+        assert_eq!(report.violations, [], "swap after call {call}");
+        assert_eq!(report.swaps, [None], "swap after call {call}");
+    }
+}
+
+#[test]
+fn many_swaps_at_random_instants_lose_nothing() {
+    let prepared = scenario("plain");
+    let mut done = 0;
+    let mut seed = 0;
+    while done < swaps() {
+        seed += 1;
+        let options = Options::native(seed);
+        let instants = instants(&prepared, &options);
+        let agent = native_agent();
+        let builds = (1..).map(|number| build(&agent, number, None));
+        let builds: Vec<_> = builds.take(instants.len()).collect();
+        let asked = instants.iter().zip(&builds);
+        let asked = asked.map(|(call, build)| at(*call, build)).collect();
+        let report = run(&prepared, &options, asked);
+        assert_eq!(report.violations, [], "seed {seed}");
+        // Nothing that the agent had was asked for again.
+        assert_eq!(report.blocks_sent, prepared.blocks(), "seed {seed}");
+        done += served(&report, seed);
+        let alive: u64 = builds.iter().map(|b| b.alive.load(Ordering::Relaxed)).sum();
+        assert_eq!(alive, 0, "seed {seed}: an old instance lives on");
+    }
+}
+
+#[test]
+fn every_cut_during_a_swap_leaves_a_gateway_that_goes_on_with_either_build() {
+    crate::every_cut_during_a_swap(|call| at(call, &build(&native_agent(), 1, None)));
+}
