@@ -175,6 +175,9 @@ pub(crate) struct Desk {
     pub(crate) wake: Wake,
 }
 
+/// What is being written, and by whom.
+type Writing = (Option<Choice>, Errand<Result<(), Failure>>);
+
 /// The durable word on which build serves at one place, written off the device's task.
 pub(crate) struct Book {
     place: Place,
@@ -183,7 +186,7 @@ pub(crate) struct Book {
     configured: String,
     /// As it stands on the medium.
     stored: Option<Choice>,
-    writing: Option<(Option<Choice>, Errand<Result<(), Failure>>)>,
+    writing: Option<Writing>,
     /// What could not be written, and is not tried again by itself.
     unwritten: Option<Option<Choice>>,
 }
