@@ -6,7 +6,7 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::jobs::{Encoding, ThingName};
-use crate::text::{push_decimal, row};
+use crate::text::{place, push_decimal};
 use crate::types::{Config, Failure, FileId, Setting, Target, Version, cut};
 use crate::{code::OtaErr, document::Protocol};
 
@@ -16,11 +16,9 @@ pub const TARGETS_MAX_COUNT: usize = 256;
 /// Most payload bytes that the stream service sends for one request.
 pub const WINDOW_MAX_BYTES: u64 = 131_072;
 
-/// One number: its name in the configuration, default and limits.
+/// One number: its default and limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Number {
-    /// Name in `config.settings`, unit last.
-    pub name: &'static str,
     /// Value if it is not set.
     pub default: u32,
     /// Least value.
@@ -43,8 +41,10 @@ macro_rules! numbers {
 
         /// All numbers of a device, in the order of [`Key`].
         pub static NUMBERS: [Number; COUNT] = [
-            $( Number { name: $name, default: $default as u32, min: $min, max: $max }, )+
+            $( Number { default: $default as u32, min: $min, max: $max }, )+
         ];
+        /// Their names in `config.settings`, unit last.
+        const NAMES: &str = concat!($( $name, "\n", )+);
         const COUNT: usize = [$( Key::$key, )+].len();
     };
 }
@@ -84,6 +84,8 @@ numbers! {
     CustomAnswer "custom_answer_ms" = 10_000, 0..=DAY_MS;
     /// Time for a custom job from taken to finished.
     CustomJobDeadline "custom_job_deadline_ms" = DAY_MS, 10..=365 * DAY_MS;
+    /// Lines of the log below this level are not made: 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 none at all.
+    LogLevel "log_level" = 0, 0..=5;
 }
 
 /// What to do with a fresh job.
@@ -97,22 +99,25 @@ pub enum OnJob {
     Ignore,
 }
 
-/// Choices among words: a name, and what may stand there, each followed by a line feed; the first word is the default.
-/// First those of the device, then those of a target.
-static CHOICES: [(&str, &str); 10] = [
-    ("foreign_jobs", "refuse\nleave\n"),
-    ("on_job", "accept\nask\nignore\n"),
-    ("protocols", "mqtt,http\nhttp,mqtt\nmqtt\nhttp\n"),
-    ("reply_subscriptions", "never\nalways\n"),
-    ("stream_encoding", "cbor\njson\n"),
-    ("activation", "immediate\ndeferred\n"),
-    ("allow_downgrade", NO_OR_YES),
-    ("self_test", "auto\nexternal\n"),
-    ("firmware", NO_OR_YES),
-    // The host's business: it refuses such a target at `create` (0xdd). Known here, so that it is no warning.
-    ("no_revert_allowed", NO_OR_YES),
+/// Choices among words: what may stand there, with line feeds between; the first word is the default. First those of the
+/// device, then those of a target.
+static CHOICES: [&str; 10] = [
+    "refuse\nleave",
+    "accept\nask\nignore",
+    "mqtt,http\nhttp,mqtt\nmqtt\nhttp",
+    "never\nalways",
+    "cbor\njson",
+    "immediate\ndeferred",
+    NO_OR_YES,
+    "auto\nexternal",
+    NO_OR_YES,
+    NO_OR_YES,
 ];
-const NO_OR_YES: &str = "false\ntrue\n";
+/// Their names. The last one is the host's business: it refuses such a target at `create` (0xdd). It is known here, so
+/// that it is no warning.
+const CHOICE_NAMES: &str = "foreign_jobs\non_job\nprotocols\nreply_subscriptions\nstream_encoding\n\
+    activation\nallow_downgrade\nself_test\nfirmware\nno_revert_allowed";
+const NO_OR_YES: &str = "false\ntrue";
 /// Place of the first choice of a target.
 const OF_TARGET: usize = 5;
 
@@ -264,23 +269,20 @@ impl Values {
         unknown: &mut Vec<String>,
     ) -> Result<(), Failure> {
         for Setting { key, value } in settings {
-            let mut known = false;
-            for (at, (number, row)) in self.numbers.iter_mut().zip(&NUMBERS).enumerate() {
+            if let Some(at) = place(NAMES, key)
                 // A target has two deadlines of its own.
-                let deadline =
-                    at == Key::SelfTestDeadline as usize || at == Key::RestartDeadline as usize;
-                if row.name == key && (deadline || !of_target) {
-                    *number = read_number(row, value)?;
-                    known = true;
-                }
-            }
-            for (at, (word, (name, words))) in self.words.iter_mut().zip(&CHOICES).enumerate() {
-                if name == key && (at >= OF_TARGET) == of_target {
-                    *word = read_word(name, words, value)?;
-                    known = true;
-                }
-            }
-            if !known {
+                && (!of_target
+                    || at == Key::SelfTestDeadline as usize
+                    || at == Key::RestartDeadline as usize)
+                && let (Some(number), Some(row)) = (self.numbers.get_mut(at), NUMBERS.get(at))
+            {
+                *number = read_number(row, key, value)?;
+            } else if let Some(at) = place(CHOICE_NAMES, key)
+                && (at >= OF_TARGET) == of_target
+                && let (Some(word), Some(words)) = (self.words.get_mut(at), CHOICES.get(at))
+            {
+                *word = read_word(key, words, value)?;
+            } else {
                 unknown.push(key.clone());
             }
         }
@@ -317,7 +319,7 @@ impl Values {
     }
 }
 
-fn read_number(row: &Number, value: &str) -> Result<u64, Failure> {
+fn read_number(row: &Number, name: &str, value: &str) -> Result<u64, Failure> {
     if let Ok(number) = crate::text::read_number(value.as_bytes(), 10)
         && u64::from(row.min) <= number
         && number <= row.max
@@ -328,23 +330,19 @@ fn read_number(row: &Number, value: &str) -> Result<u64, Failure> {
     push_decimal(&mut allowed, row.min.into());
     allowed.push_str(" to ");
     push_decimal(&mut allowed, row.max);
-    Err(bad(row.name, value, &allowed))
+    Err(bad(name, value, &allowed))
 }
 
-fn read_word(name: &str, words: &'static str, value: &str) -> Result<u8, Failure> {
+fn read_word(name: &str, words: &str, value: &str) -> Result<u8, Failure> {
+    if let Some(place) = place(words, value) {
+        return Ok(place as u8);
+    }
     let mut allowed = String::new();
-    for place in 0.. {
-        let word = row(words, place);
-        if word.is_empty() {
-            break;
+    for byte in words.bytes() {
+        match byte {
+            b'\n' => allowed.push_str(" or "),
+            other => allowed.push(char::from(other)),
         }
-        if word == value {
-            return Ok(place as u8);
-        }
-        if place > 0 {
-            allowed.push_str(" or ");
-        }
-        allowed.push_str(word);
     }
     Err(bad(name, value, &allowed))
 }
@@ -413,27 +411,27 @@ mod tests {
 
     #[test]
     fn every_default_is_within_its_limits() {
-        for row in &NUMBERS {
+        for (row, name) in NUMBERS.iter().zip(NAMES.lines()) {
             let (min, default) = (u64::from(row.min), u64::from(row.default));
-            assert!((min..=row.max).contains(&default), "{}", row.name);
+            assert!((min..=row.max).contains(&default), "{name}");
         }
     }
 
     #[test]
     fn every_number_works_at_its_limits_and_is_refused_one_past_them() {
-        for (at, row) in NUMBERS.iter().enumerate() {
+        for (at, (row, name)) in NUMBERS.iter().zip(NAMES.lines()).enumerate() {
             let read = |value: u64| {
-                Settings::read(&config(&[(row.name, &value.to_string())], &[]))
+                Settings::read(&config(&[(name, &value.to_string())], &[]))
                     .map(|settings| settings.numbers[at])
             };
             // The window's limit hangs on the block size and has a test of its own.
             if at != Key::BlocksPerRequest as usize {
-                assert_eq!(read(row.max), Ok(row.max), "{}", row.name);
+                assert_eq!(read(row.max), Ok(row.max), "{name}");
             }
             let min = u64::from(row.min);
-            assert_eq!(read(min), Ok(min), "{}", row.name);
-            assert!(read(row.max + 1).is_err(), "{}", row.name);
-            assert!(min == 0 || read(min - 1).is_err(), "{}", row.name);
+            assert_eq!(read(min), Ok(min), "{name}");
+            assert!(read(row.max + 1).is_err(), "{name}");
+            assert!(min == 0 || read(min - 1).is_err(), "{name}");
         }
     }
 
@@ -452,6 +450,12 @@ mod tests {
             refusal(&[("block_size", "16384"), ("blocks_per_request", "9")], &[]),
             "setting blocks_per_request is '9', allowed: times block_size at most 131072",
         );
+    }
+
+    #[test]
+    fn every_choice_has_a_name() {
+        assert_eq!(CHOICE_NAMES.lines().count(), CHOICES.len());
+        assert_eq!(CHOICE_NAMES.lines().nth(OF_TARGET), Some("activation"));
     }
 
     #[test]

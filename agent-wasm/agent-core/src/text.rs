@@ -24,6 +24,12 @@ pub(crate) fn row(rows: &'static str, at: usize) -> &'static str {
     ""
 }
 
+/// The number of a row in a text whose rows have line feeds between them.
+pub(crate) fn place(rows: &str, wanted: &str) -> Option<usize> {
+    let mut rows = rows.as_bytes().split(|byte| *byte == b'\n');
+    rows.position(|row| row == wanted.as_bytes())
+}
+
 /// A text in UTF-8, or how many bytes of one it begins with. Half the code of `core::str::from_utf8`, which is made for speed.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     match bytes.utf8_chunks().next() {
@@ -115,6 +121,13 @@ mod tests {
         let rows = "zero\n\ntwo\n";
         let found: [&str; 5] = [0, 1, 2, 3, usize::MAX].map(|at| row(rows, at));
         assert_eq!(found, ["zero", "", "two", "", ""]);
+    }
+
+    #[test]
+    fn a_row_has_its_place_and_what_is_no_row_has_none() {
+        let found =
+            ["zero", "two", "tw", "zero\n", ""].map(|wanted| place("zero\none\ntwo", wanted));
+        assert_eq!(found, [Some(0), Some(2), None, None, None]);
     }
 
     fn decimal(value: u64) -> String {

@@ -11,7 +11,7 @@ use crate::document;
 use crate::settings::Key;
 use crate::types::{Failure, FileId, FileSpec, ImageInfo, Order, Outcome, Version};
 
-use super::job::{FilePhase, Stage};
+use super::job::{FilePhase, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::ops::Deed;
 use super::table::Cause;
@@ -120,15 +120,14 @@ impl Agent {
                     file.asked = true;
                     file.reopen = true;
                 }
-                if !file.asked {
+                let ask = !file.asked && file.phase == FilePhase::ToDo;
+                file.phase = FilePhase::Creating;
+                if ask {
                     Deed::State
+                } else if file.reopen {
+                    Deed::Reopen
                 } else {
-                    file.phase = FilePhase::Creating;
-                    if file.reopen {
-                        Deed::Reopen
-                    } else {
-                        Deed::Create
-                    }
+                    Deed::Create
                 }
             }
             FilePhase::Receiving => {
@@ -136,6 +135,8 @@ impl Agent {
                 return self.give_up_file(id, Why::new(PalStatus::FileClose.code(), 0));
             }
             FilePhase::Closing => Deed::Close,
+            // Not taken before the target has said what runs: it may be the same image, or a newer one.
+            FilePhase::Verified if !file.asked => Deed::State,
             FilePhase::Verified | FilePhase::Installing => {
                 file.phase = FilePhase::Installing;
                 Deed::Install
@@ -215,7 +216,13 @@ impl Agent {
             (None, Outcome::Verified(info)) => self.on_verified(id, info),
             (None, Outcome::State(state)) => self.on_state(id, Some(*state)),
             (None, _) => self.on_duty_done(id, deed),
-            (Some(_), _) if deed == Deed::State => self.on_state(id, None),
+            (Some(why), _) if deed == Deed::State => {
+                self.on_state(id, None);
+                let silent = |file: &mut JobFile| file.phase == FilePhase::Verified && !file.asked;
+                if self.file(id).is_some_and(silent) {
+                    self.fail_with_numbers(why);
+                }
+            }
             (Some(why), _) => self.on_duty_failed(id, deed, why),
         }
     }
@@ -314,7 +321,7 @@ impl Agent {
         let Some(file) = self.file(id) else { return };
         file.phase = FilePhase::Verified;
         file.image = info.version.or(file.image);
-        let (image, old, firmware) = (file.image, file.old, file.firmware);
+        let image = file.image;
         let mut text = info.signer.clone();
         if let Some(version) = image {
             text.push_str(", version ");
@@ -322,7 +329,16 @@ impl Agent {
         }
         self.write_line(Line::Verified, id.into(), &text);
         self.touch_journal();
-        if firmware && let (Some(image), Some(old)) = (image, old) {
+        self.on_version(id);
+    }
+
+    /// A verified image, and what runs: one that is not newer ends its job here.
+    pub(super) fn on_version(&mut self, id: FileId) {
+        if let Some(file) = self.file(id)
+            && file.firmware
+            && file.phase == FilePhase::Verified
+            && let (Some(image), Some(old)) = (file.image, file.old)
+        {
             self.check_version(id, image, old);
         }
     }

@@ -1,5 +1,5 @@
-//! What a saved state holds, field by field: one line of code writes and reads it. A field is never moved or re-used:
-//! whatever changes here is another schema.
+//! What a saved state holds, field by field: one line of code writes and reads it. A field is never moved or re-used: what
+//! changes is another schema, but for a last one that only who needs it writes, and who does not know it refuses.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -6,6 +6,7 @@
 use alloc::string::String;
 
 use crate::code::{OtaErr, OtadErr};
+use crate::settings::Key;
 use crate::text::push_decimal;
 use crate::types::{Failure, Level, Order};
 
@@ -68,7 +69,7 @@ lines! {
     RunByOthers = Info "job $ is run by somebody else",
     JobRefused = Error "job $ refused",
     InSelfTest = Info "job $ is in self-test",
-    Unclaimed = Warn "an uncommitted image runs and no job claims it, going back to the old one",
+    Unclaimed = Warn "an uncommitted image runs and no job claims it, going back",
     // The transfer.
     BlocksHeld = Info "file # is ready to receive",
     BlocksRequested = Info "blocks requested: $",
@@ -228,6 +229,10 @@ impl Agent {
     }
 
     pub(super) fn write_line(&mut self, line: Line, number: u64, text: &str) {
+        let level = LEVELS.get(line as usize).copied().unwrap_or(Level::Error);
+        if !self.says(level) {
+            return;
+        }
         let mut template = String::new();
         said::push(&mut template, said::LINES + line as usize);
         let mut out = String::with_capacity(template.len() + text.len());
@@ -238,8 +243,12 @@ impl Agent {
                 other => out.push(char::from(other)),
             }
         }
-        let level = LEVELS.get(line as usize);
-        self.log(level.copied().unwrap_or(Level::Error), out);
+        self.log(level, out);
+    }
+
+    /// Whether somebody wants to read lines of this level.
+    pub(super) fn says(&self, level: Level) -> bool {
+        level as u64 >= self.number(Key::LogLevel)
     }
 
     pub(super) fn log(&mut self, level: Level, text: String) {

@@ -135,8 +135,10 @@ impl Agent {
         if file.look {
             self.on_look(id, state);
         } else if !file.asked {
-            file.asked = true;
+            // One that is silent now is asked again before it takes the image.
+            file.asked = answer.is_some();
             file.old = state.running;
+            self.on_version(id);
         }
     }
 

@@ -74,6 +74,10 @@ pub const SCHEMAS: &[u32] = &[2, 1];
 /// Most jobs that are remembered as over or as somebody else's.
 const SEEN_MAX: usize = 8;
 
+/// Longest time between two tries in a self-test, which by default lasts ten times as long: a good image does not go back
+/// for a few lost packets.
+const TEST_RETRY_MAX_MS: u64 = 30_000;
+
 /// The agent of one device.
 pub struct Agent {
     settings: Settings,
@@ -392,9 +396,11 @@ impl Agent {
         if matches!(timer, Timer::Ask | Timer::Status) {
             base = self.round_trip.patience(base);
         }
-        let mut wait = self
-            .random
-            .back_off(base, self.number(Key::RetryMax), tries);
+        let mut longest = self.number(Key::RetryMax);
+        if self.runs(Timer::Test) {
+            longest = longest.min(TEST_RETRY_MAX_MS);
+        }
+        let mut wait = self.random.back_off(base, longest, tries);
         if mutant!(NoBackOff) {
             wait = 0;
         }
@@ -414,15 +420,17 @@ impl Agent {
             (true, State::Ready) => Level::Debug,
             (true, _) => Level::Info,
         };
-        let mut text = String::with_capacity(96);
-        text.push_str("state [");
-        said::push(&mut text, said::STATES + usize::from(self.state.code()));
-        text.push_str("] event [");
-        said::push(&mut text, said::CAUSES + event as usize);
-        text.push_str("] new state [");
-        said::push(&mut text, said::STATES + usize::from(next.code()));
-        text.push(']');
-        self.log(level, text);
+        if self.says(level) {
+            let mut text = String::with_capacity(96);
+            text.push_str("state [");
+            said::push(&mut text, said::STATES + usize::from(self.state.code()));
+            text.push_str("] event [");
+            said::push(&mut text, said::CAUSES + event as usize);
+            text.push_str("] new state [");
+            said::push(&mut text, said::STATES + usize::from(next.code()));
+            text.push(']');
+            self.log(level, text);
+        }
         self.state = next;
         self.view.last_error = Why::default();
         if !known {

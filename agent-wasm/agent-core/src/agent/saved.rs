@@ -104,28 +104,13 @@ impl Agent {
         let ends = matches!(stage, Stage::Report | Stage::Commit | Stage::Custom)
             || (stage == Stage::Back && self.job.id.is_some())
             || self.job.failing.is_some();
-        let decided = match self.state {
-            State::Committing => stage == Stage::Commit,
-            State::GoingBack => stage == Stage::Back,
-            State::Reporting => stage == Stage::Report,
-            State::Init
-            | State::Ready
-            | State::RequestingJob
-            | State::WaitingForJob
-            | State::CreatingFile
-            | State::RequestingFileBlock
-            | State::WaitingForFileBlock
-            | State::ClosingFile
-            | State::Suspended
-            | State::ShuttingDown
-            | State::Stopped
-            | State::Installing
-            | State::WaitingForActivation
-            | State::WaitingForRestart
-            | State::Testing => true,
-        };
+        let at_its_end = matches!(
+            self.state,
+            State::Committing | State::GoingBack | State::Reporting
+        );
+        let undecided = at_its_end && self.natural_state() != self.state;
         let file = |file: &JobFile| file.size > 0 || stage != Stage::Taken;
-        if (ends && self.job.ending.is_none()) || !decided || !self.job.files.iter().all(file) {
+        if (ends && self.job.ending.is_none()) || undecided || !self.job.files.iter().all(file) {
             return false;
         }
         let downloads = matches!(
@@ -153,6 +138,10 @@ impl Agent {
                 file.phase = FilePhase::ToDo;
                 file.reopen = true;
                 file.asked = stage != Stage::Taken;
+            }
+            if stage == Stage::Commit && file.phase == FilePhase::Testing {
+                // The decision was read from the medium: it needs no other one to be carried out.
+                file.phase = FilePhase::Committing;
             }
             file.look = stage == Stage::Back && file.phase == FilePhase::GoingBack;
         }
