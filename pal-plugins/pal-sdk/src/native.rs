@@ -92,7 +92,12 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
                 schema: saved.schema,
                 bytes: slice(saved.bytes, saved.length).to_vec(),
             });
-            end(P::open(lent, settings, saved), failure, |plugin| {
+            let opened = P::open(lent, settings, saved);
+            if opened.is_err() {
+                // Without a plugin there is no `close`, and what is lent may be gone.
+                PANICS.store(core::ptr::null_mut(), Ordering::Release);
+            }
+            end(opened, failure, |plugin| {
                 *me = Box::into_raw(Box::new(plugin)).cast();
             })
         }

@@ -11,7 +11,7 @@ use smp_core::mcuboot::{HEADER_BYTES, ImageHeader, ReadAt, tag};
 use smp_core::reply::{Reply, SlotSize};
 
 use crate::file::{self, Staged};
-use crate::look::{View, look, restart};
+use crate::look::{View, insist, look, restart};
 use crate::port::{Lent, Port, failed};
 use crate::{Told, sub};
 
@@ -20,6 +20,8 @@ type End = Result<Answer, Failure>;
 
 /// Uploads of one install: the first, and one after erasing.
 const UPLOADS: u32 = 2;
+/// Times that an image is marked, or confirmed: the request or its answer may be lost, and the target may lose its power.
+const MARKS: u32 = 3;
 /// Time between two looks of the self-test.
 const SOAK_LOOK_MS: u64 = 500;
 /// Round trips of an echo that have to work.
@@ -74,10 +76,13 @@ fn check_settled(view: &View) -> Result<(), Failure> {
 /// It has to go back by itself from an image that is not confirmed.
 async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     let allowed = port.settings.allow_no_revert.as_str();
-    let name = match port.ask(Order::Echo("otad".to_owned())).await {
+    let silent = |error| failed(code::BAD_IMAGE_STATE, sub::ECHO, error);
+    let name = match insist(port, Order::Echo("otad".to_owned())).await {
         Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => Some("recovery"),
-        _ => match port.ask(Order::Bootloader(Some("mode".to_owned()))).await {
+        Err(error @ ClientError::Silent) => return Err(silent(error)),
+        _ => match insist(port, Order::Bootloader(Some("mode".to_owned()))).await {
             Ok(Reply::BootloaderMode { mode, .. }) => no_revert(mode),
+            Err(error @ ClientError::Silent) => return Err(silent(error)),
             // Servers before that command: the list of images and the swap itself have to tell.
             _ => None,
         },
@@ -111,7 +116,7 @@ const fn no_revert(number: i32) -> Option<&'static str> {
 
 async fn check_room<L: Lent>(port: &Port<L>, size: u64) -> Result<(), Failure> {
     let image = port.settings.image.unwrap_or(0);
-    let room = match port.ask(Order::Slots).await {
+    let room = match insist(port, Order::Slots).await {
         Ok(Reply::Slots(slots)) => room(&slots, image),
         _ => None,
     };
@@ -267,41 +272,40 @@ async fn erase<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
 
 pub(crate) async fn activate<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
     let image = file::identify(&port, job.size)?;
-    let view = look(&port, port.settings.silence_ms).await?;
-    // With the same hash in both slots marking would confirm what runs, and nothing would ever be swapped.
-    if view.runs(&image.hash) {
-        return Ok(Answer::Nothing);
-    }
-    if !view.holds(&image.hash) {
-        let text = "the image is not in its slot";
-        return Err(Failure::new(code::ACTIVATE_FAILED, sub::NOT_LISTED, text));
-    }
-    if !view.pending() {
+    let mut error = ClientError::Silent;
+    for marks in 0..=MARKS {
+        // Marked, it may lose its power and start the image: a swap takes its time.
+        let view = look(&port, port.settings.patience_ms()).await?;
+        // With the same hash in both slots marking would confirm what runs, and nothing would ever be swapped.
+        if view.runs(&image.hash) {
+            let in_test = !view.active.confirmed;
+            told.activated.set(told.activated.get() || in_test);
+            return Ok(Answer::Nothing);
+        }
+        if !view.holds(&image.hash) {
+            let text = "the image is not in its slot";
+            return Err(Failure::new(code::ACTIVATE_FAILED, sub::NOT_LISTED, text));
+        }
+        if view.pending() {
+            told.activated.set(true);
+            return Ok(Answer::Nothing);
+        }
         check_settled(&view)?;
-        let marked = port.ask(Order::Test(image.hash.clone())).await;
-        let view = look(&port, port.settings.silence_ms).await?;
-        if !view.pending() {
-            let error = marked.err().unwrap_or(ClientError::Silent);
-            return Err(failed(code::ACTIVATE_FAILED, sub::NOT_MARKED, error));
+        if marks < MARKS
+            && let Err(refused) = port.ask(Order::Test(image.hash.clone())).await
+        {
+            error = refused;
         }
     }
-    told.activated.set(true);
-    Ok(Answer::Nothing)
+    Err(failed(code::ACTIVATE_FAILED, sub::NOT_MARKED, error))
 }
 
 pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
-    // A silent target may be swapping: a reset in between would be a power cut. So it gets its time first.
-    let before = look(&port, port.settings.swap_timeout_ms).await.ok();
-    if let (Some(job), Some(view)) = (&job, &before)
-        && let Ok(image) = file::identify(&port, job.size)
-        && view.runs(&image.hash)
-    {
-        // It came up already, perhaps before a restart of the host: another restart would revert it.
-        return Ok(Answer::Nothing);
-    }
-    let armed = before.as_ref().is_some_and(View::pending);
+    let image = job.and_then(|job| file::identify(&port, job.size).ok());
+    // It may have come up already, perhaps before a restart of the host: another restart would revert it.
+    let ours = |view: &View| image.as_ref().is_some_and(|image| view.runs(&image.hash));
     // With nothing marked any answer is a restart that cannot be told from none; the old server is gone by then.
-    let view = restart(&port, |view| !armed || !view.pending()).await?;
+    let view = restart(&port, ours, |_| true).await?;
     port.say(Level::Info, &["the target runs ", &view.active.version]);
     Ok(Answer::Nothing)
 }
@@ -354,8 +358,9 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
     let image = file::identify(&port, job.size)?;
     let refuse = |number, text: &str| Err(Failure::new(code::BAD_IMAGE_STATE, number, text));
     let until = port.now_ms() + port.settings.soak_ms;
+    let mut is_silent = false;
     loop {
-        let view = look(&port, port.settings.silence_ms).await?;
+        let view = look(&port, port.settings.patience_ms()).await?;
         if !view.runs(&image.hash) {
             return refuse(sub::NOT_RUNNING, "the new image does not run");
         }
@@ -367,23 +372,14 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
         if !view.active.confirmed && !back && port.settings.allow_no_revert.is_empty() {
             return refuse(sub::NO_WAY_BACK, "no confirmed image is left to go back to");
         }
-        for _ in 0..ECHOES {
-            match port.ask(Order::Echo("otad".to_owned())).await {
-                Ok(Reply::Echo(text)) if text == "otad" => {}
-                Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::ECHO, error)),
-                Ok(_) => return refuse(sub::ECHO, "the echo is another text"),
+        match check_application(&port).await {
+            Ok(()) => is_silent = false,
+            // It may have restarted: then the list says what runs now.
+            Err(failure) if failure.main == code::UNREACHABLE && !is_silent => {
+                is_silent = true;
+                continue;
             }
-        }
-        if let Some((group, id)) = port.settings.test_command {
-            let order = Order::Other {
-                op: op::READ,
-                group,
-                id,
-                payload: vec![0xa0],
-            };
-            if let Err(error) = port.ask(order).await {
-                return Err(failed(code::BAD_IMAGE_STATE, sub::TEST_COMMAND, error));
-            }
+            Err(failure) => return Err(failure),
         }
         if port.now_ms() >= until {
             return Ok(Answer::Nothing);
@@ -392,11 +388,38 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
     }
 }
 
+/// The application answers, and its own test passes.
+async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
+    for _ in 0..ECHOES {
+        match port.ask(Order::Echo("otad".to_owned())).await {
+            Ok(Reply::Echo(text)) if text == "otad" => {}
+            Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::ECHO, error)),
+            Ok(_) => {
+                let text = "the echo is another text";
+                return Err(Failure::new(code::BAD_IMAGE_STATE, sub::ECHO, text));
+            }
+        }
+    }
+    let Some((group, id)) = port.settings.test_command else {
+        return Ok(());
+    };
+    let order = Order::Other {
+        op: op::READ,
+        group,
+        id,
+        payload: vec![0xa0],
+    };
+    match port.ask(order).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed(code::BAD_IMAGE_STATE, sub::TEST_COMMAND, error)),
+    }
+}
+
 pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
     let image = file::identify(&port, job.size)?;
-    let mut view = look(&port, port.settings.silence_ms).await?;
     let mut error = ClientError::Silent;
-    for _ in 0..2 {
+    for marks in 0..=MARKS {
+        let view = look(&port, port.settings.patience_ms()).await?;
         if !view.runs(&image.hash) {
             let text = "the new image does not run: it was reverted";
             return Err(Failure::new(code::BAD_IMAGE_STATE, sub::NOT_RUNNING, text));
@@ -404,13 +427,11 @@ pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
         if view.active.confirmed {
             return Ok(Answer::Nothing);
         }
-        if let Err(refused) = port.ask(Order::Confirm).await {
+        if marks < MARKS
+            && let Err(refused) = port.ask(Order::Confirm).await
+        {
             error = refused;
         }
-        view = look(&port, port.settings.silence_ms).await?;
-    }
-    if view.runs(&image.hash) && view.active.confirmed {
-        return Ok(Answer::Nothing);
     }
     Err(failed(code::COMMIT_FAILED, sub::NOT_MARKED, error))
 }
@@ -422,19 +443,11 @@ pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: R
         Some(job) => file::identify(&port, job.size).ok().map(|i| i.hash),
         None => None,
     };
-    let mut view = match look(&port, 0).await {
-        Ok(view) => view,
-        // It runs and is dumb: its reset line is the only way.
-        Err(failure) if failure.main == code::UNREACHABLE => restart(&port, |_| true).await?,
-        Err(failure) => return Err(failure),
-    };
-    if view.pending() {
+    let mut view = restart(&port, View::settled, |_| true).await?;
+    if !view.settled() {
         let text = "a mark cannot be taken back: the new image runs once";
         port.say(Level::Warn, &[text]);
-        view = restart(&port, |view| !view.pending()).await?;
-    }
-    if !view.active.confirmed {
-        view = restart(&port, |view| view.active.confirmed).await?;
+        view = restart(&port, View::settled, View::settled).await?;
     }
     if told.activated.get() && hash.as_ref().is_some_and(|hash| view.runs(hash)) {
         let text = "the new image is confirmed; only a new job can replace it";

@@ -1,4 +1,5 @@
-//! What the target says about its images: the one thing that decides.
+//! What the target says about its images: the one thing that decides. And restarting it, which is the one thing that must
+//! not happen once too often: it takes back an image that is in test.
 
 use pal_sdk::lent::Level;
 use pal_sdk::{Failure, code};
@@ -9,7 +10,9 @@ use crate::port::{Lent, Port, failed};
 use crate::sub;
 
 /// After the answer to a reset the old server lives for 250 ms more and would still answer.
-pub(crate) const AFTER_RESET_MS: u64 = 600;
+const AFTER_RESET_MS: u64 = 600;
+/// What has not restarted so long after a server took a reset never will: four times what Zephyr's servers wait.
+const RESET_DELAY_MAX_MS: u64 = 1_000;
 /// Time between two looks at a target that restarts.
 const LOOK_MS: u64 = 500;
 /// A target that still runs as before so long after a reset was not reset.
@@ -57,6 +60,11 @@ impl View {
     pub(crate) fn pending(&self) -> bool {
         self.other.as_ref().is_some_and(|other| other.pending)
     }
+
+    /// What runs is confirmed, and the next start changes nothing.
+    pub(crate) fn settled(&self) -> bool {
+        self.active.confirmed && !self.pending()
+    }
 }
 
 /// Lists the images; a silent target is asked for `patience_ms`.
@@ -65,6 +73,7 @@ impl View {
 /// 0xd4 silent; 0xe8 it lists nothing that runs.
 pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<View, Failure> {
     let until = port.now_ms() + patience_ms;
+    port.asked();
     loop {
         // A target that was silent may speak another version: recovery, or an older build.
         let order = if port.met.replace(false) {
@@ -74,7 +83,7 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
         };
         match port.ask(order).await {
             Ok(Reply::Images(images)) => {
-                port.met.set(true);
+                port.heard();
                 let number = port.settings.image.unwrap_or(0);
                 return View::of(images, number).ok_or_else(|| {
                     Failure::new(
@@ -94,23 +103,43 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
     }
 }
 
-/// Restarts the target and waits until it answers and `back` is content with what it says.
+/// Asks something of a target that may be restarting: one that is silent gets the time to come back, and is asked once more.
+///
+/// # Errors
+/// The client's, of the second time.
+pub(crate) async fn insist<L: Lent>(port: &Port<L>, order: Order) -> Result<Reply, ClientError> {
+    match port.ask(order.clone()).await {
+        Err(ClientError::Silent) if look(port, port.settings.silence_ms).await.is_ok() => {
+            port.ask(order).await
+        }
+        other => other,
+    }
+}
+
+/// Restarts the target, unless it is `done` already, and waits until it answers and `back` is content with what it says.
 ///
 /// # Errors
 /// 0xd4: it does not come back; 0xe8: it does not restart.
 pub(crate) async fn restart<L: Lent>(
     port: &Port<L>,
+    done: impl Fn(&View) -> bool,
     back: impl Fn(&View) -> bool,
 ) -> Result<View, Failure> {
-    let until = port.now_ms() + port.settings.swap_timeout_ms;
-    let mut resets = 0;
-    loop {
-        resets += 1;
-        reset_once(port).await;
+    for _ in 0..RESETS_MAX {
+        let before = look_before_reset(port, &done).await;
+        match &before {
+            Ok(view) if done(view) => return before,
+            Ok(_) => order_reset(port).await,
+            Err(_) => pulse(port),
+        }
+        let armed = before.is_ok_and(|view| view.pending());
+        port.sleep(AFTER_RESET_MS).await;
         let ignored_at = port.now_ms() + IGNORED_MS;
+        let until = port.now_ms() + port.settings.swap_timeout_ms;
         loop {
             match look(port, 0).await {
-                Ok(view) if back(&view) => {
+                // What is still marked has not started.
+                Ok(view) if back(&view) && !(armed && view.pending()) => {
                     port.learn_sizes().await;
                     return Ok(view);
                 }
@@ -121,30 +150,52 @@ pub(crate) async fn restart<L: Lent>(
             }
             port.sleep(LOOK_MS).await;
         }
-        if resets == RESETS_MAX {
-            let text = "the target answers and does not restart";
-            return Err(Failure::new(code::BAD_IMAGE_STATE, sub::NO_RESTART, text));
+    }
+    let text = "the target answers and does not restart";
+    Err(Failure::new(code::BAD_IMAGE_STATE, sub::NO_RESTART, text))
+}
+
+/// A look on which a reset may follow, because no other one is under way. A second reset would meet the new image in its
+/// test, and take it back.
+///
+/// The other one may be an earlier instance's, whose host was killed as soon as it had sent it. A server handles requests
+/// in order: what it answers now comes after every reset that has ever reached it, and a while later that one has
+/// happened. A target that is silent may be swapping: its reset input would be a power cut, so it gets its time.
+async fn look_before_reset<L: Lent>(
+    port: &Port<L>,
+    done: impl Fn(&View) -> bool,
+) -> Result<View, Failure> {
+    loop {
+        let asked_ms = port.now_ms();
+        let until = port.asked() + port.settings.swap_timeout_ms;
+        let view = look(port, until.saturating_sub(asked_ms)).await?;
+        let safe_ms = port.heard() + RESET_DELAY_MAX_MS;
+        if done(&view) || asked_ms >= safe_ms {
+            return Ok(view);
         }
+        port.sleep(safe_ms.saturating_sub(port.now_ms())).await;
     }
 }
 
-/// By command; a target that does not answer is reset by its line, if there is one.
-async fn reset_once<L: Lent>(port: &Port<L>) {
-    let answers = look(port, 0).await.is_ok();
-    if answers {
-        let order = |force| Order::Reset {
+async fn order_reset<L: Lent>(port: &Port<L>) {
+    port.resets();
+    for force in [false, true] {
+        let order = Order::Reset {
             force,
             boot_mode: None,
         };
         // Refused: something objects. By force then; a second refusal shows in that nothing restarts.
-        if port.ask(order(false)).await.is_ok() || port.ask(order(true)).await.is_ok() {
-            port.sleep(AFTER_RESET_MS).await;
+        if port.ask(order).await.is_ok() {
             return;
         }
     }
+}
+
+/// The only way to restart a target that does not answer.
+fn pulse<L: Lent>(port: &Port<L>) {
+    port.resets();
     if let Err(failure) = port.lent.pulse(0) {
         // Its own watchdog may still restart it; if not, waiting ends.
         port.say(Level::Warn, &["no reset line: ", &failure.detail]);
     }
-    port.sleep(AFTER_RESET_MS).await;
 }

@@ -36,6 +36,10 @@ pub(crate) struct Port<L> {
     pub(crate) progress: Cell<(u64, u64)>,
     /// It answered the last question, in the version that the client speaks.
     pub(crate) met: Cell<bool>,
+    /// When it was first heard after the last reset that this instance, or one before it, can have sent.
+    heard_ms: Cell<Option<u64>>,
+    /// Since when it has not answered what it was asked.
+    silent_ms: Cell<Option<u64>>,
     pub(crate) budget_bytes: Cell<u32>,
 }
 
@@ -57,6 +61,8 @@ impl<L: Lent> Port<L> {
             wake: Cell::default(),
             progress: Cell::default(),
             met: Cell::new(false),
+            heard_ms: Cell::default(),
+            silent_ms: Cell::default(),
             budget_bytes: Cell::new(READ_BYTES),
         }
     }
@@ -67,6 +73,27 @@ impl<L: Lent> Port<L> {
 
     pub(crate) fn say(&self, level: Level, parts: &[&str]) {
         self.lent.log(level, &parts.concat());
+    }
+
+    /// The target is asked; since when it has not answered.
+    pub(crate) fn asked(&self) -> u64 {
+        let since_ms = self.silent_ms.get().unwrap_or_else(|| self.now_ms());
+        self.silent_ms.set(Some(since_ms));
+        since_ms
+    }
+
+    /// The target has answered; when it first did after what may have been a reset.
+    pub(crate) fn heard(&self) -> u64 {
+        self.met.set(true);
+        self.silent_ms.set(None);
+        let first_ms = self.heard_ms.get().unwrap_or_else(|| self.now_ms());
+        self.heard_ms.set(Some(first_ms));
+        first_ms
+    }
+
+    /// The target is being reset.
+    pub(crate) fn resets(&self) {
+        self.heard_ms.set(None);
     }
 
     /// A command and its answer.
@@ -82,7 +109,8 @@ impl<L: Lent> Port<L> {
         source: &mut impl Source,
     ) -> Result<Reply, ClientError> {
         let total = plan.size;
-        self.progress.set((0, total));
+        // A second upload of the same file tells nothing until it is further than the first one.
+        self.progress.set((self.progress.get().0.min(total), total));
         self.client.borrow_mut().upload(self.now_ms(), plan);
         self.work(source).await
     }
@@ -112,8 +140,8 @@ impl<L: Lent> Port<L> {
             let deadline = client.deadline();
             // 0 of commands, which move no bytes.
             if client.uploaded() > 0 {
-                self.progress
-                    .set((client.uploaded(), self.progress.get().1));
+                let (done, total) = self.progress.get();
+                self.progress.set((done.max(client.uploaded()), total));
             }
             drop(client);
             let flushed = self.flush();

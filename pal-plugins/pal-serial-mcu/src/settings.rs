@@ -60,6 +60,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Longest silence of a target that may be swapping.
+    pub(crate) fn patience_ms(&self) -> u64 {
+        self.silence_ms.max(self.swap_timeout_ms)
+    }
+
     /// # Errors
     /// 0xd0: an unknown key, or a value that cannot be.
     pub(crate) fn read(settings: &[Setting]) -> Result<Self, Failure> {

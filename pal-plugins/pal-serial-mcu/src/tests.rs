@@ -358,6 +358,53 @@ fn a_swap_under_way_is_not_cut_by_a_reset_of_a_host_that_was_killed_after_it() {
 }
 
 #[test]
+fn a_target_that_starts_the_image_before_the_mark_is_answered_is_marked_and_not_marked_again() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.run(SerialMcu::install).unwrap();
+    // A look, and then the mark: done, and the power goes before the answer. Another mark would be a confirmation.
+    bench.at_packet = Some((bench.packets + 2, |b| {
+        b.mcu.board.pending = true;
+        b.mcu.boot();
+    }));
+    bench.run(|p| p.activate([0; 32])).unwrap();
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!(bench.state().code, state::PENDING_COMMIT);
+    assert!(!bench.mcu.board.confirmed);
+    assert_eq!(bench.mcu.board.boots, 1);
+    // Known as marked from then on: going back by itself is no success.
+    bench.mcu.boot();
+    bench.fake.world().now_ms += 60_000;
+    assert_eq!(bench.state().code, state::INVALID);
+}
+
+#[test]
+fn a_target_that_restarts_while_it_is_asked_about_its_bootloader_is_asked_again() {
+    let mut bench = bench();
+    bench.mcu.board.mode = Some(2);
+    // Its images, the echo, and then the bootloader.
+    bench.at_packet = Some((3, |b| {
+        b.mcu.boot();
+        b.mcu.board.up_at += 30_000;
+    }));
+    let failure = bench.run(|p| p.create(transfer(8000))).unwrap_err();
+    assert_eq!(failure.main, code::NO_REVERT, "{failure}");
+}
+
+#[test]
+fn a_target_that_restarts_in_its_test_is_said_to_run_another_image() {
+    let mut bench = bench();
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.run(SerialMcu::reset).unwrap();
+    // The list, and then an echo.
+    bench.at_packet = Some((bench.packets + 2, |b| b.mcu.boot()));
+    let failure = bench.run(SerialMcu::self_test).unwrap_err();
+    assert_eq!(failure.sub, sub::NOT_RUNNING, "{failure}");
+}
+
+#[test]
 fn a_dumb_target_without_a_reset_line_is_waited_for_and_then_reported() {
     let mut bench = bench();
     bench.mcu.board.new_is_dumb = true;

@@ -65,7 +65,7 @@ pub(super) struct Board {
     pub(super) boots: u32,
     /// When the reset that was ordered happens, and when it is up again.
     reset_at: Option<u64>,
-    up_at: u64,
+    pub(super) up_at: u64,
     pub(super) swap_ms: u64,
     now_ms: u64,
 }

@@ -30,7 +30,8 @@ pub enum Order {
     Slots,
     /// List the images.
     Images,
-    /// Mark the image with this hash for test.
+    /// Mark the image with this hash for test. Asked once: where the answer is lost the image may run by the time of a
+    /// second request, and many servers take the mark of what runs for its confirmation. Look before asking again.
     Test(Vec<u8>),
     /// Confirm the running image. Without a hash: with one it could mark another image for good.
     Confirm,
@@ -97,7 +98,8 @@ impl Order {
     const fn patience(&self) -> (u64, u8) {
         match self {
             Self::Erase(_) => (40_000, 2),
-            Self::Test(_) | Self::Confirm => (5_000, 3),
+            Self::Test(_) => (5_000, 1),
+            Self::Confirm => (5_000, 3),
             Self::Reset { .. } => (2_000, 1),
             Self::Probe
             | Self::Echo(_)
