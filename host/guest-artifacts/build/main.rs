@@ -123,7 +123,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "",
         ships: false,
-        native: Some("TEMPLATE_NATIVE"),
+        native: None,
         is_module: true,
     },
 ];

@@ -98,6 +98,8 @@ pub enum Effect {
     EraseError,
     /// The upload's answer says that the bytes do not match.
     NoMatch,
+    /// The list gives other hashes than those of the images that do not run.
+    OtherHash,
     /// The MCU says nothing any more, until it is reset.
     Silence,
     /// The plug is pulled, for so many milliseconds.
@@ -228,6 +230,7 @@ impl Effect {
             ("write-error", None) => Self::WriteError,
             ("erase-error", None) => Self::EraseError,
             ("no-match", None) => Self::NoMatch,
+            ("other-hash", None) => Self::OtherHash,
             ("silence", None) => Self::Silence,
             ("unplug", Some(ms)) => Self::Unplug(ms),
             _ => return None,

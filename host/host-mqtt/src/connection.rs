@@ -29,6 +29,7 @@ use crate::reason::{Lost, Reason};
 use crate::socket::Dial;
 use crate::tls;
 use crate::transport::MqttTransport;
+use crate::turnstile::Turnstile;
 
 /// How long an orderly end may wait for acknowledgements before the DISCONNECT is sent without them.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -106,6 +107,21 @@ impl Connection {
     /// # Errors
     /// What the operator must mend: a value, a file, plaintext where it is not allowed.
     pub fn start(config: ConnectionConfig) -> Result<Self, MqttError> {
+        Self::begin(config, None)
+    }
+
+    /// The same for one of many: it waits for its turn before each attempt.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_in_turn(
+        config: ConnectionConfig,
+        turnstile: &Turnstile,
+    ) -> Result<Self, MqttError> {
+        Self::begin(config, Some(turnstile.clone()))
+    }
+
+    fn begin(config: ConnectionConfig, turnstile: Option<Turnstile>) -> Result<Self, MqttError> {
         let runtime = Handle::try_current().map_err(|_| MqttError::NoRuntime)?;
         let options = config.mqtt_options()?;
         let (client, mut event_loop) = AsyncClient::builder(options)
@@ -134,6 +150,7 @@ impl Connection {
         });
         let task = Task {
             back_off: BackOff::new(config.back_off, seed()?),
+            turnstile,
             config,
             core: core.clone(),
             client: client.clone(),
@@ -274,6 +291,8 @@ fn seed() -> Result<u64, MqttError> {
 /// The task that drives the event loop; nothing else polls it.
 struct Task {
     config: ConnectionConfig,
+    /// None = it is the only one.
+    turnstile: Option<Turnstile>,
     core: Arc<Core>,
     client: AsyncClient,
     event_loop: EventLoop,
@@ -286,24 +305,19 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        self.attempt();
-        loop {
-            let lost = match self.next().await {
-                Ok(event) => {
-                    self.on_event(&event);
-                    continue;
+        while self.turn().await {
+            self.attempt();
+            let lost = loop {
+                match self.next().await {
+                    Ok(event) => self.on_event(&event),
+                    Err(lost) => break lost,
                 }
-                Err(lost) => lost,
             };
             let lost = self.on_lost(lost);
             let stopping = *self.stopping.borrow();
-            if stopping || lost.reason == Reason::Asked {
+            if stopping || lost.reason == Reason::Asked || !self.delay(&lost).await {
                 break;
             }
-            if !self.delay(&lost).await {
-                break;
-            }
-            self.attempt();
         }
         self.set_state(ConnectionState::Stopped);
         info!("disconnected from {}", self.config.endpoint);
@@ -416,6 +430,19 @@ impl Task {
             biased;
             Ok(_) = self.stopping.wait_for(|stop| *stop) => false,
             () = tokio::time::sleep(Duration::from_millis(retry_ms)) => true,
+        }
+    }
+
+    /// Wait for the turn among all connections; false = stop instead.
+    async fn turn(&mut self) -> bool {
+        let Some(turnstile) = &self.turnstile else {
+            return true;
+        };
+        let turn = turnstile.take(Instant::now());
+        tokio::select! {
+            biased;
+            Ok(_) = self.stopping.wait_for(|stop| *stop) => false,
+            () = tokio::time::sleep_until(turn) => true,
         }
     }
 

@@ -29,6 +29,7 @@ mod shared;
 mod socket;
 mod tls;
 mod transport;
+mod turnstile;
 
 pub use back_off::{BackOff, BackOffLimits, Delay};
 pub use config::{
@@ -43,3 +44,4 @@ pub use reason::{Lost, Reason};
 pub use rumqttc;
 pub use shared::SharedConnection;
 pub use transport::MqttTransport;
+pub use turnstile::Turnstile;

@@ -3,13 +3,18 @@
 
 mod common;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use common::*;
-use host_mqtt::{Connection, ConnectionState, Login, MqttError, MqttTransport, Security};
+use host_mqtt::{
+    Connection, ConnectionState, Login, MqttError, MqttTransport, Security, Turnstile,
+};
 use host_runtime::mailbox::Input;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// A connection that stands, with one device on it.
 struct Standing {
@@ -306,4 +311,35 @@ async fn stop_while_connecting_or_waiting_ends_it_too() {
     .unwrap();
     patient("the stop", connection.stop()).await;
     assert_eq!(connection.status().state, ConnectionState::Stopped);
+}
+
+#[tokio::test]
+async fn connections_of_one_turnstile_are_begun_one_after_the_other_and_again_when_they_are_lost() {
+    let broker = Broker::new().await;
+    let turnstile = Turnstile::new(NonZeroU32::new(20).unwrap());
+    let gap = Duration::from_millis(50);
+    let begun = Instant::now();
+    let connections: Vec<Connection> = (0..4)
+        .map(|_| Connection::start_in_turn(broker.config(), &turnstile).unwrap())
+        .collect();
+    // Each is lost at once, so that each comes twice: eight turns, and seven gaps between them.
+    for turn in 0..8 {
+        drop(broker.accept().await);
+        assert!(begun.elapsed() >= gap * turn, "turn {turn}");
+    }
+    for connection in &connections {
+        connection.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_turn_can_be_stopped() {
+    let broker = Broker::new().await;
+    let turnstile = Turnstile::new(NonZeroU32::MIN);
+    let start = || Connection::start_in_turn(broker.config(), &turnstile).unwrap();
+    let (first, second) = (start(), start());
+    let _peer = broker.accept().await;
+    patient("the end of one that waits", second.stop()).await;
+    assert_eq!(second.status().state, ConnectionState::Stopped);
+    patient("the end of the other", first.stop()).await;
 }

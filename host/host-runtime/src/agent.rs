@@ -31,6 +31,7 @@ pub mod trace;
 
 mod convert;
 mod nowhere;
+mod park;
 mod redact;
 mod slot;
 
@@ -132,6 +133,7 @@ pub struct AgentBuild {
     /// The build itself, where this one is [`behind`](Self::behind) something.
     inner: Option<Arc<Self>>,
     passed: Option<Arc<dyn Fn() + Send + Sync>>,
+    stands_in: Option<Arc<str>>,
 }
 
 impl AgentBuild {
@@ -163,6 +165,7 @@ impl AgentBuild {
             factory: Box::new(move |outside| program.instantiate(outside)),
             inner: None,
             passed: None,
+            stands_in: None,
         }))
     }
 
@@ -182,6 +185,7 @@ impl AgentBuild {
             factory: Box::new(factory),
             inner: None,
             passed: None,
+            stands_in: None,
         })
     }
 
@@ -200,7 +204,30 @@ impl AgentBuild {
             factory: Box::new(factory),
             inner: Some(self.bare()),
             passed: self.passed.clone(),
+            stands_in: self.stands_in.clone(),
         })
+    }
+
+    /// The same build, in the place of the one that `label` names, which is not let in: `why`. It may begin with nothing
+    /// where it does not know what that one has left.
+    #[must_use]
+    pub fn in_place_of(self: &Arc<Self>, label: &str, why: &str) -> Arc<Self> {
+        let inner = Arc::clone(self);
+        Arc::new(Self {
+            label: label.to_owned(),
+            digest: self.digest,
+            description: self.description.clone(),
+            factory: Box::new(move |outside| inner.instantiate(outside)),
+            inner: Some(self.bare()),
+            passed: None,
+            stands_in: Some(why.into()),
+        })
+    }
+
+    /// Why the build that its label names does not serve; none = it is that one.
+    #[must_use]
+    pub fn stands_in(&self) -> Option<&Arc<str>> {
+        self.stands_in.as_ref()
     }
 
     /// The same build, and what is done, off the device's task, once it has proved itself on trial.
@@ -214,6 +241,7 @@ impl AgentBuild {
             factory: Box::new(move |outside| inner.instantiate(outside)),
             inner: Some(self.bare()),
             passed: Some(Arc::new(passed)),
+            stands_in: self.stands_in.clone(),
         })
     }
 
@@ -253,8 +281,12 @@ impl AgentBuild {
         self.description.schemas.first().copied().unwrap_or(0)
     }
 
-    /// The same while there is a build to go back to: the best one that it reads too, if there is one.
+    /// The same while there is a build to go back to: the best one that it reads too, if there is one. Each agent numbers
+    /// its own schemas: those of another name mean something else.
     pub(crate) fn schema_for(&self, former: &Self) -> Option<u32> {
+        if self.description.name != former.description.name {
+            return None;
+        }
         let schemas = self.description.schemas.iter();
         schemas.copied().find(|schema| former.reads(*schema))
     }

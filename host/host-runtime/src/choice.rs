@@ -16,7 +16,7 @@ use crate::agent::AgentBuild;
 use crate::names::component;
 use crate::plugin::PluginFactory;
 use crate::ports::state_dir::StateDir;
-use crate::ports::workers::{Errand, Wake, Workers};
+use crate::ports::workers::{Errand, Reply, Wake, Workers};
 use crate::target::hex32;
 use crate::types::{Failure, code};
 
@@ -189,6 +189,8 @@ pub(crate) struct Book {
     writing: Option<Writing>,
     /// What could not be written, and is not tried again by itself.
     unwritten: Option<Option<Choice>>,
+    /// Who waits for the medium to say what it is to say.
+    waiting: Vec<Reply<Result<(), Failure>>>,
 }
 
 impl Book {
@@ -209,6 +211,7 @@ impl Book {
             stored,
             writing: None,
             unwritten: None,
+            waiting: Vec::new(),
         }
     }
 
@@ -236,10 +239,16 @@ impl Book {
         on_trial: bool,
         passed: impl FnOnce() + Send + 'static,
     ) {
-        let choice = self.choice(serves, former, on_trial);
-        let known = self.stored == choice || self.unwritten.as_ref() == Some(&choice);
-        if known || self.is_writing() {
+        if self.is_writing() {
             return;
+        }
+        let choice = self.choice(serves, former, on_trial);
+        if self.stored == choice {
+            return self.tell(&Ok(()));
+        }
+        if self.unwritten.as_ref() == Some(&choice) {
+            let text = "which build serves could not be written down";
+            return self.tell(&Err(Failure::new(code::STORAGE, 0, text)));
         }
         let has_passed = choice.as_ref().is_some_and(|choice| !choice.on_trial);
         self.write(choice, move || {
@@ -247,6 +256,18 @@ impl Book {
                 passed();
             }
         });
+    }
+
+    /// Have `reply` hear when the medium says what [`Book::keep`] is told next. What could not be written is tried again.
+    pub(crate) fn tell_when_kept(&mut self, reply: Reply<Result<(), Failure>>) {
+        self.unwritten = None;
+        self.waiting.push(reply);
+    }
+
+    fn tell(&mut self, end: &Result<(), Failure>) {
+        for reply in self.waiting.drain(..) {
+            reply(end.clone());
+        }
     }
 
     /// How the last writing ended, once.

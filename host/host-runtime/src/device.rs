@@ -28,13 +28,11 @@ use crate::status::{
     AgentLife, AgentReport, Counters, DeviceStatus, FileReport, STATE_INIT, STATE_NAMES,
     STATES_RECEIVING, WaitReport, name,
 };
-use crate::target::{SwapReply, TargetEvent};
+use crate::target::{SwapReply, TargetEvent, Targets};
 use crate::types::{Failure, FileId, Outcome, Qos, code};
 
 use self::host::Door;
 use self::token::Owner;
-
-pub use crate::names::state_name;
 
 pub use self::prepare::{DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 pub use self::swap::AgentTrial;
@@ -42,6 +40,7 @@ pub use self::swap::AgentTrial;
 mod host;
 mod log;
 mod pace;
+mod park;
 mod prepare;
 mod start;
 mod swap;
@@ -82,6 +81,10 @@ pub struct Device {
     restart_requested: Option<FileId>,
     /// Events given to the agent so far.
     delivered: u64,
+    /// When it was given the last one, or was left awake though it had been quiet for long enough.
+    quiet_since_ms: u64,
+    /// An agent without a job is parked when it was given no event for so long; none = never.
+    park_after_ms: Option<u64>,
     /// Messages dropped by the mailbox before the active job.
     dropped_before_job: u64,
     job: Option<String>,
@@ -92,7 +95,8 @@ impl Device {
     /// Something happened.
     pub fn handle(&mut self, now: Context, input: Input) {
         self.door.lock().now = now;
-        self.revive(now);
+        // Before the books of the connection change: a snapshot knows what they were.
+        self.wake(now);
         match input {
             Input::Connected { session_present } => {
                 self.connection.up = Some(session_present);
@@ -188,10 +192,12 @@ impl Device {
             // An event may have begun what is over already.
             return Some(now.now_ms);
         }
+        let parks = self.park_if_idle(now);
         [
             next,
             noted,
             trial,
+            parks,
             self.slot.deadline_ms(),
             self.slot.retry_at_ms(),
         ]
@@ -234,13 +240,20 @@ impl Device {
     /// Whether the agent runs and knows how its targets are: it has left its first state.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.slot.is_running() && self.slot.status().state != STATE_INIT
+        let is_there = self.slot.is_running() || self.slot.is_parked();
+        is_there && self.slot.status().state != STATE_INIT
     }
 
     /// The agent's state as it was told last: a number of [`STATE_NAMES`].
     #[must_use]
     pub fn agent_state(&self) -> u8 {
         self.slot.status().state
+    }
+
+    /// Whether the agent has no instance because it has nothing to do.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.slot.is_parked()
     }
 
     /// Whether the agent has been shut down for good.
@@ -264,16 +277,42 @@ impl Device {
         build: Option<Arc<dyn PluginFactory>>,
         reply: SwapReply,
     ) {
+        self.with_target(now, target, reply, |targets, file, reply| match build {
+            Some(build) => targets.swap(file, build, reply),
+            None => targets.swap_back(file, reply),
+        });
+    }
+
+    /// Have the plugin build that serves a target ask it how it is; see [`Targets::ask`].
+    pub fn ask_target(&mut self, now: Context, target: &str, reply: SwapReply) {
+        self.with_target(now, target, reply, Targets::ask);
+    }
+
+    /// The plugin build that serves a target, or, without one, the agent build, has proved itself, says whoever put it in:
+    /// no break sends it back any more. `reply` hears when that stands on the medium.
+    pub fn end_trial(&mut self, now: Context, target: Option<&str>, reply: SwapReply) {
+        match target {
+            Some(target) => self.with_target(now, target, reply, Targets::end_trial),
+            None => self.end_agent_trial(reply),
+        }
+    }
+
+    fn with_target(
+        &mut self,
+        now: Context,
+        target: &str,
+        reply: SwapReply,
+        call: impl FnOnce(&mut Targets, FileId, SwapReply),
+    ) {
         let mut host = self.door.lock();
         host.now = now;
-        let Some(file) = host.targets.named(target) else {
-            let text = format!("device {} has no target `{target}`", self.name);
-            drop(host);
-            return reply(Err(Failure::new(code::NOT_FOUND, 0, text)));
-        };
-        match build {
-            Some(build) => host.targets.swap(file, build, reply),
-            None => host.targets.swap_back(file, reply),
+        match host.targets.named(target) {
+            Some(file) => call(&mut host.targets, file, reply),
+            None => {
+                let text = format!("device {} has no target `{target}`", self.name);
+                drop(host);
+                reply(Err(Failure::new(code::NOT_FOUND, 0, text)));
+            }
         }
     }
 
@@ -447,10 +486,14 @@ impl Device {
     /// Give the agent an event; returns why it did not take it. What a broken agent misses it asks for again: that is
     /// what its saved state is for.
     fn deliver(&mut self, now: Context, event: Event) -> Option<Failure> {
+        if self.slot.is_parked() {
+            self.wake(now);
+        }
         if !self.slot.is_running() {
             return Some(self.no_agent(now));
         }
         self.delivered += 1;
+        self.quiet_since_ms = now.now_ms;
         match self.slot.handle(now, event) {
             Ok(handled) => {
                 self.after_turn(now, handled.changed);
@@ -496,20 +539,23 @@ impl Device {
     }
 
     fn keep_snapshot(&mut self, now: Context) {
-        let stamp = Stamp {
+        let stamp = self.stamp(now);
+        self.slot.keep_snapshot(now, stamp);
+    }
+
+    fn stamp(&self, now: Context) -> Stamp {
+        Stamp {
             journal: self.door.lock().journal.generation(),
             connection: self.connection.changes,
-        };
-        self.slot.keep_snapshot(now, stamp);
+            at: now,
+        }
     }
 
     fn history_of_status(&self, now: Context) {
         let host = self.door.lock();
         host.history.on_status(now, self.slot.status(), |file| {
-            let report = host.targets.report();
-            let target = report.into_iter().find(|target| target.file_id == file)?;
-            let running = target.state.and_then(|state| state.running);
-            Some((target.name, running.map(|version| version.to_string())))
+            let (name, running) = host.targets.running(file)?;
+            Some((name.to_owned(), running.map(|version| version.to_string())))
         });
     }
 }

@@ -19,8 +19,7 @@ pub(crate) fn component(name: &str) -> String {
 }
 
 /// The name of a device's file in the state directory: `devices/<device>/<leaf>`.
-#[must_use]
-pub fn state_name(device: &str, leaf: &str) -> String {
+pub(crate) fn state_name(device: &str, leaf: &str) -> String {
     format!("devices/{}/{leaf}", component(device))
 }
 

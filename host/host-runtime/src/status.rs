@@ -212,6 +212,8 @@ pub enum AgentLife {
     New,
     /// It runs.
     Running,
+    /// It has nothing to do: what it knows is kept, and it is started from that when something happens.
+    Parked,
     /// It traps again and again; the host tries it from time to time.
     Broken,
     /// It was shut down.

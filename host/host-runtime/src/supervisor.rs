@@ -45,6 +45,10 @@ use crate::status::{AgentLife, DeviceStatus};
 use crate::target::SwapReply;
 use crate::types::{DETAIL_MAX_BYTES, Failure, FileId, code};
 
+pub use self::own::OwnDevice;
+
+mod own;
+
 /// Questions that may wait for a device; a status page with some watchers asks a few a second.
 const REQUESTS_MAX: usize = 64;
 
@@ -68,6 +72,7 @@ pub fn prepare(config: DeviceConfig, ports: DevicePorts) -> Result<PendingDevice
         clock,
         prepared: PreparedDevice::new(config, ports, wake)?,
         notify,
+        own: None,
     })
 }
 
@@ -87,6 +92,7 @@ pub struct PendingDevice {
     clock: Arc<dyn Clock>,
     prepared: PreparedDevice,
     notify: Arc<Notify>,
+    own: Option<OwnDevice>,
 }
 
 impl PendingDevice {
@@ -107,6 +113,17 @@ impl PendingDevice {
         self.prepared.join(bandwidth);
     }
 
+    /// Park its agent whenever that has no job and was given no event for so long.
+    pub fn park_after(&mut self, quiet: Duration) {
+        let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
+        self.prepared.park_after(quiet_ms);
+    }
+
+    /// Let this be the device's own word for it, from its start on.
+    pub fn introduce(&mut self, own: OwnDevice) {
+        self.own = Some(own);
+    }
+
     /// Start the agent and the task that owns the device, on the current tokio runtime.
     ///
     /// # Errors
@@ -117,41 +134,36 @@ impl PendingDevice {
         let mut device = self.prepared.into_device(transport);
         device.start(context(&*self.clock))?;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let (restart_out, restart) = watch::channel(None);
-        let (ready_out, ready) = watch::channel(false);
-        let (pulse_out, pulse) = watch::channel(Pulse::default());
-        let (trial_out, trial) = watch::channel(device.agent_trial());
-        let (end_out, end) = watch::channel(None);
+        let (show, seen) = watch::channel(Seen {
+            trial: device.agent_trial(),
+            ..Seen::default()
+        });
         let task = Task {
             device,
             clock: self.clock,
             notify: self.notify,
             inbox,
-            restart: restart_out,
-            ready: ready_out,
-            pulse: pulse_out,
-            trial: trial_out,
-            end: end_out.clone(),
+            show: show.clone(),
         };
         let watched = Watched {
             name: self.name.clone(),
             mailbox: mailbox.clone(),
             events: events.clone(),
-            end: end_out,
+            show,
         };
         tokio::spawn(watched.watch(tokio::spawn(task.run())));
-        Ok(DeviceHandle {
+        let handle = DeviceHandle {
             name: self.name.into(),
             mailbox,
             events,
             history,
             requests,
-            restart,
-            ready,
-            pulse,
-            trial,
-            end,
-        })
+            seen,
+        };
+        if let Some(own) = &self.own {
+            own.is(&handle);
+        }
+        Ok(handle)
     }
 }
 
@@ -163,12 +175,21 @@ pub struct DeviceHandle {
     events: EventRing,
     history: History,
     requests: mpsc::Sender<Request>,
-    restart: watch::Receiver<Option<FileId>>,
-    ready: watch::Receiver<bool>,
-    pulse: watch::Receiver<Pulse>,
-    trial: watch::Receiver<AgentTrial>,
+    seen: watch::Receiver<Seen>,
+}
+
+/// What a device shows without being asked: one place for all of it, for a gateway may have many devices.
+#[derive(Debug, Default)]
+struct Seen {
+    /// A target asks for a restart of this process.
+    restart: Option<FileId>,
+    /// It has been ready at some time.
+    ready: bool,
+    /// Changes with every turn, and nobody waits for it.
+    pulse: Pulse,
+    trial: AgentTrial,
     /// The last status, once the device has ended.
-    end: watch::Receiver<Option<Box<DeviceStatus>>>,
+    end: Option<Box<DeviceStatus>>,
 }
 
 /// What the task of a device was seen doing last, on the device's clock: whether it lives is told from this.
@@ -204,11 +225,14 @@ pub enum Readiness {
     Stopped,
 }
 
-/// A question to the task.
+/// A question to the task. Small: a queue has room for some from the beginning.
 enum Request {
     Status(oneshot::Sender<DeviceStatus>),
-    SwapPlugin(PluginSwap),
-    SwapAgent(AgentSwap),
+    SwapPlugin(Box<PluginSwap>),
+    SwapAgent(Box<AgentSwap>),
+    AskTarget(Box<(String, SwapReply)>),
+    /// Of a target's plugin, or of the agent.
+    EndTrial(Box<(Option<String>, SwapReply)>),
     Stop,
 }
 
@@ -279,12 +303,12 @@ impl DeviceHandle {
         target: &str,
         build: Option<Arc<dyn PluginFactory>>,
     ) -> Result<(), Failure> {
-        self.swap(|reply| {
-            Request::SwapPlugin(PluginSwap {
+        self.request(|reply| {
+            Request::SwapPlugin(Box::new(PluginSwap {
                 target: target.to_owned(),
                 build,
                 reply,
-            })
+            }))
         })
         .await
     }
@@ -302,23 +326,43 @@ impl DeviceHandle {
     ) -> Result<(), Failure> {
         let trial_ms = u64::try_from(trial.as_millis()).unwrap_or(u64::MAX);
         let swaps = self.agent_trial().swaps;
-        self.swap(|reply| {
-            Request::SwapAgent(AgentSwap {
+        self.request(|reply| {
+            Request::SwapAgent(Box::new(AgentSwap {
                 build,
                 trial_ms,
                 reply,
-            })
+            }))
         })
         .await?;
         // The trial is told of after the answer was given; by a device that has ended meanwhile, never.
-        let mut trial = self.trial.clone();
-        drop(trial.wait_for(|trial| trial.swaps > swaps).await);
+        let mut seen = self.seen.clone();
+        drop(seen.wait_for(|seen| seen.trial.swaps > swaps).await);
         Ok(())
     }
 
-    async fn swap(&self, request: impl FnOnce(SwapReply) -> Request) -> Result<(), Failure> {
+    /// Have the plugin build that serves a target ask it how it is. One on trial that fails here is sent back, and the
+    /// build before it is asked: [`Self::status`] tells which one serves then.
+    ///
+    /// # Errors
+    /// The target cannot be asked.
+    pub async fn ask_target(&self, target: &str) -> Result<(), Failure> {
+        self.request(|reply| Request::AskTarget(Box::new((target.to_owned(), reply))))
+            .await
+    }
+
+    /// The plugin build that serves a target, or, without one, the agent build, has proved itself, says whoever put it in:
+    /// no break sends it back any more. Returns when that stands on the medium.
+    ///
+    /// # Errors
+    /// It could not be written down.
+    pub async fn end_trial(&self, target: Option<&str>) -> Result<(), Failure> {
+        self.request(|reply| Request::EndTrial(Box::new((target.map(str::to_owned), reply))))
+            .await
+    }
+
+    async fn request(&self, request: impl FnOnce(SwapReply) -> Request) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
-        // Whoever asked may have gone; the swap goes on.
+        // Whoever asked may have gone; what was asked for goes on.
         let request = request(Box::new(move |end| drop(reply.send(end))));
         // If the task has ended, so has the other end of the answer.
         drop(self.requests.send(request).await);
@@ -331,15 +375,15 @@ impl DeviceHandle {
     /// How the agent build that serves stands.
     #[must_use]
     pub fn agent_trial(&self) -> AgentTrial {
-        self.trial.borrow().clone()
+        self.seen.borrow().trial.clone()
     }
 
     /// Wait until the agent build that serves is not on trial any more: it has proved itself, or was sent back. None = the
     /// device has ended.
     pub async fn trial_over(&self) -> Option<AgentTrial> {
-        let mut trial = self.trial.clone();
-        let over = trial.wait_for(|trial| !trial.on_trial).await;
-        over.ok().map(|trial| trial.clone())
+        let mut seen = self.seen.clone();
+        let over = seen.wait_for(|seen| !seen.trial.on_trial).await;
+        over.ok().map(|seen| seen.trial.clone())
     }
 
     /// Application events with numbers above `cursor`, at most `max`; waits until there is one. Empty only when the
@@ -369,15 +413,15 @@ impl DeviceHandle {
     /// What its task was seen doing last. None = it has ended.
     #[must_use]
     pub fn pulse(&self) -> Option<Pulse> {
-        let ended = self.end.borrow().is_some();
-        (!ended).then(|| *self.pulse.borrow())
+        let seen = self.seen.borrow();
+        seen.end.is_none().then_some(seen.pulse)
     }
 
     /// Wait until the device is ready, at most so long; `None` = as long as it takes. One that is not ready in time is
     /// stopped, so that nothing is left half started: OTA_Init with its waiting time.
     pub async fn ready(&self, within: Option<Duration>) -> Readiness {
-        let mut ready = self.ready.clone();
-        let wait = async { ready.wait_for(|ready| *ready).await.is_ok() };
+        let mut seen = self.seen.clone();
+        let wait = async { seen.wait_for(|seen| seen.ready).await.is_ok() };
         let in_time = match within {
             Some(within) => tokio::time::timeout(within, wait).await.unwrap_or(false),
             None => wait.await,
@@ -392,15 +436,12 @@ impl DeviceHandle {
     /// Wait until a target asks for a restart of this process (file 0 may be otad itself). Everything of the update is
     /// on disk by then.
     pub async fn restart_requested(&self) -> FileId {
-        let mut restart = self.restart.clone();
-        loop {
-            if let Some(file) = *restart.borrow_and_update() {
-                return file;
-            }
-            if restart.changed().await.is_err() {
-                // The device has ended: it will ask for nothing.
-                std::future::pending::<()>().await;
-            }
+        let mut seen = self.seen.clone();
+        let wanted = seen.wait_for(|seen| seen.restart.is_some()).await;
+        match wanted.ok().and_then(|seen| seen.restart) {
+            Some(file) => file,
+            // The device has ended: it will ask for nothing.
+            None => std::future::pending().await,
         }
     }
 
@@ -414,9 +455,9 @@ impl DeviceHandle {
 
     /// Wait until the device has ended: stopped, or its agent shut down. Gives its last status.
     pub async fn stopped(&self) -> DeviceStatus {
-        let mut end = self.end.clone();
-        let ended = end.wait_for(Option::is_some).await;
-        match ended.as_ref().map(|status| status.as_deref().cloned()) {
+        let mut seen = self.seen.clone();
+        let ended = seen.wait_for(|seen| seen.end.is_some()).await;
+        match ended.as_ref().map(|seen| seen.end.as_deref().cloned()) {
             Ok(Some(status)) => status,
             // The task was aborted with its runtime: nothing is known.
             Ok(None) | Err(_) => DeviceStatus {
@@ -432,7 +473,7 @@ struct Watched {
     name: String,
     mailbox: Mailbox,
     events: EventRing,
-    end: watch::Sender<Option<Box<DeviceStatus>>>,
+    show: watch::Sender<Seen>,
 }
 
 impl Watched {
@@ -460,7 +501,8 @@ impl Watched {
             ..DeviceStatus::default()
         };
         status.agent.life = AgentLife::Broken;
-        self.end.send_replace(Some(Box::new(status)));
+        self.show
+            .send_modify(|seen| seen.end = Some(Box::new(status)));
     }
 }
 
@@ -470,11 +512,7 @@ struct Task {
     clock: Arc<dyn Clock>,
     notify: Arc<Notify>,
     inbox: mpsc::Receiver<Request>,
-    restart: watch::Sender<Option<FileId>>,
-    ready: watch::Sender<bool>,
-    pulse: watch::Sender<Pulse>,
-    trial: watch::Sender<AgentTrial>,
-    end: watch::Sender<Option<Box<DeviceStatus>>>,
+    show: watch::Sender<Seen>,
 }
 
 impl Task {
@@ -482,27 +520,12 @@ impl Task {
         let mut give_up_at_ms = None;
         loop {
             let now = context(&*self.clock);
-            self.pulse.send_modify(|pulse| {
+            self.beat(|pulse| {
                 pulse.turns += 1;
                 pulse.busy_since_ms = Some(now.now_ms);
             });
             let next = self.device.poll(now);
-            self.restart.send_if_modified(|known| {
-                let wanted = self.device.restart_requested();
-                let news = *known != wanted;
-                *known = wanted;
-                news
-            });
-            let is_ready = self.device.is_ready();
-            self.ready.send_if_modified(|known| {
-                !std::mem::replace(known, *known || is_ready) && is_ready
-            });
-            let trial = self.device.agent_trial();
-            self.trial.send_if_modified(|known| {
-                let news = *known != trial;
-                *known = trial;
-                news
-            });
+            self.show_news();
             if self.device.is_stopped() && give_up_at_ms.is_none() {
                 self.give_up(now, &mut give_up_at_ms);
                 continue;
@@ -524,7 +547,7 @@ impl Task {
                 continue;
             }
             let until = [next, give_up_at_ms].into_iter().flatten().min();
-            self.pulse.send_modify(|pulse| {
+            self.beat(|pulse| {
                 pulse.busy_since_ms = None;
                 pulse.due_ms = until;
             });
@@ -543,23 +566,58 @@ impl Task {
         mailbox.close();
         self.device.events().end();
         let status = self.device.status(context(&*self.clock));
-        self.end.send_replace(Some(Box::new(status)));
+        self.show
+            .send_modify(|seen| seen.end = Some(Box::new(status)));
+    }
+
+    fn beat(&self, change: impl FnOnce(&mut Pulse)) {
+        self.show.send_if_modified(|seen| {
+            change(&mut seen.pulse);
+            false
+        });
+    }
+
+    /// Show what others wait for; they are told if there is news.
+    fn show_news(&mut self) {
+        let restart = self.device.restart_requested();
+        let is_ready = self.device.is_ready();
+        let trial = self.device.agent_trial();
+        self.show.send_if_modified(|seen| {
+            let ready = seen.ready || is_ready;
+            let news = (seen.restart, seen.ready) != (restart, ready) || seen.trial != trial;
+            (seen.restart, seen.ready, seen.trial) = (restart, ready, trial);
+            news
+        });
     }
 
     fn answer(&mut self, now: Context, request: Request, give_up_at_ms: &mut Option<u64>) {
         match request {
             // Whoever asked may have gone.
             Request::Status(reply) => drop(reply.send(self.device.status(now))),
-            Request::SwapPlugin(PluginSwap {
-                target,
-                build,
-                reply,
-            }) => self.device.swap_plugin(now, &target, build, reply),
-            Request::SwapAgent(AgentSwap {
-                build,
-                trial_ms,
-                reply,
-            }) => self.device.swap_agent(now, build, trial_ms, reply),
+            Request::SwapPlugin(swap) => {
+                let PluginSwap {
+                    target,
+                    build,
+                    reply,
+                } = *swap;
+                self.device.swap_plugin(now, &target, build, reply);
+            }
+            Request::SwapAgent(swap) => {
+                let AgentSwap {
+                    build,
+                    trial_ms,
+                    reply,
+                } = *swap;
+                self.device.swap_agent(now, build, trial_ms, reply);
+            }
+            Request::AskTarget(question) => {
+                let (target, reply) = *question;
+                self.device.ask_target(now, &target, reply);
+            }
+            Request::EndTrial(word) => {
+                let (target, reply) = *word;
+                self.device.end_trial(now, target.as_deref(), reply);
+            }
             Request::Stop => self.give_up(now, give_up_at_ms),
         }
     }

@@ -136,6 +136,8 @@ pub(crate) struct Strings {
     pub(crate) seen: Vec<String>,
     /// The infos they were started with.
     pub(crate) starts: Vec<StartInfo>,
+    /// The times that they were told at their starts, in milliseconds.
+    pub(crate) started_ms: Vec<u64>,
     /// The reaction to events.
     pub(crate) react: React,
     /// The turn of a start, or why it is refused; a trap if an error.
@@ -144,6 +146,8 @@ pub(crate) struct Strings {
     pub(crate) status: AgentStatus,
     /// Snapshots taken so far.
     pub(crate) snapshots: u32,
+    /// Bytes that a snapshot has beside their number.
+    pub(crate) snapshot_bytes: usize,
 }
 
 impl Default for Strings {
@@ -151,10 +155,12 @@ impl Default for Strings {
         Self {
             seen: Vec::new(),
             starts: Vec::new(),
+            started_ms: Vec::new(),
             react: Box::new(|_, _| Ok(idle())),
             on_start: Box::new(|_| Ok(Ok(idle()))),
             status: AgentStatus::default(),
             snapshots: 0,
+            snapshot_bytes: 0,
         }
     }
 }
@@ -203,7 +209,7 @@ pub(crate) fn puppet_of(label: &str, schemas: &[u32]) -> (Arc<AgentBuild>, Arc<M
     impl AgentInstance for Puppet {
         fn start(
             &mut self,
-            _: Context,
+            context: Context,
             info: StartInfo,
         ) -> Result<Result<Turn, Failure>, GuestFault> {
             let mut strings = self.1.lock().unwrap();
@@ -215,6 +221,7 @@ pub(crate) fn puppet_of(label: &str, schemas: &[u32]) -> (Arc<AgentBuild>, Arc<M
             strings.seen.push(format!("start from {saved}"));
             let end = (strings.on_start)(&info);
             strings.starts.push(info);
+            strings.started_ms.push(context.now_ms);
             end
         }
 
@@ -232,9 +239,10 @@ pub(crate) fn puppet_of(label: &str, schemas: &[u32]) -> (Arc<AgentBuild>, Arc<M
             let mut strings = self.1.lock().unwrap();
             strings.snapshots += 1;
             let last = strings.starts.last();
+            let filling = " ".repeat(strings.snapshot_bytes);
             Ok(Blob {
                 schema: last.map_or(3, |info| info.schema),
-                ..blob(&format!("{}", strings.snapshots))
+                ..blob(&format!("{}{filling}", strings.snapshots))
             })
         }
 

@@ -115,6 +115,7 @@ impl Mcu {
             | Effect::Answer(_)
             | Effect::Busy
             | Effect::NoMatch
+            | Effect::OtherHash
             | Effect::Silence => {}
         }
     }

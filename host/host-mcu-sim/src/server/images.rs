@@ -61,6 +61,12 @@ impl Desk<'_> {
         };
         let is_active = slot == active;
         state.active = is_active;
+        if self.lists_other_hashes
+            && !is_active
+            && let Some(byte) = state.hash.first_mut()
+        {
+            *byte ^= 0xff;
+        }
         if running.mode.runs_in_place() {
             state.confirmed = running.mode != BootMode::DirectXipRevert
                 || boot::is_confirmed(running.flash, image, slot);

@@ -61,6 +61,8 @@ struct Desk<'a> {
     transfer: &'a mut Option<Transfer>,
     /// A rule says so.
     never_matches: bool,
+    /// Another one does.
+    lists_other_hashes: bool,
     reset: Option<Reset>,
 }
 
@@ -148,6 +150,7 @@ impl Server {
             running,
             transfer: &mut self.transfer,
             never_matches: effects.contains(&Effect::NoMatch),
+            lists_other_hashes: effects.contains(&Effect::OtherHash),
             reset: None,
         };
         let mut answer = self.protocol.handle(&mut desk, packet)?;

@@ -21,7 +21,7 @@ fn each_command_has_its_own_patience_and_number_of_tries() {
     let rows = [
         (Order::Echo("x".into()), Trigger::Echo, 3, 1_000),
         (Order::Images, Trigger::List, 3, 1_000),
-        (Order::Test(vec![1; 32]), Trigger::StateWrite, 3, 5_000),
+        (Order::Test(vec![1; 32]), Trigger::StateWrite, 1, 5_000),
         (Order::Confirm, Trigger::StateWrite, 3, 5_000),
         (Order::Erase(None), Trigger::Erase, 2, 40_000),
     ];

@@ -67,13 +67,36 @@ fn the_old_server_is_not_mistaken_for_the_new_one_right_after_a_reset() {
 }
 
 #[test]
-fn a_lost_answer_to_test_and_to_confirm_is_asked_for_again() {
-    let rules = ["lose-response@state-write", "lose-response@state-write*3"];
+fn a_confirmation_is_asked_for_again_and_a_mark_is_not() {
+    let rules = ["lose-response@state-write", "lose-response@state-write*2"];
     let mut talk = Talk::new(super::with_rules(&rules), 1).unwrap();
-    arm(&mut talk, &file());
+    let file = file();
+    talk.upload(&file).unwrap();
+    let marked = talk.ask(Order::Test(hash_of(&file)));
+    assert_eq!(marked, Err(ClientError::Silent));
+    assert_eq!(list(&mut talk), "1.0.0 AC | 2.0.0 P");
     talk.restart().unwrap();
     talk.ask(Order::Confirm).unwrap();
     assert_eq!(list(&mut talk), "2.0.0 AC | 1.0.0");
+}
+
+/// Why a mark is not asked for again.
+#[test]
+fn a_mark_that_comes_again_after_a_power_cut_would_confirm_the_image_or_be_refused() {
+    for (profile, then) in [
+        (Profile::zephyr_3_4(), "2.0.0 AC | 1.0.0"),
+        (Profile::zephyr_4_4(), "2.0.0 A | 1.0.0 C"),
+    ] {
+        let mut config = config_of(profile);
+        config.rules = vec!["power-cut=100@state-write".parse().unwrap()];
+        let mut talk = Talk::new(config, 1).unwrap();
+        let file = file();
+        arm(&mut talk, &file);
+        talk.pass(2000 * MS);
+        assert_eq!(list(&mut talk), "2.0.0 A | 1.0.0 C");
+        talk.ask(Order::Test(hash_of(&file))).ok();
+        assert_eq!(list(&mut talk), then);
+    }
 }
 
 #[test]

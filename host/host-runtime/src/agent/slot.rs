@@ -57,8 +57,8 @@ pub(super) struct Kept {
     pub(super) stamp: Stamp,
 }
 
-/// What an instance begins with, and how many changes of the connection that knows of.
-pub(super) type Resort = (Saved, Option<u64>);
+/// What an instance begins with, and, of a snapshot, what was true when it was taken.
+pub(super) type Resort = (Saved, Option<Stamp>);
 
 /// What was true when a snapshot was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct Stamp {
     pub journal: u64,
     /// Changes of the connection so far: later ones are told to the new instance.
     pub connection: u64,
+    /// When that was: a snapshot has durations, and they run from here.
+    pub at: Context,
 }
 
 /// How a start ended.
@@ -150,13 +152,15 @@ impl AgentSlot {
         }
     }
 
-    /// Start an instance.
-    pub fn start(&mut self, now: Context, info: StartInfo) -> StartEnd {
+    /// Start an instance; `since` is what was true when the snapshot that it begins with was taken. For the instance no
+    /// time has passed since then: the durations in a snapshot go on from there.
+    pub fn start(&mut self, now: Context, since: Option<Stamp>, info: StartInfo) -> StartEnd {
         self.retry_at_ms = None;
+        let at = since.map_or(now, |stamp| stamp.at);
         let started = self
             .build
             .instantiate((self.outside)())
-            .and_then(|mut instance| Ok((instance.start(now, info)?, instance)));
+            .and_then(|mut instance| Ok((instance.start(at, info)?, instance)));
         match started {
             Ok((Ok(turn), instance)) => {
                 self.instance = Some(instance);
@@ -242,8 +246,8 @@ impl AgentSlot {
     }
 
     /// What the next instance is started from: the last snapshot, unless a newer journal exists or it did not help before;
-    /// otherwise the journal. And how many changes of the connection it knows of.
-    pub fn saved(&mut self, generation: u64, journal: Option<Blob>) -> (Saved, Option<u64>) {
+    /// otherwise the journal. And, of a snapshot, what was true when it was taken.
+    pub fn saved(&mut self, generation: u64, journal: Option<Blob>) -> (Saved, Option<Stamp>) {
         if let Some(resort) = self.resort.take() {
             return resort;
         }
@@ -251,7 +255,7 @@ impl AgentSlot {
         self.kept
             .take_if(|kept| !usable || kept.stamp.journal != generation);
         match self.snapshot(generation) {
-            Some((blob, stamp)) => (Saved::Snapshot(blob.clone()), Some(stamp.connection)),
+            Some((blob, stamp)) => (Saved::Snapshot(blob.clone()), Some(stamp)),
             None => (journal.map_or(Saved::None, Saved::Journal), None),
         }
     }
@@ -267,6 +271,12 @@ impl AgentSlot {
         } else {
             self.strike(now, "start", &failure.to_string());
         }
+    }
+
+    /// What is saved is another build's: begin with nothing, at once.
+    pub(crate) fn begin_anew(&mut self, now: Context) {
+        self.last_resorts.push((Saved::None, None));
+        self.retry_at_ms = Some(now.now_ms);
     }
 
     /// The status with counters as of now; of an agent that does not run the last one.
@@ -286,10 +296,11 @@ impl AgentSlot {
         self.retry_at_ms
     }
 
-    /// When the agent wants to be called.
+    /// When the agent wants to be called; also of one that is parked.
     #[must_use]
     pub fn deadline_ms(&self) -> Option<u64> {
-        self.instance.as_ref().and(self.deadline_ms)
+        let is_there = self.is_running() || self.is_parked();
+        self.deadline_ms.filter(|_| is_there)
     }
 
     /// Whether there is an instance.
@@ -403,12 +414,17 @@ impl AgentSlot {
         Some(now_ms + MISSING_DEADLINE_MS)
     }
 
-    /// The instance broke.
-    fn strike(&mut self, now: Context, call: &str, what: &str) {
-        self.instance = None;
+    /// What was long ago counts no more.
+    pub(super) fn forgive(&mut self, now: Context) {
         if now.now_ms.saturating_sub(self.fault_at_ms) > FORGIVEN_AFTER_MS {
             self.strikes = 0;
         }
+    }
+
+    /// The instance broke.
+    fn strike(&mut self, now: Context, call: &str, what: &str) {
+        self.instance = None;
+        self.forgive(now);
         // A trap names the guest's functions, and those are called what the guest likes.
         let what = clean(what, FAULT_MAX_BYTES);
         let text = format!("the agent broke in `{call}`: {what}");

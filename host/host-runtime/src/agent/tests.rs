@@ -203,6 +203,17 @@ fn a_component_made_without_our_sdk_is_loaded_and_asked_who_it_is() {
 }
 
 #[test]
+fn another_agent_has_no_schema_in_common_whatever_its_numbers_are() {
+    let build = |name| {
+        let bytes = component(&module(name));
+        AgentBuild::load(&engine(), "hand-made", &bytes).unwrap()
+    };
+    let ours = build("by-hand");
+    assert_eq!(ours.schema_for(&build("by-hand")), Some(7));
+    assert_eq!(ours.schema_for(&build("for-you")), None);
+}
+
+#[test]
 fn events_go_in_and_calls_turns_and_snapshots_come_out() {
     let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
     let (mut instance, calls) = started(&build);

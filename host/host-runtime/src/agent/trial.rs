@@ -90,7 +90,7 @@ impl AgentSlot {
     }
 
     /// It has proved itself. The build before stays what a roll-back goes to.
-    pub(super) fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         if let Some(former) = self.former.as_mut()
             && former.trial.take().is_some()
         {
@@ -188,7 +188,7 @@ impl AgentSlot {
         self.last_resorts.push((Saved::None, None));
         if let Some((blob, stamp)) = former.trial.and_then(|trial| trial.left) {
             let snapshot = Saved::Snapshot(blob);
-            self.last_resorts.push((snapshot, Some(stamp.connection)));
+            self.last_resorts.push((snapshot, Some(stamp)));
         }
         self.sent_back = Some(SentBack {
             label,

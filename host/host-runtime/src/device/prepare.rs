@@ -113,6 +113,7 @@ pub struct PreparedDevice {
     history: History,
     mailbox: Mailbox,
     seat: Option<Seat>,
+    park_after_ms: Option<u64>,
     ports: DevicePorts,
 }
 
@@ -202,6 +203,7 @@ impl PreparedDevice {
             history,
             mailbox: Mailbox::new(wake),
             seat: None,
+            park_after_ms: None,
             ports,
         })
     }
@@ -229,6 +231,11 @@ impl PreparedDevice {
         self.seat = Some(bandwidth.seat(self.mailbox.wake()));
     }
 
+    /// Park its agent whenever that has no job and was given no event for so many milliseconds. Without this it stays awake.
+    pub fn park_after(&mut self, quiet_ms: u64) {
+        self.park_after_ms = Some(quiet_ms);
+    }
+
     /// Give it its transport. The agent is started by [`Device::start`].
     #[must_use]
     pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
@@ -244,6 +251,7 @@ impl PreparedDevice {
         host.pace = Pace::new(self.seat);
         let door = Door::new(host);
         let inside = door.clone();
+        let refused = self.slot_build.stands_in().cloned();
         let slot = AgentSlot::new(
             &self.name,
             self.slot_build,
@@ -263,7 +271,7 @@ impl PreparedDevice {
             slot,
             swap: None,
             book: self.book,
-            refused: None,
+            refused,
             swaps: 0,
             returns: 0,
             mailbox: self.mailbox,
@@ -272,6 +280,8 @@ impl PreparedDevice {
             connection: Connection::default(),
             restart_requested: None,
             delivered: 0,
+            quiet_since_ms: 0,
+            park_after_ms: self.park_after_ms,
             dropped_before_job: 0,
             job: None,
             last_error,

@@ -12,6 +12,7 @@ use crate::status::AgentLife;
 use crate::testing::{
     CountingSeed, FakeState, NoCommands, StepWorkers, StoppedClock, Wire, no_wake,
 };
+use crate::types::Setting;
 
 /// Compiled once for all tests: a debug build takes seconds for it.
 fn shipped() -> Arc<AgentBuild> {
@@ -35,12 +36,16 @@ struct Gateway {
 
 impl Gateway {
     fn new(state: &Arc<FakeState>) -> Self {
+        Self::with(state, Vec::new(), None)
+    }
+
+    fn with(state: &Arc<FakeState>, settings: Vec<Setting>, park_after_ms: Option<u64>) -> Self {
         let workers = Arc::new(StepWorkers::default());
         let config = DeviceConfig {
             name: "gateway-7".into(),
             agent: shipped(),
             former_agent: None,
-            settings: Vec::new(),
+            settings,
             targets: Vec::new(),
             topics: vec!["$aws/things/gateway-7/".into()],
         };
@@ -51,7 +56,10 @@ impl Gateway {
             clock: Arc::new(StoppedClock),
             seed: Arc::new(CountingSeed::default()),
         };
-        let prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
+        let mut prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
+        if let Some(quiet_ms) = park_after_ms {
+            prepared.park_after(quiet_ms);
+        }
         let wire = Wire::default();
         let mut gateway = Self {
             device: prepared.into_device(Box::new(wire.clone())),
@@ -217,4 +225,94 @@ fn a_second_process_starts_from_what_the_first_has_stored() {
     assert!(second.said("jobs/$next/get"), "{:#?}", second.story);
     let status = second.device.status(second.now);
     assert_eq!(status.agent.strikes, 0, "{:?}", status.last_error);
+}
+
+const NO_JOB: &str = r#"{"timestamp":1,"execution":{}}"#;
+
+const MINUTE_MS: u64 = 60_000;
+
+/// A device that asks for a job every hour and is parked after a minute; it was told that there is none.
+fn hourly() -> Gateway {
+    let interval = Setting {
+        key: "poll_interval_ms".into(),
+        value: (60 * MINUTE_MS).to_string(),
+    };
+    let mut gateway = Gateway::with(&Arc::default(), vec![interval], Some(MINUTE_MS));
+    gateway.connect();
+    gateway.message("jobs/$next/get/accepted", NO_JOB);
+    gateway
+}
+
+fn parked(gateway: &mut Gateway) {
+    gateway.now.now_ms += MINUTE_MS;
+    gateway.settle();
+    let status = gateway.device.status(gateway.now);
+    assert_eq!(status.agent.life, AgentLife::Parked, "{status:#?}");
+}
+
+#[test]
+fn a_parked_agent_takes_the_job_that_it_is_notified_of() {
+    let mut gateway = hourly();
+    parked(&mut gateway);
+    gateway.story.clear();
+    let job = r#"{"timestamp":1,"execution":{"jobId":"job-1","status":"QUEUED",
+        "queuedAt":1,"lastUpdatedAt":1,"versionNumber":1,"executionNumber":1,"jobDocument":{"afr_ota":{
+        "protocols":["MQTT"],"streamname":"AFR_OTA-1","files":[{"filepath":"/x","filesize":1,"fileid":9,
+        "certfile":"c","sig-sha256-ecdsa":"MEQCIA==","fileType":0}]}}}}"#;
+    gateway.message("jobs/notify-next", job);
+    assert!(gateway.said("jobs/"), "{:#?}", gateway.story);
+    // What it has subscribed to it still knows of.
+    assert!(!gateway.said("subscribe"), "{:#?}", gateway.story);
+    let status = gateway.device.status(gateway.now).agent;
+    assert_eq!((status.life, status.strikes), (AgentLife::Running, 0));
+}
+
+#[test]
+fn a_parked_agent_asks_for_a_job_when_it_would_have_asked_awake() {
+    let asks = |park_after_ms| {
+        let interval = Setting {
+            key: "poll_interval_ms".into(),
+            value: (60 * MINUTE_MS).to_string(),
+        };
+        let mut gateway = Gateway::with(&Arc::default(), vec![interval], park_after_ms);
+        gateway.connect();
+        gateway.message("jobs/$next/get/accepted", NO_JOB);
+        let mut asked_ms = Vec::new();
+        while asked_ms.len() < 24 {
+            gateway.story.clear();
+            let next = gateway.settle().unwrap();
+            gateway.now.now_ms = next;
+            gateway.settle();
+            if gateway.said("jobs/$next/get") {
+                asked_ms.push(gateway.now.now_ms);
+                gateway.message("jobs/$next/get/accepted", NO_JOB);
+            }
+        }
+        asked_ms
+    };
+    assert_eq!(asks(Some(MINUTE_MS)), asks(None));
+}
+
+#[test]
+fn two_days_of_parking_and_waking_leave_nothing_behind() {
+    let mut gateway = hourly();
+    let mut sizes = Vec::new();
+    while gateway.now.now_ms < 48 * 60 * MINUTE_MS {
+        parked(&mut gateway);
+        let generation = gateway.device.door.lock().journal.generation();
+        let (snapshot, _) = gateway.device.slot.snapshot(generation).unwrap();
+        assert_eq!(gateway.device.door.lock().tokens.count(), 0);
+        let kept_bytes = snapshot.bytes.len();
+        let next = gateway.settle().unwrap();
+        gateway.now.now_ms = next;
+        gateway.settle();
+        let memory_bytes = gateway.device.status(gateway.now).agent.memory_bytes;
+        sizes.push((kept_bytes, memory_bytes));
+        gateway.message("jobs/$next/get/accepted", NO_JOB);
+        gateway.message("jobs/notify-next", NO_JOB);
+    }
+    assert!(sizes.len() >= 45, "{}", sizes.len());
+    // The first time it may not know yet how long answers take.
+    assert!(sizes[1..].iter().all(|size| *size == sizes[1]), "{sizes:?}");
+    assert!(sizes[0].0 <= 1024, "{sizes:?}");
 }

@@ -3,7 +3,9 @@
 //! Not here: the pauses between two tries (`agent/slot.rs`), another build (`swap.rs`).
 
 use super::{Device, DeviceError};
-use crate::agent::{Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, StartEnd, StartInfo};
+use crate::agent::{
+    Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, Stamp, StartEnd, StartInfo,
+};
 
 impl Device {
     /// Start the agent. A trap is no error: it is tried again. A build on trial that refuses is sent back.
@@ -15,7 +17,7 @@ impl Device {
         let journal = self.door.lock().journal.current().cloned();
         let saved = journal.map_or(Saved::None, Saved::Journal);
         let info = self.start_info(saved, self.slot.schema());
-        match self.slot.start(now, info) {
+        match self.slot.start(now, None, info) {
             StartEnd::Started => {
                 self.after_turn(now, true);
                 Ok(())
@@ -25,6 +27,12 @@ impl Device {
                 self.slot.refuse_saved(now, &failure);
                 Ok(())
             }
+            StartEnd::Refused(failure) if self.slot.build().stands_in().is_some() => {
+                let device = &self.name;
+                tracing::error!(%device, "what the agent before has left is not known, so targets and job service are asked: {failure}");
+                self.slot.begin_anew(now);
+                Ok(())
+            }
             StartEnd::Refused(source) => Err(DeviceError::Refused {
                 device: self.name.clone(),
                 source,
@@ -32,7 +40,7 @@ impl Device {
         }
     }
 
-    /// Start a broken agent whose time has come.
+    /// Start an agent that broke and whose time has come, or that is parked and needed.
     pub(super) fn revive(&mut self, now: Context) {
         while self.slot.retry_at_ms().is_some_and(|at| at <= now.now_ms) {
             let (saved, since) = {
@@ -41,7 +49,7 @@ impl Device {
                 self.slot.saved(host.journal.generation(), journal)
             };
             let info = self.start_info(saved, self.slot.schema());
-            match self.slot.start(now, info) {
+            match self.slot.start(now, since, info) {
                 StartEnd::Started => {
                     self.after_turn(now, true);
                     for event in self.missed_connection(since) {
@@ -71,9 +79,9 @@ impl Device {
         }
     }
 
-    /// What a new instance does not know of the connection; `since` counts the changes that its snapshot knows.
-    pub(super) fn missed_connection(&self, since: Option<u64>) -> Vec<Event> {
-        if since == Some(self.connection.changes) {
+    /// What a new instance does not know of the connection; `since` is what was true when its snapshot was taken.
+    pub(super) fn missed_connection(&self, since: Option<Stamp>) -> Vec<Event> {
+        if since.is_some_and(|since| since.connection == self.connection.changes) {
             return Vec::new();
         }
         let lost = self

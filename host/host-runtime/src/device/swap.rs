@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::Device;
 use crate::agent::trial::tried;
-use crate::agent::{AgentBuild, Context, Saved};
+use crate::agent::{AgentBuild, Context, Saved, Stamp};
 use crate::choice::Build;
 use crate::ports::workers::Errand;
 use crate::target::SwapReply;
@@ -64,6 +64,7 @@ impl Device {
         reply: SwapReply,
     ) {
         self.door.lock().now = now;
+        self.wake(now);
         let Some(build) = build.or_else(|| self.slot.former().cloned()) else {
             let label = self.slot.build().label();
             let text = format!("there is no build to go back to: {label} is the first one");
@@ -90,6 +91,14 @@ impl Device {
         });
     }
 
+    pub(super) fn end_agent_trial(&mut self, reply: SwapReply) {
+        self.slot.pass();
+        match self.slot.former() {
+            Some(_) => self.book.tell_when_kept(reply),
+            None => reply(Ok(())),
+        }
+    }
+
     /// How the build that serves stands.
     #[must_use]
     pub fn agent_trial(&mut self) -> AgentTrial {
@@ -113,7 +122,10 @@ impl Device {
         if self.swap.is_some() || self.book.is_writing() {
             return refuse(code::BUSY, "a swap of the agent is under way".to_owned());
         }
-        let schemas = |build: &AgentBuild| format!("{:?}", build.description().schemas);
+        let schemas = |build: &AgentBuild| {
+            let of = build.description();
+            format!("{:?} of `{}`", of.schemas, of.name)
+        };
         let former = self.slot.lasting();
         let Some(schema) = build.schema_for(former) else {
             let text = format!(
@@ -136,12 +148,12 @@ impl Device {
         }
     }
 
-    /// What a build begins with that takes over, and how many changes of the connection that knows of.
-    fn saved_for(&self, build: &AgentBuild) -> (Saved, Option<u64>) {
+    /// What a build begins with that takes over, and, of a snapshot, what was true when it was taken.
+    fn saved_for(&self, build: &AgentBuild) -> (Saved, Option<Stamp>) {
         let host = self.door.lock();
         let snapshot = self.slot.snapshot(host.journal.generation());
         match snapshot.filter(|(blob, _)| build.reads(blob.schema)) {
-            Some((blob, stamp)) => (Saved::Snapshot(blob.clone()), Some(stamp.connection)),
+            Some((blob, stamp)) => (Saved::Snapshot(blob.clone()), Some(stamp)),
             None => {
                 let journal = host.journal.current().cloned();
                 (journal.map_or(Saved::None, Saved::Journal), None)

@@ -22,6 +22,7 @@ use crate::testing::{
 use crate::types::Setting;
 
 mod pace;
+mod park;
 mod swap;
 
 /// A device and all that a test may pull at.

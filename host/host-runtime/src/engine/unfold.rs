@@ -19,11 +19,15 @@ use wasm_encoder::{BlockType, CodeSection, Component, Function, Instruction, Val
 use wasmparser::{CompositeInnerType, FuncType, FunctionBody, Parser, Payload, TypeRef};
 use wasmtime::OperatorCost;
 
-/// Instructions of a function that is put into its callers, with what it has taken in itself.
+/// Instructions of a function that is put into its callers, with what it has taken in itself; and locals, and places that one
+/// instruction may lead to: each of those costs as much as an instruction.
 const CALLEE_MAX: usize = 30;
 
 /// Instructions beyond which a function takes in nothing more: the time to compile it grows faster than it does.
 const CALLER_MAX: usize = 20_000;
+
+/// Locals beyond which a function takes in nothing more: it may have 50,000, and each function that is taken in adds some.
+const CALLER_LOCALS_MAX: usize = 10_000;
 
 /// Instructions that a module may gain in all: a stranger's module is to cost no more than its size lets expect, and each
 /// of them takes some 30 bytes here.
@@ -222,6 +226,7 @@ impl<'a> Body<'a> {
     /// Whether it is to be put into its callers.
     fn is_small(&self) -> bool {
         self.instructions.len() <= CALLEE_MAX
+            && self.locals.len() <= CALLEE_MAX
             && self.locals.iter().all(|of| zero(*of).is_some())
             && !self.instructions.iter().any(is_out_of_the_ordinary)
             // A block has one type of result without a type of its own.
@@ -245,6 +250,9 @@ impl<'a> Body<'a> {
 
     /// Replace calls of these functions by what they call, as long as there is room for so many instructions.
     fn take_in(&mut self, small: &HashMap<u32, Self>, room: &mut usize) {
+        if self.locals.len() > CALLER_LOCALS_MAX {
+            return;
+        }
         let mut own_room = CALLER_MAX.saturating_sub(self.instructions.len());
         let free = self.locals.len();
         for instruction in std::mem::take(&mut self.instructions) {
@@ -330,8 +338,11 @@ fn depth_after(depth: u32, instruction: &Instruction<'_>) -> u32 {
     }
 }
 
-/// Blocks and ends of another kind than [`Body::leaves_early`] knows.
+/// Blocks and ends of another kind than [`Body::leaves_early`] knows, and an instruction as long as a large function.
 fn is_out_of_the_ordinary(instruction: &Instruction<'_>) -> bool {
+    if let Instruction::BrTable(to, _) = instruction {
+        return to.len() > CALLEE_MAX;
+    }
     matches!(
         instruction,
         Instruction::Try(_)

@@ -224,6 +224,12 @@ impl fmt::Display for PluginError {
 
 impl std::error::Error for PluginError {}
 
+impl From<Failure> for PluginError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// One instance of a plugin, which serves one target. Calls do bounded work and never wait. After
 /// [`PluginError::Broken`] the instance must be dropped.
 ///
@@ -282,6 +288,10 @@ pub trait PluginFactory: Send + Sync {
     fn description(&self) -> &Description;
     /// Interfaces that it must be lent, by their WIT names.
     fn imports(&self) -> &[String];
+    /// What an operator should know of how it is carried: by what it is not confined.
+    fn caveats(&self) -> &[String] {
+        &[]
+    }
     /// A fresh instance, not yet opened, with what the host lends it.
     ///
     /// # Errors

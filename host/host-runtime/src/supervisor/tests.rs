@@ -91,6 +91,21 @@ async fn what_is_sent_reaches_the_agent_and_its_status_can_be_asked_for() {
 }
 
 #[tokio::test]
+async fn a_device_that_knows_itself_ends_with_its_last_handle_all_the_same() {
+    let state = Arc::default();
+    let (mut pending, _) = pending(&state);
+    let own = OwnDevice::default();
+    pending.introduce(own.clone());
+    assert!(own.handle().is_none());
+    let device = pending.start(Box::new(Wire::default())).unwrap();
+    assert_eq!(own.handle().unwrap().status().await.device, "gateway-7");
+    let mut end = device.seen.clone();
+    drop(device);
+    assert!(own.handle().is_none());
+    assert!(end.wait_for(|seen| seen.end.is_some()).await.is_ok());
+}
+
+#[tokio::test]
 async fn an_application_gets_its_events_one_after_the_other() {
     let (device, strings, _) = start();
     strings.lock().unwrap().react = Box::new(|outside, _| {

@@ -15,10 +15,10 @@ use super::ahead::Ahead;
 use super::config::{TargetConfig, TargetPorts, VersionReader};
 use super::duty::News;
 use super::map::BlockMap;
-use super::names::{RECORD, state_name};
+use super::names::{BLOCK_MAP, RECORD, state_name};
 use super::record::{self, Memo, Phase, TargetRecord};
 use super::regions::{Account, Regions};
-use super::script::{Kind, Op, Restart, Running, Stage, script};
+use super::script::{Asker, Kind, Op, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
 use super::staged::Staged;
 use super::swap::Swap;
@@ -57,11 +57,14 @@ pub(super) struct Target {
     pub(super) staging: Option<Arc<dyn Storage>>,
     /// Blocks held; there is one only while the transfer receives, after `create` or `reopen`.
     pub(super) map: Option<BlockMap>,
+    /// Where it is logged.
+    pub(super) map_name: Arc<str>,
     /// The log on the medium may end with something torn: write it anew before anything is appended.
     pub(super) map_torn: bool,
     pub(super) proof: Option<VerifiedRef>,
-    pub(super) op: Option<Op>,
-    pub(super) waiting: VecDeque<Token>,
+    /// Moved with every stage, so it lies elsewhere.
+    pub(super) op: Option<Box<Op>>,
+    pub(super) waiting: VecDeque<Asker>,
     pub(super) writes: VecDeque<Write>,
     pub(super) sync: Sync,
     /// The last reset command has failed: who knows what runs.
@@ -111,7 +114,6 @@ impl Target {
             std::mem::take(&mut config.regions),
             Arc::clone(&account),
         ));
-        regions.settle_records();
         let staged = Arc::new(Staged::new(Arc::clone(&account)));
         let clock = Arc::clone(&ports.clock);
         let log = PluginLog::new(format!("{device}/{}", config.name), Arc::clone(&clock));
@@ -124,6 +126,7 @@ impl Target {
             clock,
             log: Arc::new(log),
         };
+        let map_name = state_name(device, &config.name, BLOCK_MAP).into();
         let former = config.former_plugin.take();
         let book = Book::open(
             Place::plugin(device, &config.name),
@@ -157,6 +160,7 @@ impl Target {
             staged,
             staging: None,
             map: None,
+            map_name,
             map_torn: false,
             proof: None,
             op: None,
@@ -189,7 +193,7 @@ impl Target {
         let reader_is_plugin = self.reads_by_plugin();
         self.make_way_for(&kind, reader_is_plugin);
         let stages = script(&kind, self.phase(), reader_is_plugin);
-        self.op = Some(Op::new(kind, token, stages));
+        self.op = Some(Box::new(Op::new(kind, token, stages)));
     }
 
     /// Whether the plugin reads version and product from an image.
@@ -287,17 +291,23 @@ impl Target {
                     // The plugin is in the middle of a block: one duty at a time.
                     return;
                 }
-                let Some(token) = self.waiting.pop_front() else {
-                    return;
-                };
-                self.begin(Some(token), Kind::State);
+                match self.waiting.pop_front() {
+                    Some(Asker::Agent(token)) => self.begin(Some(token), Kind::State),
+                    Some(Asker::Operator(reply)) => {
+                        self.begin(None, Kind::State);
+                        if let Some(op) = self.op.as_mut() {
+                            op.reply = Some(reply);
+                        }
+                    }
+                    None => return,
+                }
                 continue;
             };
             let moved = self.turn(now_ms, &mut op, &mut steps);
             match moved {
                 Ok(true) if op.stages.is_empty() && matches!(op.running, Running::Nothing) => {
                     let outcome = std::mem::replace(&mut op.outcome, Outcome::Nothing);
-                    self.end(now_ms, op, outcome);
+                    self.end(now_ms, *op, outcome);
                 }
                 Ok(true) => self.op = Some(op),
                 Ok(false) => {
@@ -305,7 +315,7 @@ impl Target {
                     return;
                 }
                 Err(_) if self.begins_again(&mut op) => self.op = Some(op),
-                Err(failure) => self.end(now_ms, op, Outcome::Failed(failure)),
+                Err(failure) => self.end(now_ms, *op, Outcome::Failed(failure)),
             }
         }
     }
@@ -370,6 +380,14 @@ impl Target {
         match op.token {
             Some(token) => self.events.push_back(TargetEvent::Done { token, outcome }),
             None if op.kind == Kind::Watch => self.watched(now_ms, op.state, &outcome),
+            None if op.kind == Kind::State => {
+                if let Some(reply) = op.reply {
+                    reply(match outcome {
+                        Outcome::Failed(failure) => Err(failure),
+                        _ => Ok(()),
+                    });
+                }
+            }
             None => {
                 if let Outcome::Failed(failure) = outcome {
                     // Tried in vain: what comes next opens and attaches for itself.
@@ -401,19 +419,21 @@ impl Target {
             self.plugin.drop_instance();
         }
         self.regions.set_record(false);
-        self.tell_cancelled(op.token);
+        let token = op.token.map(Asker::Agent);
+        let asker = token.or_else(|| op.reply.map(Asker::Operator));
+        self.tell_cancelled(asker);
     }
 
-    pub(super) fn tell_cancelled(&mut self, token: Option<Token>) {
-        if let Some(token) = token {
-            self.events.push_back(TargetEvent::Done {
+    pub(super) fn tell_cancelled(&mut self, asker: Option<Asker>) {
+        let text = format!("cancelled on target `{}`", self.config.name);
+        let cancelled = Failure::new(code::CANCELLED, 0, text);
+        match asker {
+            Some(Asker::Agent(token)) => self.events.push_back(TargetEvent::Done {
                 token,
-                outcome: Outcome::Failed(Failure::new(
-                    code::CANCELLED,
-                    0,
-                    format!("cancelled on target `{}`", self.config.name),
-                )),
-            });
+                outcome: Outcome::Failed(cancelled),
+            }),
+            Some(Asker::Operator(reply)) => reply(Err(cancelled)),
+            None => {}
         }
     }
 
@@ -447,13 +467,13 @@ impl Target {
 
     /// The worker that reads back counts for itself.
     fn tell_read_back(&mut self, now_ms: u64) {
-        let Some(mut op) = self.op.take() else { return };
-        if matches!(op.running, Running::Report(Stage::ReadBack, _)) {
+        let reads = |op: &mut Box<Op>| matches!(op.running, Running::Report(Stage::ReadBack, _));
+        if let Some(mut op) = self.op.take_if(reads) {
             let total = self.record.transfer.as_ref().map_or(0, |t| t.spec.size);
             let done = op.work_done.load(Ordering::Relaxed);
             self.tell_progress(now_ms, &mut op, (done, total));
+            self.op = Some(op);
         }
-        self.op = Some(op);
     }
 }
 

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use host_crypto::Verified;
 
 use crate::plugin::PluginFactory;
-use crate::types::{Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, code};
+use crate::types::{
+    Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, Version, code,
+};
 
 use self::machine::Target;
 
@@ -282,6 +284,14 @@ impl Targets {
         target.map(|target| target.config.file_id)
     }
 
+    /// The name of a file's target, and the version that it said last that it runs.
+    #[must_use]
+    pub fn running(&self, file: FileId) -> Option<(&str, Option<Version>)> {
+        let target = self.targets.iter().find(|t| t.config.file_id == file)?;
+        let running = target.last_state.and_then(|state| state.running);
+        Some((&target.config.name, running))
+    }
+
     /// Let another plugin build serve a target, in the middle of whatever it does. `reply` hears once that it serves, or
     /// why the old one still does.
     pub fn swap(&mut self, file: FileId, build: Arc<dyn PluginFactory>, reply: SwapReply) {
@@ -295,6 +305,24 @@ impl Targets {
     pub fn swap_back(&mut self, file: FileId, reply: SwapReply) {
         match self.find(file) {
             Some(target) => target.swap_back(reply),
+            None => reply(Err(unknown_file(file))),
+        }
+    }
+
+    /// Have the build that serves a target ask it how it is. `reply` hears whether it did; one on trial that fails here is
+    /// sent back, and the build before it is asked.
+    pub fn ask(&mut self, file: FileId, reply: SwapReply) {
+        match self.find(file) {
+            Some(target) => target.question(reply),
+            None => reply(Err(unknown_file(file))),
+        }
+    }
+
+    /// The build that serves a target has proved itself, says whoever put it in. `reply` hears when that stands on the
+    /// medium.
+    pub fn end_trial(&mut self, file: FileId, reply: SwapReply) {
+        match self.find(file) {
+            Some(target) => target.end_trial(reply),
             None => reply(Err(unknown_file(file))),
         }
     }

@@ -3,7 +3,7 @@
 use super::config::limit;
 use super::machine::Target;
 use super::record::Phase;
-use super::script::{Kind, Running};
+use super::script::{Asker, Kind, Running};
 use super::work::refused;
 use super::write::{Write, check_write};
 use super::{TargetEvent, VerifiedRef, path};
@@ -190,7 +190,7 @@ impl Target {
                 format!("{max} questions for the state wait already"),
             ));
         }
-        self.waiting.push_back(token);
+        self.waiting.push_back(Asker::Agent(token));
         Started::Pending(token)
     }
 

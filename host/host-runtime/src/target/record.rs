@@ -10,7 +10,7 @@
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::names::{RECORD, state_name};
 use super::serial;
@@ -37,10 +37,10 @@ pub(super) struct TargetRecord {
     #[serde(default)]
     pub(super) transfers: u64,
     /// The last image that was committed here.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) committed: Option<Committed>,
     /// The transfer under way, or the last one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) transfer: Option<TransferRecord>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Committed {
     /// What it is.
     pub(super) image: VerifiedImage,
     /// What it says it is for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) product: Option<String>,
 }
 
@@ -83,10 +83,10 @@ pub(super) struct TransferRecord {
     /// How far it is.
     pub(super) phase: Phase,
     /// What was verified, from phase [`Phase::Verified`] on.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) image: Option<StoredImage>,
     /// What the plugin's last `suspend` said.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) blob: Option<StoredBlob>,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct StoredExtent {
 pub(super) struct StoredImage {
     #[serde(flatten)]
     pub(super) image: VerifiedImage,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) product: Option<String>,
 }
 
@@ -213,18 +213,20 @@ pub(super) fn load(state: &dyn StateDir, device: &str, target: &str) -> io::Resu
 /// What a file of these bytes says: who writes it again and again need not read it again and again. Whatever else has
 /// written to it meanwhile, it is not mistaken for what it was.
 #[derive(Debug, Default)]
-pub(super) struct Memo(Option<(Vec<u8>, Value)>);
+pub(super) struct Memo(Option<(Vec<u8>, TargetRecord)>);
 
 impl Memo {
-    /// What these bytes of a file say; none where something could not be written behind it.
-    fn said_by(&mut self, there: &[u8]) -> Option<Value> {
-        match self.0.take() {
-            Some((bytes, said)) if bytes == there => Some(said),
+    /// The line that makes a file of these bytes say `record`; none where something could not be written behind it, or
+    /// it says that already.
+    fn change(&mut self, there: &[u8], record: &TargetRecord) -> io::Result<Option<Vec<u8>>> {
+        let patch = match self.0.take() {
+            Some((bytes, said)) if bytes == there => patch(&said, record)?,
             Some(_) | None => match replay(there) {
-                Ok((said, true)) => Some(said),
+                Ok((said, true)) => difference(&said, &value(record)?),
                 Ok((_, false)) | Err(_) => None,
             },
-        }
+        };
+        patch.as_ref().map(line).transpose()
     }
 }
 
@@ -241,43 +243,106 @@ pub(super) fn store(
         format: FORMAT,
         ..record.clone()
     };
-    let mut value = serde_json::to_value(&record)?;
-    strip(&mut value);
-    let whole = line(&value)?;
+    let whole = line(&record)?;
     // What cannot be read now is replaced; whoever loads it hears of the damage.
     let mut there = state.load(&name).ok().flatten().unwrap_or_default();
-    if let Some(said) = memo.said_by(&there)
-        && let Some(change) = change(&said, there.len(), &value, whole.len())?
+    // Where it says this already, that is perhaps not on the medium.
+    if let Some(change) = memo.change(&there, &record)?
+        && there.len() + change.len() <= FILE_MAX_BYTES
+        && change.len() < whole.len()
         && state.append(&name, &change, true).is_ok()
     {
         there.extend(change);
-        memo.0 = Some((there, value));
+        memo.0 = Some((there, record));
         return Ok(());
     }
     state.store(&name, &whole)?;
-    memo.0 = Some((whole, value));
+    memo.0 = Some((whole, record));
     Ok(())
 }
 
-/// The line to append to a file of so many bytes that says `said`, so that it says this; none where that is not better
-/// than a whole file.
-fn change(
-    said: &Value,
-    said_bytes: usize,
-    value: &Value,
-    whole_bytes: usize,
-) -> io::Result<Option<Vec<u8>>> {
-    let Some(patch) = difference(said, value) else {
-        // It stands there, but perhaps not on the medium.
-        return Ok(None);
-    };
-    let change = line(&patch)?;
-    let fits = said_bytes + change.len() <= FILE_MAX_BYTES && change.len() < whole_bytes;
-    Ok(fits.then_some(change))
+/// The merge patch that makes one record of another; none where they are the same. It is [`difference`] of what is
+/// written of both, without writing what has not changed.
+fn patch(old: &TargetRecord, new: &TargetRecord) -> io::Result<Option<Value>> {
+    let TargetRecord {
+        format,
+        transfers,
+        committed,
+        transfer,
+    } = new;
+    let mut patch = Patch::default();
+    patch.member("format", &old.format, format)?;
+    patch.member("transfers", &old.transfers, transfers)?;
+    patch.member("committed", &old.committed, committed)?;
+    match (&old.transfer, transfer) {
+        (Some(old), Some(new)) => patch.put("transfer", patch_of_transfer(old, new)?),
+        _ => patch.member("transfer", &old.transfer, transfer)?,
+    }
+    Ok(patch.whole())
 }
 
-fn line(value: &Value) -> io::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(value)?;
+fn patch_of_transfer(old: &TransferRecord, new: &TransferRecord) -> io::Result<Option<Value>> {
+    let TransferRecord {
+        number,
+        spec,
+        extents,
+        phase,
+        image,
+        blob,
+    } = new;
+    let mut patch = Patch::default();
+    patch.member("number", &old.number, number)?;
+    patch.member("spec", &old.spec, spec)?;
+    patch.member("extents", &old.extents, extents)?;
+    patch.member("phase", &old.phase, phase)?;
+    patch.member("image", &old.image, image)?;
+    patch.member("blob", &old.blob, blob)?;
+    Ok(patch.whole())
+}
+
+/// A merge patch in the making. What it takes away stands before what it sets.
+#[derive(Default)]
+struct Patch {
+    gone: Map<String, Value>,
+    set: Map<String, Value>,
+}
+
+impl Patch {
+    /// What has become of a member.
+    fn member<T: Serialize + PartialEq>(&mut self, key: &str, old: &T, new: &T) -> io::Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        match (value(old)?, value(new)?) {
+            (_, Value::Null) => {
+                self.gone.insert(key.to_owned(), Value::Null);
+            }
+            (Value::Null, new) => self.put(key, Some(new)),
+            (old, new) => self.put(key, difference(&old, &new)),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &str, change: Option<Value>) {
+        if let Some(change) = change {
+            self.set.insert(key.to_owned(), change);
+        }
+    }
+
+    fn whole(self) -> Option<Value> {
+        let Self { mut gone, set } = self;
+        gone.extend(set);
+        (!gone.is_empty()).then_some(Value::Object(gone))
+    }
+}
+
+/// What is written of something.
+fn value<T: Serialize>(of: &T) -> io::Result<Value> {
+    Ok(serde_json::to_value(of)?)
+}
+
+fn line<T: Serialize>(of: &T) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(of)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -327,7 +392,8 @@ fn merge(into: &mut Value, patch: Value) {
     }
 }
 
-/// The merge patch that makes `new` of `old`; none where they are the same. Neither has a member that is `null`.
+/// The merge patch that makes `new` of `old`; none where they are the same. Neither has a member that is `null`: to leave
+/// it out says the same.
 fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(before), Value::Object(after)) = (old, new) else {
         return (old != new).then(|| new.clone());
@@ -346,14 +412,6 @@ fn difference(old: &Value, new: &Value) -> Option<Value> {
         }
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
-}
-
-/// Take members away that are `null`: to leave them out says the same.
-fn strip(value: &mut Value) {
-    if let Value::Object(members) = value {
-        members.retain(|_, member| !member.is_null());
-        members.values_mut().for_each(strip);
-    }
 }
 
 #[cfg(test)]

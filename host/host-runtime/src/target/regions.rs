@@ -8,7 +8,11 @@
 //! - a record: only while the engine runs `activate`, or a `reset`, `commit` or `reject` after it.
 //!
 //! Refused writes end with 0xdc and change nothing.
+//!
+//! A record is read from a cache, and the cloud is told what it says: what the cache may have alone is settled before a
+//! plugin is asked anything.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -137,6 +141,19 @@ pub(super) struct Regions {
     regions: Vec<RegionConfig>,
     account: Arc<Account>,
     access: Mutex<Access>,
+    /// How far each region's cache is what its medium has.
+    caches: Mutex<Vec<Cache>>,
+}
+
+/// Whether what is read of a record outlasts a power cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// It does.
+    Durable,
+    /// Not all of it: the instance that wrote it has not made it durable yet.
+    Written,
+    /// Nobody knows: a write or a sync has failed, or who wrote it is gone.
+    Doubtful,
 }
 
 #[derive(Default)]
@@ -149,7 +166,16 @@ struct Access {
 
 impl Regions {
     pub(super) fn new(regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
+        let caches = regions.iter().map(|region| {
+            if region.kind == RegionKind::Record && !region.read_only {
+                // An earlier process may have been killed before it could sync.
+                Cache::Doubtful
+            } else {
+                Cache::Durable
+            }
+        });
         Self {
+            caches: Mutex::new(caches.collect()),
             regions,
             account,
             access: Mutex::default(),
@@ -160,17 +186,70 @@ impl Regions {
         self.regions.is_empty()
     }
 
-    /// Make durable what an earlier process has written into records. If it was killed before it could sync, the page
-    /// cache shows what a power cut takes back, after somebody has told the cloud of it.
-    pub(super) fn settle_records(&self) {
-        let written =
-            |region: &&RegionConfig| region.kind == RegionKind::Record && !region.read_only;
-        for region in self.regions.iter().filter(written) {
-            if let Err(error) = region.storage.sync() {
-                // Whoever writes to it next is told.
-                tracing::warn!("region `{}` cannot be synced: {error}", region.name);
+    /// Another instance begins: it cannot know what the one before it has written and not made durable.
+    pub(super) fn change_hands(&self) {
+        for cache in self.caches().iter_mut() {
+            if *cache == Cache::Written {
+                *cache = Cache::Doubtful;
             }
         }
+    }
+
+    /// Let records be read as their media have them, and make durable what can be.
+    ///
+    /// # Errors
+    /// A medium that still refuses; its record cannot be believed.
+    pub(super) fn settle(&self) -> Result<(), Failure> {
+        let mut caches = self.caches();
+        for (region, cache) in self.regions.iter().zip(caches.iter_mut()) {
+            if *cache == Cache::Doubtful {
+                // After a failed sync the cache may call written what the medium never got, so it is dropped as well.
+                let settled = region.storage.sync().and_then(|()| region.storage.evict());
+                settled.map_err(|e| {
+                    Failure::storage(format_args!("make `{}` durable", region.name), &e)
+                })?;
+                *cache = Cache::Durable;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a duty that ends now may be believed.
+    ///
+    /// # Errors
+    /// A write or a sync of a record has failed since the last [`settle`](Self::settle).
+    pub(super) fn check_settled(&self) -> Result<(), Failure> {
+        let caches = self.caches();
+        let doubtful = |(_, cache): &(_, &Cache)| **cache == Cache::Doubtful;
+        match self.regions.iter().zip(caches.iter()).find(doubtful) {
+            None => Ok(()),
+            Some((region, _)) => Err(Failure::new(
+                code::STORAGE,
+                0,
+                format!(
+                    "the plugin has ended its duty, but `{}` could not be written or made durable",
+                    region.name
+                ),
+            )),
+        }
+    }
+
+    fn caches(&self) -> MutexGuard<'_, Vec<Cache>> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a change of a region, or its sync, has come to.
+    fn note(&self, region: u32, end: &io::Result<()>, good: Cache) {
+        let index = region as usize;
+        if self.regions[index].kind != RegionKind::Record {
+            // Blocks are the host's to make durable.
+            return;
+        }
+        let cache = &mut self.caches()[index];
+        *cache = match (*cache, end) {
+            (Cache::Doubtful, _) | (_, Err(_)) => Cache::Doubtful,
+            (Cache::Durable | Cache::Written, Ok(())) => good,
+        };
     }
 
     /// No access until it is opened again.
@@ -412,10 +491,9 @@ impl BlockDevice for Regions {
         self.check_write(config, extent)?;
         self.account.spend(length)?;
         self.account.written.fetch_add(length, Ordering::Relaxed);
-        config
-            .storage
-            .write_at(offset, data)
-            .map_err(|e| Failure::storage(format_args!("write `{}`", config.name), &e))
+        let end = config.storage.write_at(offset, data);
+        self.note(region, &end, Cache::Written);
+        end.map_err(|e| Failure::storage(format_args!("write `{}`", config.name), &e))
     }
 
     fn erase(&self, region: u32, offset: u64, length: u64) -> Result<(), Failure> {
@@ -428,19 +506,17 @@ impl BlockDevice for Regions {
         };
         self.check_write(config, extent)?;
         self.account.spend(length)?;
-        config
-            .storage
-            .erase(offset, length)
-            .map_err(|e| Failure::storage(format_args!("erase `{}`", config.name), &e))
+        let end = config.storage.erase(offset, length);
+        self.note(region, &end, Cache::Written);
+        end.map_err(|e| Failure::storage(format_args!("erase `{}`", config.name), &e))
     }
 
     fn sync(&self, region: u32) -> Result<(), Failure> {
         let config = self.place(region, 0, 0)?;
         self.account.spend_sync()?;
-        config
-            .storage
-            .sync()
-            .map_err(|e| Failure::storage(format_args!("sync `{}`", config.name), &e))
+        let end = config.storage.sync();
+        self.note(region, &end, Cache::Durable);
+        end.map_err(|e| Failure::storage(format_args!("sync `{}`", config.name), &e))
     }
 }
 

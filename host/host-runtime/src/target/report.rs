@@ -58,6 +58,9 @@ pub struct BuildReport {
     pub capabilities: Vec<String>,
     /// Interfaces that it is lent.
     pub imports: Vec<String>,
+    /// By what its carrier does not confine it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Label of the build before it, which a roll-back brings back.
     pub former: Option<String>,
     /// It has not brought a transfer to its end yet: if it breaks, the build before it serves again.
@@ -103,6 +106,7 @@ impl Target {
             kinds: description.kinds.clone(),
             capabilities: description.abilities(),
             imports: factory.imports().to_vec(),
+            warnings: factory.caveats().to_vec(),
             former: former.map(|former| former.factory.label().to_owned()),
             on_trial: self.plugin.is_on_trial(),
             refused: self.refusal.clone(),

@@ -15,6 +15,7 @@ use super::TargetEvent;
 use super::duty::DutyRun;
 use super::layout::Layout;
 use super::record::Phase;
+use super::swap::SwapReply;
 use super::work::{ReadBack, Report};
 use crate::plugin::ExaminedImage;
 use crate::types::{FileSpec, ImageInfo, Outcome, TargetState, Token};
@@ -347,11 +348,21 @@ pub(super) struct Restart {
     pub(super) until: u64,
 }
 
+/// Who wants to know how the target is.
+pub(super) enum Asker {
+    /// The agent.
+    Agent(Token),
+    /// Whoever has put another build in.
+    Operator(SwapReply),
+}
+
 /// An operation under way.
 pub(super) struct Op {
     pub(super) kind: Kind,
-    /// `None`: nobody is told.
+    /// `None`: the agent is not told.
     pub(super) token: Option<Token>,
+    /// Who else is told.
+    pub(super) reply: Option<SwapReply>,
     pub(super) stages: VecDeque<Stage>,
     /// The stage that was entered last.
     pub(super) stage: Option<Stage>,
@@ -385,6 +396,7 @@ impl Op {
         Self {
             kind,
             token,
+            reply: None,
             stages: stages.into(),
             stage: None,
             running: Running::Nothing,

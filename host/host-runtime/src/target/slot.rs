@@ -44,6 +44,8 @@ pub(super) struct PluginSlot {
     pub(super) debt: Debt,
     /// The build on trial was sent back in the call that failed last.
     pub(super) spared: bool,
+    /// The instance broke in the call that failed last.
+    pub(super) broke: bool,
     /// A build was sent back, and nobody was told yet.
     pub(super) sent_back: Option<SentBack>,
     /// What instances of this build have used that are gone.
@@ -77,6 +79,7 @@ impl PluginSlot {
             former: former.map(Former::from),
             debt: Debt::default(),
             spared: false,
+            broke: false,
             sent_back: None,
             used: Usage::default(),
             rate: Rate::default(),
@@ -163,6 +166,11 @@ impl PluginSlot {
         }
     }
 
+    /// Whether the call that failed last broke the instance, and a fresh one may still be tried.
+    pub(super) fn take_broke(&mut self) -> bool {
+        std::mem::take(&mut self.broke) && self.strikes < self.strikes_max
+    }
+
     /// Refuse a plugin that has broken too often in this transfer.
     pub(super) fn check_strikes(&self) -> Result<(), Failure> {
         if self.strikes < self.strikes_max {
@@ -216,6 +224,7 @@ impl PluginSlot {
         self.regions.shut(true);
         self.account.begin_call();
         let end = call(self);
+        self.regions.change_hands();
         self.regions.shut(false);
         end
     }
@@ -258,7 +267,10 @@ impl PluginSlot {
                 }
                 failure
             }
-            PluginError::Broken(reason) => self.strike(&reason),
+            PluginError::Broken(reason) => {
+                self.broke = true;
+                self.strike(&reason)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::record::Phase;
 use super::script::{Kind, Op, Running, Stage, Verb};
 use super::trial::Debt;
 use super::work::{self, Flush, ReadBackOrder, Report};
-use crate::plugin::{Answer, Duty, capability};
+use crate::plugin::{Answer, Duty, Plugin, PluginError, capability};
 use crate::types::{Failure, code};
 
 impl Target {
@@ -33,12 +33,12 @@ impl Target {
             Stage::Attach | Stage::TryAttach => return self.attach(now_ms, op, stage),
             Stage::Discard => {
                 if self.plugin.is_open() {
-                    let duty = self.plugin.call(|plugin| plugin.abort());
+                    let duty = self.ask(|plugin| plugin.abort());
                     return self.on_duty(now_ms, op, stage, duty);
                 }
             }
             Stage::Ask | Stage::Look => {
-                let duty = self.plugin.call(|plugin| plugin.state());
+                let duty = self.ask(|plugin| plugin.state());
                 return self.on_duty(now_ms, op, stage, duty);
             }
             Stage::Judge => return self.judge(op),
@@ -115,6 +115,15 @@ impl Target {
         self.on_duty(now_ms, op, stage, duty)
     }
 
+    /// Begin a duty, on records that can be believed.
+    fn ask(
+        &mut self,
+        begin: impl FnOnce(&mut dyn Plugin) -> Result<Duty, PluginError>,
+    ) -> Result<Duty, Failure> {
+        self.regions.settle()?;
+        self.plugin.call(begin)
+    }
+
     /// A duty was begun, or it is over.
     fn on_duty(
         &mut self,
@@ -134,7 +143,10 @@ impl Target {
                     Err(reason) => Err(self.plugin.strike(&reason)),
                 }
             }
-            Ok(Duty::Finished(answer)) => self.on_answer(now_ms, op, stage, answer),
+            Ok(Duty::Finished(answer)) => match self.regions.check_settled() {
+                Ok(()) => self.on_answer(now_ms, op, stage, answer),
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         };
         match (stage, ended) {
@@ -332,7 +344,7 @@ impl Target {
             return Ok(());
         }
         let transfer = self.plugin_transfer(transfer);
-        let duty = self.plugin.call(|plugin| plugin.reopen(&transfer));
+        let duty = self.ask(|plugin| plugin.reopen(&transfer));
         self.on_duty(now_ms, op, stage, duty)
     }
 
@@ -362,9 +374,9 @@ impl Target {
                 let Some(transfer) = transfer.map(|t| self.plugin_transfer(t)) else {
                     return Ok(());
                 };
-                self.plugin.call(|plugin| plugin.create(&transfer))
+                self.ask(|plugin| plugin.create(&transfer))
             }
-            Verb::Examine => self.plugin.call(|plugin| plugin.examine()),
+            Verb::Examine => self.ask(|plugin| plugin.examine()),
             Verb::Install => match std::mem::take(&mut self.ahead) {
                 // What was begun during the download is gone on with.
                 Ahead::Running(run) if self.plugin.is_attached() => {
@@ -373,19 +385,19 @@ impl Target {
                 }
                 Ahead::Done if self.plugin.is_attached() => Ok(Duty::Finished(Answer::Nothing)),
                 Ahead::No | Ahead::Wanted | Ahead::Running(_) | Ahead::Done => {
-                    self.plugin.call(|plugin| plugin.install())
+                    self.ask(|plugin| plugin.install())
                 }
             },
-            Verb::Activate(sha256) => self.plugin.call(|plugin| plugin.activate(&sha256)),
-            Verb::Reset => self.plugin.call(|plugin| plugin.reset()),
+            Verb::Activate(sha256) => self.ask(|plugin| plugin.activate(&sha256)),
+            Verb::Reset => self.ask(|plugin| plugin.reset()),
             Verb::SelfTest => {
                 if !self.plugin.description().can(capability::SELF_TEST) {
                     return Ok(());
                 }
-                self.plugin.call(|plugin| plugin.self_test())
+                self.ask(|plugin| plugin.self_test())
             }
-            Verb::Commit => self.plugin.call(|plugin| plugin.commit()),
-            Verb::Reject => self.plugin.call(|plugin| plugin.reject()),
+            Verb::Commit => self.ask(|plugin| plugin.commit()),
+            Verb::Reject => self.ask(|plugin| plugin.reject()),
         };
         self.on_duty(now_ms, op, Stage::Plugin(verb), duty)
     }

@@ -16,7 +16,7 @@ use super::ahead::Ahead;
 use super::config::check_plugin;
 use super::machine::Target;
 use super::record::Phase;
-use super::script::{Kind, Op, Running, Stage, script};
+use super::script::{Asker, Kind, Op, Running, Stage, Verb, script};
 use super::sealed::sealed;
 use super::trial::{Debt, refused, successor};
 use crate::agent::text::clean;
@@ -88,6 +88,26 @@ impl Target {
         }
     }
 
+    /// Have the build that serves ask the target how it is. `reply` hears whether it did; one on trial that fails here is
+    /// sent back, and the build before it is asked.
+    pub(super) fn question(&mut self, reply: SwapReply) {
+        match &self.damage {
+            Some(damage) => reply(Err(damage.clone())),
+            None => self.waiting.push_back(Asker::Operator(reply)),
+        }
+    }
+
+    /// The build that serves has proved itself, says whoever put it in: no break sends it back any more. `reply` hears
+    /// when that stands on the medium.
+    pub(super) fn end_trial(&mut self, reply: SwapReply) {
+        self.plugin.prove();
+        self.plugin.pass();
+        match &self.plugin.former {
+            Some(_) => self.book.tell_when_kept(reply),
+            None => reply(Ok(())),
+        }
+    }
+
     fn check_swap(&self, build: &dyn PluginFactory) -> Result<(), Failure> {
         let refuse = |main, reason: String| Err(Failure::new(main, 0, reason));
         if let Some(damage) = &self.damage {
@@ -127,7 +147,7 @@ impl Target {
             return Ok(());
         }
         Err(Failure::new(
-            code::UNSUPPORTED,
+            code::BUSY,
             0,
             "a transfer is open, and one of the two is direct, the other staged; swap it when the job is over",
         ))
@@ -243,10 +263,11 @@ impl Target {
     }
 
     /// Whether what has failed was done by a build on trial that was sent back: then the operation goes on with the one
-    /// before it, from the stage that failed.
+    /// before it, from the stage that failed. Or by an instance that broke: then a fresh one may do it over.
     pub(super) fn begins_again(&mut self, op: &mut Op) -> bool {
+        let broke = self.plugin.take_broke();
         if !self.plugin.take_spared() {
-            return false;
+            return broke && self.begins_anew(op);
         }
         op.running = Running::Nothing;
         match op.stage {
@@ -254,6 +275,32 @@ impl Target {
             Some(stage) => op.stages.push_front(stage),
             None => return false,
         }
+        true
+    }
+
+    /// Begin an operation again whose plugin broke in it, if it may be: a fresh instance is opened with what was saved last, and
+    /// told of the transfer. A `reset` may have happened; `commit` and `reject` are repeated by the agent, which looks first.
+    fn begins_anew(&mut self, op: &mut Op) -> bool {
+        match op.kind {
+            Kind::Reopen | Kind::Close | Kind::Install | Kind::Activate(_) | Kind::SelfTest => {
+                op.stages = script(&op.kind, self.phase(), self.reads_by_plugin()).into();
+            }
+            // What comes before has thrown the transfer before away, and its strikes.
+            Kind::Create(_) if op.stage == Some(Stage::Plugin(Verb::Create)) => {
+                op.stages.push_front(Stage::Plugin(Verb::Create));
+                op.stages.push_front(Stage::Open);
+            }
+            Kind::Create(_)
+            | Kind::Revive
+            | Kind::Reset
+            | Kind::Commit
+            | Kind::Reject
+            | Kind::State
+            | Kind::Watch
+            | Kind::Abort => return false,
+        }
+        self.regions.set_record(false);
+        op.running = Running::Nothing;
         true
     }
 

@@ -6,7 +6,6 @@ use super::config::StorageFactory;
 use super::layout::{Layout, Piece};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
-use super::names::{BLOCK_MAP, state_name};
 use super::record::{Phase, StoredBlob, TransferRecord};
 use crate::plugin::{Transfer, capability};
 use crate::ports::storage::Storage;
@@ -49,8 +48,8 @@ impl Target {
         transfer.blob.as_ref().map(Blob::from)
     }
 
-    pub(super) fn map_name(&self) -> String {
-        state_name(&self.device, &self.config.name, BLOCK_MAP)
+    pub(super) fn map_name(&self) -> Arc<str> {
+        Arc::clone(&self.map_name)
     }
 
     /// The slots that nothing may be written to: of the committed image, and of one that may run or boot.

@@ -114,9 +114,17 @@ impl PluginSlot {
             });
             self.instance = Some(made?);
         }
-        self.former = Some(Former {
-            factory: Arc::clone(self.lasting()),
-            trial: Trial::Unproved,
+        let lasting = Arc::clone(self.lasting());
+        self.former = Some(match self.is_on_trial() && Arc::ptr_eq(&lasting, build) {
+            // What goes back has proved itself.
+            true => Former {
+                factory: Arc::clone(&self.factory),
+                trial: Trial::Passed,
+            },
+            false => Former {
+                factory: lasting,
+                trial: Trial::Unproved,
+            },
         });
         self.factory = Arc::clone(build);
         self.close_books();
@@ -149,6 +157,7 @@ impl PluginSlot {
 
     /// Whether the call that failed last was one of a build on trial, which is gone: it is to be made again.
     pub(super) fn take_spared(&mut self) -> bool {
+        self.broke = false;
         std::mem::take(&mut self.spared)
     }
 }

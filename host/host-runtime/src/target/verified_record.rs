@@ -23,6 +23,7 @@ pub struct VerifiedImage {
     /// Its bytes.
     pub size: u64,
     /// From bytes under the signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// The trust-store entry that verified it, `unsigned`, or `initial` for the image that `target init` laid down.
     pub signer: String,

@@ -13,7 +13,7 @@ use super::config::limit;
 use super::duty::{DutyRun, News};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
-use super::script::Kind;
+use super::script::{Asker, Kind};
 use super::work;
 use crate::plugin::Duty;
 use crate::types::{Failure, Outcome, Token, code};
@@ -376,7 +376,7 @@ impl Target {
     pub(super) fn cancel_writes(&mut self) -> bool {
         let began = self.is_writing();
         while let Some(write) = self.writes.pop_front() {
-            self.tell_cancelled(Some(write.token));
+            self.tell_cancelled(Some(Asker::Agent(write.token)));
         }
         began
     }

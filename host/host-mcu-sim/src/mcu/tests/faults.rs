@@ -109,6 +109,16 @@ fn the_last_piece_can_be_answered_with_no_match() {
 }
 
 #[test]
+fn the_list_can_give_another_hash_of_what_does_not_run() {
+    let mut desk = with_rules(&["other-hash@list*2"]);
+    let file = sample::image(NEW, 1000);
+    desk.upload(&file);
+    let told: Vec<_> = (0..3).map(|_| desk.hash_of(1)).collect();
+    assert_eq!(told[0], told[2]);
+    assert_ne!(told[0], told[1]);
+}
+
+#[test]
 fn silence_lasts_until_the_power_is_cut() {
     let mut desk = with_rules(&["silence@state-write"]);
     let hash = desk.hash_of(0);

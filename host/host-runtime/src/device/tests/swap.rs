@@ -125,6 +125,54 @@ fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a
 }
 
 #[test]
+fn whoever_puts_a_build_in_can_end_its_trial() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    let answer = Answer::default();
+    let place = Arc::clone(&answer);
+    let reply = Box::new(move |end| *place.lock().unwrap() = Some(end));
+    bench.device.end_trial(bench.now, None, reply);
+    assert_eq!(
+        *answer.lock().unwrap(),
+        None,
+        "before it stands on the medium"
+    );
+    bench.settle();
+    assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
+    assert!(!bench.chosen().unwrap().on_trial);
+    next.1.lock().unwrap().react = Box::new(|_, _| Err(trap()));
+    bench.handle(message(1));
+    bench.settle();
+    assert_eq!(bench.serves(), "next");
+}
+
+#[test]
+fn a_build_that_stands_in_for_another_begins_with_nothing_where_it_knows_no_better() {
+    let mut bench = Bench::busy();
+    bench.react(|outside, _| {
+        outside.journal_store(blob("theirs"));
+        Ok(changed(6, Some("job-1")))
+    });
+    bench.handle(message(2));
+    bench.settle();
+    let (builtin, strings) = next();
+    strings.lock().unwrap().on_start = Box::new(|info| match info.saved {
+        Saved::None => Ok(Ok(idle())),
+        _ => Ok(Err(Failure::new(code::SCHEMA, 9, "unknown"))),
+    });
+    let stand_in = builtin.in_place_of("agent.wasm", "nobody has signed it");
+    let state = Arc::clone(&bench.state);
+    let mut again = Bench::of(state, (stand_in, strings), None, |_| {});
+    again.device.start(again.now).unwrap();
+    again.settle();
+    let status = again.device.status(again.now).agent;
+    assert_eq!((&*status.label, status.strikes), ("agent.wasm", 0));
+    assert_eq!(status.refused.as_deref(), Some("nobody has signed it"));
+    assert_eq!(status.life, crate::status::AgentLife::Running);
+}
+
+#[test]
 fn a_build_that_is_no_good_is_refused_with_its_reason_before_it_reaches_anything() {
     type Spoil = fn(&Puppet);
     let rows: [(&str, &[u32], Spoil, &str); 6] = [

@@ -9,6 +9,7 @@ use crate::engine::config;
 
 /// A component whose `run` does what `body` says to `n`; the functions below are there to be called.
 fn component(body: &str) -> Vec<u8> {
+    let (locals, table) = ("i32 ".repeat(CALLEE_MAX), "0 ".repeat(CALLEE_MAX + 1));
     let text = format!(
         r#"(component
   (core module $m
@@ -49,6 +50,8 @@ fn component(body: &str) -> Vec<u8> {
     (func $float (param f64 f32) (result f64) (local f64)
       (f64.add (local.get 2) (f64.sub (local.get 0) (f64.promote_f32 (local.get 1)))))
     (func $vector (param i32) (result i32) (local v128) local.get 0)
+    (func $roomy (param i32) (result i32) (local {locals}) local.get 0)
+    (func $switch (param i32) (result i64) (block (br_table {table} 0 (local.get 0))) i64.const 4)
     (func $again (param i32) (result i32)
       (if (result i32) (local.get 0)
         (then (i32.add (i32.const 1) (call $again (call $minus (local.get 0) (i32.const 1)))))
@@ -158,6 +161,12 @@ fn numbers_of_every_type_are_handed_over_and_nothing_else() {
         0,
     );
     check("(i64.extend_i32_s (call $vector (local.get $n)))", 1);
+}
+
+#[test]
+fn what_is_short_in_instructions_alone_is_left_where_it_is() {
+    check("(i64.extend_i32_s (call $roomy (local.get $n)))", 1);
+    check("(call $switch (local.get $n))", 1);
 }
 
 #[test]

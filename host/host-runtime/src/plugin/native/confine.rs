@@ -62,15 +62,29 @@ pub(super) fn confine(confinement: &Confinement) -> Result<Vec<String>, String> 
     if let Some(home) = confinement.directories.first() {
         std::env::set_current_dir(home).map_err(|e| format!("{}: {e}", home.display()))?;
     }
+    lacking(
+        files(confinement)?,
+        system_calls().err(),
+        confinement.allow_unconfined,
+    )
+}
+
+/// What this kernel cannot do, where the plugin may run all the same. An older landlock still keeps it from files that it
+/// was not given; that it does less is said, and needs no leave.
+fn lacking(
+    landlock: RulesetStatus,
+    no_seccomp: Option<String>,
+    allow_unconfined: bool,
+) -> Result<Vec<String>, String> {
     let mut lacking = Vec::new();
-    match files(confinement)? {
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => {}
-        RulesetStatus::NotEnforced => lacking.push("landlock".to_owned()),
+    if landlock == RulesetStatus::NotEnforced {
+        lacking.push("landlock".to_owned());
     }
-    if let Err(reason) = system_calls() {
-        lacking.push(format!("seccomp ({reason})"));
-    }
-    if lacking.is_empty() || confinement.allow_unconfined {
+    lacking.extend(no_seccomp.map(|reason| format!("seccomp ({reason})")));
+    if lacking.is_empty() || allow_unconfined {
+        if landlock == RulesetStatus::PartiallyEnforced {
+            lacking.push("complete landlock (Linux 6.12 has it)".to_owned());
+        }
         return Ok(lacking);
     }
     Err(format!(
@@ -344,3 +358,27 @@ const PLAIN: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_unlink,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_confines_less_is_told_of_and_one_that_does_not_takes_leave() {
+        use RulesetStatus::{FullyEnforced, NotEnforced, PartiallyEnforced};
+        assert_eq!(lacking(FullyEnforced, None, false), Ok(vec![]));
+        let partly = vec!["complete landlock (Linux 6.12 has it)".to_owned()];
+        assert_eq!(lacking(PartiallyEnforced, None, false), Ok(partly));
+        let refused = lacking(NotEnforced, None, false).unwrap_err();
+        assert!(
+            refused.contains("no landlock; `allow_unconfined = true`"),
+            "{refused}"
+        );
+        let no_seccomp = Some("no filter".to_owned());
+        let refused = lacking(PartiallyEnforced, no_seccomp.clone(), false).unwrap_err();
+        assert!(refused.contains("no seccomp (no filter)"), "{refused}");
+        let allowed = lacking(PartiallyEnforced, no_seccomp, true).unwrap();
+        assert_eq!(allowed.len(), 2, "{allowed:?}");
+        assert_eq!(lacking(NotEnforced, None, true).unwrap(), ["landlock"]);
+    }
+}

@@ -71,6 +71,8 @@ pub struct NativePlugin {
     digest: [u8; 32],
     description: Description,
     imports: Vec<String>,
+    /// By what it is not confined.
+    caveats: Vec<String>,
     carrier: Carrier,
 }
 
@@ -96,33 +98,34 @@ impl NativePlugin {
             ));
         }
         let library = in_memory(bytes).map_err(|e| format!("no memory for it: {e}"))?;
-        let (description, needs, carrier) = match isolation {
+        let (description, needs, carrier, caveats) = match isolation {
             Isolation::Process(host, confinement) => {
                 let (_, started) = Process::start(&host, &library, &confinement)
                     .map_err(|end| words(end, "its start"))?;
-                for missing in &started.lacking {
-                    tracing::warn!(
-                        plugin = label,
-                        "THIS KERNEL HAS NO {missing}: the plugin's process is not confined by it"
-                    );
-                }
+                let less = |missing: String| {
+                    format!(
+                        "THIS KERNEL HAS NO {missing}: the plugin's process is confined by less"
+                    )
+                };
+                let caveats: Vec<_> = started.lacking.into_iter().map(less).collect();
                 let carrier = Carrier::Process {
                     host,
                     confinement,
                     library,
                 };
-                (started.description, started.needs, carrier)
+                (started.description, started.needs, carrier, caveats)
             }
             Isolation::InProcess => {
-                tracing::warn!(
-                    plugin = label,
-                    "RUNS IN THIS PROCESS, unconfined: a mistake in it is one of otad's"
-                );
                 let library = Library::load(library)?;
                 let (description, needs) = (library.description.clone(), library.needs);
-                (description, needs, Carrier::InProcess(Arc::new(library)))
+                let caveat = "RUNS IN THIS PROCESS, unconfined: a mistake in it is one of otad's";
+                let carrier = Carrier::InProcess(Arc::new(library));
+                (description, needs, carrier, vec![caveat.to_owned()])
             }
         };
+        for caveat in &caveats {
+            tracing::warn!(plugin = label, "{caveat}");
+        }
         let description = clean_description(description);
         description.check()?;
         Ok(Arc::new(Self {
@@ -130,6 +133,7 @@ impl NativePlugin {
             digest: Sha256::digest(bytes).into(),
             description,
             imports: lent::names(needs),
+            caveats,
             carrier,
         }))
     }
@@ -176,6 +180,10 @@ impl PluginFactory for NativePlugin {
         &self.imports
     }
 
+    fn caveats(&self) -> &[String] {
+        &self.caveats
+    }
+
     fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
         check_lent(&self.imports, &lent)?;
         match &self.carrier {
@@ -199,10 +207,7 @@ impl PluginFactory for NativePlugin {
                     transfer: None,
                     duty: Kind::Other,
                     restarted: false,
-                    begun: None,
-                    reopens: false,
-                    falls: 0,
-                    fell: false,
+                    waiting: None,
                     usage: within(confinement),
                 };
                 instance.start()?;
@@ -241,14 +246,8 @@ struct Instance {
     duty: Kind,
     /// The target was restarted in `activate`, and `reset` need not do it again.
     restarted: bool,
-    /// The call that began the duty under way.
-    begun: Option<(Kind, Call, Vec<u8>)>,
-    /// A new process is being told of the transfer; the duty under way waits until it has been.
-    reopens: bool,
-    /// Processes that fell in this transfer.
-    falls: u32,
-    /// The last call ended with the process.
-    fell: bool,
+    /// The call of a duty that waits until a new process has been told of the transfer.
+    waiting: Option<(Kind, Call, Vec<u8>)>,
     usage: Usage,
 }
 
@@ -267,10 +266,6 @@ fn within(confinement: &Confinement) -> Usage {
     }
 }
 
-/// Processes of a transfer that may fall before the plugin counts as broken: whoever is killed once, by the kernel for
-/// want of memory or by hand, goes on; what falls at the same place again and again does not.
-const FALLS_MAX: u32 = 2;
-
 impl Instance {
     fn start(&mut self) -> Result<&mut Process, PluginError> {
         let (process, _) = Process::start(&self.host, &self.library, &self.confinement)
@@ -279,7 +274,7 @@ impl Instance {
         Ok(self.process.insert(process))
     }
 
-    /// After a restart of the target, or a fall: a new process that knows what the old one knew. Its answer to `reopen`, if
+    /// After a restart of the target: a new process that knows what the old one knew. Its answer to `reopen`, if
     /// it is told of a transfer.
     fn revive(&mut self, tell: bool) -> Result<Option<Answered>, PluginError> {
         if self.process.is_some() {
@@ -304,7 +299,7 @@ impl Instance {
     /// As [`revive`](Self::revive), for a call that is no duty and cannot wait.
     fn revive_at_once(&mut self) -> Result<(), PluginError> {
         let answer = self.revive(true)?;
-        if self.reopens || answer.is_some_and(|answer| answer.is_working()) {
+        if self.waiting.is_some() || answer.is_some_and(|answer| answer.is_working()) {
             return Err(self.lost("its process is new and has not yet been told of the transfer"));
         }
         Ok(())
@@ -324,7 +319,6 @@ impl Instance {
     /// One call of the process that there is.
     fn exchange(&mut self, call: Call, data: &[u8]) -> Result<Answered, PluginError> {
         let name = call.name();
-        self.fell = false;
         let Some(process) = self.process.as_mut() else {
             return Err(self.lost("its process is gone"));
         };
@@ -340,51 +334,32 @@ impl Instance {
             }
             Err(end) => {
                 self.process = None;
-                self.fell = matches!(end, End::Exit(_) | End::Fell(_));
                 Err(broken(end, name))
             }
         }
     }
 
-    /// Begin a duty.
+    /// Begin a duty; where the process is new, tell it of the transfer first.
     fn begin_duty(&mut self, kind: Kind, call: Call, data: &[u8]) -> Result<Duty, PluginError> {
-        if std::mem::take(&mut self.reopens) {
+        if self.waiting.take().is_some() {
             // What waited is not wanted any more, and nobody can tell how much this process knows.
             self.process = None;
         }
-        self.begun = Some((kind, call, data.to_vec()));
-        let end = self.begin_anew();
-        self.go_on(end)
-    }
-
-    /// The call that begins the duty under way; before it, where the process is new, what tells it of the transfer.
-    fn begin_anew(&mut self) -> Result<Answered, PluginError> {
-        let Some((kind, call, data)) = self.begun.clone() else {
-            return Err(self.lost("no duty is under way"));
-        };
         // These two tell it themselves.
         let tells = matches!(call, Call::Create(_) | Call::Reopen(_));
-        self.reopens = false;
         if let Some(answer) = self.revive(!tells)?
             && answer.is_working()
         {
-            self.reopens = true;
-            return Ok(answer);
+            self.waiting = Some((kind, call, data.to_vec()));
+            return self.duty_of(answer);
         }
         self.duty = kind;
-        self.exchange(call, &data)
+        let answer = self.exchange(call, data)?;
+        self.duty_of(answer)
     }
 
-    /// What has come of a call of the duty under way. It is begun again where the process fell in it.
-    fn go_on(&mut self, mut end: Result<Answered, PluginError>) -> Result<Duty, PluginError> {
-        while let (true, Err(reason)) = (self.fell, &end)
-            && self.falls < FALLS_MAX
-        {
-            self.falls += 1;
-            tracing::warn!("{reason}; it begins the duty again in a new one");
-            end = self.begin_anew();
-        }
-        match end? {
+    fn duty_of(&mut self, answer: Answered) -> Result<Duty, PluginError> {
+        match answer {
             Answered::Duty(duty) => Ok(clean_duty(duty)),
             Answered::Opened | Answered::Extents(_) | Answered::Saved(_) => Err(self.astray()),
         }
@@ -397,7 +372,6 @@ impl Instance {
     /// `create` and `reopen`.
     fn begin(&mut self, transfer: &Transfer, call: Call) -> Result<Duty, PluginError> {
         self.transfer = None;
-        self.falls = 0;
         let duty = self.other(call)?;
         self.transfer = Some(transfer.clone());
         self.restarted = false;
@@ -412,7 +386,7 @@ fn broken(end: End, during: &str) -> PluginError {
 fn words(end: End, during: &str) -> String {
     match end {
         End::Exit(code) => format!("its process ended in {during} with status {code}"),
-        End::Fell(reason) | End::Broken(reason) => reason,
+        End::Broken(reason) => reason,
     }
 }
 
@@ -495,11 +469,14 @@ impl Plugin for Instance {
     }
 
     fn step(&mut self, budget_bytes: u32) -> Result<Duty, PluginError> {
-        let mut end = self.exchange(Call::Step(budget_bytes), &[]);
-        if self.reopens && end.as_ref().is_ok_and(|answer| !answer.is_working()) {
-            end = self.begin_anew();
+        let mut answer = self.exchange(Call::Step(budget_bytes), &[])?;
+        if !answer.is_working()
+            && let Some((kind, call, data)) = self.waiting.take()
+        {
+            self.duty = kind;
+            answer = self.exchange(call, &data)?;
         }
-        self.go_on(end)
+        self.duty_of(answer)
     }
 
     fn suspend(&mut self) -> Result<Blob, PluginError> {

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::abi;
 use super::wire::{
@@ -60,9 +62,7 @@ impl HostProgram {
 pub(super) enum End {
     /// The process ended by itself, with this status.
     Exit(i32),
-    /// A signal has ended it, in words.
-    Fell(String),
-    /// It broke the contract, or it was ended for that, in words.
+    /// A signal has ended it, or it broke the contract and was ended for that, in words.
     Broken(String),
 }
 
@@ -111,7 +111,7 @@ impl Process {
         });
         let mut limit = Limit::new(&process.clock, START_MAX_MS);
         let sent = process.send(&limit, &start, &[]);
-        let answer = sent.and_then(|()| process.receive(&mut limit));
+        let answer = sent.and_then(|()| apart(|| process.receive(&mut limit)));
         match answer {
             // Constructors of the library run before this is said, and may say it.
             Ok((FromChild::Started(Ok(mut started)), _)) => {
@@ -159,7 +159,7 @@ impl Process {
         usage: &mut Usage,
     ) -> Result<Result<Answered, Failure>, End> {
         let mut left = Budget::PLUGIN.host_calls;
-        let end = self.exchange(lent, call, data, &mut left, usage);
+        let end = apart(|| self.exchange(lent, call, data, &mut left, usage));
         let calls = Budget::PLUGIN.host_calls - left;
         usage.host_calls.add(calls.into());
         end
@@ -281,11 +281,20 @@ impl Drop for Process {
     }
 }
 
+/// Wait for a child, which may take seconds to answer: on a thread of a runtime others take over its tasks meanwhile, or a
+/// few plugins that hang would hold up every device.
+fn apart<R>(wait: impl FnOnce() -> R) -> R {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(wait),
+        Ok(_) | Err(_) => wait(),
+    }
+}
+
 fn exit(during: &str, status: ExitStatus) -> End {
     match (status.code(), status.signal()) {
         (Some(code), _) => End::Exit(code),
         (None, Some(signal)) => {
-            End::Fell(format!("its process ended in {during} by signal {signal}"))
+            End::Broken(format!("its process ended in {during} by signal {signal}"))
         }
         (None, None) => End::Broken(format!("its process ended in {during}: {status}")),
     }

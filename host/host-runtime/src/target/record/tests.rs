@@ -122,6 +122,19 @@ fn who_writes_again_and_again_writes_the_same_and_notices_what_others_have_writt
 }
 
 #[test]
+fn a_change_is_written_as_the_difference_of_what_is_written_of_both() {
+    let all = story();
+    for old in &all {
+        for new in &all {
+            let wanted = difference(&value(old).unwrap(), &value(new).unwrap());
+            let patch = patch(old, new).unwrap();
+            let text = |of: &Option<Value>| of.as_ref().map(Value::to_string);
+            assert_eq!(text(&patch), text(&wanted), "{old:?} {new:?}");
+        }
+    }
+}
+
+#[test]
 fn a_change_costs_its_own_bytes_and_a_transfer_less_than_two_whole_records() {
     let state = FakeState::default();
     let (mut written, mut longest) = (0, 0);

@@ -61,6 +61,10 @@ pub(super) struct Truth {
     pub(super) opened: Vec<Option<Blob>>,
     /// Settings that `open` was given.
     pub(super) settings: Vec<Setting>,
+    /// It goes on as if every sync of the record had worked.
+    pub(super) ignores_failed_syncs: bool,
+    /// It breaks between the write of the record and its sync.
+    pub(super) dies_before_sync: bool,
     /// `open` refuses saved state.
     pub(super) refuses_saved: bool,
     /// Instances alive.
@@ -309,8 +313,18 @@ impl Double {
         let device = self.lent.block_device.as_ref().unwrap();
         device
             .write_at(RECORD, 0, &record.encode())
-            .and_then(|()| device.sync(RECORD))
-            .map_err(PluginError::Failed)
+            .map_err(PluginError::Failed)?;
+        let (deaf, dies) = {
+            let truth = self.truth.lock().unwrap();
+            (truth.ignores_failed_syncs, truth.dies_before_sync)
+        };
+        if dies {
+            return Err(PluginError::Broken("unreachable".into()));
+        }
+        match device.sync(RECORD) {
+            Err(failure) if !deaf => Err(PluginError::Failed(failure)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// The tag of the open transfer.

@@ -190,6 +190,8 @@ pub(super) struct MemoryStorage {
     reads: AtomicU64,
     /// This storage alone fails from now on.
     errno: Mutex<Option<i32>>,
+    /// Its syncs do, and nothing else.
+    sync_errno: Mutex<Option<i32>>,
 }
 
 impl MemoryStorage {
@@ -200,6 +202,7 @@ impl MemoryStorage {
             pages: Mutex::default(),
             reads: AtomicU64::default(),
             errno: Mutex::default(),
+            sync_errno: Mutex::default(),
         })
     }
 
@@ -248,6 +251,11 @@ impl MemoryStorage {
 
     pub(super) fn fail_with(&self, errno: Option<i32>) {
         *self.errno.lock().unwrap() = errno;
+    }
+
+    /// Nothing is made durable from now on, or it is again.
+    pub(super) fn fail_syncs(&self, errno: Option<i32>) {
+        *self.sync_errno.lock().unwrap() = errno;
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -306,9 +314,12 @@ impl Storage for MemoryStorage {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let luck = self
-            .tick()
-            .inspect_err(|_| self.pages().lose_write_back())?;
+        let ill = *self.sync_errno.lock().unwrap();
+        let luck = match ill {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => self.tick(),
+        };
+        let luck = luck.inspect_err(|_| self.pages().lose_write_back())?;
         if luck != Luck::Torn {
             self.pages().flush();
         }

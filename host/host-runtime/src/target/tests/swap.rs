@@ -660,7 +660,7 @@ fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other
         .unwrap();
     assert!(!stored.on_trial);
     assert_eq!(next.passed(), 1);
-    let trap = Fault::Trap(1);
+    let trap = Fault::Trap(3);
     world.truth.lock().unwrap().faults.insert("create", trap);
     let image = World::image(5000, 3);
     assert_eq!(main_of(&world.create("job-2", &image)), code::PLUGIN_FAILED);
@@ -722,8 +722,59 @@ fn a_roll_back_lets_the_build_before_serve_and_can_itself_be_taken_back() {
     let next = build(&world, 2, Wrong::Nothing);
     assert_eq!(swap(&mut world, &next), Ok(()));
     assert_eq!(back(&mut world), Ok(()));
-    let serves = |world: &World| world.targets.report().remove(0).plugin;
-    assert!(serves(&world).contains("1.0.0"));
+    let build = |world: &World| world.targets.report().remove(0).build;
+    let serves = |world: &World| build(world).version;
+    assert_eq!(serves(&world), "1.0.0");
+    // What it went back from, on trial or not, is what it may go back to.
+    assert_eq!(build(&world).former.as_deref(), Some("test:2"));
+    assert!(!build(&world).on_trial);
+    assert_eq!(back(&mut world), Ok(()));
+    assert_eq!(serves(&world), "2.0.0");
+}
+
+#[test]
+fn whoever_puts_a_build_in_can_have_it_proved_and_end_its_trial() {
+    let mut world = World::direct();
+    let heard = |answer: &Answer| {
+        let place = Arc::clone(answer);
+        Box::new(move |end| *place.lock().unwrap() = Some(end))
+    };
+    let asked = |world: &mut World| {
+        let answer = Answer::default();
+        world.targets.ask(FILE, heard(&answer));
+        for _ in 0..10 {
+            world.poll();
+        }
+        let end = answer.lock().unwrap().take();
+        end.expect("an answer")
+    };
+    let next = build(&world, 2, Wrong::Nothing);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    assert_eq!(asked(&mut world), Ok(()));
+    assert!(next.called().contains(&"state"), "{:?}", next.called());
+    world.bench.hold(true);
+    let answer = Answer::default();
+    world.targets.end_trial(FILE, heard(&answer));
+    world.poll();
+    assert_eq!(
+        *answer.lock().unwrap(),
+        None,
+        "before it stands on the medium"
+    );
+    world.bench.run_all();
+    world.bench.hold(false);
+    world.poll();
+    assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
+    let stored = choice::load(&*world.state, &Place::plugin("gateway", "app"));
+    assert!(!stored.unwrap().unwrap().on_trial);
+    assert_eq!(next.passed(), 1);
+    // One that breaks when it is asked is gone, and the one before has answered.
+    let bad = build(&world, 3, Wrong::TrapsInFirstCall);
+    assert_eq!(swap(&mut world, &bad), Ok(()));
+    assert_eq!(asked(&mut world), Ok(()));
+    let report = world.targets.report().remove(0).build;
+    assert_eq!(report.version, "2.0.0");
+    assert!(report.refused.unwrap().contains("unreachable"));
 }
 
 #[test]
