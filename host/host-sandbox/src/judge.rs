@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use host_cloud::service::ExecutionStatus;
+use host_runtime::agent::Command;
 
 use crate::boot::{BootRecord, Image, Next};
 use crate::ground::{Cut, CutKind};
 use crate::net::Odds;
-use crate::scenario::{Ending, Quality, Scenario, WINDOW_BLOCKS};
+use crate::scenario::{Deed, Ending, Quality, Scenario, WINDOW_BLOCKS, When};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -404,8 +405,8 @@ impl Invariant for GatewayLast {
     }
 }
 
-/// A killed process, or an agent that broke, fetches at most one window again; a power cut costs at most what was not synced
-/// besides.
+/// A killed process, an agent that broke, or one that was suspended, fetches at most one window again; a power cut costs at
+/// most what was not synced besides.
 struct Refetched;
 
 impl Invariant for Refetched {
@@ -429,7 +430,11 @@ impl Invariant for Refetched {
             CutKind::Power => WINDOW_BLOCKS + unsynced,
         };
         let cuts = end.cuts.iter().map(cost).sum::<u64>();
-        let most = end.blocks * end.jobs as u64 + cuts + end.returns * WINDOW_BLOCKS;
+        // What is on its way to an agent that is suspended comes to nobody.
+        let suspends = |(_, deed): &&(When, Deed)| matches!(deed, Deed::Order(Command::Suspend));
+        let pauses = scenario.deeds.iter().filter(suspends).count() as u64;
+        let again = cuts + (end.returns + pauses) * WINDOW_BLOCKS;
+        let most = end.blocks * end.jobs as u64 + again;
         if end.blocks_sent > most {
             let detail = format!(
                 "{} blocks were sent, at most {most} may be",
@@ -446,6 +451,9 @@ struct AsTold;
 /// With more cuts than this a new image may use up the tries that its launcher gives it.
 const CUTS_WITHOUT_A_TRY_LOST: usize = 2;
 
+/// How the reason ends when a self-test gave no verdict in time (`OtadErrSelfTestTimeout`).
+const TEST_TIMED_OUT: &str = "0x00000041";
+
 impl Invariant for AsTold {
     fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
         let new = end.confirmed_new.iter().all(|new| *new == Some(true));
@@ -456,7 +464,13 @@ impl Invariant for AsTold {
             end.status,
             ExecutionStatus::Failed | ExecutionStatus::Rejected
         );
-        let may_go_back = end.cuts.len() > CUTS_WITHOUT_A_TRY_LOST || end.mcu_cut;
+        // An image that does not reach its cloud in the time of its test goes back, however good it is otherwise.
+        let weather = &end.scenario.weather;
+        let deaf = weather.requests.lost > 0
+            || weather.replies.lost > 0
+            || !end.scenario.outages.is_empty();
+        let unheard = deaf && reason.ends_with(TEST_TIMED_OUT);
+        let may_go_back = end.cuts.len() > CUTS_WITHOUT_A_TRY_LOST || end.mcu_cut || unheard;
         // A job that never came cannot end as told.
         let ending = match &end.scenario.ending {
             Ending::Updated if end.jobs < end.scenario.jobs() => &Ending::Whole,

@@ -289,6 +289,8 @@ fn seen(number: u64, recipe: &Recipe, report: &Report, moves: &[Move]) -> Vec<u8
         mcus,
         deeds_done,
         swaps,
+        // A swarm parks nobody.
+        parks: _,
         trace: _,
     } = report;
     let numbers = [

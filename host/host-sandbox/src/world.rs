@@ -87,6 +87,8 @@ pub struct Options {
     pub state: Option<StateMaker>,
     /// Builds that are put in while the run goes on, in order.
     pub swaps: Vec<Swap>,
+    /// The agent is parked whenever it has no job and was given no event for so many milliseconds; none = never.
+    pub park_after_ms: Option<u64>,
     /// Keep the trace.
     pub trace: bool,
 }
@@ -126,6 +128,7 @@ impl Options {
             shared_power: false,
             state: None,
             swaps: Vec::new(),
+            park_after_ms: None,
             trace: false,
         }
     }
@@ -156,6 +159,8 @@ pub struct Report {
     pub deeds_done: usize,
     /// How swaps ended: `None` it serves, otherwise why the build before does.
     pub swaps: Vec<Option<String>>,
+    /// How often the agent was parked.
+    pub parks: u64,
     /// What happened, if it was kept.
     pub trace: Trace,
 }
@@ -234,6 +239,7 @@ pub struct World<'p> {
     cut_random: Random,
     deeds_done: usize,
     swaps_asked: usize,
+    parks: u64,
     swap_ends: SwapEnds,
     /// Agent builds that were sent back.
     returns: u64,
@@ -300,6 +306,7 @@ impl<'p> World<'p> {
             cuts: Vec::new(),
             deeds_done: 0,
             swaps_asked: 0,
+            parks: 0,
             swap_ends: SwapEnds::default(),
             returns: 0,
             last_deed_ms: 0,
@@ -397,6 +404,7 @@ impl<'p> World<'p> {
             starts: self.starts,
             mcus: tallies,
             deeds_done: self.deeds_done,
+            parks: self.parks,
             swaps: std::mem::take(
                 &mut *self
                     .swap_ends
@@ -479,7 +487,9 @@ impl<'p> World<'p> {
         };
         self.woken.store(false, Ordering::Relaxed);
         let before = device.agent_trial().returns;
+        let was_parked = device.is_parked();
         let next = device.poll(now);
+        self.parks += u64::from(device.is_parked() && !was_parked);
         self.returns += device.agent_trial().returns - before;
         let restart = device.restart_requested().is_some();
         if self.ground.is_off().is_some() {

@@ -58,6 +58,20 @@ fn the_shipped_plugin_passes_every_case() {
 }
 
 #[test]
+fn the_shipped_plugin_for_mcus_passes_every_case_with_an_mcu_on_the_line() {
+    let engine = Engine::new(&EngineOptions::default()).unwrap();
+    let bytes = guest_artifacts::SERIAL_MCU;
+    let factory = ComponentPlugin::load(&engine, "builtin:serial-mcu", bytes).unwrap();
+    let subject = Subject::Plugin {
+        factory,
+        settings: Vec::new(),
+    };
+    let report = check(&subject, true);
+    assert!(report.is_fit(), "{}", trouble(&report));
+    assert!(report.count("passed") >= 24, "{}", report.count("passed"));
+}
+
+#[test]
 fn agent_core_in_this_process_passes_every_case() {
     let agent: Arc<AgentBuild> = native_agent();
     let report = check(&Subject::Agent(agent), true);

@@ -89,11 +89,10 @@ pub(super) fn lay_down_state(disk: &Disk, plant: &Plant, prepared: &Prepared) {
 pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
     let scenario = &world.prepared.scenario;
     let mut settings: Vec<_> = scenario.settings.iter().map(setting).collect();
-    // Replies come unasked, as at AWS.
-    settings.push(Setting {
-        key: "reply_subscriptions".into(),
-        value: "never".into(),
-    });
+    // Replies come unasked, as at AWS; and nobody reads a log here, so no agent spends its time on one.
+    for (key, value) in [("reply_subscriptions", "never"), ("log_level", "5")] {
+        settings.push(setting(&(key.to_owned(), value.to_owned())));
+    }
     let (agent, former_agent) = agent(world);
     let config = DeviceConfig {
         name: THING.into(),
@@ -124,7 +123,10 @@ pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
     let woken = Arc::clone(&world.woken);
     let wake = Arc::new(move || woken.store(true, Ordering::Relaxed));
     let prepared = PreparedDevice::new(config, ports, wake);
-    let prepared = prepared.map_err(|error| error.to_string())?;
+    let mut prepared = prepared.map_err(|error| error.to_string())?;
+    if let Some(quiet_ms) = world.options.park_after_ms {
+        prepared.park_after(quiet_ms);
+    }
     Ok(prepared.into_device(Box::new(world.wire.clone())))
 }
 

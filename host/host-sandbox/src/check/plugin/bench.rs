@@ -17,6 +17,7 @@ use host_runtime::plugin::{
 use host_runtime::ports::clock::Clock;
 use host_runtime::types::{Blob, Failure, Setting};
 
+use super::board::Standing;
 use super::device::{Allowed, Device, Survivors};
 use super::input::Duty;
 use super::launcher;
@@ -74,6 +75,8 @@ pub(super) struct Bench {
     largest_write: u32,
     direct: bool,
     flash_file: bool,
+    /// Its images are MCUboot's.
+    smp: bool,
 }
 
 impl Bench {
@@ -83,6 +86,7 @@ impl Bench {
             direct: who.can(capability::DIRECT),
             largest_write: who.largest_write,
             flash_file: who.kinds.iter().any(|kind| kind == "flash-file"),
+            smp: who.kinds.iter().any(|kind| kind == "serial-mcu"),
             factory: Arc::clone(factory),
             plugin: None,
             device: Device::default(),
@@ -211,8 +215,10 @@ impl Bench {
         if let Duty::Write(which) = duty {
             return self.write(which);
         }
+        let before = self.device.standing();
         let begun = self.begin(duty)?;
         let end = self.drive(begun)?;
+        self.check_standing(duty, before);
         if let End::Done(answer) = &end {
             self.check_answer(duty, answer);
             self.on_done(duty)?;
@@ -291,13 +297,12 @@ impl Bench {
         if wake.on_input && wake.after_ms.is_none() {
             self.mistake("it wakes on input alone, and would wait for ever on a dead line");
         }
-        match wake.after_ms {
-            Some(ms) if ms > AFTER_MAX_MS => {
+        if let Some(ms) = wake.after_ms {
+            if ms > AFTER_MAX_MS {
                 self.mistake(format!("it sleeps for {ms} ms, at most {AFTER_MAX_MS}"));
-                self.device.clock.pass(AFTER_MAX_MS.into());
             }
-            Some(ms) => self.device.clock.pass(ms.into()),
-            None => {}
+            let ms = ms.min(AFTER_MAX_MS).into();
+            self.device.sleep(ms, wake.on_input);
         }
     }
 
@@ -318,6 +323,20 @@ impl Bench {
             Ok(stand) => Ok(Ok(stand)),
             Err(PluginError::Failed(failure)) => Ok(Err(failure)),
             Err(broken) => Err(gone(&broken)),
+        }
+    }
+
+    /// What the MCU starts next, and what it keeps, changes where that is asked for, and nowhere else.
+    fn check_standing(&mut self, duty: &Duty, before: Option<Standing>) {
+        let (Some(before), Some(after)) = (before, self.device.standing()) else {
+            return;
+        };
+        if after.marked && !before.marked && *duty != Duty::Activate {
+            self.mistake(format!("{duty:?} marks an image for the next start"));
+        }
+        if after.confirmed != before.confirmed && *duty != Duty::Commit {
+            let (old, new) = (before.confirmed, after.confirmed);
+            self.mistake(format!("{duty:?} confirms {new:?} in place of {old:?}"));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The storage that a plugin is lent in a case: regions in memory with a page cache, the host's locks, and troubles that a
-//! script asks for.
+//! What a plugin is lent in a case: regions in memory with a page cache, the host's locks, and troubles that a script asks
+//! for; a line, and what is at its other end.
 //!
 //! What was written and not synced is lost, kept or torn when the power fails. A write where none is allowed is refused
 //! as the host refuses it (0xdc), and noted: a plugin that tries has a defect, whatever it makes of the refusal.
@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use host_mcu_sim::MS;
+use host_mcu_sim::fault::Rule;
 use host_runtime::plugin::Extent;
 use host_runtime::plugin::lend::{
     BlockDevice, HardwareReset, LineParameters, Region, SerialLine, StagedImage, TRANSFER_MAX_BYTES,
@@ -15,6 +17,7 @@ use host_runtime::ports::clock::Clock;
 use host_runtime::ports::workers::Wake;
 use host_runtime::types::{Failure, code};
 
+use super::board::{Board, Breed, Standing};
 use crate::random::Random;
 
 /// What is left of unsynced writes after a power cut.
@@ -40,7 +43,7 @@ pub(super) enum Verb {
     Regions,
 }
 
-/// What is at the other end of the serial line: nobody who answers.
+/// What is at the other end of the serial line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Far {
     /// Nothing comes.
@@ -50,6 +53,8 @@ pub(super) enum Far {
     Unplugged,
     /// Bytes that mean nothing.
     Noise,
+    /// The MCU of [`Device::attach`].
+    Mcu,
 }
 
 /// A trouble that a script asked for.
@@ -251,7 +256,7 @@ impl Shelf {
         self.calls += 1;
         match self.far {
             Far::Unplugged => Err(Failure::new(code::UNREACHABLE, 1, "the line is unplugged")),
-            Far::Silent | Far::Noise => Ok(()),
+            Far::Silent | Far::Noise | Far::Mcu => Ok(()),
         }
     }
 
@@ -295,12 +300,59 @@ impl Shelf {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Device {
     shelf: Arc<Mutex<Shelf>>,
+    board: Arc<Mutex<Option<Board>>>,
     pub(super) clock: Arc<Hands>,
 }
 
 impl Device {
     pub(super) fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the MCU, if there is one, now.
+    fn board<R>(&self, act: impl FnOnce(&mut Board, u64) -> R) -> Option<R> {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let board = board.as_mut()?;
+        Some(act(board, self.clock.now_ms() * MS))
+    }
+
+    /// Puts an MCU at the other end of the line, unless one is there.
+    pub(super) fn attach(&self, breed: Breed) -> Result<(), host_mcu_sim::Error> {
+        self.shelf().far = Far::Mcu;
+        if self.board(|_, _| ()).is_some() {
+            return Ok(());
+        }
+        let made = Board::new(breed)?;
+        *self.board.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        Ok(())
+    }
+
+    /// The MCU loses its power, and has it back at once.
+    pub(super) fn cut_mcu(&self) {
+        self.board(Board::power_cut);
+    }
+
+    /// Something goes wrong at one of the MCU's next requests.
+    pub(super) fn spoil_mcu(&self, rule: Rule) {
+        self.board(|board, _| board.spoil(rule));
+    }
+
+    /// What the MCU's bootloader would do.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.board(Board::standing)
+    }
+
+    /// Lets up to so many milliseconds pass; on input no more than until something comes from the MCU.
+    pub(super) fn sleep(&self, ms: u64, on_input: bool) {
+        let until = self.clock.now_ms() + ms;
+        while let Some(left) = until.checked_sub(self.clock.now_ms())
+            && left > 0
+            && !(on_input && self.board(Board::wakes) == Some(true))
+        {
+            let next = self.board(Board::next_ms).flatten();
+            self.clock
+                .pass(next.map_or(left, |next| next.clamp(1, left)));
+        }
     }
 
     /// The shelf, after the time that a call takes.
@@ -440,18 +492,28 @@ impl SerialLine for Device {
 
     fn write(&self, data: &[u8]) -> Result<u32, Failure> {
         self.call().line()?;
+        self.board(|board, now_ns| board.receive(now_ns, data));
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
     }
 
     fn read(&self, max: u32) -> Result<Vec<u8>, Failure> {
         let mut shelf = self.call();
         shelf.line()?;
-        if shelf.far != Far::Noise {
-            return Ok(Vec::new());
-        }
-        let count = NOISE_BYTES.min(usize::try_from(max).unwrap_or(0));
-        let noise = shelf.noise.get_or_insert_with(|| Random::new(7));
-        Ok(noise.bytes(count))
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Ok(match shelf.far {
+            Far::Silent | Far::Unplugged => Vec::new(),
+            Far::Noise => {
+                let noise = shelf.noise.get_or_insert_with(|| Random::new(7));
+                noise.bytes(NOISE_BYTES.min(max))
+            }
+            Far::Mcu => {
+                let read = self.board(|board, now_ns| {
+                    let news = board.news(now_ns);
+                    news.drain(..news.len().min(max)).collect()
+                });
+                read.unwrap_or_default()
+            }
+        })
     }
 
     fn unsent(&self) -> Result<u32, Failure> {
@@ -460,7 +522,9 @@ impl SerialLine for Device {
     }
 
     fn drain(&self) -> Result<(), Failure> {
-        self.call().line()
+        self.call().line()?;
+        self.board(|board, now_ns| board.news(now_ns).clear());
+        Ok(())
     }
 
     fn set_line(&self, _: Option<bool>, _: Option<bool>, _: Option<bool>) -> Result<(), Failure> {
@@ -470,13 +534,19 @@ impl SerialLine for Device {
     fn close(&self) {}
 
     fn has_news(&self) -> bool {
-        self.shelf().far == Far::Noise
+        let far = self.shelf().far;
+        match far {
+            Far::Silent | Far::Unplugged => false,
+            Far::Noise => true,
+            Far::Mcu => self.board(|board, now_ns| !board.news(now_ns).is_empty()) == Some(true),
+        }
     }
 }
 
 impl HardwareReset for Device {
     fn pulse(&self, _: u32) -> Result<(), Failure> {
         self.call().calls += 1;
+        self.board(Board::reset);
         Ok(())
     }
 }

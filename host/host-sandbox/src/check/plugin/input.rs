@@ -1,7 +1,9 @@
 //! Inputs of a plugin's case, as values. The list is in `cases/README.md`.
 
+use host_mcu_sim::fault::Rule;
 use host_runtime::types::{Failure, Setting};
 
+use super::board::Breed;
 use super::device::{Far, Survivors, Trouble, Verb};
 
 /// A duty that is begun and goes on until it is over.
@@ -88,6 +90,14 @@ pub(super) enum Input {
     Verified,
     /// What is at the other end of the line.
     Line(Far),
+    /// A simulated MCU of this kind is.
+    Mcu(Breed),
+    /// The MCU loses its power, and has it back.
+    McuPowerCut,
+    /// Something goes wrong at one of the MCU's next requests.
+    McuRule(Rule),
+    /// The images that lie in the MCU.
+    McuImages,
     /// The same inputs again, so many times: create, write all, abort.
     Cycles(u32),
 }
@@ -123,9 +133,25 @@ pub(super) fn parse(text: &str) -> Result<Input, String> {
         ["line", "silent"] => Input::Line(Far::Silent),
         ["line", "unplugged"] => Input::Line(Far::Unplugged),
         ["line", "noise"] => Input::Line(Far::Noise),
+        ["line", "mcu"] => Input::Mcu(Breed::Sound),
+        ["line", "mcu", breed] => Input::Mcu(self::breed(breed)?),
+        ["mcu", "power-cut"] => Input::McuPowerCut,
+        ["mcu", "images"] => Input::McuImages,
+        ["mcu", rule] => Input::McuRule(rule.parse().map_err(|e| format!("{e}"))?),
         ["verified"] => Input::Verified,
         ["cycles", count] => Input::Cycles(number(count)?),
         duty => Input::Duty(self::duty(duty)?),
+    })
+}
+
+fn breed(text: &str) -> Result<Breed, String> {
+    Ok(match text {
+        "silent" => Breed::Silent,
+        "crashes" => Breed::Crashes,
+        "old" => Breed::Old,
+        "strict" => Breed::Strict,
+        "overwrites" => Breed::Overwrites,
+        _ => return Err(format!("{text:?} is no kind of an MCU")),
     })
 }
 

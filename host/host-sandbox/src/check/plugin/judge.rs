@@ -61,6 +61,7 @@ impl Trial {
                 ["needs", "self-test"] => who.can(capability::SELF_TEST),
                 ["needs", "running-version"] => who.can(capability::RUNNING_VERSION),
                 ["needs", "flash-file"] => is_flash_file,
+                ["needs", "smp"] => who.kinds.iter().any(|kind| kind == "serial-mcu"),
                 ["slots", bytes] => bytes.parse().map(|b| slot = b).is_ok(),
                 ["units", erase, write] => match (erase.parse(), write.parse()) {
                     (Ok(erase), Ok(write)) => {
@@ -163,6 +164,10 @@ impl Trial {
             | Input::Damage { .. }
             | Input::Staged(_)
             | Input::Line(_)
+            | Input::Mcu(_)
+            | Input::McuPowerCut
+            | Input::McuRule(_)
+            | Input::McuImages
             | Input::Verified => return Ok(self.arrange(input)),
         };
         Ok(said(&end))
@@ -172,8 +177,20 @@ impl Trial {
     fn arrange(&mut self, input: &Input) -> String {
         let image = self.bench.image();
         let clock: &Hands = &self.bench.device.clock;
-        if let Input::Wait(ms) = input {
-            clock.pass(*ms);
+        match input {
+            Input::Wait(ms) => clock.pass(*ms),
+            Input::McuPowerCut => self.bench.device.cut_mcu(),
+            Input::McuRule(rule) => self.bench.device.spoil_mcu(*rule),
+            Input::McuImages => {
+                let versions = self.bench.device.standing().map(|mcu| mcu.versions);
+                return format!("images {}", versions.unwrap_or_default().join(" "));
+            }
+            Input::Mcu(breed) => {
+                if let Err(error) = self.bench.device.attach(*breed) {
+                    return error.to_string();
+                }
+            }
+            _ => {}
         }
         let mut shelf = self.bench.device.shelf();
         match input {

@@ -4,6 +4,7 @@
 //! found.
 
 mod bench;
+mod board;
 mod device;
 mod input;
 pub(crate) mod judge;
@@ -12,7 +13,7 @@ mod launcher;
 use super::script::{self, File, ScriptError};
 
 /// The case files, by their names in `cases/plugin/`.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     (
         "blocks.txt",
         include_str!("../../../cases/plugin/blocks.txt"),
@@ -23,6 +24,10 @@ const FILES: [(&str, &str); 6] = [
     ),
     ("life.txt", include_str!("../../../cases/plugin/life.txt")),
     ("power.txt", include_str!("../../../cases/plugin/power.txt")),
+    (
+        "serial-mcu.txt",
+        include_str!("../../../cases/plugin/serial-mcu.txt"),
+    ),
     (
         "staged.txt",
         include_str!("../../../cases/plugin/staged.txt"),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use host_mcu_sim::sample;
 use host_runtime::plugin::{Answer, Extent, PluginError, Transfer};
 use host_runtime::target::trailer::Trailer;
 use host_runtime::types::Version;
@@ -220,7 +221,10 @@ impl Bench {
                 signature_kind: "sig-sha256-ecdsa".to_owned(),
                 signature: vec![0x30; 70],
             },
-            image: image(number, size),
+            image: match self.smp {
+                true => mcu_image(number, size),
+                false => image(number, size),
+            },
             extents: Vec::new(),
             held: BTreeSet::new(),
             closed: false,
@@ -270,6 +274,17 @@ pub(in crate::check::plugin) fn image(number: u16, size: u64) -> Vec<u8> {
         bytes[at..].copy_from_slice(&trailer);
     }
     bytes
+}
+
+/// The same for an MCU: MCUboot's header and trailer round it; noise where they do not fit.
+fn mcu_image(number: u16, size: u64) -> Vec<u8> {
+    let version = format!("1.{number}.0");
+    let round = sample::image(&version, 0).len();
+    let body = usize::try_from(size)
+        .ok()
+        .and_then(|size| size.checked_sub(round));
+    body.filter(|_| size <= IMAGE_MAX_BYTES)
+        .map_or_else(|| image(number, size), |body| sample::image(&version, body))
 }
 
 /// An order that is no order, the same every time.
