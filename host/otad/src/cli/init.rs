@@ -228,7 +228,8 @@ fn configuration(thing: &str, endpoint: &str, default: &str) -> String {
 state_dir = "state"
 
 [trust]
-directory = "trust"     # certificates of those who may sign images
+directory = "trust"     # certificates of those who may sign images, plugins and agents
+# code_signers = [{default}]  # which of them may sign plugins and agents; all if it is left out
 default = {default}     # for jobs that name none
 # Jobs of AWS name the signer's certificate by the `certname` of their signing profile (`--certfile`):
 # labels = {{ "/cert.pem" = {default} }}

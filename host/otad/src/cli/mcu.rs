@@ -28,6 +28,9 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Chunks under way where nobody says; only uploads have more than one.
 const WINDOW: u8 = 3;
 
+/// Times that an image is marked: the request or its answer may be lost.
+const MARKS: u32 = 3;
+
 /// The secondary slot, as recoveries number slots. Their default is the primary one, which runs.
 const RECOVERY_SECONDARY: u32 = 2;
 
@@ -188,25 +191,33 @@ fn report(
 }
 
 async fn test(link: &LinkArgs, hash: Option<&str>) -> Verb {
-    let (mut session, view) = meet(link, WINDOW).await?;
+    let (mut session, mut view) = meet(link, WINDOW).await?;
     let image = view
         .to_test(hash)
         .map_err(|why| not_testable(&why))?
         .clone();
-    let reply = session
-        .ask("marking for test", Order::Test(image.hash.clone()))
-        .await;
-    let view = match reply {
-        Ok(Reply::Images(images)) => View::new(images),
-        Ok(_) => session.look().await.map_err(|e| failed(link, &e))?,
-        Err(e) => return Err(failed(link, &e)),
+    let is_marked = |view: &View| {
+        let mut images = view.images().iter();
+        images.any(|now| now.hash == image.hash && now.pending)
     };
-    let is_marked = view
-        .images()
-        .iter()
-        .any(|now| now.hash == image.hash && now.pending);
-    if !is_marked {
-        let text = "the target took the mark and does not list it";
+    for _ in 0..MARKS {
+        let order = Order::Test(image.hash.clone());
+        view = match session.ask("marking for test", order).await {
+            Ok(Reply::Images(images)) => View::new(images),
+            // Lost on either way: the list tells which, and a mark is never repeated blindly.
+            Ok(_)
+            | Err(McuError::Client {
+                error: ClientError::Silent,
+                ..
+            }) => session.look().await.map_err(|e| failed(link, &e))?,
+            Err(e) => return Err(failed(link, &e)),
+        };
+        if is_marked(&view) || view.to_test(hash).is_err() {
+            break;
+        }
+    }
+    if !is_marked(&view) {
+        let text = "the target does not list the image as marked; see `otad mcu image list`";
         return Err(Failed::new(Exit::Failed, text));
     }
     let text = format!("{} starts at the next reset: otad mcu reset", image.version);

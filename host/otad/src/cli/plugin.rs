@@ -131,6 +131,9 @@ fn lines(row: &Value, long: bool) -> String {
     ] {
         lines.push_str(&format!("\n  {words}: {}", text(key)));
     }
+    for warning in row["warnings"].as_array().into_iter().flatten() {
+        lines.push_str(&format!("\n  {}", warning.as_str().unwrap_or_default()));
+    }
     if let Some(account) = row["account"].as_object() {
         for (key, used) in account {
             lines.push_str(&format!("\n  {key}: {}", words(key, used)));
@@ -161,7 +164,7 @@ mod tests {
         let build = json!({
             "label": "/tmp/new.wasm", "name": "pal-x", "version": "1.1.0", "sha256": "00",
             "kinds": ["flash-file"], "capabilities": ["direct"], "imports": [], "former": "builtin:flash-file",
-            "on_trial": true, "refused": null, "swaps": 1, "strikes": 0,
+            "on_trial": true, "refused": null, "swaps": 1, "strikes": 0, "warnings": ["RUNS IN THIS PROCESS"],
             "account": {
                 "fuel": { "all": 7, "most": 5, "limit": 9 },
                 "calls": { "all": 30, "most": 6, "limit": 0 },
@@ -187,6 +190,7 @@ mod tests {
             "{long}"
         );
         assert!(long.contains("handles: 3 of 64"), "{long}");
+        assert!(long.contains("\n  RUNS IN THIS PROCESS"), "{long}");
         assert!(long.contains("before it: builtin:flash-file"), "{long}");
     }
 }

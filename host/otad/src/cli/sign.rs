@@ -13,8 +13,8 @@ use super::args::{COMPILE_CPU_S, ConfigArg, GuestArg, SignArgs, TrustedArgs, Ver
 use super::load;
 use super::update::signing::{hash_file, read_key, read_signature};
 use crate::code::{
-    Code, CodeError, Entry, Form, Gate, Grants, Kind, Limits, MANIFEST, Manifest, Place, SIGNATURE,
-    Signed, beside, world,
+    BUNDLE, Code, CodeError, Entry, Form, Gate, Grants, Kind, Limits, MANIFEST, Manifest, Place,
+    SIGNATURE, Signed, beside, bundle, lapse, world,
 };
 use crate::config::{Config, Device};
 use crate::exit::{Exit, Failed, Verb, chain};
@@ -29,7 +29,8 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
     if let (true, Some(key)) = (args.image, &key) {
         return sign_image(&args.file, key);
     }
-    let manifest = manifest(args)?;
+    let bytes = GuestArg::at(&args.file).bytes()?;
+    let manifest = manifest(args, &bytes)?;
     let usage = |why: String| Failed::new(Exit::Usage, format!("{}: {why}", args.file.display()));
     let text = manifest.text().map_err(usage)?;
     // A manifest that no gateway would read is not signed.
@@ -64,6 +65,15 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
         to.display(),
         signature.display()
     ));
+    if args.bundle {
+        let file = bundle(&bytes, text.as_bytes(), &signed).map_err(usage)?;
+        let to = beside(&args.file, BUNDLE);
+        write(&to, &file)?;
+        say(&format!(
+            "all three in {}, for `otad update create`",
+            to.display()
+        ));
+    }
     Ok(Exit::Done)
 }
 
@@ -81,18 +91,17 @@ fn sign_image(file: &Path, key: &SigningKey) -> Verb {
 }
 
 /// The manifest of a file, by what it says of itself: a component is compiled in a child, a library asked in one.
-fn manifest(args: &SignArgs) -> Result<Manifest, Failed> {
+fn manifest(args: &SignArgs, bytes: &[u8]) -> Result<Manifest, Failed> {
     let file = &args.file;
     let guest = GuestArg::at(file);
-    let bytes = guest.bytes()?;
     let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
-    let form = Form::of(&bytes).ok_or_else(|| {
+    let form = Form::of(bytes).ok_or_else(|| {
         refuse(
             "it is neither a component nor a shared library; --image signs the image of an update"
                 .to_owned(),
         )
     })?;
-    let guest = guest.load_bytes(&bytes, COMPILE_CPU_S, false)?;
+    let guest = guest.load_bytes(bytes, COMPILE_CPU_S, false)?;
     let (kind, (name, version)) = (guest.kind(), guest.who());
     let usage = |why: String| Failed::new(Exit::Usage, why);
     let absolute = |paths: &[PathBuf]| -> Result<Vec<PathBuf>, Failed> {
@@ -102,7 +111,7 @@ fn manifest(args: &SignArgs) -> Result<Manifest, Failed> {
             .collect()
     };
     let mut hasher = Hasher::default();
-    hasher.update(&bytes);
+    hasher.update(bytes);
     Ok(Manifest {
         kind,
         form,
@@ -150,7 +159,12 @@ pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Ver
         Ok(world) if *world == AGENT_WORLD => Kind::Agent,
         Ok(_) | Err(_) => Kind::Plugin,
     };
-    let code = gate.read(kind, file).map_err(refused)?;
+    let code = match gate.read(kind, file) {
+        // A bundle does not look like what is in it.
+        Err(CodeError::Other { .. }) => gate.read(Kind::Agent, file),
+        end => end,
+    };
+    let code = code.map_err(refused)?;
     let Some(signed) = &code.signed else {
         return Err(Failed::new(
             Exit::Unverified,
@@ -161,7 +175,7 @@ pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Ver
         ));
     };
     match &config {
-        Some(config) => places(config, kind)
+        Some(config) => places(config, code.kind)
             .iter()
             .try_for_each(|place| gate.check(Some(signed), place, Entry::New)),
         None => gate.check_validity(signed, false),
@@ -194,7 +208,7 @@ fn places(config: &Config, kind: Kind) -> Vec<Place> {
 
 fn unverified(file: &Path, error: &CodeError) -> Failed {
     let exit = match error {
-        CodeError::Older { .. } | CodeError::Host { .. } => Exit::Refused,
+        CodeError::Older { .. } | CodeError::Host { .. } | CodeError::Other { .. } => Exit::Refused,
         error if error.is_verdict() => Exit::Unverified,
         _ => Exit::Failed,
     };
@@ -286,13 +300,23 @@ fn verify_image(args: &VerifyArgs) -> Verb {
     let signature = read_signature(&path)?;
     let store = store(&args.trusted)?;
     let hashed = hash_file(&args.file)?;
+    let now = SystemClock::new().wall_s();
+    let mut why = format!(
+        "{} is no signature of these bytes by a trusted certificate",
+        path.display()
+    );
     for certificate in store.entries() {
         // One of another kind of key calls it malformed.
         if !matches!(certificate.verifier().fits(&hashed, &signature), Ok(true)) {
             continue;
         }
-        let sha256 = host_crypto::hex(hashed.sha256());
         let entry = certificate.entry();
+        if let Some(what) = now.and_then(|now| lapse(certificate.validity(), now)) {
+            why =
+                format!("certificate `{entry}` of its signer {what}; sign it with one that holds");
+            continue;
+        }
+        let sha256 = host_crypto::hex(hashed.sha256());
         let kind = certificate.verifier().kind().name();
         if args.json {
             let value = json!({ "file": args.file.display().to_string(), "sha256": sha256, "signer": entry, "signature": kind });
@@ -304,11 +328,7 @@ fn verify_image(args: &VerifyArgs) -> Verb {
     }
     Err(Failed::new(
         Exit::Unverified,
-        format!(
-            "{}: {} is no signature of these bytes by a trusted certificate",
-            args.file.display(),
-            path.display()
-        ),
+        format!("{}: {why}", args.file.display()),
     ))
 }
 

@@ -87,6 +87,9 @@ fn long(device: &Value) -> String {
     if let Some(job) = device["job_id"].as_str() {
         lines.push(format!("  job {job}"));
     }
+    if device["agent"]["life"] == "parked" {
+        lines.push("  agent parked, until something happens".to_owned());
+    }
     if let Some(wait) = wait(&device["wait"]) {
         lines.push(format!("  waits for {wait}"));
     }
@@ -192,5 +195,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
+        assert!(!text.contains("parked"), "{text}");
+        let mut parked = device();
+        parked["agent"]["life"] = "parked".into();
+        let text = long(&parked);
+        assert!(
+            text.contains("\n  agent parked, until something happens\n"),
+            "{text}"
+        );
     }
 }

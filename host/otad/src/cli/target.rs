@@ -11,7 +11,7 @@ use super::args::{ConfigArg, DeviceArgs, LinkArgs, TargetVerb};
 use super::control::{client, request};
 use super::launch::files;
 use super::{device, load, mcu, target};
-use crate::config::{Device, PluginChoice, Reset, ResetBy, Target, VersionFrom};
+use crate::config::{BUILD, Device, PluginChoice, Reset, ResetBy, Target, VersionFrom};
 use crate::control::protocol;
 use crate::exit::{Exit, Failed, Verb};
 use crate::image::failed;
@@ -72,6 +72,12 @@ fn init(
                  is asked from it"
             ),
         ));
+    }
+    if target.plugin == PluginChoice::Builtin(BUILD) {
+        let text = format!(
+            "\"{name}\" brings builds of otad's own guests: its first one is what is configured"
+        );
+        return Err(Failed::new(Exit::Refused, text));
     }
     let state_dir = &config.daemon.state_dir.value;
     let _lock = lock::take(state_dir)?;

@@ -29,6 +29,22 @@ pub enum CodeError {
         /// The limit.
         max: u64,
     },
+    /// It ends like a bundle and is none.
+    #[error(
+        "the bundle is damaged: a manifest of {manifest} bytes and a signature of {signature} do not fit in {size}; make it \
+         with `otad sign --bundle`"
+    )]
+    Bundle {
+        /// By its end.
+        manifest: u64,
+        /// By its end.
+        signature: u64,
+        /// Of the file.
+        size: u64,
+    },
+    /// It is no bundle, where only that can be.
+    #[error("it is no bundle of code, manifest and signature; make one with `otad sign --bundle`")]
+    NoBundle,
     /// It has no manifest.
     #[error(
         "nobody has signed it: there is no {}; sign it with `otad sign {} --key KEY.pem`, or set `{switch} = true` in \

@@ -5,65 +5,19 @@
 //! somebody may go below (`gate.rs`).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::Path;
 
+use host_runtime::choice::Place;
 use host_runtime::ports::state_dir::{FileStateDir, StateDir as _};
 use host_runtime::types::Version;
-use host_runtime::{device, target};
 use serde::{Deserialize, Serialize};
 
 /// Its name among the files of its place.
-const NAME: &str = "code.json";
+pub(super) const NAME: &str = "code.json";
 
 /// Most names that are kept of a place: a plugin a year for a lifetime.
 const NAMES_MAX: usize = 64;
-
-/// What code serves: the agent of a device, the plugin of a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    device: String,
-    /// `None`: the device's agent.
-    target: Option<String>,
-}
-
-impl Place {
-    /// The agent of a device.
-    #[must_use]
-    pub fn agent(device: &str) -> Self {
-        Self {
-            device: device.to_owned(),
-            target: None,
-        }
-    }
-
-    /// The plugin of a target.
-    #[must_use]
-    pub fn plugin(device: &str, target: &str) -> Self {
-        Self {
-            device: device.to_owned(),
-            target: Some(target.to_owned()),
-        }
-    }
-
-    /// Name of its file in the state directory.
-    pub(super) fn file(&self) -> String {
-        match &self.target {
-            Some(target) => target::state_name(&self.device, target, NAME),
-            None => device::state_name(&self.device, NAME),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.target {
-            Some(target) => write!(f, "target \"{target}\" of {}", self.device),
-            None => write!(f, "{}", self.device),
-        }
-    }
-}
 
 /// What was accepted under a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +34,7 @@ pub(super) struct Floor(BTreeMap<String, Accepted>);
 impl Floor {
     /// Read it; without a file nothing was accepted yet. Nothing is created.
     pub(super) fn load(state_dir: &Path, place: &Place) -> io::Result<Self> {
-        let bytes = match std::fs::read(state_dir.join(place.file())) {
+        let bytes = match std::fs::read(state_dir.join(place.file(NAME))) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => return Err(e),
@@ -111,7 +65,7 @@ impl Floor {
             )));
         }
         let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::from)?;
-        FileStateDir::open(state_dir)?.store(&place.file(), &bytes)?;
+        FileStateDir::open(state_dir)?.store(&place.file(NAME), &bytes)?;
         Ok(true)
     }
 }

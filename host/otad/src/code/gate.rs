@@ -11,6 +11,7 @@ use host_runtime::engine::COMPONENT_MAX_BYTES;
 use host_runtime::plugin::native::LIBRARY_MAX_BYTES;
 use host_runtime::ports::clock::Clock;
 
+use super::bundle::{BUNDLE_MAX_BYTES, Split, split};
 use super::floor::{Accepted, Floor};
 use super::manifest::{MANIFEST_MAX_BYTES, printable};
 use super::{
@@ -20,7 +21,14 @@ use crate::config::Config;
 use crate::image::parse_version;
 
 /// Most bytes of a signature's file: a P-256 signature in DER has 72 at most.
-const SIGNATURE_MAX_BYTES: u64 = 512;
+pub(super) const SIGNATURE_MAX_BYTES: u64 = 512;
+
+/// Most bytes of code, whatever carries it.
+pub(super) const CODE_MAX_BYTES: u64 = if LIBRARY_MAX_BYTES > COMPONENT_MAX_BYTES {
+    LIBRARY_MAX_BYTES as u64
+} else {
+    COMPONENT_MAX_BYTES as u64
+};
 
 /// Where the certificates are.
 enum Trust {
@@ -45,6 +53,29 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
 }
 
+/// Where code comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A file, with manifest and signature beside it or in it.
+    File(PathBuf),
+    /// A bundle that is in memory.
+    Bundle {
+        /// What to call it.
+        label: String,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Bundle { label, .. } => f.write_str(label),
+        }
+    }
+}
+
 /// How a build comes to serve a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -54,6 +85,17 @@ pub enum Entry {
     Older,
     /// The state directory names it: it was let in here before.
     Before,
+}
+
+impl Entry {
+    /// It is put in by somebody, who may have said that it may be older.
+    #[must_use]
+    pub fn put_in(allow_older: bool) -> Self {
+        match allow_older {
+            true => Self::Older,
+            false => Self::New,
+        }
+    }
 }
 
 impl Gate {
@@ -89,18 +131,36 @@ impl Gate {
         }
     }
 
-    /// Read a file, and what is beside it.
+    /// Take code from where it is.
+    ///
+    /// # Errors
+    /// [`CodeError`]: why it may not be loaded.
+    pub fn take(&self, kind: Kind, source: Source) -> Result<Code, CodeError> {
+        match source {
+            Source::File(path) => self.read(kind, &path),
+            Source::Bundle { label, bytes } => match split(bytes)? {
+                Split::Bundle {
+                    code,
+                    manifest,
+                    signature,
+                } => self.judge(kind, Path::new(&label), code, manifest, signature),
+                Split::Plain(_) => Err(CodeError::NoBundle),
+            },
+        }
+    }
+
+    /// Read a file, and what is beside it; or a bundle.
     ///
     /// # Errors
     /// [`CodeError`]: why it may not be loaded.
     pub fn read(&self, kind: Kind, path: &Path) -> Result<Code, CodeError> {
-        let bytes = self.bytes(path)?;
-        let mut code = Code {
-            kind,
-            path: path.to_owned(),
-            sha256: hash(&bytes),
-            bytes,
-            signed: None,
+        let bytes = match split(self.bytes(path)?)? {
+            Split::Bundle {
+                code,
+                manifest,
+                signature,
+            } => return self.judge(kind, path, code, manifest, signature),
+            Split::Plain(bytes) => bytes,
         };
         let manifest = beside(path, MANIFEST);
         let Some(text) = optional(&manifest, MANIFEST_MAX_BYTES)? else {
@@ -109,7 +169,7 @@ impl Gate {
                 Kind::Plugin => (self.unsigned_plugins, "allow_file_plugins"),
             };
             return match allowed {
-                true => Ok(code),
+                true => Ok(code(kind, path, bytes)),
                 false => Err(CodeError::Unsigned {
                     path: path.to_owned(),
                     switch,
@@ -120,6 +180,19 @@ impl Gate {
         let signature = signature.ok_or_else(|| CodeError::NoSignature {
             path: path.to_owned(),
         })?;
+        self.judge(kind, path, bytes, text, signature)
+    }
+
+    /// Code, with what is to vouch for it.
+    fn judge(
+        &self,
+        kind: Kind,
+        path: &Path,
+        bytes: Vec<u8>,
+        text: Vec<u8>,
+        signature: Vec<u8>,
+    ) -> Result<Code, CodeError> {
+        let mut code = code(kind, path, bytes);
         code.signed = Some(self.signed(&code, text, signature)?);
         Ok(code)
     }
@@ -273,16 +346,11 @@ impl Gate {
 
     /// Why a certificate does not hold now, as far as the time is known.
     fn lapse(&self, validity: Validity) -> Option<&'static str> {
-        match self.clock.wall_s()? {
-            now if now > validity.not_after => Some("has ended"),
-            now if now < validity.not_before => Some("has not begun"),
-            _ => None,
-        }
+        lapse(validity, self.clock.wall_s()?)
     }
 
     fn bytes(&self, path: &Path) -> Result<Vec<u8>, CodeError> {
-        let max = LIBRARY_MAX_BYTES.max(COMPONENT_MAX_BYTES) as u64;
-        optional(path, max)?.ok_or_else(|| CodeError::File {
+        optional(path, BUNDLE_MAX_BYTES)?.ok_or_else(|| CodeError::File {
             path: path.to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })
@@ -293,6 +361,15 @@ impl Gate {
             Some(at) => Floor::load(at, place).map_err(|source| floor_failed(place, source)),
             None => Ok(Floor::default()),
         }
+    }
+}
+
+/// Why a certificate does not hold now, in words.
+pub(crate) fn lapse(validity: Validity, now: u64) -> Option<&'static str> {
+    match now {
+        now if now > validity.not_after => Some("has ended"),
+        now if now < validity.not_before => Some("has not begun"),
+        _ => None,
     }
 }
 
@@ -336,6 +413,17 @@ fn fits(code: &Code, manifest: &Manifest) -> Result<(), CodeError> {
         });
     }
     Ok(())
+}
+
+/// Code that nobody vouches for yet.
+fn code(kind: Kind, path: &Path, bytes: Vec<u8>) -> Code {
+    Code {
+        kind,
+        path: path.to_owned(),
+        sha256: hash(&bytes),
+        bytes,
+        signed: None,
+    }
 }
 
 fn hash(bytes: &[u8]) -> String {

@@ -7,18 +7,23 @@
 //! FILE.manifest.sig ─┘                              says and wants     not older       on trial, at first
 //! ```
 //!
-//! The file is read once, and what was hashed is what is loaded. The trust store is read each time, so that a signer who is
+//! The three may be one file, too: a bundle (`bundle.rs`). The file is read once, and what was hashed is what is loaded. The trust store is read each time, so that a signer who is
 //! removed, added or exchanged counts from the next load on. Not here: loading, swapping, and who may sign images
 //! (`host-crypto`'s policy; the certificates are the same).
 
 mod build;
+mod bundle;
 mod error;
 mod floor;
 mod gate;
 mod manifest;
 
+pub use host_runtime::choice::Place;
+
 pub use build::{Code, MANIFEST, SIGNATURE, Signed, beside};
+pub use bundle::{BUNDLE, bundle};
+pub(crate) use bundle::{BUNDLE_MAX_BYTES, END_BYTES, Parts};
 pub use error::CodeError;
-pub use floor::Place;
-pub use gate::{Entry, Gate};
+pub(crate) use gate::lapse;
+pub use gate::{Entry, Gate, Source};
 pub use manifest::{Form, Grants, Kind, Limits, Manifest, world};

@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::sections::BUILTIN;
 
 /// Agents that are part of otad, the default one first.
-pub(super) const BUILTIN_AGENTS: &[&str] = &["agent", "simple"];
+pub const BUILTIN_AGENTS: &[&str] = &["agent", "simple"];
 
 /// The agent that the table names; the shipped one unless it does.
 pub(super) fn choice(section: &Reader<'_>) -> AgentChoice {

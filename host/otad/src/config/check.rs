@@ -17,6 +17,7 @@ use host_runtime::ports::state_dir::FileStateDir;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::build::BUILD;
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
@@ -26,6 +27,7 @@ use super::model::{
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place};
 use crate::control::group;
+use crate::daemon::check_dir;
 use crate::exit::chain;
 use crate::gateway;
 use crate::lock;
@@ -33,7 +35,7 @@ use crate::lock;
 /// One thing found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether `otad run` refuses to start.
+    /// Whether `otad config check` fails; of what [`check`] finds, also whether `otad run` refuses to start.
     pub is_error: bool,
     /// What and where.
     pub diagnostic: Diagnostic,
@@ -119,13 +121,24 @@ pub fn check(config: &Config) -> Vec<Finding> {
 #[must_use]
 pub fn check_code(config: &Config) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
+    let daemon = &config.daemon;
+    if let Some(dir) = daemon.plugin_dir.as_ref().filter(|dir| dir.value.is_dir())
+        && let Err(why) = check_dir(&dir.value, daemon.plugin_dir_shared)
+    {
+        let text = format!("{}: {why}", dir.value.display());
+        findings.error(&dir.origin, text, "otad would run without it");
+    }
     let gate = Gate::new(config, Arc::new(SystemClock::new()));
     let state = state(config);
     let mut look = |place: &Place,
-                    entry: Entry,
+                    label: &str,
                     file: &Located<PathBuf>,
                     target: Option<&Target>| {
         let kind = target.map_or(Kind::Agent, |_| Kind::Plugin);
+        let entry = match state.as_ref().is_some_and(|s| is_replaced(s, place, label)) {
+            true => Entry::Before,
+            false => Entry::New,
+        };
         let end = gate.read(kind, &file.value).and_then(|code| {
             gate.check(code.signed.as_ref(), place, entry)?;
             let Some(Carrier::Native(native)) = target.map(|target| &target.carrier) else {
@@ -148,16 +161,13 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
     for device in &config.devices {
         let name = &device.name.value;
         if let AgentChoice::File(file) = &device.component {
-            look(&Place::agent(name), Entry::New, file, None);
+            let label = gateway::agent_label(&device.component);
+            look(&Place::agent(name), &label, file, None);
         }
         for target in &device.targets {
             if let PluginChoice::File(file) = &target.plugin {
                 let place = Place::plugin(name, &target.name.value);
-                let entry = match state.as_ref().is_some_and(|s| is_replaced(s, name, target)) {
-                    true => Entry::Before,
-                    false => Entry::New,
-                };
-                look(&place, entry, file, Some(target));
+                look(&place, &gateway::label(target), file, Some(target));
             }
         }
     }
@@ -170,10 +180,9 @@ fn state(config: &Config) -> Option<FileStateDir> {
     path.is_dir().then(|| FileStateDir::open(path).ok())?
 }
 
-/// Whether an operator has put another build in the place of the configured one: that may be older then.
-fn is_replaced(state: &FileStateDir, device: &str, target: &Target) -> bool {
-    let choice = choice::load(state, &choice::Place::plugin(device, &target.name.value));
-    matches!(choice, Ok(Some(choice)) if choice.configured == gateway::label(target))
+/// Whether an operator has put another build in the place of the configured one, `label`: that may be older then.
+fn is_replaced(state: &FileStateDir, place: &Place, label: &str) -> bool {
+    matches!(choice::load(state, place), Ok(Some(choice)) if choice.configured == label)
 }
 
 fn hooks(device: &Device, findings: &mut Findings) {
@@ -465,8 +474,8 @@ fn target(target: &Target, findings: &mut Findings) {
         .agent_settings
         .iter()
         .any(|s| s.key == "self_test" && s.value == "external");
-    // The MCU's plugin asks it for its image, its version and an echo.
-    let is_asked = target.plugin == PluginChoice::Builtin("serial-mcu");
+    // The MCU's plugin asks it for its image, its version and an echo; a build proves itself by what it serves.
+    let is_asked = matches!(target.plugin, PluginChoice::Builtin("serial-mcu" | BUILD));
     if target.health.is_none() && !is_external && !is_asked {
         findings.warning(
             place,

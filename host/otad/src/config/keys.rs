@@ -40,6 +40,10 @@ macro_rules! numbers {
 }
 
 numbers! {
+    PARK_AFTER_MS = "daemon" "park_after_ms" ["milliseconds"] MINUTE_MS, 0 => 30 * DAY_MS,
+        "silence after which the agent of a device without a job is put away until something happens; 0 = never";
+    CONNECTS_PER_S_MAX = "daemon" "connects_per_s_max" ["connections a second"] 50, 1 => 10_000,
+        "connections that all devices together begin in a second, at the start and after their broker was gone";
     PORT = "device.mqtt" "port" ["port"] 8883, 1 => 65535,
         "TCP port of the endpoint; AWS IoT also listens on 443 with ALPN";
     KEEP_ALIVE_S = "device.mqtt" "keep_alive_s" ["seconds"] 60, 5 => 1200,
@@ -86,6 +90,8 @@ numbers! {
         "time for the answer to a custom job before it counts as nobody's; 0 = nobody is asked";
     CUSTOM_JOB_DEADLINE_MS = "device.agent" "custom_job_deadline_ms" ["milliseconds"] DAY_MS, 10 => 365 * DAY_MS,
         "time for a custom job from taken to finished";
+    LOG_LEVEL = "device.agent" "log_level" ["level"] 0, 0 => 5,
+        "lines of the agent below this level are not made: 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 none at all";
     HTTP_CONNECTIONS_PER_HOST_MAX = "http" "connections_per_host_max" ["connections"] 32, 1 => 256,
         "ranges under way at one server; 32 of 128 KiB fill 100 Mbit/s at 200 ms";
     HTTP_RANGES_PER_DEVICE_MAX = "http" "ranges_per_device_max" ["ranges"] 64, 1 => 512,

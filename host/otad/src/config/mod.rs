@@ -8,6 +8,7 @@
 
 mod agent;
 mod bandwidth;
+mod build;
 pub(crate) mod check;
 pub mod diagnostic;
 mod hooks;
@@ -21,11 +22,13 @@ mod parts;
 mod reader;
 mod sections;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 use std::path::Path;
 
+pub use agent::BUILTIN_AGENTS;
+pub use build::BUILD;
 pub use check::{Finding, check, check_code};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{

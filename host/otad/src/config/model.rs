@@ -3,6 +3,7 @@
 //! Values that can still turn out wrong when they are used (files, certificates) keep their place in the file. Not here:
 //! reading (`sections.rs`) and what can only be checked against the machine (`check.rs`).
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use host_runtime::ports::line::LineConfig;
@@ -64,8 +65,14 @@ pub struct Daemon {
     pub control_socket: Located<PathBuf>,
     /// Where plugin builds are dropped that are to be put in.
     pub plugin_dir: Option<Located<PathBuf>>,
+    /// Others than otad's own user and root may write there.
+    pub plugin_dir_shared: bool,
     /// Group that may use the socket (mode 0660); otherwise only the owner (0600).
     pub control_group: Option<Located<String>>,
+    /// Agents of devices without a job are parked after so many milliseconds without an event; 0 = never.
+    pub park_after_ms: u64,
+    /// Connections that are begun in a second.
+    pub connects_per_s_max: NonZeroU32,
     /// Log filter of the console, such as `info` or `info,host_mqtt=debug`.
     pub log: String,
 }
@@ -430,6 +437,8 @@ pub struct Target {
     pub file_id: u32,
     /// Which plugin.
     pub plugin: PluginChoice,
+    /// Of a target that brings builds: whose plugin; `None` = the device's agent.
+    pub of_target: Option<Located<String>>,
     /// What carries it.
     pub carrier: Carrier,
     /// `[device.target.settings]`, for the plugin.

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::model::{Carrier, Native, PluginChoice};
-use super::reader::{Located, Reader};
+use super::model::{Carrier, Native, PluginChoice, Target};
+use super::reader::{Located, Reader, Sink};
 
 /// The carrier of a target's plugin: as configured, or as a file's name says.
 pub(super) fn carrier(target: &Reader<'_>, plugin: &PluginChoice) -> Carrier {
@@ -37,6 +37,29 @@ pub(super) fn carrier(target: &Reader<'_>, plugin: &PluginChoice) -> Carrier {
     };
     section.finish();
     Carrier::Native(native)
+}
+
+/// What one plugin may write to is no other's: neither a directory of these nor one within another.
+pub(super) fn alone<'a>(target: &'a Target, granted: &mut Vec<&'a PathBuf>, sink: &Sink) {
+    let Carrier::Native(native) = &target.carrier else {
+        return;
+    };
+    let overlaps = |a: &PathBuf, b: &PathBuf| a.starts_with(b) || b.starts_with(a);
+    for directory in &native.directories {
+        let place = &directory.value;
+        if let Some(other) = granted.iter().find(|other| overlaps(place, other)) {
+            sink.advise(
+                &directory.origin,
+                format!(
+                    "{} is given to another plugin, too ({})",
+                    place.display(),
+                    other.display()
+                ),
+                "give each native plugin a directory of its own",
+            );
+        }
+    }
+    granted.extend(native.directories.iter().map(|directory| &directory.value));
 }
 
 fn places(section: &Reader<'_>, key: &'static str) -> Vec<Located<PathBuf>> {

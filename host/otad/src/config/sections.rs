@@ -1,12 +1,14 @@
 //! Reads each table of the file into `model.rs`, with what can be told from the file alone: ranges, words, and keys that
 //! exclude or need each other.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use host_runtime::types::Setting;
 
 use super::agent;
 use super::bandwidth;
+use super::build::{self, BUILD};
 use super::diagnostic::Origin;
 use super::hooks;
 use super::http;
@@ -24,7 +26,7 @@ use super::tree::Table;
 use crate::control::server::PATH_MAX_BYTES;
 
 /// Plugins that are part of otad.
-pub const BUILTIN_PLUGINS: &[&str] = &["flash-file", "serial-mcu"];
+pub const BUILTIN_PLUGINS: &[&str] = &["flash-file", "serial-mcu", BUILD];
 
 /// Region names of a flash-file target, with the sizes of those that are not slots. A record is two copies, one in each
 /// 4 KiB, so that a torn write hits one of them.
@@ -90,6 +92,12 @@ fn daemon(root: &Reader<'_>) -> Daemon {
     let daemon = Daemon {
         control_group: section.text("control_group"),
         plugin_dir: section.path("plugin_dir"),
+        park_after_ms: section.number(&keys::PARK_AFTER_MS),
+        connects_per_s_max: u32::try_from(section.number(&keys::CONNECTS_PER_S_MAX))
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN),
+        plugin_dir_shared: section.boolean("plugin_dir_shared", false),
         log: section
             .text("log")
             .map_or_else(|| "info".to_owned(), |t| t.value),
@@ -327,6 +335,7 @@ fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
             "give the target the `fileid` of its images, 1 to 255",
         );
     }
+    let of_target = build::of_target(&section, &plugin, file_id);
     let directory = section.path("directory");
     let regions = regions(&section, &plugin, directory.as_ref());
     let mut line = line::line(&section, &plugin);
@@ -366,6 +375,7 @@ fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
         name,
         file_id,
         plugin,
+        of_target,
         carrier,
         directory,
         regions,
@@ -535,6 +545,7 @@ fn version_from(section: &Reader<'_>, plugin: &PluginChoice) -> VersionFrom {
         match plugin {
             // Its images are the bootloader's, with a header of their own.
             PluginChoice::Builtin("serial-mcu") => VersionFrom::Mcuboot,
+            PluginChoice::Builtin(BUILD) => VersionFrom::Plugin,
             PluginChoice::Builtin(_) | PluginChoice::File(_) => VersionFrom::Trailer,
         },
     );
@@ -653,7 +664,7 @@ fn unique(config: &Config, sink: &Sink) {
         again
     };
     let (mut names, mut clients, mut paths) = (Vec::new(), Vec::new(), Vec::new());
-    let mut lines = Vec::new();
+    let (mut lines, mut granted) = (Vec::new(), Vec::new());
     for device in &config.devices {
         let name = &device.name;
         if twice(&mut names, name.value.clone()) {
@@ -672,6 +683,7 @@ fn unique(config: &Config, sink: &Sink) {
                 "two connections of one client id cut each other off; leave `client_id` out to use the thing name",
             );
         }
+        build::check(device, sink);
         let (mut targets, mut files) = (Vec::new(), Vec::new());
         for target in &device.targets {
             if twice(&mut targets, target.name.value.clone()) {
@@ -715,6 +727,7 @@ fn unique(config: &Config, sink: &Sink) {
                     "give each its own file, or leave `staging` out",
                 );
             }
+            native::alone(target, &mut granted, sink);
             for region in &target.regions {
                 if twice(&mut paths, region.path.value.display().to_string()) {
                     sink.advise(

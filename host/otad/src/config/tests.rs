@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::*;
 
-const GOOD: &str = r#"
+/// A configuration that is right, with one device and one target.
+pub(crate) const GOOD: &str = r#"
 [daemon]
 state_dir = "state"
 [trust]
@@ -290,6 +291,27 @@ const WRONG: &[Row] = &[
         "built in: flash-file, serial-mcu",
     ),
     (
+        "plugin = \"flash-file\"\ndirectory = \"targets/main\"\nrestart = { command = [\"./restart.sh\", \"main\"] }",
+        "plugin = \"build\"",
+        15,
+        "`file_id` 0 for builds",
+        "1 to 255",
+    ),
+    (
+        "file_id = 0\nplugin = \"flash-file\"",
+        "file_id = 1\nplugin = \"build\"",
+        17,
+        "`directory` has no use here",
+        "remove it",
+    ),
+    (
+        "restart = {",
+        "of_target = \"x\"\nrestart = {",
+        18,
+        "`of_target` is for a target that brings builds",
+        "plugin = \"build\"",
+    ),
+    (
         "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
         "file_id = 1\nplugin = \"serial-mcu\"",
         13,
@@ -565,6 +587,23 @@ const TWICE: &[(&str, usize, &str)] = &[
         "is the storage of another target",
     ),
     (
+        "[[device.target]]\nname='b'\nfile_id=1\nplugin='./p.so'\n[device.target.native]\ndirectories=['d']\n\
+         [[device.target]]\nname='c'\nfile_id=2\nplugin='./p.so'\n[device.target.native]\ndirectories=['d/e']\n",
+        30,
+        "is given to another plugin",
+    ),
+    (
+        "[[device.target]]\nname='b'\nfile_id=1\nplugin='build'\n\
+         [[device.target]]\nname='c'\nfile_id=2\nplugin='build'\n",
+        24,
+        "a second target brings builds of the same",
+    ),
+    (
+        "[[device.target]]\nname='b'\nfile_id=1\nplugin='build'\nof_target='b'\n",
+        23,
+        "is no target with a plugin of its own",
+    ),
+    (
         "[[device]]\nname='pump-1'\nmqtt={endpoint='localhost',tls=false}\ntarget=[]\n",
         20,
         "a second device \"pump-1\"",
@@ -634,6 +673,7 @@ fn a_chain_of_parsers_has_the_time_of_all_of_them() {
 /// Where the numbers of a section are put for the next test.
 fn with_number(section: &str, line: &str) -> Option<String> {
     let anchor = match section {
+        "daemon" => "state_dir = \"state\"",
         "device.mqtt" => "endpoint = \"localhost\"",
         "device.target" => "name = \"main\"",
         "device.agent" => {

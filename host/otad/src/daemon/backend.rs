@@ -1,7 +1,6 @@
 //! What the control socket's verbs do to the devices.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use host_runtime::types::{Failure, FileId, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::code::Entry;
+use crate::code::{Entry, Source};
 use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
@@ -149,11 +148,8 @@ impl Backend for Devices {
             } => finish(device, job, status, reason).await,
             Verb::Events { after, follow } => events(device, after, follow, &items).await,
             Verb::SwapPlugin { file, allow_older } => {
-                let entry = match allow_older {
-                    true => Entry::Older,
-                    false => Entry::New,
-                };
                 let target = one_target(target)?;
+                let entry = Entry::put_in(allow_older);
                 let build = self.take_in(device.name(), target, &file, entry).await?;
                 swap(device, target, Some(build)).await
             }
@@ -173,14 +169,8 @@ async fn swap(
     build: Option<Arc<dyn PluginFactory>>,
 ) -> Result<Value, Refusal> {
     let end = device.swap_plugin(target, build).await;
-    end.map(|()| Value::Null).map_err(|failure| {
-        let exit = match failure.main {
-            code::NOT_FOUND => Exit::Nothing,
-            code::BUSY => Exit::Retry,
-            _ => Exit::Refused,
-        };
-        Refusal::new(exit, failure.to_string())
-    })
+    end.map(|()| Value::Null)
+        .map_err(|failure| Refusal::new(rollout::exit_of(&failure), failure.to_string()))
 }
 
 impl Devices {
@@ -194,7 +184,7 @@ impl Devices {
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let plugins = Arc::clone(&self.builds()?.plugins);
         let taken = plugins
-            .take_in(device, target, Path::new(file), entry)
+            .take_in(device, target, Source::File(file.into()), entry)
             .await;
         taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
     }

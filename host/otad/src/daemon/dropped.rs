@@ -1,25 +1,29 @@
 //! A directory into which plugin builds are dropped: each file that is renamed to `<device>.<target>.wasm` (`.so` for a shared
-//! library) there is put in, as by `otad plugin swap`, and then named `.loaded` or `.refused`, so that nothing is done twice.
-//! Its manifest and signature are to lie there before it, and go with it.
+//! library, `.bundle` for either with its manifest) there is put in, as by `otad plugin swap`, and then named `.loaded` or
+//! `.refused`, so that nothing is done twice. One whose target is busy waits. Manifest and signature, where they are files of
+//! their own, are to lie there before it, and go with it.
 //!
 //! Only the rename counts (inotify, `IN_MOVED_TO`, by rustix, which is linked anyway): a file that is written in place is
 //! looked at by nobody until it has its name, so no half of it is ever read. A poll could not tell the two apart. What got
 //! its name while no daemon ran is taken at the start. Not here: what a swap is.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use host_runtime::supervisor::DeviceHandle;
+use host_runtime::types::code;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::code::{Entry, MANIFEST, SIGNATURE, beside};
+use crate::code::{BUNDLE, Entry, MANIFEST, SIGNATURE, Source, beside};
 use crate::gateway::Plugins;
 
 /// How often the kernel is asked for renames. (Waiting for the descriptor itself takes a call of tokio's that is unsafe.)
@@ -28,19 +32,55 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes of the buffer for events: some twenty names.
 const EVENTS_BYTES: usize = 4096;
 
-/// Watches until it is dropped. A directory that cannot be watched is an error in the log; the devices run on.
-pub(super) async fn serve(dir: PathBuf, devices: Vec<DeviceHandle>, plugins: Arc<Plugins>) {
+/// How often a file whose target is busy is tried again: it is loaded each time.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+
+/// Watches until it is dropped. A directory that cannot be watched is an error in the log; the devices run on. `shared`: others
+/// may write there.
+pub(super) async fn serve(
+    dir: PathBuf,
+    shared: bool,
+    devices: Vec<DeviceHandle>,
+    plugins: Arc<Plugins>,
+) {
     let watch = Watch {
         dir,
         devices,
         plugins,
     };
-    if let Err(error) = watch.run().await {
+    let end = match check_dir(&watch.dir, shared) {
+        Ok(()) => watch.run().await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    if let Err(why) = end {
         tracing::error!(
-            "plugin_dir {} is not watched until otad is started again: {error}",
+            "plugin_dir {} is not watched until otad is started again: {why}",
             watch.dir.display()
         );
     }
+}
+
+/// Whether nobody but this user and root may drop something there, unless others may.
+pub(crate) fn check_dir(dir: &Path, shared: bool) -> Result<(), String> {
+    let meta = fs::metadata(dir).map_err(|error| error.to_string())?;
+    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
+    let what = match meta.mode() & 0o7777 {
+        _ if shared => return Ok(()),
+        _ if owner != own && owner != 0 => format!("it belongs to user {owner}, not to {own}"),
+        mode if mode & 0o022 != 0 => format!("it has mode {mode:04o}: others may write there"),
+        _ => return Ok(()),
+    };
+    Err(format!(
+        "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
+    ))
+}
+
+/// How a file that was dropped ended.
+enum End {
+    Loaded,
+    /// Its target cannot take it now.
+    Waits(String),
+    Refused(String),
 }
 
 struct Watch {
@@ -54,59 +94,97 @@ impl Watch {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let wanted = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         inotify::add_watch(&fd, &self.dir, wanted)?;
+        let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
-            self.take(&entry?.file_name().to_string_lossy()).await;
+            names.push(entry?.file_name().to_string_lossy().into_owned());
         }
+        let (mut waiting, mut try_at) = (BTreeSet::new(), Instant::now());
         loop {
-            for name in moved(&fd)? {
-                self.take(&name).await;
+            if Instant::now() >= try_at {
+                names.extend(waiting.iter().cloned());
+                try_at = Instant::now() + TRY_EVERY;
+            }
+            for name in names {
+                match self.take(&name, waiting.contains(&name)).await {
+                    true => waiting.insert(name),
+                    false => waiting.remove(&name),
+                };
             }
             sleep(LOOK_EVERY).await;
+            names = moved(&fd)?;
         }
     }
 
-    /// Put in what has this name, if it is one of ours.
-    async fn take(&self, name: &str) {
+    /// Put in what has this name, if it is one of ours; true = it waits, and who looks into the log knows if it `waited`.
+    async fn take(&self, name: &str, waited: bool) -> bool {
         let Some((device, target)) = parse(name) else {
-            return;
+            return false;
         };
         let path = self.dir.join(name);
-        if fs::symlink_metadata(&path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        let Ok(before) = fs::symlink_metadata(&path) else {
             // Renamed between the watch and the look at the start, which has taken it.
-            return;
-        }
+            return false;
+        };
         let ending = match self.swap(device, target, &path).await {
-            Ok(()) => {
+            End::Loaded => {
                 tracing::info!("{} is put in", path.display());
                 "loaded"
             }
-            Err(why) => {
+            End::Waits(why) => {
+                if !waited {
+                    tracing::warn!("{} waits: {why}", path.display());
+                }
+                return true;
+            }
+            End::Refused(why) => {
                 tracing::error!("{} is not put in: {why}", path.display());
                 "refused"
             }
         };
-        let done = beside(&path, ending);
-        if let Err(error) = fs::rename(&path, &done) {
-            tracing::warn!("{} keeps its name: {error}", path.display());
-        }
-        for part in [MANIFEST, SIGNATURE] {
-            match fs::rename(beside(&path, part), beside(&done, part)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("the {part} of {} keeps its name: {error}", path.display());
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
+        finish(&path, &before, ending);
+        false
     }
 
-    async fn swap(&self, device: &str, target: &str, path: &Path) -> Result<(), String> {
-        let handle = self.devices.iter().find(|d| d.name() == device);
-        let handle = handle.ok_or_else(|| format!("no device \"{device}\" runs here"))?;
+    async fn swap(&self, device: &str, target: &str, path: &Path) -> End {
+        let Some(handle) = self.devices.iter().find(|d| d.name() == device) else {
+            return End::Refused(format!("no device \"{device}\" runs here"));
+        };
         let plugins = Arc::clone(&self.plugins);
-        let build = plugins.take_in(device, target, path, Entry::New).await;
-        let build = build.map_err(|failed| failed.text)?;
-        let end = handle.swap_plugin(target, Some(build)).await;
-        end.map_err(|failure| failure.to_string())
+        let source = Source::File(path.to_owned());
+        let build = match plugins.take_in(device, target, source, Entry::New).await {
+            Ok(build) => build,
+            Err(failed) => return End::Refused(failed.text),
+        };
+        match handle.swap_plugin(target, Some(build)).await {
+            Ok(()) => End::Loaded,
+            Err(failure) if failure.main == code::BUSY => End::Waits(failure.to_string()),
+            Err(failure) => End::Refused(failure.to_string()),
+        }
+    }
+}
+
+/// Give a file that was looked at the name that says so, with its manifest; unless another one has got its name meanwhile,
+/// whose turn comes by that rename.
+fn finish(path: &Path, before: &Metadata, ending: &str) {
+    let done = beside(path, ending);
+    if let Err(error) = fs::rename(path, &done) {
+        tracing::warn!("{} keeps its name: {error}", path.display());
+        return;
+    }
+    let which = |meta: &Metadata| (meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec());
+    if fs::symlink_metadata(&done).is_ok_and(|after| which(&after) != which(before)) {
+        if let Err(error) = fs::rename(&done, path) {
+            tracing::warn!("{} is not looked at: {error}", done.display());
+        }
+        return;
+    }
+    for part in [MANIFEST, SIGNATURE] {
+        match fs::rename(beside(path, part), beside(&done, part)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("the {part} of {} keeps its name: {error}", path.display());
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
 }
 
@@ -128,13 +206,12 @@ fn moved(fd: &OwnedFd) -> io::Result<Vec<String>> {
     }
 }
 
-/// Device and target of `<device>.<target>.wasm` or `.so`; a thing's name has no dot. Which of the two it is, says the
-/// target's carrier.
+/// Device and target of `<device>.<target>.wasm`, `.so` or `.bundle`; a thing's name has no dot. What it is, says the target's
+/// carrier.
 fn parse(name: &str) -> Option<(&str, &str)> {
-    let name = name
-        .strip_suffix(".wasm")
-        .or_else(|| name.strip_suffix(".so"))?;
-    let (device, target) = name.split_once('.')?;
+    let (name, ending) = name.rsplit_once('.')?;
+    let is_code = ["wasm", "so", BUNDLE].contains(&ending);
+    let (device, target) = name.split_once('.').filter(|_| is_code)?;
     (!device.is_empty() && !target.is_empty()).then_some((device, target))
 }
 
@@ -147,6 +224,7 @@ mod tests {
         assert_eq!(parse("pump-1.main.wasm"), Some(("pump-1", "main")));
         assert_eq!(parse("pump-1.app.v2.wasm"), Some(("pump-1", "app.v2")));
         assert_eq!(parse("pump-1.board.so"), Some(("pump-1", "board")));
+        assert_eq!(parse("pump-1.board.bundle"), Some(("pump-1", "board")));
         for other in [
             "main.wasm",
             "main.so",
@@ -157,6 +235,43 @@ mod tests {
             ".x",
         ] {
             assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_another_one_has_taken_the_name_of_is_not_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.b.wasm");
+        fs::write(&path, "first").unwrap();
+        let first = fs::symlink_metadata(&path).unwrap();
+        fs::write(dir.path().join("draft"), "second").unwrap();
+        fs::rename(dir.path().join("draft"), &path).unwrap();
+        finish(&path, &first, "loaded");
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert!(!beside(&path, "loaded").exists());
+        let second = fs::symlink_metadata(&path).unwrap();
+        fs::write(beside(&path, MANIFEST), "its").unwrap();
+        finish(&path, &second, "loaded");
+        let done = beside(&path, "loaded");
+        assert_eq!(fs::read(&done).unwrap(), b"second");
+        assert!(beside(&done, MANIFEST).exists() && !path.exists());
+    }
+
+    #[test]
+    fn a_directory_where_others_may_write_is_refused_unless_that_is_meant() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
+        mode(0o755).unwrap();
+        assert_eq!(check_dir(dir.path(), false), Ok(()));
+        for open in [0o775, 0o757, 0o1777] {
+            mode(open).unwrap();
+            let why = check_dir(dir.path(), false).unwrap_err();
+            assert!(
+                why.contains("others may write there; chown and chmod"),
+                "{why}"
+            );
+            assert_eq!(check_dir(dir.path(), true), Ok(()));
         }
     }
 

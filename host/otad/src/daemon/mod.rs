@@ -12,6 +12,7 @@
 
 mod backend;
 mod dropped;
+mod kernel;
 mod notify;
 mod reload;
 mod rollout;
@@ -32,6 +33,7 @@ use crate::control::server::{Access, Server};
 use crate::exit::{Exit, Failed, Verb};
 use crate::gateway::{ConnectedDevice, Gateway, Witnesses};
 use backend::Switch;
+pub(crate) use dropped::check_dir;
 use notify::{Notifier, Word};
 use session::Session;
 use signals::Signals;
@@ -139,7 +141,7 @@ async fn restart_requested(devices: &[ConnectedDevice]) -> FileId {
     }
 }
 
-/// Log what the machine says about the configuration; refuse on an error. Code that the gate does not let in is none: a
+/// Log what the machine and its kernel say about the configuration; refuse on an error. Code that the gate does not let in is none: a
 /// gateway whose plugin nobody vouches for any more must still be able to update the rest (`gateway::placed`).
 fn check(config: &Config) -> Result<(), Failed> {
     for warning in config.development.warnings() {
@@ -153,7 +155,7 @@ fn check(config: &Config) -> Result<(), Failed> {
         }
     }
     if errors.is_empty() {
-        return Ok(());
+        return kernel::check(config);
     }
     let text = std::fs::read_to_string(&config.file).unwrap_or_default();
     let diagnostics = errors.into_iter().map(|f| f.diagnostic).collect();

@@ -5,7 +5,6 @@
 //! that ends with the daemon, is taken up by asking again: devices that the build serves already are passed over. Not here:
 //! what a swap is (`host-runtime`).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +15,20 @@ use host_runtime::types::{Failure, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
-use crate::code::Entry;
+use crate::code::{Entry, Source};
 use crate::control::protocol::{AgentOrder, Refusal};
 use crate::exit::{Exit, Failed};
 use crate::gateway::Agents;
 
 const TRIAL: Duration = Duration::from_millis(TRIAL_MS);
+
+/// How long an order waits for the one before it: a trial that has just ended is still being written down.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is tried again meanwhile.
+const BUSY_POLL: Duration = Duration::from_millis(50);
 
 /// A build on its way to devices.
 pub(super) struct Rollout {
@@ -43,12 +49,10 @@ impl Rollout {
         items: mpsc::Sender<Value>,
     ) -> Result<(Self, Vec<Place>), Refusal> {
         let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
-        let taken = Arc::clone(&agents).take_in(Path::new(&order.file)).await;
+        let source = Source::File(order.file.clone().into());
+        let taken = Arc::clone(&agents).take_in(source).await;
         let taken = taken.map_err(told)?;
-        let entry = match order.allow_older {
-            true => Entry::Older,
-            false => Entry::New,
-        };
+        let entry = Entry::put_in(order.allow_older);
         let place = |device: DeviceHandle| {
             let build = agents.put_in(&taken, device.name(), entry);
             build.map(|build| (device, build)).map_err(told)
@@ -65,7 +69,7 @@ impl Rollout {
     /// Let it serve one device.
     pub(super) async fn swap(&self, (device, build): &Place) -> Result<(), Refusal> {
         let build = Some(Arc::clone(build));
-        let end = device.swap_agent(build, self.trial).await;
+        let end = swap(device, build, self.trial).await;
         end.map_err(|failure| refusal(device, &failure))?;
         self.tell(device.name(), "serves").await;
         Ok(())
@@ -137,37 +141,68 @@ async fn over(device: DeviceHandle, returns: u64) -> Result<String, Refusal> {
     }
 }
 
-/// Let the build before serve devices again, each that has one.
+/// Let this build serve a device, or the one before (`None`).
+async fn swap(
+    device: &DeviceHandle,
+    build: Option<Arc<AgentBuild>>,
+    trial: Duration,
+) -> Result<(), Failure> {
+    let until = Instant::now() + BUSY_MAX;
+    loop {
+        match device.swap_agent(build.clone(), trial).await {
+            Err(failure) if failure.main == code::BUSY && Instant::now() < until => {
+                tokio::time::sleep(BUSY_POLL).await;
+            }
+            end => return end,
+        }
+    }
+}
+
+/// Let the build before serve devices again, each that has one. One that cannot go back does not keep the others from it: who
+/// asks for all again takes back what went well.
 pub(super) async fn roll_back(
     devices: &[DeviceHandle],
     items: &mpsc::Sender<Value>,
 ) -> Result<(), Refusal> {
     let mut done = 0;
+    let mut refused = Vec::new();
     for device in devices {
-        match device.swap_agent(None, TRIAL).await {
+        match swap(device, None, TRIAL).await {
             Ok(()) => done += 1,
             Err(failure) if failure.main == code::NOT_FOUND && devices.len() > 1 => continue,
-            Err(failure) => return Err(refusal(device, &failure)),
+            Err(failure) => {
+                refused.push(refusal(device, &failure));
+                continue;
+            }
         }
         let item = json!({ "device": device.name(), "what": "is served by the build before" });
         drop(items.send(item).await);
     }
-    match done {
-        0 => Err(Refusal::new(
+    let texts: Vec<&str> = refused.iter().map(|refusal| &*refusal.text).collect();
+    match (refused.first(), done) {
+        (Some(first), _) => Err(Refusal {
+            exit: first.exit.clone(),
+            text: texts.join("; "),
+        }),
+        (None, 0) => Err(Refusal::new(
             Exit::Nothing,
             "no device has a build to go back to",
         )),
-        _ => Ok(()),
+        (None, _) => Ok(()),
     }
 }
 
 fn refusal(device: &DeviceHandle, failure: &Failure) -> Refusal {
-    let exit = match failure.main {
+    Refusal::new(exit_of(failure), format!("{}: {failure}", device.name()))
+}
+
+/// How a command ends whose swap, of an agent or a plugin, is refused.
+pub(super) fn exit_of(failure: &Failure) -> Exit {
+    match failure.main {
         code::NOT_FOUND => Exit::Nothing,
         code::BUSY => Exit::Retry,
         _ => Exit::Refused,
-    };
-    Refusal::new(exit, format!("{}: {failure}", device.name()))
+    }
 }
 
 /// The devices of a roll-out, the one that is to come first in front.

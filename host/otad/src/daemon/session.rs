@@ -42,8 +42,9 @@ impl Session {
         }
         if let Some(dir) = &gateway.config().daemon.plugin_dir {
             let handles = running.iter().map(|d| d.handle.clone()).collect();
+            let shared = gateway.config().daemon.plugin_dir_shared;
             let dir = dir.value.clone();
-            tasks.spawn(dropped::serve(dir, handles, gateway.plugins()));
+            tasks.spawn(dropped::serve(dir, shared, handles, gateway.plugins()));
         }
         let handles = running.iter().map(|d| d.handle.clone()).collect();
         tasks.spawn(watchdog::tell(

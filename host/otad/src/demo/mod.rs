@@ -8,6 +8,7 @@
 //! The daemon is this very program as a child; slots, record, state, control socket and certificates are real files; what
 //! runs is what the launcher started. Only the service manager is a script. Not here: any short cut through the daemon.
 
+mod build;
 mod daemon;
 mod judge;
 mod mcu;

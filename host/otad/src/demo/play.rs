@@ -86,7 +86,7 @@ pub(super) async fn play(
 
 fn target_of(scenario: &Scenario) -> usize {
     match &scenario.job {
-        Job::Image(image) => usize::try_from(image.file_id).unwrap_or(0),
+        Job::Image(image) | Job::Agent(image) => usize::try_from(image.file_id).unwrap_or(0),
         // The gateway's own software is the last to go.
         Job::Group(_) | Job::Document(_) => 0,
     }
@@ -114,7 +114,7 @@ async fn create(scenario: &Scenario, stage: &Stage, dir: &Path) -> Result<JobId,
             let view = operator.create_job(job).await;
             Ok(view.map_err(|e| failed("creating the job", &e))?.job_id)
         }
-        Job::Image(_) | Job::Group(_) => {
+        Job::Image(_) | Job::Agent(_) | Job::Group(_) => {
             let files: Result<Vec<_>, _> = scenario
                 .job
                 .images()
@@ -381,7 +381,7 @@ fn carriers(scenario: &Scenario, stats: &CloudStats) -> Vec<String> {
 }
 
 fn reported(stage: &Stage, status: &Value) -> Vec<Option<String>> {
-    (0..stage.targets.len())
+    (0..stage.printing())
         .map(|i| {
             let version = &status["targets"][i]["running_version"];
             version.as_str().map(str::to_owned)

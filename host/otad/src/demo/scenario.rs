@@ -38,6 +38,8 @@ pub(super) struct Scenario {
 pub(super) enum Job {
     /// A version of the application.
     Image(Image),
+    /// Another build of the gateway's agent.
+    Agent(Image),
     /// Several files in one job: the application, and images for secondary MCUs.
     Group(&'static [Image]),
     /// A job document that is not an OTA update.
@@ -48,7 +50,7 @@ impl Job {
     /// The images that it brings.
     pub(super) fn images(&self) -> &[Image] {
         match self {
-            Self::Image(image) => std::slice::from_ref(image),
+            Self::Image(image) | Self::Agent(image) => std::slice::from_ref(image),
             Self::Group(images) => images,
             Self::Document(_) => &[],
         }
@@ -445,6 +447,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         }),
         end: End {
             versions: &["1.0.0", "1.1.0"],
+            reason: "accepted  v",
+            ..SUCCEEDED
+        },
+        ..DEFAULT
+    },
+    Scenario {
+        name: "agent",
+        about: "the job brings another build of the agent itself: it takes over, carries the job on and ends it",
+        job: Job::Agent(Image {
+            file_id: 1,
+            version: "0.0.0",
+            size_bytes: 0,
+            ..NEW
+        }),
+        end: End {
+            versions: &["1.0.0"],
             reason: "accepted  v",
             ..SUCCEEDED
         },

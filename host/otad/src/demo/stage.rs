@@ -14,6 +14,7 @@ use host_cloud::service::{Protocol, ThingName};
 use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudHandle};
 use host_runtime::ports::state_dir::FileStateDir;
 
+use super::build;
 use super::mcu::{self, Secondary};
 use super::program::{self, Behaviour};
 use super::proxy::Proxy;
@@ -67,8 +68,10 @@ pub(super) struct Stage {
     pub(super) config: PathBuf,
     /// Somebody else's broker between cloud and daemon.
     pub(super) broker: Option<BrokerConfig>,
-    /// Targets of this scenario, by file id: programs of the gateway, then MCUs.
+    /// Targets of this scenario, by file id: programs of the gateway, then MCUs, then what takes builds of the agent.
     pub(super) targets: Vec<&'static str>,
+    /// How many of them are programs.
+    programs: usize,
     /// What carries their plugins.
     carrier: &'static str,
     /// The MCUs among them.
@@ -101,7 +104,11 @@ impl Stage {
         }
         let programs = match &scenario.job {
             Job::Image(image) if image.file_id > 0 => &TARGETS[..],
-            Job::Image(_) | Job::Group(_) | Job::Document(_) => &TARGETS[..1],
+            Job::Image(_) | Job::Agent(_) | Job::Group(_) | Job::Document(_) => &TARGETS[..1],
+        };
+        let builds: &[_] = match scenario.job {
+            Job::Agent(_) => &[build::AGENT],
+            Job::Image(_) | Job::Group(_) | Job::Document(_) => &[],
         };
         let mcus: Result<Vec<_>, _> = scenario
             .mcus
@@ -114,7 +121,8 @@ impl Stage {
             http_proxy,
             config: dir.join("otad.toml"),
             broker,
-            targets: [programs, scenario.mcus].concat(),
+            targets: [programs, scenario.mcus, builds].concat(),
+            programs: programs.len(),
             carrier,
             mcus: mcus?,
         };
@@ -131,28 +139,33 @@ impl Stage {
         Ok(stage)
     }
 
+    /// How many targets say themselves what they run: all but what takes builds, which is otad.
+    pub(super) fn printing(&self) -> usize {
+        self.programs + self.mcus.len()
+    }
+
     /// What each target itself says that it runs, by file id.
     pub(super) fn printed(&self, dir: &Path) -> Vec<Option<String>> {
-        let programs = self.targets.len() - self.mcus.len();
-        let of_programs = self.targets[..programs]
+        let of_programs = self.targets[..self.programs]
             .iter()
             .map(|target| program::printed_version(dir, target));
         let of_mcus = self.mcus.iter().map(Secondary::running_version);
         of_programs.chain(of_mcus).collect()
     }
 
-    /// Whether a file id is an MCU's.
-    fn is_mcu(&self, file_id: u32) -> bool {
-        file_id as usize >= self.targets.len() - self.mcus.len()
-    }
-
     /// The image of the job for one target.
     pub(super) fn new_image(&self, dir: &Path, image: &Image) -> Result<Vec<u8>, Failed> {
-        if self.is_mcu(image.file_id) {
+        let file_id = image.file_id as usize;
+        if file_id < self.programs {
+            let path = new_image(dir, image)?;
+            return fs::read(&path).map_err(|e| failed("reading the image", &e));
+        }
+        if file_id < self.printing() {
             return Ok(mcu::image(image));
         }
-        let path = new_image(dir, image)?;
-        fs::read(&path).map_err(|e| failed("reading the image", &e))
+        let signer = self.cloud.code_signing();
+        let signer = signer.map_err(|e| failed("signing key", &e))?;
+        build::bundle(dir, &signer.private_key_path)
     }
 
     async fn credentials(&self, dir: &Path) -> Result<(), Failed> {
@@ -250,8 +263,7 @@ reconnect_max_ms = 1000
             identity = self.identity(),
             agent_lines = scenario.agent_lines,
         );
-        let programs = self.targets.len() - self.mcus.len();
-        for (file_id, target) in self.targets.iter().enumerate().take(programs) {
+        for (file_id, target) in self.targets.iter().enumerate().take(self.programs) {
             text.push_str(&format!(
                 r#"
 [[device.target]]
@@ -273,11 +285,14 @@ settle_ms = {SETTLE_MS}
                 target_lines = scenario.target_lines,
             ));
         }
-        for (file_id, mcu) in (programs..).zip(&self.mcus) {
+        for (file_id, mcu) in (self.programs..).zip(&self.mcus) {
             let is_sick = scenario.job.images().iter().any(|image| {
                 image.file_id as usize == file_id && image.behaviour == Behaviour::Sick
             });
             text.push_str(&mcu.configuration(file_id, self.carrier, is_sick));
+        }
+        if matches!(scenario.job, Job::Agent(_)) {
+            text.push_str(&build::configuration(self.programs));
         }
         text
     }

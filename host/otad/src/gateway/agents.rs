@@ -1,10 +1,9 @@
 //! The agent builds of a gateway: those of the configuration, and those that an operator has put in their place.
 //!
-//! What comes from a file is looked at by the gate (`code/`) each time, also when it was kept. Not here: what is kept of a build
+//! What comes from a file is looked at by the gate (`code/`) at each start, also when it was kept. Not here: what is kept of a build
 //! (`kept.rs`), who looks on (`witness.rs`), and the swap itself (`host-runtime`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host_crypto::hex;
@@ -15,8 +14,8 @@ use host_runtime::ports::state_dir::StateDir;
 use tokio::task::spawn_blocking;
 
 use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, kept, witness};
-use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed};
-use crate::config::{AgentChoice, Config, Device};
+use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
+use crate::config::{AgentChoice, BUILTIN_AGENTS, Config, Device};
 use crate::exit::{Exit, Failed, chain};
 
 /// Where the bytes of builds are kept in the state directory.
@@ -31,6 +30,8 @@ pub(crate) struct Agents {
     witnesses: Witnesses,
     /// Of the configuration, by label: loaded once for all devices that have it.
     configured: Mutex<BTreeMap<String, LoadedAgent>>,
+    /// Of the state directory, by name and label: once too, for what was put in may serve all devices.
+    stored: Mutex<BTreeMap<String, LoadedAgent>>,
 }
 
 /// A build, and who vouches for it.
@@ -57,6 +58,7 @@ impl Agents {
             gate: Arc::clone(gate),
             witnesses: Witnesses::default(),
             configured: Mutex::default(),
+            stored: Mutex::default(),
         }
     }
 
@@ -69,6 +71,7 @@ impl Agents {
             gate: Arc::clone(&self.gate),
             witnesses,
             configured: Mutex::default(),
+            stored: Mutex::default(),
         }
     }
 
@@ -79,7 +82,7 @@ impl Agents {
     /// The build that serves a device, and the one before it.
     ///
     /// # Errors
-    /// The configured build cannot be loaded, or who is to look on cannot.
+    /// The built-in build cannot be loaded, or who is to look on cannot.
     pub(super) fn serving(
         &self,
         device: &Device,
@@ -102,22 +105,21 @@ impl Agents {
         Ok((witnessed(serving.build)?, former.transpose()?))
     }
 
-    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
+    /// Load a build for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.
-    pub(crate) async fn take_in(self: Arc<Self>, path: &Path) -> Result<LoadedAgent, Failed> {
-        let path = path.to_owned();
-        let taken = spawn_blocking(move || self.take_in_now(&path)).await;
+    pub(crate) async fn take_in(self: Arc<Self>, source: Source) -> Result<LoadedAgent, Failed> {
+        let taken = spawn_blocking(move || self.take_in_now(source)).await;
         taken.unwrap_or_else(|e| {
             let text = format!("loading it broke: {e}");
             Err(Failed::new(Exit::Failed, text))
         })
     }
 
-    fn take_in_now(&self, path: &Path) -> Result<LoadedAgent, Failed> {
-        let words = path.display().to_string();
-        let code = self.gate.read(Kind::Agent, path);
+    fn take_in_now(&self, source: Source) -> Result<LoadedAgent, Failed> {
+        let words = source.to_string();
+        let code = self.gate.take(Kind::Agent, source);
         let code = code.map_err(|error| verdict(&words, &error))?;
         let label = clean(&words, LABEL_MAX_BYTES);
         let agent = self.load_code(&label, &code).map_err(|error| {
@@ -161,8 +163,23 @@ impl Agents {
         })
     }
 
-    /// The configured build for a device: it serves without a trial.
+    /// The configured build for a device: it serves without a trial. Where it is refused the built-in one stands in, so that a
+    /// device comes up whatever has become of a file or its signer.
     fn configured_at(&self, device: &Device) -> Result<LoadedAgent, GatewayError> {
+        let refused = match self.let_in(device) {
+            Err(error @ (GatewayError::Code { .. } | GatewayError::Agent { .. })) => error,
+            end => return end,
+        };
+        let builtin = self.configured(&AgentChoice::Builtin(BUILTIN_AGENTS[0]))?;
+        let why = format!("{}; the built-in agent serves", chain(&refused));
+        tracing::error!("{}: {why}", device.name.value);
+        Ok(LoadedAgent {
+            agent: builtin.agent.in_place_of(&label(&device.component), &why),
+            signed: None,
+        })
+    }
+
+    fn let_in(&self, device: &Device) -> Result<LoadedAgent, GatewayError> {
         let loaded = self.configured(&device.component)?;
         let (signed, place) = (loaded.signed.as_ref(), Place::agent(&device.name.value));
         self.gate
@@ -198,6 +215,11 @@ impl Agents {
 
     fn load_kept(&self, build: &Build) -> Result<Option<LoadedAgent>, Failed> {
         let name = kept::name(KEPT, &build.sha256);
+        let key = format!("{name} {}", build.label);
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = stored.get(&key) {
+            return Ok(Some(loaded.clone()));
+        }
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
         if self.state.load(&name).map_err(failed)?.is_none() {
             return Ok(None);
@@ -212,7 +234,9 @@ impl Agents {
         }
         let agent = self.load_code(&build.label, &code)?;
         let signed = code.signed;
-        Ok(Some(LoadedAgent { agent, signed }))
+        let loaded = LoadedAgent { agent, signed };
+        stored.insert(key, loaded.clone());
+        Ok(Some(loaded))
     }
 
     /// Load what the gate has read.
@@ -276,7 +300,7 @@ impl Agents {
 }
 
 /// What the configuration calls a device's agent.
-fn label(choice: &AgentChoice) -> String {
+pub(crate) fn label(choice: &AgentChoice) -> String {
     match choice {
         AgentChoice::Builtin("agent") => "built-in".to_owned(),
         AgentChoice::Builtin(name) => format!("builtin:{name}"),

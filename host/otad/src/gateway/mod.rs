@@ -9,6 +9,7 @@
 //! control socket and exit code of the daemon (`daemon.rs`).
 
 mod agents;
+mod build;
 mod connection;
 mod download;
 mod kept;
@@ -21,30 +22,35 @@ mod witness;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host_crypto::{TrustError, TrustStore};
 use host_http::{HttpClient, HttpError, Proxies, ProxyError};
-use host_mqtt::{Connection, ConnectionConfig, MqttError, MqttTransport, SharedConnection};
+use host_mqtt::{
+    Connection, ConnectionConfig, MqttError, MqttTransport, SharedConnection, Turnstile,
+};
 use host_runtime::bandwidth::Bandwidth;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
 use host_runtime::mailbox::Mailbox;
+use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::ports::commands::TokioCommands;
 use host_runtime::ports::seed::SystemSeed;
 use host_runtime::ports::state_dir::FileStateDir;
 use host_runtime::ports::transport::Transport;
 use host_runtime::ports::workers::BlockingPool;
-use host_runtime::supervisor::{self, DeviceHandle, PendingDevice};
+use host_runtime::supervisor::{self, DeviceHandle, OwnDevice, PendingDevice};
 use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
 
 use crate::code::{CodeError, Gate, Kind};
-use crate::config::{Config, Device, ReplySubscriptions};
+use crate::config::{BUILD, Config, Device, PluginChoice, ReplySubscriptions, Target};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
-pub(crate) use agents::Agents;
+pub(crate) use agents::{Agents, label as agent_label};
+use build::{BuildTarget, Guest};
 use download::Downloads;
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
@@ -204,6 +210,7 @@ pub struct Gateway {
     trust: TrustStore,
     ports: DevicePorts,
     http: HttpClient,
+    turnstile: Turnstile,
     /// None = no cap, and nobody counts.
     bandwidth: Option<Bandwidth>,
     plugins: Arc<Plugins>,
@@ -248,6 +255,7 @@ impl Gateway {
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
+            turnstile: Turnstile::new(config.daemon.connects_per_s_max),
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
             agents: Arc::new(Agents::new(&config, &engine, &ports.state, &gate)),
@@ -298,12 +306,16 @@ impl Gateway {
     /// [`GatewayError`].
     pub fn prepare(&self, device: &str) -> Result<PendingDevice, GatewayError> {
         let device = self.device(device)?;
+        let own = OwnDevice::default();
         let targets: Result<Vec<_>, GatewayError> = device
             .targets
             .iter()
             .map(|t| {
                 let name = &device.name.value;
-                let (plugin, former_plugin) = self.plugins.serving(name, t)?;
+                let (plugin, former_plugin) = match self.build_target(t, &own) {
+                    Some(plugin) => (plugin, None),
+                    None => self.plugins.serving(name, t)?,
+                };
                 let commands = &self.ports.commands;
                 let target = target::target(&self.config, &self.trust, name, t, plugin, commands)?;
                 Ok(TargetConfig {
@@ -331,10 +343,29 @@ impl Gateway {
             name,
         };
         let mut pending = supervisor::prepare(config, self.ports.clone())?;
+        if device.targets.iter().any(brings_builds) {
+            pending.introduce(own);
+        }
         if let Some(bandwidth) = &self.bandwidth {
             pending.join(bandwidth);
         }
+        let park_after_ms = self.config.daemon.park_after_ms;
+        if park_after_ms > 0 {
+            pending.park_after(Duration::from_millis(park_after_ms));
+        }
         Ok(pending)
+    }
+
+    /// The plugin of a target that brings builds; none for another.
+    fn build_target(&self, target: &Target, own: &OwnDevice) -> Option<Arc<dyn PluginFactory>> {
+        if !brings_builds(target) {
+            return None;
+        }
+        let guest = match &target.of_target {
+            Some(name) => Guest::Plugin(self.plugins(), name.value.clone()),
+            None => Guest::Agent(self.agents()),
+        };
+        Some(BuildTarget::new(target, own.clone(), guest))
     }
 
     /// Set up a device on a connection that the application makes, keeps and ends as it likes.
@@ -393,7 +424,8 @@ impl Gateway {
             device: name.clone(),
             source,
         };
-        let connection = Connection::start(self.connection_config(name)?).map_err(no_client)?;
+        let connection = Connection::start_in_turn(self.connection_config(name)?, &self.turnstile);
+        let connection = connection.map_err(no_client)?;
         let replies = self.subscribes_replies(device);
         let transport = connection
             .attach(name, pending.mailbox(), replies)
@@ -448,6 +480,11 @@ impl std::fmt::Debug for Gateway {
             .field("config", &self.config.file)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether the images of a target are builds of otad's own guests.
+fn brings_builds(target: &Target) -> bool {
+    target.plugin == PluginChoice::Builtin(BUILD)
 }
 
 fn http_client(config: &Config) -> Result<HttpClient, GatewayError> {

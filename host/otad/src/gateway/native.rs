@@ -200,30 +200,20 @@ mod tests {
     use super::*;
 
     /// A native plugin works in `pal`; what else there is of the gateway's lies elsewhere.
-    const GOOD: &str = r#"
-[daemon]
-state_dir = "state"
-[trust]
-directory = "trust"
-[development]
-allow_file_plugins = true
-[[device]]
-name = "pump-1"
-[device.mqtt]
-endpoint = "localhost"
-root_certificate = "root.pem"
-certificate = "certificate.pem"
-private_key = "private-key.pem"
-[[device.target]]
-name = "board"
-file_id = 1
-plugin = "./board.so"
+    fn good() -> String {
+        let text = crate::config::tests::GOOD
+            .replace("file_id = 0", "file_id = 1")
+            .replace(
+                "plugin = \"flash-file\"\ndirectory = \"targets/main\"\n",
+                NATIVE,
+            );
+        format!("{text}[device.target.native]\ndirectories = [\"pal\"]\n")
+    }
+
+    const NATIVE: &str = r#"plugin = "./board.so"
 carrier = "native"
 version_from = "none"
 no_revert_allowed = true
-restart = { command = ["./restart.sh"] }
-[device.target.native]
-directories = ["pal"]
 "#;
 
     #[test]
@@ -232,8 +222,8 @@ directories = ["pal"]
         let file = folder.path().join("otad.toml");
         fs::create_dir(folder.path().join("pal")).unwrap();
         let refusal = |replaced: &str, by: &str| {
-            assert!(GOOD.contains(replaced), "{replaced}");
-            let config = crate::config::parse(&file, &GOOD.replace(replaced, by), []).unwrap();
+            assert!(good().contains(replaced), "{replaced}");
+            let config = crate::config::parse(&file, &good().replace(replaced, by), []).unwrap();
             let crate::config::Carrier::Native(native) = &config.devices[0].targets[0].carrier
             else {
                 panic!("a native plugin");

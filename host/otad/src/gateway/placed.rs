@@ -38,6 +38,10 @@ impl PluginFactory for Placed {
         self.plugin.imports()
     }
 
+    fn caveats(&self) -> &[String] {
+        self.plugin.caveats()
+    }
+
     fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
         self.plugin.make(lent)
     }

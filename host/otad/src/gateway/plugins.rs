@@ -4,7 +4,6 @@
 //! (`kept.rs`), the swap itself (`host-runtime`), and what stands where a build is refused (`placed.rs`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host_crypto::hex;
@@ -19,8 +18,8 @@ use tokio::task::spawn_blocking;
 
 use super::placed::{Placed, Refused};
 use super::{GatewayError, LABEL_MAX_BYTES, kept, native};
-use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed};
-use crate::config::{Carrier, Config, PluginChoice as Configured, Target};
+use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
+use crate::config::{BUILD, Carrier, Config, PluginChoice as Configured, Target};
 use crate::exit::{Exit, Failed, chain};
 
 /// Where the bytes of builds are kept in the state directory.
@@ -90,7 +89,7 @@ impl Plugins {
         Ok((serving.build, former))
     }
 
-    /// Load a file for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
+    /// Load a build for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
@@ -99,12 +98,11 @@ impl Plugins {
         self: Arc<Self>,
         device: &str,
         target: &str,
-        path: &Path,
+        source: Source,
         entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let (device, target) = (device.to_owned(), target.to_owned());
-        let path = path.to_owned();
-        let taken = spawn_blocking(move || self.take_in_now(&device, &target, &path, entry)).await;
+        let taken = spawn_blocking(move || self.take_in_now(&device, &target, source, entry)).await;
         taken.unwrap_or_else(|e| {
             let text = format!("loading it broke: {e}");
             Err(Failed::new(Exit::Failed, text))
@@ -115,7 +113,7 @@ impl Plugins {
         &self,
         device: &str,
         target: &str,
-        path: &Path,
+        source: Source,
         entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let targets = self.config.device(Some(device)).map(|d| &d.targets[..]);
@@ -124,24 +122,32 @@ impl Plugins {
             let text = format!("device \"{device}\" has no target \"{target}\"");
             return Err(Failed::new(Exit::Nothing, text));
         };
+        if target.plugin == Configured::Builtin(BUILD) {
+            let text = format!(
+                "target \"{}\" is otad itself: builds come to it by jobs",
+                target.name.value
+            );
+            return Err(Failed::new(Exit::Refused, text));
+        }
         let place = Place::plugin(device, &target.name.value);
+        let words = source.to_string();
         let refused = |error: &CodeError| {
             let exit = match error.is_verdict() {
                 true => Exit::Refused,
                 false => Exit::Failed,
             };
-            Failed::new(exit, format!("{}: {}", path.display(), chain(error)))
+            Failed::new(exit, format!("{words}: {}", chain(error)))
         };
         let code = self
             .gate
-            .read(Kind::Plugin, path)
+            .take(Kind::Plugin, source)
             .map_err(|e| refused(&e))?;
         self.gate
             .check(code.signed.as_ref(), &place, entry)
             .map_err(|e| refused(&e))?;
-        let label = clean(&path.display().to_string(), LABEL_MAX_BYTES);
+        let label = clean(&words, LABEL_MAX_BYTES);
         let plugin = self.load_code(target, &label, &code).map_err(|error| {
-            let text = format!("{} is refused: {}", path.display(), chain(&error));
+            let text = format!("{words} is refused: {}", chain(&error));
             Failed::new(Exit::Refused, text)
         })?;
         let kept = code.keep(&*self.state, KEPT);

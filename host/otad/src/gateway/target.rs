@@ -20,7 +20,7 @@ use host_runtime::types::Setting;
 
 use super::GatewayError;
 use crate::config::{
-    self, Config, PluginChoice, Program, Region, Reset, ResetBy, Target, VersionFrom,
+    self, BUILD, Config, PluginChoice, Program, Region, Reset, ResetBy, Target, VersionFrom,
 };
 use crate::launch::record::REGION_BYTES;
 use crate::launch::{RECORD_MODE, make_directory};
@@ -137,7 +137,7 @@ fn staging(
 ) -> Result<Option<Arc<dyn StorageFactory>>, GatewayError> {
     let path = match (&target.staging, &target.plugin) {
         (Some(path), _) => path.value.clone(),
-        (None, PluginChoice::Builtin("serial-mcu")) => {
+        (None, PluginChoice::Builtin("serial-mcu" | BUILD)) => {
             let directory = config.daemon.state_dir.value.join("staging").join(device);
             directory.join(&target.name.value)
         }

@@ -66,7 +66,7 @@ pub struct InitArgs {
     /// Root certificate of the endpoint (PEM).
     #[arg(long, value_name = "FILE")]
     pub root: PathBuf,
-    /// Certificate (PEM) of one who may sign images; may be repeated, the first counts for jobs that name none.
+    /// Certificate (PEM) of one who may sign images, plugins and agents; may be repeated, the first counts for jobs that name none.
     #[arg(long, value_name = "FILE", required = true)]
     pub signer: Vec<PathBuf>,
     /// Directory to write to; created if need be.

@@ -317,14 +317,16 @@ Exit codes: 0 signed, 5 it is refused (neither agent nor plugin, another contrac
     Sign(Box<SignArgs>),
     /// Who has signed this plugin, agent or image, and what for?
     #[command(after_help = "\
-With --config it answers as that gateway would: by its trust store, `code_signers`, and the versions that it has accepted.
+With --config it answers as that gateway would: by its trust store, `code_signers`, and the versions that it has accepted. A \
+plugin or an agent is also loaded, in a process of its own, and asked who it is.
 
 Examples:
   otad verify pump.wasm --trust /etc/otad/trust
   otad verify board.so --config /etc/otad/otad.toml --json
   otad verify --image app-1.1.0.img --certificate vendor.pem
 
-Exit codes: 0 somebody trusted has signed it, 5 refused (older than what was accepted, needs a newer otad), 6 not verified.")]
+Exit codes: 0 somebody trusted has signed it, 5 refused (older than what was accepted, needs a newer otad, another contract), 6 \
+not verified.")]
     Verify(VerifyArgs),
     /// Images: add the trailer with version and product, look at it.
     #[command(subcommand)]

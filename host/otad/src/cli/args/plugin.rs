@@ -72,7 +72,7 @@ Exit codes: 0 it serves, 2 no such target, or no build before, 3 a swap is under
     },
     /// Would a gateway load this file? Who has signed it, and is it what was signed?
     #[command(after_help = "\
-As `otad verify`; the plugin is also loaded, in a process of its own, and asked who it is.
+As `otad verify`, which takes agents and images too.
 
 Examples:
   otad plugin verify pump.wasm --config /etc/otad/otad.toml

@@ -20,6 +20,9 @@ pub struct SignArgs {
     /// Write the manifest and no signature: to be read, changed and signed elsewhere.
     #[arg(long, conflicts_with_all = ["key", "image"])]
     pub manifest_only: bool,
+    /// Write FILE.bundle, too: file, manifest and signature in one, for an update of a target with `plugin = "build"`.
+    #[arg(long, conflicts_with_all = ["manifest_only", "image"])]
+    pub bundle: bool,
     /// Sign the file itself, as the image of an update: writes FILE.sig, for `otad update create --signature`.
     #[arg(long, conflicts_with_all = ["least_host", "directory", "device", "in_process", "memory_bytes", "fuel", "host_calls"])]
     pub image: bool,

@@ -22,34 +22,23 @@ const NAME_MAX_BYTES: usize = 64;
 const MODULE_MAX_BYTES: usize = 4 * COMPONENT_MAX_BYTES;
 
 const C: &[File] = &[
-    File {
-        path: "README.md",
-        text: include_str!("c.md"),
-    },
-    File {
-        path: "Makefile",
-        text: include_str!("Makefile"),
-    },
-    File {
-        path: ".gitignore",
-        text: "*.so\n*.manifest\n*.manifest.sig\n",
-    },
+    file("README.md", include_str!("c.md")),
+    file("Makefile", include_str!("Makefile")),
+    file(".gitignore", "*.so\n*.manifest\n*.manifest.sig\n"),
 ];
 
 const RUST: &[File] = &[
-    File {
-        path: "README.md",
-        text: include_str!("rust.md"),
-    },
-    File {
-        path: "Cargo.toml",
-        text: include_str!("cargo.toml"),
-    },
-    File {
-        path: ".gitignore",
-        text: "/target\n*.wasm\n*.manifest\n*.manifest.sig\n",
-    },
+    file("README.md", include_str!("rust.md")),
+    file("Cargo.toml", include_str!("cargo.toml")),
+    file(
+        ".gitignore",
+        "/target\n*.wasm\n*.manifest\n*.manifest.sig\n",
+    ),
 ];
+
+const fn file(path: &'static str, text: &'static str) -> File {
+    File { path, text }
+}
 
 pub(super) fn new(args: &NewArgs) -> Verb {
     let name = &args.name;
@@ -110,7 +99,10 @@ fn check_name(name: &str) -> Result<(), Failed> {
 pub(super) fn wrap(module: &Path, to: &Path) -> Verb {
     let label = module.display();
     let refuse = |why: String| Failed::new(Exit::Refused, format!("{label} is refused: {why}"));
-    let bytes = GuestArg::at(module).bytes_within(MODULE_MAX_BYTES)?;
+    let bytes = GuestArg::at(module).bytes_within(MODULE_MAX_BYTES + 1)?;
+    if bytes.len() > MODULE_MAX_BYTES {
+        return Err(refuse(format!("it has more than {MODULE_MAX_BYTES} bytes")));
+    }
     let component = component(&bytes).map_err(refuse)?;
     fs::write(to, &component)
         .map_err(|e| Failed::chain(Exit::Failed, &to.display().to_string(), &e))?;
@@ -159,6 +151,19 @@ mod tests {
         ] {
             let why = component(&module).unwrap_err();
             assert!(why.contains(wanted), "{wanted}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_is_too_large_is_refused_for_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let module = dir.path().join("large.wasm");
+        let file = fs::File::create(&module).unwrap();
+        for (more, wanted) in [(0, "no WebAssembly"), (1, "more than 16777216 bytes")] {
+            file.set_len(MODULE_MAX_BYTES as u64 + more).unwrap();
+            let refused = wrap(&module, &dir.path().join("made.wasm")).unwrap_err();
+            assert_eq!(refused.exit, Exit::Refused);
+            assert!(refused.text.contains(wanted), "{}", refused.text);
         }
     }
 

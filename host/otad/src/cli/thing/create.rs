@@ -232,7 +232,8 @@ fn configuration(thing: &str, endpoint: &Endpoint<'_>, images: Option<&str>) -> 
 state_dir = "state"
 
 [trust]
-directory = "trust"     # certificates of those who may sign images
+directory = "trust"     # certificates of those who may sign images, plugins and agents
+# code_signers = ["signer"]  # which of them may sign plugins and agents; all if it is left out
 default = "signer"      # for jobs that name none
 {http}
 [[device]]

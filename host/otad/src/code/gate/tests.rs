@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use super::*;
-use crate::code::{Grants, Limits};
+use crate::code::{Grants, Limits, floor};
 
 /// 2027-01-15.
 const NOW: u64 = 1_800_000_000;
@@ -294,9 +294,57 @@ fn below_what_was_accepted_nothing_comes_in_unless_it_is_allowed() {
 }
 
 #[test]
+fn a_configured_build_may_be_older_than_the_one_that_was_put_in_its_place() {
+    use host_runtime::ports::state_dir::{FileStateDir, StateDir as _};
+    let rows = [
+        (
+            Kind::Agent,
+            Place::agent("pump-1"),
+            "agent.json",
+            "[[device.target]]",
+            "[device.agent]\ncomponent = \"plugin.wasm\"\n[[device.target]]",
+        ),
+        (
+            Kind::Plugin,
+            target("main"),
+            "plugin.json",
+            "\"flash-file\"",
+            "\"plugin.wasm\"",
+        ),
+    ];
+    for (kind, place, choice, from, to) in rows {
+        let site = Site::new();
+        let put = |version: &str| {
+            site.put(version, &site.signer, |m| {
+                m.kind = kind;
+                m.world = world(kind, Form::Component);
+            })
+        };
+        let code = site.gate().read(kind, &put("1.3.0")).unwrap();
+        site.gate().accept(code.signed.as_ref(), &place).unwrap();
+        let configured = put("1.2.0");
+        let text = crate::config::tests::GOOD.replace(from, to);
+        let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+        let found = crate::config::check_code(&config);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let said = &found[0].diagnostic.message;
+        assert!(said.contains("1.3.0 was accepted before"), "{said}");
+        let chosen = serde_json::json!({
+            "format": 1,
+            "configured": configured.display().to_string(),
+            "serves": { "label": "next.wasm", "sha256": "00".repeat(32) },
+        });
+        let state = FileStateDir::open(&site.path("state")).unwrap();
+        let chosen = chosen.to_string();
+        state.store(&place.file(choice), chosen.as_bytes()).unwrap();
+        assert_eq!(crate::config::check_code(&config), []);
+    }
+}
+
+#[test]
 fn a_damaged_record_of_what_was_accepted_lets_nothing_new_in() {
     let site = Site::new();
-    let record = site.path("state").join(target("main").file());
+    let record = site.path("state").join(target("main").file(floor::NAME));
     fs::create_dir_all(record.parent().unwrap()).unwrap();
     fs::write(record, "{").unwrap();
     let end = words(enter(&site.gate(), &site.good(), Entry::New));

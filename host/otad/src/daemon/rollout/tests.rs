@@ -183,3 +183,18 @@ async fn a_first_device_that_is_not_there_is_refused() {
     let refusal = in_order(devices(&dir, &["a"]), Some("z")).unwrap_err();
     assert_eq!(refusal.exit, "nothing");
 }
+
+#[tokio::test]
+async fn a_device_that_cannot_go_back_does_not_keep_the_rest_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = devices(&dir, &["a", "b"]);
+    let new = build("new", false);
+    let (rollout, _told) = rollout(&new, Duration::from_millis(1));
+    rollout.swap_all(&places(&devices, &new)).await.unwrap();
+    devices[0].stop().await;
+    let (items, mut told) = mpsc::channel(16);
+    let refusal = roll_back(&devices, &items).await.unwrap_err();
+    assert!(refusal.text.starts_with("a: "), "{}", refusal.text);
+    assert_eq!(told.recv().await.unwrap()["device"], "b");
+    assert_eq!(serve(&devices[1..]).await, ["old"]);
+}

@@ -1,0 +1,553 @@
+//! The target whose images are builds of otad's own guests: a job brings a bundle (`code/bundle.rs`), and what is in it takes
+//! the place of the device's agent, or of another target's plugin, as by `otad agent swap` and `otad plugin swap`.
+//!
+//! ```text
+//! install   the gate looks at it, it is loaded, its bytes are kept       refused: the job fails, nothing was touched
+//! activate  swap: tried, written down, handed over                       a new agent carries the job on from here
+//! reset     nothing: whoever took over runs
+//! self-test it serves still; a plugin is opened and asks its target      sent back: the job fails with the reason
+//! commit    its trial is over
+//! reject    the build before serves again
+//! ```
+//!
+//! It remembers nothing: which build serves, and whether it is on trial, is asked of the device, and which one is meant is
+//! read from the staged file. So a start after a kill at any instant goes on from what is true. To the host it is a staged
+//! plugin like any other: the file is verified before it sees it. Not here: the swap (`host-runtime`), who may be let in
+//! (`code/gate.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_runtime::agent::{AgentBuild, TRIAL_MS, clean};
+use host_runtime::plugin::lend::{Lent, TRANSFER_MAX_BYTES};
+use host_runtime::plugin::{
+    Answer, Description, Duty, ExaminedImage, Extent, Plugin, PluginError, PluginFactory, Transfer,
+    WakeOn, capability,
+};
+use host_runtime::supervisor::{DeviceHandle, OwnDevice};
+use host_runtime::types::{Blob, Failure, Setting, TargetState, code};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::sleep;
+
+use super::{Agents, LABEL_MAX_BYTES, Plugins};
+use crate::code::{BUNDLE_MAX_BYTES, END_BYTES, Entry, Manifest, Parts, Source};
+use crate::config::{BUILD, Target};
+use crate::exit::{Exit, Failed};
+use crate::image::parse_version;
+
+/// How often the end of what a duty waits for is looked for, in milliseconds.
+const LOOK_EVERY_MS: u32 = 10;
+
+/// How long a swap waits while another one is under way: that one ends, or is refused, long before.
+const BUSY_MAX: Duration = Duration::from_secs(30);
+
+/// How long a device may take to have started: its targets are asked while it does.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// An agent that has run for so long without a break has proved itself, should the job not have ended by then.
+const TRIAL: Duration = Duration::from_millis(TRIAL_MS);
+
+/// Pause between two tries of either.
+const TRY_EVERY: Duration = Duration::from_millis(20);
+
+/// Codes of `target-state` (`wit/pal/types.wit`).
+const PENDING: u8 = 1;
+const VALID: u8 = 2;
+
+/// Makes the plugin of one such target.
+pub(super) struct BuildTarget {
+    description: Description,
+    place: Arc<Place>,
+}
+
+/// Where builds go.
+struct Place {
+    device: OwnDevice,
+    guest: Guest,
+    /// Whether an older one may come.
+    entry: Entry,
+}
+
+/// Whose builds come.
+pub(super) enum Guest {
+    /// The device's.
+    Agent(Arc<Agents>),
+    /// Of the target of this name.
+    Plugin(Arc<Plugins>, String),
+}
+
+/// A build that was let in.
+#[derive(Clone)]
+enum Build {
+    Agent(Arc<AgentBuild>),
+    Plugin(Arc<dyn PluginFactory>),
+}
+
+/// The build that serves there now.
+struct Serving {
+    /// Hexadecimal.
+    sha256: String,
+    version: String,
+    on_trial: bool,
+    /// The build that was refused or sent back last, and why.
+    refused: Option<String>,
+}
+
+impl BuildTarget {
+    /// For a target of a device; `guest` is what it brings builds of.
+    pub(super) fn new(target: &Target, device: OwnDevice, guest: Guest) -> Arc<Self> {
+        let older = |s: &Setting| s.key == "allow_downgrade" && s.value == "true";
+        let entry = match target.agent_settings.iter().any(older) {
+            true => Entry::Older,
+            false => Entry::New,
+        };
+        Arc::new(Self {
+            description: Description {
+                name: BUILD.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                kinds: vec![BUILD.to_owned()],
+                capabilities: capability::STAGED
+                    | capability::REVERT
+                    | capability::SELF_TEST
+                    | capability::RUNNING_VERSION,
+                largest_write: 0,
+                schemas: vec![0],
+            },
+            place: Arc::new(Place {
+                device,
+                guest,
+                entry,
+            }),
+        })
+    }
+}
+
+impl PluginFactory for BuildTarget {
+    fn label(&self) -> &'static str {
+        "builtin:build"
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn imports(&self) -> &[String] {
+        &[]
+    }
+
+    fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+        Ok(Box::new(Instance {
+            place: Arc::clone(&self.place),
+            lent,
+            transfer: None,
+            loaded: None,
+            work: None,
+        }))
+    }
+}
+
+impl Place {
+    async fn device(&self) -> Result<DeviceHandle, Failure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.device.handle() {
+                Some(handle) => return Ok(handle),
+                None if waited >= START_MAX => {
+                    return Err(Failure::new(code::UNREACHABLE, 0, "the device has ended"));
+                }
+                None => {}
+            }
+            sleep(TRY_EVERY).await;
+            waited += TRY_EVERY;
+        }
+    }
+
+    async fn serving(&self) -> Result<Serving, Failure> {
+        let status = self.device().await?.status().await;
+        match &self.guest {
+            Guest::Agent(_) => Ok(Serving {
+                sha256: status.agent.digest,
+                version: status.agent.version,
+                on_trial: status.agent.on_trial,
+                refused: status.agent.refused,
+            }),
+            Guest::Plugin(_, name) => {
+                let mut targets = status.targets.into_iter();
+                let target = targets.find(|target| target.name == *name);
+                let build = target.map(|target| target.build).ok_or_else(|| {
+                    let text = format!("target `{name}` does not run");
+                    Failure::new(code::UNREACHABLE, 0, text)
+                })?;
+                Ok(Serving {
+                    sha256: build.sha256,
+                    version: build.version,
+                    on_trial: build.on_trial,
+                    refused: build.refused,
+                })
+            }
+        }
+    }
+
+    async fn load(&self, source: Source) -> Result<Build, Failure> {
+        let device = self.device().await?;
+        let taken = match &self.guest {
+            Guest::Agent(agents) => {
+                let taken = Arc::clone(agents).take_in(source).await;
+                taken
+                    .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
+                    .map(Build::Agent)
+            }
+            Guest::Plugin(plugins, name) => Arc::clone(plugins)
+                .take_in(device.name(), name, source, self.entry)
+                .await
+                .map(Build::Plugin),
+        };
+        taken.map_err(|Failed { exit, text }| match exit {
+            Exit::Refused => Failure::new(code::EXTRA_CHECK, 0, text),
+            _ => Failure::new(code::STORAGE, 0, text),
+        })
+    }
+
+    /// Let a build serve, or, without one, the build before.
+    async fn swap(&self, build: Option<Build>) -> Result<(), Failure> {
+        let device = self.device().await?;
+        let mut waited = Duration::ZERO;
+        loop {
+            let (agent, plugin) = match build.clone() {
+                Some(Build::Agent(agent)) => (Some(agent), None),
+                Some(Build::Plugin(plugin)) => (None, Some(plugin)),
+                None => (None, None),
+            };
+            let end = match &self.guest {
+                Guest::Agent(_) => device.swap_agent(agent, TRIAL).await,
+                Guest::Plugin(_, name) => device.swap_plugin(name, plugin).await,
+            };
+            match end {
+                Err(failure) if failure.main == code::BUSY && waited < BUSY_MAX => {}
+                end => return end,
+            }
+            sleep(TRY_EVERY).await;
+            waited += TRY_EVERY;
+        }
+    }
+
+    /// Whether a build serves.
+    async fn check(&self, sha256: &str) -> Result<(), Failure> {
+        let serving = self.serving().await?;
+        if serving.sha256 == sha256 {
+            return Ok(());
+        }
+        let why = serving.refused.unwrap_or_else(|| "by hand".to_owned());
+        let text = format!("the build before serves again: {why}");
+        Err(Failure::new(code::PLUGIN_FAILED, 0, text))
+    }
+
+    async fn state(&self, wanted: Option<String>) -> Result<TargetState, Failure> {
+        let serving = self.serving().await?;
+        let runs_new = wanted.map(|sha256| serving.sha256 == sha256);
+        let in_test = runs_new == Some(true) && serving.on_trial;
+        Ok(TargetState {
+            code: if in_test { PENDING } else { VALID },
+            running: parse_version(&serving.version).ok(),
+            runs_new,
+        })
+    }
+
+    async fn install(&self, source: Source, sha256: &str) -> Result<Build, Failure> {
+        if self.serving().await?.sha256 == sha256 {
+            let text = "this build serves already";
+            return Err(Failure::new(code::EXTRA_CHECK, 0, text));
+        }
+        self.load(source).await
+    }
+
+    async fn activate(&self, from: Loadable, sha256: &str) -> Result<(), Failure> {
+        if self.serving().await?.sha256 == sha256 {
+            // Before a restart, by this job.
+            return Ok(());
+        }
+        let build = match from {
+            Loadable::Loaded(build) => build,
+            Loadable::Bytes(source) => self.load(source).await?,
+        };
+        self.swap(Some(build)).await
+    }
+
+    async fn self_test(&self, sha256: &str) -> Result<(), Failure> {
+        self.check(sha256).await?;
+        // An agent has done something by asking for this test.
+        if let Guest::Plugin(_, name) = &self.guest {
+            self.device().await?.ask_target(name).await?;
+        }
+        self.check(sha256).await
+    }
+
+    async fn commit(&self, sha256: &str) -> Result<(), Failure> {
+        self.check(sha256).await?;
+        let device = self.device().await?;
+        match &self.guest {
+            Guest::Agent(_) => device.end_trial(None).await,
+            Guest::Plugin(_, name) => device.end_trial(Some(name)).await,
+        }
+    }
+
+    async fn reject(&self, sha256: &str) -> Result<(), Failure> {
+        match self.serving().await?.sha256 == sha256 {
+            true => self.swap(None).await,
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a build is made of.
+enum Loadable {
+    Loaded(Build),
+    Bytes(Source),
+}
+
+/// One life of it.
+struct Instance {
+    place: Arc<Place>,
+    lent: Lent,
+    transfer: Option<Transfer>,
+    /// What `install` has let in, for `activate`.
+    loaded: Option<Build>,
+    work: Option<Work>,
+}
+
+/// What a duty is about.
+enum Work {
+    /// The file comes into memory, for one of two duties.
+    Reading(Vec<u8>, Verb),
+    /// The device is asked.
+    Asking(oneshot::Receiver<Result<End, Failure>>),
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Install,
+    Activate,
+}
+
+/// How a duty ends.
+enum End {
+    Answer(Answer),
+    Loaded(Build),
+}
+
+/// The end of a duty that says nothing.
+fn nothing((): ()) -> End {
+    End::Answer(Answer::Nothing)
+}
+
+impl Instance {
+    /// Let somebody do it who may wait.
+    fn ask<F>(&mut self, work: impl FnOnce(Arc<Place>) -> F) -> Duty
+    where
+        F: Future<Output = Result<End, Failure>> + Send + 'static,
+    {
+        let (told, end) = oneshot::channel();
+        let work = work(Arc::clone(&self.place));
+        tokio::spawn(async move {
+            // Whoever asked may have gone: what is true then, `state` tells.
+            drop(told.send(work.await));
+        });
+        self.work = Some(Work::Asking(end));
+        waiting()
+    }
+
+    fn transfer(&self) -> Result<&Transfer, Failure> {
+        let none = || Failure::new(code::NOT_FOUND, 0, "there is no transfer");
+        self.transfer.as_ref().ok_or_else(none)
+    }
+
+    /// The manifest of the staged bundle. It is the job's file that was verified; who has signed the manifest is looked at
+    /// when it is loaded.
+    fn manifest(&self) -> Result<Manifest, Failure> {
+        let (size, staged) = (self.transfer()?.size, self.lent.staged()?);
+        let bad = |why: String| Failure::new(code::EXTRA_CHECK, 0, clean(&why, 256));
+        let at = size.saturating_sub(END_BYTES as u64);
+        let end = staged.read_at(at, u32::try_from(size - at).unwrap_or(u32::MAX))?;
+        let parts = Parts::of(&end, size).map_err(|e| bad(e.to_string()))?;
+        let parts = parts.ok_or_else(|| bad(crate::code::CodeError::NoBundle.to_string()))?;
+        let length = parts.manifest.end - parts.manifest.start;
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let text = staged.read_at(parts.manifest.start, length)?;
+        let text = String::from_utf8(text).map_err(|e| bad(e.to_string()))?;
+        Manifest::parse(&text).map_err(bad)
+    }
+
+    fn read(&mut self, verb: Verb) -> Duty {
+        self.work = Some(Work::Reading(Vec::new(), verb));
+        Duty::Working {
+            done: 0,
+            total: 0,
+            wake: WakeOn::default(),
+        }
+    }
+
+    /// Read on; with all of it, go on with the duty.
+    fn read_on(&mut self, mut bytes: Vec<u8>, verb: Verb, budget: u32) -> Result<Duty, Failure> {
+        let size = self.transfer()?.size;
+        let (done, budget) = (bytes.len() as u64, budget.min(TRANSFER_MAX_BYTES));
+        let length = u32::try_from(size - done).unwrap_or(budget).min(budget);
+        bytes.extend(self.lent.staged()?.read_at(done, length)?);
+        let done = bytes.len() as u64;
+        if done < size {
+            self.work = Some(Work::Reading(bytes, verb));
+            let wake = WakeOn::default();
+            return Ok(Duty::Working {
+                done,
+                total: size,
+                wake,
+            });
+        }
+        let label = format!("job {}", self.transfer()?.job_id);
+        let label = clean(&label, LABEL_MAX_BYTES);
+        let (source, sha256) = (Source::Bundle { label, bytes }, self.manifest()?.sha256);
+        Ok(match verb {
+            Verb::Install => self.ask(|place| async move {
+                let build = place.install(source, &sha256).await;
+                build.map(End::Loaded)
+            }),
+            Verb::Activate => {
+                let from = Loadable::Bytes(source);
+                self.ask(|place| async move { place.activate(from, &sha256).await.map(nothing) })
+            }
+        })
+    }
+}
+
+fn waiting() -> Duty {
+    Duty::Working {
+        done: 0,
+        total: 0,
+        wake: WakeOn {
+            after_ms: Some(LOOK_EVERY_MS),
+            ..WakeOn::default()
+        },
+    }
+}
+
+const NOTHING: Result<Duty, PluginError> = Ok(Duty::Finished(Answer::Nothing));
+
+impl Plugin for Instance {
+    fn open(&mut self, _: &[Setting], _: Option<&Blob>) -> Result<(), PluginError> {
+        Ok(())
+    }
+
+    fn create(&mut self, transfer: &Transfer) -> Result<Duty, PluginError> {
+        if transfer.size > BUNDLE_MAX_BYTES {
+            let text = format!("{} bytes, at most {BUNDLE_MAX_BYTES}", transfer.size);
+            return Err(PluginError::Failed(Failure::new(code::TOO_LARGE, 0, text)));
+        }
+        self.reopen(transfer)
+    }
+
+    fn reopen(&mut self, transfer: &Transfer) -> Result<Duty, PluginError> {
+        (self.transfer, self.loaded, self.work) = (Some(transfer.clone()), None, None);
+        NOTHING
+    }
+
+    fn write_block(&mut self, _: u64, _: &[u8]) -> Result<Duty, PluginError> {
+        Err(staged())
+    }
+
+    fn extents(&mut self) -> Result<Vec<Extent>, PluginError> {
+        Err(staged())
+    }
+
+    fn examine(&mut self) -> Result<Duty, PluginError> {
+        let manifest = self.manifest()?;
+        Ok(Duty::Finished(Answer::Info(ExaminedImage {
+            version: Some(manifest.version),
+            product: Some(manifest.name),
+        })))
+    }
+
+    fn install(&mut self) -> Result<Duty, PluginError> {
+        Ok(self.read(Verb::Install))
+    }
+
+    fn activate(&mut self, _: &[u8; 32]) -> Result<Duty, PluginError> {
+        let Some(build) = self.loaded.take() else {
+            return Ok(self.read(Verb::Activate));
+        };
+        let (from, sha256) = (Loadable::Loaded(build), self.manifest()?.sha256);
+        Ok(self.ask(|place| async move { place.activate(from, &sha256).await.map(nothing) }))
+    }
+
+    fn reset(&mut self) -> Result<Duty, PluginError> {
+        NOTHING
+    }
+
+    fn self_test(&mut self) -> Result<Duty, PluginError> {
+        let sha256 = self.manifest()?.sha256;
+        Ok(self.ask(|place| async move { place.self_test(&sha256).await.map(nothing) }))
+    }
+
+    fn commit(&mut self) -> Result<Duty, PluginError> {
+        let sha256 = self.manifest()?.sha256;
+        Ok(self.ask(|place| async move { place.commit(&sha256).await.map(nothing) }))
+    }
+
+    fn reject(&mut self) -> Result<Duty, PluginError> {
+        let sha256 = self.manifest()?.sha256;
+        Ok(self.ask(|place| async move { place.reject(&sha256).await.map(nothing) }))
+    }
+
+    fn state(&mut self) -> Result<Duty, PluginError> {
+        // A file that is not whole yet, or is no bundle, is not what serves.
+        let wanted = self.manifest().ok().map(|manifest| manifest.sha256);
+        Ok(self.ask(|place| async move {
+            let state = place.state(wanted).await?;
+            Ok(End::Answer(Answer::State(state)))
+        }))
+    }
+
+    fn abort(&mut self) -> Result<Duty, PluginError> {
+        (self.transfer, self.loaded, self.work) = (None, None, None);
+        NOTHING
+    }
+
+    fn step(&mut self, budget_bytes: u32) -> Result<Duty, PluginError> {
+        match self.work.take() {
+            Some(Work::Reading(bytes, verb)) => Ok(self.read_on(bytes, verb, budget_bytes)?),
+            Some(Work::Asking(mut end)) => match end.try_recv() {
+                Ok(Ok(End::Answer(answer))) => Ok(Duty::Finished(answer)),
+                Ok(Ok(End::Loaded(build))) => {
+                    self.loaded = Some(build);
+                    NOTHING
+                }
+                Ok(Err(failure)) => Err(PluginError::Failed(failure)),
+                Err(TryRecvError::Empty) => {
+                    self.work = Some(Work::Asking(end));
+                    Ok(waiting())
+                }
+                Err(TryRecvError::Closed) => {
+                    Err(PluginError::Broken("what was asked for died".to_owned()))
+                }
+            },
+            None => {
+                let text = "no duty is under way";
+                Err(PluginError::Failed(Failure::new(
+                    code::BAD_ARGUMENT,
+                    0,
+                    text,
+                )))
+            }
+        }
+    }
+
+    fn suspend(&mut self) -> Result<Blob, PluginError> {
+        Ok(Blob {
+            schema: 0,
+            bytes: Vec::new(),
+        })
+    }
+}
+
+fn staged() -> PluginError {
+    let text = "this target takes its file whole";
+    PluginError::Failed(Failure::new(code::UNSUPPORTED, 0, text))
+}
