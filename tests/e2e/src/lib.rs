@@ -21,8 +21,10 @@ pub mod gateway;
 pub mod image;
 pub mod link;
 pub mod mcu;
+pub mod signer;
 
 pub use clock::WallClock;
 pub use cloud::{Cloud, Ended, Update};
 pub use gateway::{Daemon, Gateway};
 pub use mcu::Secondary;
+pub use signer::Signer;

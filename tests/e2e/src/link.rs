@@ -13,6 +13,7 @@ use host_cloud::service::Protocol;
 use support::deadline::{PATIENCE, now, pass};
 use support::image::random_bytes;
 use support::proxy::{Direction, Loss, Proxy};
+use support::usage::Usage;
 
 use crate::gateway::{Daemon, Lines};
 use crate::{Cloud, Ended, Gateway, Update};
@@ -129,7 +130,7 @@ pub fn measure(case: &Case, seed: u64) -> Measured {
         share: case.bytes_per_s.map(|rate| image / seconds / rate as f64),
         wire: bytes as f64 / image,
         wasted: wasted(case, &cloud, &loss),
-        peak_kib: peak_kib(daemon.process.id()),
+        peak_kib: Usage::of(daemon.process.id()).map_or(0, |usage| usage.peak_kib),
     }
 }
 
@@ -279,13 +280,4 @@ impl Watch {
         }
         span
     }
-}
-
-/// `VmHWM` of a process.
-fn peak_kib(id: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .and_then(|number| number.trim().parse().ok())
-        .unwrap_or(0)
 }

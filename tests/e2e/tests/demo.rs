@@ -34,6 +34,7 @@ const ENDS: &[(&str, &str)] = &[
     ("deferred", "SUCCEEDED accepted  v1.1.0"),
     ("foreign-job", "FAILED 0x0000000c: 0x00000004"),
     ("file-id", "SUCCEEDED accepted  v"),
+    ("agent", "SUCCEEDED accepted  v"),
     ("secondary", "SUCCEEDED accepted  v1.1.0"),
     ("secondary-rollback", "FAILED rejected: 0xde000001"),
 ];
@@ -272,4 +273,10 @@ fn an_unknown_scenario_is_a_usage_error_that_lists_the_known_ones() {
     for (name, _) in ENDS {
         assert!(err.contains(name), "{err}");
     }
+}
+
+#[test]
+fn an_agent_comes_by_a_job_that_it_ends_itself() {
+    let out = play("agent");
+    assert_order(&out, &["verified", "activated", "self-tested", "committed"]);
 }

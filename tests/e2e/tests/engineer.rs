@@ -110,6 +110,20 @@ fn an_engineer_uploads_tests_goes_back_and_confirms() {
 }
 
 #[test]
+fn a_mark_whose_answer_is_lost_is_found_in_the_list() {
+    let lost = "lose-response@state-write".parse().unwrap();
+    let mcu = Secondary::with(|config| config.rules = vec![lost]);
+    let port = mcu.port().display().to_string();
+    let folder = support::temp_dir("engineer").unwrap();
+    let new = put(folder.path(), "2.0.0").display().to_string();
+    let (code, _, complaint) = otad_mcu(&port, &["image", "upload"], &[&new]);
+    assert_eq!(code, 0, "{complaint}");
+    let (code, marked, complaint) = otad_mcu(&port, &["image", "test"], &[]);
+    assert_eq!(code, 0, "{complaint}");
+    assert_eq!(told(&marked), "1.0.0 AC | 2.0.0 P");
+}
+
+#[test]
 fn an_upload_that_was_killed_goes_on_where_it_stopped() {
     let mut config = Config::new(Geometry::new(4096, 128 << 10, 1).unwrap());
     config.factory.primary = vec![sample::image("1.0.0", 8_000)];

@@ -1,7 +1,9 @@
 //! How fast the sandbox is, and what the flight recorder costs: `cargo run --release -p faults --example speed -- 400`.
 //!
 //! All figures are processor time of one thread, so that a busy machine shows the same ones as an idle one. The number is
-//! that of the seeds. It measures and judges nothing; that a run is right is for the tests.
+//! that of the seeds. The digest is of all that can be seen of the runs with faults: the same for the shipped agent and for
+//! the one in this process, and after a change that was for speed alone. It measures and judges nothing; that a run is right
+//! is for the tests.
 
 #![expect(
     clippy::print_stdout,
@@ -62,15 +64,15 @@ fn main() {
         ("native", native),
     ] {
         let kitchen = Kitchen::new(options);
-        let faults = updates(&kitchen, seeds, true);
-        let none = updates(&kitchen, seeds, false);
-        println!("  {who:<35} {faults:>6.0} with faults, {none:>6.0} without");
+        let (faults, digest) = updates(&kitchen, seeds, true);
+        let (none, _) = updates(&kitchen, seeds, false);
+        println!("  {who:<35} {faults:>6.0} with faults, {none:>6.0} without; digest {digest}");
     }
     recorder(&shipped.agent);
 }
 
-/// Updates a second.
-fn updates(kitchen: &Kitchen, seeds: u64, with_faults: bool) -> f64 {
+/// Updates a second, and the beginning of their digest.
+fn updates(kitchen: &Kitchen, seeds: u64, with_faults: bool) -> (f64, String) {
     let recipe = |seed: u64| match with_faults {
         true => swarm::draw(kitchen, seed + 1, Some(UPDATE), None),
         false => Ok(Recipe {
@@ -90,7 +92,8 @@ fn updates(kitchen: &Kitchen, seeds: u64, with_faults: bool) -> f64 {
     make(1);
     let (tally, took) = timed(|| make(seeds));
     assert_eq!((tally.runs, tally.failures), (seeds, 0));
-    seeds as f64 / took.as_secs_f64()
+    let digest = host_crypto::hex(&tally.digest()[..8]);
+    (seeds as f64 / took.as_secs_f64(), digest)
 }
 
 /// What it costs to record an update of 1 MiB, and to replay it.

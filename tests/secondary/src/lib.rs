@@ -16,7 +16,7 @@
 )]
 
 use host_mcu_sim::fault::Rule;
-use host_mcu_sim::{Config, Geometry, MS, Mcu, Timing, sample};
+use host_mcu_sim::{Config, Geometry, MS, Mcu, State, Timing, sample};
 use pal_sdk::fake::Fake;
 use pal_sdk::{Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer};
 use pal_serial_mcu::SerialMcu;
@@ -49,6 +49,45 @@ pub struct Bench {
     pub job: &'static str,
     /// The file is still arriving.
     pub download: Option<Download>,
+    /// What goes wrong, and when.
+    pub trouble: Option<(u64, Trouble)>,
+    /// What the MCU was in the middle of then.
+    pub hit: Option<Hit>,
+    /// What a plugin that was swapped said of itself.
+    kept: Option<Blob>,
+    /// A busy gateway: the first step after this instant comes so many milliseconds later than it was due.
+    pub stall: Option<(u64, u64)>,
+    /// When the plugin wrote something on the line.
+    pub sent_ns: Vec<u64>,
+}
+
+/// What goes wrong at an instant, whatever the host is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The MCU loses its power for a moment.
+    PowerCut,
+    /// The host is killed and comes up again so many milliseconds later.
+    Kill {
+        /// How long it is away.
+        away_ms: u64,
+    },
+    /// The plugin is swapped for another instance, which is given what this one says of itself.
+    Swap,
+}
+
+/// What the MCU is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// The old image runs and nothing is marked.
+    Settled,
+    /// The old image runs and the new one is marked.
+    Marked,
+    /// Its bootloader runs.
+    Starting,
+    /// The new image runs and is not confirmed.
+    InTest,
+    /// The new image runs for good.
+    Committed,
 }
 
 /// A file on its way to the gateway, in order.
@@ -130,6 +169,11 @@ impl Bench {
             file: sample::image("2.0.0", BODY_BYTES),
             job: "job-1",
             download: None,
+            trouble: None,
+            hit: None,
+            kept: None,
+            stall: None,
+            sent_ns: Vec::new(),
         }
     }
 
@@ -144,7 +188,7 @@ impl Bench {
         }
     }
 
-    /// Runs a duty to its end; `Err(None)` = `stop` wanted it dropped.
+    /// Runs a duty to its end; `Err(None)` = `stop` wanted it dropped, or trouble ended the instance.
     pub fn drive(
         &mut self,
         begin: impl FnOnce(&mut SerialMcu<Fake>) -> Result<Duty, Failure>,
@@ -158,7 +202,7 @@ impl Bench {
                 Duty::Finished(answer) => return Ok(answer),
                 Duty::Working(working) => working,
             };
-            if stop(self) {
+            if stop(self) || self.is_ended() {
                 return Err(None);
             }
             self.exchange();
@@ -171,12 +215,66 @@ impl Bench {
                     break;
                 }
                 let next = self.mcu.deadline_ns().unwrap_or(u64::MAX).min(arrives_ns);
+                let next = self.trouble.map_or(next, |(at_ns, _)| at_ns.min(next));
                 self.now_ns = next.clamp(self.now_ns + MS / 10, wake_ns);
                 self.exchange();
+                if self.is_ended() {
+                    return Err(None);
+                }
+            }
+            if let Some((_, ms)) = self.stall.take_if(|(at_ns, _)| *at_ns <= self.now_ns) {
+                self.pass(ms);
             }
             assert!(self.now_ns < end, "an hour has passed");
             self.fake.world().now_ms = self.now_ns / MS;
             duty = self.plugin.step(65_536)?;
+        }
+    }
+
+    /// Lets the trouble happen when its time has come; whether it has ended the plugin's instance.
+    fn is_ended(&mut self) -> bool {
+        let Some((_, trouble)) = self.trouble.filter(|(at_ns, _)| *at_ns <= self.now_ns) else {
+            return false;
+        };
+        self.trouble = None;
+        self.hit = Some(self.stage());
+        match trouble {
+            Trouble::PowerCut => {
+                self.mcu.power_cut(self.now_ns);
+                false
+            }
+            Trouble::Kill { away_ms } => {
+                self.pass(away_ms);
+                true
+            }
+            Trouble::Swap => {
+                self.kept = self.plugin.suspend().ok();
+                true
+            }
+        }
+    }
+
+    /// Lets time pass without a step of the plugin.
+    pub fn pass(&mut self, ms: u64) {
+        self.now_ns += ms * MS;
+        self.exchange();
+    }
+
+    /// What the MCU is in the middle of.
+    pub fn stage(&self) -> Hit {
+        let view = self.mcu.view();
+        let active = view.slots.iter().find(|slot| slot.is_active);
+        let is_marked = view.slots.iter().any(|slot| slot.is_pending);
+        match active {
+            Some(active) if view.state == State::Serving => {
+                match (&*active.version == "2.0.0", active.is_confirmed) {
+                    (true, true) => Hit::Committed,
+                    (true, false) => Hit::InTest,
+                    (false, _) if is_marked => Hit::Marked,
+                    (false, _) => Hit::Settled,
+                }
+            }
+            _ => Hit::Starting,
         }
     }
 
@@ -220,6 +318,9 @@ impl Bench {
                 self.mcu.hardware_reset(self.now_ns);
             }
         }
+        if !output.is_empty() {
+            self.sent_ns.push(self.now_ns);
+        }
         self.mcu.receive(self.now_ns, &output);
         let mut input = Vec::new();
         self.mcu.transmit(self.now_ns, &mut input);
@@ -245,10 +346,19 @@ impl Bench {
 
     /// What the target says of itself.
     pub fn state(&mut self) -> TargetState {
-        match self.duty("state", |p| p.state()) {
-            Ok(Answer::State(state)) => state,
-            other => panic!("{other:?}"),
+        loop {
+            match self.drive(|p| p.state(), |_| false) {
+                Ok(Answer::State(state)) => return state,
+                Err(None) => self.begin_anew(),
+                other => panic!("{other:?}"),
+            }
         }
+    }
+
+    /// The instance that comes after one that trouble has ended.
+    fn begin_anew(&mut self) {
+        let kept = self.kept.take();
+        self.restart_host(kept);
     }
 
     /// The host was killed; what it saved of the plugin is there or not.
@@ -264,7 +374,7 @@ impl Bench {
     }
 
     /// The file is complete and verified.
-    pub fn stage(&mut self) {
+    pub fn stage_file(&mut self) {
         let mut world = self.fake.world();
         world.staged = self.file.clone();
         world.staged_verified = true;
@@ -277,7 +387,7 @@ impl Bench {
     pub fn send(&mut self) -> Result<(), End> {
         let transfer = self.transfer();
         self.duty("create", |p| p.create(transfer))?;
-        self.stage();
+        self.stage_file();
         self.duty("install", |p| p.install()).map(drop)
     }
 
@@ -322,9 +432,10 @@ impl Bench {
         }
     }
 
-    fn go_back(&mut self) {
+    /// Takes the new image back.
+    pub fn go_back(&mut self) {
         // A target that does not come back cannot be cleaned, and the host tries again later.
-        let rejected = self.duty("reject", |p| p.reject());
+        let rejected = self.persist("reject", |p| p.reject());
         if rejected.is_ok() {
             assert_eq!(self.runs(), ("1.0.0".to_owned(), true));
         }
@@ -343,53 +454,52 @@ impl Bench {
         self
     }
 
-    /// An update in which the MCU loses power, or the host is killed, at this time. Each duty is begun again after a kill,
-    /// as the host does.
-    pub fn update_with_cut(&mut self, cut_ns: u64, kills_host: bool) -> End {
-        type Begin = fn(&mut SerialMcu<Fake>) -> Result<Duty, Failure>;
-        const DUTIES: [(&str, Begin); 5] = [
-            ("install", |p| p.install()),
-            ("activate", |p| p.activate([0; 32])),
-            ("reset", |p| p.reset()),
-            ("self-test", |p| p.self_test()),
-            ("commit", |p| p.commit()),
-        ];
+    /// An update in spite of trouble.
+    pub fn update_through_trouble(&mut self) -> End {
         let transfer = self.transfer();
-        if let Err(end) = self.duty("create", |p| p.create(transfer)) {
-            return end;
+        let sent = self
+            .persist("create", |p| p.create(transfer.clone()))
+            .and_then(|()| {
+                self.stage_file();
+                self.persist("install", |p| p.install())
+            });
+        let end = sent.and_then(|()| self.go_on_through_trouble());
+        self.end(end)
+    }
+
+    /// From the mark to the commit, in spite of trouble.
+    ///
+    /// # Errors
+    /// How it failed.
+    pub fn go_on_through_trouble(&mut self) -> Result<(), End> {
+        self.persist("activate", |p| p.activate([0; 32]))?;
+        self.persist("reset", |p| p.reset())?;
+        if self.state().runs_new != Some(true) {
+            return Err(End::WentBack);
         }
-        self.stage();
-        let mut is_cut = false;
-        let mut saved = None;
-        for (name, begin) in DUTIES {
-            loop {
-                if name == "self-test" && self.state().runs_new != Some(true) {
-                    return self.end(Err(End::WentBack));
-                }
-                let mut cut_now = false;
-                let ended = self.drive(begin, |bench| {
-                    if !is_cut && bench.now_ns >= cut_ns {
-                        is_cut = true;
-                        if kills_host {
-                            cut_now = true;
-                            return true;
-                        }
-                        bench.mcu.power_cut(bench.now_ns);
-                    }
-                    false
-                });
-                match ended {
-                    Ok(_) => break,
-                    Err(None) if cut_now => self.restart_host(saved.take()),
-                    Err(None) => unreachable!("nobody else stops it"),
-                    Err(Some(failure)) => {
-                        let end = End::Failed(name, failure.main, failure.sub);
-                        return self.end(Err(end));
-                    }
+        self.persist("self-test", |p| p.self_test())?;
+        self.persist("commit", |p| p.commit())
+    }
+
+    /// Runs a duty to its end. An instance that comes after another one is asked for the target's state and begins the
+    /// duty again, as the host does.
+    ///
+    /// # Errors
+    /// How it failed.
+    pub fn persist(
+        &mut self,
+        name: &'static str,
+        begin: impl Fn(&mut SerialMcu<Fake>) -> Result<Duty, Failure>,
+    ) -> Result<(), End> {
+        loop {
+            match self.drive(&begin, |_| false) {
+                Ok(_) => return Ok(()),
+                Err(Some(failure)) => return Err(End::Failed(name, failure.main, failure.sub)),
+                Err(None) => {
+                    self.begin_anew();
+                    self.state();
                 }
             }
-            saved = self.plugin.suspend().ok();
         }
-        self.end(Ok(()))
     }
 }

@@ -34,7 +34,7 @@ fn install(bench: &mut Bench) -> u64 {
 /// How long an install takes whose file is there, and then a look at the images.
 fn alone_ns() -> (u64, u64) {
     let mut bench = bench();
-    bench.stage();
+    bench.stage_file();
     let install_ns = install(&mut bench);
     let begin_ns = bench.now_ns;
     bench.state();

@@ -83,7 +83,7 @@ fn an_mcu_that_restarts_in_mid_upload_gets_the_file_again_three_times() {
 fn kill_in_push(bench: &mut Bench, bytes: u64) {
     let transfer = bench.transfer();
     bench.duty("create", |p| p.create(transfer)).unwrap();
-    bench.stage();
+    bench.stage_file();
     let end = bench.drive(
         |p| p.install(),
         |bench| bench.mcu.view().stats.uploaded_bytes >= bytes,
@@ -361,38 +361,5 @@ fn one_frame_in_a_hundred_lost_or_damaged_costs_time_only() {
         config.chance = Chance::losing(10);
         let mut bench = bench(config);
         assert_eq!(bench.update(), End::Committed, "seed {seed}");
-    }
-}
-
-/// Rounds of the soak; `OTAD_SOAK` asks for more.
-fn rounds(few: u64) -> u64 {
-    std::env::var("OTAD_SOAK")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(few)
-}
-
-#[test]
-fn power_cuts_and_kills_at_any_instant_end_with_the_right_image() {
-    for seed in 1..=rounds(12) {
-        let mut config = config();
-        config.seed = seed;
-        config.timing.flash = Timing::slow_flash(115_200).flash;
-        let mut bench = bench(config);
-        // A number that looks like chance and is the same every time.
-        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        let cut_ns = bench.now_ns + (mixed % 40_000) * MS;
-        let end = bench.update_with_cut(cut_ns, seed % 2 == 0);
-        let runs = bench.runs();
-        match end {
-            End::Committed => assert_eq!(runs, ("2.0.0".to_owned(), true), "seed {seed}"),
-            _ => assert_eq!(runs, ("1.0.0".to_owned(), true), "seed {seed}: {end:?}"),
-        }
-        // Nothing is bricked: the next job works.
-        bench.job = "job-2";
-        bench.file = sample::image("2.0.0", BODY_BYTES - 1000);
-        bench.fake.world().staged.clear();
-        bench.fake.world().staged_verified = false;
-        assert_eq!(bench.update(), End::Committed, "seed {seed}, the job after");
     }
 }

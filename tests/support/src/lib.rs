@@ -1,5 +1,5 @@
-//! What the judges share: the built `otad`, child processes whose lines are awaited, brokers, a proxy that misbehaves,
-//! images from seeds, and Markdown.
+//! What the judges share: the built `otad`, child processes whose lines are awaited and whose cost is read, brokers, a
+//! proxy that misbehaves, images from seeds, and Markdown.
 //!
 //! Nothing here knows WIT, topics or the agent; and nothing sleeps: whatever takes time is awaited at a condition
 //! variable with a deadline. It may panic only through the `expect_*` functions that tests call.
@@ -25,6 +25,7 @@ pub mod mqtt;
 pub mod net;
 pub mod process;
 pub mod proxy;
+pub mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod agents;
+mod builds;
 mod cli;
 mod console;
 mod damage;
@@ -16,6 +17,7 @@ mod kills;
 mod link;
 mod mosquitto;
 mod names;
+mod parked;
 mod parts;
 mod password;
 mod planes;

@@ -373,6 +373,7 @@ scenarios! {
     a_deferred_activation: "deferred",
     a_foreign_job: "foreign-job",
     another_file_id: "file-id",
+    an_agent_by_a_job: "agent",
     a_secondary_mcu: "secondary",
     a_secondary_mcu_that_goes_back: "secondary-rollback",
 }

@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use e2e::gateway::read;
+use e2e::gateway::{Daemon, read};
 use e2e::{Cloud, Gateway, Update, image};
 use serde_json::Value;
 use support::deadline::{Deadline, PATIENCE};
@@ -44,11 +45,64 @@ pub(crate) fn file(gateway: &Gateway, name: &str, bytes: &[u8]) -> String {
     path.display().to_string()
 }
 
-#[test]
-fn a_plugin_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
-    let cloud = Cloud::start();
+/// Swaps of a soak if nobody asks for more; with fewer there is no memory to compare with.
+const FEW: u64 = 6;
+
+fn swaps() -> u64 {
+    let asked = std::env::var("OTAD_SWAPS").ok();
+    asked.map_or(FEW, |text| text.parse().unwrap()).max(FEW)
+}
+
+/// Megabytes of memory of the daemon.
+fn resident_mib(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Puts in another build after the first one, again and again while update follows update; `swap` is told how many there
+/// were. Every update ends well, by one connection, and no memory is lost. Gives how many builds have served.
+pub(crate) fn again_and_again(
+    cloud: &Cloud,
+    proxy: &Proxy,
+    daemon: &Daemon,
+    swap: impl Fn(u64),
+) -> u64 {
+    proxy.set_rate(Some(512 * 1024));
+    let mut version = 0;
+    let mut done = 1;
+    let mut resident = None;
+    while done < swaps() {
+        version += 1;
+        let bytes = image::program(&format!("1.{version}.0"), "", LONG);
+        let job = cloud.update(THING, Update::of(bytes));
+        while cloud.end_within(&job, Duration::ZERO).is_err() && done < swaps() {
+            swap(done);
+            done += 1;
+            if done == swaps() / 2 {
+                resident = Some(resident_mib(daemon));
+            }
+        }
+        if done == swaps() {
+            proxy.set_rate(None);
+        }
+        let ended = cloud.wait_end(&job);
+        let reason = format!("accepted  v1.{version}.0");
+        let end = ("SUCCEEDED", &*reason);
+        assert_eq!(ended.as_pair(), end, "after {done} swaps");
+    }
+    let log = daemon.log();
+    assert_eq!(log.matches("connected to ").count(), 1, "{log}");
+    let (before, after) = (resident.unwrap(), resident_mib(daemon));
+    assert!(after <= before + 16, "{before} MiB, then {after} MiB");
+    done
+}
+
+/// A gateway with one device behind a proxy, whose plugins come from files.
+fn behind(cloud: &Cloud) -> (Gateway, Proxy) {
     let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
-    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+    let gateway = Gateway::with(cloud, &[THING], |lines| {
         lines.development = "allow_file_plugins = true\n".to_owned();
         lines.daemon = "plugin_dir = \"dropped\"\n".to_owned();
         let device = lines.device();
@@ -57,6 +111,36 @@ fn a_plugin_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
     });
     fs::create_dir(gateway.path("dropped")).unwrap();
     gateway.init(&image::program("1.0.0", "", SIZE));
+    (gateway, proxy)
+}
+
+#[test]
+fn a_plugin_that_is_swapped_again_and_again_loses_nothing_and_no_memory() {
+    let cloud = Cloud::start();
+    let (gateway, proxy) = behind(&cloud);
+    let daemon = gateway.run();
+    let builds = [1, 2].map(|mark| {
+        let bytes = marked(guest_artifacts::FLASH_FILE, mark);
+        file(&gateway, &format!("{mark}.wasm"), &bytes)
+    });
+    let swap = |done| {
+        let next = &builds[usize::from(done % 2 == 1)];
+        gateway.expect_verb(&["plugin", "swap", "main", next]);
+    };
+    swap(0);
+    let done = again_and_again(&cloud, &proxy, &daemon, swap);
+    let plugin = build(&gateway);
+    assert_eq!(
+        (&plugin["swaps"], &plugin["refused"]),
+        (&done.into(), &Value::Null)
+    );
+    daemon.stop();
+}
+
+#[test]
+fn a_plugin_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
+    let cloud = Cloud::start();
+    let (gateway, proxy) = behind(&cloud);
     let daemon = gateway.run();
     let before = build(&gateway);
     assert_eq!(before["label"], "builtin:flash-file");

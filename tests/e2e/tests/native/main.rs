@@ -3,6 +3,7 @@
 //! Each row is a deed of `hostile.c`, done in a child that the real `otad` confines. How long the host took to be rid of
 //! a child stands in its answer and is printed (`--nocapture`). Whole updates are in `update.rs`.
 
+mod beside;
 mod freertos;
 mod patch;
 mod project;
@@ -404,19 +405,16 @@ fn the_end_of_the_process_in_activate_is_the_restart_of_the_target() {
 
 #[test]
 fn a_new_process_is_told_of_the_transfer_in_as_many_calls_as_it_takes() {
-    let folder = support::temp_dir("falls").unwrap();
-    let confinement = Confinement {
-        directories: vec![folder.path().to_owned()],
-        ..Confinement::default()
-    };
-    let mut plugin = instance(confinement, "falls-once", Path::new("/"));
+    let mut plugin = instance(Confinement::default(), "told-in-steps", Path::new("/"));
     let works = |end: &Result<Duty, PluginError>| matches!(end, Ok(Duty::Working { .. }));
+    let done = Ok(Duty::Finished(Answer::Nothing));
     assert!(works(&plugin.create(&freertos::transfer(1))));
     assert!(works(&plugin.step(1)));
-    assert_eq!(plugin.step(1), Ok(Duty::Finished(Answer::Nothing)));
-    // It falls in here, and its successor has to be told of the transfer before it can be asked.
+    assert_eq!(plugin.step(1), done);
+    assert_eq!(plugin.activate(&[0; 32]), done, "it ends in here");
+    assert_eq!(plugin.reset(), done);
+    // Its successor has to be told of the transfer before it can be asked.
     assert!(works(&plugin.state()));
-    assert!(folder.path().join("fell").exists());
     assert!(works(&plugin.step(1)));
     let end = plugin.step(1);
     assert!(

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use e2e::gateway::TargetLines;
-use e2e::{Cloud, Gateway, Update, image};
+use e2e::{Cloud, Gateway, Signer, image};
 use support::binary::{self, otad_command};
 use support::interop;
+
+use super::update::file;
 
 const THING: &str = "pump-6";
 
@@ -45,13 +47,8 @@ fn gateway(cloud: &Cloud, lines: &str) -> Gateway {
 
 /// Signs a plugin by a signer whom the gateway trusts from now on.
 fn sign(gateway: &Gateway, plugin: &str, more: &[&str]) {
-    let pair = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["author".to_owned()]).unwrap();
-    let certificate = params.self_signed(&pair).unwrap().pem();
-    fs::write(gateway.path("trust/author.pem"), certificate).unwrap();
-    fs::write(gateway.path("author.key"), pair.serialize_pem()).unwrap();
-    let words = [&["sign", plugin, "--key", "author.key"], more].concat();
-    otad(&gateway.path(""), &words);
+    let author = Signer::trusted(gateway, "author");
+    author.sign(&gateway.path(plugin), more);
     gateway.expect_verb(&["plugin", "verify", plugin]);
 }
 
@@ -59,11 +56,7 @@ fn sign(gateway: &Gateway, plugin: &str, more: &[&str]) {
 fn update(cloud: &Cloud, gateway: &Gateway) -> Vec<u8> {
     let daemon = gateway.run();
     let image = support::image::random_bytes(5, 50_000);
-    let update = Update {
-        file_id: 1,
-        ..Update::of(image.clone())
-    };
-    let ended = cloud.wait_end(&cloud.update(THING, update));
+    let ended = cloud.wait_end(&cloud.update(THING, file(&image)));
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
     daemon.stop();
     image

@@ -1,8 +1,13 @@
 //! The shipped plugins in their native form: whole updates through the real daemon, as their components have them.
 
+use std::process::Command;
+
 use e2e::{Cloud, Gateway, Secondary, Update, image, mcu};
 use host_crypto::{Hasher, hex};
+use host_mcu_sim::Timing;
 use serde_json::Value;
+
+use super::update::{children, file};
 
 const THING: &str = "pump-4";
 
@@ -46,13 +51,38 @@ fn an_mcu_on_a_line_is_updated_by_the_native_form() {
     });
     let daemon = gateway.run();
     check_serves(&gateway, "mcu", guest_artifacts::SERIAL_MCU_NATIVE);
+    let job = cloud.update(THING, file(&mcu::image("1.1.0")));
+    let ended = cloud.wait_end(&job);
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert_eq!(mcu.runs(), ("1.1.0".to_owned(), true));
+    daemon.stop();
+}
+
+#[test]
+fn kill_9_of_the_plugin_in_mid_push_costs_its_process_and_not_the_update() {
+    let cloud = Cloud::start();
+    // 40 KB take some four seconds.
+    let mcu = Secondary::with(|config| config.timing = Timing::line(115_200));
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let target = mcu.target_with("mcu", 1, "carrier = \"native\"\n", "");
+        lines.device().targets = vec![target];
+    });
+    let daemon = gateway.run();
     let update = Update {
         file_id: 1,
         ..Update::of(mcu::image("1.1.0"))
     };
     let job = cloud.update(THING, update);
+    mcu.wait("the push goes on", |view| view.stats.uploaded_bytes > 8192);
+    let child = children(daemon.process.id()).remove(0);
+    let killed = Command::new("kill").args(["-9", &child]).status();
+    assert!(killed.expect("kill").success());
+    let pushed = mcu.view().stats.uploaded_bytes;
+    assert!(pushed < mcu::BODY_BYTES as u64, "in the middle: {pushed}");
     let ended = cloud.wait_end(&job);
-    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    let log = daemon.log();
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{log}");
+    assert!(log.contains("by signal 9"), "{log}");
     assert_eq!(mcu.runs(), ("1.1.0".to_owned(), true));
     daemon.stop();
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::gateway::{Daemon, TargetLines};
-use e2e::{Cloud, Gateway, Update, image};
+use e2e::signer::as_version;
+use e2e::{Cloud, Daemon, Gateway, Signer, Update, image};
 use support::binary::otad_command;
 use support::interop;
 use support::process::Signal;
@@ -15,25 +15,6 @@ use support::process::Signal;
 use super::update;
 
 const THING: &str = "pump-5";
-
-/// Somebody who signs.
-struct Signer {
-    key: PathBuf,
-    certificate: String,
-}
-
-impl Signer {
-    fn new(folder: &Path, name: &str) -> Self {
-        let pair = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let key = folder.join(format!("{name}.key"));
-        fs::write(&key, pair.serialize_pem()).unwrap();
-        Self {
-            key,
-            certificate: params.self_signed(&pair).unwrap().pem(),
-        }
-    }
-}
 
 /// A gateway with a program in slots and a board behind a FreeRTOS PAL, whose plugin `vendor` may sign.
 struct Scene {
@@ -46,26 +27,20 @@ impl Scene {
     fn new() -> Self {
         let cloud = Cloud::start();
         let gateway = Gateway::with(&cloud, &[THING], |lines| {
-            lines.device().targets.push(TargetLines {
-                name: "board".to_owned(),
-                file_id: 1,
-                restart: String::new(),
-                lines: "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
-                        no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n\
-                        [device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n"
-                    .to_owned(),
-            });
+            lines
+                .device()
+                .targets
+                .push(update::target(update::SETTINGS));
         });
         gateway.init(&image::program("1.0.0", "", 6000));
         fs::create_dir(gateway.path("pal")).unwrap();
         fs::write(gateway.path("pal/signer.pem"), cloud.signer_pem()).unwrap();
-        let vendor = Signer::new(&gateway.path(""), "vendor");
+        let vendor = Signer::trusted(&gateway, "vendor");
         let scene = Self {
             cloud,
             gateway,
             vendor,
         };
-        scene.trust("vendor", Some(&scene.vendor));
         scene.build("1.0.0");
         scene
     }
@@ -83,16 +58,8 @@ impl Scene {
         update::build(path, &update::example(), &flags);
     }
 
-    fn trust(&self, entry: &str, signer: Option<&Signer>) {
-        let path = self.gateway.path(&format!("trust/{entry}.pem"));
-        match signer {
-            Some(signer) => fs::write(path, &signer.certificate).unwrap(),
-            None => fs::remove_file(path).unwrap(),
-        }
-    }
-
     fn sign(&self, signer: &Signer, more: &[&str]) {
-        sign(&self.plugin(), signer, more);
+        signer.sign(&self.plugin(), more);
     }
 
     /// As the vendor does it.
@@ -103,7 +70,8 @@ impl Scene {
 
     fn sign_for_board(&self, path: &Path) {
         let pal = self.gateway.path("pal");
-        sign(path, &self.vendor, &["--directory", pal.to_str().unwrap()]);
+        self.vendor
+            .sign(path, &["--directory", pal.to_str().unwrap()]);
     }
 
     /// Another build for the board, beside the configured one.
@@ -160,25 +128,10 @@ impl Scene {
 
     fn updates_board(&self, seed: u64) -> (String, String) {
         let image = support::image::random_bytes(seed, 40_000);
-        let update = Update {
-            file_id: 1,
-            ..Update::of(image)
-        };
-        let ended = self.cloud.wait_end(&self.cloud.update(THING, update));
+        let job = self.cloud.update(THING, update::file(&image));
+        let ended = self.cloud.wait_end(&job);
         (ended.status, ended.reason)
     }
-}
-
-fn sign(path: &Path, signer: &Signer, more: &[&str]) {
-    let output = otad_command()
-        .arg("sign")
-        .arg(path)
-        .arg("--key")
-        .arg(&signer.key)
-        .args(more)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
@@ -238,7 +191,7 @@ fn a_signer_who_is_not_trusted_any_more_loses_his_plugin_without_a_restart_and_a
     scene.signed("1.0.0");
     let mut daemon = scene.gateway.run();
     let next = Signer::new(&scene.gateway.path(""), "next");
-    scene.trust("vendor", None);
+    scene.vendor.trust(&scene.gateway, "vendor", false);
     daemon.process.signal(Signal::HUP).unwrap();
     daemon.wait_line("ready again");
     assert!(
@@ -251,7 +204,7 @@ fn a_signer_who_is_not_trusted_any_more_loses_his_plugin_without_a_restart_and_a
     daemon.stop();
     let mut daemon = scene.gateway.run();
     scene.board_is_down(&daemon, "1.2.0");
-    scene.trust("next", Some(&next));
+    next.trust(&scene.gateway, "next", true);
     let pal = scene.gateway.path("pal");
     scene.sign(&next, &["--directory", pal.to_str().unwrap()]);
     daemon.process.signal(Signal::HUP).unwrap();
@@ -270,11 +223,8 @@ fn a_signed_build_is_put_in_and_nothing_older_after_its_trial() {
     let (code, said) = scene.swap(&[&next]);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("nobody has signed it"), "{said}");
-    sign(
-        Path::new(&next),
-        &Signer::new(&scene.gateway.path(""), "stranger"),
-        &[],
-    );
+    let stranger = Signer::new(&scene.gateway.path(""), "stranger");
+    stranger.sign(Path::new(&next), &[]);
     let (code, said) = scene.swap(&[&next]);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("nobody whom this gateway trusts"), "{said}");
@@ -328,17 +278,26 @@ fn an_agent_from_a_file_is_signed_like_a_plugin() {
     });
     scene.refuses("nobody has signed it");
     let stranger = Signer::new(&scene.gateway.path(""), "stranger");
-    sign(&agent, &stranger, &[]);
+    stranger.sign(&agent, &[]);
     scene.refuses("nobody whom this gateway trusts");
     // A plugin's manifest does not make a plugin an agent.
     fs::write(&agent, guest_artifacts::FLASH_FILE).unwrap();
-    sign(&agent, &scene.vendor, &[]);
+    scene.vendor.sign(&agent, &[]);
     scene.refuses("and is to be agent");
     fs::write(&agent, guest_artifacts::AGENT).unwrap();
     scene.refuses("changed after it was signed");
-    // There is no other device: nothing to run.
-    scene.exits_78(&["run"], "changed after it was signed");
-    sign(&agent, &scene.vendor, &[]);
+    // The gateway comes up all the same, and says so.
+    let daemon = scene.gateway.run();
+    let log = daemon.log();
+    assert!(log.contains("changed after it was signed"), "{log}");
+    assert!(log.contains("the built-in agent serves"), "{log}");
+    let list = scene.gateway.expect_verb(&["agent", "list"]);
+    assert!(list.contains("the built-in agent serves"), "{list}");
+    let program = Update::of(image::program("1.0.1", "", 6000));
+    let ended = scene.cloud.wait_end(&scene.cloud.update(THING, program));
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    daemon.stop();
+    scene.vendor.sign(&agent, &[]);
     let daemon = scene.gateway.run();
     let program = Update::of(image::program("1.1.0", "", 6000));
     let ended = scene.cloud.wait_end(&scene.cloud.update(THING, program));
@@ -349,6 +308,66 @@ fn an_agent_from_a_file_is_signed_like_a_plugin() {
         .gateway
         .path(&format!("state/devices/{THING}/code.json"));
     assert!(fs::read_to_string(floor).unwrap().contains("sha256"));
+    daemon.stop();
+}
+
+#[test]
+fn a_signed_agent_is_put_in_and_nothing_older_after_its_trial() {
+    let scene = Scene::new();
+    scene.signed("1.0.0");
+    let mut daemon = scene.gateway.run();
+    let build = |version: &str| {
+        let path = scene.gateway.path(&format!("agent-{version}.wasm"));
+        fs::write(&path, as_version(guest_artifacts::AGENT, version)).unwrap();
+        path
+    };
+    let swap = |path: &Path, more: &[&str]| {
+        let verb = [&["agent", "swap", path.to_str().unwrap()], more].concat();
+        let output = scene.gateway.verb(&verb);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let serves = || {
+        let told = scene.gateway.expect_verb(&["agent", "list", "--json"]);
+        let rows: serde_json::Value = serde_json::from_str(&told).unwrap();
+        rows[0]["version"].as_str().unwrap().to_owned()
+    };
+    let refuses = |words: &str, path: &Path| {
+        let before = serves();
+        let (code, said) = swap(path, &[]);
+        assert_eq!(code, Some(5), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+        assert_eq!(serves(), before);
+    };
+    let next = build("1.1.0");
+    refuses("nobody has signed it", &next);
+    let stranger = Signer::new(&scene.gateway.path(""), "stranger");
+    stranger.sign(&next, &[]);
+    refuses("nobody whom this gateway trusts", &next);
+    scene.vendor.sign(&next, &[]);
+    let good = fs::read(&next).unwrap();
+    fs::write(&next, [&good[..], b"!"].concat()).unwrap();
+    refuses("changed after it was signed", &next);
+    fs::write(&next, good).unwrap();
+    assert_eq!(swap(&next, &["--trial", "1"]).0, Some(0));
+    assert_eq!(serves(), "1.1.0");
+    daemon.wait_line("1.1.0, signed by vendor, is accepted for");
+    let older = build("1.0.5");
+    scene.vendor.sign(&older, &[]);
+    refuses("1.1.0 was accepted before", &older);
+    let (code, said) = swap(&older, &["--allow-older"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(serves(), "1.0.5");
+    scene.gateway.expect_verb(&["agent", "rollback"]);
+    assert_eq!(serves(), "1.1.0");
+    // Revoked, it serves until the next start; then the configured one does.
+    scene.vendor.trust(&scene.gateway, "vendor", false);
+    refuses("nobody whom this gateway trusts", &older);
+    daemon.stop();
+    let daemon = scene.gateway.run();
+    assert_eq!(serves(), "0.0.0");
+    let log = daemon.log();
+    assert!(log.contains("nobody whom this gateway trusts"), "{log}");
     daemon.stop();
 }
 
@@ -408,6 +427,16 @@ fn an_image_is_verified_before_its_update_is_created() {
         Some(0)
     );
     assert_eq!(run(&verify), Some(0));
+    // A gateway takes nothing by a certificate that has ended, whoever's key it is.
+    let key = fs::read_to_string(&scene.vendor.key).unwrap();
+    let pair = rcgen::KeyPair::from_pem(&key).unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["ended".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let ended = params.self_signed(&pair).unwrap().pem();
+    fs::write(scene.gateway.path("ended.pem"), ended).unwrap();
+    let by_ended = ["verify", "--image", "app.img", "--certificate", "ended.pem"];
+    assert_eq!(run(&by_ended), Some(6));
     fs::write(scene.gateway.path("app.img"), &image[1..]).unwrap();
     assert_eq!(run(&verify), Some(6));
 }

@@ -52,19 +52,28 @@ fn image(seed: u64) -> Vec<u8> {
     support::image::random_bytes(seed, IMAGE_BYTES)
 }
 
-/// A gateway whose one target is served by the library `pal.so`, which is still to be made and works in `pal`.
+/// Settings of a FreeRTOS PAL.
+pub(super) const SETTINGS: &str =
+    "[device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n";
+
+/// A target that is served by the library `pal.so`, which works in `pal`.
+pub(super) fn target(settings: &str) -> TargetLines {
+    TargetLines {
+        name: "board".to_owned(),
+        file_id: 1,
+        restart: String::new(),
+        lines: format!(
+            "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
+             no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n{settings}"
+        ),
+    }
+}
+
+/// A gateway with that target alone, whose library is still to be made.
 pub(super) fn board(cloud: &Cloud, settings: &str) -> Gateway {
     let gateway = Gateway::with(cloud, &[THING], |lines| {
         lines.development = "allow_file_plugins = true".to_owned();
-        lines.device().targets = vec![TargetLines {
-            name: "board".to_owned(),
-            file_id: 1,
-            restart: String::new(),
-            lines: format!(
-                "plugin = \"./pal.so\"\nstaging = \"staging/board\"\nversion_from = \"none\"\n\
-                 no_revert_allowed = true\n[device.target.native]\ndirectories = [\"pal\"]\n{settings}"
-            ),
-        }];
+        lines.device().targets = vec![target(settings)];
     });
     fs::create_dir(gateway.path("pal")).unwrap();
     gateway
@@ -72,9 +81,7 @@ pub(super) fn board(cloud: &Cloud, settings: &str) -> Gateway {
 
 /// A gateway whose one target is such a plugin; the PAL works in `pal`.
 fn gateway(cloud: &Cloud, sources: &[PathBuf], flags: &[String]) -> Gateway {
-    let settings =
-        "[device.target.settings]\nfilepath = \"image.bin\"\ncertificate = \"signer.pem\"\n";
-    let gateway = board(cloud, settings);
+    let gateway = board(cloud, SETTINGS);
     fs::write(gateway.path("pal/signer.pem"), cloud.signer_pem()).unwrap();
     build(&gateway.path("pal.so"), sources, flags);
     gateway
@@ -210,7 +217,7 @@ fn is_plugin(process: &str) -> bool {
 }
 
 /// Processes that hold plugins of this daemon.
-fn children(daemon: u32) -> Vec<String> {
+pub(super) fn children(daemon: u32) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
     let mut found = Vec::new();
     for thread in threads {

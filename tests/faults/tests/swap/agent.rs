@@ -10,7 +10,7 @@ use host_runtime::engine::GuestFault;
 use host_runtime::types::{Blob, Failure};
 use host_sandbox::{NewBuild, Options, Shipped, Swap, native_agent};
 
-use crate::{calls, going_back, instants, run, scenario, served, some_of, swaps};
+use crate::{calls, going_back, many_swaps, run, scenario, some_of};
 
 /// The same agent as a build of its own, whose instances are counted.
 struct Build {
@@ -138,26 +138,15 @@ fn the_shipped_component_is_swapped_at_any_call() {
 
 #[test]
 fn many_swaps_at_random_instants_lose_nothing() {
-    let prepared = scenario("plain");
-    let mut done = 0;
-    let mut seed = 0;
-    while done < swaps() {
-        seed += 1;
-        let options = Options::native(seed);
-        let instants = instants(&prepared, &options);
-        let agent = native_agent();
-        let builds = (1..).map(|number| build(&agent, number, None));
-        let builds: Vec<_> = builds.take(instants.len()).collect();
-        let asked = instants.iter().zip(&builds);
-        let asked = asked.map(|(call, build)| at(*call, build)).collect();
-        let report = run(&prepared, &options, asked);
-        assert_eq!(report.violations, [], "seed {seed}");
+    let agent = native_agent();
+    let swap = |number: u8, call| {
+        let next = build(&agent, number.into(), None);
+        (at(call, &next), next.alive)
+    };
+    many_swaps(swap, |prepared, report, seed| {
         // Nothing that the agent had was asked for again.
         assert_eq!(report.blocks_sent, prepared.blocks(), "seed {seed}");
-        done += served(&report, seed);
-        let alive: u64 = builds.iter().map(|b| b.alive.load(Ordering::Relaxed)).sum();
-        assert_eq!(alive, 0, "seed {seed}: an old instance lives on");
-    }
+    });
 }
 
 #[test]

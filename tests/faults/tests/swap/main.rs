@@ -1,6 +1,9 @@
 //! Another build at every instant of an update: at each call that the host makes, at random instants, and with the power or the
 //! process failing meanwhile. Counts grow with `OTAD_SWAPS`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use host_sandbox::explore;
 use host_sandbox::random::Random;
 use host_sandbox::scenario::{Ending, Prepared, Quality, by_name};
@@ -76,6 +79,30 @@ fn served(report: &Report, seed: u64) -> u64 {
     let served = report.swaps.iter().filter(|end| end.is_none()).count() as u64;
     assert!(served > 0, "seed {seed}: {:?}", report.swaps);
     served
+}
+
+/// Swaps at random instants of updates until there were enough: nothing is lost, and no old instance lives on. `swap` makes the
+/// n-th build of an update for a call, and shares the count of its instances.
+fn many_swaps(
+    swap: impl Fn(u8, u64) -> (Swap, Arc<AtomicU64>),
+    check: impl Fn(&Prepared, &Report, u64),
+) {
+    let prepared = scenario("plain");
+    let mut done = 0;
+    let mut seed = 0;
+    while done < swaps() {
+        seed += 1;
+        let options = Options::native(seed);
+        let instants = instants(&prepared, &options);
+        let asked = (1..).zip(instants).map(|(number, call)| swap(number, call));
+        let (asked, alive): (Vec<_>, Vec<_>) = asked.unzip();
+        let report = run(&prepared, &options, asked);
+        assert_eq!(report.violations, [], "seed {seed}");
+        check(&prepared, &report, seed);
+        done += served(&report, seed);
+        let alive: u64 = alive.iter().map(|n| n.load(Ordering::Relaxed)).sum();
+        assert_eq!(alive, 0, "seed {seed}: an old instance lives on");
+    }
 }
 
 /// Cut power and process at each call of an update with a swap early, in the middle and late.

@@ -10,7 +10,7 @@ use host_runtime::plugin::{
 use host_runtime::types::{Blob, Setting};
 use host_sandbox::{NewBuild, Options, Shipped, Swap, native_pal};
 
-use crate::{calls, going_back, instants, run, scenario, served, some_of, swaps};
+use crate::{calls, going_back, many_swaps, run, scenario, some_of};
 
 /// The same plugin as a build of its own, whose instances are counted.
 struct Build {
@@ -191,24 +191,12 @@ fn the_shipped_components_are_swapped_at_any_call() {
 
 #[test]
 fn many_swaps_at_random_instants_lose_nothing() {
-    let prepared = scenario("plain");
-    let mut done = 0;
-    let mut seed = 0;
-    while done < swaps() {
-        seed += 1;
-        let options = Options::native(seed);
-        let instants = instants(&prepared, &options);
-        let pal = native_pal(None);
-        let builds = (1..).map(|number| build(&pal, number, None));
-        let builds: Vec<_> = builds.take(instants.len()).collect();
-        let asked = instants.iter().zip(&builds);
-        let asked = asked.map(|(call, build)| at(*call, build)).collect();
-        let report = run(&prepared, &options, asked);
-        assert_eq!(report.violations, [], "seed {seed}");
-        done += served(&report, seed);
-        let alive: u64 = builds.iter().map(|b| b.alive.load(Ordering::Relaxed)).sum();
-        assert_eq!(alive, 0, "seed {seed}: an old instance lives on");
-    }
+    let pal = native_pal(None);
+    let swap = |number, call| {
+        let next = build(&pal, number, None);
+        (at(call, &next), Arc::clone(&next.alive))
+    };
+    many_swaps(swap, |_, _, _| {});
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! A gateway whose devices have nothing to do most of the time: their agents are parked, and whatever happens to one of
+//! them wakes it, and no other.
+
+use e2e::{Cloud, Gateway, Update, image};
+use serde_json::Value;
+use support::deadline::{Deadline, PATIENCE, pass};
+use support::proxy::Proxy;
+
+const SIZE: usize = 6000;
+
+const THINGS: [&str; 2] = ["sleeper", "neighbour"];
+
+/// How often it is looked whether something has happened.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// `life` of each device's agent, once all are as wanted.
+fn wait_for(gateway: &Gateway, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let status = gateway.status();
+        let devices = status["devices"].as_array().unwrap();
+        if wanted(devices) {
+            return devices.clone();
+        }
+        assert!(deadline.left().is_some(), "{status:#}");
+        pass(LOOK_EVERY);
+    }
+}
+
+fn is_parked(device: &Value) -> bool {
+    device["agent"]["life"] == "parked" && device["connected"] == true
+}
+
+fn all_parked(devices: &[Value]) -> bool {
+    devices.iter().all(is_parked)
+}
+
+#[test]
+fn devices_that_are_parked_are_updated_ordered_about_and_parked_again() {
+    let cloud = Cloud::start();
+    let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
+    let gateway = Gateway::with(&cloud, &THINGS, |lines| {
+        lines.daemon = "park_after_ms = 100\n".to_owned();
+        let device = lines.device();
+        device.port = proxy.addr().port();
+        device.mqtt = "reconnect_min_ms = 10\nreconnect_max_ms = 100\n".to_owned();
+    });
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let daemon = gateway.run();
+    let devices = wait_for(&gateway, all_parked);
+    assert_eq!(devices[0]["agent"]["memory_bytes"], 0);
+    assert_eq!(devices[0]["state_name"], "WaitingForJob");
+
+    // A job.
+    let job = cloud.update(THINGS[0], Update::of(image::program("1.1.0", "", SIZE)));
+    assert_eq!(
+        cloud.wait_end(&job).as_pair(),
+        ("SUCCEEDED", "accepted  v1.1.0")
+    );
+    let devices = wait_for(&gateway, all_parked);
+    assert_eq!(devices[0]["targets"][0]["running_version"], "1.1.0");
+    assert_eq!(devices[1]["targets"][0]["running_version"], "1.0.0");
+
+    // An order; who has suspended an agent finds it suspended, asleep or not.
+    gateway.expect_verb(&["suspend", "--device", THINGS[0]]);
+    let suspended =
+        |devices: &[Value]| all_parked(devices) && devices[0]["state_name"] == "Suspended";
+    wait_for(&gateway, suspended);
+    let job = cloud.update(THINGS[0], Update::of(image::program("1.2.0", "", SIZE)));
+    gateway.expect_verb(&["resume", "--device", THINGS[0]]);
+    assert_eq!(
+        cloud.wait_end(&job).as_pair(),
+        ("SUCCEEDED", "accepted  v1.2.0")
+    );
+
+    // The connection.
+    wait_for(&gateway, all_parked);
+    assert_eq!(proxy.cut(), 1);
+    assert!(proxy.wait_accepted(2, PATIENCE));
+    wait_for(&gateway, all_parked);
+    let job = cloud.update(THINGS[0], Update::of(image::program("1.3.0", "", SIZE)));
+    assert_eq!(
+        cloud.wait_end(&job).as_pair(),
+        ("SUCCEEDED", "accepted  v1.3.0")
+    );
+    daemon.stop();
+}
