@@ -24,16 +24,31 @@ fn cargo(arguments: &[&str]) -> Vec<u8> {
     answer.stdout
 }
 
+const METADATA: &[&str] = &[
+    "metadata",
+    "--no-deps",
+    "--offline",
+    "--format-version",
+    "1",
+];
+
+/// The README's first command is `cargo run -- demo`. Cargo asks which program is meant as soon as a second package of
+/// the default members has one, unless exactly one package names its own.
+#[test]
+fn the_program_that_cargo_runs_is_otad_whatever_programs_the_tests_have() {
+    let said: serde_json::Value = serde_json::from_slice(&cargo(METADATA)).unwrap();
+    let named: Vec<_> = said["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|package| package["default_run"].as_str())
+        .collect();
+    assert_eq!(named, ["otad"]);
+}
+
 #[test]
 fn nobody_imports_what_the_table_does_not_allow() {
-    let arguments = [
-        "metadata",
-        "--no-deps",
-        "--offline",
-        "--format-version",
-        "1",
-    ];
-    let crates = edges::parse_metadata(&cargo(&arguments)).unwrap();
+    let crates = edges::parse_metadata(&cargo(METADATA)).unwrap();
     assert!(crates.len() >= 15, "only {} crates were seen", crates.len());
     check(&edges::violations(&crates));
 }
