@@ -45,6 +45,12 @@ pub enum CodeError {
     /// It is no bundle, where only that can be.
     #[error("it is no bundle of code, manifest and signature; make one with `otad sign --bundle`")]
     NoBundle,
+    /// It comes by a job, and nobody is named who may sign such a one.
+    #[error(
+        "it comes by a job, and the configuration does not say who may sign agents and plugins: set `code_signers` in [trust]; \
+         who may sign images may not do that by itself"
+    )]
+    NoCodeSigners,
     /// It has no manifest.
     #[error(
         "nobody has signed it: there is no {}; sign it with `otad sign {} --key KEY.pem`, or set `{switch} = true` in \

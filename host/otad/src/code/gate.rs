@@ -138,6 +138,9 @@ impl Gate {
     pub fn take(&self, kind: Kind, source: Source) -> Result<Code, CodeError> {
         match source {
             Source::File(path) => self.read(kind, &path),
+            // A file is put in by somebody who is at the gateway. What a job brings comes from afar, and to sign images of one
+            // target is not to be let replace what updates all of them.
+            Source::Bundle { .. } if self.signers.is_none() => Err(CodeError::NoCodeSigners),
             Source::Bundle { label, bytes } => match split(bytes)? {
                 Split::Bundle {
                     code,

@@ -94,6 +94,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         );
     }
     trust(config, &mut findings);
+    code_signers(config, &mut findings);
     http(config, &mut findings);
     for download in &config.downloads {
         let directory = &download.directory;
@@ -201,6 +202,23 @@ fn hooks(device: &Device, findings: &mut Findings) {
             &hook.origin,
             format!("hook `{key}` of device \"{name}\" is never called: {why}"),
             "remove that setting; the hook asks for the right one by itself",
+        );
+    }
+}
+
+/// Who may replace the agent or a plugin by a job is said by name.
+fn code_signers(config: &Config, findings: &mut Findings) {
+    let mut targets = config.devices.iter().flat_map(|device| &device.targets);
+    let takes_builds = |target: &&Target| target.plugin == PluginChoice::Builtin(BUILD);
+    if let (None, Some(target)) = (&config.trust.code_signers, targets.find(takes_builds)) {
+        let name = &target.name;
+        findings.error(
+            &name.origin,
+            format!(
+                "target \"{}\" takes builds that come by jobs, and nobody is named who may sign them",
+                name.value
+            ),
+            "name entries of the trust store in `[trust]`: code_signers = [\"ours\"]",
         );
     }
 }

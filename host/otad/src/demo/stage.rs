@@ -239,6 +239,7 @@ state_dir = "state"
 [trust]
 directory = "trust"
 default = "signer"
+code_signers = ["signer"]
 
 [http]
 roots = ["image-root.pem"]

@@ -37,9 +37,10 @@ impl Scene {
             change(&mut agent);
             let plugin = build("plugin", 2, "of_target = \"main\"\n");
             lines.device().targets.extend([agent, plugin]);
+            lines.trust = "code_signers = [\"vendor\"]\n".to_owned();
         });
-        gateway.init(&image::program("1.0.0", "", SIZE));
         let vendor = Signer::trusted(&gateway, "vendor");
+        gateway.init(&image::program("1.0.0", "", SIZE));
         Self {
             cloud,
             gateway,
@@ -239,4 +240,23 @@ fn a_daemon_that_is_killed_while_the_new_agent_is_in_test_goes_on_with_it() {
         (&"1.0.0".into(), &false.into())
     );
     daemon.stop();
+}
+
+#[test]
+fn who_may_sign_images_may_not_sign_builds_that_come_by_jobs_unless_the_operator_says_so() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        lines.device().targets.push(TargetLines {
+            name: "agent".to_owned(),
+            file_id: 1,
+            restart: String::new(),
+            lines: "plugin = \"build\"\n".to_owned(),
+        });
+    });
+    let output = gateway.verb(&["config", "check"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for words in ["takes builds that come by jobs", "code_signers = "] {
+        assert!(said.contains(words), "{said}");
+    }
 }
