@@ -289,8 +289,9 @@ fn seen(number: u64, recipe: &Recipe, report: &Report, moves: &[Move]) -> Vec<u8
         mcus,
         deeds_done,
         swaps,
-        // A swarm parks nobody.
+        // A swarm parks nobody, and its builds do not break.
         parks: _,
+        returns: _,
         trace: _,
     } = report;
     let numbers = [

@@ -159,6 +159,8 @@ pub struct Report {
     pub deeds_done: usize,
     /// How swaps ended: `None` it serves, otherwise why the build before does.
     pub swaps: Vec<Option<String>>,
+    /// Agent builds that broke on trial and were sent back.
+    pub returns: u64,
     /// How often the agent was parked.
     pub parks: u64,
     /// What happened, if it was kept.
@@ -405,6 +407,7 @@ impl<'p> World<'p> {
             mcus: tallies,
             deeds_done: self.deeds_done,
             parks: self.parks,
+            returns: self.returns,
             swaps: std::mem::take(
                 &mut *self
                     .swap_ends

@@ -6,6 +6,8 @@ use serde_json::Value;
 use support::deadline::{Deadline, PATIENCE, pass};
 use support::proxy::Proxy;
 
+use crate::swap::{file, marked};
+
 const SIZE: usize = 6000;
 
 const THINGS: [&str; 2] = ["sleeper", "neighbour"];
@@ -83,5 +85,40 @@ fn devices_that_are_parked_are_updated_ordered_about_and_parked_again() {
         cloud.wait_end(&job).as_pair(),
         ("SUCCEEDED", "accepted  v1.3.0")
     );
+    daemon.stop();
+}
+
+#[test]
+fn another_build_takes_over_from_a_parked_one_and_is_parked_once_it_has_proved_itself() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::with(&cloud, &THINGS, |lines| {
+        lines.daemon = "park_after_ms = 100\n".to_owned();
+        lines.development = "allow_file_agents = true\n".to_owned();
+    });
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let daemon = gateway.run();
+    wait_for(&gateway, all_parked);
+    let next = file(&gateway, "next.wasm", &marked(guest_artifacts::AGENT, 1));
+    gateway.expect_verb(&["agent", "swap", &next, "--device", THINGS[0]]);
+    let devices = gateway.status()["devices"].clone();
+    assert_eq!(devices[0]["agent"]["label"], next.as_str(), "{devices:#}");
+    // One on trial stays awake; its neighbour sleeps on.
+    assert_eq!(devices[0]["agent"]["life"], "running", "{devices:#}");
+    assert!(is_parked(&devices[1]), "{devices:#}");
+    let job = cloud.update(THINGS[0], Update::of(image::program("1.1.0", "", SIZE)));
+    assert_eq!(
+        cloud.wait_end(&job).as_pair(),
+        ("SUCCEEDED", "accepted  v1.1.0")
+    );
+    let devices = wait_for(&gateway, all_parked);
+    let agent = &devices[0]["agent"];
+    assert_eq!(
+        (&agent["on_trial"], &agent["swaps"]),
+        (&false.into(), &1.into())
+    );
+    // It goes back from its sleep, too, and the daemon that is started then finds the one before.
+    gateway.expect_verb(&["agent", "rollback", "--device", THINGS[0]]);
+    assert_eq!(gateway.status()["devices"][0]["agent"]["label"], "built-in");
+    assert_eq!(daemon.log().matches("connected to ").count(), THINGS.len());
     daemon.stop();
 }

@@ -16,16 +16,19 @@ use crate::{calls, going_back, many_swaps, run, scenario, some_of};
 struct Build {
     agent: Arc<AgentBuild>,
     alive: Arc<AtomicU64>,
+    /// Events in which an instance broke.
+    broke: Arc<AtomicU64>,
 }
 
 /// `breaks_at`: each instance breaks in its n-th event. The first one that any gets is that of its trial.
 fn build(inner: &Arc<AgentBuild>, number: u64, breaks_at: Option<u64>) -> Build {
-    let alive = Arc::<AtomicU64>::default();
+    let (alive, broke) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
     let description = Description {
         version: format!("1.0.{number}"),
         ..inner.description().clone()
     };
     let (inner, counted) = (Arc::clone(inner), Arc::clone(&alive));
+    let breaks = Arc::clone(&broke);
     let label = format!("test:{number}");
     let agent = AgentBuild::native(&label, description, move |outside| {
         let inner = inner.instantiate(outside)?;
@@ -34,15 +37,21 @@ fn build(inner: &Arc<AgentBuild>, number: u64, breaks_at: Option<u64>) -> Build 
             inner,
             events_left: breaks_at,
             alive: Arc::clone(&counted),
+            broke: Arc::clone(&breaks),
         }))
     });
-    Build { agent, alive }
+    Build {
+        agent,
+        alive,
+        broke,
+    }
 }
 
 struct Instance {
     inner: Box<dyn AgentInstance>,
     events_left: Option<u64>,
     alive: Arc<AtomicU64>,
+    broke: Arc<AtomicU64>,
 }
 
 impl Drop for Instance {
@@ -62,7 +71,10 @@ impl AgentInstance for Instance {
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
         match self.events_left.as_mut() {
-            Some(0) => return Err(GuestFault::Trapped("unreachable".into())),
+            Some(0) => {
+                self.broke.fetch_add(1, Ordering::Relaxed);
+                return Err(GuestFault::Trapped("unreachable".into()));
+            }
             Some(left) => *left -= 1,
             None => {}
         }
@@ -108,6 +120,7 @@ fn a_swap_at_every_call_of_an_update_and_of_one_that_goes_back_ends_well() {
 fn a_build_that_breaks_in_each_of_its_events_is_sent_back_and_the_update_ends_well() {
     let options = Options::native(1);
     let prepared = scenario("short");
+    let (mut runs, mut returns) = (0, 0);
     for call in (0..calls(&prepared, &options)).step_by(5) {
         for breaks_at in [0, 1, 2, 3, 5, 8] {
             let bad = build(&native_agent(), 1, Some(breaks_at));
@@ -119,8 +132,34 @@ fn a_build_that_breaks_in_each_of_its_events_is_sent_back_and_the_update_ends_we
             };
             // What breaks at once does not get beyond its trial.
             assert_eq!(end.is_some(), breaks_at == 0, "{case}: {end:?}");
+            // What gets beyond it goes back at its first break; near the end of the update some have no such event left.
+            let broke = bad.broke.load(Ordering::Relaxed);
+            assert_eq!(broke, u64::from(breaks_at == 0) + report.returns, "{case}");
+            assert!(report.returns <= 1, "{case}");
+            (runs, returns) = (runs + u64::from(breaks_at > 0), returns + report.returns);
         }
     }
+    assert!(returns > runs / 2, "{returns} of {runs}");
+}
+
+#[test]
+fn a_swap_of_an_agent_that_is_parked_at_every_idle_instant_ends_well() {
+    let options = Options {
+        park_after_ms: Some(0),
+        ..Options::native(1)
+    };
+    let prepared = scenario("two-jobs");
+    let all = calls(&prepared, &options);
+    let mut parks = 0;
+    for call in 0..all {
+        let next = build(&native_agent(), 1, None);
+        let report = run(&prepared, &options, vec![at(call, &next)]);
+        assert_eq!(report.violations, [], "swap after call {call}");
+        assert_eq!(report.swaps, [None], "swap after call {call}");
+        parks += report.parks;
+    }
+    // One that has proved itself is parked as well.
+    assert!(parks > all, "{parks}");
 }
 
 #[test]
