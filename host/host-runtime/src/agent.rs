@@ -133,6 +133,7 @@ pub struct AgentBuild {
     /// The build itself, where this one is [`behind`](Self::behind) something.
     inner: Option<Arc<Self>>,
     passed: Option<Arc<dyn Fn() + Send + Sync>>,
+    manifest: Option<Arc<str>>,
     stands_in: Option<Arc<str>>,
 }
 
@@ -165,6 +166,7 @@ impl AgentBuild {
             factory: Box::new(move |outside| program.instantiate(outside)),
             inner: None,
             passed: None,
+            manifest: None,
             stands_in: None,
         }))
     }
@@ -185,6 +187,7 @@ impl AgentBuild {
             factory: Box::new(factory),
             inner: None,
             passed: None,
+            manifest: None,
             stands_in: None,
         })
     }
@@ -204,6 +207,7 @@ impl AgentBuild {
             factory: Box::new(factory),
             inner: Some(self.bare()),
             passed: self.passed.clone(),
+            manifest: self.manifest.clone(),
             stands_in: self.stands_in.clone(),
         })
     }
@@ -220,6 +224,7 @@ impl AgentBuild {
             factory: Box::new(move |outside| inner.instantiate(outside)),
             inner: Some(self.bare()),
             passed: None,
+            manifest: None,
             stands_in: Some(why.into()),
         })
     }
@@ -230,9 +235,14 @@ impl AgentBuild {
         self.stands_in.as_ref()
     }
 
-    /// The same build, and what is done, off the device's task, once it has proved itself on trial.
+    /// The same build, the manifest that vouches for it (its SHA-256 in hex), and what is done, off the device's task, once it
+    /// has proved itself on trial.
     #[must_use]
-    pub fn when_passed(self: &Arc<Self>, passed: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+    pub fn vouched(
+        self: &Arc<Self>,
+        manifest: &str,
+        passed: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let inner = Arc::clone(self);
         Arc::new(Self {
             label: self.label.clone(),
@@ -241,6 +251,7 @@ impl AgentBuild {
             factory: Box::new(move |outside| inner.instantiate(outside)),
             inner: Some(self.bare()),
             passed: Some(Arc::new(passed)),
+            manifest: Some(manifest.into()),
             stands_in: self.stands_in.clone(),
         })
     }
@@ -267,6 +278,12 @@ impl AgentBuild {
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// SHA-256 of the manifest that vouches for it, in hex; none where nobody does.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&str> {
+        self.manifest.as_deref()
     }
 
     /// Who it says it is.

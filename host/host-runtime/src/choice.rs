@@ -31,25 +31,29 @@ pub struct Build {
     /// SHA-256 of its bytes; zeros for one that is part of this process.
     #[serde(with = "hex32")]
     pub sha256: [u8; 32],
+    /// SHA-256 of the manifest that vouches for them, in hex: the same bytes may be signed for more than one use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
 }
 
 impl Build {
     /// The names of a plugin that is loaded.
     #[must_use]
     pub fn of_plugin(plugin: &dyn PluginFactory) -> Self {
-        Self::new(plugin.label(), plugin.digest())
+        Self::new(plugin.label(), plugin.digest(), plugin.manifest())
     }
 
     /// The names of an agent that is loaded.
     #[must_use]
     pub fn of_agent(agent: &AgentBuild) -> Self {
-        Self::new(agent.label(), agent.digest())
+        Self::new(agent.label(), agent.digest(), agent.manifest())
     }
 
-    fn new(label: &str, sha256: &[u8; 32]) -> Self {
+    fn new(label: &str, sha256: &[u8; 32], manifest: Option<&str>) -> Self {
         Self {
             label: label.to_owned(),
             sha256: *sha256,
+            manifest: manifest.map(str::to_owned),
         }
     }
 }

@@ -284,6 +284,10 @@ pub trait PluginFactory: Send + Sync {
     fn digest(&self) -> &[u8; 32] {
         &[0; 32]
     }
+    /// SHA-256 of the manifest that vouches for it, in hex; none where nobody does.
+    fn manifest(&self) -> Option<&str> {
+        None
+    }
     /// Who it is; asked once, at load, on an instance that was thrown away.
     fn description(&self) -> &Description;
     /// Interfaces that it must be lent, by their WIT names.

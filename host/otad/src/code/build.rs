@@ -9,8 +9,10 @@ use host_runtime::plugin::native::Isolation;
 use host_runtime::ports::state_dir::StateDir;
 
 use super::error::CodeError;
+use super::gate::hash;
 use super::manifest::printable;
 use super::{Kind, Manifest};
+use crate::gateway::kept;
 use crate::gateway::native::real_ancestor;
 use crate::image::parse_version;
 
@@ -56,6 +58,14 @@ pub struct Signed {
     /// The manifest as it was signed.
     pub(super) text: Vec<u8>,
     pub(super) signature: Vec<u8>,
+}
+
+impl Signed {
+    /// SHA-256 of the manifest, in hex.
+    #[must_use]
+    pub fn manifest_sha256(&self) -> String {
+        hash(&self.text)
+    }
 }
 
 impl Code {
@@ -133,14 +143,15 @@ impl Code {
         }
     }
 
-    /// Keep it under its digest, below `folder` of the state directory, so that [`Gate::read`](super::Gate::read) takes it
-    /// from there as it took it from where it came.
+    /// Keep it below `folder` of the state directory, under the digests of its bytes and of its manifest, so that
+    /// [`Gate::read`](super::Gate::read) takes it from there as it took it from where it came.
     ///
     /// # Errors
     /// What the medium says.
     pub fn keep(&self, state: &dyn StateDir, folder: &str) -> io::Result<()> {
-        let name = format!("{folder}{}", self.sha256);
         let signed = self.signed.as_ref();
+        let manifest = signed.map(Signed::manifest_sha256);
+        let name = kept::name(folder, &self.sha256, manifest.as_deref());
         let parts = [
             (MANIFEST, signed.map(|signed| &signed.text)),
             (SIGNATURE, signed.map(|signed| &signed.signature)),

@@ -429,7 +429,8 @@ fn code(kind: Kind, path: &Path, bytes: Vec<u8>) -> Code {
     }
 }
 
-fn hash(bytes: &[u8]) -> String {
+/// SHA-256 in hex.
+pub(super) fn hash(bytes: &[u8]) -> String {
     let mut hasher = Hasher::default();
     hasher.update(bytes);
     hex(hasher.finish().sha256())

@@ -150,6 +150,7 @@ impl Backend for Devices {
             Verb::SwapPlugin { file, allow_older } => {
                 let target = one_target(target)?;
                 let entry = Entry::put_in(allow_older);
+                let _kept = self.builds()?.plugins.hold();
                 let build = self.take_in(device.name(), target, &file, entry).await?;
                 swap(device, target, Some(build)).await
             }

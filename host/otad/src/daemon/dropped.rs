@@ -151,7 +151,11 @@ impl Watch {
         };
         let plugins = Arc::clone(&self.plugins);
         let source = Source::File(path.to_owned());
-        let build = match plugins.take_in(device, target, source, Entry::New).await {
+        let _kept = plugins.hold();
+        let build = match Arc::clone(&plugins)
+            .take_in(device, target, source, Entry::New)
+            .await
+        {
             Ok(build) => build,
             Err(failed) => return End::Refused(failed.text),
         };

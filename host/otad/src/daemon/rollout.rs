@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::code::{Entry, Source};
 use crate::control::protocol::{AgentOrder, Refusal};
 use crate::exit::{Exit, Failed};
-use crate::gateway::Agents;
+use crate::gateway::{Agents, Hold};
 
 const TRIAL: Duration = Duration::from_millis(TRIAL_MS);
 
@@ -35,6 +35,8 @@ pub(super) struct Rollout {
     build: Arc<AgentBuild>,
     trial: Duration,
     items: mpsc::Sender<Value>,
+    /// Until it has come to all of them.
+    _kept: Option<Hold>,
 }
 
 /// A device, and the build with those who look on there.
@@ -50,6 +52,7 @@ impl Rollout {
     ) -> Result<(Self, Vec<Place>), Refusal> {
         let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
         let source = Source::File(order.file.clone().into());
+        let kept = agents.hold();
         let taken = Arc::clone(&agents).take_in(source).await;
         let taken = taken.map_err(told)?;
         let entry = Entry::put_in(order.allow_older);
@@ -62,6 +65,7 @@ impl Rollout {
             build: Arc::clone(&taken.agent),
             trial: order.trial_s.map_or(TRIAL, Duration::from_secs),
             items,
+            _kept: Some(kept),
         };
         Ok((rollout, places?))
     }

@@ -13,6 +13,7 @@ use host_runtime::engine::{Budget, Engine};
 use host_runtime::ports::state_dir::StateDir;
 use tokio::task::spawn_blocking;
 
+use super::kept::{Hold, Shelf};
 use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, kept, witness};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
 use crate::config::{AgentChoice, BUILTIN_AGENTS, Config, Device};
@@ -27,6 +28,7 @@ pub(crate) struct Agents {
     engine: Arc<Engine>,
     state: Arc<dyn StateDir>,
     gate: Arc<Gate>,
+    shelf: Arc<Shelf>,
     witnesses: Witnesses,
     /// Of the configuration, by label: loaded once for all devices that have it.
     configured: Mutex<BTreeMap<String, LoadedAgent>>,
@@ -41,6 +43,17 @@ pub(crate) struct LoadedAgent {
     signed: Option<Signed>,
 }
 
+impl LoadedAgent {
+    /// As the state directory knows it.
+    fn names(&self) -> Build {
+        let signed = self.signed.as_ref();
+        Build {
+            manifest: signed.map(Signed::manifest_sha256),
+            ..Build::of_agent(&self.agent)
+        }
+    }
+}
+
 impl Agents {
     pub(super) fn new(
         config: &Config,
@@ -50,8 +63,8 @@ impl Agents {
     ) -> Self {
         let devices = config.devices.iter();
         let places = devices.map(|device| choice::Place::agent(&device.name.value));
-        kept::sweep(&**state, KEPT, places);
         Self {
+            shelf: Shelf::new(state, KEPT, places),
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
@@ -69,6 +82,7 @@ impl Agents {
             engine: Arc::clone(&self.engine),
             state: Arc::clone(&self.state),
             gate: Arc::clone(&self.gate),
+            shelf: Arc::clone(&self.shelf),
             witnesses,
             configured: Mutex::default(),
             stored: Mutex::default(),
@@ -105,7 +119,12 @@ impl Agents {
         Ok((witnessed(serving.build)?, former.transpose()?))
     }
 
-    /// Load a build for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
+    /// Everything that is kept stays until this goes, when the swap has ended.
+    pub(crate) fn hold(&self) -> Hold {
+        self.shelf.hold()
+    }
+
+    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does, off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.
@@ -155,7 +174,8 @@ impl Agents {
             return loaded.agent;
         };
         let (gate, place) = (Arc::clone(&self.gate), Place::agent(device));
-        loaded.agent.when_passed(move || {
+        let manifest = signed.manifest_sha256();
+        loaded.agent.vouched(&manifest, move || {
             if let Err(error) = gate.accept(Some(&signed), &place) {
                 let why = chain(&error);
                 tracing::warn!("{place}: an older agent may come in again: {why}");
@@ -193,7 +213,7 @@ impl Agents {
     fn kept(&self, device: &Device, build: &Build) -> Result<LoadedAgent, Failed> {
         let is_configured = build.label == label(&device.component);
         let configured = || self.configured(&device.component).ok();
-        let same = |loaded: &LoadedAgent| Build::of_agent(&loaded.agent) == *build;
+        let same = |loaded: &LoadedAgent| loaded.names() == *build;
         let loaded = match is_configured.then(configured).flatten().filter(same) {
             Some(loaded) => loaded,
             None => match self.load_kept(build)? {
@@ -214,7 +234,7 @@ impl Agents {
     }
 
     fn load_kept(&self, build: &Build) -> Result<Option<LoadedAgent>, Failed> {
-        let name = kept::name(KEPT, &build.sha256);
+        let name = kept::name_of(KEPT, build);
         let key = format!("{name} {}", build.label);
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = stored.get(&key) {

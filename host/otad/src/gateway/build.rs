@@ -29,7 +29,7 @@ use host_runtime::types::{Blob, Failure, Setting, TargetState, code};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::sleep;
 
-use super::{Agents, LABEL_MAX_BYTES, Plugins};
+use super::{Agents, Hold, LABEL_MAX_BYTES, Plugins};
 use crate::code::{BUNDLE_MAX_BYTES, END_BYTES, Entry, Manifest, Parts, Source};
 use crate::config::{BUILD, Target};
 use crate::exit::{Exit, Failed};
@@ -76,11 +76,11 @@ pub(super) enum Guest {
     Plugin(Arc<Plugins>, String),
 }
 
-/// A build that was let in.
+/// A build that was let in, whose bytes are kept meanwhile.
 #[derive(Clone)]
 enum Build {
-    Agent(Arc<AgentBuild>),
-    Plugin(Arc<dyn PluginFactory>),
+    Agent(Arc<AgentBuild>, Arc<Hold>),
+    Plugin(Arc<dyn PluginFactory>, Arc<Hold>),
 }
 
 /// The build that serves there now.
@@ -192,15 +192,19 @@ impl Place {
         let device = self.device().await?;
         let taken = match &self.guest {
             Guest::Agent(agents) => {
+                let kept = Arc::new(agents.hold());
                 let taken = Arc::clone(agents).take_in(source).await;
                 taken
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
-                    .map(Build::Agent)
+                    .map(|agent| Build::Agent(agent, kept))
             }
-            Guest::Plugin(plugins, name) => Arc::clone(plugins)
-                .take_in(device.name(), name, source, self.entry)
-                .await
-                .map(Build::Plugin),
+            Guest::Plugin(plugins, name) => {
+                let kept = Arc::new(plugins.hold());
+                let taken = Arc::clone(plugins)
+                    .take_in(device.name(), name, source, self.entry)
+                    .await;
+                taken.map(|plugin| Build::Plugin(plugin, kept))
+            }
         };
         taken.map_err(|Failed { exit, text }| match exit {
             Exit::Refused => Failure::new(code::EXTRA_CHECK, 0, text),
@@ -214,8 +218,8 @@ impl Place {
         let mut waited = Duration::ZERO;
         loop {
             let (agent, plugin) = match build.clone() {
-                Some(Build::Agent(agent)) => (Some(agent), None),
-                Some(Build::Plugin(plugin)) => (None, Some(plugin)),
+                Some(Build::Agent(agent, _)) => (Some(agent), None),
+                Some(Build::Plugin(plugin, _)) => (None, Some(plugin)),
                 None => (None, None),
             };
             let end = match &self.guest {

@@ -1,18 +1,23 @@
 //! Builds that an operator has put in the place of configured ones: which of them serves at a place, and their bytes.
 //!
 //! The bytes are kept in the state directory by their digest, so that the choice (`host_runtime::choice`) holds without the
-//! file that they came from. What no place names any more goes at the next start. Not here: whether a file may be loaded, and
+//! file that they came from. What no place names any more goes when a swap has ended, and at the next start. Not here: whether a file may be loaded, and
 //! the swap itself (`host-runtime`).
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_crypto::hex;
 use host_runtime::choice::{self, Build, Choice, Place};
 use host_runtime::ports::state_dir::StateDir;
+use tokio::runtime::Handle;
 
 use super::GatewayError;
 use crate::exit::Failed;
+
+/// Of a manifest's digest what stands in the name of what is kept: 64 bits of it, for names that people read.
+const MANIFEST_DIGITS: usize = 16;
 
 /// What serves at a place.
 pub(super) struct Serving<B> {
@@ -75,33 +80,144 @@ fn chosen(state: &dyn StateDir, place: &Place) -> Option<Choice> {
     choice::load(state, place).unwrap_or_default()
 }
 
-/// Name of a build's bytes in a folder of the state directory, which ends with a slash.
-pub(super) fn name(folder: &str, sha256: &[u8; 32]) -> String {
-    format!("{folder}{}", hex(sha256))
-}
-
-/// Let go what no place names. What is kept of a build begins with its digest. Nothing goes if one choice cannot be read:
-/// that one may name it.
-pub(super) fn sweep(state: &dyn StateDir, folder: &str, places: impl Iterator<Item = Place>) {
-    if let Err(error) = try_sweep(state, folder, places) {
-        tracing::warn!("builds that nothing names any more stay in {folder}: {error}");
+/// Name of a build's bytes in a folder of the state directory, which ends with a slash: their digest, and that of the manifest
+/// that vouches for them, shortened. The same bytes may be signed for more than one use.
+pub(crate) fn name(folder: &str, sha256: &str, manifest: Option<&str>) -> String {
+    match manifest.and_then(|manifest| manifest.get(..MANIFEST_DIGITS)) {
+        Some(manifest) => format!("{folder}{sha256}-{manifest}"),
+        None => format!("{folder}{sha256}"),
     }
 }
 
-fn try_sweep(
-    state: &dyn StateDir,
-    folder: &str,
-    places: impl Iterator<Item = Place>,
-) -> io::Result<()> {
-    let mut named = BTreeSet::new();
-    for place in places {
-        let choice = choice::load(state, &place)?;
-        let builds = choice.map(|choice| [Some(choice.serves), choice.former]);
-        let builds = builds.into_iter().flatten().flatten();
-        named.extend(builds.map(|build| name(folder, &build.sha256)));
+/// The same of a build by its names.
+pub(super) fn name_of(folder: &str, build: &Build) -> String {
+    name(folder, &hex(&build.sha256), build.manifest.as_deref())
+}
+
+/// A folder of the state directory with builds for these places.
+pub(super) struct Shelf {
+    state: Arc<dyn StateDir>,
+    folder: &'static str,
+    places: Vec<Place>,
+    /// How many are on their way to a place that does not name them yet.
+    holds: Mutex<usize>,
+}
+
+/// As long as there is one, nothing of a shelf goes: a build is on its way. When the last one goes, so does what no place names.
+pub(crate) struct Hold(Arc<Shelf>);
+
+impl Shelf {
+    /// The folder, without what no place names any more.
+    pub(super) fn new(
+        state: &Arc<dyn StateDir>,
+        folder: &'static str,
+        places: impl Iterator<Item = Place>,
+    ) -> Arc<Self> {
+        let shelf = Self {
+            state: Arc::clone(state),
+            folder,
+            places: places.collect(),
+            holds: Mutex::default(),
+        };
+        shelf.sweep();
+        Arc::new(shelf)
     }
-    let files = state.list(folder)?;
-    let stem = |file: &str| file.split('.').next().unwrap_or_default().to_owned();
-    let mut unnamed = files.iter().filter(|file| !named.contains(&stem(file)));
-    unnamed.try_for_each(|file| state.remove(file))
+
+    /// Keep everything until this goes.
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        *self.holds() += 1;
+        Hold(Arc::clone(self))
+    }
+
+    fn holds(&self) -> MutexGuard<'_, usize> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Let go what no place names, if nothing is on its way.
+    fn sweep(&self) {
+        // Whoever holds something from now on waits until this is over.
+        let holds = self.holds();
+        if *holds > 0 {
+            return;
+        }
+        if let Err(error) = self.try_sweep() {
+            let folder = self.folder;
+            tracing::warn!("builds that nothing names any more stay in {folder}: {error}");
+        }
+    }
+
+    /// What is kept of a build begins with its name. Nothing goes if one choice cannot be read: that one may name it.
+    fn try_sweep(&self) -> io::Result<()> {
+        let mut named = BTreeSet::new();
+        for place in &self.places {
+            let choice = choice::load(&*self.state, place)?;
+            let builds = choice.map(|choice| [Some(choice.serves), choice.former]);
+            let builds = builds.into_iter().flatten().flatten();
+            named.extend(builds.map(|build| name_of(self.folder, &build)));
+        }
+        let files = self.state.list(self.folder)?;
+        let stem = |file: &str| file.split('.').next().unwrap_or_default().to_owned();
+        let mut unnamed = files.iter().filter(|file| !named.contains(&stem(file)));
+        unnamed.try_for_each(|file| self.state.remove(file))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        *self.0.holds() -= 1;
+        let shelf = Arc::clone(&self.0);
+        // It reads a file of each place: not on a task that serves others.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || shelf.sweep())),
+            Err(_) => shelf.sweep(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host_runtime::ports::state_dir::FileStateDir;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_nothing_names_goes_when_the_last_build_on_its_way_has_arrived() {
+        let dir = tempfile::tempdir().unwrap();
+        let state: Arc<dyn StateDir> = Arc::new(FileStateDir::open(dir.path()).unwrap());
+        let place = Place::plugin("pump", "main");
+        let keep = |name: &str| state.store(&format!("plugins/{name}"), b"x").unwrap();
+        let kept = || {
+            let mut files = state.list("plugins/").unwrap();
+            files.sort();
+            files
+        };
+        keep("left-behind");
+        let shelf = Shelf::new(&state, "plugins/", [place.clone()].into_iter());
+        assert_eq!(kept(), [] as [&str; 0]);
+        let (one, other) = (shelf.hold(), shelf.hold());
+        let (sha256, manifest) = ("ab".repeat(32), "cd".repeat(32));
+        let named = name("", &sha256, Some(&manifest));
+        for file in [&named, &format!("{named}.manifest"), &sha256, "refused"] {
+            keep(file);
+        }
+        drop(one);
+        assert_eq!(kept().len(), 4);
+        let choice = json!({
+            "format": 1,
+            "configured": "builtin:flash-file",
+            "serves": { "label": "job", "sha256": sha256, "manifest": manifest },
+        });
+        let text = choice.to_string();
+        state
+            .store(&place.file("plugin.json"), text.as_bytes())
+            .unwrap();
+        drop(other);
+        // The same bytes without that manifest are another build.
+        let wanted = [
+            format!("plugins/{named}"),
+            format!("plugins/{named}.manifest"),
+        ];
+        assert_eq!(kept(), wanted);
+    }
 }

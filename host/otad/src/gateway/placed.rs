@@ -17,6 +17,7 @@ use crate::exit::chain;
 pub(super) struct Placed {
     pub(super) plugin: Arc<dyn PluginFactory>,
     pub(super) signed: Signed,
+    pub(super) manifest: String,
     pub(super) gate: Arc<Gate>,
     pub(super) place: Place,
 }
@@ -28,6 +29,10 @@ impl PluginFactory for Placed {
 
     fn digest(&self) -> &[u8; 32] {
         self.plugin.digest()
+    }
+
+    fn manifest(&self) -> Option<&str> {
+        Some(&self.manifest)
     }
 
     fn description(&self) -> &Description {

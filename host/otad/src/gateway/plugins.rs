@@ -16,6 +16,7 @@ use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
 use tokio::task::spawn_blocking;
 
+use super::kept::{Hold, Shelf};
 use super::placed::{Placed, Refused};
 use super::{GatewayError, LABEL_MAX_BYTES, kept, native};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
@@ -31,6 +32,7 @@ pub(crate) struct Plugins {
     engine: Arc<Engine>,
     state: Arc<dyn StateDir>,
     gate: Arc<Gate>,
+    shelf: Arc<Shelf>,
     /// Of the configuration, by label: loaded once for all targets that have it.
     configured: Mutex<BTreeMap<String, Loaded>>,
 }
@@ -40,6 +42,17 @@ pub(crate) struct Plugins {
 struct Loaded {
     plugin: Arc<dyn PluginFactory>,
     signed: Option<Signed>,
+}
+
+impl Loaded {
+    /// As the state directory knows it.
+    fn names(&self) -> Build {
+        let signed = self.signed.as_ref();
+        Build {
+            manifest: signed.map(Signed::manifest_sha256),
+            ..Build::of_plugin(&*self.plugin)
+        }
+    }
 }
 
 impl Plugins {
@@ -54,8 +67,8 @@ impl Plugins {
             let targets = device.targets.iter();
             targets.map(|target| choice::Place::plugin(name, &target.name.value))
         });
-        kept::sweep(&**state, KEPT, places);
         Self {
+            shelf: Shelf::new(state, KEPT, places),
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
@@ -89,7 +102,12 @@ impl Plugins {
         Ok((serving.build, former))
     }
 
-    /// Load a build for a swap, and keep its bytes. It takes as long as compiling does, off the tasks that serve others.
+    /// Everything that is kept stays until this goes, when the swap has ended.
+    pub(crate) fn hold(&self) -> Hold {
+        self.shelf.hold()
+    }
+
+    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does, off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
@@ -181,6 +199,7 @@ impl Plugins {
         match loaded.signed {
             Some(signed) => Arc::new(Placed {
                 plugin: loaded.plugin,
+                manifest: signed.manifest_sha256(),
                 signed,
                 gate: Arc::clone(&self.gate),
                 place: place.clone(),
@@ -257,11 +276,11 @@ impl Plugins {
         let is_configured = build.label == label(target);
         if is_configured
             && let Ok(loaded) = self.configured(target)
-            && Build::of_plugin(&*loaded.plugin) == *build
+            && loaded.names() == *build
         {
             return self.let_in_again(place, target, loaded);
         }
-        let name = kept::name(KEPT, &build.sha256);
+        let name = kept::name_of(KEPT, build);
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
         match self.state.load(&name).map_err(failed)? {
             Some(_) => {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::code::{Grants, Limits, floor};
+use crate::gateway::kept;
 
 /// 2027-01-15.
 const NOW: u64 = 1_800_000_000;
@@ -360,7 +361,9 @@ fn what_is_kept_is_let_in_from_there() {
     let code = gate.read(Kind::Plugin, &site.good()).unwrap();
     let state = FileStateDir::open(&site.path("state")).unwrap();
     code.keep(&state, "plugins/").unwrap();
-    let kept = site.path("state/plugins").join(&code.sha256);
+    let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
+    let kept = kept::name("plugins/", &code.sha256, manifest.as_deref());
+    let kept = site.path("state").join(kept);
     let again = gate.read(Kind::Plugin, &kept).unwrap();
     assert_eq!(again.bytes, code.bytes);
     assert_eq!(again.signed, code.signed);
@@ -370,7 +373,35 @@ fn what_is_kept_is_let_in_from_there() {
         ..code
     };
     unsigned.keep(&state, "plugins/").unwrap();
-    assert!(words(gate.read(Kind::Plugin, &kept)).contains("nobody has signed it"));
+    let unsigned = site
+        .path("state")
+        .join(kept::name("plugins/", &unsigned.sha256, None));
+    assert!(words(gate.read(Kind::Plugin, &unsigned)).contains("nobody has signed it"));
+    // What was signed is still that.
+    assert_eq!(gate.read(Kind::Plugin, &kept).unwrap().signed, again.signed);
+}
+
+#[test]
+fn what_comes_by_a_job_is_signed_by_somebody_who_is_named_for_that() {
+    let site = Site::new();
+    let path = site.good();
+    let part = |ending| fs::read(beside(&path, ending)).unwrap();
+    let code = fs::read(&path).unwrap();
+    let bytes = crate::code::bundle(&code, &part(MANIFEST), &part(SIGNATURE)).unwrap();
+    let take = |signers: Option<&str>| {
+        let gate = Gate {
+            signers: signers.map(|name| vec![name.to_owned()]),
+            ..site.gate()
+        };
+        let label = "job".to_owned();
+        let bytes = bytes.clone();
+        gate.take(Kind::Plugin, Source::Bundle { label, bytes })
+    };
+    assert_eq!(take(Some("vendor")).unwrap().whose(), "signed by vendor");
+    assert!(words(take(Some("another"))).contains("nobody whom this gateway trusts"));
+    // Who may sign images, as all in the trust store.
+    assert!(words(take(None)).contains("set `code_signers` in [trust]"));
+    assert!(site.gate().read(Kind::Plugin, &path).is_ok(), "by hand");
 }
 
 #[test]
