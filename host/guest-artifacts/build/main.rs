@@ -93,7 +93,7 @@ const GUESTS: &[Guest] = &[
         small: false,
         features: "mutants",
         ships: false,
-        native: None,
+        native: Some("FLASH_FILE_MUTANTS_NATIVE"),
         is_module: false,
     },
     Guest {
@@ -160,6 +160,7 @@ fn run() -> Result<(), String> {
         add_to_table(&mut table, &mut list, guest, &component);
         if let Some(constant) = guest.native {
             let library = match (&prebuilt, &builder) {
+                (Some(_), _) if !guest.ships => Vec::new(),
                 // A release without native forms is one, too.
                 (Some(dir), _) => {
                     fs::read(dir.join(format!("{}.so", guest.name))).unwrap_or_default()
@@ -243,12 +244,16 @@ impl Builder {
     /// The native form, for the machine that the outer build is for.
     fn library(&self, guest: &Guest) -> Result<Vec<u8>, String> {
         let target = env::var("TARGET").map_err(|e| format!("TARGET: {e}"))?;
-        let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
-        if features.split(',').any(|feature| feature == "crt-static") {
+        let target_features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+        if target_features
+            .split(',')
+            .any(|feature| feature == "crt-static")
+        {
             // A program without a dynamic loader loads no library.
             return Ok(Vec::new());
         }
-        self.cargo(guest, &target, "native", &[])?;
+        let features = format!("native {}", guest.features);
+        self.cargo(guest, &target, &features, &[])?;
         let dir = self.target_dir.join(target).join(PROFILE);
         let file = guest.package.replace('-', "_");
         let dep_info = read(&dir.join(format!("lib{file}.d")))?;

@@ -125,8 +125,9 @@ impl Budget {
     };
 }
 
-/// A call that takes more than this part of its fuel is worth a line to whoever builds the guest.
-const COSTLY: u64 = 16;
+/// A call that takes more than this part of its fuel is worth a line to whoever builds the guest, and holds its thread up for
+/// some hundredths of a second.
+pub(crate) const COSTLY: u64 = 16;
 
 /// How a guest call ended badly. The instance cannot be called again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

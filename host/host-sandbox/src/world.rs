@@ -22,7 +22,7 @@ use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::CommandEnd;
-use host_runtime::types::{Failure, Qos, Token};
+use host_runtime::types::{Failure, Qos, Setting, Token};
 use serde_json::json;
 
 use crate::disk::Disk;
@@ -77,6 +77,8 @@ pub struct Options {
     pub agent: Arc<AgentBuild>,
     /// The plugin of all targets but secondary MCUs.
     pub pal: Arc<dyn PluginFactory>,
+    /// Its settings.
+    pub pal_settings: Vec<Setting>,
     /// The plugin of secondary MCUs.
     pub mcu_pal: Option<Arc<dyn PluginFactory>>,
     /// Cuts of the MCUs' own power.
@@ -123,6 +125,7 @@ impl Options {
             cuts: Vec::new(),
             agent: crate::native::native_agent(),
             pal: crate::pal::native_pal(None),
+            pal_settings: Vec::new(),
             mcu_pal: None,
             mcu_cuts: Vec::new(),
             shared_power: false,

@@ -20,6 +20,8 @@
 
 mod boot;
 #[cfg(feature = "mutants")]
+pub mod hostile;
+#[cfg(feature = "mutants")]
 pub mod mutant;
 mod trailer;
 
@@ -684,7 +686,7 @@ export_plugin!(
 );
 #[cfg(feature = "mutants")]
 export_plugin!(
-    mutant::Broken<pal_sdk::Lent>,
+    hostile::Hostile<pal_sdk::Lent>,
     need::BLOCK_DEVICE | need::CLOCK | need::LOG
 );
 

@@ -74,6 +74,12 @@ mutants! {
 #[derive(Debug)]
 pub struct Shared<L>(Rc<L>);
 
+impl<L> Shared<L> {
+    pub(crate) fn new(lent: L) -> Self {
+        Self(Rc::new(lent))
+    }
+}
+
 impl<L> Clone for Shared<L> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
@@ -236,7 +242,7 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Broken<L> {
             })?),
             None => None,
         };
-        let lent = Shared(Rc::new(lent));
+        let lent = Shared::new(lent);
         if mutant == Some(Mutant::TouchesInOpen) {
             lent.read_at(2, 0, 16)?;
         }

@@ -18,6 +18,7 @@
 pub mod clock;
 pub mod cloud;
 pub mod gateway;
+pub mod hostile;
 pub mod image;
 pub mod link;
 pub mod mcu;

@@ -4,15 +4,18 @@
 //! that the target was not granted is refused before an instance is made. Nothing is decided here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::convert;
 use super::lend::{LENDABLE, Lent, SerialLine};
-use super::{Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent};
+use super::{
+    Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, apart, check_lent,
+};
 use crate::engine::{
-    Budget, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal, Usage,
+    Budget, COSTLY, Engine, GuestFault, Loaded, Meter, Metered, PLUGIN_WORLD, Refusal, Usage,
 };
 use crate::types::{Blob, Failure, Setting};
 
@@ -81,6 +84,8 @@ pub struct ComponentPlugin {
     description: Description,
     imports: Vec<String>,
     budget: Budget,
+    /// A call of an instance has taken long: each of the next ones may, too.
+    slow: Arc<AtomicBool>,
     pre: bindings::PluginPre<Inside>,
 }
 
@@ -113,6 +118,7 @@ impl ComponentPlugin {
             description,
             imports: loaded.shape.imports,
             budget: budget.clone(),
+            slow: Arc::default(),
             pre,
         }))
     }
@@ -150,6 +156,7 @@ impl PluginFactory for ComponentPlugin {
             create(&self.engine, &self.pre, Some(lent), self.budget.clone()).map_err(broken)?;
         Ok(Box::new(Instance {
             engine: Arc::clone(&self.engine),
+            slow: Arc::clone(&self.slow),
             store,
             plugin,
         }))
@@ -212,6 +219,8 @@ fn broken(fault: GuestFault) -> PluginError {
 /// A running plugin component.
 struct Instance {
     engine: Arc<Engine>,
+    /// The build's.
+    slow: Arc<AtomicBool>,
     store: Store<Inside>,
     plugin: bindings::Plugin,
 }
@@ -226,9 +235,21 @@ impl Instance {
         ) -> wasmtime::Result<Result<R, wit_types::Failure>>,
     ) -> Result<R, PluginError> {
         let image = self.plugin.ota_pal_image();
-        self.engine
-            .call(&mut self.store, |store| call(image, store))
-            .map_err(broken)?
+        let (engine, store) = (&self.engine, &mut self.store);
+        // To let others take over costs more than most calls do.
+        let end = match self.slow.load(Ordering::Relaxed) {
+            true => apart(|| engine.call(store, |store| call(image, store))),
+            false => engine.call(store, |store| call(image, store)),
+        };
+        let used = self.store.data().meter.usage().fuel;
+        let was_slow = matches!(
+            end,
+            Err(GuestFault::TooSlow { .. } | GuestFault::TooManyHostCalls { .. })
+        );
+        if was_slow || used.most > used.limit / COSTLY {
+            self.slow.store(true, Ordering::Relaxed);
+        }
+        end.map_err(broken)?
             .map_err(|failure| PluginError::Failed(convert::failure(failure)))
     }
 

@@ -7,6 +7,9 @@
 
 use std::fmt;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
 use crate::engine::Usage;
 use crate::types::{Blob, Failure, Setting, TargetState, Version};
 
@@ -313,5 +316,14 @@ fn check_lent(imports: &[String], lent: &lend::Lent) -> Result<(), PluginError> 
             "it needs {missing}, which is not granted"
         ))),
         None => Ok(()),
+    }
+}
+
+/// Wait for a plugin that may take seconds to answer: on a thread of a runtime others take over its tasks meanwhile, or a few
+/// plugins that hang would hold up every device.
+fn apart<R>(wait: impl FnOnce() -> R) -> R {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(wait),
+        Ok(_) | Err(_) => wait(),
     }
 }

@@ -256,7 +256,7 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
         file_id: u32::try_from(number).unwrap_or(u32::MAX),
         plugin,
         former_plugin,
-        plugin_settings: Vec::new(),
+        plugin_settings: world.options.pal_settings.clone(),
         agent_settings: agent_settings.iter().map(setting).collect(),
         regions: regions.collect(),
         staging: None,

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use e2e::hostile::{lent, process, setting};
 use host_runtime::plugin::lend::{Lent, StagedImage};
 use host_runtime::plugin::native::{Confinement, Isolation, NativePlugin};
 use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _, Transfer};
 use host_runtime::types::Failure;
 
-use super::{lent, process, setting, update};
+use super::update;
 
 /// Ten blocks, the last one short.
 const IMAGE_BYTES: usize = 150_001;

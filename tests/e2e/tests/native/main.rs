@@ -1,9 +1,10 @@
 //! Native plugins in processes of their own: what a hostile library may try, and what becomes of it and of the host.
 //!
-//! Each row is a deed of `hostile.c`, done in a child that the real `otad` confines. How long the host took to be rid of
-//! a child stands in its answer and is printed (`--nocapture`). Whole updates are in `update.rs`.
+//! Each row of `tests/hostile.md` is a deed of `hostile.c`, done in a child that the real `otad` confines. What became of it is
+//! printed (`--nocapture`). Whole updates are in `update.rs`.
 
 mod beside;
+mod both;
 mod freertos;
 mod patch;
 mod project;
@@ -14,151 +15,15 @@ mod update;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use host_runtime::plugin::lend::{Lent, PluginLog};
+use e2e::hostile::{build, cc, lent, library, process, rows, setting, source};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
 use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
-use host_runtime::ports::clock::{Clock, SystemClock};
-use host_runtime::types::Setting;
-use support::binary::workspace;
 
 /// Errors of the kernel that mean "you may not": EPERM, EACCES, EXDEV (a file may not go elsewhere); for a limit EMFILE,
 /// ENOMEM; and ENOENT where the way to a file could not be made.
 const REFUSED: &[u32] = &[1, 13, 18, 24, 12, 2];
-
-/// What the kernel must refuse.
-const REFUSALS: &[&str] = &[
-    "fork",
-    "fork-libc",
-    "clone",
-    "exec",
-    "system",
-    "socket",
-    "socket-unix",
-    "socketpair",
-    "ptrace",
-    "read-memory",
-    "proc-mem",
-    "proc-fd",
-    "kill-host",
-    "kill-all",
-    "own-signals",
-    "own-signals-of-socket",
-    "read-outside",
-    "read-place",
-    "write-place",
-    "truncate-place",
-    "unlink-place",
-    "rename-place",
-    "link-place",
-    "chmod-place",
-    "symlink-place",
-    "mount",
-    "chroot",
-    "namespace",
-    "reboot",
-    "raise-limits",
-    "set-id",
-    "memory-file",
-    "io-uring",
-    "bpf",
-    "keys",
-    "privileges",
-    "leak-descriptors",
-    "memory",
-    "memory-shared",
-];
-
-/// What ends the process, and what the host says of it; for a flood also that it took too long, on a slow machine.
-const BREAKS: &[(&str, &str)] = &[
-    ("spin", "did not end within 5000 ms"),
-    ("sleep", "did not end within 5000 ms"),
-    ("stop", "did not end within 5000 ms"),
-    ("ignore-everything", "did not end within 5000 ms"),
-    ("half-a-frame", "did not end within 5000 ms"),
-    ("drip", "did not end within 5000 ms"),
-    ("threads", "did not end within 5000 ms"),
-    ("segfault", "by signal 11"),
-    ("stack", "by signal 11"),
-    ("abort", "by signal 6"),
-    ("divide", "by signal 8"),
-    ("exit", "ended in state with status 3"),
-    ("flood-log", "more than 16384 times"),
-    ("flood-lines", "more than 16384 times"),
-    ("flood-clock", "more than 16384 times"),
-    ("garbage", "a frame of"),
-    ("no-message", "a frame that is no message"),
-    ("started-again", "it started within a call"),
-    ("hang-up", "did not end within 5000 ms"),
-    ("no-such-answer", "by signal 6"),
-    ("no-such-status", "by signal 6"),
-];
-
-/// Have the C compiler make a file of these sources, from the top of the repository.
-fn cc(made: &Path, sources: &[PathBuf], words: &[&str]) {
-    let output = Command::new("cc")
-        .args(sources)
-        .args(words)
-        .arg("-o")
-        .arg(made)
-        .current_dir(workspace())
-        .output()
-        .expect("there is a C compiler");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-}
-
-/// A library on the bare C ABI.
-const LIBRARY: &[&str] = &["-O1", "-shared", "-fPIC", "-pthread", "-Iwit/native"];
-
-/// A C source beside this one.
-fn source(name: &str) -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.join("tests/native").join(name)
-}
-
-/// Build the hostile library, with these words more for the compiler.
-fn build(folder: &Path, name: &str, more: &[&str]) -> Vec<u8> {
-    let library = folder.join(name);
-    cc(&library, &[source("hostile.c")], &[LIBRARY, more].concat());
-    fs::read(library).expect("it was built")
-}
-
-fn library() -> &'static [u8] {
-    static LIBRARY: OnceLock<Vec<u8>> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let folder = support::temp_dir("hostile").expect("a folder");
-        build(folder.path(), "hostile.so", &[])
-    })
-}
-
-fn process(confinement: Confinement) -> Isolation {
-    let mut host = HostProgram::this();
-    host.program = support::binary::otad().to_owned();
-    Isolation::Process(host, confinement)
-}
-
-fn lent() -> Lent {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    Lent {
-        block_device: None,
-        staged_image: None,
-        serial_line: None,
-        hardware_reset: None,
-        wake: Arc::new(|| {}),
-        log: Arc::new(PluginLog::new("d/t".to_owned(), Arc::clone(&clock))),
-        clock,
-    }
-}
-
-fn setting(key: &str, value: &str) -> Setting {
-    Setting {
-        key: key.to_owned(),
-        value: value.to_owned(),
-    }
-}
 
 /// An instance that does this deed in `state`, on this file.
 fn instance(confinement: Confinement, deed: &str, place: &Path) -> Box<dyn Plugin> {
@@ -184,23 +49,24 @@ fn secret(folder: &Path) -> PathBuf {
 fn what_a_plugin_must_not_do_is_refused_by_the_kernel_and_the_plugin_lives() {
     let folder = support::temp_dir("refusals").unwrap();
     let place = secret(folder.path());
-    let check = |deed: &&str| {
+    let check = |deed: &str| {
         let mut plugin = instance(Confinement::default(), deed, &place);
         match plugin.state() {
             Err(PluginError::Failed(failure)) => {
                 assert_eq!(failure.main, 0xd6, "{deed}: {failure}");
                 assert!(REFUSED.contains(&failure.sub), "{deed}: {failure}");
                 assert!(!failure.detail.contains(['\n', '\x1b']), "{failure:?}");
-                println!("{deed:<18} refused: {failure}");
+                support::note(&format!("{deed:<18} refused: {failure}"));
             }
             end => panic!("{deed}: {end:?}"),
         }
         assert!(plugin.abort().is_ok(), "{deed}: it lives");
     };
-    for half in REFUSALS.chunks(REFUSALS.len().div_ceil(2)) {
+    let rows = rows("hostile-refused");
+    for half in rows.chunks(rows.len().div_ceil(2)) {
         thread::scope(|scope| {
-            for deed in half {
-                scope.spawn(|| check(deed));
+            for row in half {
+                scope.spawn(|| check(&row[0]));
             }
         });
     }
@@ -211,13 +77,14 @@ fn what_a_plugin_must_not_do_is_refused_by_the_kernel_and_the_plugin_lives() {
 #[test]
 fn what_breaks_a_plugin_breaks_its_process_and_nothing_else() {
     let place = Path::new("/nowhere");
-    let check = |(deed, wanted): &(&str, &str)| {
+    let check = |row: &[String]| {
+        let (deed, wanted) = (&*row[0], &*row[2]);
         let mut plugin = instance(Confinement::default(), deed, place);
         match plugin.state() {
             Err(PluginError::Broken(reason)) => {
                 let late = deed.starts_with("flood") && reason.contains("did not end");
                 assert!(reason.contains(wanted) || late, "{deed}: {reason}");
-                println!("{deed:<18} broken: {reason}");
+                support::note(&format!("{deed:<18} broken: {reason}"));
             }
             end => panic!("{deed}: {end:?}"),
         }
@@ -227,8 +94,9 @@ fn what_breaks_a_plugin_breaks_its_process_and_nothing_else() {
             Ok(_) | Err(PluginError::Broken(_))
         ));
     };
+    let rows = rows("hostile-broken");
     thread::scope(|scope| {
-        for row in BREAKS {
+        for row in &rows {
             scope.spawn(move || check(row));
         }
     });

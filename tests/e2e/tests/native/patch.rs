@@ -3,11 +3,11 @@
 
 use std::fs;
 
+use e2e::hostile::{LIBRARY, cc, source};
 use e2e::{Cloud, Daemon, Gateway};
 use sha2::{Digest as _, Sha256};
 
 use super::update::{THING, board, file};
-use super::{LIBRARY, cc, source};
 
 /// Bytes of an image, of which a patch brings a few.
 const IMAGE_BYTES: usize = 300_000;

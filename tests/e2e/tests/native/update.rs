@@ -9,12 +9,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use e2e::gateway::TargetLines;
+use e2e::hostile::{cc, source};
 use e2e::{Cloud, Daemon, Gateway, Update};
 use host_cloud::service::JobId;
 use support::binary::workspace;
 use support::deadline::{Deadline, PATIENCE, pass};
-
-use super::{cc, source};
 
 pub(super) const THING: &str = "pump-3";
 

@@ -17,8 +17,6 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 
 use super::abi;
 use super::wire::{
@@ -27,6 +25,7 @@ use super::wire::{
 };
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
 use crate::engine::{Budget, Usage};
+use crate::plugin::apart;
 use crate::plugin::lend::Lent;
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::types::Failure;
@@ -278,15 +277,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Wait for a child, which may take seconds to answer: on a thread of a runtime others take over its tasks meanwhile, or a
-/// few plugins that hang would hold up every device.
-fn apart<R>(wait: impl FnOnce() -> R) -> R {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => block_in_place(wait),
-        Ok(_) | Err(_) => wait(),
     }
 }
 
