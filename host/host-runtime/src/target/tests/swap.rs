@@ -599,7 +599,7 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
     world.write_all(&image);
     assert!(matches!(world.close(), Outcome::Verified(_)));
     let trap = Fault::Trap(1);
-    world.truth.lock().unwrap().faults.insert("install", trap);
+    world.fault("install", trap);
     assert_eq!(world.install(), Outcome::Nothing);
     let report = world.targets.report().remove(0);
     assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
@@ -661,7 +661,7 @@ fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other
     assert!(!stored.on_trial);
     assert_eq!(next.passed(), 1);
     let trap = Fault::Trap(3);
-    world.truth.lock().unwrap().faults.insert("create", trap);
+    world.fault("create", trap);
     let image = World::image(5000, 3);
     assert_eq!(main_of(&world.create("job-2", &image)), code::PLUGIN_FAILED);
     let report = world.targets.report().remove(0);
