@@ -381,6 +381,25 @@ fn a_target_that_starts_the_image_before_the_mark_is_answered_is_marked_and_not_
 }
 
 #[test]
+fn a_target_that_answers_and_keeps_no_mark_is_not_called_silent() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.run(SerialMcu::install).unwrap();
+    let told = |failure: Failure| (failure.main, failure.sub);
+    bench.mcu.board.keeps_no_mark = true;
+    let failure = bench.run(|p| p.activate([0; 32])).unwrap_err();
+    assert_eq!(told(failure), (code::ACTIVATE_FAILED, sub::NOT_MARKED));
+    bench.mcu.board.keeps_no_mark = false;
+    bench.run(|p| p.activate([0; 32])).unwrap();
+    bench.run(SerialMcu::reset).unwrap();
+    bench.mcu.board.keeps_no_mark = true;
+    let failure = bench.run(SerialMcu::commit).unwrap_err();
+    assert_eq!(told(failure), (code::COMMIT_FAILED, sub::NOT_MARKED));
+}
+
+#[test]
 fn a_target_that_restarts_while_it_is_asked_about_its_bootloader_is_asked_again() {
     let mut bench = bench();
     bench.mcu.board.mode = Some(2);

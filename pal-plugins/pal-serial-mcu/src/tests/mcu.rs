@@ -53,6 +53,8 @@ pub(super) struct Board {
     size: u64,
     /// The bootloader does not take what lies in slot 1.
     pub(super) refuses_signature: bool,
+    /// Marks and confirmations are answered, and nothing changes.
+    pub(super) keeps_no_mark: bool,
     /// An image that is not confirmed never answers.
     pub(super) new_is_dumb: bool,
     /// Bootloader mode; none = the command is not there.
@@ -80,6 +82,7 @@ impl Mcu {
                 confirmed: true,
                 size: 0,
                 refuses_signature: false,
+                keeps_no_mark: false,
                 new_is_dumb: false,
                 mode: Some(3),
                 recovery: false,
@@ -191,6 +194,7 @@ impl Device for Board {
 
     fn set_state(&mut self, hash: Option<&[u8]>, confirm: bool) -> Outcome<()> {
         match hash {
+            _ if self.keeps_no_mark => Ok(()),
             None if self.pending => Err(Refusal::image(image_rc::ALREADY_PENDING)),
             None => {
                 self.confirmed = true;
