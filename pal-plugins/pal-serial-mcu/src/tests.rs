@@ -358,6 +358,20 @@ fn a_swap_under_way_is_not_cut_by_a_reset_of_a_host_that_was_killed_after_it() {
 }
 
 #[test]
+fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
+    bench.run(SerialMcu::reset).unwrap();
+    // The host was killed, and does not know that the new image runs.
+    bench.restart(None, file.len());
+    bench.mcu.board.busy_lists = 2;
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
+    assert_eq!(bench.state().code, state::PENDING_COMMIT);
+}
+
+#[test]
 fn a_target_that_starts_the_image_before_the_mark_is_answered_is_marked_and_not_marked_again() {
     let mut bench = bench();
     let file = image(2, 8000, b"pump");

@@ -60,6 +60,8 @@ pub(super) struct Board {
     /// Bootloader mode; none = the command is not there.
     pub(super) mode: Option<i32>,
     pub(super) recovery: bool,
+    /// Lists that are answered "busy", counted down.
+    pub(super) busy_lists: u32,
     /// Flash writes that fail, counted down.
     pub(super) failing_writes: u32,
     pub(super) erases: u32,
@@ -86,6 +88,7 @@ impl Mcu {
                 new_is_dumb: false,
                 mode: Some(3),
                 recovery: false,
+                busy_lists: 0,
                 failing_writes: 0,
                 erases: 0,
                 written: 0,
@@ -177,6 +180,10 @@ impl Device for Board {
     }
 
     fn images(&mut self) -> Outcome<Vec<ImageState>> {
+        if self.busy_lists > 0 {
+            self.busy_lists -= 1;
+            return Err(Refusal::generic(rc::BUSY));
+        }
         let listed = (0..2).filter_map(|slot| {
             Some(ImageState {
                 slot: slot as u32,
