@@ -20,6 +20,7 @@ use std::time::Duration;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::code;
+use rustix::fs::Access;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
@@ -49,7 +50,8 @@ pub(super) async fn serve(
         devices,
         plugins,
     };
-    let end = match check_dir(&watch.dir, shared) {
+    let own = rustix::process::geteuid().as_raw();
+    let end = match check_dir(&watch.dir, Some(own), shared) {
         Ok(()) => watch.run().await.map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
@@ -61,19 +63,27 @@ pub(super) async fn serve(
     }
 }
 
-/// Whether nobody but this user and root may drop something there, unless others may.
-pub(crate) fn check_dir(dir: &Path, shared: bool) -> Result<(), String> {
+/// Whether nobody but otad's user, where that is known, and root may drop something there, unless others may; and whether
+/// what was looked at can get its other name there.
+pub(crate) fn check_dir(dir: &Path, user: Option<u32>, shared: bool) -> Result<(), String> {
     let meta = fs::metadata(dir).map_err(|error| error.to_string())?;
-    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
-    let what = match meta.mode() & 0o7777 {
-        _ if shared => return Ok(()),
-        _ if owner != own && owner != 0 => format!("it belongs to user {owner}, not to {own}"),
-        mode if mode & 0o022 != 0 => format!("it has mode {mode:04o}: others may write there"),
-        _ => return Ok(()),
+    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+    let what = match user.filter(|user| owner != *user && owner != 0) {
+        _ if shared => None,
+        Some(user) => Some(format!("it belongs to user {owner}, not to {user}")),
+        None if mode & 0o022 != 0 => {
+            Some(format!("it has mode {mode:04o}: others may write there"))
+        }
+        None => None,
     };
-    Err(format!(
-        "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
-    ))
+    if let Some(what) = what {
+        return Err(format!(
+            "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
+        ));
+    }
+    // One that kept its name would be put in again at each start.
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("nothing in it can be renamed ({error}); chown it to otad's user"))
 }
 
 /// How a file that was dropped ended.
@@ -306,16 +316,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
         mode(0o755).unwrap();
-        assert_eq!(check_dir(dir.path(), false), Ok(()));
+        assert_eq!(check_dir(dir.path(), None, false), Ok(()));
         for open in [0o775, 0o757, 0o1777] {
             mode(open).unwrap();
-            let why = check_dir(dir.path(), false).unwrap_err();
+            let why = check_dir(dir.path(), None, false).unwrap_err();
             assert!(
                 why.contains("others may write there; chown and chmod"),
                 "{why}"
             );
-            assert_eq!(check_dir(dir.path(), true), Ok(()));
+            assert_eq!(check_dir(dir.path(), None, true), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_or_where_nothing_can_be_renamed_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let owner = fs::metadata(dir.path()).unwrap().uid();
+        // Of root it is anybody's, and root may write anywhere.
+        let is_refused = |user, words: &str| match check_dir(dir.path(), user, false) {
+            Ok(()) => owner == 0,
+            Err(why) => owner != 0 && why.contains(words),
+        };
+        assert_eq!(check_dir(dir.path(), Some(owner), false), Ok(()));
+        assert!(is_refused(Some(owner + 1), "it belongs to user"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
+        assert!(is_refused(Some(owner), "nothing in it can be renamed"));
     }
 
     #[test]
