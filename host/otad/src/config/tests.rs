@@ -305,6 +305,13 @@ const WRONG: &[Row] = &[
         "remove it",
     ),
     (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"\nrestart = { command = [\"./restart.sh\", \"main\"] }",
+        "file_id = 1\nplugin = \"build\"\nsettings = { settle_ms = 300 }",
+        17,
+        "`settings` has no use here",
+        "remove it",
+    ),
+    (
         "restart = {",
         "of_target = \"x\"\nrestart = {",
         18,
