@@ -922,6 +922,27 @@ fn a_region_that_is_no_regular_file_is_refused() {
 }
 
 #[test]
+fn a_file_is_carried_as_its_name_or_that_of_what_is_bundled_says() {
+    for (file, is_native) in [
+        ("pal.wasm", false),
+        ("pal.so", true),
+        ("pal.wasm.bundle", false),
+        ("pal.so.bundle", true),
+        ("./so.bundle", false),
+    ] {
+        let config = read(&GOOD.replace("flash-file", file)).expect(file);
+        let target = &config.devices[0].targets[0];
+        assert!(matches!(target.plugin, PluginChoice::File(_)), "{file}");
+        let carrier = &target.carrier;
+        assert_eq!(matches!(carrier, Carrier::Native(_)), is_native, "{file}");
+    }
+    let agent = "[device.agent]\ncomponent = \"agent.wasm.bundle\"\n[[device.target]]";
+    let config = read(&GOOD.replace("[[device.target]]", agent)).expect("a bundle");
+    let component = &config.devices[0].component;
+    assert!(matches!(component, AgentChoice::File(_)), "{component:?}");
+}
+
+#[test]
 fn settings_of_the_plugin_go_to_it_as_text() {
     let lines = "[device.target.settings]\nsettle_ms = 300\n";
     let config = read(&format!("{GOOD}{lines}")).expect("good");
