@@ -1,7 +1,7 @@
 //! The agent builds of a gateway: those of the configuration, and those that an operator has put in their place.
 //!
-//! What comes from a file is looked at by the gate (`code/`) at each start, also when it was kept. Not here: what is kept of a build
-//! (`kept.rs`), who looks on (`witness.rs`), and the swap itself (`host-runtime`).
+//! What comes from a file is looked at by the gate (`code/`) at each start, also when it was kept. Not here: what is kept of a
+//! build (`kept.rs`), who looks on (`witness.rs`), and the swap itself (`host-runtime`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
