@@ -105,12 +105,14 @@ pub fn check(config: &Config) -> Vec<Finding> {
             );
         }
     }
+    let mut granted = Vec::new();
     for device in &config.devices {
         mqtt(&device.mqtt, &mut findings);
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
             grants(config, t, &mut findings);
+            alone(t, &mut granted, &mut findings);
         }
     }
     findings.0
@@ -456,6 +458,31 @@ fn grants(config: &Config, target: &Target, findings: &mut Findings) {
             "name directories that are there and are the plugin's alone",
         );
     }
+}
+
+/// `config/native.rs` has compared the names of directories; two of them may lead to one place.
+fn alone(target: &Target, granted: &mut Vec<PathBuf>, findings: &mut Findings) {
+    let Carrier::Native(native) = &target.carrier else {
+        return;
+    };
+    let mut own = Vec::new();
+    for directory in &native.directories {
+        let real = gateway::native::real_ancestor(&directory.value);
+        let overlaps = |other: &&PathBuf| real.starts_with(other) || other.starts_with(&real);
+        if let Some(other) = granted.iter().find(overlaps) {
+            findings.error(
+                &directory.origin,
+                format!(
+                    "{} leads to what is given to another plugin, too ({})",
+                    directory.value.display(),
+                    other.display()
+                ),
+                "give each native plugin a directory of its own",
+            );
+        }
+        own.push(real);
+    }
+    granted.extend(own);
 }
 
 fn target(target: &Target, findings: &mut Findings) {

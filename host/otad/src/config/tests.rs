@@ -906,6 +906,37 @@ fn storage_that_otad_never_reads_back_is_warned_about() {
 }
 
 #[test]
+fn a_directory_that_leads_to_that_of_another_plugin_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(place("a/below")).unwrap();
+    std::fs::create_dir(place("c")).unwrap();
+    std::os::unix::fs::symlink(place("a"), place("b")).unwrap();
+    let target = |file_id: u8, at: &str| {
+        format!(
+            "[[device.target]]\nname='t{file_id}'\nfile_id={file_id}\nplugin='./p.so'\n\
+             [device.target.native]\ndirectories=['{}']\n",
+            place(at).display()
+        )
+    };
+    for (first, second, is_refused) in [
+        ("a", "b", true),
+        ("a", "c/../a/below", true),
+        ("b/below", "a", true),
+        ("a", "c", false),
+    ] {
+        let text = [GOOD, &target(1, first), &target(2, second)].concat();
+        let mut found = check(&read(&text).expect("good"));
+        found.retain(|f| f.is_error && f.diagnostic.message.contains("to another plugin"));
+        assert_eq!(
+            found.len(),
+            usize::from(is_refused),
+            "{first}, {second}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_region_that_is_no_regular_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("slot-a"), b"an image").unwrap();
