@@ -29,6 +29,9 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
     if let (true, Some(key)) = (args.image, &key) {
         return sign_image(&args.file, key);
     }
+    if args.bundle && key.is_none() {
+        return bundle_signed(&args.file);
+    }
     let bytes = GuestArg::at(&args.file).bytes()?;
     let manifest = manifest(args, &bytes)?;
     let usage = |why: String| Failed::new(Exit::Usage, format!("{}: {why}", args.file.display()));
@@ -66,14 +69,39 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
         signature.display()
     ));
     if args.bundle {
-        let file = bundle(&bytes, text.as_bytes(), &signed).map_err(usage)?;
-        let to = beside(&args.file, BUNDLE);
-        write(&to, &file)?;
-        say(&format!(
-            "all three in {}, for `otad update create`",
-            to.display()
-        ));
+        return write_bundle(&args.file, &bytes, text.as_bytes(), &signed);
     }
+    Ok(Exit::Done)
+}
+
+/// The bundle of what was signed elsewhere. By whom, a gateway asks.
+fn bundle_signed(file: &Path) -> Verb {
+    let read = |path: PathBuf| fs::read(&path).map_err(|e| failed(&path, &e));
+    let bytes = GuestArg::at(file).bytes()?;
+    let (text, signature) = (
+        read(beside(file, MANIFEST))?,
+        read(beside(file, SIGNATURE))?,
+    );
+    let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
+    let read = std::str::from_utf8(&text).map_err(|e| refuse(e.to_string()))?;
+    let manifest = Manifest::parse(read).map_err(&refuse)?;
+    let mut hasher = Hasher::default();
+    hasher.update(&bytes);
+    if manifest.sha256 != host_crypto::hex(hasher.finish().sha256()) {
+        let why = "it was changed after its manifest was written; sign it again";
+        return Err(refuse(why.to_owned()));
+    }
+    write_bundle(file, &bytes, &text, &signature)
+}
+
+fn write_bundle(file: &Path, bytes: &[u8], manifest: &[u8], signature: &[u8]) -> Verb {
+    let usage = |why: String| Failed::new(Exit::Usage, format!("{}: {why}", file.display()));
+    let to = beside(file, BUNDLE);
+    write(&to, &bundle(bytes, manifest, signature).map_err(usage)?)?;
+    say(&format!(
+        "all three in {}, for `otad update create`",
+        to.display()
+    ));
     Ok(Exit::Done)
 }
 

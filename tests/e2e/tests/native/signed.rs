@@ -420,6 +420,11 @@ fn a_component_from_a_file_is_signed_and_verified_like_a_library() {
     sign();
     let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
     assert_eq!(code, Some(0), "{said}");
+    // And has the three in one file afterwards.
+    let (code, said, _) = run(&["sign", "slots.wasm", "--bundle"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, _) = run(&["verify", "slots.wasm.bundle", "--trust", "trust"]);
+    assert_eq!(code, Some(0), "{said}");
     // Nor does a plugin become an agent by its manifest.
     let manifest = |name: &str| fs::read_to_string(scene.gateway.path(name)).unwrap();
     let (plugins, agents) = (
@@ -440,6 +445,10 @@ fn a_component_from_a_file_is_signed_and_verified_like_a_library() {
     let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("is to be plugin"), "{said}");
+    fs::write(&plugin, guest_artifacts::AGENT).unwrap();
+    let (code, said, _) = run(&["sign", "slots.wasm", "--bundle"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("changed after its manifest"), "{said}");
 }
 
 #[test]
