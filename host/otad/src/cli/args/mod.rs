@@ -310,6 +310,7 @@ Examples:
   otad sign pump.wasm --key vendor.key
   otad sign board.so --key vendor.key --directory /var/lib/board --device /dev/spidev0.0
   otad sign pump.wasm --manifest-only            to be signed by openssl or an HSM
+  otad sign pump.wasm --bundle                   all in one file, once that is done
   otad sign --image app-1.1.0.img --key vendor.key
                                                  writes app-1.1.0.img.sig
 
