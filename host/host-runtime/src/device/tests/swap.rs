@@ -3,7 +3,8 @@
 use super::*;
 use crate::agent::TRIAL_MS;
 use crate::choice::{self, Choice, Place};
-use crate::testing::puppet_of;
+use crate::status::event;
+use crate::testing::{React, puppet_of};
 
 type Puppet = (Arc<AgentBuild>, Arc<Mutex<Strings>>);
 
@@ -357,6 +358,39 @@ fn what_a_build_has_spoilt_that_was_sent_back_does_not_stop_the_one_before() {
     );
 }
 
+/// Tells of the end of a job.
+fn ends(job_id: &'static str) -> React {
+    Box::new(move |outside, _| {
+        outside.emit(ApplicationEvent {
+            sequence: 1,
+            kind: event::JOB_ENDED,
+            job_id: Some(job_id.into()),
+            file: None,
+            failure: None,
+            version: None,
+            document: Vec::new(),
+        });
+        Ok(idle())
+    })
+}
+
+#[test]
+fn a_build_that_loses_its_job_has_not_proved_itself() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    let mut react = |react: React| {
+        next.1.lock().unwrap().react = react;
+        bench.handle(message(1));
+        bench.settle();
+        bench.serves()
+    };
+    assert_eq!(react(Box::new(|_, _| Ok(changed(3, None)))), "next");
+    // The end of another job, of which its snapshot knew, was not brought about by it.
+    assert_eq!(react(ends("job-0")), "next");
+    assert_eq!(react(Box::new(|_, _| Err(trap()))), "test");
+}
+
 #[test]
 fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
     for by_job in [true, false] {
@@ -367,6 +401,8 @@ fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
         if by_job {
             next.1.lock().unwrap().react = Box::new(|_, _| Ok(changed(3, None)));
             bench.handle(message(1));
+            next.1.lock().unwrap().react = ends("job-1");
+            bench.handle(message(2));
             next.1.lock().unwrap().react = Box::new(|_, _| Ok(idle()));
         } else {
             bench.now.now_ms += TRIAL_MS - 1;
