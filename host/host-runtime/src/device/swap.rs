@@ -24,8 +24,6 @@ pub(super) struct Swap {
     build: Arc<AgentBuild>,
     /// How long it is on trial, unless a job ends before.
     trial_ms: u64,
-    /// The schema that it is to write.
-    schema: u32,
     reply: SwapReply,
     stage: Stage,
 }
@@ -85,7 +83,6 @@ impl Device {
         self.swap = Some(Swap {
             build,
             trial_ms,
-            schema,
             reply,
             stage: Stage::Trying(errand),
         });
@@ -112,7 +109,7 @@ impl Device {
         }
     }
 
-    /// The schema that a build is to write: one that the build to go back to reads, too.
+    /// Whether a build may take over, and the schema that it is to write: one that the build to go back to reads, too.
     fn check_swap(&self, build: &AgentBuild) -> Result<u32, Failure> {
         let refuse = |main, text: String| Err(Failure::new(main, 0, text));
         if self.is_stopped() {
@@ -214,10 +211,17 @@ impl Device {
         let Swap {
             build,
             trial_ms,
-            schema,
             reply,
             stage: _,
         } = swap;
+        // Again: while it was tried the agent may have been shut down, or have stored another journal.
+        let schema = match self.check_swap(&build) {
+            Ok(schema) => schema,
+            Err(failure) => {
+                self.note_refused(&build, &failure);
+                return reply(Err(failure));
+            }
+        };
         // One that breaks here has crashed: its successor is started as after any crash.
         self.keep_snapshot(now);
         self.note_sent_back();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::agent::TRIAL_MS;
 use crate::choice::{self, Choice, Place};
-use crate::status::event;
+use crate::status::{STATE_STOPPED, event};
 use crate::testing::{React, puppet_of};
 
 type Puppet = (Arc<AgentBuild>, Arc<Mutex<Strings>>);
@@ -171,6 +171,34 @@ fn a_build_that_stands_in_for_another_begins_with_nothing_where_it_knows_no_bett
     assert_eq!((&*status.label, status.strikes), ("agent.wasm", 0));
     assert_eq!(status.refused.as_deref(), Some("nobody has signed it"));
     assert_eq!(status.life, crate::status::AgentLife::Running);
+}
+
+#[test]
+fn what_became_of_the_agent_while_a_build_was_tried_is_looked_at_before_it_takes_over() {
+    let mut bench = Bench::busy();
+    let next = next();
+    let answer = bench.swap(Some(&next.0));
+    bench.react(|_, _| Ok(changed(STATE_STOPPED, None)));
+    bench.handle(message(1));
+    bench.settle();
+    let refused = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(refused.main, code::UNSUPPORTED, "{refused}");
+    assert!(bench.device.is_stopped());
+    assert_eq!(bench.chosen(), None);
+
+    let mut bench = Bench::busy();
+    let older = puppet_of("older", &[2]);
+    let answer = bench.swap(Some(&older.0));
+    bench.react(|outside, _| {
+        outside.journal_store(blob("phases"));
+        Ok(idle())
+    });
+    bench.handle(message(1));
+    bench.settle();
+    let refused = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(refused.main, code::SCHEMA, "{refused}");
+    assert_eq!(bench.serves(), "test");
+    assert_eq!(bench.chosen(), None);
 }
 
 #[test]
