@@ -37,19 +37,48 @@ impl Build {
     /// The names of a plugin that is loaded.
     #[must_use]
     pub fn of_plugin(plugin: &dyn PluginFactory) -> Self {
-        Self::new(plugin.label(), plugin.digest())
+        Names::of_plugin(plugin).into()
     }
 
     /// The names of an agent that is loaded.
     #[must_use]
     pub fn of_agent(agent: &AgentBuild) -> Self {
-        Self::new(agent.label(), agent.digest())
+        Names::of_agent(agent).into()
+    }
+}
+
+/// The names of a build that is loaded, where they lie: they are looked at in every turn of a device.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    label: &'a str,
+    sha256: &'a [u8; 32],
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn of_plugin(plugin: &'a dyn PluginFactory) -> Self {
+        Self {
+            label: plugin.label(),
+            sha256: plugin.digest(),
+        }
     }
 
-    fn new(label: &str, sha256: &[u8; 32]) -> Self {
+    pub(crate) fn of_agent(agent: &'a AgentBuild) -> Self {
         Self {
-            label: label.to_owned(),
-            sha256: *sha256,
+            label: agent.label(),
+            sha256: agent.digest(),
+        }
+    }
+
+    fn are_of(self, build: &Build) -> bool {
+        self.label == build.label && *self.sha256 == build.sha256
+    }
+}
+
+impl From<Names<'_>> for Build {
+    fn from(names: Names<'_>) -> Self {
+        Self {
+            label: names.label.to_owned(),
+            sha256: *names.sha256,
         }
     }
 }
@@ -225,27 +254,22 @@ impl Book {
         self.write(choice, || {});
     }
 
-    /// Whether nothing is to be said: the configured build serves, there was none before it, and the medium says nothing.
-    pub(crate) fn is_blank(&self, serves: &str, has_former: bool) -> bool {
-        !has_former && self.stored.is_none() && !self.is_writing() && serves == self.configured
-    }
-
     /// Have the medium say this, unless it does, or could not be told so. `passed` is done before it says that a build has
     /// proved itself.
     pub(crate) fn keep(
         &mut self,
-        serves: Build,
-        former: Option<Build>,
+        serves: Names<'_>,
+        former: Option<Names<'_>>,
         on_trial: bool,
         passed: impl FnOnce() + Send + 'static,
     ) {
         if self.is_writing() {
             return;
         }
-        let choice = self.choice(serves, former, on_trial);
-        if self.stored == choice {
+        if self.says(serves, former, on_trial) {
             return self.tell(&Ok(()));
         }
+        let choice = self.choice(serves.into(), former.map(Build::from), on_trial);
         if self.unwritten.as_ref() == Some(&choice) {
             let text = "which build serves could not be written down";
             return self.tell(&Err(Failure::new(code::STORAGE, 0, text)));
@@ -256,6 +280,17 @@ impl Book {
                 passed();
             }
         });
+    }
+
+    fn says(&self, serves: Names<'_>, former: Option<Names<'_>>, on_trial: bool) -> bool {
+        let Some(stored) = &self.stored else {
+            return former.is_none() && serves.label == self.configured;
+        };
+        let same_former = match (former, &stored.former) {
+            (Some(former), Some(stored)) => former.are_of(stored),
+            (former, stored) => former.is_none() && stored.is_none(),
+        };
+        serves.are_of(&stored.serves) && same_former && on_trial == stored.on_trial
     }
 
     /// Have `reply` hear when the medium says what [`Book::keep`] is told next. What could not be written is tried again.

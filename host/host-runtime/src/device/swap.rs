@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Device;
 use crate::agent::trial::tried;
 use crate::agent::{AgentBuild, Context, Saved, Stamp};
-use crate::choice::Build;
+use crate::choice::{Build, Names};
 use crate::ports::workers::Errand;
 use crate::target::SwapReply;
 use crate::types::{Failure, code};
@@ -191,15 +191,11 @@ impl Device {
         }
         self.note_sent_back();
         self.slot.pass_if_quiet(now.now_ms);
-        let former = self.slot.former();
-        let is_blank = self
-            .book
-            .is_blank(self.slot.build().label(), former.is_some());
-        if self.swap.is_none() && !is_blank {
+        if self.swap.is_none() {
             let serves = Arc::clone(self.slot.build());
             self.book.keep(
-                Build::of_agent(&serves),
-                former.map(|former| Build::of_agent(former)),
+                Names::of_agent(self.slot.build()),
+                self.slot.former().map(|former| Names::of_agent(former)),
                 self.slot.is_on_trial(),
                 move || serves.trial_passed(),
             );

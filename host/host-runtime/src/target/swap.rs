@@ -20,7 +20,7 @@ use super::script::{Asker, Kind, Op, Running, Stage, Verb, script};
 use super::sealed::sealed;
 use super::trial::{Debt, refused, successor};
 use crate::agent::text::clean;
-use crate::choice::Build;
+use crate::choice::{Build, Names};
 use crate::plugin::{PluginFactory, capability};
 use crate::ports::workers::{Errand, Reply};
 use crate::types::{DETAIL_MAX_BYTES, Failure, code};
@@ -330,13 +330,12 @@ impl Target {
                 reply(Ok(()));
             }
         }
-        let former = self.plugin.former.as_ref();
-        let is_blank = self.book.is_blank(self.plugin.label(), former.is_some());
-        if self.swap.is_none() && !is_blank {
+        if self.swap.is_none() {
             let serves = Arc::clone(&self.plugin.factory);
+            let former = self.plugin.former.as_ref();
             self.book.keep(
-                Build::of_plugin(&*serves),
-                former.map(|former| Build::of_plugin(&*former.factory)),
+                Names::of_plugin(&*self.plugin.factory),
+                former.map(|former| Names::of_plugin(&*former.factory)),
                 self.plugin.is_on_trial(),
                 move || serves.trial_passed(),
             );
