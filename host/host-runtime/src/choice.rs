@@ -3,8 +3,8 @@
 //!
 //! The file is written before a build takes over, when it is sent back and when its trial is over, so that a start after a
 //! kill at any instant finds either build, and knows whether the one that serves is still on trial. The bytes of a build are
-//! whoever's who loads it; here it has a label and a digest. Not here: when a build takes over (`target/swap.rs`,
-//! `device/swap.rs`).
+//! whoever's who loads it; here it has a label and a digest. Not here: how a build is tried, and when it takes over
+//! (`target/swap.rs`, `device/swap.rs`).
 
 use std::fmt;
 use std::io;
@@ -196,6 +196,18 @@ fn store(state: &dyn StateDir, place: &Place, choice: Option<&Choice>) -> io::Re
     state.store(&place.choice(), &serde_json::to_vec(&file)?)
 }
 
+/// How far a build is on its way in.
+pub(crate) enum Arrival {
+    /// A worker tries it.
+    Trying(Errand<Result<(), Failure>>),
+    /// The choice is written down.
+    Storing,
+    /// It takes over when whoever is in charge is between two steps.
+    Ready,
+    /// It is in charge, and is still told of what goes on.
+    Serving,
+}
+
 /// What a [`Book`] writes with.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -248,10 +260,40 @@ impl Book {
         self.writing.is_some()
     }
 
-    /// Begin to write down that a build takes over on trial; [`Book::end`] tells when it stands.
-    pub(crate) fn begin(&mut self, serves: Build, former: Build) {
-        let choice = self.choice(serves, Some(former), true);
-        self.write(choice, || {});
+    /// Take a build further on its way in: one that was tried well is written down as what serves on trial in place of
+    /// `former`, and once that stands it is ready.
+    ///
+    /// # Errors
+    /// It is no good, or cannot be written down.
+    pub(crate) fn let_in(
+        &mut self,
+        arrival: &mut Arrival,
+        serves: Names<'_>,
+        former: Names<'_>,
+    ) -> Result<(), Failure> {
+        if let Arrival::Trying(errand) = arrival
+            && let Some(end) = errand.end()
+        {
+            end?;
+            *arrival = Arrival::Storing;
+            let choice = self.choice(serves.into(), Some(former.into()), true);
+            self.write(choice, || {});
+        }
+        if matches!(arrival, Arrival::Storing)
+            && let Some(end) = self.end()
+        {
+            end?;
+            *arrival = Arrival::Ready;
+        }
+        Ok(())
+    }
+
+    /// See whether what was written down otherwise stands.
+    pub(crate) fn look(&mut self) {
+        if let Some(Err(failure)) = self.end() {
+            let place = &self.place;
+            tracing::warn!("{place}: after a restart another build may serve: {failure}");
+        }
     }
 
     /// Have the medium say this, unless it does, or could not be told so. `passed` is done before it says that a build has
@@ -306,7 +348,7 @@ impl Book {
     }
 
     /// How the last writing ended, once.
-    pub(crate) fn end(&mut self) -> Option<Result<(), Failure>> {
+    fn end(&mut self) -> Option<Result<(), Failure>> {
         let (_, errand) = self.writing.as_ref()?;
         let end = errand.end()?;
         let (choice, _) = self.writing.take()?;

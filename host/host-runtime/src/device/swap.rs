@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Device;
 use crate::agent::trial::tried;
 use crate::agent::{AgentBuild, Context, Saved, Stamp};
-use crate::choice::{Build, Names};
+use crate::choice::{Arrival, Names};
 use crate::ports::workers::Errand;
 use crate::target::SwapReply;
 use crate::types::{Failure, code};
@@ -25,16 +25,7 @@ pub(super) struct Swap {
     /// How long it is on trial, unless a job ends before.
     trial_ms: u64,
     reply: SwapReply,
-    stage: Stage,
-}
-
-enum Stage {
-    /// A worker tries the build.
-    Trying(Errand<Result<(), Failure>>),
-    /// The choice is written down.
-    Storing,
-    /// It takes over between the next two events.
-    Ready,
+    arrival: Arrival,
 }
 
 /// How the agent build that serves stands, for whoever waits for the end of its trial.
@@ -84,7 +75,7 @@ impl Device {
             build,
             trial_ms,
             reply,
-            stage: Stage::Trying(errand),
+            arrival: Arrival::Trying(errand),
         });
     }
 
@@ -160,32 +151,15 @@ impl Device {
 
     /// Go on with a swap, and keep the books of the trial; returns when to do so again.
     pub(super) fn look_after_swap(&mut self, now: Context) -> Option<u64> {
-        if let Some(swap) = self.swap.as_mut()
-            && let Stage::Trying(errand) = &swap.stage
-            && let Some(end) = errand.end()
-        {
-            swap.stage = Stage::Storing;
-            let serves = Build::of_agent(&swap.build);
-            match end {
-                Ok(()) => self
-                    .book
-                    .begin(serves, Build::of_agent(self.slot.lasting())),
-                Err(failure) => self.refuse_swap(failure),
+        if let Some(swap) = self.swap.as_mut() {
+            let serves = Names::of_agent(&swap.build);
+            let former = Names::of_agent(self.slot.lasting());
+            if let Err(failure) = self.book.let_in(&mut swap.arrival, serves, former) {
+                self.refuse_swap(failure);
             }
         }
-        if let Some(end) = self.book.end() {
-            let waits = |swap: &&mut Swap| matches!(swap.stage, Stage::Storing);
-            match (end, self.swap.as_mut().filter(waits)) {
-                (Ok(()), Some(swap)) => swap.stage = Stage::Ready,
-                (Ok(()), None) => {}
-                (Err(failure), Some(_)) => self.refuse_swap(failure),
-                (Err(failure), None) => tracing::warn!(
-                    device = %self.name,
-                    "after a restart another agent build may serve: {failure}"
-                ),
-            }
-        }
-        let ready = |swap: &mut Swap| matches!(swap.stage, Stage::Ready);
+        self.book.look();
+        let ready = |swap: &mut Swap| matches!(swap.arrival, Arrival::Ready);
         if let Some(swap) = self.swap.take_if(ready) {
             self.hand_over(now, swap);
         }
@@ -208,7 +182,7 @@ impl Device {
             build,
             trial_ms,
             reply,
-            stage: _,
+            arrival: _,
         } = swap;
         // Again: while it was tried the agent may have been shut down, or have stored another journal.
         let schema = match self.check_swap(&build) {
