@@ -286,9 +286,11 @@ impl Place {
         self.check(sha256).await?;
         let device = self.device().await?;
         match &self.guest {
-            Guest::Agent(_) => device.end_trial(None).await,
-            Guest::Plugin(_, name) => device.end_trial(Some(name)).await,
+            Guest::Agent(_) => device.end_trial(None).await?,
+            Guest::Plugin(_, name) => device.end_trial(Some(name)).await?,
         }
+        // One that broke in between was sent back, and its trial with it.
+        self.check(sha256).await
     }
 
     async fn reject(&self, sha256: &str) -> Result<(), Failure> {

@@ -351,7 +351,9 @@ impl Gateway {
             pending.join(bandwidth);
         }
         let park_after_ms = self.config.daemon.park_after_ms;
-        if park_after_ms > 0 {
+        // A candidate would be started anew with each wake, from what the live one knows: it would be led, and not follow.
+        let is_followed = self.witnesses().candidate.is_some();
+        if park_after_ms > 0 && !is_followed {
             pending.park_after(Duration::from_millis(park_after_ms));
         }
         Ok(pending)

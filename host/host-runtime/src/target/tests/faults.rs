@@ -1,10 +1,10 @@
 //! Plugins that break, hang or lie, and media that are full or refuse: every one ends with a named failure, and the
 //! next attempt is a fresh one.
 
-use super::double::{Fault, Record, SLOT_B};
+use super::double::{Fault, Record, SLOT_B, version};
 use super::world::{FILE, Setup, World, command, main_of};
 use crate::plugin::{Answer, ExaminedImage, WakeOn};
-use crate::target::{Limits, ResetPolicy, SYNC_BYTES};
+use crate::target::{Limits, ResetPolicy, SYNC_BYTES, VersionReader};
 use crate::types::{Failure, Outcome, Started, code};
 
 const EIO: i32 = 5;
@@ -74,6 +74,32 @@ fn a_plugin_that_traps_is_struck_and_a_fresh_instance_begins_the_duty_again() {
         assert_eq!(main_of(&call(&mut world)), code::PLUGIN_FAILED, "{verb}");
         assert_eq!(world.targets.report().remove(0).strikes, most, "{verb}");
     }
+}
+
+#[test]
+fn a_fresh_instance_begins_what_reads_again_too() {
+    let trap_in = |world: &World, verb| {
+        let trap = Fault::Trap(1);
+        world.truth.lock().unwrap().faults.insert(verb, trap);
+    };
+    let strikes = |world: &World| world.targets.report().remove(0).strikes;
+    let (mut world, _) = before("install");
+    world.restart();
+    trap_in(&world, "reopen");
+    assert!(matches!(world.reopen("job-1"), Outcome::Held(_)));
+    assert_eq!(strikes(&world), 1);
+    // A close in which the plugin looks at the image.
+    let mut world = World::new(Setup {
+        version_from: VersionReader::Plugin,
+        ..Setup::default()
+    });
+    let image = World::image(3000, 2);
+    world.create("job-1", &image);
+    world.write_all(&image);
+    world.truth.lock().unwrap().examined.version = Some(version(1));
+    trap_in(&world, "examine");
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    assert_eq!(strikes(&world), 1);
 }
 
 #[test]

@@ -395,6 +395,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
     /// Let another agent do what the live one does, without any effect, until it does something else; the log says what.
+    /// Agents that are followed are not parked.
     #[arg(long, value_name = "CANDIDATE.wasm")]
     pub shadow: Option<PathBuf>,
 }
