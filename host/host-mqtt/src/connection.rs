@@ -58,7 +58,7 @@ pub enum ConnectionState {
     Connecting,
     /// There is a connection.
     Connected,
-    /// The next attempt follows after a delay.
+    /// The next attempt follows after a delay, or when it is this connection's turn.
     Waiting {
         /// The delay.
         retry_ms: u64,
@@ -438,7 +438,14 @@ impl Task {
         let Some(turnstile) = &self.turnstile else {
             return true;
         };
-        let turn = turnstile.take(Instant::now());
+        let now = Instant::now();
+        let turn = turnstile.take(now);
+        let wait = turn.duration_since(now);
+        if !wait.is_zero() {
+            let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            self.set_state(ConnectionState::Waiting { retry_ms });
+            debug!("the turn of this connection is in {} s", seconds(retry_ms));
+        }
         tokio::select! {
             biased;
             Ok(_) = self.stopping.wait_for(|stop| *stop) => false,

@@ -338,6 +338,10 @@ async fn a_connection_that_waits_for_its_turn_can_be_stopped() {
     let turnstile = Turnstile::new(NonZeroU32::MIN);
     let start = || Connection::start_in_turn(broker.config(), &turnstile).unwrap();
     let (first, second) = (start(), start());
+    // It says that it waits, and not that it connects.
+    let mut watch = second.watch();
+    let waits = watch.wait_for(|s| matches!(s.state, ConnectionState::Waiting { .. }));
+    drop(patient("the wait for a turn", waits).await.unwrap());
     let _peer = broker.accept().await;
     patient("the end of one that waits", second.stop()).await;
     assert_eq!(second.status().state, ConnectionState::Stopped);

@@ -3,8 +3,8 @@
 //!
 //! The file is written before a build takes over, when it is sent back and when its trial is over, so that a start after a
 //! kill at any instant finds either build, and knows whether the one that serves is still on trial. The bytes of a build are
-//! whoever's who loads it; here it has a label and a digest. Not here: when a build takes over (`target/swap.rs`,
-//! `device/swap.rs`).
+//! whoever's who loads it; here it has a label and a digest. Not here: how a build is tried, and when it takes over
+//! (`target/swap.rs`, `device/swap.rs`).
 
 use std::fmt;
 use std::io;
@@ -40,20 +40,54 @@ impl Build {
     /// The names of a plugin that is loaded.
     #[must_use]
     pub fn of_plugin(plugin: &dyn PluginFactory) -> Self {
-        Self::new(plugin.label(), plugin.digest(), plugin.manifest())
+        Names::of_plugin(plugin).into()
     }
 
     /// The names of an agent that is loaded.
     #[must_use]
     pub fn of_agent(agent: &AgentBuild) -> Self {
-        Self::new(agent.label(), agent.digest(), agent.manifest())
+        Names::of_agent(agent).into()
+    }
+}
+
+/// The names of a build that is loaded, where they lie: they are looked at in every turn of a device.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    label: &'a str,
+    sha256: &'a [u8; 32],
+    manifest: Option<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn of_plugin(plugin: &'a dyn PluginFactory) -> Self {
+        Self {
+            label: plugin.label(),
+            sha256: plugin.digest(),
+            manifest: plugin.manifest(),
+        }
     }
 
-    fn new(label: &str, sha256: &[u8; 32], manifest: Option<&str>) -> Self {
+    pub(crate) fn of_agent(agent: &'a AgentBuild) -> Self {
         Self {
-            label: label.to_owned(),
-            sha256: *sha256,
-            manifest: manifest.map(str::to_owned),
+            label: agent.label(),
+            sha256: agent.digest(),
+            manifest: agent.manifest(),
+        }
+    }
+
+    fn are_of(self, build: &Build) -> bool {
+        self.label == build.label
+            && *self.sha256 == build.sha256
+            && self.manifest == build.manifest.as_deref()
+    }
+}
+
+impl From<Names<'_>> for Build {
+    fn from(names: Names<'_>) -> Self {
+        Self {
+            label: names.label.to_owned(),
+            sha256: *names.sha256,
+            manifest: names.manifest.map(str::to_owned),
         }
     }
 }
@@ -171,6 +205,18 @@ fn store(state: &dyn StateDir, place: &Place, choice: Option<&Choice>) -> io::Re
     state.store(&place.choice(), &serde_json::to_vec(&file)?)
 }
 
+/// How far a build is on its way in.
+pub(crate) enum Arrival {
+    /// A worker tries it.
+    Trying(Errand<Result<(), Failure>>),
+    /// The choice is written down.
+    Storing,
+    /// It takes over when whoever is in charge is between two steps.
+    Ready,
+    /// It is in charge, and is still told of what goes on.
+    Serving,
+}
+
 /// What a [`Book`] writes with.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -223,33 +269,58 @@ impl Book {
         self.writing.is_some()
     }
 
-    /// Begin to write down that a build takes over on trial; [`Book::end`] tells when it stands.
-    pub(crate) fn begin(&mut self, serves: Build, former: Build) {
-        let choice = self.choice(serves, Some(former), true);
-        self.write(choice, || {});
+    /// Take a build further on its way in: one that was tried well is written down as what serves on trial in place of
+    /// `former`, and once that stands it is ready.
+    ///
+    /// # Errors
+    /// It is no good, or cannot be written down.
+    pub(crate) fn let_in(
+        &mut self,
+        arrival: &mut Arrival,
+        serves: Names<'_>,
+        former: Names<'_>,
+    ) -> Result<(), Failure> {
+        if let Arrival::Trying(errand) = arrival
+            && let Some(end) = errand.end()
+        {
+            end?;
+            *arrival = Arrival::Storing;
+            let choice = self.choice(serves.into(), Some(former.into()), true);
+            self.write(choice, || {});
+        }
+        if matches!(arrival, Arrival::Storing)
+            && let Some(end) = self.end()
+        {
+            end?;
+            *arrival = Arrival::Ready;
+        }
+        Ok(())
     }
 
-    /// Whether nothing is to be said: the configured build serves, there was none before it, and the medium says nothing.
-    pub(crate) fn is_blank(&self, serves: &str, has_former: bool) -> bool {
-        !has_former && self.stored.is_none() && !self.is_writing() && serves == self.configured
+    /// See whether what was written down otherwise stands.
+    pub(crate) fn look(&mut self) {
+        if let Some(Err(failure)) = self.end() {
+            let place = &self.place;
+            tracing::warn!("{place}: after a restart another build may serve: {failure}");
+        }
     }
 
     /// Have the medium say this, unless it does, or could not be told so. `passed` is done before it says that a build has
     /// proved itself.
     pub(crate) fn keep(
         &mut self,
-        serves: Build,
-        former: Option<Build>,
+        serves: Names<'_>,
+        former: Option<Names<'_>>,
         on_trial: bool,
         passed: impl FnOnce() + Send + 'static,
     ) {
         if self.is_writing() {
             return;
         }
-        let choice = self.choice(serves, former, on_trial);
-        if self.stored == choice {
+        if self.says(serves, former, on_trial) {
             return self.tell(&Ok(()));
         }
+        let choice = self.choice(serves.into(), former.map(Build::from), on_trial);
         if self.unwritten.as_ref() == Some(&choice) {
             let text = "which build serves could not be written down";
             return self.tell(&Err(Failure::new(code::STORAGE, 0, text)));
@@ -260,6 +331,17 @@ impl Book {
                 passed();
             }
         });
+    }
+
+    fn says(&self, serves: Names<'_>, former: Option<Names<'_>>, on_trial: bool) -> bool {
+        let Some(stored) = &self.stored else {
+            return former.is_none() && serves.label == self.configured;
+        };
+        let same_former = match (former, &stored.former) {
+            (Some(former), Some(stored)) => former.are_of(stored),
+            (former, stored) => former.is_none() && stored.is_none(),
+        };
+        serves.are_of(&stored.serves) && same_former && on_trial == stored.on_trial
     }
 
     /// Have `reply` hear when the medium says what [`Book::keep`] is told next. What could not be written is tried again.
@@ -275,7 +357,7 @@ impl Book {
     }
 
     /// How the last writing ended, once.
-    pub(crate) fn end(&mut self) -> Option<Result<(), Failure>> {
+    fn end(&mut self) -> Option<Result<(), Failure>> {
         let (_, errand) = self.writing.as_ref()?;
         let end = errand.end()?;
         let (choice, _) = self.writing.take()?;

@@ -521,9 +521,16 @@ impl Device {
 
     /// Keep the books after a turn.
     fn after_turn(&mut self, now: Context, changed: bool) {
-        if self.door.lock().drop_too_many_refusals() {
+        let (is_deaf, ended) = {
+            let mut host = self.door.lock();
+            (host.drop_too_many_refusals(), host.job_ended.take())
+        };
+        if is_deaf {
             self.slot.end(now, "more refused calls than it looks at");
             return;
+        }
+        if let Some(job_id) = ended {
+            self.slot.job_ended(&job_id);
         }
         if !changed {
             return;

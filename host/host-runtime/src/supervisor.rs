@@ -535,14 +535,14 @@ impl Task {
             {
                 break;
             }
-            let was_told = give_up_at_ms.is_some();
+            let mut asked = false;
             // Also when the device has always something to do.
             while let Ok(request) = self.inbox.try_recv() {
                 self.answer(now, request, &mut give_up_at_ms);
+                asked = true;
             }
-            // A device that has just been told to stop has something to write.
-            let told = give_up_at_ms.is_some() && !was_told;
-            if told || next.is_some_and(|at| at <= now.now_ms) {
+            // What was asked for is begun by the next poll, and a device that was told to stop has something to write.
+            if asked || next.is_some_and(|at| at <= now.now_ms) {
                 tokio::task::yield_now().await;
                 continue;
             }

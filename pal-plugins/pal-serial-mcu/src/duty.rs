@@ -272,7 +272,7 @@ async fn erase<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
 
 pub(crate) async fn activate<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
     let image = file::identify(&port, job.size)?;
-    let mut error = ClientError::Silent;
+    let mut why = None;
     for marks in 0..=MARKS {
         // Marked, it may lose its power and start the image: a swap takes its time.
         let view = look(&port, port.settings.patience_ms()).await?;
@@ -291,13 +291,21 @@ pub(crate) async fn activate<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told
             return Ok(Answer::Nothing);
         }
         check_settled(&view)?;
-        if marks < MARKS
-            && let Err(refused) = port.ask(Order::Test(image.hash.clone())).await
-        {
-            error = refused;
+        if marks < MARKS {
+            why = port.ask(Order::Test(image.hash.clone())).await.err();
         }
     }
-    Err(failed(code::ACTIVATE_FAILED, sub::NOT_MARKED, error))
+    Err(not_marked(code::ACTIVATE_FAILED, why))
+}
+
+/// It answers, and does not list what it was asked to mark or to confirm: that is not silence, whatever became of the
+/// request itself.
+fn not_marked(main: u8, why: Option<ClientError>) -> Failure {
+    let text = match why {
+        Some(why) if why != ClientError::Silent => why.to_string(),
+        _ => "the target answers and changes nothing".to_owned(),
+    };
+    Failure::new(main, sub::NOT_MARKED, &text)
 }
 
 pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
@@ -417,7 +425,7 @@ async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
 
 pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
     let image = file::identify(&port, job.size)?;
-    let mut error = ClientError::Silent;
+    let mut why = None;
     for marks in 0..=MARKS {
         let view = look(&port, port.settings.patience_ms()).await?;
         if !view.runs(&image.hash) {
@@ -427,13 +435,11 @@ pub(crate) async fn commit<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
         if view.active.confirmed {
             return Ok(Answer::Nothing);
         }
-        if marks < MARKS
-            && let Err(refused) = port.ask(Order::Confirm).await
-        {
-            error = refused;
+        if marks < MARKS {
+            why = port.ask(Order::Confirm).await.err();
         }
     }
-    Err(failed(code::COMMIT_FAILED, sub::NOT_MARKED, error))
+    Err(not_marked(code::COMMIT_FAILED, why))
 }
 
 /// Back to the image that is confirmed. Never by marking that one: while an image runs in test, that would confirm the

@@ -4,6 +4,7 @@
 use pal_sdk::lent::Level;
 use pal_sdk::{Failure, code};
 use smp_core::client::{ClientError, Order};
+use smp_core::code::rc;
 use smp_core::reply::{ImageState, Reply};
 
 use crate::port::{Lent, Port, failed};
@@ -67,7 +68,7 @@ impl View {
     }
 }
 
-/// Lists the images; a silent target is asked for `patience_ms`.
+/// Lists the images; a target that is silent, or too busy, is asked for `patience_ms`.
 ///
 /// # Errors
 /// 0xd4 silent; 0xe8 it lists nothing that runs.
@@ -94,6 +95,13 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
                 });
             }
             Err(ClientError::Silent | ClientError::Malformed) if port.now_ms() < until => {}
+            // No room for an answer just now. Whoever takes that for silence resets an image in its test.
+            Err(ClientError::Refused(refusal))
+                if matches!(refusal.as_generic(), rc::BUSY | rc::NO_MEMORY)
+                    && port.now_ms() < until =>
+            {
+                port.sleep(LOOK_MS).await;
+            }
             Err(error) => {
                 let failure = failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error);
                 return Err(port.explain(failure));

@@ -358,6 +358,20 @@ fn a_swap_under_way_is_not_cut_by_a_reset_of_a_host_that_was_killed_after_it() {
 }
 
 #[test]
+fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
+    bench.run(SerialMcu::reset).unwrap();
+    // The host was killed, and does not know that the new image runs.
+    bench.restart(None, file.len());
+    bench.mcu.board.busy_lists = 2;
+    bench.run(SerialMcu::reset).unwrap();
+    assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
+    assert_eq!(bench.state().code, state::PENDING_COMMIT);
+}
+
+#[test]
 fn a_target_that_starts_the_image_before_the_mark_is_answered_is_marked_and_not_marked_again() {
     let mut bench = bench();
     let file = image(2, 8000, b"pump");
@@ -378,6 +392,25 @@ fn a_target_that_starts_the_image_before_the_mark_is_answered_is_marked_and_not_
     bench.mcu.boot();
     bench.fake.world().now_ms += 60_000;
     assert_eq!(bench.state().code, state::INVALID);
+}
+
+#[test]
+fn a_target_that_answers_and_keeps_no_mark_is_not_called_silent() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.run(SerialMcu::install).unwrap();
+    let told = |failure: Failure| (failure.main, failure.sub);
+    bench.mcu.board.keeps_no_mark = true;
+    let failure = bench.run(|p| p.activate([0; 32])).unwrap_err();
+    assert_eq!(told(failure), (code::ACTIVATE_FAILED, sub::NOT_MARKED));
+    bench.mcu.board.keeps_no_mark = false;
+    bench.run(|p| p.activate([0; 32])).unwrap();
+    bench.run(SerialMcu::reset).unwrap();
+    bench.mcu.board.keeps_no_mark = true;
+    let failure = bench.run(SerialMcu::commit).unwrap_err();
+    assert_eq!(told(failure), (code::COMMIT_FAILED, sub::NOT_MARKED));
 }
 
 #[test]

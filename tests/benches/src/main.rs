@@ -113,11 +113,11 @@ fn figures(arguments: &Arguments) -> Result<bool, Untaken> {
         measured: results.measured,
         skipped: results.skipped,
     };
+    // Minutes were spent on the table: it is shown wherever the file cannot be written.
+    print(&table::render(&record, earlier.as_ref()))?;
     let written = record.write(&out);
     written.map_err(|error| Untaken::by("writing the figures", &error))?;
-    let mut text = table::render(&record, earlier.as_ref());
-    text.push_str(&format!("written to {}\n", out.display()));
-    print(&text)?;
+    print(&format!("written to {}\n", out.display()))?;
     Ok(record.skipped.is_empty())
 }
 

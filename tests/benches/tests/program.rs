@@ -43,22 +43,36 @@ fn what_is_asked_for_wrongly_is_said_before_anything_is_measured() {
     check(&["--against", "no-such-file"], "reading figures");
 }
 
-#[test]
-fn a_row_that_cannot_be_taken_is_in_the_file_and_in_the_exit_code() {
-    let dir = support::temp_dir("benches").unwrap();
-    let out = dir.path().join("figures.json");
+/// Takes a row that cannot be taken, for nowhere is an openssl; its table.
+fn without_openssl(out: &Path, code: i32) -> String {
     let mut command = Command::new(PROGRAM);
     command.args(["--only", "crypto", "--runs", "1", "--out"]);
-    // Nowhere is an openssl.
-    let output = command.arg(&out).env("PATH", "").output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = command.arg(out).env("PATH", "").output();
+    let output = output.expect("it starts");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
     let table = text(&output.stdout);
     assert!(
         table.contains("NOT TAKEN crypto: running `openssl speed`"),
         "{table}"
     );
+    table
+}
+
+#[test]
+fn a_row_that_cannot_be_taken_is_in_the_file_and_in_the_exit_code() {
+    let dir = support::temp_dir("benches").unwrap();
+    let out = dir.path().join("figures.json");
+    let table = without_openssl(&out, 1);
+    assert!(table.ends_with(&format!("written to {}\n", out.display())));
     let record = Record::read(&out).unwrap();
     assert_eq!((record.measured.len(), record.skipped.len()), (0, 1));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_costs_no_table() {
+    let dir = support::temp_dir("benches").unwrap();
+    let table = without_openssl(&dir.path().join("none/figures.json"), 2);
+    assert!(!table.contains("written to"), "{table}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! agent-core judged from outside, as it is compiled into this process: every case of the sandbox, line by line.
+//! agent-core judged from outside, as it is compiled into this process: every case of the sandbox, line by line. And builds
+//! with a bug, each of which a case finds.
 //!
 //! The cases are data of `host-sandbox` (`cases/agent/`), where `otad check` holds any component against them as far as the
 //! contract binds it. Here the shipped agent must do exactly what they say: `OTAD_BLESS=1` writes what happened into the
@@ -10,9 +11,13 @@
 //! ```
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use host_sandbox::check::script::{self, File};
+use host_runtime::ports::clock::SystemClock;
+use host_sandbox::check::script::{self, Case, File};
+use host_sandbox::check::verdict::Verdict;
+use host_sandbox::check::{Options, Subject, run};
 
 /// Where the case files lie.
 #[must_use]
@@ -38,4 +43,24 @@ pub fn files() -> Vec<File> {
         script::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
     };
     paths.iter().map(parse).collect()
+}
+
+/// The first of these cases that finds something in a build, and what. Each is played by itself: a build that breaks in one
+/// is asked the next one all the same.
+#[must_use]
+pub fn first_finding(subject: &Subject, cases: &[Case]) -> Option<String> {
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        exact: true,
+    };
+    cases.iter().find_map(|case| {
+        let cases = std::slice::from_ref(case);
+        let report = run(subject, cases, options, &SystemClock::new(), |_| {});
+        let judged = report.cases.first()?;
+        match &judged.verdict {
+            Verdict::Failed(finding) => Some(format!("{}: {}", judged.name, finding.what)),
+            Verdict::Broken(why) => Some(format!("{}: {why}", judged.name)),
+            Verdict::Passed | Verdict::Skipped(_) => None,
+        }
+    })
 }

@@ -2,20 +2,18 @@
 //! an MCU on the line alone.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use conformance::first_finding;
 use host_runtime::engine::{Engine, EngineOptions};
 use host_runtime::plugin::lend::{HardwareReset, Lent};
 use host_runtime::plugin::{
     Answer, ComponentPlugin, Description, Duty, Extent, Plugin, PluginError, PluginFactory,
     Transfer,
 };
-use host_runtime::ports::clock::SystemClock;
 use host_runtime::types::{Blob, Setting, TargetState};
 use host_sandbox::check::script::Case;
-use host_sandbox::check::verdict::Verdict;
-use host_sandbox::check::{Options, Subject, plugin_cases, run};
+use host_sandbox::check::{Subject, plugin_cases};
 
 /// A bug, by what the plugin does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,26 +268,13 @@ impl Plugin for Bent {
     }
 }
 
-/// The first case that finds something, and what.
+/// What is found in a plugin.
 fn found(factory: Arc<dyn PluginFactory>, cases: &[Case]) -> Option<String> {
     let subject = Subject::Plugin {
         factory,
         settings: Vec::new(),
     };
-    let options = Options {
-        jobs: NonZeroUsize::MIN,
-        exact: true,
-    };
-    cases.iter().find_map(|case| {
-        let cases = std::slice::from_ref(case);
-        let report = run(&subject, cases, options, &SystemClock::new(), |_| {});
-        let judged = report.cases.first()?;
-        match &judged.verdict {
-            Verdict::Failed(finding) => Some(format!("{}: {}", judged.name, finding.what)),
-            Verdict::Broken(why) => Some(format!("{}: {why}", judged.name)),
-            Verdict::Passed | Verdict::Skipped(_) => None,
-        }
-    })
+    first_finding(&subject, cases)
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use conformance::first_finding;
 use host_runtime::engine::{Engine, EngineOptions};
 use host_runtime::plugin::lend::{Lent, PluginLog};
 use host_runtime::plugin::{ComponentPlugin, PluginError, PluginFactory};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::types::Setting;
 use host_sandbox::check::script::Case;
-use host_sandbox::check::verdict::Verdict;
 use host_sandbox::check::{Options, Subject, plugin_cases, run};
 
 /// The bugs: `pal-flash-file` with feature `mutants` has what each does.
@@ -68,26 +68,13 @@ fn settings(mutant: &str) -> Vec<Setting> {
     }]
 }
 
-/// The first case that finds something, and what.
+/// What is found in the plugin with this bug.
 fn found(factory: &Arc<dyn PluginFactory>, mutant: &str, cases: &[Case]) -> Option<String> {
     let subject = Subject::Plugin {
         factory: Arc::clone(factory),
         settings: settings(mutant),
     };
-    let options = Options {
-        jobs: NonZeroUsize::MIN,
-        exact: true,
-    };
-    cases.iter().find_map(|case| {
-        let cases = std::slice::from_ref(case);
-        let report = run(&subject, cases, options, &SystemClock::new(), |_| {});
-        let judged = report.cases.first()?;
-        match &judged.verdict {
-            Verdict::Failed(finding) => Some(format!("{}: {}", judged.name, finding.what)),
-            Verdict::Broken(why) => Some(format!("{}: {why}", judged.name)),
-            Verdict::Passed | Verdict::Skipped(_) => None,
-        }
-    })
+    first_finding(&subject, cases)
 }
 
 #[test]

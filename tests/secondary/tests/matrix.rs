@@ -280,6 +280,13 @@ fn a_lost_answer_to_the_confirmation_is_looked_up() {
 }
 
 #[test]
+fn a_list_that_is_refused_as_too_busy_is_asked_for_again() {
+    // The first one is that of `create`, the second that of `install`.
+    check_survives(&["busy@list"]);
+    check_survives(&["busy@list*2"]);
+}
+
+#[test]
 fn a_flash_error_is_met_by_erasing_once_and_a_second_one_ends_it() {
     check_survives(&["write-error@upload*40"]);
     let mut bench = bench(config()).rule("write-error@upload*all");

@@ -204,7 +204,7 @@ impl AgentSlot {
                 let job = self.status.job_id.clone();
                 self.accept(now, turn, after_timeout);
                 if job.is_some() && job != self.status.job_id {
-                    self.pass();
+                    self.let_go(job);
                 }
                 Ok(handled)
             }

@@ -50,6 +50,8 @@ pub(super) struct Trial {
     since_ms: Option<u64>,
     /// What the build before it has left.
     left: Option<(Blob, Stamp)>,
+    /// The job that it had last and has no more.
+    job: Option<String>,
 }
 
 impl From<FormerAgent> for Former {
@@ -58,6 +60,7 @@ impl From<FormerAgent> for Former {
             quiet_ms: TRIAL_MS,
             since_ms: None,
             left: None,
+            job: None,
         };
         Self {
             build: former.agent,
@@ -85,6 +88,23 @@ impl AgentSlot {
     /// It has proved itself, if its time is over.
     pub(crate) fn pass_if_quiet(&mut self, now_ms: u64) {
         if self.trial_ends_ms().is_some_and(|at| at <= now_ms) {
+            self.pass();
+        }
+    }
+
+    /// It has a job no more. Whether that is over, the job's end says, which is told of once the journal knows it.
+    pub(super) fn let_go(&mut self, job_id: Option<String>) {
+        let trial = self.former.as_mut().and_then(|f| f.trial.as_mut());
+        if let Some(trial) = trial {
+            trial.job = job_id;
+        }
+    }
+
+    /// The agent has told of the end of a job. Where it was one of the build on trial, that has proved itself; one that
+    /// only loses its job has not.
+    pub(crate) fn job_ended(&mut self, job_id: &str) {
+        let gone = self.trial().and_then(|trial| trial.job.as_deref());
+        if [gone, self.status().job_id.as_deref()].contains(&Some(job_id)) {
             self.pass();
         }
     }
@@ -156,6 +176,7 @@ impl AgentSlot {
                     quiet_ms,
                     since_ms: None,
                     left: left.map(|kept| (kept.blob.clone(), kept.stamp)),
+                    job: None,
                 };
                 Former {
                     build: former,

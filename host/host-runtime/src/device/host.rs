@@ -15,6 +15,7 @@ use crate::events::{DOCUMENT_MAX_BYTES, EventRing};
 use crate::history::History;
 use crate::journal::{JOURNAL_MAX_BYTES, Journal};
 use crate::ports::transport::Transport;
+use crate::status::event;
 use crate::target::{Targets, VerifiedRef};
 use crate::types::{
     BLOCK_MIN_BYTES, Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token,
@@ -101,6 +102,8 @@ pub(super) struct Host {
     pub(super) now: Context,
     /// The active job, for log lines.
     pub(super) job: Option<String>,
+    /// The job whose end the agent has told of in the call under way.
+    pub(super) job_ended: Option<String>,
     pub(super) tokens: Tokens,
     pub(super) transport: Box<dyn Transport>,
     pub(super) targets: Targets,
@@ -129,6 +132,7 @@ impl Host {
             topics,
             now: Context::default(),
             job: None,
+            job_ended: None,
             tokens: Tokens::new(),
             transport,
             targets,
@@ -443,11 +447,14 @@ impl Outside for Door {
     }
 
     fn emit(&mut self, mut event: ApplicationEvent) {
-        let host = self.lock();
+        let mut host = self.lock();
         if event.document.len() > DOCUMENT_MAX_BYTES {
             let (device, size) = (&host.device, event.document.len());
             tracing::warn!(%device, "an event's document of {size} bytes is left out, the limit is {DOCUMENT_MAX_BYTES}");
             event.document.clear();
+        }
+        if event.kind == event::JOB_ENDED {
+            host.job_ended.clone_from(&event.job_id);
         }
         host.history.on_event(host.now.wall_s, &event);
         host.events.emit(host.now.wall_s, event);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Device;
 use crate::agent::trial::tried;
 use crate::agent::{AgentBuild, Context, Saved, Stamp};
-use crate::choice::Build;
+use crate::choice::{Arrival, Names};
 use crate::ports::workers::Errand;
 use crate::target::SwapReply;
 use crate::types::{Failure, code};
@@ -24,19 +24,8 @@ pub(super) struct Swap {
     build: Arc<AgentBuild>,
     /// How long it is on trial, unless a job ends before.
     trial_ms: u64,
-    /// The schema that it is to write.
-    schema: u32,
     reply: SwapReply,
-    stage: Stage,
-}
-
-enum Stage {
-    /// A worker tries the build.
-    Trying(Errand<Result<(), Failure>>),
-    /// The choice is written down.
-    Storing,
-    /// It takes over between the next two events.
-    Ready,
+    arrival: Arrival,
 }
 
 /// How the agent build that serves stands, for whoever waits for the end of its trial.
@@ -85,9 +74,8 @@ impl Device {
         self.swap = Some(Swap {
             build,
             trial_ms,
-            schema,
             reply,
-            stage: Stage::Trying(errand),
+            arrival: Arrival::Trying(errand),
         });
     }
 
@@ -112,7 +100,7 @@ impl Device {
         }
     }
 
-    /// The schema that a build is to write: one that the build to go back to reads, too.
+    /// Whether a build may take over, and the schema that it is to write: one that the build to go back to reads, too.
     fn check_swap(&self, build: &AgentBuild) -> Result<u32, Failure> {
         let refuse = |main, text: String| Err(Failure::new(main, 0, text));
         if self.is_stopped() {
@@ -163,46 +151,25 @@ impl Device {
 
     /// Go on with a swap, and keep the books of the trial; returns when to do so again.
     pub(super) fn look_after_swap(&mut self, now: Context) -> Option<u64> {
-        if let Some(swap) = self.swap.as_mut()
-            && let Stage::Trying(errand) = &swap.stage
-            && let Some(end) = errand.end()
-        {
-            swap.stage = Stage::Storing;
-            let serves = Build::of_agent(&swap.build);
-            match end {
-                Ok(()) => self
-                    .book
-                    .begin(serves, Build::of_agent(self.slot.lasting())),
-                Err(failure) => self.refuse_swap(failure),
+        if let Some(swap) = self.swap.as_mut() {
+            let serves = Names::of_agent(&swap.build);
+            let former = Names::of_agent(self.slot.lasting());
+            if let Err(failure) = self.book.let_in(&mut swap.arrival, serves, former) {
+                self.refuse_swap(failure);
             }
         }
-        if let Some(end) = self.book.end() {
-            let waits = |swap: &&mut Swap| matches!(swap.stage, Stage::Storing);
-            match (end, self.swap.as_mut().filter(waits)) {
-                (Ok(()), Some(swap)) => swap.stage = Stage::Ready,
-                (Ok(()), None) => {}
-                (Err(failure), Some(_)) => self.refuse_swap(failure),
-                (Err(failure), None) => tracing::warn!(
-                    device = %self.name,
-                    "after a restart another agent build may serve: {failure}"
-                ),
-            }
-        }
-        let ready = |swap: &mut Swap| matches!(swap.stage, Stage::Ready);
+        self.book.look();
+        let ready = |swap: &mut Swap| matches!(swap.arrival, Arrival::Ready);
         if let Some(swap) = self.swap.take_if(ready) {
             self.hand_over(now, swap);
         }
         self.note_sent_back();
         self.slot.pass_if_quiet(now.now_ms);
-        let former = self.slot.former();
-        let is_blank = self
-            .book
-            .is_blank(self.slot.build().label(), former.is_some());
-        if self.swap.is_none() && !is_blank {
+        if self.swap.is_none() {
             let serves = Arc::clone(self.slot.build());
             self.book.keep(
-                Build::of_agent(&serves),
-                former.map(|former| Build::of_agent(former)),
+                Names::of_agent(self.slot.build()),
+                self.slot.former().map(|former| Names::of_agent(former)),
                 self.slot.is_on_trial(),
                 move || serves.trial_passed(),
             );
@@ -214,10 +181,17 @@ impl Device {
         let Swap {
             build,
             trial_ms,
-            schema,
             reply,
-            stage: _,
+            arrival: _,
         } = swap;
+        // Again: while it was tried the agent may have been shut down, or have stored another journal.
+        let schema = match self.check_swap(&build) {
+            Ok(schema) => schema,
+            Err(failure) => {
+                self.note_refused(&build, &failure);
+                return reply(Err(failure));
+            }
+        };
         // One that breaks here has crashed: its successor is started as after any crash.
         self.keep_snapshot(now);
         self.note_sent_back();

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::agent::{AgentStatus, ApplicationEvent, Event, Turn};
+use crate::agent::{AgentStatus, ApplicationEvent, Event, FormerAgent, Turn};
 use crate::engine::GuestFault;
 use crate::ports::clock::SystemClock;
 use crate::ports::workers::BlockingPool;
@@ -23,10 +23,19 @@ fn pending_with(
     clock: Arc<dyn Clock>,
 ) -> (PendingDevice, Arc<Mutex<Strings>>) {
     let (agent, strings) = puppet();
+    (pending_of(agent, None, state, clock), strings)
+}
+
+fn pending_of(
+    agent: Arc<AgentBuild>,
+    former_agent: Option<FormerAgent>,
+    state: &Arc<FakeState>,
+    clock: Arc<dyn Clock>,
+) -> PendingDevice {
     let config = DeviceConfig {
         name: "gateway-7".into(),
         agent,
-        former_agent: None,
+        former_agent,
         settings: Vec::<Setting>::new(),
         targets: Vec::new(),
         topics: vec!["$aws/things/gateway-7/".into()],
@@ -38,7 +47,7 @@ fn pending_with(
         clock,
         seed: Arc::new(CountingSeed::default()),
     };
-    (prepare(config, ports).unwrap(), strings)
+    prepare(config, ports).unwrap()
 }
 
 fn start() -> (DeviceHandle, Arc<Mutex<Strings>>, Arc<FakeState>) {
@@ -388,4 +397,27 @@ async fn another_agent_build_serves_when_the_answer_comes_and_the_end_of_its_tri
     device.stop().await;
     let ended = device.swap_agent(None, Duration::ZERO).await.unwrap_err();
     assert_eq!(ended.detail, "the device has ended");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_during_a_turn_does_not_wait_for_another_reason_to_wake() {
+    let (device, _, state) = start();
+    let (next, _) = puppet_of("next", &[3]);
+    let trial = Duration::from_secs(600);
+    let build = Some(Arc::clone(&next));
+    device.swap_agent(build, trial).await.unwrap();
+    device.stop().await;
+    // After a restart it is on trial still, and nothing is to be done until that is over.
+    let former = FormerAgent {
+        agent: puppet().0,
+        on_trial: true,
+    };
+    let clock = Arc::new(SystemClock::new());
+    let pending = pending_of(next, Some(former), &state, clock);
+    let device = pending.start(Box::new(Wire::default())).unwrap();
+    // It is asked for before the task has its first turn, in which the question is found.
+    let asking = device.end_trial(None);
+    let end = tokio::time::timeout(Duration::from_secs(10), asking).await;
+    assert_eq!(end.expect("an answer"), Ok(()));
+    assert!(!device.status().await.agent.on_trial);
 }

@@ -186,7 +186,7 @@ impl Regions {
         self.regions.is_empty()
     }
 
-    /// Another instance begins: it cannot know what the one before it has written and not made durable.
+    /// The instance is gone: its successor cannot know what it has written and not made durable.
     pub(super) fn change_hands(&self) {
         for cache in self.caches().iter_mut() {
             if *cache == Cache::Written {

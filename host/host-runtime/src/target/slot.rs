@@ -129,6 +129,7 @@ impl PluginSlot {
         self.used = self.usage();
         if self.instance.take().is_some() {
             self.close_line();
+            self.regions.change_hands();
         }
         self.attached = false;
         self.debt = Debt::default();
@@ -150,6 +151,12 @@ impl PluginSlot {
     /// How often it was called since it serves, and in the busiest second.
     pub(super) fn calls(&self) -> Use {
         self.rate.calls
+    }
+
+    /// The instance in charge is another one.
+    pub(super) fn succeed(&mut self, instance: Box<dyn Plugin>) {
+        self.instance = Some(instance);
+        self.regions.change_hands();
     }
 
     /// Another build begins with nothing.
@@ -224,7 +231,6 @@ impl PluginSlot {
         self.regions.shut(true);
         self.account.begin_call();
         let end = call(self);
-        self.regions.change_hands();
         self.regions.shut(false);
         end
     }

@@ -20,7 +20,7 @@ use super::script::{Asker, Kind, Op, Running, Stage, Verb, script};
 use super::sealed::sealed;
 use super::trial::{Debt, refused, successor};
 use crate::agent::text::clean;
-use crate::choice::Build;
+use crate::choice::{Arrival, Names};
 use crate::plugin::{PluginFactory, capability};
 use crate::ports::workers::{Errand, Reply};
 use crate::types::{DETAIL_MAX_BYTES, Failure, code};
@@ -33,18 +33,7 @@ pub(super) struct Swap {
     build: Arc<dyn PluginFactory>,
     /// The one who asked, as long as he waits.
     reply: Option<SwapReply>,
-    stage: SwapStage,
-}
-
-enum SwapStage {
-    /// A worker tries the build.
-    Probing(Errand<Result<(), Failure>>),
-    /// The choice is written down.
-    Storing,
-    /// It takes over between the next two steps.
-    Ready,
-    /// It is in charge, and is told of the transfer.
-    Serving,
+    arrival: Arrival,
 }
 
 impl Target {
@@ -65,7 +54,7 @@ impl Target {
         self.swap = Some(Swap {
             build,
             reply: Some(reply),
-            stage: SwapStage::Probing(errand),
+            arrival: Arrival::Trying(errand),
         });
     }
 
@@ -155,30 +144,14 @@ impl Target {
 
     /// See whether the build was tried, and whether a choice was written down.
     pub(super) fn look_after_swap(&mut self) {
-        if let Some(swap) = self.swap.as_mut()
-            && let SwapStage::Probing(errand) = &swap.stage
-            && let Some(end) = errand.end()
-        {
-            swap.stage = SwapStage::Storing;
-            let serves = Build::of_plugin(&*swap.build);
-            match end {
-                Ok(()) => self
-                    .book
-                    .begin(serves, Build::of_plugin(&**self.plugin.lasting())),
-                Err(failure) => self.refuse_swap(failure),
+        if let Some(swap) = self.swap.as_mut() {
+            let serves = Names::of_plugin(&*swap.build);
+            let former = Names::of_plugin(&**self.plugin.lasting());
+            if let Err(failure) = self.book.let_in(&mut swap.arrival, serves, former) {
+                self.refuse_swap(failure);
             }
         }
-        let Some(end) = self.book.end() else { return };
-        let waits = |swap: &&mut Swap| matches!(swap.stage, SwapStage::Storing);
-        match (end, self.swap.as_mut().filter(waits)) {
-            (Ok(()), Some(swap)) => swap.stage = SwapStage::Ready,
-            (Ok(()), None) => {}
-            (Err(failure), Some(_)) => self.refuse_swap(failure),
-            (Err(failure), None) => tracing::warn!(
-                target = %self.config.name,
-                "after a restart another plugin build may serve: {failure}"
-            ),
-        }
+        self.book.look();
     }
 
     /// Hand the target over, if a build is ready and the old one is between two steps.
@@ -197,11 +170,11 @@ impl Target {
     }
 
     fn change_plugin(&mut self) {
-        let is_ready = |swap: &&mut Swap| matches!(swap.stage, SwapStage::Ready);
+        let is_ready = |swap: &&mut Swap| matches!(swap.arrival, Arrival::Ready);
         let Some(swap) = self.swap.as_mut().filter(is_ready) else {
             return;
         };
-        swap.stage = SwapStage::Serving;
+        swap.arrival = Arrival::Serving;
         let build = Arc::clone(&swap.build);
         // Again: a transfer may have been opened while it was tried.
         if let Err(failure) = self.check_transfer(&*build) {
@@ -330,13 +303,12 @@ impl Target {
                 reply(Ok(()));
             }
         }
-        let former = self.plugin.former.as_ref();
-        let is_blank = self.book.is_blank(self.plugin.label(), former.is_some());
-        if self.swap.is_none() && !is_blank {
+        if self.swap.is_none() {
             let serves = Arc::clone(&self.plugin.factory);
+            let former = self.plugin.former.as_ref();
             self.book.keep(
-                Build::of_plugin(&*serves),
-                former.map(|former| Build::of_plugin(&*former.factory)),
+                Names::of_plugin(&*self.plugin.factory),
+                former.map(|former| Names::of_plugin(&*former.factory)),
                 self.plugin.is_on_trial(),
                 move || serves.trial_passed(),
             );
@@ -356,7 +328,7 @@ impl Target {
 
     fn take_serving(&mut self) -> Option<Swap> {
         self.swap
-            .take_if(|swap| matches!(swap.stage, SwapStage::Serving))
+            .take_if(|swap| matches!(swap.arrival, Arrival::Serving))
     }
 
     /// Whether the plugin is in the middle of `reopen`, or about to.

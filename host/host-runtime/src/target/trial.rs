@@ -112,7 +112,7 @@ impl PluginSlot {
             let made = self.shut_out(|slot| {
                 successor(&**build, &slot.lent, &slot.settings, saved).map_err(refused)
             });
-            self.instance = Some(made?);
+            self.succeed(made?);
         }
         let lasting = Arc::clone(self.lasting());
         self.former = Some(match self.is_on_trial() && Arc::ptr_eq(&lasting, build) {

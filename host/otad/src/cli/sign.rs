@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_crypto::{Hasher, SigningKey, TrustStore};
-use host_runtime::engine::AGENT_WORLD;
+use host_runtime::engine::{AGENT_WORLD, world_of};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use serde_json::json;
 
@@ -13,8 +13,8 @@ use super::args::{COMPILE_CPU_S, ConfigArg, GuestArg, SignArgs, TrustedArgs, Ver
 use super::load;
 use super::update::signing::{hash_file, read_key, read_signature};
 use crate::code::{
-    BUNDLE, Code, CodeError, Entry, Form, Gate, Grants, Kind, Limits, MANIFEST, Manifest, Place,
-    SIGNATURE, Signed, beside, bundle, lapse, world,
+    BUNDLE, Code, CodeError, Entry, Form, Gate, Grants, Kind, Limits, MANIFEST, Manifest, Parts,
+    Place, SIGNATURE, Signed, beside, bundle, lapse, world,
 };
 use crate::config::{Config, Device};
 use crate::exit::{Exit, Failed, Verb, chain};
@@ -28,6 +28,9 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
     let key = args.key.as_deref().map(read_key).transpose()?;
     if let (true, Some(key)) = (args.image, &key) {
         return sign_image(&args.file, key);
+    }
+    if args.bundle && key.is_none() {
+        return bundle_signed(&args.file);
     }
     let bytes = GuestArg::at(&args.file).bytes()?;
     let manifest = manifest(args, &bytes)?;
@@ -66,14 +69,39 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
         signature.display()
     ));
     if args.bundle {
-        let file = bundle(&bytes, text.as_bytes(), &signed).map_err(usage)?;
-        let to = beside(&args.file, BUNDLE);
-        write(&to, &file)?;
-        say(&format!(
-            "all three in {}, for `otad update create`",
-            to.display()
-        ));
+        return write_bundle(&args.file, &bytes, text.as_bytes(), &signed);
     }
+    Ok(Exit::Done)
+}
+
+/// The bundle of what was signed elsewhere. By whom, a gateway asks.
+fn bundle_signed(file: &Path) -> Verb {
+    let read = |path: PathBuf| fs::read(&path).map_err(|e| failed(&path, &e));
+    let bytes = GuestArg::at(file).bytes()?;
+    let (text, signature) = (
+        read(beside(file, MANIFEST))?,
+        read(beside(file, SIGNATURE))?,
+    );
+    let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
+    let read = std::str::from_utf8(&text).map_err(|e| refuse(e.to_string()))?;
+    let manifest = Manifest::parse(read).map_err(&refuse)?;
+    let mut hasher = Hasher::default();
+    hasher.update(&bytes);
+    if manifest.sha256 != host_crypto::hex(hasher.finish().sha256()) {
+        let why = "it was changed after its manifest was written; sign it again";
+        return Err(refuse(why.to_owned()));
+    }
+    write_bundle(file, &bytes, &text, &signature)
+}
+
+fn write_bundle(file: &Path, bytes: &[u8], manifest: &[u8], signature: &[u8]) -> Verb {
+    let usage = |why: String| Failed::new(Exit::Usage, format!("{}: {why}", file.display()));
+    let to = beside(file, BUNDLE);
+    write(&to, &bundle(bytes, manifest, signature).map_err(usage)?)?;
+    say(&format!(
+        "all three in {}, for `otad update create`",
+        to.display()
+    ));
     Ok(Exit::Done)
 }
 
@@ -154,17 +182,7 @@ pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Ver
     };
     let refused = |error: CodeError| unverified(file, &error);
     let guest = GuestArg::at(file);
-    // What it is to be: what it looks like.
-    let kind = match guest.world() {
-        Ok(world) if *world == AGENT_WORLD => Kind::Agent,
-        Ok(_) | Err(_) => Kind::Plugin,
-    };
-    let code = match gate.read(kind, file) {
-        // A bundle does not look like what is in it.
-        Err(CodeError::Other { .. }) => gate.read(Kind::Agent, file),
-        end => end,
-    };
-    let code = code.map_err(refused)?;
+    let code = gate.read(looks_like(&guest), file).map_err(refused)?;
     let Some(signed) = &code.signed else {
         return Err(Failed::new(
             Exit::Unverified,
@@ -187,6 +205,21 @@ pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Ver
         .map_err(refused)?;
     print(&code, signed, json);
     Ok(Exit::Done)
+}
+
+/// What a file is to be: what it looks like, or what is in it looks like, if it is a bundle. What looks like neither, or cannot be
+/// read, is refused as a plugin.
+fn looks_like(guest: &GuestArg) -> Kind {
+    let bytes = guest.bytes().unwrap_or_default();
+    let code = match Parts::of(&bytes, bytes.len() as u64) {
+        Ok(Some(parts)) => usize::try_from(parts.manifest.start).ok(),
+        Ok(None) | Err(_) => None,
+    };
+    let code = code.and_then(|end| bytes.get(..end)).unwrap_or(&bytes);
+    match world_of(code) {
+        Ok(world) if *world == AGENT_WORLD => Kind::Agent,
+        Ok(_) | Err(_) => Kind::Plugin,
+    }
 }
 
 /// Where a configuration could have it.

@@ -7,9 +7,9 @@
 //! FILE.manifest.sig ─┘                              says and wants     not older       on trial, at first
 //! ```
 //!
-//! The three may be one file, too: a bundle (`bundle.rs`). The file is read once, and what was hashed is what is loaded. The trust store is read each time, so that a signer who is
-//! removed, added or exchanged counts from the next load on. Not here: loading, swapping, and who may sign images
-//! (`host-crypto`'s policy; the certificates are the same).
+//! The three may be one file, too: a bundle (`bundle.rs`). The file is read once, and what was hashed is what is loaded. The
+//! trust store is read each time, so that a signer who is removed, added or exchanged counts from the next load on. Not here:
+//! loading, swapping, and who may sign images (`host-crypto`'s policy; the certificates are the same).
 
 mod build;
 mod bundle;

@@ -18,7 +18,8 @@ pub(super) fn choice(section: &Reader<'_>) -> AgentChoice {
     if let Some(builtin) = BUILTIN_AGENTS.iter().find(|b| **b == name) {
         return AgentChoice::Builtin(builtin);
     }
-    if !text.value.contains('/') && !text.value.ends_with(".wasm") {
+    let is_path = [".wasm", ".bundle"].iter().any(|e| text.value.ends_with(e));
+    if !is_path && !text.value.contains('/') {
         section.sink.advise(
             &text.origin,
             format!("no agent \"{}\"", text.value),

@@ -8,9 +8,10 @@ use super::reader::{Located, Reader, Sink};
 pub const BUILD: &str = "build";
 
 /// What belongs to targets that have something of their own.
-const USELESS: [&str; 9] = [
+const USELESS: [&str; 10] = [
     "carrier",
     "native",
+    "settings",
     "directory",
     "region",
     "line",

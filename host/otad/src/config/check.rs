@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.error(
             &dir.origin,
             format!("{} is no directory", dir.value.display()),
-            "create it, writable for otad and for whoever drops plugins there",
+            "create it; it belongs to otad's user, and nobody else may write there",
         );
     }
     trust(config, &mut findings);
@@ -106,12 +106,14 @@ pub fn check(config: &Config) -> Vec<Finding> {
             );
         }
     }
+    let mut granted = Vec::new();
     for device in &config.devices {
         mqtt(&device.mqtt, &mut findings);
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
             grants(config, t, &mut findings);
+            alone(t, &mut granted, &mut findings);
         }
     }
     findings.0
@@ -124,7 +126,7 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     let daemon = &config.daemon;
     if let Some(dir) = daemon.plugin_dir.as_ref().filter(|dir| dir.value.is_dir())
-        && let Err(why) = check_dir(&dir.value, daemon.plugin_dir_shared)
+        && let Err(why) = check_dir(&dir.value, user(config), daemon.plugin_dir_shared)
     {
         let text = format!("{}: {why}", dir.value.display());
         findings.error(&dir.origin, text, "otad would run without it");
@@ -173,6 +175,16 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
         }
     }
     findings.0
+}
+
+/// The user that otad runs as, who owns the state directory. Before there is one, whoever asks, but for root: that may be an
+/// administrator who looks at the configuration of a service.
+fn user(config: &Config) -> Option<u32> {
+    let asks = rustix::process::geteuid().as_raw();
+    match fs::metadata(&config.daemon.state_dir.value) {
+        Ok(meta) => Some(meta.uid()),
+        Err(_) => (asks != 0).then_some(asks),
+    }
 }
 
 /// The state directory, where there is one.
@@ -464,6 +476,31 @@ fn grants(config: &Config, target: &Target, findings: &mut Findings) {
             "name directories that are there and are the plugin's alone",
         );
     }
+}
+
+/// `config/native.rs` has compared the names of directories; two of them may lead to one place.
+fn alone(target: &Target, granted: &mut Vec<PathBuf>, findings: &mut Findings) {
+    let Carrier::Native(native) = &target.carrier else {
+        return;
+    };
+    let mut own = Vec::new();
+    for directory in &native.directories {
+        let real = gateway::native::real_ancestor(&directory.value);
+        let overlaps = |other: &&PathBuf| real.starts_with(other) || other.starts_with(&real);
+        if let Some(other) = granted.iter().find(overlaps) {
+            findings.error(
+                &directory.origin,
+                format!(
+                    "{} leads to what is given to another plugin, too ({})",
+                    directory.value.display(),
+                    other.display()
+                ),
+                "give each native plugin a directory of its own",
+            );
+        }
+        own.push(real);
+    }
+    granted.extend(own);
 }
 
 fn target(target: &Target, findings: &mut Findings) {

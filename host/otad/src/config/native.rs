@@ -1,15 +1,16 @@
 //! How a plugin runs: `carrier`, and `[device.target.native]` for one that is a shared library. Whether a grant is one
 //! that may be given is asked where it is given (`gateway/native.rs`), of the paths that are really there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::model::{Carrier, Native, PluginChoice, Target};
 use super::reader::{Located, Reader, Sink};
+use crate::code::BUNDLE;
 
 /// The carrier of a target's plugin: as configured, or as a file's name says.
 pub(super) fn carrier(target: &Reader<'_>, plugin: &PluginChoice) -> Carrier {
     let is_library = match plugin {
-        PluginChoice::File(path) => path.value.extension().is_some_and(|e| e == "so"),
+        PluginChoice::File(path) => is_library(&path.value),
         PluginChoice::Builtin(_) => false,
     };
     let words = [("component", false), ("native", true)];
@@ -37,6 +38,15 @@ pub(super) fn carrier(target: &Reader<'_>, plugin: &PluginChoice) -> Carrier {
     };
     section.finish();
     Carrier::Native(native)
+}
+
+/// Whether a file's name says that it is a shared library, or the bundle of one.
+fn is_library(path: &Path) -> bool {
+    let ends = |path: &Path, ending: &str| path.extension().is_some_and(|e| e == ending);
+    match path.file_stem() {
+        Some(stem) if ends(path, BUNDLE) => ends(Path::new(stem), "so"),
+        Some(_) | None => ends(path, "so"),
+    }
 }
 
 /// What one plugin may write to is no other's: neither a directory of these nor one within another.

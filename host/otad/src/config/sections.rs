@@ -397,7 +397,8 @@ fn plugin(section: &Reader<'_>) -> PluginChoice {
     if let Some(builtin) = BUILTIN_PLUGINS.iter().find(|b| **b == name) {
         return PluginChoice::Builtin(builtin);
     }
-    let is_path = [".wasm", ".so"].iter().any(|e| text.value.ends_with(e));
+    let endings = [".wasm", ".so", ".bundle"];
+    let is_path = endings.iter().any(|e| text.value.ends_with(e));
     let is_path = is_path || text.value.contains('/');
     if !is_path {
         if section.has("plugin") {

@@ -305,6 +305,13 @@ const WRONG: &[Row] = &[
         "remove it",
     ),
     (
+        "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"\nrestart = { command = [\"./restart.sh\", \"main\"] }",
+        "file_id = 1\nplugin = \"build\"\nsettings = { settle_ms = 300 }",
+        17,
+        "`settings` has no use here",
+        "remove it",
+    ),
+    (
         "restart = {",
         "of_target = \"x\"\nrestart = {",
         18,
@@ -899,6 +906,37 @@ fn storage_that_otad_never_reads_back_is_warned_about() {
 }
 
 #[test]
+fn a_directory_that_leads_to_that_of_another_plugin_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(place("a/below")).unwrap();
+    std::fs::create_dir(place("c")).unwrap();
+    std::os::unix::fs::symlink(place("a"), place("b")).unwrap();
+    let target = |file_id: u8, at: &str| {
+        format!(
+            "[[device.target]]\nname='t{file_id}'\nfile_id={file_id}\nplugin='./p.so'\n\
+             [device.target.native]\ndirectories=['{}']\n",
+            place(at).display()
+        )
+    };
+    for (first, second, is_refused) in [
+        ("a", "b", true),
+        ("a", "c/../a/below", true),
+        ("b/below", "a", true),
+        ("a", "c", false),
+    ] {
+        let text = [GOOD, &target(1, first), &target(2, second)].concat();
+        let mut found = check(&read(&text).expect("good"));
+        found.retain(|f| f.is_error && f.diagnostic.message.contains("to another plugin"));
+        assert_eq!(
+            found.len(),
+            usize::from(is_refused),
+            "{first}, {second}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_region_that_is_no_regular_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("slot-a"), b"an image").unwrap();
@@ -912,6 +950,27 @@ fn a_region_that_is_no_regular_file_is_refused() {
         let message = &error.diagnostic.message;
         assert!(message.contains(region), "{message}");
     }
+}
+
+#[test]
+fn a_file_is_carried_as_its_name_or_that_of_what_is_bundled_says() {
+    for (file, is_native) in [
+        ("pal.wasm", false),
+        ("pal.so", true),
+        ("pal.wasm.bundle", false),
+        ("pal.so.bundle", true),
+        ("./so.bundle", false),
+    ] {
+        let config = read(&GOOD.replace("flash-file", file)).expect(file);
+        let target = &config.devices[0].targets[0];
+        assert!(matches!(target.plugin, PluginChoice::File(_)), "{file}");
+        let carrier = &target.carrier;
+        assert_eq!(matches!(carrier, Carrier::Native(_)), is_native, "{file}");
+    }
+    let agent = "[device.agent]\ncomponent = \"agent.wasm.bundle\"\n[[device.target]]";
+    let config = read(&GOOD.replace("[[device.target]]", agent)).expect("a bundle");
+    let component = &config.devices[0].component;
+    assert!(matches!(component, AgentChoice::File(_)), "{component:?}");
 }
 
 #[test]

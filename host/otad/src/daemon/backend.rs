@@ -94,12 +94,12 @@ impl Backend for Devices {
                 [only] if !order.all => rollout.swap(only).await,
                 all => rollout.swap_all(all).await,
             };
-            return end.map(|()| Value::Null);
+            return end.and_then(|()| self.passed_over(order.all));
         }
         if let Verb::RollBackAgent { all } = request.verb {
             let devices = self.chosen(request.device.as_deref(), all)?;
             let end = rollout::roll_back(&devices, &items).await;
-            return end.map(|()| Value::Null);
+            return end.and_then(|()| self.passed_over(all));
         }
         let device = &self.one(request.device.as_deref())?.handle;
         let target = request.target.as_deref();
@@ -202,6 +202,20 @@ impl Devices {
             return Ok(self.running.iter().map(|d| d.handle.clone()).collect());
         }
         Ok(vec![self.one(name)?.handle.clone()])
+    }
+
+    /// The end of a verb that went well: one for all devices has passed over those that do not run.
+    fn passed_over(&self, all: bool) -> Result<Value, Refusal> {
+        if !all || self.failed.is_empty() {
+            return Ok(Value::Null);
+        }
+        let why = |device: &FailedDevice| format!("{} ({})", device.name, device.why);
+        let devices: Vec<String> = self.failed.iter().map(why).collect();
+        let text = format!(
+            "done, but not for devices that do not run: {}",
+            devices.join(", ")
+        );
+        Err(Refusal::new(Exit::Failed, text))
     }
 
     fn one(&self, name: Option<&str>) -> Result<&ConnectedDevice, Refusal> {
@@ -511,6 +525,25 @@ mod tests {
             "{}",
             unknown.text
         );
+    }
+
+    #[test]
+    fn a_verb_for_all_devices_names_those_that_do_not_run() {
+        let mut devices = Devices {
+            running: Vec::new(),
+            failed: Vec::new(),
+            builds: None,
+        };
+        assert_eq!(devices.passed_over(true), Ok(Value::Null));
+        devices.failed.push(FailedDevice {
+            name: "pump-1".to_owned(),
+            why: "its record is damaged".to_owned(),
+        });
+        assert_eq!(devices.passed_over(false), Ok(Value::Null));
+        let end = devices.passed_over(true).unwrap_err();
+        assert_eq!(end.exit, "failed");
+        let named = "pump-1 (its record is damaged)";
+        assert!(end.text.contains(named), "{}", end.text);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! looked at by nobody until it has its name, so no half of it is ever read. A poll could not tell the two apart. What got
 //! its name while no daemon ran is taken at the start. Not here: what a swap is.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,14 +17,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use host_runtime::plugin::PluginFactory;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::code;
+use rustix::fs::Access;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::code::{BUNDLE, Entry, MANIFEST, SIGNATURE, Source, beside};
-use crate::gateway::Plugins;
+use crate::gateway::{Hold, Plugins};
 
 /// How often the kernel is asked for renames. (Waiting for the descriptor itself takes a call of tokio's that is unsafe.)
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -32,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes of the buffer for events: some twenty names.
 const EVENTS_BYTES: usize = 4096;
 
-/// How often a file whose target is busy is tried again: it is loaded each time.
+/// How often a file whose target is busy is tried again.
 const TRY_EVERY: Duration = Duration::from_secs(2);
 
 /// Watches until it is dropped. A directory that cannot be watched is an error in the log; the devices run on. `shared`: others
@@ -48,7 +50,8 @@ pub(super) async fn serve(
         devices,
         plugins,
     };
-    let end = match check_dir(&watch.dir, shared) {
+    let own = rustix::process::geteuid().as_raw();
+    let end = match check_dir(&watch.dir, Some(own), shared) {
         Ok(()) => watch.run().await.map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
@@ -60,27 +63,64 @@ pub(super) async fn serve(
     }
 }
 
-/// Whether nobody but this user and root may drop something there, unless others may.
-pub(crate) fn check_dir(dir: &Path, shared: bool) -> Result<(), String> {
+/// Whether nobody but otad's user, where that is known, and root may drop something there, unless others may; and whether
+/// what was looked at can get its other name there.
+pub(crate) fn check_dir(dir: &Path, user: Option<u32>, shared: bool) -> Result<(), String> {
     let meta = fs::metadata(dir).map_err(|error| error.to_string())?;
-    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
-    let what = match meta.mode() & 0o7777 {
-        _ if shared => return Ok(()),
-        _ if owner != own && owner != 0 => format!("it belongs to user {owner}, not to {own}"),
-        mode if mode & 0o022 != 0 => format!("it has mode {mode:04o}: others may write there"),
-        _ => return Ok(()),
+    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+    let what = match user.filter(|user| owner != *user && owner != 0) {
+        _ if shared => None,
+        Some(user) => Some(format!("it belongs to user {owner}, not to {user}")),
+        None if mode & 0o022 != 0 => {
+            Some(format!("it has mode {mode:04o}: others may write there"))
+        }
+        None => None,
     };
-    Err(format!(
-        "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
-    ))
+    if let Some(what) = what {
+        return Err(format!(
+            "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
+        ));
+    }
+    // One that kept its name would be put in again at each start.
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("nothing in it can be renamed ({error}); chown it to otad's user"))
 }
 
 /// How a file that was dropped ended.
 enum End {
     Loaded,
     /// Its target cannot take it now.
-    Waits(String),
+    Waits(Arc<dyn PluginFactory>, String),
     Refused(String),
+}
+
+/// A build whose target is busy: it was loaded, and kept in the state directory, once and not at each try.
+struct Waiting {
+    file: Identity,
+    build: Arc<dyn PluginFactory>,
+    kept: Hold,
+}
+
+/// Which file it was that had a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+impl Identity {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified_s: meta.mtime(),
+            modified_ns: meta.mtime_nsec(),
+        }
+    }
 }
 
 struct Watch {
@@ -98,70 +138,83 @@ impl Watch {
         for entry in fs::read_dir(&self.dir)? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
-        let (mut waiting, mut try_at) = (BTreeSet::new(), Instant::now());
+        let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+        let mut try_at = Instant::now();
         loop {
             if Instant::now() >= try_at {
-                names.extend(waiting.iter().cloned());
+                names.extend(waiting.keys().cloned());
                 try_at = Instant::now() + TRY_EVERY;
             }
             for name in names {
-                match self.take(&name, waiting.contains(&name)).await {
-                    true => waiting.insert(name),
-                    false => waiting.remove(&name),
-                };
+                let waits = self.take(&name, waiting.remove(&name)).await;
+                waiting.extend(waits.map(|waits| (name, waits)));
             }
             sleep(LOOK_EVERY).await;
             names = moved(&fd)?;
         }
     }
 
-    /// Put in what has this name, if it is one of ours; true = it waits, and who looks into the log knows if it `waited`.
-    async fn take(&self, name: &str, waited: bool) -> bool {
-        let Some((device, target)) = parse(name) else {
-            return false;
-        };
+    /// Put in what has this name, if it is one of ours; what has to wait, for the next try. `waited` is what the try before
+    /// gave: who looks into the log knows of it.
+    async fn take(&self, name: &str, waited: Option<Waiting>) -> Option<Waiting> {
+        let (device, target) = parse(name)?;
         let path = self.dir.join(name);
-        let Ok(before) = fs::symlink_metadata(&path) else {
-            // Renamed between the watch and the look at the start, which has taken it.
-            return false;
+        // None: renamed between the watch and the look at the start, which has taken it.
+        let before = fs::symlink_metadata(&path).ok()?;
+        let file = Identity::of(&before);
+        let known = waited.filter(|waited| waited.file == file);
+        let is_known = known.is_some();
+        let (loaded, kept) = match known {
+            Some(known) => (Some(known.build), known.kept),
+            None => (None, self.plugins.hold()),
         };
-        let ending = match self.swap(device, target, &path).await {
+        let ending = match self.swap(device, target, &path, loaded).await {
             End::Loaded => {
                 tracing::info!("{} is put in", path.display());
                 "loaded"
             }
-            End::Waits(why) => {
-                if !waited {
+            End::Waits(build, why) => {
+                if !is_known {
                     tracing::warn!("{} waits: {why}", path.display());
                 }
-                return true;
+                return Some(Waiting { file, build, kept });
             }
             End::Refused(why) => {
                 tracing::error!("{} is not put in: {why}", path.display());
                 "refused"
             }
         };
-        finish(&path, &before, ending);
-        false
+        finish(&path, file, ending);
+        None
     }
 
-    async fn swap(&self, device: &str, target: &str, path: &Path) -> End {
+    /// `loaded` is what is in the file, where that is known.
+    async fn swap(
+        &self,
+        device: &str,
+        target: &str,
+        path: &Path,
+        loaded: Option<Arc<dyn PluginFactory>>,
+    ) -> End {
         let Some(handle) = self.devices.iter().find(|d| d.name() == device) else {
             return End::Refused(format!("no device \"{device}\" runs here"));
         };
         let plugins = Arc::clone(&self.plugins);
         let source = Source::File(path.to_owned());
-        let _kept = plugins.hold();
-        let build = match Arc::clone(&plugins)
-            .take_in(device, target, source, Entry::New)
-            .await
-        {
+        let taken = match loaded {
+            Some(build) => {
+                let checked = plugins.check_again(device, target, source, Entry::New);
+                checked.await.map(|()| build)
+            }
+            None => plugins.take_in(device, target, source, Entry::New).await,
+        };
+        let build = match taken {
             Ok(build) => build,
             Err(failed) => return End::Refused(failed.text),
         };
-        match handle.swap_plugin(target, Some(build)).await {
+        match handle.swap_plugin(target, Some(Arc::clone(&build))).await {
             Ok(()) => End::Loaded,
-            Err(failure) if failure.main == code::BUSY => End::Waits(failure.to_string()),
+            Err(failure) if failure.main == code::BUSY => End::Waits(build, failure.to_string()),
             Err(failure) => End::Refused(failure.to_string()),
         }
     }
@@ -169,14 +222,13 @@ impl Watch {
 
 /// Give a file that was looked at the name that says so, with its manifest; unless another one has got its name meanwhile,
 /// whose turn comes by that rename.
-fn finish(path: &Path, before: &Metadata, ending: &str) {
+fn finish(path: &Path, before: Identity, ending: &str) {
     let done = beside(path, ending);
     if let Err(error) = fs::rename(path, &done) {
         tracing::warn!("{} keeps its name: {error}", path.display());
         return;
     }
-    let which = |meta: &Metadata| (meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec());
-    if fs::symlink_metadata(&done).is_ok_and(|after| which(&after) != which(before)) {
+    if fs::symlink_metadata(&done).is_ok_and(|after| Identity::of(&after) != before) {
         if let Err(error) = fs::rename(&done, path) {
             tracing::warn!("{} is not looked at: {error}", done.display());
         }
@@ -247,15 +299,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.b.wasm");
         fs::write(&path, "first").unwrap();
-        let first = fs::symlink_metadata(&path).unwrap();
+        let identity = |path: &Path| Identity::of(&fs::symlink_metadata(path).unwrap());
+        let first = identity(&path);
         fs::write(dir.path().join("draft"), "second").unwrap();
         fs::rename(dir.path().join("draft"), &path).unwrap();
-        finish(&path, &first, "loaded");
+        finish(&path, first, "loaded");
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert!(!beside(&path, "loaded").exists());
-        let second = fs::symlink_metadata(&path).unwrap();
+        let second = identity(&path);
         fs::write(beside(&path, MANIFEST), "its").unwrap();
-        finish(&path, &second, "loaded");
+        finish(&path, second, "loaded");
         let done = beside(&path, "loaded");
         assert_eq!(fs::read(&done).unwrap(), b"second");
         assert!(beside(&done, MANIFEST).exists() && !path.exists());
@@ -267,16 +320,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
         mode(0o755).unwrap();
-        assert_eq!(check_dir(dir.path(), false), Ok(()));
+        assert_eq!(check_dir(dir.path(), None, false), Ok(()));
         for open in [0o775, 0o757, 0o1777] {
             mode(open).unwrap();
-            let why = check_dir(dir.path(), false).unwrap_err();
+            let why = check_dir(dir.path(), None, false).unwrap_err();
             assert!(
                 why.contains("others may write there; chown and chmod"),
                 "{why}"
             );
-            assert_eq!(check_dir(dir.path(), true), Ok(()));
+            assert_eq!(check_dir(dir.path(), None, true), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_or_where_nothing_can_be_renamed_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let owner = fs::metadata(dir.path()).unwrap().uid();
+        // Of root it is anybody's, and root may write anywhere.
+        let is_refused = |user, words: &str| match check_dir(dir.path(), user, false) {
+            Ok(()) => owner == 0,
+            Err(why) => owner != 0 && why.contains(words),
+        };
+        assert_eq!(check_dir(dir.path(), Some(owner), false), Ok(()));
+        assert!(is_refused(Some(owner + 1), "it belongs to user"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
+        assert!(is_refused(Some(owner), "nothing in it can be renamed"));
     }
 
     #[test]

@@ -110,17 +110,22 @@ pub(super) fn check(config: &Config) -> Result<(), Failed> {
 fn raise_files(wanted: u64) -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.current?;
-    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    if allowed <= current {
+    let Some(raised) = raised(current, limit.maximum, wanted) else {
         return Some(current);
-    }
-    let raised = Rlimit {
-        current: Some(allowed),
+    };
+    let new = Rlimit {
+        current: Some(raised),
         maximum: limit.maximum,
     };
     // Refused: what is there already counts.
-    let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
-    Some(if is_raised { allowed } else { current })
+    let is_raised = setrlimit(Resource::Nofile, new).is_ok();
+    Some(if is_raised { raised } else { current })
+}
+
+/// What a limit is raised to; none = it stays.
+fn raised(current: u64, maximum: Option<u64>, wanted: u64) -> Option<u64> {
+    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    (allowed > current).then_some(allowed)
 }
 
 /// `MemAvailable` of /proc/meminfo.
@@ -138,7 +143,8 @@ fn judge(need: Need, given: Given) -> (Option<String>, Vec<String>) {
     let short = |given: Option<u64>, needed: u64| given.filter(|given| *given < needed);
     if let Some(files) = short(given.files, need.files_at_least()) {
         let text = format!(
-            "{devices} devices with {targets} targets need at least {} open files, this process may have {files}: raise the limit (LimitNOFILE= in the unit, ulimit -n), or spread the devices over several gateways",
+            "{devices} devices with {targets} targets need at least {} open files, this process may have {files}: raise the \
+             limit (LimitNOFILE= in the unit, ulimit -n), or spread the devices over several gateways",
             need.files_at_least()
         );
         return (Some(text), Vec::new());
@@ -146,13 +152,15 @@ fn judge(need: Need, given: Given) -> (Option<String>, Vec<String>) {
     let mut warnings = Vec::new();
     if let Some(files) = short(given.files, need.files()) {
         warnings.push(format!(
-            "updates of all {devices} devices with {targets} targets at once need {} open files, this process may have {files}: raise the limit (LimitNOFILE= in the unit, ulimit -n)",
+            "updates of all {devices} devices with {targets} targets at once need {} open files, this process may have \
+             {files}: raise the limit (LimitNOFILE= in the unit, ulimit -n)",
             need.files()
         ));
     }
     if let Some(maps) = short(given.maps, need.maps()) {
         warnings.push(format!(
-            "{devices} agents and {targets} plugins awake at once need {} memory mappings, the kernel gives a process {maps}: raise it (sysctl vm.max_map_count)",
+            "{devices} agents and {targets} plugins awake at once need {} memory mappings, the kernel gives a process \
+             {maps}: raise it (sysctl vm.max_map_count)",
             need.maps()
         ));
     }
@@ -234,7 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_files_is_raised_to_what_is_wanted_and_never_lowered() {
+    fn the_limit_of_files_is_raised_as_far_as_is_wanted_and_allowed_and_never_lowered() {
+        for (current, maximum, wanted, end) in [
+            (1024, Some(4096), 2000, Some(2000)),
+            (1024, Some(4096), 9000, Some(4096)),
+            (1024, None, 9000, Some(9000)),
+            (1024, Some(1024), 9000, None),
+            (1024, Some(4096), 1024, None),
+            (1024, Some(4096), 10, None),
+        ] {
+            let found = raised(current, maximum, wanted);
+            assert_eq!(found, end, "{current} of {maximum:?}, {wanted} wanted");
+        }
         let before = getrlimit(Resource::Nofile).current;
         assert!(raise_files(1) == before);
     }

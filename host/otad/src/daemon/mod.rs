@@ -141,8 +141,8 @@ async fn restart_requested(devices: &[ConnectedDevice]) -> FileId {
     }
 }
 
-/// Log what the machine and its kernel say about the configuration; refuse on an error. Code that the gate does not let in is none: a
-/// gateway whose plugin nobody vouches for any more must still be able to update the rest (`gateway::placed`).
+/// Log what the machine and its kernel say about the configuration; refuse on an error. Code that the gate does not let in is
+/// none: a gateway whose plugin nobody vouches for any more must still be able to update the rest (`gateway::placed`).
 fn check(config: &Config) -> Result<(), Failed> {
     for warning in config.development.warnings() {
         tracing::warn!("{warning}");

@@ -1,7 +1,7 @@
 //! The agent builds of a gateway: those of the configuration, and those that an operator has put in their place.
 //!
-//! What comes from a file is looked at by the gate (`code/`) at each start, also when it was kept. Not here: what is kept of a build
-//! (`kept.rs`), who looks on (`witness.rs`), and the swap itself (`host-runtime`).
+//! What comes from a file is looked at by the gate (`code/`) at each start, also when it was kept. Not here: what is kept of a
+//! build (`kept.rs`), who looks on (`witness.rs`), and the swap itself (`host-runtime`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,9 @@ use host_runtime::agent::{AgentBuild, FormerAgent, clean};
 use host_runtime::choice::{self, Build};
 use host_runtime::engine::{Budget, Engine};
 use host_runtime::ports::state_dir::StateDir;
-use tokio::task::spawn_blocking;
 
 use super::kept::{Hold, Shelf};
-use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, kept, witness};
+use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, aside, kept, verdict, witness};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
 use crate::config::{AgentChoice, BUILTIN_AGENTS, Config, Device};
 use crate::exit::{Exit, Failed, chain};
@@ -129,11 +128,7 @@ impl Agents {
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.
     pub(crate) async fn take_in(self: Arc<Self>, source: Source) -> Result<LoadedAgent, Failed> {
-        let taken = spawn_blocking(move || self.take_in_now(source)).await;
-        taken.unwrap_or_else(|e| {
-            let text = format!("loading it broke: {e}");
-            Err(Failed::new(Exit::Failed, text))
-        })
+        aside(move || self.take_in_now(source)).await
     }
 
     fn take_in_now(&self, source: Source) -> Result<LoadedAgent, Failed> {
@@ -326,14 +321,6 @@ pub(crate) fn label(choice: &AgentChoice) -> String {
         AgentChoice::Builtin(name) => format!("builtin:{name}"),
         AgentChoice::File(path) => path.value.display().to_string(),
     }
-}
-
-fn verdict(label: &str, error: &CodeError) -> Failed {
-    let exit = match error.is_verdict() {
-        true => Exit::Refused,
-        false => Exit::Failed,
-    };
-    Failed::new(exit, format!("{label}: {}", chain(error)))
 }
 
 fn not_let_in(label: &str, source: CodeError) -> GatewayError {

@@ -290,9 +290,11 @@ impl Place {
         self.check(sha256).await?;
         let device = self.device().await?;
         match &self.guest {
-            Guest::Agent(_) => device.end_trial(None).await,
-            Guest::Plugin(_, name) => device.end_trial(Some(name)).await,
+            Guest::Agent(_) => device.end_trial(None).await?,
+            Guest::Plugin(_, name) => device.end_trial(Some(name)).await?,
         }
+        // One that broke in between was sent back, and its trial with it.
+        self.check(sha256).await
     }
 
     async fn reject(&self, sha256: &str) -> Result<(), Failure> {
@@ -350,13 +352,7 @@ impl Instance {
     where
         F: Future<Output = Result<End, Failure>> + Send + 'static,
     {
-        let (told, end) = oneshot::channel();
-        let work = work(Arc::clone(&self.place));
-        tokio::spawn(async move {
-            // Whoever asked may have gone: what is true then, `state` tells.
-            drop(told.send(work.await));
-        });
-        self.work = Some(Work::Asking(end));
+        self.work = Some(Work::Asking(begin(work(Arc::clone(&self.place)))));
         waiting()
     }
 
@@ -420,6 +416,22 @@ impl Instance {
             }
         })
     }
+}
+
+/// Let work go on by itself, as long as somebody waits for its end: a swap that has not begun when its job is given up must not
+/// come after that. What has begun goes on, and what is true then, `state` tells.
+fn begin<F>(work: F) -> oneshot::Receiver<Result<End, Failure>>
+where
+    F: Future<Output = Result<End, Failure>> + Send + 'static,
+{
+    let (mut told, end) = oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! {
+            said = work => drop(told.send(said)),
+            () = told.closed() => {}
+        }
+    });
+    end
 }
 
 fn waiting() -> Duty {
@@ -554,4 +566,37 @@ impl Plugin for Instance {
 fn staged() -> PluginError {
     let text = "this target takes its file whole";
     PluginError::Failed(Failure::new(code::UNSUPPORTED, 0, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Long enough for anybody's machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_is_given_up() {
+        let (begun, begins) = oneshot::channel();
+        let (held, gone) = oneshot::channel::<()>();
+        let end = begin(async move {
+            // Dropped with the work.
+            let _held = held;
+            drop(begun.send(()));
+            std::future::pending::<Result<End, Failure>>().await
+        });
+        begins.await.unwrap();
+        drop(end);
+        let gone = tokio::time::timeout(PATIENCE, gone).await;
+        assert!(gone.expect("it goes on").is_err());
+    }
+
+    #[tokio::test]
+    async fn work_that_is_waited_for_tells_its_end() {
+        let end = begin(async { Err::<End, _>(Failure::new(code::BUSY, 0, "later")) });
+        let Err(failure) = end.await.unwrap() else {
+            panic!("it has failed");
+        };
+        assert_eq!(failure.main, code::BUSY);
+    }
 }

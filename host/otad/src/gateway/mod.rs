@@ -43,6 +43,7 @@ use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, OwnDevice, PendingDevice};
 use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
+use tokio::task::spawn_blocking;
 
 use crate::code::{CodeError, Gate, Kind};
 use crate::config::{BUILD, Config, Device, PluginChoice, ReplySubscriptions, Target};
@@ -351,7 +352,9 @@ impl Gateway {
             pending.join(bandwidth);
         }
         let park_after_ms = self.config.daemon.park_after_ms;
-        if park_after_ms > 0 {
+        // A candidate would be started anew with each wake, from what the live one knows: it would be led, and not follow.
+        let is_followed = self.witnesses().candidate.is_some();
+        if park_after_ms > 0 && !is_followed {
             pending.park_after(Duration::from_millis(park_after_ms));
         }
         Ok(pending)
@@ -481,6 +484,26 @@ impl std::fmt::Debug for Gateway {
             .field("config", &self.config.file)
             .finish_non_exhaustive()
     }
+}
+
+/// Load a build off the tasks that serve others.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
+) -> Result<T, Failed> {
+    let end = spawn_blocking(work).await;
+    end.unwrap_or_else(|e| {
+        let text = format!("loading it broke: {e}");
+        Err(Failed::new(Exit::Failed, text))
+    })
+}
+
+/// How a command ends whose build the gate does not let in.
+fn verdict(label: &str, error: &CodeError) -> Failed {
+    let exit = match error.is_verdict() {
+        true => Exit::Refused,
+        false => Exit::Failed,
+    };
+    Failed::new(exit, format!("{label}: {}", chain(error)))
 }
 
 /// Whether the images of a target are builds of otad's own guests.

@@ -14,11 +14,10 @@ use host_runtime::plugin::native::NativePlugin;
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
-use tokio::task::spawn_blocking;
 
 use super::kept::{Hold, Shelf};
 use super::placed::{Placed, Refused};
-use super::{GatewayError, LABEL_MAX_BYTES, kept, native};
+use super::{GatewayError, LABEL_MAX_BYTES, aside, kept, native, verdict};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
 use crate::config::{BUILD, Carrier, Config, PluginChoice as Configured, Target};
 use crate::exit::{Exit, Failed, chain};
@@ -120,11 +119,23 @@ impl Plugins {
         entry: Entry,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let (device, target) = (device.to_owned(), target.to_owned());
-        let taken = spawn_blocking(move || self.take_in_now(&device, &target, source, entry)).await;
-        taken.unwrap_or_else(|e| {
-            let text = format!("loading it broke: {e}");
-            Err(Failed::new(Exit::Failed, text))
-        })
+        aside(move || self.take_in_now(&device, &target, source, entry)).await
+    }
+
+    /// Whether a build that was taken in from there, and did not get to serve, still may: who may vouch for it, and what was
+    /// accepted, can have changed.
+    ///
+    /// # Errors
+    /// As [`Plugins::take_in`].
+    pub(crate) async fn check_again(
+        self: Arc<Self>,
+        device: &str,
+        target: &str,
+        source: Source,
+        entry: Entry,
+    ) -> Result<(), Failed> {
+        let place = Place::plugin(device, target);
+        aside(move || self.let_in(&place, source, entry).map(drop)).await
     }
 
     fn take_in_now(
@@ -149,20 +160,7 @@ impl Plugins {
         }
         let place = Place::plugin(device, &target.name.value);
         let words = source.to_string();
-        let refused = |error: &CodeError| {
-            let exit = match error.is_verdict() {
-                true => Exit::Refused,
-                false => Exit::Failed,
-            };
-            Failed::new(exit, format!("{words}: {}", chain(error)))
-        };
-        let code = self
-            .gate
-            .take(Kind::Plugin, source)
-            .map_err(|e| refused(&e))?;
-        self.gate
-            .check(code.signed.as_ref(), &place, entry)
-            .map_err(|e| refused(&e))?;
+        let code = self.let_in(&place, source, entry)?;
         let label = clean(&words, LABEL_MAX_BYTES);
         let plugin = self.load_code(target, &label, &code).map_err(|error| {
             let text = format!("{words} is refused: {}", chain(&error));
@@ -172,6 +170,16 @@ impl Plugins {
         kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the plugin", &e))?;
         let signed = code.signed;
         Ok(self.placed(&place, Loaded { plugin, signed }))
+    }
+
+    /// What the gate says of a build for a place; nothing of it is loaded.
+    fn let_in(&self, place: &Place, source: Source, entry: Entry) -> Result<Code, Failed> {
+        let words = source.to_string();
+        let let_in = self.gate.take(Kind::Plugin, source).and_then(|code| {
+            self.gate.check(code.signed.as_ref(), place, entry)?;
+            Ok(code)
+        });
+        let_in.map_err(|error| verdict(&words, &error))
     }
 
     /// The configured build for a target: it serves without a trial.

@@ -53,11 +53,15 @@ pub(super) struct Board {
     size: u64,
     /// The bootloader does not take what lies in slot 1.
     pub(super) refuses_signature: bool,
+    /// Marks and confirmations are answered, and nothing changes.
+    pub(super) keeps_no_mark: bool,
     /// An image that is not confirmed never answers.
     pub(super) new_is_dumb: bool,
     /// Bootloader mode; none = the command is not there.
     pub(super) mode: Option<i32>,
     pub(super) recovery: bool,
+    /// Lists that are answered "busy", counted down.
+    pub(super) busy_lists: u32,
     /// Flash writes that fail, counted down.
     pub(super) failing_writes: u32,
     pub(super) erases: u32,
@@ -80,9 +84,11 @@ impl Mcu {
                 confirmed: true,
                 size: 0,
                 refuses_signature: false,
+                keeps_no_mark: false,
                 new_is_dumb: false,
                 mode: Some(3),
                 recovery: false,
+                busy_lists: 0,
                 failing_writes: 0,
                 erases: 0,
                 written: 0,
@@ -174,6 +180,10 @@ impl Device for Board {
     }
 
     fn images(&mut self) -> Outcome<Vec<ImageState>> {
+        if self.busy_lists > 0 {
+            self.busy_lists -= 1;
+            return Err(Refusal::generic(rc::BUSY));
+        }
         let listed = (0..2).filter_map(|slot| {
             Some(ImageState {
                 slot: slot as u32,
@@ -191,6 +201,7 @@ impl Device for Board {
 
     fn set_state(&mut self, hash: Option<&[u8]>, confirm: bool) -> Outcome<()> {
         match hash {
+            _ if self.keeps_no_mark => Ok(()),
             None if self.pending => Err(Refusal::image(image_rc::ALREADY_PENDING)),
             None => {
                 self.confirmed = true;

@@ -32,11 +32,11 @@ use host_runtime::target::{
     VersionReader,
 };
 use host_runtime::types::{Outcome, Qos, Setting, Token};
-use serde_json::{Value, json};
 use support::deadline::now;
 use support::process::Process;
 use support::usage::Usage;
 
+use super::idle::{WAITING_FOR_JOB, no_job};
 use crate::figure::{Figure, Of, Untaken};
 use crate::harness::{Rig, Row, Sample, Turn};
 
@@ -61,9 +61,6 @@ const QUIET: Duration = Duration::from_millis(2);
 
 /// Longest wait for a crowd, of ten thousand devices and more on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The agent's state when it has nothing to do.
-const WAITING_FOR_JOB: u8 = 3;
 
 const SLOT_BYTES: u64 = 1 << 20;
 
@@ -395,13 +392,10 @@ impl Transport for NoJob {
     }
     fn publish(&mut self, token: Token, topic: &str, payload: Vec<u8>, _: Qos) {
         self.done(token);
-        if topic.ends_with("/jobs/$next/get") {
-            let request: Value = serde_json::from_slice(&payload).unwrap_or_default();
-            let mut answer = json!({ "timestamp": 1_900_000_000, "execution": {} });
-            answer["clientToken"] = request["clientToken"].clone();
+        if let Some((topic, payload)) = no_job(topic, &payload) {
             self.0.send(Input::Message {
-                topic: format!("{topic}/accepted"),
-                payload: Bytes::from(answer.to_string()),
+                topic,
+                payload: Bytes::from(payload),
                 qos: Qos::AtLeastOnce,
             });
         }

@@ -21,7 +21,7 @@ use crate::figure::Untaken;
 const THING: &str = "idle";
 
 /// The agent's state when it has nothing to do.
-const WAITING_FOR_JOB: u8 = 3;
+pub(super) const WAITING_FOR_JOB: u8 = 3;
 
 /// Image state `valid`.
 const VALID: u8 = 2;
@@ -62,6 +62,18 @@ impl Nobody {
     }
 }
 
+/// What a job service without a job answers, and where, if this is the question for the next one.
+pub(super) fn no_job(topic: &str, payload: &[u8]) -> Option<(String, Vec<u8>)> {
+    if !topic.ends_with("/jobs/$next/get") {
+        return None;
+    }
+    let request: Value = serde_json::from_slice(payload).unwrap_or_default();
+    let mut answer = json!({ "timestamp": 1_900_000_000, "execution": {} });
+    answer["clientToken"] = request["clientToken"].clone();
+    let payload = answer.to_string().into_bytes();
+    Some((format!("{topic}/accepted"), payload))
+}
+
 fn unsupported() -> Failure {
     Failure::new(code::UNSUPPORTED, 0, "an idle agent has no file")
 }
@@ -100,14 +112,8 @@ impl Outside for Nobody {
 
     fn publish(&mut self, topic: String, payload: Vec<u8>, _: Qos) -> Token {
         let token = self.token();
-        if topic.ends_with("/jobs/$next/get") {
-            let request: Value = serde_json::from_slice(&payload).unwrap_or_default();
-            let mut answer = json!({ "timestamp": 1_900_000_000, "execution": {} });
-            answer["clientToken"] = request["clientToken"].clone();
-            self.asked().ended.push(Event::Message {
-                topic: format!("{topic}/accepted"),
-                payload: answer.to_string().into_bytes(),
-            });
+        if let Some((topic, payload)) = no_job(&topic, &payload) {
+            self.asked().ended.push(Event::Message { topic, payload });
         }
         token
     }

@@ -46,7 +46,7 @@ fn sample(rig: &Rig, turn: Turn) -> Sample {
         || start_receiver(rig, &site),
     )?;
     let mb = |kib: u64| kib as f64 * 1024.0 / 1e6;
-    let start = Figure::cost("from exec to the first subscription, warm cache", "ms");
+    let start = Figure::cost("from exec to the first request, warm cache", "ms");
     let idle = Figure::cost("memory, one device without a job", "MB");
     let peak = Figure::cost("most memory, one device updating", "MB");
     Ok(vec![

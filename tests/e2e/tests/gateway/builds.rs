@@ -208,6 +208,39 @@ fn a_build_that_breaks_on_its_trial_is_sent_back_and_its_job_fails() {
 }
 
 #[test]
+fn a_build_that_the_operators_check_refuses_goes_back_and_its_job_fails() {
+    let scene = Scene::new(|agent| {
+        agent
+            .lines
+            .push_str("health = { command = [\"./no.sh\"] }\n");
+    });
+    scene.gateway.script("no.sh", "#!/bin/sh\nexit 1\n");
+    let daemon = scene.gateway.run();
+    let before = scene.agent();
+    let ended = scene.update(1, scene.bundle(&agent_of("1.0.0"), &[]));
+    let log = daemon.log();
+    assert_eq!(ended.status, "FAILED", "{ended:?}\n{log}");
+    let served = log.matches("serves in place of the one before").count();
+    assert_eq!(served, 2, "there and back: {log}");
+    assert!(!log.contains("is accepted for"), "{log}");
+    assert_eq!(scene.agent()["digest"], before["digest"]);
+    scene.updates_program("1.1.0", &daemon);
+    daemon.stop();
+}
+
+#[test]
+fn an_older_build_comes_by_a_job_where_the_operator_allows_that() {
+    let scene = Scene::new(|agent| agent.lines.push_str("allow_downgrade = true\n"));
+    let daemon = scene.gateway.run();
+    for version in ["1.0.0", "0.9.0"] {
+        let ended = scene.update(1, scene.bundle(&agent_of(version), &[]));
+        assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+        assert_eq!(scene.agent()["version"], version);
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_daemon_that_is_killed_while_the_new_agent_is_in_test_goes_on_with_it() {
     let scene = Scene::new(|agent| {
         agent

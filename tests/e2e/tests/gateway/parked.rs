@@ -122,3 +122,23 @@ fn another_build_takes_over_from_a_parked_one_and_is_parked_once_it_has_proved_i
     assert_eq!(daemon.log().matches("connected to ").count(), THINGS.len());
     daemon.stop();
 }
+
+#[test]
+fn an_agent_that_a_candidate_follows_is_not_parked() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::with(&cloud, &THINGS[..1], |lines| {
+        lines.daemon = "park_after_ms = 100\n".to_owned();
+    });
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let daemon = gateway.run_with(|command| {
+        command.args(["--shadow", "builtin:agent"]);
+    });
+    wait_for(&gateway, |devices| {
+        devices[0]["state_name"] == "WaitingForJob" && devices[0]["connected"] == true
+    });
+    // As long as it takes to be parked, and some more.
+    pass(LOOK_EVERY * 25);
+    let status = gateway.status();
+    assert_eq!(status["devices"][0]["agent"]["life"], "running");
+    daemon.stop();
+}

@@ -393,6 +393,14 @@ fn a_component_from_a_file_is_signed_and_verified_like_a_library() {
     let told: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(told["signer"], "vendor");
     assert_eq!(told["name"], "pal-flash-file");
+    // A bundle is judged as what is in it.
+    fs::write(scene.gateway.path("agent.wasm"), guest_artifacts::AGENT).unwrap();
+    let (code, said, _) = run(&["sign", "agent.wasm", "--key", "vendor.key", "--bundle"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, out) = run(&["verify", "agent.wasm.bundle", "--trust", "trust", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["kind"], "agent");
     // Whoever keeps the key elsewhere signs the manifest with openssl.
     let (code, said, _) = run(&["sign", "slots.wasm", "--manifest-only"]);
     assert_eq!(code, Some(0), "{said}");
@@ -401,14 +409,46 @@ fn a_component_from_a_file_is_signed_and_verified_like_a_library() {
     let Some(openssl) = interop::program("openssl") else {
         return;
     };
-    let status = Command::new(openssl)
-        .args(["dgst", "-sha256", "-sign", "vendor.key", "-out"])
-        .args(["slots.wasm.manifest.sig", "slots.wasm.manifest"])
-        .current_dir(scene.gateway.path(""))
-        .status();
-    assert!(status.unwrap().success());
+    let sign = || {
+        let status = Command::new(&openssl)
+            .args(["dgst", "-sha256", "-sign", "vendor.key", "-out"])
+            .args(["slots.wasm.manifest.sig", "slots.wasm.manifest"])
+            .current_dir(scene.gateway.path(""))
+            .status();
+        assert!(status.unwrap().success());
+    };
+    sign();
     let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
     assert_eq!(code, Some(0), "{said}");
+    // And has the three in one file afterwards.
+    let (code, said, _) = run(&["sign", "slots.wasm", "--bundle"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, _) = run(&["verify", "slots.wasm.bundle", "--trust", "trust"]);
+    assert_eq!(code, Some(0), "{said}");
+    // Nor does a plugin become an agent by its manifest.
+    let manifest = |name: &str| fs::read_to_string(scene.gateway.path(name)).unwrap();
+    let (plugins, agents) = (
+        manifest("slots.wasm.manifest"),
+        manifest("agent.wasm.manifest"),
+    );
+    let line = |text: &str, key: &str| {
+        let mut lines = text.lines();
+        lines.find(|line| line.starts_with(key)).unwrap().to_owned()
+    };
+    let as_agent = ["kind = ", "world = "]
+        .into_iter()
+        .fold(plugins.clone(), |text, key| {
+            text.replace(&line(&plugins, key), &line(&agents, key))
+        });
+    fs::write(scene.gateway.path("slots.wasm.manifest"), as_agent).unwrap();
+    sign();
+    let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("is to be plugin"), "{said}");
+    fs::write(&plugin, guest_artifacts::AGENT).unwrap();
+    let (code, said, _) = run(&["sign", "slots.wasm", "--bundle"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("changed after its manifest"), "{said}");
 }
 
 #[test]

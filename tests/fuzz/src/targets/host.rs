@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use host_crypto::TrustStore;
 use host_runtime::agent::trace::{Trace, TraceError};
 use host_runtime::agent::{
     AgentBuild, AgentInstance, AgentStatus, Context, Description, Event, StartInfo, Turn,
@@ -25,6 +26,7 @@ use host_runtime::ports::workers::{Reply, Work, Workers};
 use host_runtime::target::trailer::{TRAILER_BYTES, Trailer};
 use host_runtime::target::verified_record;
 use host_runtime::types::{Blob, Failure, Qos, Token, Version};
+use otad::code::{Gate, Kind, Manifest, Source, bundle};
 use otad::control::protocol::{Answer, Body, Request};
 use otad::launch::record::{Doubled, Image, Record, Slot, State, Tries};
 use otad::launch::{self, record};
@@ -230,6 +232,49 @@ pub fn image_trailers() -> Vec<Vec<u8>> {
         b"1.2.3+4".to_vec(),
         b"255.255.65535".to_vec(),
     ]
+}
+
+/// Somebody who is trusted, and has signed none of this.
+const SIGNER: &str = include_str!("../../../../host/host-crypto/vectors/openssl-p256.pem");
+
+/// Any bytes as a build of a stranger's, as they are and with a signature and an end that fits: it is not let in. And as the
+/// manifest of one: what was read can be said again.
+pub fn code_bundle(bytes: &[u8]) {
+    let (code, manifest) = bytes.split_at(bytes.len() / 2);
+    let ended = bundle(code, manifest, SIGNATURE).unwrap_or_default();
+    for bytes in [bytes.to_vec(), ended] {
+        let mut store = TrustStore::default();
+        store.add("signer", SIGNER).expect("a good certificate");
+        let source = Source::Bundle {
+            label: "job".to_owned(),
+            bytes,
+        };
+        let taken = Gate::over(store, Arc::new(Still)).take(Kind::Plugin, source);
+        assert!(taken.is_err_and(|error| !error.to_string().is_empty()));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(manifest) = Manifest::parse(text)
+        && let Ok(again) = manifest.text()
+    {
+        assert_eq!(Manifest::parse(&again), Ok(manifest));
+    }
+}
+
+/// A signature in DER, of nothing.
+const SIGNATURE: &[u8] = b"\x30\x06\x02\x01\x01\x02\x01\x01";
+
+/// A bundle, and the manifest in it.
+#[must_use]
+pub fn code_bundles() -> Vec<Vec<u8>> {
+    let digest = "11".repeat(32);
+    let manifest = format!(
+        "format = 1\nkind = \"plugin\"\ncarrier = \"component\"\nname = \"pal-pump\"\nversion = \"1.2.3\"\n\
+         world = \"ota:pal/plugin@0.1\"\nleast_host = \"0.0.0\"\nsize = 4\nsha256 = \"{digest}\"\n\
+         [grants]\nlent = [\"log\"]\n[limits]\nfuel = 1000\n"
+    );
+    Manifest::parse(&manifest).expect("a good manifest");
+    let file = bundle(b"\0asm", manifest.as_bytes(), SIGNATURE).expect("a good bundle");
+    vec![file, manifest.into_bytes()]
 }
 
 /// Any bytes as what a plugin's process says: read frame by frame until one is refused with words.

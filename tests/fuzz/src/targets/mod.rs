@@ -94,6 +94,11 @@ pub const HOST: &[Target] = &[
         corpus: host::image_trailers,
     },
     Target {
+        name: "code_bundle",
+        run: host::code_bundle,
+        corpus: host::code_bundles,
+    },
+    Target {
         name: "launch_record",
         run: host::launch_record,
         corpus: host::launch_records,

@@ -106,6 +106,28 @@ fn a_refusal_in_json_ends_the_job_as_one_in_cbor() {
 }
 
 #[test]
+fn lines_below_the_level_that_somebody_reads_are_not_made() {
+    let update = |level: &str| {
+        let mut world = World::with_config(config(&[("log_level", level)], &[(0, &[])]));
+        world.usual_job();
+        world.connect();
+        world.run_to_end();
+        world
+    };
+    let all = update("0");
+    assert!(all.logs.iter().any(|(level, _)| *level < Level::Info));
+    for (setting, least) in [("2", Some(Level::Info)), ("5", None)] {
+        let some = update(setting);
+        let is_read = |(level, _): &&(Level, String)| least.is_some_and(|least| *level >= least);
+        let wanted: Vec<_> = all.logs.iter().filter(is_read).collect();
+        assert_eq!(some.logs.iter().collect::<Vec<_>>(), wanted, "{setting}");
+        // It does the same.
+        assert_eq!(some.calls, all.calls, "{setting}");
+        assert_eq!(some.verdict(), all.verdict(), "{setting}");
+    }
+}
+
+#[test]
 fn every_state_change_is_told_beginning_with_ready() {
     let mut world = World::single();
     world.usual_job();

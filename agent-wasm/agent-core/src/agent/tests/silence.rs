@@ -439,3 +439,51 @@ fn a_ready_that_nobody_answers_says_when_it_is_given_up_at_the_latest() {
     assert!(!told.is_empty());
     assert!(told.iter().all(|until| world.now <= *until), "{told:?}");
 }
+
+/// A job for a target that does not answer the first questions after the job has come.
+fn silent(questions: usize, image: crate::types::Version) -> World {
+    let mut world = World::single();
+    if let Some(target) = world.targets.get_mut(&0) {
+        target.image = image;
+    }
+    let no_answer = Failure::new(0xd4, 0, "no answer");
+    world.fail.push(("state 0", no_answer, questions));
+    world.usual_job();
+    world.connect();
+    world.run_to_end();
+    world
+}
+
+#[test]
+fn a_target_that_is_silent_when_its_job_begins_is_asked_again_before_it_takes_the_image() {
+    let newer = silent(1, version(1, 1, 0));
+    assert_eq!(newer.verdict().0, "SUCCEEDED");
+    let closed = newer.calls.iter().position(|call| call == "close 0");
+    let after = &newer.calls[closed.unwrap() + 1..];
+    assert_eq!(after[..2], ["state 0", "install 0"]);
+    // What it says then counts: neither the same image nor an older one is taken.
+    for image in [version(1, 0, 0), version(0, 9, 0)] {
+        let older = silent(1, image);
+        assert_eq!(older.verdict().0, "FAILED", "{image:?}");
+        assert_eq!(older.count("install 0"), 0, "{image:?}");
+    }
+    // One that says nothing then either takes nothing.
+    let gone = silent(2, version(1, 1, 0));
+    let (status, details) = gone.verdict();
+    assert_eq!(status, "FAILED");
+    assert!(details.contains("0x000000d4"), "{details}");
+    assert_eq!(gone.count("install 0"), 0);
+}
+
+#[test]
+fn a_few_lost_questions_do_not_use_up_the_time_of_a_self_test() {
+    let mut world = World::single();
+    world.usual_job();
+    world.connect();
+    world.run_to(State::WaitingForRestart);
+    // With pauses that double to five minutes the seventh comes after ten, and a test has five.
+    world.lose.push(("/get", 6));
+    world.run_to_end();
+    assert_eq!(world.verdict().0, "SUCCEEDED");
+    assert_eq!(world.lose[0].1, 0, "all of them were lost");
+}

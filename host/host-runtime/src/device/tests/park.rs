@@ -207,7 +207,7 @@ fn who_gives_an_order_to_a_parked_agent_gets_its_answer() {
 
 #[test]
 fn an_agent_with_something_to_do_is_not_parked() {
-    // A job; an operation under way; a first state; what it was told to do about its targets.
+    // A job; an operation under way; a first state.
     let turns: [fn(&mut dyn Outside) -> Turn; 3] = [
         |_| changed(WAITING, Some("job-1")),
         |outside| {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::agent::TRIAL_MS;
 use crate::choice::{self, Choice, Place};
-use crate::testing::puppet_of;
+use crate::status::{STATE_STOPPED, event};
+use crate::testing::{React, puppet_of};
 
 type Puppet = (Arc<AgentBuild>, Arc<Mutex<Strings>>);
 
@@ -170,6 +171,34 @@ fn a_build_that_stands_in_for_another_begins_with_nothing_where_it_knows_no_bett
     assert_eq!((&*status.label, status.strikes), ("agent.wasm", 0));
     assert_eq!(status.refused.as_deref(), Some("nobody has signed it"));
     assert_eq!(status.life, crate::status::AgentLife::Running);
+}
+
+#[test]
+fn what_became_of_the_agent_while_a_build_was_tried_is_looked_at_before_it_takes_over() {
+    let mut bench = Bench::busy();
+    let next = next();
+    let answer = bench.swap(Some(&next.0));
+    bench.react(|_, _| Ok(changed(STATE_STOPPED, None)));
+    bench.handle(message(1));
+    bench.settle();
+    let refused = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(refused.main, code::UNSUPPORTED, "{refused}");
+    assert!(bench.device.is_stopped());
+    assert_eq!(bench.chosen(), None);
+
+    let mut bench = Bench::busy();
+    let older = puppet_of("older", &[2]);
+    let answer = bench.swap(Some(&older.0));
+    bench.react(|outside, _| {
+        outside.journal_store(blob("phases"));
+        Ok(idle())
+    });
+    bench.handle(message(1));
+    bench.settle();
+    let refused = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(refused.main, code::SCHEMA, "{refused}");
+    assert_eq!(bench.serves(), "test");
+    assert_eq!(bench.chosen(), None);
 }
 
 #[test]
@@ -357,6 +386,39 @@ fn what_a_build_has_spoilt_that_was_sent_back_does_not_stop_the_one_before() {
     );
 }
 
+/// Tells of the end of a job.
+fn ends(job_id: &'static str) -> React {
+    Box::new(move |outside, _| {
+        outside.emit(ApplicationEvent {
+            sequence: 1,
+            kind: event::JOB_ENDED,
+            job_id: Some(job_id.into()),
+            file: None,
+            failure: None,
+            version: None,
+            document: Vec::new(),
+        });
+        Ok(idle())
+    })
+}
+
+#[test]
+fn a_build_that_loses_its_job_has_not_proved_itself() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    let mut react = |react: React| {
+        next.1.lock().unwrap().react = react;
+        bench.handle(message(1));
+        bench.settle();
+        bench.serves()
+    };
+    assert_eq!(react(Box::new(|_, _| Ok(changed(3, None)))), "next");
+    // The end of another job, of which its snapshot knew, was not brought about by it.
+    assert_eq!(react(ends("job-0")), "next");
+    assert_eq!(react(Box::new(|_, _| Err(trap()))), "test");
+}
+
 #[test]
 fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
     for by_job in [true, false] {
@@ -367,6 +429,8 @@ fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
         if by_job {
             next.1.lock().unwrap().react = Box::new(|_, _| Ok(changed(3, None)));
             bench.handle(message(1));
+            next.1.lock().unwrap().react = ends("job-1");
+            bench.handle(message(2));
             next.1.lock().unwrap().react = Box::new(|_, _| Ok(idle()));
         } else {
             bench.now.now_ms += TRIAL_MS - 1;

@@ -321,12 +321,7 @@ fn a_commit_whose_end_was_not_seen_still_protects_its_slot() {
 fn an_unreachable_target_is_not_created_on() {
     let mut world = World::direct();
     let silent = Failure::new(code::UNREACHABLE, 0, "no answer");
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("state", Fault::Fail(1, silent.clone()));
+    world.fault("state", Fault::Fail(1, silent.clone()));
     let end = world.create("job-1", &World::image(500, 2));
     assert_eq!(end, Outcome::Failed(silent));
     assert_eq!(world.phase(), "none");
@@ -410,7 +405,7 @@ fn a_plugin_that_did_not_take_the_transfer_back_does_not_decide_about_its_commit
     // The commit is written down and fails; then the new image goes down and the old one is back.
     let failure = Failure::new(0xec, 0, "not now");
     let fault = Fault::Fail(1, failure);
-    world.truth.lock().unwrap().faults.insert("commit", fault);
+    world.fault("commit", fault);
     assert!(matches!(world.commit(), Outcome::Failed(_)));
     assert_eq!(world.phase(), "committing");
     world.truth.lock().unwrap().state = Some(Ok(TargetState {
@@ -421,7 +416,7 @@ fn a_plugin_that_did_not_take_the_transfer_back_does_not_decide_about_its_commit
     world.restart();
     let failure = Failure::new(code::STORAGE, 5, "one bad read");
     let fault = Fault::Fail(1, failure);
-    world.truth.lock().unwrap().faults.insert("reopen", fault);
+    world.fault("reopen", fault);
     let end = world.create("job-2", &World::image(600, 3));
     assert_eq!(main_of(&end), code::BAD_IMAGE_STATE);
     assert_eq!(world.phase(), "committing", "nothing was settled");

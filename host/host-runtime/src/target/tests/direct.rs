@@ -168,7 +168,7 @@ fn a_verdict_stands_whether_or_not_the_target_says_how_it_is() {
     let mut world = restartable(false);
     world.deliver_and_start("job-1", &World::image(700, 3));
     let silent = Fault::Answer(crate::plugin::Answer::Nothing);
-    world.truth.lock().unwrap().faults.insert("state", silent);
+    world.fault("state", silent);
     assert_eq!(world.reject(), Outcome::Nothing);
     assert_eq!(world.phase(), "rejected");
 }
@@ -221,12 +221,7 @@ fn a_reject_whose_restart_does_not_help_fails_by_name() {
     let stuck = std::sync::Arc::clone(&world.truth);
     world.slots[0].fill(b"the old image");
     stuck.lock().unwrap().never_starts = false;
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("reject", Fault::Answer(crate::plugin::Answer::HostResets));
+    world.fault("reject", Fault::Answer(crate::plugin::Answer::HostResets));
     let end = world.reject();
     assert_eq!(main_of(&end), 0xea);
     assert_eq!(world.phase(), "rejecting");
@@ -390,12 +385,7 @@ fn the_self_test_is_the_plugin_s_and_the_operator_s() {
     assert_eq!((failure.main, failure.sub), (code::EXTRA_CHECK, 3));
     world.programs.end_with("health", Some(exit(0, "")));
     let refusal = Failure::new(0x99, 0, "not mine");
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("self-test", Fault::Fail(1, refusal));
+    world.fault("self-test", Fault::Fail(1, refusal));
     // A code that no plugin has.
     assert_eq!(main_of(&world.self_test()), code::PLUGIN_FAILED);
     assert_eq!(world.self_test(), Outcome::Nothing);
@@ -534,12 +524,7 @@ fn abort_cancels_what_is_under_way_at_any_point() {
             after_ms: Some(1000),
             ..WakeOn::default()
         };
-        world
-            .truth
-            .lock()
-            .unwrap()
-            .faults
-            .insert(verb, Fault::Endless(sleep));
+        world.fault(verb, Fault::Endless(sleep));
         let started = if verb == "create" {
             let spec = world.spec("job-1", &image);
             world.start(|t, _, token| t.create(token, spec))

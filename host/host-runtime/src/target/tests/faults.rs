@@ -1,10 +1,10 @@
 //! Plugins that break, hang or lie, and media that are full or refuse: every one ends with a named failure, and the
 //! next attempt is a fresh one.
 
-use super::double::{Fault, Record, SLOT_B};
+use super::double::{Fault, Record, SLOT_B, version};
 use super::world::{FILE, Setup, World, command, main_of};
 use crate::plugin::{Answer, ExaminedImage, WakeOn};
-use crate::target::{Limits, ResetPolicy, SYNC_BYTES};
+use crate::target::{Limits, ResetPolicy, SYNC_BYTES, VersionReader};
 use crate::types::{Failure, Outcome, Started, code};
 
 const EIO: i32 = 5;
@@ -60,7 +60,7 @@ fn a_plugin_that_traps_is_struck_and_a_fresh_instance_begins_the_duty_again() {
         for traps in 1..=most {
             let (mut world, call) = before(verb);
             let fault = Fault::Trap(traps);
-            world.truth.lock().unwrap().faults.insert(verb, fault);
+            world.fault(verb, fault);
             match call(&mut world) {
                 Outcome::Failed(failure) if traps == most => {
                     assert_eq!((failure.main, failure.sub), (code::PLUGIN_FAILED, most));
@@ -70,15 +70,36 @@ fn a_plugin_that_traps_is_struck_and_a_fresh_instance_begins_the_duty_again() {
             assert_eq!(world.targets.report().remove(0).strikes, traps, "{verb}");
         }
         let (mut world, call) = before(verb);
-        world
-            .truth
-            .lock()
-            .unwrap()
-            .faults
-            .insert(verb, Fault::TrapInStep);
+        world.fault(verb, Fault::TrapInStep);
         assert_eq!(main_of(&call(&mut world)), code::PLUGIN_FAILED, "{verb}");
         assert_eq!(world.targets.report().remove(0).strikes, most, "{verb}");
     }
+}
+
+#[test]
+fn a_fresh_instance_begins_what_reads_again_too() {
+    let trap_in = |world: &World, verb| {
+        let trap = Fault::Trap(1);
+        world.truth.lock().unwrap().faults.insert(verb, trap);
+    };
+    let strikes = |world: &World| world.targets.report().remove(0).strikes;
+    let (mut world, _) = before("install");
+    world.restart();
+    trap_in(&world, "reopen");
+    assert!(matches!(world.reopen("job-1"), Outcome::Held(_)));
+    assert_eq!(strikes(&world), 1);
+    // A close in which the plugin looks at the image.
+    let mut world = World::new(Setup {
+        version_from: VersionReader::Plugin,
+        ..Setup::default()
+    });
+    let image = World::image(3000, 2);
+    world.create("job-1", &image);
+    world.write_all(&image);
+    world.truth.lock().unwrap().examined.version = Some(version(1));
+    trap_in(&world, "examine");
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    assert_eq!(strikes(&world), 1);
 }
 
 #[test]
@@ -86,12 +107,7 @@ fn a_plugin_that_traps_in_any_other_duty_is_struck_and_the_duty_can_be_repeated(
     for fault in [Fault::Trap(1), Fault::TrapInStep] {
         for verb in VERBS.into_iter().filter(|v| !BEGUN_AGAIN.contains(v)) {
             let (mut world, call) = before(verb);
-            world
-                .truth
-                .lock()
-                .unwrap()
-                .faults
-                .insert(verb, fault.clone());
+            world.fault(verb, fault.clone());
             let Outcome::Failed(failure) = call(&mut world) else {
                 panic!("{verb} passed");
             };
@@ -115,12 +131,7 @@ fn a_plugin_that_traps_in_any_other_duty_is_struck_and_the_duty_can_be_repeated(
 #[test]
 fn a_fresh_instance_is_opened_with_the_saved_state_and_told_of_the_transfer() {
     let (mut world, call) = before("install");
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("install", Fault::Trap(1));
+    world.fault("install", Fault::Trap(1));
     world.calls();
     world.truth.lock().unwrap().opened.clear();
     assert_eq!(call(&mut world), Outcome::Nothing);
@@ -136,12 +147,7 @@ fn a_fresh_instance_is_opened_with_the_saved_state_and_told_of_the_transfer() {
 #[test]
 fn a_plugin_that_breaks_too_often_is_not_tried_again_for_its_transfer() {
     let (mut world, call) = before("install");
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("install", Fault::Trap(100));
+    world.fault("install", Fault::Trap(100));
     world.calls();
     let Outcome::Failed(failure) = call(&mut world) else {
         panic!("it passed");
@@ -161,12 +167,7 @@ fn a_plugin_that_breaks_too_often_is_not_tried_again_for_its_transfer() {
 fn abort_works_with_a_plugin_that_breaks_at_everything() {
     let (mut world, _) = before("install");
     for verb in ["abort", "reopen", "state"] {
-        world
-            .truth
-            .lock()
-            .unwrap()
-            .faults
-            .insert(verb, Fault::Trap(100));
+        world.fault(verb, Fault::Trap(100));
     }
     assert_eq!(world.abort(), Outcome::Nothing);
     assert_eq!(world.phase(), "none");
@@ -186,12 +187,7 @@ fn a_duty_without_end_is_ended_by_its_steps_or_by_the_clock() {
     for wake in [WakeOn::default(), sleepy, data] {
         for verb in VERBS {
             let (mut world, call) = before(verb);
-            world
-                .truth
-                .lock()
-                .unwrap()
-                .faults
-                .insert(verb, Fault::Endless(wake));
+            world.fault(verb, Fault::Endless(wake));
             let began = world.now();
             let Outcome::Failed(failure) = call(&mut world) else {
                 panic!("{verb} passed");
@@ -213,12 +209,7 @@ fn a_duty_that_waits_for_input_alone_is_refused() {
         on_input: true,
         ..WakeOn::default()
     };
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("install", Fault::Endless(input));
+    world.fault("install", Fault::Endless(input));
     let Outcome::Failed(failure) = call(&mut world) else {
         panic!("it passed");
     };
@@ -238,12 +229,7 @@ fn an_answer_that_does_not_belong_to_the_duty_breaks_the_plugin() {
         ("state", Answer::Nothing),
     ] {
         let (mut world, call) = before(verb);
-        world
-            .truth
-            .lock()
-            .unwrap()
-            .faults
-            .insert(verb, Fault::Answer(answer));
+        world.fault(verb, Fault::Answer(answer));
         assert_eq!(main_of(&call(&mut world)), code::PLUGIN_FAILED, "{verb}");
     }
 }
@@ -253,12 +239,7 @@ fn what_a_plugin_says_about_its_failure_is_passed_on() {
     for verb in VERBS {
         let (mut world, call) = before(verb);
         let failure = Failure::new(0xe6, 77, "boot record is full");
-        world
-            .truth
-            .lock()
-            .unwrap()
-            .faults
-            .insert(verb, Fault::Fail(1, failure.clone()));
+        world.fault(verb, Fault::Fail(1, failure.clone()));
         assert_eq!(call(&mut world), Outcome::Failed(failure), "{verb}");
         let again = call(&mut world);
         assert!(!matches!(again, Outcome::Failed(_)), "{verb}: {again:?}");
@@ -271,12 +252,7 @@ fn a_plugin_that_breaks_while_it_writes_loses_that_block_only() {
     let image = World::image(5000, 2);
     world.create("job-1", &image);
     world.write_blocks(&image, 0..2);
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("write-block", Fault::Trap(1));
+    world.fault("write-block", Fault::Trap(1));
     assert_eq!(main_of(&world.write_block(&image, 2)), code::PLUGIN_FAILED);
     world.calls();
     world.write_blocks(&image, 2..6);
@@ -342,12 +318,7 @@ fn more_writes_than_may_wait_are_refused() {
         after_ms: Some(10),
         ..WakeOn::default()
     };
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("write-block", Fault::Endless(slow));
+    world.fault("write-block", Fault::Endless(slow));
     for index in 0..3usize {
         let data = image[index * 1024..][..1024].to_vec();
         let started =
@@ -711,12 +682,7 @@ fn a_plugin_that_broke_too_often_can_still_be_reset_committed_and_rejected() {
         world.setup.reset = Some(ResetPolicy::Command(command("reset")));
         world.restart();
         let fault = Fault::Trap(Limits::default().strikes_max);
-        world
-            .truth
-            .lock()
-            .unwrap()
-            .faults
-            .insert("self-test", fault);
+        world.fault("self-test", fault);
         for _ in 0..Limits::default().strikes_max {
             assert_eq!(main_of(&world.self_test()), code::PLUGIN_FAILED);
         }
@@ -743,23 +709,18 @@ fn a_plugin_that_breaks_in_reopen_is_asked_without_the_transfer_and_struck_once(
     let (mut world, _) = before("self-test");
     world.restart();
     let fault = Fault::Trap(1);
-    world.truth.lock().unwrap().faults.insert("reopen", fault);
+    world.fault("reopen", fault);
     let state = world.state_now();
     assert_eq!((state.code, state.runs_new), (1, None));
     let fault = Fault::Trap(1);
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("self-test", fault);
+    world.fault("self-test", fault);
     assert_eq!(world.self_test(), Outcome::Nothing);
     let strikes = world.targets.report().remove(0).strikes;
     assert_eq!(strikes, 2, "one strike for reopen, one for this");
     world.setup.reset = Some(ResetPolicy::Command(command("reset")));
     world.restart();
     let fault = Fault::Trap(100);
-    world.truth.lock().unwrap().faults.insert("reopen", fault);
+    world.fault("reopen", fault);
     assert_eq!(world.reject(), Outcome::Nothing);
 }
 
@@ -828,12 +789,7 @@ fn a_block_takes_few_calls_of_a_slow_plugin_within_the_agent_s_call() {
     let image = World::image(3000, 2);
     world.create("job-1", &image);
     let spin = Fault::Endless(WakeOn::default());
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("write-block", spin);
+    world.fault("write-block", spin);
     world.calls();
     let data = image[..1024].to_vec();
     let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
@@ -860,12 +816,7 @@ fn waiting_writes_are_limited_in_bytes_too_and_one_may_always_wait() {
         ..WakeOn::default()
     };
     let fault = Fault::Endless(slow);
-    world
-        .truth
-        .lock()
-        .unwrap()
-        .faults
-        .insert("write-block", fault);
+    world.fault("write-block", fault);
     let mut write = |from: usize, length: usize| {
         let data = image[from..from + length].to_vec();
         match world.start(|t, now, token| t.write_block(now, token, FILE, from as u64, data)) {

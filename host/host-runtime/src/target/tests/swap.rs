@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::double::{Factory, Fault};
+use super::double::{Factory, Fault, RECORD};
 use super::world::{FILE, Setup, World, main_of};
 use crate::choice::{self, Place};
 use crate::plugin::lend::Lent;
@@ -32,6 +32,8 @@ enum Wrong {
     OtherExtents,
     /// It wants to touch the storage in `open`.
     TouchesInOpen,
+    /// It is opened when it is tried, and refuses in earnest.
+    OpensOnce,
 }
 
 /// A build: the double, with a name of its own, and something wrong.
@@ -134,6 +136,12 @@ fn fail<R>(main: u8) -> Result<R, PluginError> {
 }
 
 impl Instance {
+    /// How often instances of its build were called with this.
+    fn called(&self, verb: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|call| **call == verb).count()
+    }
+
     fn call(
         &mut self,
         verb: &'static str,
@@ -155,6 +163,7 @@ impl Plugin for Instance {
             Wrong::RefusesSaved if saved.is_some() => fail(code::BAD_ARGUMENT),
             Wrong::OtherSchema if saved.is_some() => fail(code::SCHEMA),
             Wrong::TrapsInOpen => trap(),
+            Wrong::OpensOnce if self.called("open") > 1 => fail(code::BAD_ARGUMENT),
             Wrong::TouchesInOpen => {
                 let device = self.device.as_ref().unwrap();
                 let touched = device.read_at(0, 0, 16).map_err(PluginError::Failed);
@@ -490,6 +499,35 @@ fn a_bad_build_at_every_poll_of_an_update_leaves_the_old_one_and_says_why() {
 }
 
 #[test]
+fn a_build_that_is_refused_in_the_middle_of_a_duty_costs_the_old_one_nothing() {
+    let mut world = stepped(Setup::default());
+    world.deliver("job-1", &World::image(5000, 2));
+    assert_eq!(world.install(), Outcome::Nothing);
+    {
+        // It writes to its record when it begins, and syncs when it is done.
+        let mut truth = world.truth.lock().unwrap();
+        truth.steps.insert("activate", 5);
+        truth.scribble.insert("activate", (RECORD, 64));
+    }
+    let proof = world.targets.verified(FILE).unwrap();
+    let started = world.start(|t, _, token| t.activate(token, &proof));
+    let Started::Pending(token) = started else {
+        panic!("{started:?}");
+    };
+    let has_written = |world: &World| !world.truth.lock().unwrap().scribbled.is_empty();
+    while !has_written(&world) {
+        world.poll();
+    }
+    let bad = build(&world, 2, Wrong::OpensOnce);
+    let failure = swap(&mut world, &bad).unwrap_err();
+    assert_eq!(failure.main, code::BAD_ARGUMENT, "{failure}");
+    assert_eq!(world.ended(token), None, "it is still at it");
+    assert_eq!(world.finish(token), Outcome::Nothing);
+    let written = world.truth.lock().unwrap().scribbled.clone();
+    assert_eq!(written, [("activate", Ok(()))]);
+}
+
+#[test]
 fn saved_state_of_an_unknown_schema_is_no_refusal_and_the_transfer_is_reopened() {
     let mut world = World::direct();
     let image = World::image(5000, 2);
@@ -599,7 +637,7 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
     world.write_all(&image);
     assert!(matches!(world.close(), Outcome::Verified(_)));
     let trap = Fault::Trap(1);
-    world.truth.lock().unwrap().faults.insert("install", trap);
+    world.fault("install", trap);
     assert_eq!(world.install(), Outcome::Nothing);
     let report = world.targets.report().remove(0);
     assert!(report.plugin.contains("1.0.0"), "{}", report.plugin);
@@ -661,7 +699,7 @@ fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other
     assert!(!stored.on_trial);
     assert_eq!(next.passed(), 1);
     let trap = Fault::Trap(3);
-    world.truth.lock().unwrap().faults.insert("create", trap);
+    world.fault("create", trap);
     let image = World::image(5000, 3);
     assert_eq!(main_of(&world.create("job-2", &image)), code::PLUGIN_FAILED);
     let report = world.targets.report().remove(0);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use host_crypto::{Hasher, SigningKey, TrustPolicy, TrustStore};
 
-use super::double::{Factory, Record, Truth};
+use super::double::{Factory, Fault, Record, Truth};
 use super::medium::{MemoryStaging, MemoryState, MemoryStorage, Power};
 use crate::plugin::PluginFactory;
 use crate::ports::clock::Clock;
@@ -552,6 +552,11 @@ impl World {
 
     pub(super) fn phase(&self) -> String {
         self.targets.report().remove(0).phase
+    }
+
+    /// From now on the plugin does this when it is asked for `verb`.
+    pub(super) fn fault(&self, verb: &'static str, fault: Fault) {
+        self.truth.lock().unwrap().faults.insert(verb, fault);
     }
 
     pub(super) fn calls(&self) -> Vec<String> {

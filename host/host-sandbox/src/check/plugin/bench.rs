@@ -331,10 +331,13 @@ impl Bench {
         let (Some(before), Some(after)) = (before, self.device.standing()) else {
             return;
         };
-        if after.marked && !before.marked && *duty != Duty::Activate {
+        // To go back, a plugin that cannot restart its target marks the old image. A step is of any duty.
+        let may_mark = matches!(duty, Duty::Activate | Duty::Reject | Duty::Step);
+        if after.marked && !before.marked && !may_mark {
             self.mistake(format!("{duty:?} marks an image for the next start"));
         }
-        if after.confirmed != before.confirmed && *duty != Duty::Commit {
+        let may_confirm = matches!(duty, Duty::Commit | Duty::Step);
+        if after.confirmed != before.confirmed && !may_confirm {
             let (old, new) = (before.confirmed, after.confirmed);
             self.mistake(format!("{duty:?} confirms {new:?} in place of {old:?}"));
         }

@@ -345,6 +345,7 @@ impl Device {
     /// Lets up to so many milliseconds pass; on input no more than until something comes from the MCU.
     pub(super) fn sleep(&self, ms: u64, on_input: bool) {
         let until = self.clock.now_ms() + ms;
+        let on_input = on_input && self.shelf().far == Far::Mcu;
         while let Some(left) = until.checked_sub(self.clock.now_ms())
             && left > 0
             && !(on_input && self.board(Board::wakes) == Some(true))
@@ -491,8 +492,12 @@ impl SerialLine for Device {
     }
 
     fn write(&self, data: &[u8]) -> Result<u32, Failure> {
-        self.call().line()?;
-        self.board(|board, now_ns| board.receive(now_ns, data));
+        let mut shelf = self.call();
+        shelf.line()?;
+        // An MCU that was there before hears nothing on a line that leads elsewhere now.
+        if shelf.far == Far::Mcu {
+            self.board(|board, now_ns| board.receive(now_ns, data));
+        }
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
     }
 
@@ -548,5 +553,29 @@ impl HardwareReset for Device {
         self.call().calls += 1;
         self.board(Board::reset);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "List the images", as a console line.
+    const LIST: &[u8] = b"\x06\tAAsAAAABAAEAAKCG/g==\n";
+
+    #[test]
+    fn what_is_written_on_a_line_that_leads_elsewhere_reaches_no_mcu() {
+        let device = Device::default();
+        device.attach(Breed::Sound).unwrap();
+        device.clock.pass(2000);
+        SerialLine::drain(&device).unwrap();
+        for (far, answers) in [(Far::Silent, false), (Far::Mcu, true)] {
+            device.shelf().far = far;
+            SerialLine::write(&device, LIST).unwrap();
+            device.shelf().far = Far::Mcu;
+            device.sleep(1000, false);
+            let read = SerialLine::read(&device, 4096).unwrap();
+            assert_eq!(!read.is_empty(), answers, "{far:?}");
+        }
     }
 }

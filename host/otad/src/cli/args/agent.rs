@@ -25,15 +25,16 @@ connection to the broker, transfers and targets notice nothing. It is on trial u
 holds over restarts, until the configuration names another agent. The daemon reads FILE, and keeps a copy.
 
 With --all one device comes first (--canary, or the first of the configuration); once the build has proved itself there, the rest \
-follow, one by one. Any device on which it is refused or sent back stops that. The verb stays until the last trial is over; \
-interrupted, it stops swapping, and goes on where it was when it is given again.
+follow, one by one. Any device on which it is refused or sent back stops that; one that does not run is passed over, and named \
+at the end. The verb stays until the last trial is over; interrupted, it stops swapping, and goes on where it was when it is \
+given again.
 
 Examples:
   otad agent swap agent-1.1.wasm
   otad agent swap agent-1.1.wasm --all --canary pump-1 --trial 3600
 
-Exit codes: 0 it serves (with --all: and has proved itself), 1 FILE cannot be read, 2 no such device, 3 a swap is under way or no \
-daemon answers, 5 refused or sent back: the old build serves there.")]
+Exit codes: 0 it serves (with --all: and has proved itself), 1 FILE cannot be read or, with --all, a device does not run, 2 no \
+such device, 3 a swap is under way or no daemon answers, 5 refused or sent back: the old build serves there.")]
     Swap(AgentSwapArgs),
     /// Let the build before serve a device again, or all that have one.
     #[command(after_help = "\
@@ -43,7 +44,8 @@ Examples:
   otad agent rollback
   otad agent rollback --all
 
-Exit codes: 0 it serves, 2 no such device, or no build before, 3 a swap is under way or no daemon answers, 5 refused.")]
+Exit codes: 0 it serves, 1 with --all a device does not run, 2 no such device, or no build before, 3 a swap is under way or no \
+daemon answers, 5 refused.")]
     Rollback {
         /// All devices.
         #[arg(long, conflicts_with = "device")]

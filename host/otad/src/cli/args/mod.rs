@@ -310,6 +310,7 @@ Examples:
   otad sign pump.wasm --key vendor.key
   otad sign board.so --key vendor.key --directory /var/lib/board --device /dev/spidev0.0
   otad sign pump.wasm --manifest-only            to be signed by openssl or an HSM
+  otad sign pump.wasm --bundle                   all in one file, once that is done
   otad sign --image app-1.1.0.img --key vendor.key
                                                  writes app-1.1.0.img.sig
 
@@ -394,6 +395,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
     /// Let another agent do what the live one does, without any effect, until it does something else; the log says what.
+    /// Agents that are followed are not parked.
     #[arg(long, value_name = "CANDIDATE.wasm")]
     pub shadow: Option<PathBuf>,
 }

@@ -14,13 +14,14 @@ pub struct SignArgs {
     #[arg(
         long,
         value_name = "KEY.pem",
-        required_unless_present = "manifest_only"
+        required_unless_present_any = ["manifest_only", "bundle"]
     )]
     pub key: Option<PathBuf>,
     /// Write the manifest and no signature: to be read, changed and signed elsewhere.
     #[arg(long, conflicts_with_all = ["key", "image"])]
     pub manifest_only: bool,
-    /// Write FILE.bundle, too: file, manifest and signature in one, for an update of a target with `plugin = "build"`.
+    /// Write FILE.bundle, too: file, manifest and signature in one, for an update of a target with `plugin = "build"`. Without
+    /// --key it takes manifest and signature that lie beside FILE.
     #[arg(long, conflicts_with_all = ["manifest_only", "image"])]
     pub bundle: bool,
     /// Sign the file itself, as the image of an update: writes FILE.sig, for `otad update create --signature`.

@@ -24,7 +24,7 @@ const MODULE_MAX_BYTES: usize = 4 * COMPONENT_MAX_BYTES;
 const C: &[File] = &[
     file("README.md", include_str!("c.md")),
     file("Makefile", include_str!("Makefile")),
-    file(".gitignore", "*.so\n*.manifest\n*.manifest.sig\n"),
+    file(".gitignore", "*.so\n*.bundle\n*.manifest\n*.manifest.sig\n"),
 ];
 
 const RUST: &[File] = &[
@@ -32,7 +32,7 @@ const RUST: &[File] = &[
     file("Cargo.toml", include_str!("cargo.toml")),
     file(
         ".gitignore",
-        "/target\n*.wasm\n*.manifest\n*.manifest.sig\n",
+        "/target\n*.wasm\n*.bundle\n*.manifest\n*.manifest.sig\n",
     ),
 ];
 
