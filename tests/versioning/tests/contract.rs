@@ -71,12 +71,6 @@ fn a_plugin_gives_these_functions() {
         "suspend() -> result<blob, failure>",
     ];
     check(&pal, "image", &golden);
-    let golden = [
-        "verbs() -> list<verb>",
-        "run(name: string, arguments: list<string>) -> result<duty, failure>",
-        "output() -> list<string>",
-    ];
-    check(&pal, "console", &golden);
 }
 
 #[test]
@@ -161,10 +155,4 @@ fn the_worlds_are_made_of_these_interfaces() {
     let plugin = package("pal").surface("plugin").unwrap();
     assert_eq!(plugin.imports, names("pal", &lent));
     assert_eq!(plugin.exports, names("pal", &["describe", "image"]));
-    let tools = package("pal").surface("plugin-with-console").unwrap();
-    assert_eq!(tools.imports, names("pal", &lent));
-    assert_eq!(
-        tools.exports,
-        names("pal", &["console", "describe", "image"])
-    );
 }

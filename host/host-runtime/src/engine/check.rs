@@ -42,7 +42,7 @@ pub const AGENT_WORLD: World = World {
     exports: &["job-agent"],
 };
 
-/// `ota:pal`, world `plugin` (`plugin-with-console` exports `console` beside it).
+/// `ota:pal`, world `plugin`.
 pub const PLUGIN_WORLD: World = World {
     name: "plugin",
     package: "ota:pal",
