@@ -11,7 +11,7 @@ use smp_core::mcuboot::{HEADER_BYTES, ImageHeader, ReadAt, tag};
 use smp_core::reply::{Reply, SlotSize};
 
 use crate::file::{self, Staged};
-use crate::look::{View, insist, look, restart};
+use crate::look::{Unclear, View, insist, look, restart};
 use crate::port::{Lent, Port, failed};
 use crate::{Told, sub};
 
@@ -313,7 +313,7 @@ pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
     // It may have come up already, perhaps before a restart of the host: another restart would revert it.
     let ours = |view: &View| image.as_ref().is_some_and(|image| view.runs(&image.hash));
     // With nothing marked any answer is a restart that cannot be told from none; the old server is gone by then.
-    let view = restart(&port, ours, |_| true).await?;
+    let view = restart(&port, Unclear::Stays, ours, |_| true).await?;
     port.say(Level::Info, &["the target runs ", &view.active.version]);
     Ok(Answer::Nothing)
 }
@@ -449,11 +449,11 @@ pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: R
         Some(job) => file::identify(&port, job.size).ok().map(|i| i.hash),
         None => None,
     };
-    let mut view = restart(&port, View::settled, |_| true).await?;
+    let mut view = restart(&port, Unclear::Restarts, View::settled, |_| true).await?;
     if !view.settled() {
         let text = "a mark cannot be taken back: the new image runs once";
         port.say(Level::Warn, &[text]);
-        view = restart(&port, View::settled, View::settled).await?;
+        view = restart(&port, Unclear::Restarts, View::settled, View::settled).await?;
     }
     if told.activated.get() && hash.as_ref().is_some_and(|hash| view.runs(hash)) {
         let text = "the new image is confirmed; only a new job can replace it";

@@ -124,12 +124,22 @@ pub(crate) async fn insist<L: Lent>(port: &Port<L>, order: Order) -> Result<Repl
     }
 }
 
+/// What becomes of a target that answers, and does not say what it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unclear {
+    /// It is left as it is: what runs may be an image in test that a restart would take back.
+    Stays,
+    /// It is restarted: whatever is in test is to go back.
+    Restarts,
+}
+
 /// Restarts the target, unless it is `done` already, and waits until it answers and `back` is content with what it says.
 ///
 /// # Errors
-/// 0xd4: it does not come back; 0xe8: it does not restart.
+/// 0xd4: it does not come back; 0xe8: it does not restart, or does not say what it runs.
 pub(crate) async fn restart<L: Lent>(
     port: &Port<L>,
+    unclear: Unclear,
     done: impl Fn(&View) -> bool,
     back: impl Fn(&View) -> bool,
 ) -> Result<View, Failure> {
@@ -137,8 +147,15 @@ pub(crate) async fn restart<L: Lent>(
         let before = look_before_reset(port, &done).await;
         match &before {
             Ok(view) if done(view) => return before,
-            Ok(_) => order_reset(port).await,
-            Err(_) => pulse(port),
+            // A second refusal shows in that nothing restarts.
+            Ok(_) => drop(order_reset(port).await),
+            Err(failure) if failure.main == code::UNREACHABLE => pulse(port),
+            Err(_) if unclear == Unclear::Stays => return before,
+            Err(_) => {
+                if !order_reset(port).await {
+                    pulse(port);
+                }
+            }
         }
         let armed = before.is_ok_and(|view| view.pending());
         port.sleep(AFTER_RESET_MS).await;
@@ -185,21 +202,23 @@ async fn look_before_reset<L: Lent>(
     }
 }
 
-async fn order_reset<L: Lent>(port: &Port<L>) {
+/// Whether the target has not refused it.
+async fn order_reset<L: Lent>(port: &Port<L>) -> bool {
     port.resets();
     for force in [false, true] {
         let order = Order::Reset {
             force,
             boot_mode: None,
         };
-        // Refused: something objects. By force then; a second refusal shows in that nothing restarts.
+        // Refused: something objects. By force then.
         if port.ask(order).await.is_ok() {
-            return;
+            return true;
         }
     }
+    false
 }
 
-/// The only way to restart a target that does not answer.
+/// The only way to restart a target that does not answer, or does not take orders.
 fn pulse<L: Lent>(port: &Port<L>) {
     port.resets();
     if let Err(failure) = port.lent.pulse(0) {

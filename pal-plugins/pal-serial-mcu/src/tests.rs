@@ -6,6 +6,7 @@ use pal_sdk::fake::Fake;
 use pal_sdk::{
     Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer, Version, code, state,
 };
+use smp_core::code::{Refusal, rc};
 use smp_core::frame::{Decoder, Framing};
 
 use crate::{SerialMcu, sub};
@@ -369,6 +370,31 @@ fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
     bench.run(SerialMcu::reset).unwrap();
     assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
     assert_eq!(bench.state().code, state::PENDING_COMMIT);
+}
+
+#[test]
+fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_back() {
+    let refused = |code| Err(Refusal::generic(code));
+    for lists in [refused(rc::UNKNOWN), refused(rc::DENIED), Ok(Vec::new())] {
+        for refuses_reset in [false, true] {
+            let mut bench = bench();
+            let file = image(2, 8000, b"pump");
+            bench.mcu.board.new_lists = Some(lists.clone());
+            bench.arm(&file);
+            bench.mcu.boot();
+            bench.mcu.board.refuses_reset = refuses_reset;
+            // The host was killed, and does not know that the new image runs.
+            bench.restart(None, file.len());
+            let failure = bench.run(SerialMcu::reset).unwrap_err();
+            let told = (failure.main, failure.sub);
+            assert_eq!(told, (code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE));
+            assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
+            bench.run(SerialMcu::reject).unwrap();
+            assert_eq!(bench.pulses, u32::from(refuses_reset));
+            assert_eq!(bench.mcu.board.slots[0][20], 1);
+            assert!(bench.mcu.board.confirmed);
+        }
+    }
 }
 
 #[test]

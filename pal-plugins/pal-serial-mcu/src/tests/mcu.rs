@@ -57,6 +57,10 @@ pub(super) struct Board {
     pub(super) keeps_no_mark: bool,
     /// An image that is not confirmed never answers.
     pub(super) new_is_dumb: bool,
+    /// What an image that is not confirmed lists in place of the truth.
+    pub(super) new_lists: Option<Outcome<Vec<ImageState>>>,
+    /// Resets are refused, by force too.
+    pub(super) refuses_reset: bool,
     /// Bootloader mode; none = the command is not there.
     pub(super) mode: Option<i32>,
     pub(super) recovery: bool,
@@ -86,6 +90,8 @@ impl Mcu {
                 refuses_signature: false,
                 keeps_no_mark: false,
                 new_is_dumb: false,
+                new_lists: None,
+                refuses_reset: false,
                 mode: Some(3),
                 recovery: false,
                 busy_lists: 0,
@@ -184,6 +190,11 @@ impl Device for Board {
             self.busy_lists -= 1;
             return Err(Refusal::generic(rc::BUSY));
         }
+        if !self.confirmed
+            && let Some(listed) = &self.new_lists
+        {
+            return listed.clone();
+        }
         let listed = (0..2).filter_map(|slot| {
             Some(ImageState {
                 slot: slot as u32,
@@ -256,6 +267,9 @@ impl Device for Board {
     }
 
     fn reset(&mut self, _: bool, _: Option<u32>) -> Outcome<()> {
+        if self.refuses_reset {
+            return Err(Refusal::generic(rc::BAD_STATE));
+        }
         self.reset_at = Some(self.now_ms + LINGER_MS);
         Ok(())
     }
