@@ -383,11 +383,13 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
         match check_application(&port).await {
             Ok(()) => is_silent = false,
             // It may have restarted: then the list says what runs now.
-            Err(failure) if failure.main == code::UNREACHABLE && !is_silent => {
+            Err((_, Some(ClientError::Silent))) if !is_silent => {
                 is_silent = true;
                 continue;
             }
-            Err(failure) => return Err(failure),
+            // A target that lists its images is there: it is the application that does not answer.
+            Err((number, Some(error))) => return refuse(number, &error.to_string()),
+            Err((number, None)) => return refuse(number, "the echo is another text"),
         }
         if port.now_ms() >= until {
             return Ok(Answer::Nothing);
@@ -396,16 +398,13 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
     }
 }
 
-/// The application answers, and its own test passes.
-async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
+/// The application answers, and its own test passes; otherwise `sub` of what failed, and the client's error if there is one.
+async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), (u32, Option<ClientError>)> {
     for _ in 0..ECHOES {
         match port.ask(Order::Echo("otad".to_owned())).await {
             Ok(Reply::Echo(text)) if text == "otad" => {}
-            Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::ECHO, error)),
-            Ok(_) => {
-                let text = "the echo is another text";
-                return Err(Failure::new(code::BAD_IMAGE_STATE, sub::ECHO, text));
-            }
+            Err(error) => return Err((sub::ECHO, Some(error))),
+            Ok(_) => return Err((sub::ECHO, None)),
         }
     }
     let Some((group, id)) = port.settings.test_command else {
@@ -419,7 +418,7 @@ async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     };
     match port.ask(order).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(failed(code::BAD_IMAGE_STATE, sub::TEST_COMMAND, error)),
+        Err(error) => Err((sub::TEST_COMMAND, Some(error))),
     }
 }
 

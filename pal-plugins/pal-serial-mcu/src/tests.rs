@@ -6,7 +6,7 @@ use pal_sdk::fake::Fake;
 use pal_sdk::{
     Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer, Version, code, state,
 };
-use smp_core::code::{Refusal, rc};
+use smp_core::code::{Refusal, group, rc};
 use smp_core::frame::{Decoder, Framing};
 
 use crate::{SerialMcu, sub};
@@ -461,6 +461,21 @@ fn a_target_that_restarts_in_its_test_is_said_to_run_another_image() {
     bench.at_packet = Some((bench.packets + 2, |b| b.mcu.boot()));
     let failure = bench.run(SerialMcu::self_test).unwrap_err();
     assert_eq!(failure.sub, sub::NOT_RUNNING, "{failure}");
+}
+
+#[test]
+fn an_application_that_lists_and_does_not_answer_its_test_is_not_called_silent() {
+    for (group, number) in [(group::OS, sub::ECHO), (group::USER, sub::TEST_COMMAND)] {
+        let mut bench = bench();
+        let tested = [("test_command", "64:1")];
+        bench.plugin = plugin(&bench.fake, &tested, None);
+        bench.arm(&image(2, 8000, b"pump"));
+        bench.run(SerialMcu::reset).unwrap();
+        bench.mcu.board.deaf_group = Some(group);
+        let failure = bench.run(SerialMcu::self_test).unwrap_err();
+        let told = (failure.main, failure.sub);
+        assert_eq!(told, (code::BAD_IMAGE_STATE, number), "{failure}");
+    }
 }
 
 #[test]

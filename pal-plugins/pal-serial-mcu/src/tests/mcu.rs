@@ -1,6 +1,7 @@
 //! A small MCU: the server of smp-core, two slots that swap, test and revert. Time is the bench's.
 
 use smp_core::code::{Refusal, image_rc, rc};
+use smp_core::header::Header;
 use smp_core::mcuboot::{Image, ImageHeader, Version, sha256, tlv};
 use smp_core::reply::{ImageState, Parameters, Reply, SlotSize};
 use smp_core::request::Upload;
@@ -59,6 +60,8 @@ pub(super) struct Board {
     pub(super) new_is_dumb: bool,
     /// What an image that is not confirmed lists in place of the truth.
     pub(super) new_lists: Option<Outcome<Vec<ImageState>>>,
+    /// Commands of this group get no answer.
+    pub(super) deaf_group: Option<u16>,
     /// Resets are refused, by force too.
     pub(super) refuses_reset: bool,
     /// Bootloader mode; none = the command is not there.
@@ -91,6 +94,7 @@ impl Mcu {
                 keeps_no_mark: false,
                 new_is_dumb: false,
                 new_lists: None,
+                deaf_group: None,
                 refuses_reset: false,
                 mode: Some(3),
                 recovery: false,
@@ -124,7 +128,9 @@ impl Mcu {
         self.pass(now_ms);
         let board = &mut self.board;
         let dumb = board.new_is_dumb && !board.confirmed;
-        if now_ms < board.up_at || dumb {
+        let group = Header::parse(packet).map(|header| header.group);
+        let deaf = group.is_some() && group == board.deaf_group;
+        if now_ms < board.up_at || dumb || deaf {
             return None;
         }
         self.server.handle(board, packet)
