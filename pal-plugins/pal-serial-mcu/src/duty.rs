@@ -73,18 +73,20 @@ fn check_settled(view: &View) -> Result<(), Failure> {
     Ok(())
 }
 
-/// It has to go back by itself from an image that is not confirmed.
+/// It has to go back by itself from an image that is not confirmed. A server that does not know the question is an old one:
+/// the list of images and the swap itself have to tell. Any other answer that tells nothing is not taken for a yes.
 async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     let allowed = port.settings.allow_no_revert.as_str();
-    let silent = |error| failed(code::BAD_IMAGE_STATE, sub::ECHO, error);
+    let untold = |error| failed(code::BAD_IMAGE_STATE, sub::BOOTLOADER, error);
+    let mode = Order::Bootloader(Some("mode".to_owned()));
     let name = match insist(port, Order::Echo("otad".to_owned())).await {
         Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => Some("recovery"),
-        Err(error @ ClientError::Silent) => return Err(silent(error)),
-        _ => match insist(port, Order::Bootloader(Some("mode".to_owned()))).await {
+        Err(error @ (ClientError::Silent | ClientError::Malformed)) => return Err(untold(error)),
+        _ => match insist(port, mode).await {
             Ok(Reply::BootloaderMode { mode, .. }) => no_revert(mode),
-            Err(error @ ClientError::Silent) => return Err(silent(error)),
-            // Servers before that command: the list of images and the swap itself have to tell.
-            _ => None,
+            Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => None,
+            Ok(_) => return Err(untold(ClientError::Malformed)),
+            Err(error) => return Err(untold(error)),
         },
     };
     match name {

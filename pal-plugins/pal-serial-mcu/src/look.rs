@@ -95,13 +95,8 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
                 });
             }
             Err(ClientError::Silent | ClientError::Malformed) if port.now_ms() < until => {}
-            // No room for an answer just now. Whoever takes that for silence resets an image in its test.
-            Err(ClientError::Refused(refusal))
-                if matches!(refusal.as_generic(), rc::BUSY | rc::NO_MEMORY)
-                    && port.now_ms() < until =>
-            {
-                port.sleep(LOOK_MS).await;
-            }
+            // Whoever takes that for silence resets an image in its test.
+            Err(error) if is_busy(error) && port.now_ms() < until => port.sleep(LOOK_MS).await,
             Err(error) => {
                 let failure = failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error);
                 return Err(port.explain(failure));
@@ -111,17 +106,32 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
     }
 }
 
-/// Asks something of a target that may be restarting: one that is silent gets the time to come back, and is asked once more.
+/// No room for an answer just now.
+fn is_busy(error: ClientError) -> bool {
+    match error {
+        ClientError::Refused(refusal) => {
+            matches!(refusal.as_generic(), rc::BUSY | rc::NO_MEMORY)
+        }
+        _ => false,
+    }
+}
+
+/// Asks something of a target that may be restarting: one that is silent, or too busy, gets the time to come back, and is
+/// asked once more.
 ///
 /// # Errors
 /// The client's, of the second time.
 pub(crate) async fn insist<L: Lent>(port: &Port<L>, order: Order) -> Result<Reply, ClientError> {
-    match port.ask(order.clone()).await {
-        Err(ClientError::Silent) if look(port, port.settings.silence_ms).await.is_ok() => {
-            port.ask(order).await
-        }
-        other => other,
+    let first = port.ask(order.clone()).await;
+    let passes = match first {
+        Err(ClientError::Silent | ClientError::Malformed) => true,
+        Err(error) => is_busy(error),
+        Ok(_) => false,
+    };
+    if passes && look(port, port.settings.silence_ms).await.is_ok() {
+        return port.ask(order).await;
     }
+    first
 }
 
 /// What becomes of a target that answers, and does not say what it runs.

@@ -6,7 +6,7 @@ use pal_sdk::fake::Fake;
 use pal_sdk::{
     Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer, Version, code, state,
 };
-use smp_core::code::{Refusal, group, rc};
+use smp_core::code::{Refusal, group, os, rc};
 use smp_core::frame::{Decoder, Framing};
 
 use crate::{SerialMcu, sub};
@@ -331,6 +331,40 @@ fn a_target_that_is_not_fit_is_not_created() {
     bench.mcu.board.mode = None;
     bench.plugin = plugin(&bench.fake, &[], None);
     bench.run(|p| p.create(transfer(8000))).unwrap();
+}
+
+#[test]
+fn a_bootloader_that_is_not_told_is_not_taken_for_one_that_reverts() {
+    let denied = Refusal::generic(rc::DENIED);
+    let busy = Refusal::generic(rc::BUSY);
+    // Recovery, whose answer to the echo would tell it, has no command for the mode either.
+    for (command, mode) in [(os::BOOTLOADER, Some(3)), (os::ECHO, None)] {
+        let mut bench = bench();
+        bench.mcu.board.garbled = Some((group::OS, command));
+        bench.mcu.board.mode = mode;
+        assert!(!told_bootloader(&mut bench));
+    }
+    for (refusals, fine) in [
+        (vec![denied], false),
+        (vec![busy, busy], false),
+        (vec![busy], true),
+    ] {
+        let mut bench = bench();
+        bench.mcu.board.mode_refusals = refusals;
+        assert_eq!(told_bootloader(&mut bench), fine);
+    }
+}
+
+/// Whether `create` goes well; if not, because of what the bootloader does not tell.
+fn told_bootloader(bench: &mut Bench) -> bool {
+    match bench.run(|p| p.create(transfer(8000))) {
+        Ok(_) => true,
+        Err(failure) => {
+            let told = (failure.main, failure.sub);
+            assert_eq!(told, (code::BAD_IMAGE_STATE, sub::BOOTLOADER), "{failure}");
+            false
+        }
+    }
 }
 
 #[test]

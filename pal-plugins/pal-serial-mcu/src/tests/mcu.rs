@@ -1,7 +1,7 @@
 //! A small MCU: the server of smp-core, two slots that swap, test and revert. Time is the bench's.
 
 use smp_core::code::{Refusal, image_rc, rc};
-use smp_core::header::Header;
+use smp_core::header::{HEADER_BYTES, Header};
 use smp_core::mcuboot::{Image, ImageHeader, Version, sha256, tlv};
 use smp_core::reply::{ImageState, Parameters, Reply, SlotSize};
 use smp_core::request::Upload;
@@ -62,10 +62,14 @@ pub(super) struct Board {
     pub(super) new_lists: Option<Outcome<Vec<ImageState>>>,
     /// Commands of this group get no answer.
     pub(super) deaf_group: Option<u16>,
+    /// Answers to this command are none.
+    pub(super) garbled: Option<(u16, u8)>,
     /// Resets are refused, by force too.
     pub(super) refuses_reset: bool,
     /// Bootloader mode; none = the command is not there.
     pub(super) mode: Option<i32>,
+    /// Refusals of the question for it, each told once, the last one first.
+    pub(super) mode_refusals: Vec<Refusal>,
     pub(super) recovery: bool,
     /// Lists that are answered "busy", counted down.
     pub(super) busy_lists: u32,
@@ -95,8 +99,10 @@ impl Mcu {
                 new_is_dumb: false,
                 new_lists: None,
                 deaf_group: None,
+                garbled: None,
                 refuses_reset: false,
                 mode: Some(3),
+                mode_refusals: Vec::new(),
                 recovery: false,
                 busy_lists: 0,
                 failing_writes: 0,
@@ -133,7 +139,15 @@ impl Mcu {
         if now_ms < board.up_at || dumb || deaf {
             return None;
         }
-        self.server.handle(board, packet)
+        let answer = self.server.handle(board, packet)?;
+        let asked = Header::parse(packet).map(|header| (header.group, header.id));
+        if asked.is_some() && asked == self.board.garbled {
+            // The payload's length stays; a break outside of anything is no CBOR.
+            let mut answer = answer;
+            answer[HEADER_BYTES..].fill(0xff);
+            return Some(answer);
+        }
+        Some(answer)
     }
 
     fn pass(&mut self, now_ms: u64) {
@@ -288,6 +302,9 @@ impl Device for Board {
     }
 
     fn bootloader(&mut self, _: Option<&str>) -> Outcome<Reply> {
+        if let Some(refusal) = self.mode_refusals.pop() {
+            return Err(refusal);
+        }
         let unsupported = Refusal::generic(rc::UNSUPPORTED);
         let mode = self.mode.ok_or(unsupported)?;
         Ok(Reply::BootloaderMode {
