@@ -120,6 +120,8 @@ async fn check_room<L: Lent>(port: &Port<L>, size: u64) -> Result<(), Failure> {
     let image = port.settings.image.unwrap_or(0);
     let room = match insist(port, Order::Slots).await {
         Ok(Reply::Slots(slots)) => room(&slots, image),
+        Err(error @ ClientError::Silent) => return Err(failed(code::BAD_IMAGE_STATE, 0, error)),
+        // Not built in, or nothing that helps.
         _ => None,
     };
     let configured = Some(port.settings.slot_bytes).filter(|bytes| *bytes > 0);

@@ -316,6 +316,11 @@ fn a_target_that_is_not_fit_is_not_created() {
             8000,
             code::UNREACHABLE,
         ),
+        (
+            |b| b.mcu.board.deaf = Some((group::IMAGE, Some(smp_core::code::image::SLOTS))),
+            8000,
+            code::UNREACHABLE,
+        ),
     ];
     for (spoil, size, main) in rows {
         let mut bench = bench();
@@ -505,7 +510,7 @@ fn an_application_that_lists_and_does_not_answer_its_test_is_not_called_silent()
         bench.plugin = plugin(&bench.fake, &tested, None);
         bench.arm(&image(2, 8000, b"pump"));
         bench.run(SerialMcu::reset).unwrap();
-        bench.mcu.board.deaf_group = Some(group);
+        bench.mcu.board.deaf = Some((group, None));
         let failure = bench.run(SerialMcu::self_test).unwrap_err();
         let told = (failure.main, failure.sub);
         assert_eq!(told, (code::BAD_IMAGE_STATE, number), "{failure}");

@@ -60,8 +60,8 @@ pub(super) struct Board {
     pub(super) new_is_dumb: bool,
     /// What an image that is not confirmed lists in place of the truth.
     pub(super) new_lists: Option<Outcome<Vec<ImageState>>>,
-    /// Commands of this group get no answer.
-    pub(super) deaf_group: Option<u16>,
+    /// Commands of this group, or this one of it alone, get no answer.
+    pub(super) deaf: Option<(u16, Option<u8>)>,
     /// Answers to this command are none.
     pub(super) garbled: Option<(u16, u8)>,
     /// Resets are refused, by force too.
@@ -98,7 +98,7 @@ impl Mcu {
                 keeps_no_mark: false,
                 new_is_dumb: false,
                 new_lists: None,
-                deaf_group: None,
+                deaf: None,
                 garbled: None,
                 refuses_reset: false,
                 mode: Some(3),
@@ -134,15 +134,16 @@ impl Mcu {
         self.pass(now_ms);
         let board = &mut self.board;
         let dumb = board.new_is_dumb && !board.confirmed;
-        let group = Header::parse(packet).map(|header| header.group);
-        let deaf = group.is_some() && group == board.deaf_group;
+        let asked = Header::parse(packet)?;
+        let deaf = board
+            .deaf
+            .is_some_and(|(group, id)| group == asked.group && id.is_none_or(|id| id == asked.id));
         if now_ms < board.up_at || dumb || deaf {
             return None;
         }
         let answer = self.server.handle(board, packet)?;
-        let asked = Header::parse(packet).map(|header| (header.group, header.id));
-        if asked.is_some() && asked == self.board.garbled {
-            // The payload's length stays; a break outside of anything is no CBOR.
+        if self.board.garbled == Some((asked.group, asked.id)) {
+            // A break outside of anything is no CBOR.
             let mut answer = answer;
             answer[HEADER_BYTES..].fill(0xff);
             return Some(answer);
