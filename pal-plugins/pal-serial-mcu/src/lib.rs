@@ -246,7 +246,7 @@ impl<L: Lent> SerialMcu<L> {
         &mut self,
         duty: impl Future<Output = Result<Answer, Failure>> + 'static,
     ) -> Result<Duty, Failure> {
-        self.port.progress.set((0, 0));
+        self.port.begins();
         self.task = Some(Box::pin(duty));
         self.go_on()
     }

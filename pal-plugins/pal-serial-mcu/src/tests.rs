@@ -15,6 +15,9 @@ use mcu::{Mcu, image};
 /// Something that happens to the target.
 type Spoil = fn(&mut Bench);
 
+/// So long without progress, and the host takes a duty for hung.
+const STALL_MS: u64 = 600_000;
+
 struct Bench {
     fake: Fake,
     mcu: Mcu,
@@ -69,11 +72,18 @@ impl Bench {
     ) -> Result<Answer, Failure> {
         let mut duty = begin(&mut self.plugin)?;
         let end = self.fake.world().now_ms + 3_600_000;
+        let (mut progress, mut moved_ms) = ((0, 0), self.fake.world().now_ms);
         loop {
             let working = match duty {
                 Duty::Finished(answer) => return Ok(answer),
                 Duty::Working(working) => working,
             };
+            if (working.done, working.total) != progress {
+                progress = (working.done, working.total);
+                moved_ms = self.fake.world().now_ms;
+            }
+            let still_ms = self.fake.world().now_ms - moved_ms;
+            assert!(still_ms < STALL_MS, "no progress for {still_ms} ms");
             let sleep = working.wake.after_ms.map_or(0, u64::from);
             assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
             let input = self.serve();
@@ -533,6 +543,25 @@ fn a_dumb_target_without_a_reset_line_is_waited_for_and_then_reported() {
 }
 
 #[test]
+fn a_long_wait_for_a_target_is_not_taken_for_a_hung_duty() {
+    let mut bench = bench();
+    bench.mcu.board.new_is_dumb = true;
+    let patient = [("swap_timeout_ms", "1200000")];
+    bench.plugin = plugin(&bench.fake, &patient, None);
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.pulses = u32::MAX;
+    let begun_ms = bench.fake.world().now_ms;
+    let failure = bench.run(SerialMcu::reset).unwrap_err();
+    assert_eq!(failure.main, code::UNREACHABLE);
+    assert!(bench.fake.world().now_ms - begun_ms >= 1_200_000);
+    // Silent from the start: once for what may be under way, and once more after the line was pulsed.
+    bench.plugin = plugin(&bench.fake, &patient, None);
+    let begun_ms = bench.fake.world().now_ms;
+    bench.run(SerialMcu::reject).unwrap_err();
+    assert!(bench.fake.world().now_ms - begun_ms >= 2_400_000);
+}
+
+#[test]
 fn a_push_goes_on_where_a_killed_host_left_it() {
     let mut bench = bench();
     let file = image(2, 20_000, b"pump");
@@ -678,6 +707,7 @@ fn settings_that_cannot_be_are_refused() {
         ("window", "0"),
         ("window", "9"),
         ("soak_ms", "3600001"),
+        ("silence_ms", "480001"),
         ("test_command", "1:0"),
         ("parity", "mark"),
         ("allow_no_revert", "yes"),
