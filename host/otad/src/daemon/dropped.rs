@@ -20,8 +20,8 @@ use std::time::Duration;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::code;
-use rustix::fs::Access;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
@@ -225,9 +225,7 @@ fn finish(path: &Path, before: Identity, ending: &str) {
         return;
     }
     if fs::symlink_metadata(&done).is_ok_and(|after| Identity::of(&after) != before) {
-        if let Err(error) = fs::rename(&done, path) {
-            tracing::warn!("{} is not looked at: {error}", done.display());
-        }
+        give_back(&done, path);
         return;
     }
     for part in [MANIFEST, SIGNATURE] {
@@ -237,6 +235,23 @@ fn finish(path: &Path, before: Identity, ending: &str) {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+}
+
+/// Give a file that was not looked at its name back, unless a third one has that by now: it is the latest, and this one was
+/// replaced by it as by any rename.
+fn give_back(done: &Path, path: &Path) {
+    let end = match renameat_with(CWD, done, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => {
+            tracing::warn!("{} was replaced before it was looked at", path.display());
+            fs::rename(done, beside(path, "refused"))
+        }
+        // A file system that cannot tell: the instant between the two renames stays.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(done, path),
+        end => end.map_err(io::Error::from),
+    };
+    if let Err(error) = end {
+        tracing::warn!("{} is not looked at: {error}", done.display());
     }
 }
 
@@ -308,6 +323,22 @@ mod tests {
         let done = beside(&path, "loaded");
         assert_eq!(fs::read(&done).unwrap(), b"second");
         assert!(beside(&done, MANIFEST).exists() && !path.exists());
+    }
+
+    #[test]
+    fn a_name_is_not_given_back_over_the_file_that_has_it_by_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.b.wasm");
+        let done = beside(&path, "loaded");
+        fs::write(&done, "second").unwrap();
+        fs::write(&path, "third").unwrap();
+        give_back(&done, &path);
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+        assert_eq!(fs::read(beside(&path, "refused")).unwrap(), b"second");
+        fs::rename(&path, &done).unwrap();
+        give_back(&done, &path);
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+        assert!(!done.exists());
     }
 
     #[test]
