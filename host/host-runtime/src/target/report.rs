@@ -137,7 +137,7 @@ impl Target {
             .agent_settings
             .iter()
             .any(|s| s.key == "self_test" && s.value == "external");
-        if self.config.health.is_none() && !is_external {
+        if self.config.health.is_none() && !is_external && !self.config.is_asked {
             warnings.push(
                 "neither a health command nor an external test: a new image that stays up counts as good"
                     .to_owned(),
