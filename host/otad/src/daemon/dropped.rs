@@ -47,8 +47,7 @@ pub(super) async fn serve(
 ) {
     let watch = Watch {
         dir,
-        devices,
-        plugins,
+        put: Swaps { devices, plugins },
     };
     let own = rustix::process::geteuid().as_raw();
     let end = match check_dir(&watch.dir, Some(own), shared) {
@@ -87,17 +86,32 @@ pub(crate) fn check_dir(dir: &Path, user: Option<u32>, shared: bool) -> Result<(
 }
 
 /// How a file that was dropped ended.
-enum End {
+enum End<B> {
     Loaded,
     /// Its target cannot take it now.
-    Waits(Arc<dyn PluginFactory>, String),
+    Waits(B, String),
     Refused(String),
 }
 
 /// A build whose target is busy: it was loaded, and kept in the state directory, once and not at each try.
-struct Waiting {
+struct Waiting<B> {
     file: Identity,
-    build: Arc<dyn PluginFactory>,
+    build: B,
+}
+
+/// Puts in what is in a file.
+trait Put {
+    /// What was loaded from it.
+    type Build;
+
+    /// `loaded` is what is in the file, where that is known.
+    async fn put(
+        &self,
+        device: &str,
+        target: &str,
+        path: &Path,
+        loaded: Option<Self::Build>,
+    ) -> End<Self::Build>;
 }
 
 /// Which file it was that had a name.
@@ -122,13 +136,12 @@ impl Identity {
     }
 }
 
-struct Watch {
+struct Watch<P> {
     dir: PathBuf,
-    devices: Vec<DeviceHandle>,
-    plugins: Arc<Plugins>,
+    put: P,
 }
 
-impl Watch {
+impl<P: Put> Watch<P> {
     async fn run(&self) -> io::Result<()> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let wanted = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
@@ -137,7 +150,7 @@ impl Watch {
         for entry in fs::read_dir(&self.dir)? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
-        let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+        let mut waiting: BTreeMap<String, Waiting<P::Build>> = BTreeMap::new();
         let mut try_at = Instant::now();
         loop {
             if Instant::now() >= try_at {
@@ -155,7 +168,11 @@ impl Watch {
 
     /// Put in what has this name, if it is one of ours; what has to wait, for the next try. `waited` is what the try before
     /// gave: who looks into the log knows of it.
-    async fn take(&self, name: &str, waited: Option<Waiting>) -> Option<Waiting> {
+    async fn take(
+        &self,
+        name: &str,
+        waited: Option<Waiting<P::Build>>,
+    ) -> Option<Waiting<P::Build>> {
         let (device, target) = parse(name)?;
         let path = self.dir.join(name);
         // None: renamed between the watch and the look at the start, which has taken it.
@@ -164,7 +181,7 @@ impl Watch {
         let known = waited.filter(|waited| waited.file == file);
         let is_known = known.is_some();
         let loaded = known.map(|known| known.build);
-        let ending = match self.swap(device, target, &path, loaded).await {
+        let ending = match self.put.put(device, target, &path, loaded).await {
             End::Loaded => {
                 tracing::info!("{} is put in", path.display());
                 "loaded"
@@ -183,15 +200,24 @@ impl Watch {
         finish(&path, file, ending);
         None
     }
+}
 
-    /// `loaded` is what is in the file, where that is known.
-    async fn swap(
+/// As `otad plugin swap` does it.
+struct Swaps {
+    devices: Vec<DeviceHandle>,
+    plugins: Arc<Plugins>,
+}
+
+impl Put for Swaps {
+    type Build = Arc<dyn PluginFactory>;
+
+    async fn put(
         &self,
         device: &str,
         target: &str,
         path: &Path,
-        loaded: Option<Arc<dyn PluginFactory>>,
-    ) -> End {
+        loaded: Option<Self::Build>,
+    ) -> End<Self::Build> {
         let Some(handle) = self.devices.iter().find(|d| d.name() == device) else {
             return End::Refused(format!("no device \"{device}\" runs here"));
         };
@@ -284,6 +310,8 @@ fn parse(name: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
 
     #[test]
@@ -339,6 +367,65 @@ mod tests {
         give_back(&done, &path);
         assert_eq!(fs::read(&path).unwrap(), b"third");
         assert!(!done.exists());
+    }
+
+    /// A target that is busy for so many tries; builds are what is in the file.
+    struct Busy {
+        tries: Cell<u32>,
+        /// What was known of the file at each try.
+        known: RefCell<Vec<Option<String>>>,
+    }
+
+    impl Put for Busy {
+        type Build = String;
+
+        async fn put(&self, _: &str, _: &str, path: &Path, loaded: Option<String>) -> End<String> {
+            self.known.borrow_mut().push(loaded.clone());
+            if self.tries.get() == 0 {
+                return End::Loaded;
+            }
+            self.tries.set(self.tries.get() - 1);
+            let build = loaded.unwrap_or_else(|| fs::read_to_string(path).unwrap());
+            End::Waits(build, "busy".to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_target_is_busy_keeps_its_name_and_is_loaded_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch {
+            dir: dir.path().to_owned(),
+            put: Busy {
+                tries: Cell::new(3),
+                known: RefCell::default(),
+            },
+        };
+        let (name, path) = ("a.b.wasm", dir.path().join("a.b.wasm"));
+        let drop_in = |text: &str| {
+            fs::write(dir.path().join("draft"), text).unwrap();
+            fs::rename(dir.path().join("draft"), &path).unwrap();
+        };
+        drop_in("first");
+        let waits = watch.take(name, None).await;
+        let waits = watch.take(name, waits).await;
+        // Another one in its place is no file that is known.
+        drop_in("second");
+        let waits = watch.take(name, waits).await;
+        assert!(path.exists() && waits.is_some());
+        assert!(watch.take(name, waits).await.is_none());
+        assert!(!path.exists() && beside(&path, "loaded").exists());
+        let known = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            *watch.put.known.borrow(),
+            [None, known("first"), None, known("second")]
+        );
+        // Withdrawn while it waits: nothing is left to do.
+        watch.put.tries.set(1);
+        drop_in("third");
+        let waits = watch.take(name, None).await;
+        fs::remove_file(&path).unwrap();
+        assert!(watch.take(name, waits).await.is_none());
+        assert_eq!(watch.put.known.borrow().len(), 5);
     }
 
     #[test]
