@@ -89,6 +89,8 @@ struct Serving {
     sha256: String,
     version: String,
     on_trial: bool,
+    /// Another one is about to take its place.
+    swapping: bool,
     /// The build that was refused or sent back last, and why.
     refused: Option<String>,
 }
@@ -169,6 +171,7 @@ impl Place {
                 sha256: status.agent.digest,
                 version: status.agent.version,
                 on_trial: status.agent.on_trial,
+                swapping: status.agent.swapping,
                 refused: status.agent.refused,
             }),
             Guest::Plugin(_, name) => {
@@ -182,10 +185,16 @@ impl Place {
                     sha256: build.sha256,
                     version: build.version,
                     on_trial: build.on_trial,
+                    swapping: build.swapping,
                     refused: build.refused,
                 })
             }
         }
+    }
+
+    /// The build that serves there once no swap is under way: that of a duty that was given up goes on.
+    async fn settled(&self) -> Result<Serving, Failure> {
+        settled(|| self.serving()).await
     }
 
     async fn load(&self, source: Source) -> Result<Build, Failure> {
@@ -243,7 +252,7 @@ impl Place {
     }
 
     async fn state(&self, wanted: Option<String>) -> Result<TargetState, Failure> {
-        let serving = self.serving().await?;
+        let serving = self.settled().await?;
         let runs_new = wanted.map(|sha256| serving.sha256 == sha256);
         let in_test = runs_new == Some(true) && serving.on_trial;
         Ok(TargetState {
@@ -292,10 +301,32 @@ impl Place {
     }
 
     async fn reject(&self, sha256: &str) -> Result<(), Failure> {
-        match self.serving().await?.sha256 == sha256 {
+        let serving = self.settled().await?;
+        if serving.swapping {
+            // Which one will serve cannot be said, and going back twice would be going there again.
+            let text = "a swap is under way, and does not end";
+            return Err(Failure::new(code::BUSY, 0, text));
+        }
+        match serving.sha256 == sha256 {
             true => self.swap(None).await,
             false => Ok(()),
         }
+    }
+}
+
+/// Look until no swap is under way, or one takes longer than any does.
+async fn settled<F>(mut look: impl FnMut() -> F) -> Result<Serving, Failure>
+where
+    F: Future<Output = Result<Serving, Failure>>,
+{
+    let mut waited = Duration::ZERO;
+    loop {
+        let serving = look().await?;
+        if !serving.swapping || waited >= BUSY_MAX {
+            return Ok(serving);
+        }
+        sleep(TRY_EVERY).await;
+        waited += TRY_EVERY;
     }
 }
 
@@ -583,6 +614,28 @@ mod tests {
         drop(end);
         let gone = tokio::time::timeout(PATIENCE, gone).await;
         assert!(gone.expect("it goes on").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_serves_is_told_when_the_swap_of_a_duty_that_was_given_up_is_over() {
+        let mut looks = 0;
+        let serving = settled(|| {
+            looks += 1;
+            let swapping = looks < 3;
+            let serving = Serving {
+                sha256: if swapping { "old" } else { "new" }.to_owned(),
+                version: "1.0.0".to_owned(),
+                on_trial: !swapping,
+                swapping,
+                refused: None,
+            };
+            std::future::ready(Ok(serving))
+        });
+        let serving = serving.await.unwrap();
+        assert_eq!(
+            (&*serving.sha256, serving.swapping, looks),
+            ("new", false, 3)
+        );
     }
 
     #[tokio::test]
