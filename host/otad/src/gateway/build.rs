@@ -240,13 +240,14 @@ impl Place {
         }
     }
 
-    /// Whether a build serves.
-    async fn check(&self, sha256: &str) -> Result<(), Failure> {
+    /// Whether the build of a job serves; `label` is the job's.
+    async fn check(&self, sha256: &str, label: &str) -> Result<(), Failure> {
         let serving = self.serving().await?;
         if serving.sha256 == sha256 {
             return Ok(());
         }
-        let why = serving.refused.unwrap_or_else(|| "by hand".to_owned());
+        let why = serving.refused.filter(|why| is_about(why, label));
+        let why = why.unwrap_or_else(|| "by hand".to_owned());
         let text = format!("the build before serves again: {why}");
         Err(Failure::new(code::PLUGIN_FAILED, 0, text))
     }
@@ -282,17 +283,17 @@ impl Place {
         self.swap(Some(build)).await
     }
 
-    async fn self_test(&self, sha256: &str) -> Result<(), Failure> {
-        self.check(sha256).await?;
+    async fn self_test(&self, sha256: &str, label: &str) -> Result<(), Failure> {
+        self.check(sha256, label).await?;
         // An agent has done something by asking for this test.
         if let Guest::Plugin(_, name) = &self.guest {
             self.device().await?.ask_target(name).await?;
         }
-        self.check(sha256).await
+        self.check(sha256, label).await
     }
 
-    async fn commit(&self, sha256: &str) -> Result<(), Failure> {
-        self.check(sha256).await?;
+    async fn commit(&self, sha256: &str, label: &str) -> Result<(), Failure> {
+        self.check(sha256, label).await?;
         let device = self.device().await?;
         match &self.guest {
             Guest::Agent(_) => device.end_trial(None).await,
@@ -312,6 +313,12 @@ impl Place {
             false => Ok(()),
         }
     }
+}
+
+/// Whether a report of a build that was refused or sent back speaks of the one with this label: it begins with that.
+fn is_about(refused: &str, label: &str) -> bool {
+    let rest = refused.strip_prefix(label);
+    rest.is_some_and(|rest| rest.starts_with(": "))
 }
 
 /// Look until no swap is under way, or one takes longer than any does.
@@ -386,6 +393,12 @@ impl Instance {
         self.transfer.as_ref().ok_or_else(none)
     }
 
+    /// What a build of this job is called.
+    fn label(&self) -> Result<String, Failure> {
+        let label = format!("job {}", self.transfer()?.job_id);
+        Ok(clean(&label, LABEL_MAX_BYTES))
+    }
+
     /// The manifest of the staged bundle. It is the job's file that was verified; who has signed the manifest is looked at
     /// when it is loaded.
     fn manifest(&self) -> Result<Manifest, Failure> {
@@ -427,9 +440,8 @@ impl Instance {
                 wake,
             });
         }
-        let label = format!("job {}", self.transfer()?.job_id);
-        let label = clean(&label, LABEL_MAX_BYTES);
-        let (source, sha256) = (Source::Bundle { label, bytes }, self.manifest()?.sha256);
+        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        let source = Source::Bundle { label, bytes };
         Ok(match verb {
             Verb::Install => self.ask(|place| async move {
                 let build = place.install(source, &sha256).await;
@@ -523,13 +535,13 @@ impl Plugin for Instance {
     }
 
     fn self_test(&mut self) -> Result<Duty, PluginError> {
-        let sha256 = self.manifest()?.sha256;
-        Ok(self.ask(|place| async move { place.self_test(&sha256).await.map(nothing) }))
+        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        Ok(self.ask(|place| async move { place.self_test(&sha256, &label).await.map(nothing) }))
     }
 
     fn commit(&mut self) -> Result<Duty, PluginError> {
-        let sha256 = self.manifest()?.sha256;
-        Ok(self.ask(|place| async move { place.commit(&sha256).await.map(nothing) }))
+        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        Ok(self.ask(|place| async move { place.commit(&sha256, &label).await.map(nothing) }))
     }
 
     fn reject(&mut self) -> Result<Duty, PluginError> {
@@ -636,6 +648,18 @@ mod tests {
             (&*serving.sha256, serving.swapping, looks),
             ("new", false, 3)
         );
+    }
+
+    #[test]
+    fn a_build_that_was_refused_for_another_job_is_not_this_ones() {
+        for (refused, is) in [
+            ("job AFR_OTA-7: it trapped", true),
+            ("job AFR_OTA-77: it trapped", false),
+            ("/srv/next.wasm: it trapped", false),
+            ("job AFR_OTA-7", false),
+        ] {
+            assert_eq!(is_about(refused, "job AFR_OTA-7"), is, "{refused}");
+        }
     }
 
     #[tokio::test]
