@@ -391,6 +391,7 @@ impl Device {
             on_trial: self.slot.is_on_trial(),
             refused: self.refused.as_deref().map(str::to_owned),
             swaps: self.swaps,
+            swapping: self.swap.is_some(),
         }
     }
 

@@ -201,6 +201,9 @@ pub struct AgentReport {
     /// Builds that have taken over since the process started.
     #[serde(default)]
     pub swaps: u64,
+    /// Another build is being tried, and takes over if it is no worse.
+    #[serde(default)]
+    pub swapping: bool,
 }
 
 /// Whether there is an agent.

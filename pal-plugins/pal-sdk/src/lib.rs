@@ -14,10 +14,10 @@ pub mod component;
 #[cfg(target_family = "wasm")]
 pub use component::Lent;
 
-#[cfg(all(not(target_family = "wasm"), feature = "native"))]
+#[cfg(all(not(target_family = "wasm"), any(feature = "native", test)))]
 #[doc(hidden)]
 pub mod native;
-#[cfg(all(not(target_family = "wasm"), feature = "native"))]
+#[cfg(all(not(target_family = "wasm"), any(feature = "native", test)))]
 pub use native::Lent;
 
 pub use failure::{Failure, code};

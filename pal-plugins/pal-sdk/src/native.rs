@@ -5,10 +5,10 @@
 
 #![expect(unsafe_code, reason = "a C ABI is about raw memory")]
 
+use core::cell::Cell;
 use core::ffi::{CStr, c_char, c_void};
 use std::ffi::CString;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Once, OnceLock};
 
 use crate::lent::{Level, Log as _};
 use crate::{
@@ -80,7 +80,7 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
         // SAFETY: the host's, by the rules of the header; what is lent lives until `close`.
         unsafe {
             let lent = Lent(&*lent);
-            log_panics(lent);
+            log_panics();
             let settings = slice(settings, count)
                 .iter()
                 .map(|setting| Setting {
@@ -92,21 +92,17 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
                 schema: saved.schema,
                 bytes: slice(saved.bytes, saved.length).to_vec(),
             });
-            let opened = P::open(lent, settings, saved);
-            if opened.is_err() {
-                // Without a plugin there is no `close`, and what is lent may be gone.
-                PANICS.store(core::ptr::null_mut(), Ordering::Release);
-            }
+            let opened = called(lent, || P::open(lent, settings, saved));
             end(opened, failure, |plugin| {
-                *me = Box::into_raw(Box::new(plugin)).cast();
+                *me = Box::into_raw(Box::new(Opened { lent, plugin })).cast();
             })
         }
     }
 
     unsafe extern "C" fn close(me: *mut c_void) {
         // SAFETY: from `open`, and not used again.
-        drop(unsafe { Box::from_raw(me.cast::<P>()) });
-        PANICS.store(core::ptr::null_mut(), Ordering::Release);
+        let Opened { lent, plugin } = *unsafe { Box::from_raw(me.cast::<Opened<P>>()) };
+        called(lent, || drop(plugin));
     }
 
     unsafe extern "C" fn create(
@@ -161,7 +157,7 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
         // SAFETY: as above; `count` says how much room there is.
         unsafe {
             let room = *count;
-            let named = (*me.cast::<P>()).extents().and_then(|named| {
+            let named = Self::call(me, P::extents).and_then(|named| {
                 if named.len() > room as usize {
                     return Err(Failure::bad_argument("more extents than there is room for"));
                 }
@@ -219,7 +215,7 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
         // SAFETY: as above; `length` says how much room there is.
         unsafe {
             let room = *length;
-            let saved = (*me.cast::<P>()).suspend().and_then(|saved| {
+            let saved = Self::call(me, P::suspend).and_then(|saved| {
                 if saved.bytes.len() > room as usize {
                     return Err(Failure::bad_argument("more to save than there is room for"));
                 }
@@ -243,11 +239,25 @@ impl<P: Plugin<Lent = Lent> + Needs> Native<P> {
     ) -> i32 {
         // SAFETY: the caller's.
         unsafe {
-            end(duty(&mut *me.cast::<P>()), failure, |duty| {
+            end(Self::call(me, duty), failure, |duty| {
                 duty_out(duty, &mut *place)
             })
         }
     }
+
+    /// # Safety
+    /// `me` is from `open`, and not closed.
+    unsafe fn call<T>(me: *mut c_void, call: impl FnOnce(&mut P) -> T) -> T {
+        // SAFETY: the caller's; one call of an instance at a time.
+        let opened = unsafe { &mut *me.cast::<Opened<P>>() };
+        called(opened.lent, || call(&mut opened.plugin))
+    }
+}
+
+/// What `me` of the table is: an open instance and what it is lent.
+struct Opened<P> {
+    lent: Lent,
+    plugin: P,
 }
 
 macro_rules! plain {
@@ -310,18 +320,36 @@ impl Described {
     }
 }
 
-/// What is lent to the instance that is open, for the panic's last words.
-static PANICS: AtomicPtr<abi::Lent> = AtomicPtr::new(core::ptr::null_mut());
+thread_local! {
+    /// What is lent to the instance that is called on this thread, for a panic's last words. One library may have several
+    /// instances open, each with a host and a life of its own.
+    static CALLED: Cell<*const abi::Lent> = const { Cell::new(core::ptr::null()) };
+}
 
-fn log_panics(lent: Lent) {
-    PANICS.store(core::ptr::from_ref(lent.0).cast_mut(), Ordering::Release);
-    std::panic::set_hook(Box::new(|info| {
-        let lent = PANICS.load(Ordering::Acquire);
-        // SAFETY: it lives until `close`, which takes it away.
-        if let Some(lent) = unsafe { lent.as_ref() } {
-            Lent(lent).log(Level::Error, &info.to_string());
-        }
-    }));
+/// Calls an instance, to which this is lent.
+fn called<T>(lent: Lent, call: impl FnOnce() -> T) -> T {
+    let before = CALLED.replace(core::ptr::from_ref(lent.0));
+    let result = call();
+    CALLED.set(before);
+    result
+}
+
+/// The host of the instance that is called is told.
+fn say_last(text: &str) {
+    let lent = CALLED.try_with(Cell::get).unwrap_or(core::ptr::null());
+    // SAFETY: it lives as long as the call, which is what put it there.
+    if let Some(lent) = unsafe { lent.as_ref() } {
+        Lent(lent).log(Level::Error, text);
+    }
+}
+
+fn log_panics() {
+    static ONCE: Once = Once::new();
+    if cfg!(test) {
+        // A test that fails has something to say to whoever runs it.
+        return;
+    }
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|info| say_last(&info.to_string()))));
 }
 
 /// # Safety
@@ -472,3 +500,6 @@ fn set_version(version: Option<Version>, place: &mut abi::Duty) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

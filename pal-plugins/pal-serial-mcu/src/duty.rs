@@ -11,7 +11,7 @@ use smp_core::mcuboot::{HEADER_BYTES, ImageHeader, ReadAt, tag};
 use smp_core::reply::{Reply, SlotSize};
 
 use crate::file::{self, Staged};
-use crate::look::{View, insist, look, restart};
+use crate::look::{Unclear, View, insist, look, restart};
 use crate::port::{Lent, Port, failed};
 use crate::{Told, sub};
 
@@ -73,18 +73,20 @@ fn check_settled(view: &View) -> Result<(), Failure> {
     Ok(())
 }
 
-/// It has to go back by itself from an image that is not confirmed.
+/// It has to go back by itself from an image that is not confirmed. A server that does not know the question is an old one:
+/// the list of images and the swap itself have to tell. Any other answer that tells nothing is not taken for a yes.
 async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     let allowed = port.settings.allow_no_revert.as_str();
-    let silent = |error| failed(code::BAD_IMAGE_STATE, sub::ECHO, error);
+    let untold = |error| failed(code::BAD_IMAGE_STATE, sub::BOOTLOADER, error);
+    let mode = Order::Bootloader(Some("mode".to_owned()));
     let name = match insist(port, Order::Echo("otad".to_owned())).await {
         Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => Some("recovery"),
-        Err(error @ ClientError::Silent) => return Err(silent(error)),
-        _ => match insist(port, Order::Bootloader(Some("mode".to_owned()))).await {
+        Err(error @ (ClientError::Silent | ClientError::Malformed)) => return Err(untold(error)),
+        _ => match insist(port, mode).await {
             Ok(Reply::BootloaderMode { mode, .. }) => no_revert(mode),
-            Err(error @ ClientError::Silent) => return Err(silent(error)),
-            // Servers before that command: the list of images and the swap itself have to tell.
-            _ => None,
+            Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => None,
+            Ok(_) => return Err(untold(ClientError::Malformed)),
+            Err(error) => return Err(untold(error)),
         },
     };
     match name {
@@ -118,6 +120,8 @@ async fn check_room<L: Lent>(port: &Port<L>, size: u64) -> Result<(), Failure> {
     let image = port.settings.image.unwrap_or(0);
     let room = match insist(port, Order::Slots).await {
         Ok(Reply::Slots(slots)) => room(&slots, image),
+        Err(error @ ClientError::Silent) => return Err(failed(code::BAD_IMAGE_STATE, 0, error)),
+        // Not built in, or nothing that helps.
         _ => None,
     };
     let configured = Some(port.settings.slot_bytes).filter(|bytes| *bytes > 0);
@@ -313,7 +317,7 @@ pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
     // It may have come up already, perhaps before a restart of the host: another restart would revert it.
     let ours = |view: &View| image.as_ref().is_some_and(|image| view.runs(&image.hash));
     // With nothing marked any answer is a restart that cannot be told from none; the old server is gone by then.
-    let view = restart(&port, ours, |_| true).await?;
+    let view = restart(&port, Unclear::Stays, ours, |_| true).await?;
     port.say(Level::Info, &["the target runs ", &view.active.version]);
     Ok(Answer::Nothing)
 }
@@ -383,11 +387,13 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
         match check_application(&port).await {
             Ok(()) => is_silent = false,
             // It may have restarted: then the list says what runs now.
-            Err(failure) if failure.main == code::UNREACHABLE && !is_silent => {
+            Err((_, Some(ClientError::Silent))) if !is_silent => {
                 is_silent = true;
                 continue;
             }
-            Err(failure) => return Err(failure),
+            // A target that lists its images is there: it is the application that does not answer.
+            Err((number, Some(error))) => return refuse(number, &error.to_string()),
+            Err((number, None)) => return refuse(number, "the echo is another text"),
         }
         if port.now_ms() >= until {
             return Ok(Answer::Nothing);
@@ -396,16 +402,13 @@ pub(crate) async fn self_test<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
     }
 }
 
-/// The application answers, and its own test passes.
-async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
+/// The application answers, and its own test passes; otherwise `sub` of what failed, and the client's error if there is one.
+async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), (u32, Option<ClientError>)> {
     for _ in 0..ECHOES {
         match port.ask(Order::Echo("otad".to_owned())).await {
             Ok(Reply::Echo(text)) if text == "otad" => {}
-            Err(error) => return Err(failed(code::BAD_IMAGE_STATE, sub::ECHO, error)),
-            Ok(_) => {
-                let text = "the echo is another text";
-                return Err(Failure::new(code::BAD_IMAGE_STATE, sub::ECHO, text));
-            }
+            Err(error) => return Err((sub::ECHO, Some(error))),
+            Ok(_) => return Err((sub::ECHO, None)),
         }
     }
     let Some((group, id)) = port.settings.test_command else {
@@ -419,7 +422,7 @@ async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     };
     match port.ask(order).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(failed(code::BAD_IMAGE_STATE, sub::TEST_COMMAND, error)),
+        Err(error) => Err((sub::TEST_COMMAND, Some(error))),
     }
 }
 
@@ -449,11 +452,11 @@ pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: R
         Some(job) => file::identify(&port, job.size).ok().map(|i| i.hash),
         None => None,
     };
-    let mut view = restart(&port, View::settled, |_| true).await?;
+    let mut view = restart(&port, Unclear::Restarts, View::settled, |_| true).await?;
     if !view.settled() {
         let text = "a mark cannot be taken back: the new image runs once";
         port.say(Level::Warn, &[text]);
-        view = restart(&port, View::settled, View::settled).await?;
+        view = restart(&port, Unclear::Restarts, View::settled, View::settled).await?;
     }
     if told.activated.get() && hash.as_ref().is_some_and(|hash| view.runs(hash)) {
         let text = "the new image is confirmed; only a new job can replace it";

@@ -71,6 +71,8 @@ pub mod sub {
     pub const NO_IMAGE: u32 = 16;
     /// The image is for another product.
     pub const OTHER_PRODUCT: u32 = 17;
+    /// The target does not tell whether its bootloader can revert.
+    pub const BOOTLOADER: u32 = 18;
 }
 
 /// What cannot be asked from the target.
@@ -244,7 +246,7 @@ impl<L: Lent> SerialMcu<L> {
         &mut self,
         duty: impl Future<Output = Result<Answer, Failure>> + 'static,
     ) -> Result<Duty, Failure> {
-        self.port.progress.set((0, 0));
+        self.port.begins();
         self.task = Some(Box::pin(duty));
         self.go_on()
     }

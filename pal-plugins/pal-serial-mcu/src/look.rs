@@ -95,13 +95,8 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
                 });
             }
             Err(ClientError::Silent | ClientError::Malformed) if port.now_ms() < until => {}
-            // No room for an answer just now. Whoever takes that for silence resets an image in its test.
-            Err(ClientError::Refused(refusal))
-                if matches!(refusal.as_generic(), rc::BUSY | rc::NO_MEMORY)
-                    && port.now_ms() < until =>
-            {
-                port.sleep(LOOK_MS).await;
-            }
+            // Whoever takes that for silence resets an image in its test.
+            Err(error) if is_busy(error) && port.now_ms() < until => port.sleep(LOOK_MS).await,
             Err(error) => {
                 let failure = failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error);
                 return Err(port.explain(failure));
@@ -111,25 +106,50 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
     }
 }
 
-/// Asks something of a target that may be restarting: one that is silent gets the time to come back, and is asked once more.
+/// No room for an answer just now.
+fn is_busy(error: ClientError) -> bool {
+    match error {
+        ClientError::Refused(refusal) => {
+            matches!(refusal.as_generic(), rc::BUSY | rc::NO_MEMORY)
+        }
+        _ => false,
+    }
+}
+
+/// Asks something of a target that may be restarting: one that is silent, or too busy, gets the time to come back, and is
+/// asked once more.
 ///
 /// # Errors
 /// The client's, of the second time.
 pub(crate) async fn insist<L: Lent>(port: &Port<L>, order: Order) -> Result<Reply, ClientError> {
-    match port.ask(order.clone()).await {
-        Err(ClientError::Silent) if look(port, port.settings.silence_ms).await.is_ok() => {
-            port.ask(order).await
-        }
-        other => other,
+    let first = port.ask(order.clone()).await;
+    let passes = match first {
+        Err(ClientError::Silent | ClientError::Malformed) => true,
+        Err(error) => is_busy(error),
+        Ok(_) => false,
+    };
+    if passes && look(port, port.settings.silence_ms).await.is_ok() {
+        return port.ask(order).await;
     }
+    first
+}
+
+/// What becomes of a target that answers, and does not say what it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unclear {
+    /// It is left as it is: what runs may be an image in test that a restart would take back.
+    Stays,
+    /// It is restarted: whatever is in test is to go back.
+    Restarts,
 }
 
 /// Restarts the target, unless it is `done` already, and waits until it answers and `back` is content with what it says.
 ///
 /// # Errors
-/// 0xd4: it does not come back; 0xe8: it does not restart.
+/// 0xd4: it does not come back; 0xe8: it does not restart, or does not say what it runs.
 pub(crate) async fn restart<L: Lent>(
     port: &Port<L>,
+    unclear: Unclear,
     done: impl Fn(&View) -> bool,
     back: impl Fn(&View) -> bool,
 ) -> Result<View, Failure> {
@@ -137,8 +157,15 @@ pub(crate) async fn restart<L: Lent>(
         let before = look_before_reset(port, &done).await;
         match &before {
             Ok(view) if done(view) => return before,
-            Ok(_) => order_reset(port).await,
-            Err(_) => pulse(port),
+            // A second refusal shows in that nothing restarts.
+            Ok(_) => drop(order_reset(port).await),
+            Err(failure) if failure.main == code::UNREACHABLE => pulse(port),
+            Err(_) if unclear == Unclear::Stays => return before,
+            Err(_) => {
+                if !order_reset(port).await {
+                    pulse(port);
+                }
+            }
         }
         let armed = before.is_ok_and(|view| view.pending());
         port.sleep(AFTER_RESET_MS).await;
@@ -185,21 +212,23 @@ async fn look_before_reset<L: Lent>(
     }
 }
 
-async fn order_reset<L: Lent>(port: &Port<L>) {
+/// Whether the target has not refused it.
+async fn order_reset<L: Lent>(port: &Port<L>) -> bool {
     port.resets();
     for force in [false, true] {
         let order = Order::Reset {
             force,
             boot_mode: None,
         };
-        // Refused: something objects. By force then; a second refusal shows in that nothing restarts.
+        // Refused: something objects. By force then.
         if port.ask(order).await.is_ok() {
-            return;
+            return true;
         }
     }
+    false
 }
 
-/// The only way to restart a target that does not answer.
+/// The only way to restart a target that does not answer, or does not take orders.
 fn pulse<L: Lent>(port: &Port<L>) {
     port.resets();
     if let Err(failure) = port.lent.pulse(0) {

@@ -34,6 +34,8 @@ pub(crate) struct Port<L> {
     reopen_at_ms: Cell<u64>,
     pub(crate) wake: Cell<Wake>,
     pub(crate) progress: Cell<(u64, u64)>,
+    /// When the duty that is under way was begun.
+    begun_ms: Cell<u64>,
     /// It answered the last question, in the version that the client speaks.
     pub(crate) met: Cell<bool>,
     /// When it was first heard after the last reset that this instance, or one before it, can have sent.
@@ -60,6 +62,7 @@ impl<L: Lent> Port<L> {
             reopen_at_ms: Cell::new(0),
             wake: Cell::default(),
             progress: Cell::default(),
+            begun_ms: Cell::default(),
             met: Cell::new(false),
             heard_ms: Cell::default(),
             silent_ms: Cell::default(),
@@ -69,6 +72,12 @@ impl<L: Lent> Port<L> {
 
     pub(crate) fn now_ms(&self) -> u64 {
         self.lent.now_ms()
+    }
+
+    /// A duty begins.
+    pub(crate) fn begins(&self) {
+        self.progress.set((0, 0));
+        self.begun_ms.set(self.now_ms());
     }
 
     pub(crate) fn say(&self, level: Level, parts: &[&str]) {
@@ -109,7 +118,7 @@ impl<L: Lent> Port<L> {
         source: &mut impl Source,
     ) -> Result<Reply, ClientError> {
         let total = plan.size;
-        // A second upload of the same file tells nothing until it is further than the first one.
+        // A second upload of the same file tells nothing until it is further than the first one, and none goes back.
         self.progress.set((self.progress.get().0.min(total), total));
         self.client.borrow_mut().upload(self.now_ms(), plan);
         self.work(source).await
@@ -263,7 +272,13 @@ impl<L: Lent> Port<L> {
         .await;
     }
 
+    /// Every wait here has an end of its own, and some last longer than the host lets a duty stand still: where no bytes
+    /// move, the seconds do.
     fn wait(&self, now_ms: u64, until: u64, on_input: bool, on_data: bool) {
+        if self.progress.get().1 == 0 {
+            let seconds = now_ms.saturating_sub(self.begun_ms.get()) / 1000;
+            self.progress.set((seconds, 0));
+        }
         let ms = until.saturating_sub(now_ms).clamp(1, SLEEP_MAX_MS);
         self.wake.set(Wake {
             on_input,

@@ -7,6 +7,8 @@ use smp_core::frame::Framing;
 
 /// Longest of all durations: an hour.
 const DURATION_MAX_MS: u64 = 3_600_000;
+/// After an upload no seconds are told, and the host ends a duty that stands still for ten minutes: two less than that.
+const SILENCE_MAX_MS: u64 = 480_000;
 
 /// The settings, with their defaults.
 #[derive(Clone, Debug)]
@@ -118,7 +120,7 @@ impl Settings {
                 value.clone_into(&mut self.allow_no_revert);
             }
             "swap_timeout_ms" => self.swap_timeout_ms = number(DURATION_MAX_MS)?,
-            "silence_ms" => self.silence_ms = number(DURATION_MAX_MS)?,
+            "silence_ms" => self.silence_ms = number(SILENCE_MAX_MS)?,
             "soak_ms" => self.soak_ms = number(DURATION_MAX_MS)?,
             "test_command" => {
                 let (group, id) = value.split_once(':')?;

@@ -6,6 +6,7 @@ use pal_sdk::fake::Fake;
 use pal_sdk::{
     Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer, Version, code, state,
 };
+use smp_core::code::{Refusal, group, os, rc};
 use smp_core::frame::{Decoder, Framing};
 
 use crate::{SerialMcu, sub};
@@ -13,6 +14,9 @@ use mcu::{Mcu, image};
 
 /// Something that happens to the target.
 type Spoil = fn(&mut Bench);
+
+/// So long without progress, and the host takes a duty for hung.
+const STALL_MS: u64 = 600_000;
 
 struct Bench {
     fake: Fake,
@@ -68,11 +72,18 @@ impl Bench {
     ) -> Result<Answer, Failure> {
         let mut duty = begin(&mut self.plugin)?;
         let end = self.fake.world().now_ms + 3_600_000;
+        let (mut progress, mut moved_ms) = ((0, 0), self.fake.world().now_ms);
         loop {
             let working = match duty {
                 Duty::Finished(answer) => return Ok(answer),
                 Duty::Working(working) => working,
             };
+            if (working.done, working.total) != progress {
+                progress = (working.done, working.total);
+                moved_ms = self.fake.world().now_ms;
+            }
+            let still_ms = self.fake.world().now_ms - moved_ms;
+            assert!(still_ms < STALL_MS, "no progress for {still_ms} ms");
             let sleep = working.wake.after_ms.map_or(0, u64::from);
             assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
             let input = self.serve();
@@ -315,6 +326,11 @@ fn a_target_that_is_not_fit_is_not_created() {
             8000,
             code::UNREACHABLE,
         ),
+        (
+            |b| b.mcu.board.deaf = Some((group::IMAGE, Some(smp_core::code::image::SLOTS))),
+            8000,
+            code::UNREACHABLE,
+        ),
     ];
     for (spoil, size, main) in rows {
         let mut bench = bench();
@@ -330,6 +346,40 @@ fn a_target_that_is_not_fit_is_not_created() {
     bench.mcu.board.mode = None;
     bench.plugin = plugin(&bench.fake, &[], None);
     bench.run(|p| p.create(transfer(8000))).unwrap();
+}
+
+#[test]
+fn a_bootloader_that_is_not_told_is_not_taken_for_one_that_reverts() {
+    let denied = Refusal::generic(rc::DENIED);
+    let busy = Refusal::generic(rc::BUSY);
+    // Recovery, whose answer to the echo would tell it, has no command for the mode either.
+    for (command, mode) in [(os::BOOTLOADER, Some(3)), (os::ECHO, None)] {
+        let mut bench = bench();
+        bench.mcu.board.garbled = Some((group::OS, command));
+        bench.mcu.board.mode = mode;
+        assert!(!told_bootloader(&mut bench));
+    }
+    for (refusals, fine) in [
+        (vec![denied], false),
+        (vec![busy, busy], false),
+        (vec![busy], true),
+    ] {
+        let mut bench = bench();
+        bench.mcu.board.mode_refusals = refusals;
+        assert_eq!(told_bootloader(&mut bench), fine);
+    }
+}
+
+/// Whether `create` goes well; if not, because of what the bootloader does not tell.
+fn told_bootloader(bench: &mut Bench) -> bool {
+    match bench.run(|p| p.create(transfer(8000))) {
+        Ok(_) => true,
+        Err(failure) => {
+            let told = (failure.main, failure.sub);
+            assert_eq!(told, (code::BAD_IMAGE_STATE, sub::BOOTLOADER), "{failure}");
+            false
+        }
+    }
 }
 
 #[test]
@@ -369,6 +419,31 @@ fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
     bench.run(SerialMcu::reset).unwrap();
     assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
     assert_eq!(bench.state().code, state::PENDING_COMMIT);
+}
+
+#[test]
+fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_back() {
+    let refused = |code| Err(Refusal::generic(code));
+    for lists in [refused(rc::UNKNOWN), refused(rc::DENIED), Ok(Vec::new())] {
+        for refuses_reset in [false, true] {
+            let mut bench = bench();
+            let file = image(2, 8000, b"pump");
+            bench.mcu.board.new_lists = Some(lists.clone());
+            bench.arm(&file);
+            bench.mcu.boot();
+            bench.mcu.board.refuses_reset = refuses_reset;
+            // The host was killed, and does not know that the new image runs.
+            bench.restart(None, file.len());
+            let failure = bench.run(SerialMcu::reset).unwrap_err();
+            let told = (failure.main, failure.sub);
+            assert_eq!(told, (code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE));
+            assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
+            bench.run(SerialMcu::reject).unwrap();
+            assert_eq!(bench.pulses, u32::from(refuses_reset));
+            assert_eq!(bench.mcu.board.slots[0][20], 1);
+            assert!(bench.mcu.board.confirmed);
+        }
+    }
 }
 
 #[test]
@@ -438,6 +513,21 @@ fn a_target_that_restarts_in_its_test_is_said_to_run_another_image() {
 }
 
 #[test]
+fn an_application_that_lists_and_does_not_answer_its_test_is_not_called_silent() {
+    for (group, number) in [(group::OS, sub::ECHO), (group::USER, sub::TEST_COMMAND)] {
+        let mut bench = bench();
+        let tested = [("test_command", "64:1")];
+        bench.plugin = plugin(&bench.fake, &tested, None);
+        bench.arm(&image(2, 8000, b"pump"));
+        bench.run(SerialMcu::reset).unwrap();
+        bench.mcu.board.deaf = Some((group, None));
+        let failure = bench.run(SerialMcu::self_test).unwrap_err();
+        let told = (failure.main, failure.sub);
+        assert_eq!(told, (code::BAD_IMAGE_STATE, number), "{failure}");
+    }
+}
+
+#[test]
 fn a_dumb_target_without_a_reset_line_is_waited_for_and_then_reported() {
     let mut bench = bench();
     bench.mcu.board.new_is_dumb = true;
@@ -450,6 +540,25 @@ fn a_dumb_target_without_a_reset_line_is_waited_for_and_then_reported() {
     bench.mcu.boot();
     bench.run(SerialMcu::reject).unwrap();
     assert!(bench.mcu.board.confirmed);
+}
+
+#[test]
+fn a_long_wait_for_a_target_is_not_taken_for_a_hung_duty() {
+    let mut bench = bench();
+    bench.mcu.board.new_is_dumb = true;
+    let patient = [("swap_timeout_ms", "1200000")];
+    bench.plugin = plugin(&bench.fake, &patient, None);
+    bench.arm(&image(2, 8000, b"pump"));
+    bench.pulses = u32::MAX;
+    let begun_ms = bench.fake.world().now_ms;
+    let failure = bench.run(SerialMcu::reset).unwrap_err();
+    assert_eq!(failure.main, code::UNREACHABLE);
+    assert!(bench.fake.world().now_ms - begun_ms >= 1_200_000);
+    // Silent from the start: once for what may be under way, and once more after the line was pulsed.
+    bench.plugin = plugin(&bench.fake, &patient, None);
+    let begun_ms = bench.fake.world().now_ms;
+    bench.run(SerialMcu::reject).unwrap_err();
+    assert!(bench.fake.world().now_ms - begun_ms >= 2_400_000);
 }
 
 #[test]
@@ -598,6 +707,7 @@ fn settings_that_cannot_be_are_refused() {
         ("window", "0"),
         ("window", "9"),
         ("soak_ms", "3600001"),
+        ("silence_ms", "480001"),
         ("test_command", "1:0"),
         ("parity", "mark"),
         ("allow_no_revert", "yes"),

@@ -296,3 +296,14 @@ fn every_bug_of_a_plugin_for_mcus_is_found_and_none_where_there_is_none() {
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
+
+#[test]
+fn what_a_step_does_is_held_to_the_duty_that_was_begun() {
+    let engine = Engine::new(&EngineOptions::default()).unwrap();
+    let sound = ComponentPlugin::load(&engine, "serial-mcu", guest_artifacts::SERIAL_MCU).unwrap();
+    let mut cases = plugin_cases().unwrap();
+    cases.retain(|case| case.name == "a-push-to-an-mcu-that-goes-on-by-steps-marks-nothing");
+    let bug = Bug::MarksEarly;
+    let what = found(Arc::new(Factory { sound, bug }), &cases).expect("it marks in a step");
+    assert!(what.contains("Install marks an image"), "{what}");
+}

@@ -237,7 +237,7 @@ impl Bench {
             return false;
         };
         self.trouble = None;
-        self.hit = Some(self.stage());
+        self.hit = Some(self.hit_now());
         match trouble {
             Trouble::PowerCut => {
                 self.mcu.power_cut(self.now_ns);
@@ -261,7 +261,7 @@ impl Bench {
     }
 
     /// What the MCU is in the middle of.
-    pub fn stage(&self) -> Hit {
+    fn hit_now(&self) -> Hit {
         let view = self.mcu.view();
         let active = view.slots.iter().find(|slot| slot.is_active);
         let is_marked = view.slots.iter().any(|slot| slot.is_pending);

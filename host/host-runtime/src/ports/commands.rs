@@ -8,6 +8,7 @@ use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 
 use child::{Surroundings, run};
+pub use child::start_with_files;
 pub use group::kill_all;
 
 use super::workers::Reply;

@@ -68,6 +68,8 @@ pub struct TargetConfig {
     pub reset: ResetPolicy,
     /// The operator's health check, part of the self-test. Environment: `OTAD_TARGET`, `OTAD_VERSION`, `OTAD_JOB`.
     pub health: Option<Command>,
+    /// The plugin's own self-test asks the target whether it is well: a health command is not missed.
+    pub is_asked: bool,
     /// The operator's own look at an image that is verified already: it may refuse it, and nothing else. Environment: as
     /// `health`, and `OTAD_FILE`, `OTAD_SHA256`, `OTAD_SIZE`, `OTAD_PRODUCT`, `OTAD_SIGNER`, `OTAD_FILEPATH`,
     /// `OTAD_REGION`.

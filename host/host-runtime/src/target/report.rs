@@ -69,6 +69,9 @@ pub struct BuildReport {
     pub refused: Option<String>,
     /// Builds that have taken over since the process started.
     pub swaps: u64,
+    /// Another build is being tried, and takes over if it is no worse.
+    #[serde(default)]
+    pub swapping: bool,
     /// Broken calls in this transfer.
     pub strikes: u32,
     /// What it has used since it serves, as far as its carrier counts it: `calls` of it (`most` in one second), `fuel`,
@@ -111,6 +114,7 @@ impl Target {
             on_trial: self.plugin.is_on_trial(),
             refused: self.refusal.clone(),
             swaps: self.swaps,
+            swapping: self.swap.is_some(),
             strikes: self.plugin.strikes(),
             account: account.collect(),
         }
@@ -137,7 +141,7 @@ impl Target {
             .agent_settings
             .iter()
             .any(|s| s.key == "self_test" && s.value == "external");
-        if self.config.health.is_none() && !is_external {
+        if self.config.health.is_none() && !is_external && !self.config.is_asked {
             warnings.push(
                 "neither a health command nor an external test: a new image that stays up counts as good"
                     .to_owned(),

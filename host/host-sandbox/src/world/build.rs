@@ -163,6 +163,7 @@ fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> 
         product: None,
         reset: ResetPolicy::Plugin,
         health: None,
+        is_asked: true,
         ..target(world, 0)
     })
 }
@@ -273,6 +274,7 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
         },
         inspect: None,
         health: scenario.health.then(|| command("health")),
+        is_asked: false,
         trust: signer::trust(),
         allow_no_revert: false,
         paths: PathRule::default(),

@@ -17,7 +17,6 @@ use host_runtime::ports::state_dir::FileStateDir;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::build::BUILD;
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
@@ -529,9 +528,7 @@ fn target(target: &Target, findings: &mut Findings) {
         .agent_settings
         .iter()
         .any(|s| s.key == "self_test" && s.value == "external");
-    // The MCU's plugin asks it for its image, its version and an echo; a build proves itself by what it serves.
-    let is_asked = matches!(target.plugin, PluginChoice::Builtin("serial-mcu" | BUILD));
-    if target.health.is_none() && !is_external && !is_asked {
+    if target.health.is_none() && !is_external && !target.is_asked() {
         findings.warning(
             place,
             format!(

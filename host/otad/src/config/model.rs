@@ -10,6 +10,7 @@ use host_runtime::ports::line::LineConfig;
 use host_runtime::ports::reset::ControlLine;
 use host_runtime::types::Setting;
 
+use super::build::BUILD;
 use super::diagnostic::Origin;
 use super::reader::Located;
 
@@ -479,6 +480,13 @@ pub struct Target {
     pub tries_max: u32,
     /// See `keys.rs`.
     pub sync_bytes: u64,
+}
+
+impl Target {
+    /// Whether its plugin asks it in the self-test: an MCU for its image, its version and an echo; a build by what it serves.
+    pub(crate) fn is_asked(&self) -> bool {
+        matches!(self.plugin, PluginChoice::Builtin("serial-mcu" | BUILD))
+    }
 }
 
 impl Config {

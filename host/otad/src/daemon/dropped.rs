@@ -20,8 +20,8 @@ use std::time::Duration;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::code;
-use rustix::fs::Access;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
@@ -47,8 +47,7 @@ pub(super) async fn serve(
 ) {
     let watch = Watch {
         dir,
-        devices,
-        plugins,
+        put: Swaps { devices, plugins },
     };
     let own = rustix::process::geteuid().as_raw();
     let end = match check_dir(&watch.dir, Some(own), shared) {
@@ -87,18 +86,32 @@ pub(crate) fn check_dir(dir: &Path, user: Option<u32>, shared: bool) -> Result<(
 }
 
 /// How a file that was dropped ended.
-enum End {
+enum End<B> {
     Loaded,
     /// Its target cannot take it now.
-    Waits(Arc<dyn PluginFactory>, String),
+    Waits(B, String),
     Refused(String),
 }
 
 /// A build whose target is busy: it was loaded, and kept in the state directory, once and not at each try.
-struct Waiting {
+struct Waiting<B> {
     file: Identity,
-    build: Arc<dyn PluginFactory>,
-    kept: Hold,
+    build: B,
+}
+
+/// Puts in what is in a file.
+trait Put {
+    /// What was loaded from it.
+    type Build;
+
+    /// `loaded` is what is in the file, where that is known.
+    async fn put(
+        &self,
+        device: &str,
+        target: &str,
+        path: &Path,
+        loaded: Option<Self::Build>,
+    ) -> End<Self::Build>;
 }
 
 /// Which file it was that had a name.
@@ -123,13 +136,12 @@ impl Identity {
     }
 }
 
-struct Watch {
+struct Watch<P> {
     dir: PathBuf,
-    devices: Vec<DeviceHandle>,
-    plugins: Arc<Plugins>,
+    put: P,
 }
 
-impl Watch {
+impl<P: Put> Watch<P> {
     async fn run(&self) -> io::Result<()> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let wanted = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
@@ -138,7 +150,7 @@ impl Watch {
         for entry in fs::read_dir(&self.dir)? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
-        let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+        let mut waiting: BTreeMap<String, Waiting<P::Build>> = BTreeMap::new();
         let mut try_at = Instant::now();
         loop {
             if Instant::now() >= try_at {
@@ -156,7 +168,11 @@ impl Watch {
 
     /// Put in what has this name, if it is one of ours; what has to wait, for the next try. `waited` is what the try before
     /// gave: who looks into the log knows of it.
-    async fn take(&self, name: &str, waited: Option<Waiting>) -> Option<Waiting> {
+    async fn take(
+        &self,
+        name: &str,
+        waited: Option<Waiting<P::Build>>,
+    ) -> Option<Waiting<P::Build>> {
         let (device, target) = parse(name)?;
         let path = self.dir.join(name);
         // None: renamed between the watch and the look at the start, which has taken it.
@@ -164,11 +180,8 @@ impl Watch {
         let file = Identity::of(&before);
         let known = waited.filter(|waited| waited.file == file);
         let is_known = known.is_some();
-        let (loaded, kept) = match known {
-            Some(known) => (Some(known.build), known.kept),
-            None => (None, self.plugins.hold()),
-        };
-        let ending = match self.swap(device, target, &path, loaded).await {
+        let loaded = known.map(|known| known.build);
+        let ending = match self.put.put(device, target, &path, loaded).await {
             End::Loaded => {
                 tracing::info!("{} is put in", path.display());
                 "loaded"
@@ -177,7 +190,7 @@ impl Watch {
                 if !is_known {
                     tracing::warn!("{} waits: {why}", path.display());
                 }
-                return Some(Waiting { file, build, kept });
+                return Some(Waiting { file, build });
             }
             End::Refused(why) => {
                 tracing::error!("{} is not put in: {why}", path.display());
@@ -187,15 +200,30 @@ impl Watch {
         finish(&path, file, ending);
         None
     }
+}
 
-    /// `loaded` is what is in the file, where that is known.
-    async fn swap(
+/// As `otad plugin swap` does it.
+struct Swaps {
+    devices: Vec<DeviceHandle>,
+    plugins: Arc<Plugins>,
+}
+
+/// What was loaded, and what keeps its bytes in the state directory until its swap has ended.
+struct Loaded {
+    plugin: Arc<dyn PluginFactory>,
+    _kept: Hold,
+}
+
+impl Put for Swaps {
+    type Build = Loaded;
+
+    async fn put(
         &self,
         device: &str,
         target: &str,
         path: &Path,
-        loaded: Option<Arc<dyn PluginFactory>>,
-    ) -> End {
+        loaded: Option<Self::Build>,
+    ) -> End<Self::Build> {
         let Some(handle) = self.devices.iter().find(|d| d.name() == device) else {
             return End::Refused(format!("no device \"{device}\" runs here"));
         };
@@ -206,13 +234,21 @@ impl Watch {
                 let checked = plugins.check_again(device, target, source, Entry::New);
                 checked.await.map(|()| build)
             }
-            None => plugins.take_in(device, target, source, Entry::New).await,
+            None => {
+                let kept = plugins.hold();
+                let plugin = plugins.take_in(device, target, source, Entry::New).await;
+                plugin.map(|plugin| Loaded {
+                    plugin,
+                    _kept: kept,
+                })
+            }
         };
         let build = match taken {
             Ok(build) => build,
             Err(failed) => return End::Refused(failed.text),
         };
-        match handle.swap_plugin(target, Some(Arc::clone(&build))).await {
+        let plugin = Some(Arc::clone(&build.plugin));
+        match handle.swap_plugin(target, plugin).await {
             Ok(()) => End::Loaded,
             Err(failure) if failure.main == code::BUSY => End::Waits(build, failure.to_string()),
             Err(failure) => End::Refused(failure.to_string()),
@@ -229,9 +265,7 @@ fn finish(path: &Path, before: Identity, ending: &str) {
         return;
     }
     if fs::symlink_metadata(&done).is_ok_and(|after| Identity::of(&after) != before) {
-        if let Err(error) = fs::rename(&done, path) {
-            tracing::warn!("{} is not looked at: {error}", done.display());
-        }
+        give_back(&done, path);
         return;
     }
     for part in [MANIFEST, SIGNATURE] {
@@ -241,6 +275,23 @@ fn finish(path: &Path, before: Identity, ending: &str) {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+}
+
+/// Give a file that was not looked at its name back, unless a third one has that by now: it is the latest, and this one was
+/// replaced by it as by any rename.
+fn give_back(done: &Path, path: &Path) {
+    let end = match renameat_with(CWD, done, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => {
+            tracing::warn!("{} was replaced before it was looked at", path.display());
+            fs::rename(done, beside(path, "refused"))
+        }
+        // A file system that cannot tell: the instant between the two renames stays.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(done, path),
+        end => end.map_err(io::Error::from),
+    };
+    if let Err(error) = end {
+        tracing::warn!("{} is not looked at: {error}", done.display());
     }
 }
 
@@ -273,6 +324,8 @@ fn parse(name: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
 
     #[test]
@@ -312,6 +365,81 @@ mod tests {
         let done = beside(&path, "loaded");
         assert_eq!(fs::read(&done).unwrap(), b"second");
         assert!(beside(&done, MANIFEST).exists() && !path.exists());
+    }
+
+    #[test]
+    fn a_name_is_not_given_back_over_the_file_that_has_it_by_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.b.wasm");
+        let done = beside(&path, "loaded");
+        fs::write(&done, "second").unwrap();
+        fs::write(&path, "third").unwrap();
+        give_back(&done, &path);
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+        assert_eq!(fs::read(beside(&path, "refused")).unwrap(), b"second");
+        fs::rename(&path, &done).unwrap();
+        give_back(&done, &path);
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+        assert!(!done.exists());
+    }
+
+    /// A target that is busy for so many tries; builds are what is in the file.
+    struct Busy {
+        tries: Cell<u32>,
+        /// What was known of the file at each try.
+        known: RefCell<Vec<Option<String>>>,
+    }
+
+    impl Put for Busy {
+        type Build = String;
+
+        async fn put(&self, _: &str, _: &str, path: &Path, loaded: Option<String>) -> End<String> {
+            self.known.borrow_mut().push(loaded.clone());
+            if self.tries.get() == 0 {
+                return End::Loaded;
+            }
+            self.tries.set(self.tries.get() - 1);
+            let build = loaded.unwrap_or_else(|| fs::read_to_string(path).unwrap());
+            End::Waits(build, "busy".to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_target_is_busy_keeps_its_name_and_is_loaded_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch {
+            dir: dir.path().to_owned(),
+            put: Busy {
+                tries: Cell::new(3),
+                known: RefCell::default(),
+            },
+        };
+        let (name, path) = ("a.b.wasm", dir.path().join("a.b.wasm"));
+        let drop_in = |text: &str| {
+            fs::write(dir.path().join("draft"), text).unwrap();
+            fs::rename(dir.path().join("draft"), &path).unwrap();
+        };
+        drop_in("first");
+        let waits = watch.take(name, None).await;
+        let waits = watch.take(name, waits).await;
+        // Another one in its place is no file that is known.
+        drop_in("second");
+        let waits = watch.take(name, waits).await;
+        assert!(path.exists() && waits.is_some());
+        assert!(watch.take(name, waits).await.is_none());
+        assert!(!path.exists() && beside(&path, "loaded").exists());
+        let known = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            *watch.put.known.borrow(),
+            [None, known("first"), None, known("second")]
+        );
+        // Withdrawn while it waits: nothing is left to do.
+        watch.put.tries.set(1);
+        drop_in("third");
+        let waits = watch.take(name, None).await;
+        fs::remove_file(&path).unwrap();
+        assert!(watch.take(name, waits).await.is_none());
+        assert_eq!(watch.put.known.borrow().len(), 5);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::fs;
 
+use host_runtime::ports::commands::start_with_files;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
@@ -106,7 +107,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failed> {
     }
 }
 
-/// The limit of open files, raised to what is wanted where that is allowed.
+/// The limit of open files, raised to what is wanted where that is allowed; for this process, not for the operator's programs.
 fn raise_files(wanted: u64) -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.current?;
@@ -119,6 +120,9 @@ fn raise_files(wanted: u64) -> Option<u64> {
     };
     // Refused: what is there already counts.
     let is_raised = setrlimit(Resource::Nofile, new).is_ok();
+    if is_raised {
+        start_with_files(current);
+    }
     Some(if is_raised { raised } else { current })
 }
 

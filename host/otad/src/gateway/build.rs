@@ -89,6 +89,8 @@ struct Serving {
     sha256: String,
     version: String,
     on_trial: bool,
+    /// Another one is about to take its place.
+    swapping: bool,
     /// The build that was refused or sent back last, and why.
     refused: Option<String>,
 }
@@ -169,6 +171,7 @@ impl Place {
                 sha256: status.agent.digest,
                 version: status.agent.version,
                 on_trial: status.agent.on_trial,
+                swapping: status.agent.swapping,
                 refused: status.agent.refused,
             }),
             Guest::Plugin(_, name) => {
@@ -182,10 +185,16 @@ impl Place {
                     sha256: build.sha256,
                     version: build.version,
                     on_trial: build.on_trial,
+                    swapping: build.swapping,
                     refused: build.refused,
                 })
             }
         }
+    }
+
+    /// The build that serves there once no swap is under way: that of a duty that was given up goes on.
+    async fn settled(&self) -> Result<Serving, Failure> {
+        settled(|| self.serving()).await
     }
 
     async fn load(&self, source: Source) -> Result<Build, Failure> {
@@ -235,19 +244,20 @@ impl Place {
         }
     }
 
-    /// Whether a build serves.
-    async fn check(&self, sha256: &str) -> Result<(), Failure> {
+    /// Whether the build of a job serves; `label` is the job's.
+    async fn check(&self, sha256: &str, label: &str) -> Result<(), Failure> {
         let serving = self.serving().await?;
         if serving.sha256 == sha256 {
             return Ok(());
         }
-        let why = serving.refused.unwrap_or_else(|| "by hand".to_owned());
+        let why = serving.refused.filter(|why| is_about(why, label));
+        let why = why.unwrap_or_else(|| "by hand".to_owned());
         let text = format!("the build before serves again: {why}");
         Err(Failure::new(code::PLUGIN_FAILED, 0, text))
     }
 
     async fn state(&self, wanted: Option<String>) -> Result<TargetState, Failure> {
-        let serving = self.serving().await?;
+        let serving = self.settled().await?;
         let runs_new = wanted.map(|sha256| serving.sha256 == sha256);
         let in_test = runs_new == Some(true) && serving.on_trial;
         Ok(TargetState {
@@ -277,17 +287,17 @@ impl Place {
         self.swap(Some(build)).await
     }
 
-    async fn self_test(&self, sha256: &str) -> Result<(), Failure> {
-        self.check(sha256).await?;
+    async fn self_test(&self, sha256: &str, label: &str) -> Result<(), Failure> {
+        self.check(sha256, label).await?;
         // An agent has done something by asking for this test.
         if let Guest::Plugin(_, name) = &self.guest {
             self.device().await?.ask_target(name).await?;
         }
-        self.check(sha256).await
+        self.check(sha256, label).await
     }
 
-    async fn commit(&self, sha256: &str) -> Result<(), Failure> {
-        self.check(sha256).await?;
+    async fn commit(&self, sha256: &str, label: &str) -> Result<(), Failure> {
+        self.check(sha256, label).await?;
         let device = self.device().await?;
         match &self.guest {
             Guest::Agent(_) => device.end_trial(None).await?,
@@ -298,10 +308,38 @@ impl Place {
     }
 
     async fn reject(&self, sha256: &str) -> Result<(), Failure> {
-        match self.serving().await?.sha256 == sha256 {
+        let serving = self.settled().await?;
+        if serving.swapping {
+            // Which one will serve cannot be said, and going back twice would be going there again.
+            let text = "a swap is under way, and does not end";
+            return Err(Failure::new(code::BUSY, 0, text));
+        }
+        match serving.sha256 == sha256 {
             true => self.swap(None).await,
             false => Ok(()),
         }
+    }
+}
+
+/// Whether a report of a build that was refused or sent back speaks of the one with this label: it begins with that.
+fn is_about(refused: &str, label: &str) -> bool {
+    let rest = refused.strip_prefix(label);
+    rest.is_some_and(|rest| rest.starts_with(": "))
+}
+
+/// Look until no swap is under way, or one takes longer than any does.
+async fn settled<F>(mut look: impl FnMut() -> F) -> Result<Serving, Failure>
+where
+    F: Future<Output = Result<Serving, Failure>>,
+{
+    let mut waited = Duration::ZERO;
+    loop {
+        let serving = look().await?;
+        if !serving.swapping || waited >= BUSY_MAX {
+            return Ok(serving);
+        }
+        sleep(TRY_EVERY).await;
+        waited += TRY_EVERY;
     }
 }
 
@@ -361,6 +399,12 @@ impl Instance {
         self.transfer.as_ref().ok_or_else(none)
     }
 
+    /// What a build of this job is called.
+    fn label(&self) -> Result<String, Failure> {
+        let label = format!("job {}", self.transfer()?.job_id);
+        Ok(clean(&label, LABEL_MAX_BYTES))
+    }
+
     /// The manifest of the staged bundle. It is the job's file that was verified; who has signed the manifest is looked at
     /// when it is loaded.
     fn manifest(&self) -> Result<Manifest, Failure> {
@@ -402,9 +446,8 @@ impl Instance {
                 wake,
             });
         }
-        let label = format!("job {}", self.transfer()?.job_id);
-        let label = clean(&label, LABEL_MAX_BYTES);
-        let (source, sha256) = (Source::Bundle { label, bytes }, self.manifest()?.sha256);
+        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        let source = Source::Bundle { label, bytes };
         Ok(match verb {
             Verb::Install => self.ask(|place| async move {
                 let build = place.install(source, &sha256).await;
@@ -498,13 +541,13 @@ impl Plugin for Instance {
     }
 
     fn self_test(&mut self) -> Result<Duty, PluginError> {
-        let sha256 = self.manifest()?.sha256;
-        Ok(self.ask(|place| async move { place.self_test(&sha256).await.map(nothing) }))
+        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        Ok(self.ask(|place| async move { place.self_test(&sha256, &label).await.map(nothing) }))
     }
 
     fn commit(&mut self) -> Result<Duty, PluginError> {
-        let sha256 = self.manifest()?.sha256;
-        Ok(self.ask(|place| async move { place.commit(&sha256).await.map(nothing) }))
+        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        Ok(self.ask(|place| async move { place.commit(&sha256, &label).await.map(nothing) }))
     }
 
     fn reject(&mut self) -> Result<Duty, PluginError> {
@@ -589,6 +632,40 @@ mod tests {
         drop(end);
         let gone = tokio::time::timeout(PATIENCE, gone).await;
         assert!(gone.expect("it goes on").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_serves_is_told_when_the_swap_of_a_duty_that_was_given_up_is_over() {
+        let mut looks = 0;
+        let serving = settled(|| {
+            looks += 1;
+            let swapping = looks < 3;
+            let serving = Serving {
+                sha256: if swapping { "old" } else { "new" }.to_owned(),
+                version: "1.0.0".to_owned(),
+                on_trial: !swapping,
+                swapping,
+                refused: None,
+            };
+            std::future::ready(Ok(serving))
+        });
+        let serving = serving.await.unwrap();
+        assert_eq!(
+            (&*serving.sha256, serving.swapping, looks),
+            ("new", false, 3)
+        );
+    }
+
+    #[test]
+    fn a_build_that_was_refused_for_another_job_is_not_this_ones() {
+        for (refused, is) in [
+            ("job AFR_OTA-7: it trapped", true),
+            ("job AFR_OTA-77: it trapped", false),
+            ("/srv/next.wasm: it trapped", false),
+            ("job AFR_OTA-7", false),
+        ] {
+            assert_eq!(is_about(refused, "job AFR_OTA-7"), is, "{refused}");
+        }
     }
 
     #[tokio::test]

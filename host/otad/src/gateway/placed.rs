@@ -1,5 +1,5 @@
-//! Plugin builds in their places: one that somebody has signed is remembered there once it has proved itself, and one that the
-//! gate refuses is stood in for.
+//! Plugin builds in their places: one that somebody has signed is remembered there once it has proved itself, and one from a
+//! file that is refused, or cannot be loaded, is stood in for.
 //!
 //! A target whose plugin is refused keeps its device: its jobs fail with the reason, the other targets go on, also after a
 //! restart with a signer revoked. `otad config check` tells it beforehand.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use host_runtime::plugin::lend::Lent;
 use host_runtime::plugin::{Description, Plugin, PluginError, PluginFactory, capability};
 
-use crate::code::{CodeError, Gate, Place, Signed};
+use crate::code::{Gate, Place, Signed};
 use crate::config::Target;
 use crate::exit::chain;
 
@@ -62,7 +62,7 @@ impl PluginFactory for Placed {
     }
 }
 
-/// Stands where a plugin would be that the gate refuses.
+/// Stands where a plugin would be that is refused.
 pub(super) struct Refused {
     label: String,
     reason: String,
@@ -70,8 +70,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn new(target: &Target, label: String, source: &CodeError) -> Arc<Self> {
-        let reason = chain(source);
+    pub(super) fn new(target: &Target, label: String, reason: String) -> Arc<Self> {
         let name = &target.name.value;
         tracing::error!("target {name}: plugin {label} is refused: {reason}");
         // What the target's configuration fits: nothing is asked of it but that.

@@ -79,8 +79,8 @@ impl Plugins {
     /// The build that serves a target, and the one before it.
     ///
     /// # Errors
-    /// The configured build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves; one that
-    /// the gate refuses is stood in for.)
+    /// A built-in build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves; one from a file
+    /// that is refused is stood in for.)
     pub(super) fn serving(
         &self,
         device: &str,
@@ -182,7 +182,8 @@ impl Plugins {
         let_in.map_err(|error| verdict(&words, &error))
     }
 
-    /// The configured build for a target: it serves without a trial.
+    /// The configured build for a target: it serves without a trial. A file, and what may be granted to it, can change under
+    /// the configuration: where it is refused something stands in, so that the device and its other targets come up.
     fn configured_at(
         &self,
         place: &Place,
@@ -197,10 +198,14 @@ impl Plugins {
                 .map_err(|source| not_let_in(&label, source))?;
             Ok(self.placed(place, loaded))
         });
-        match serves {
-            Err(GatewayError::Code { source, .. }) => Ok(Refused::new(target, label, &source)),
-            end => end,
-        }
+        let reason = match (&serves, &target.plugin) {
+            (Err(GatewayError::Code { source, .. }), _) => chain(source),
+            (Err(GatewayError::Plugin { source, .. }), Configured::File(_)) => chain(source),
+            (Err(GatewayError::Grant { source, .. }), Configured::File(_)) => chain(source),
+            (Err(GatewayError::Library { reason, .. }), Configured::File(_)) => reason.clone(),
+            _ => return serves,
+        };
+        Ok(Refused::new(target, label, reason))
     }
 
     fn placed(&self, place: &Place, loaded: Loaded) -> Arc<dyn PluginFactory> {

@@ -100,6 +100,7 @@ pub(super) fn target(
         },
         inspect: target.inspect.as_ref().map(command),
         health: target.health.as_ref().map(command),
+        is_asked: target.is_asked(),
         trust: Arc::new(policy(config, store, target)?),
         allow_no_revert: target
             .agent_settings

@@ -1,6 +1,7 @@
 //! A small MCU: the server of smp-core, two slots that swap, test and revert. Time is the bench's.
 
 use smp_core::code::{Refusal, image_rc, rc};
+use smp_core::header::{HEADER_BYTES, Header};
 use smp_core::mcuboot::{Image, ImageHeader, Version, sha256, tlv};
 use smp_core::reply::{ImageState, Parameters, Reply, SlotSize};
 use smp_core::request::Upload;
@@ -57,8 +58,18 @@ pub(super) struct Board {
     pub(super) keeps_no_mark: bool,
     /// An image that is not confirmed never answers.
     pub(super) new_is_dumb: bool,
+    /// What an image that is not confirmed lists in place of the truth.
+    pub(super) new_lists: Option<Outcome<Vec<ImageState>>>,
+    /// Commands of this group, or this one of it alone, get no answer.
+    pub(super) deaf: Option<(u16, Option<u8>)>,
+    /// Answers to this command are none.
+    pub(super) garbled: Option<(u16, u8)>,
+    /// Resets are refused, by force too.
+    pub(super) refuses_reset: bool,
     /// Bootloader mode; none = the command is not there.
     pub(super) mode: Option<i32>,
+    /// Refusals of the question for it, each told once, the last one first.
+    pub(super) mode_refusals: Vec<Refusal>,
     pub(super) recovery: bool,
     /// Lists that are answered "busy", counted down.
     pub(super) busy_lists: u32,
@@ -86,7 +97,12 @@ impl Mcu {
                 refuses_signature: false,
                 keeps_no_mark: false,
                 new_is_dumb: false,
+                new_lists: None,
+                deaf: None,
+                garbled: None,
+                refuses_reset: false,
                 mode: Some(3),
+                mode_refusals: Vec::new(),
                 recovery: false,
                 busy_lists: 0,
                 failing_writes: 0,
@@ -118,10 +134,21 @@ impl Mcu {
         self.pass(now_ms);
         let board = &mut self.board;
         let dumb = board.new_is_dumb && !board.confirmed;
-        if now_ms < board.up_at || dumb {
+        let asked = Header::parse(packet)?;
+        let deaf = board
+            .deaf
+            .is_some_and(|(group, id)| group == asked.group && id.is_none_or(|id| id == asked.id));
+        if now_ms < board.up_at || dumb || deaf {
             return None;
         }
-        self.server.handle(board, packet)
+        let answer = self.server.handle(board, packet)?;
+        if self.board.garbled == Some((asked.group, asked.id)) {
+            // A break outside of anything is no CBOR.
+            let mut answer = answer;
+            answer[HEADER_BYTES..].fill(0xff);
+            return Some(answer);
+        }
+        Some(answer)
     }
 
     fn pass(&mut self, now_ms: u64) {
@@ -183,6 +210,11 @@ impl Device for Board {
         if self.busy_lists > 0 {
             self.busy_lists -= 1;
             return Err(Refusal::generic(rc::BUSY));
+        }
+        if !self.confirmed
+            && let Some(listed) = &self.new_lists
+        {
+            return listed.clone();
         }
         let listed = (0..2).filter_map(|slot| {
             Some(ImageState {
@@ -256,6 +288,9 @@ impl Device for Board {
     }
 
     fn reset(&mut self, _: bool, _: Option<u32>) -> Outcome<()> {
+        if self.refuses_reset {
+            return Err(Refusal::generic(rc::BAD_STATE));
+        }
         self.reset_at = Some(self.now_ms + LINGER_MS);
         Ok(())
     }
@@ -268,6 +303,9 @@ impl Device for Board {
     }
 
     fn bootloader(&mut self, _: Option<&str>) -> Outcome<Reply> {
+        if let Some(refusal) = self.mode_refusals.pop() {
+            return Err(refusal);
+        }
         let unsupported = Refusal::generic(rc::UNSUPPORTED);
         let mode = self.mode.ok_or(unsupported)?;
         Ok(Reply::BootloaderMode {

@@ -315,6 +315,7 @@ fn target(plugin: &Arc<dyn PluginFactory>) -> TargetConfig {
         hardware: None,
         reset: ResetPolicy::Process,
         health: None,
+        is_asked: false,
         inspect: None,
         trust: Arc::new(TrustPolicy::new(TrustStore::default())),
         allow_no_revert: false,

@@ -48,15 +48,17 @@ fn devices_that_are_parked_are_updated_ordered_about_and_parked_again() {
         device.mqtt = "reconnect_min_ms = 10\nreconnect_max_ms = 100\n".to_owned();
     });
     gateway.init(&image::program("1.0.0", "", SIZE));
-    let daemon = gateway.run();
+    let daemon = gateway.run_with(|command| {
+        command.args(["--log", "info,host_runtime=debug"]);
+    });
     let devices = wait_for(&gateway, all_parked);
     assert_eq!(devices[0]["agent"]["memory_bytes"], 0);
     assert_eq!(devices[0]["state_name"], "WaitingForJob");
 
     // A job.
-    let job = cloud.update(THINGS[0], Update::of(image::program("1.1.0", "", SIZE)));
+    let first = cloud.update(THINGS[0], Update::of(image::program("1.1.0", "", SIZE)));
     assert_eq!(
-        cloud.wait_end(&job).as_pair(),
+        cloud.wait_end(&first).as_pair(),
         ("SUCCEEDED", "accepted  v1.1.0")
     );
     let devices = wait_for(&gateway, all_parked);
@@ -75,7 +77,7 @@ fn devices_that_are_parked_are_updated_ordered_about_and_parked_again() {
         ("SUCCEEDED", "accepted  v1.2.0")
     );
 
-    // The connection.
+    // The connection, which is this device's own.
     wait_for(&gateway, all_parked);
     assert_eq!(proxy.cut(), 1);
     assert!(proxy.wait_accepted(2, PATIENCE));
@@ -85,6 +87,15 @@ fn devices_that_are_parked_are_updated_ordered_about_and_parked_again() {
         cloud.wait_end(&job).as_pair(),
         ("SUCCEEDED", "accepted  v1.3.0")
     );
+
+    // An agent that was woken is parked again, and says so. All of that was this device's.
+    let log = daemon.log();
+    let (_, since) = log.split_once(&first.to_string()).unwrap();
+    let parked = |thing: &str| {
+        let line = |line: &str| line.contains("is parked") && line.contains(thing);
+        since.lines().any(line)
+    };
+    assert_eq!(THINGS.map(parked), [true, false], "{log}");
     daemon.stop();
 }
 

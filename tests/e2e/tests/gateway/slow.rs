@@ -208,6 +208,7 @@ impl Bench {
             hardware: None,
             reset: ResetPolicy::Plugin,
             health: None,
+            is_asked: false,
             inspect: None,
             trust: Arc::new(trust),
             allow_no_revert: false,

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::gateway::{Daemon, read};
-use e2e::{Cloud, Gateway, Update, image};
+use e2e::signer::as_version;
+use e2e::{Cloud, Gateway, Signer, Update, image};
 use serde_json::Value;
 use support::deadline::{Deadline, PATIENCE};
 use support::proxy::Proxy;
@@ -233,6 +234,15 @@ fn a_plugin_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
     }
     let label = gateway.path(&format!("dropped/{THING}.main.wasm"));
     assert_eq!(build(&gateway)["label"], label.to_str().unwrap());
+    // A bundle has its manifest with it.
+    let signed = gateway.path("signed.wasm");
+    fs::write(&signed, as_version(plugin, "1.0.0")).unwrap();
+    Signer::trusted(&gateway, "vendor").sign(&signed, &["--bundle"]);
+    let name = gateway.path(&format!("dropped/{THING}.main.bundle"));
+    fs::rename(gateway.path("signed.wasm.bundle"), &name).unwrap();
+    daemon.wait_line("signed by vendor");
+    wait_file(&gateway.path(&format!("dropped/{THING}.main.bundle.loaded")));
+    assert_eq!(build(&gateway)["version"], "1.0.0");
 }
 
 /// Waits until a file has its name.

@@ -100,6 +100,8 @@ fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a
     for _ in 0..20 {
         let label = bench.serves();
         assert!(label == "test" || bench.chosen().is_some());
+        let swapping = bench.device.status(bench.now).agent.swapping;
+        assert_eq!(swapping, label == "test");
         bench.device.poll(bench.now);
         bench.workers.run_one();
     }

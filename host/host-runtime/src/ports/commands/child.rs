@@ -3,10 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 
 use super::group::Group;
@@ -18,6 +18,16 @@ use crate::types::DETAIL_MAX_BYTES;
 /// How often a running command's cancel flag is looked at, in milliseconds: nobody waits for a command that is no longer
 /// wanted, and a look costs nothing.
 const CANCEL_LOOK_MS: u64 = 100;
+
+/// Open files that a program may have at first; none = as many as this process.
+static FILES: AtomicU64 = AtomicU64::new(NO_FILES);
+const NO_FILES: u64 = u64::MAX;
+
+/// From now on programs are started with this soft limit of open files: for a process that has raised its own. One that
+/// waits with `select` breaks on numbers above 1023, and whoever needs more raises it up to the hard limit himself.
+pub fn start_with_files(soft: u64) {
+    FILES.store(soft, Ordering::Relaxed);
+}
 
 /// What a program finds when it starts.
 pub(super) enum Surroundings<'a> {
@@ -78,7 +88,13 @@ fn start(
         .process_group(0);
     surroundings.prepare(&mut command);
     let parent = rustix::process::getpid();
+    let files = Some(FILES.load(Ordering::Relaxed)).filter(|files| *files != NO_FILES);
     let tie = move || {
+        if let Some(files) = files {
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            let current = Some(maximum.map_or(files, |maximum| files.min(maximum)));
+            setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
+        }
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The parent may have died before the line above.
         if rustix::process::getppid() == Some(parent) {
@@ -89,9 +105,9 @@ fn start(
     };
     #[expect(
         unsafe_code,
-        reason = "between fork and exec; both calls are plain system calls and allocate nothing"
+        reason = "between fork and exec; all of it are plain system calls, which allocate nothing"
     )]
-    // SAFETY: `tie` makes two system calls, touches no lock and no heap.
+    // SAFETY: `tie` makes a few system calls, touches no lock and no heap.
     unsafe {
         command.pre_exec(tie);
     }

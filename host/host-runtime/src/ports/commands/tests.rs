@@ -33,6 +33,19 @@ async fn a_command_gives_its_exit_code_and_output_and_sees_its_environment() {
 }
 
 #[tokio::test]
+async fn a_command_starts_with_the_limit_of_open_files_that_is_said_for_it() {
+    // Of this process, and so of every test's commands here; none of them opens many.
+    start_with_files(200);
+    let end = shell("ulimit -Sn; ulimit -Hn", 10_000).await;
+    let told = String::from_utf8(end.stdout).unwrap();
+    let (soft, hard) = told.split_once('\n').unwrap();
+    assert_eq!(soft, "200");
+    let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let maximum = maximum.map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
+    assert_eq!(hard.trim(), maximum);
+}
+
+#[tokio::test]
 async fn a_failed_command_tells_its_last_word() {
     let end = shell("echo first >&2; echo 'no   answer' >&2; exit 3", 10_000).await;
     assert_eq!((end.code, end.detail.as_str()), (Some(3), "no   answer"));

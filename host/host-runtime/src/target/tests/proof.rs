@@ -194,14 +194,15 @@ fn an_unsigned_image_passes_only_under_the_development_setting_and_is_marked() {
 
 #[test]
 fn a_target_whose_new_images_nobody_tests_says_so() {
-    for health in [false, true] {
+    for (health, is_asked) in [(false, false), (true, false), (false, true)] {
         let world = World::new(Setup {
             health,
+            is_asked,
             ..Setup::default()
         });
         let warnings = &world.targets.report()[0].warnings;
         let warned = warnings.iter().any(|w| w.contains("counts as good"));
-        assert_eq!(warned, !health, "{warnings:?}");
+        assert_eq!(warned, !health && !is_asked, "{warnings:?}");
     }
 }
 

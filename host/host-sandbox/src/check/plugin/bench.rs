@@ -70,6 +70,8 @@ pub(super) struct Bench {
     pub(super) device: Device,
     settings: Vec<Setting>,
     job: Option<Job>,
+    /// The duty under way, which a step goes on with.
+    begun: Option<Duty>,
     mistakes: Vec<String>,
     /// Bytes of blocks.
     largest_write: u32,
@@ -92,6 +94,7 @@ impl Bench {
             device: Device::default(),
             settings: settings.to_vec(),
             job: None,
+            begun: None,
             mistakes: Vec::new(),
         }
     }
@@ -146,6 +149,7 @@ impl Bench {
         match opened {
             Ok(()) => {
                 self.plugin = Some(plugin);
+                self.begun = None;
                 Ok(End::Done(Answer::Nothing))
             }
             Err(PluginError::Failed(failure)) => {
@@ -213,26 +217,42 @@ impl Bench {
     /// Begins a duty and drives it to its end.
     pub(super) fn duty(&mut self, duty: &Duty) -> Result<End, Broken> {
         if let Duty::Write(which) = duty {
+            self.begun = None;
             return self.write(which);
         }
         let before = self.device.standing();
-        let begun = self.begin(duty)?;
+        let begun = self.call_of(duty)?;
         let end = self.drive(begun)?;
-        self.check_standing(duty, before);
+        let whole = self.begun.take().unwrap_or_else(|| duty.clone());
+        self.check_standing(&whole, before);
         if let End::Done(answer) = &end {
-            self.check_answer(duty, answer);
-            self.on_done(duty)?;
+            self.check_answer(&whole, answer);
+            self.on_done(&whole)?;
         }
         self.device.shelf().allowed = Allowed::Nothing;
         Ok(end)
     }
 
-    /// The call that begins a duty.
+    /// Only begins a duty; steps go on with it.
     pub(super) fn begin(&mut self, duty: &Duty) -> Result<Result<Stand, Failure>, Broken> {
+        let before = self.device.standing();
+        let begun = self.call_of(duty)?;
+        self.check_standing(duty, before);
+        if !matches!(begun, Ok(Stand::Working { .. })) {
+            self.begun = None;
+        }
+        Ok(begun)
+    }
+
+    /// The call that begins a duty, or goes on with the one under way.
+    fn call_of(&mut self, duty: &Duty) -> Result<Result<Stand, Failure>, Broken> {
+        if *duty != Duty::Step {
+            self.begun = Some(duty.clone());
+        }
         if let Duty::Create { job, size, block } = duty {
             self.job = Some(self.make_job(job, *size, *block));
         }
-        self.device.shelf().allowed = match duty {
+        self.device.shelf().allowed = match self.begun.as_ref().unwrap_or(duty) {
             Duty::Activate | Duty::Reset | Duty::Commit | Duty::Reject => Allowed::Records,
             Duty::WriteAt { .. } => self.blocks_allowed(),
             _ => Allowed::Nothing,
@@ -331,12 +351,12 @@ impl Bench {
         let (Some(before), Some(after)) = (before, self.device.standing()) else {
             return;
         };
-        // To go back, a plugin that cannot restart its target marks the old image. A step is of any duty.
-        let may_mark = matches!(duty, Duty::Activate | Duty::Reject | Duty::Step);
+        // To go back, a plugin that cannot restart its target marks the old image.
+        let may_mark = matches!(duty, Duty::Activate | Duty::Reject);
         if after.marked && !before.marked && !may_mark {
             self.mistake(format!("{duty:?} marks an image for the next start"));
         }
-        let may_confirm = matches!(duty, Duty::Commit | Duty::Step);
+        let may_confirm = matches!(duty, Duty::Commit);
         if after.confirmed != before.confirmed && !may_confirm {
             let (old, new) = (before.confirmed, after.confirmed);
             self.mistake(format!("{duty:?} confirms {new:?} in place of {old:?}"));
@@ -355,12 +375,12 @@ impl Bench {
     fn check_answer(&mut self, duty: &Duty, answer: &Answer) {
         let fits = match answer {
             Answer::Nothing => !matches!(duty, Duty::State),
-            Answer::Info(_) => matches!(duty, Duty::Examine | Duty::Step),
+            Answer::Info(_) => matches!(duty, Duty::Examine),
             Answer::State(state) => {
                 let known = state.code <= 5;
-                known && matches!(duty, Duty::State | Duty::Step)
+                known && matches!(duty, Duty::State)
             }
-            Answer::HostResets => matches!(duty, Duty::Reset | Duty::Reject | Duty::Step),
+            Answer::HostResets => matches!(duty, Duty::Reset | Duty::Reject),
             Answer::Other(_) => false,
         };
         if !fits {

@@ -316,10 +316,16 @@ impl Device {
         Some(act(board, self.clock.now_ms() * MS))
     }
 
-    /// Puts an MCU at the other end of the line, unless one is there.
+    /// Puts an MCU at the other end of the line, unless one is there. What that one has sent while the line led elsewhere
+    /// is lost.
     pub(super) fn attach(&self, breed: Breed) -> Result<(), host_mcu_sim::Error> {
-        self.shelf().far = Far::Mcu;
-        if self.board(|_, _| ()).is_some() {
+        let far = std::mem::replace(&mut self.shelf().far, Far::Mcu);
+        let lost = |board: &mut Board, now_ns: u64| {
+            if far != Far::Mcu {
+                board.news(now_ns).clear();
+            }
+        };
+        if self.board(lost).is_some() {
             return Ok(());
         }
         let made = Board::new(breed)?;
@@ -562,6 +568,22 @@ mod tests {
 
     /// "List the images", as a console line.
     const LIST: &[u8] = b"\x06\tAAsAAAABAAEAAKCG/g==\n";
+
+    #[test]
+    fn what_an_mcu_sends_while_the_line_leads_elsewhere_is_lost() {
+        let device = Device::default();
+        device.attach(Breed::Sound).unwrap();
+        device.clock.pass(2000);
+        SerialLine::drain(&device).unwrap();
+        for (far, answers) in [(Far::Mcu, true), (Far::Silent, false), (Far::Unplugged, false)] {
+            SerialLine::write(&device, LIST).unwrap();
+            device.shelf().far = far;
+            device.sleep(1000, false);
+            device.attach(Breed::Sound).unwrap();
+            let read = SerialLine::read(&device, 4096).unwrap();
+            assert_eq!(!read.is_empty(), answers, "{far:?}");
+        }
+    }
 
     #[test]
     fn what_is_written_on_a_line_that_leads_elsewhere_reaches_no_mcu() {
