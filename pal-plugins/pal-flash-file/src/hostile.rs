@@ -132,6 +132,7 @@ fn spin() -> ! {
     }
 }
 
+#[expect(unconditional_recursion, reason = "it is to use up the stack")]
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     recurse(depth + 1) + frame[(depth % 64) as usize]

@@ -17,6 +17,7 @@ use host_runtime::ports::state_dir::FileStateDir;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::build::BUILD;
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{

@@ -76,11 +76,18 @@ pub(super) enum Guest {
     Plugin(Arc<Plugins>, String),
 }
 
-/// A build that was let in, whose bytes are kept meanwhile.
+/// A build that was let in.
 #[derive(Clone)]
-enum Build {
-    Agent(Arc<AgentBuild>, Arc<Hold>),
-    Plugin(Arc<dyn PluginFactory>, Arc<Hold>),
+struct Build {
+    code: Code,
+    /// Its bytes are kept until its swap has ended.
+    _kept: Arc<Hold>,
+}
+
+#[derive(Clone)]
+enum Code {
+    Agent(Arc<AgentBuild>),
+    Plugin(Arc<dyn PluginFactory>),
 }
 
 /// The build that serves there now.
@@ -201,21 +208,25 @@ impl Place {
         let device = self.device().await?;
         let taken = match &self.guest {
             Guest::Agent(agents) => {
-                let kept = Arc::new(agents.hold());
+                let kept = agents.hold();
                 let taken = Arc::clone(agents).take_in(source).await;
                 taken
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
-                    .map(|agent| Build::Agent(agent, kept))
+                    .map(|agent| (Code::Agent(agent), kept))
             }
             Guest::Plugin(plugins, name) => {
-                let kept = Arc::new(plugins.hold());
+                let kept = plugins.hold();
                 let taken = Arc::clone(plugins)
                     .take_in(device.name(), name, source, self.entry)
                     .await;
-                taken.map(|plugin| Build::Plugin(plugin, kept))
+                taken.map(|plugin| (Code::Plugin(plugin), kept))
             }
         };
-        taken.map_err(|Failed { exit, text }| match exit {
+        let build = taken.map(|(code, kept)| Build {
+            code,
+            _kept: Arc::new(kept),
+        });
+        build.map_err(|Failed { exit, text }| match exit {
             Exit::Refused => Failure::new(code::EXTRA_CHECK, 0, text),
             _ => Failure::new(code::STORAGE, 0, text),
         })
@@ -226,9 +237,9 @@ impl Place {
         let device = self.device().await?;
         let mut waited = Duration::ZERO;
         loop {
-            let (agent, plugin) = match build.clone() {
-                Some(Build::Agent(agent, _)) => (Some(agent), None),
-                Some(Build::Plugin(plugin, _)) => (None, Some(plugin)),
+            let (agent, plugin) = match build.as_ref().map(|build| build.code.clone()) {
+                Some(Code::Agent(agent)) => (Some(agent), None),
+                Some(Code::Plugin(plugin)) => (None, Some(plugin)),
                 None => (None, None),
             };
             let end = match &self.guest {
@@ -304,7 +315,7 @@ impl Place {
             Guest::Plugin(_, name) => device.end_trial(Some(name)).await?,
         }
         // One that broke in between was sent back, and its trial with it.
-        self.check(sha256).await
+        self.check(sha256, label).await
     }
 
     async fn reject(&self, sha256: &str) -> Result<(), Failure> {
