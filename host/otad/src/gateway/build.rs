@@ -79,8 +79,14 @@ pub(super) enum Guest {
 /// A build that was let in, whose bytes are kept meanwhile.
 #[derive(Clone)]
 enum Build {
-    Agent(Arc<AgentBuild>, Arc<Hold>),
-    Plugin(Arc<dyn PluginFactory>, Arc<Hold>),
+    Agent {
+        agent: Arc<AgentBuild>,
+        _kept: Arc<Hold>,
+    },
+    Plugin {
+        plugin: Arc<dyn PluginFactory>,
+        _kept: Arc<Hold>,
+    },
 }
 
 /// The build that serves there now.
@@ -201,18 +207,18 @@ impl Place {
         let device = self.device().await?;
         let taken = match &self.guest {
             Guest::Agent(agents) => {
-                let kept = Arc::new(agents.hold());
+                let _kept = Arc::new(agents.hold());
                 let taken = Arc::clone(agents).take_in(source).await;
                 taken
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
-                    .map(|agent| Build::Agent(agent, kept))
+                    .map(|agent| Build::Agent { agent, _kept })
             }
             Guest::Plugin(plugins, name) => {
-                let kept = Arc::new(plugins.hold());
+                let _kept = Arc::new(plugins.hold());
                 let taken = Arc::clone(plugins)
                     .take_in(device.name(), name, source, self.entry)
                     .await;
-                taken.map(|plugin| Build::Plugin(plugin, kept))
+                taken.map(|plugin| Build::Plugin { plugin, _kept })
             }
         };
         taken.map_err(|Failed { exit, text }| match exit {
@@ -227,8 +233,8 @@ impl Place {
         let mut waited = Duration::ZERO;
         loop {
             let (agent, plugin) = match build.clone() {
-                Some(Build::Agent(agent, _)) => (Some(agent), None),
-                Some(Build::Plugin(plugin, _)) => (None, Some(plugin)),
+                Some(Build::Agent { agent, .. }) => (Some(agent), None),
+                Some(Build::Plugin { plugin, .. }) => (None, Some(plugin)),
                 None => (None, None),
             };
             let end = match &self.guest {
