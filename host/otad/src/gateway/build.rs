@@ -207,18 +207,21 @@ impl Place {
         let device = self.device().await?;
         let taken = match &self.guest {
             Guest::Agent(agents) => {
-                let _kept = Arc::new(agents.hold());
+                let kept = Arc::new(agents.hold());
                 let taken = Arc::clone(agents).take_in(source).await;
                 taken
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
-                    .map(|agent| Build::Agent { agent, _kept })
+                    .map(|agent| Build::Agent { agent, _kept: kept })
             }
             Guest::Plugin(plugins, name) => {
-                let _kept = Arc::new(plugins.hold());
+                let kept = Arc::new(plugins.hold());
                 let taken = Arc::clone(plugins)
                     .take_in(device.name(), name, source, self.entry)
                     .await;
-                taken.map(|plugin| Build::Plugin { plugin, _kept })
+                taken.map(|plugin| Build::Plugin {
+                    plugin,
+                    _kept: kept,
+                })
             }
         };
         taken.map_err(|Failed { exit, text }| match exit {
