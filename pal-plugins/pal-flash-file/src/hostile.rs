@@ -52,7 +52,8 @@ deeds! {
     ExtentsMany "extents-many" "names a thousand extents";
     ExtentsNone "extents-none" "says that the file lies nowhere";
     ExtentsMove "extents-move" "names another place once blocks are written";
-    NeverEnds "never-ends" "goes on installing for ever, and wants to be called at once each time";
+    NeverEnds "never-ends" "goes on installing for ever, a second at a time";
+    Creeps "creeps" "goes on installing for ever, and says that it gets on";
     SleepsOn "sleeps-on" "waits for input that cannot come while it installs";
     AnswersElse "answers-else" "answers an install with a state";
     Panics "panics" "panics";
@@ -62,9 +63,9 @@ deeds! {
     ExhaustsMemory "exhausts-memory" "takes all memory that there is";
     FloodsLog "floods-log" "logs for ever";
     FloodsCalls "floods-calls" "asks for the time for ever";
-    HugeSaved "huge-saved" "saves a MiB for its successor";
-    HugeText "huge-text" "fails with a MiB of reasons";
-    HugeExtents "huge-extents" "names forty thousand extents";
+    HugeSaved "huge-saved" "saves 400 KiB for its successor";
+    HugeText "huge-text" "fails with 400 KiB of reasons";
+    HugeExtents "huge-extents" "names fifteen thousand extents";
 }
 
 /// Numbers of the regions: two slots, of which the first one runs to begin with, the boot record, the launcher's record.
@@ -77,7 +78,7 @@ const TRIES: u32 = 3;
 const EVIL: [u8; 128] = [0xe5; 128];
 
 /// More than the host takes in one answer, and less than a component may have in memory.
-const HUGE_BYTES: usize = 1 << 20;
+const HUGE_BYTES: usize = 400 << 10;
 
 /// More calls than any that a host could allow.
 const ENOUGH: u32 = 1_000_000;
@@ -135,7 +136,10 @@ fn spin() -> ! {
 #[expect(unconditional_recursion, reason = "it is to use up the stack")]
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
-    recurse(depth + 1) + frame[(depth % 64) as usize]
+    match black_box(depth) {
+        u64::MAX => 0,
+        _ => recurse(depth + 1) + frame[(depth % 64) as usize],
+    }
 }
 
 impl<L: BlockDevice + Clock + Log> Hostile<L> {
@@ -329,7 +333,7 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
                     ..whole
                 }];
             }
-            Some(Deed::HugeExtents) => extents = vec![whole; 40_000],
+            Some(Deed::HugeExtents) => extents = vec![whole; 15_000],
             _ => {}
         }
         Ok(extents)
@@ -343,10 +347,10 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
     fn install(&mut self) -> Result<Duty, Failure> {
         self.misbehave(At::Install);
         match self.deed {
-            Some(Deed::NeverEnds) => {
+            Some(Deed::NeverEnds | Deed::Creeps) => {
                 self.installing = true;
                 for_ever(Wake {
-                    after_ms: Some(0),
+                    after_ms: Some(1000),
                     ..Wake::default()
                 })
             }
@@ -421,8 +425,16 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
 
     fn step(&mut self, budget_bytes: u32) -> Result<Duty, Failure> {
         match self.deed {
+            Some(Deed::Creeps) if self.installing => {
+                self.written += 1;
+                let wake = Wake {
+                    after_ms: Some(60_000),
+                    ..Wake::default()
+                };
+                Duty::working(self.written, 0, wake)
+            }
             Some(Deed::NeverEnds) if self.installing => for_ever(Wake {
-                after_ms: Some(0),
+                after_ms: Some(1000),
                 ..Wake::default()
             }),
             Some(Deed::SleepsOn) if self.installing => for_ever(Wake {

@@ -262,3 +262,21 @@ fn a_list_without_end_in_a_description_is_refused() {
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("does not say who it is"), "{said}");
 }
+
+#[test]
+fn a_component_that_would_reach_beyond_what_is_lent_is_refused_before_it_is_compiled() {
+    let engine = Engine::new(&EngineOptions::default()).expect("the engine runs here");
+    let hostile = include_str!("../../hostile.md");
+    let rows = support::markdown::table(hostile, "hostile-imports").expect("the table is there");
+    assert!(rows.len() >= 10, "{rows:?}");
+    for row in rows {
+        let name = row[0].trim_matches('`');
+        let text = format!(
+            "(component (import \"{name}\" (instance $x)) (export \"ota:pal/image@0.1.0\" (instance $x)))"
+        );
+        let bytes = wat::parse_str(&text).expect("it is WebAssembly text");
+        let refusal = ComponentPlugin::load(&engine, "hostile.wasm", &bytes);
+        let words = refusal.expect_err(name).to_string();
+        assert!(words.contains(&format!("imports `{name}`")), "{words}");
+    }
+}

@@ -121,10 +121,10 @@ impl BlockDevice for Empty {
         Ok(vec![0xff; length as usize])
     }
     fn write_at(&self, _region: u32, _offset: u64, _data: &[u8]) -> Result<(), Failure> {
-        Err(Failure::new(code::LOCKED, 0, "nothing is written here"))
+        Err(Failure::new(code::BUSY, 0, "nothing is written here"))
     }
     fn erase(&self, _region: u32, _offset: u64, _length: u64) -> Result<(), Failure> {
-        Err(Failure::new(code::LOCKED, 0, "nothing is erased here"))
+        Err(Failure::new(code::BUSY, 0, "nothing is erased here"))
     }
     fn sync(&self, _region: u32) -> Result<(), Failure> {
         Ok(())

@@ -1,6 +1,6 @@
 //! The tables that bind what was promised to what shows it: `tests/promises.md` (a row for each promise of the documents
 //! that the project was created from), `tests/measured.md` (the faults of the C agent that this one must not have) and
-//! `tests/upstream.md` (the unit tests of the C libraries).
+//! `tests/upstream.md` (the unit tests of the C libraries). And `tests/hostile.md`, whose rows the tests read themselves.
 //!
 //! It checks that no row is missing, that every named test, case, scenario or phase exists, and that nothing waits for
 //! an issue that is done. Whether a test shows what its row says is for readers.
@@ -18,6 +18,12 @@ pub const PROMISES: &str = "tests/promises.md";
 pub const MEASURED: &str = "tests/measured.md";
 /// Table of upstream tests.
 pub const UPSTREAM: &str = "tests/upstream.md";
+
+/// Tables of hostile plugins.
+pub const HOSTILE: &str = "tests/hostile.md";
+
+/// Fewest rows of those tables.
+pub const HOSTILE_MIN: usize = 30;
 
 /// Series of promise ids and how many each has; they run from 01 without a gap.
 pub const SERIES: &[(&str, u32)] = &[
@@ -319,6 +325,35 @@ pub fn upstream(text: &str, evidence: &Evidence) -> Vec<Finding> {
             .into_keys()
             .map(|suite| Finding::new(UPSTREAM, format!("{suite} is no upstream suite"))),
     );
+    findings
+}
+
+/// Finds tests that are named among the hostile plugins and do not exist, and tables that say too little: the tests read the rows
+/// themselves.
+#[must_use]
+pub fn hostile(text: &str, evidence: &Evidence) -> Vec<Finding> {
+    let code = text.split('`').skip(1).step_by(2);
+    let tests = code.filter_map(|name| parse_binding(&format!("`{name}`")));
+    let mut findings: Vec<Finding> = tests
+        .filter_map(|test| evidence.lacks(&test))
+        .map(|what| Finding::new(HOSTILE, what))
+        .collect();
+    let rows = markdown::rows(text);
+    if rows.len() < HOSTILE_MIN {
+        let what = format!("has {} rows, expected {HOSTILE_MIN}", rows.len());
+        findings.push(Finding::new(HOSTILE, what));
+    }
+    for (line, cells) in rows {
+        if cells
+            .iter()
+            .any(|cell| cell.is_empty() || cell.contains('?'))
+        {
+            findings.push(Finding::new(
+                format!("{HOSTILE}:{line}"),
+                "has a cell without an answer",
+            ));
+        }
+    }
     findings
 }
 

@@ -184,6 +184,13 @@ fn every_upstream_test_is_bound_to_something_that_exists() {
 }
 
 #[test]
+fn the_tables_of_hostile_plugins_are_whole_and_name_tests_that_exist() {
+    let tree = real_tree();
+    let text = tree.text(promise::HOSTILE).unwrap();
+    check(&promise::hostile(text, &Evidence::collect(&tree)));
+}
+
+#[test]
 fn the_porting_guide_maps_every_function_of_a_freertos_pal() {
     const FUNCTIONS: [&str; 8] = [
         "otaPal_CreateFileForRx",

@@ -188,6 +188,9 @@ pub struct Limits {
     /// Time without any progress in `done` after which a duty counts as hung. The longest silent thing a target does
     /// is the swap of a secondary MCU, minutes at most.
     pub duty_stall_ms: u64,
+    /// Time after which a duty counts as hung however much progress it tells: the longest one brings a file to an MCU as it
+    /// comes over a slow link, days at most.
+    pub duty_max_ms: u64,
     /// Broken calls in one transfer after which the plugin is not tried again for it.
     pub strikes_max: u32,
     /// `write_block` calls that may wait for plugin or sync at a time: a window of the smallest blocks.
@@ -218,6 +221,7 @@ impl Default for Limits {
             steps_per_poll: 16,
             idle_steps_max: 100_000,
             duty_stall_ms: 10 * 60 * 1000,
+            duty_max_ms: 7 * 24 * 3600 * 1000,
             strikes_max: 3,
             pending_writes_max: (WINDOW_MAX_BYTES / BLOCK_MIN_BYTES) as usize,
             pending_bytes_max: WINDOW_MAX_BYTES as usize + 256 * 1024,

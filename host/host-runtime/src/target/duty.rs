@@ -24,6 +24,7 @@ pub(super) struct DutyRun {
     next_at: Option<u64>,
     on_data: bool,
     on_input: bool,
+    began_at: u64,
     /// Last change of `done` or `total`.
     moved_at: u64,
     idle_steps: u32,
@@ -41,6 +42,7 @@ impl DutyRun {
             next_at: None,
             on_data: false,
             on_input: false,
+            began_at: now_ms,
             moved_at: now_ms,
             idle_steps: 0,
         };
@@ -59,6 +61,13 @@ impl DutyRun {
         wake: WakeOn,
         limits: &Limits,
     ) -> Result<(), String> {
+        let age_ms = now_ms.saturating_sub(self.began_at);
+        if age_ms >= limits.duty_max_ms {
+            return Err(format!(
+                "no end within {} h",
+                limits.duty_max_ms / 3_600_000
+            ));
+        }
         if (done, total) == (self.done, self.total) {
             self.idle_steps += 1;
             if self.idle_steps > limits.idle_steps_max {
@@ -131,6 +140,7 @@ mod tests {
         Limits {
             idle_steps_max: 3,
             duty_stall_ms: 10_000,
+            duty_max_ms: 100_000,
             ..Limits::default()
         }
     }
@@ -214,6 +224,14 @@ mod tests {
         let mut run = DutyRun::begin(0, 0, 0, SOON).unwrap();
         run.stepped(9_999, (0, 0), SOON, &limits()).unwrap();
         assert!(run.stepped(10_000, (0, 0), SOON, &limits()).is_err());
+    }
+
+    #[test]
+    fn a_duty_that_creeps_on_for_ever_is_ended_by_the_clock() {
+        let mut run = DutyRun::begin(0, 0, 0, SOON).unwrap();
+        let mut step = |now_ms| run.stepped(now_ms, (now_ms, u64::MAX), SOON, &limits());
+        assert_eq!((1..100).find_map(|n| step(n * 1000).err()), None);
+        assert_eq!(step(100_000).unwrap_err(), "no end within 0 h");
     }
 
     #[test]

@@ -5,10 +5,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use e2e::signer::as_version;
 use e2e::{Cloud, Daemon, Gateway, Signer, Update, image};
 use support::binary::otad_command;
+use support::deadline::{Deadline, PATIENCE, pass};
 use support::interop;
 use support::process::Signal;
 
@@ -501,4 +503,69 @@ fn an_image_is_verified_before_its_update_is_created() {
     assert_eq!(run(&by_ended), Some(6));
     fs::write(scene.gateway.path("app.img"), &image[1..]).unwrap();
     assert_eq!(run(&verify), Some(6));
+}
+
+#[test]
+fn a_library_that_is_signed_for_two_targets_serves_both_after_a_restart() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let board = update::target(update::SETTINGS);
+        let other = e2e::gateway::TargetLines {
+            name: "other".to_owned(),
+            file_id: 2,
+            lines: board
+                .lines
+                .replace("staging/board", "staging/other")
+                .replace("[\"pal\"]", "[\"other\"]"),
+            ..board.clone()
+        };
+        lines.device().targets = vec![board, other];
+    });
+    let places = [("board", "pal"), ("other", "other")];
+    let vendor = Signer::trusted(&gateway, "vendor");
+    let directory = |place: &str| {
+        let path = gateway.path(place);
+        ["--directory".to_owned(), path.display().to_string()]
+    };
+    let sign = |path: &Path, granted: &[&str]| {
+        let words: Vec<String> = granted.iter().flat_map(|at| directory(at)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        vendor.sign(path, &words);
+    };
+    for (_, place) in places {
+        fs::create_dir(gateway.path(place)).unwrap();
+        fs::write(gateway.path(place).join("signer.pem"), cloud.signer_pem()).unwrap();
+    }
+    Scene::build_at(&gateway.path("pal.so"), "1.0.0");
+    sign(&gateway.path("pal.so"), &["pal", "other"]);
+    let next = gateway.path("next.so");
+    Scene::build_at(&next, "1.1.0");
+    let daemon = gateway.run();
+    for (target, place) in places {
+        // Each time with the grants of one target and no more.
+        sign(&next, &[place]);
+        gateway.expect_verb(&["plugin", "swap", target, next.to_str().unwrap()]);
+    }
+    daemon.stop();
+    let daemon = gateway.run();
+    for (target, _) in places {
+        let told = gateway.expect_verb(&["plugin", "info", target, "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told[0]["version"], "1.1.0", "{told:#}\n{}", daemon.log());
+    }
+    // What a swap has left that nobody goes back to is not kept until the next start.
+    let kept = || fs::read_dir(gateway.path("state/plugins")).unwrap().count();
+    let before = kept();
+    for version in ["1.2.0", "1.3.0", "1.4.0"] {
+        Scene::build_at(&next, version);
+        sign(&next, &["pal"]);
+        gateway.expect_verb(&["plugin", "swap", "board", next.to_str().unwrap()]);
+    }
+    let deadline = Deadline::after(PATIENCE);
+    // The one that serves, the one before it, and the other target's: each with manifest and signature.
+    while kept() > 9 {
+        assert!(deadline.left().is_some(), "{before}, then {}", kept());
+        pass(Duration::from_millis(20));
+    }
+    daemon.stop();
 }
