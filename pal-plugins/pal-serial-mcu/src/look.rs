@@ -158,7 +158,9 @@ pub(crate) async fn restart<L: Lent>(
         match &before {
             Ok(view) if done(view) => return before,
             // A second refusal shows in that nothing restarts.
-            Ok(_) => drop(order_reset(port).await),
+            Ok(_) => {
+                order_reset(port).await;
+            }
             Err(failure) if failure.main == code::UNREACHABLE => pulse(port),
             Err(_) if unclear == Unclear::Stays => return before,
             Err(_) => {

@@ -159,6 +159,12 @@ impl Bent {
             {
                 Ok(DONE)
             }
+            // Its progress would go back where another duty follows, and that is not the bug.
+            Ok(Duty::Working { wake, .. }) => Ok(Duty::Working {
+                done: 0,
+                total: 0,
+                wake,
+            }),
             other => other,
         }
     }

@@ -287,6 +287,20 @@ fn a_list_that_is_refused_as_too_busy_is_asked_for_again() {
 }
 
 #[test]
+fn a_list_that_is_refused_for_good_fails_the_reset_and_restarts_nothing() {
+    let mut bench = bench(config());
+    bench.send().unwrap();
+    bench.start_new().unwrap();
+    let starts = bench.mcu.view().stats.starts;
+    let mut bench = bench.rule("answer=1@list*all");
+    // As after a kill: the new image is in its test, and nobody knows.
+    bench.restart_host(None);
+    let end = bench.duty("reset", |p| p.reset()).unwrap_err();
+    assert_eq!(end, End::Failed("reset", BAD_STATE, sub::NOTHING_ACTIVE));
+    assert_eq!(bench.mcu.view().stats.starts, starts);
+}
+
+#[test]
 fn a_flash_error_is_met_by_erasing_once_and_a_second_one_ends_it() {
     check_survives(&["write-error@upload*40"]);
     let mut bench = bench(config()).rule("write-error@upload*all");

@@ -208,6 +208,46 @@ fn a_build_that_breaks_on_its_trial_is_sent_back_and_its_job_fails() {
 }
 
 #[test]
+fn a_plugin_that_breaks_on_its_trial_is_sent_back_and_its_job_fails() {
+    let scene = Scene::new(|_| {});
+    let daemon = scene.gateway.run();
+    let before = scene.plugin();
+    // Enough to be opened, and too little to look at its target.
+    let weak = ["--host-calls", "1"];
+    let next = as_version(guest_artifacts::FLASH_FILE, "1.0.0");
+    let ended = scene.update(2, scene.bundle(&next, &weak));
+    let log = daemon.log();
+    assert_eq!(ended.status, "FAILED", "{ended:?}\n{log}");
+    let after = scene.plugin();
+    assert_eq!(after["sha256"], before["sha256"]);
+    let refused = after["refused"].as_str().unwrap();
+    assert!(
+        refused.starts_with("job AFR_OTA-") && refused.contains("host"),
+        "{after}"
+    );
+    scene.updates_program("1.1.0", &daemon);
+    daemon.stop();
+}
+
+#[test]
+fn an_agent_comes_in_one_job_with_the_gateways_own_program() {
+    let scene = Scene::new(|_| {});
+    let daemon = scene.gateway.run();
+    let agent = Update {
+        file_id: 1,
+        ..Update::of(scene.bundle(&agent_of("1.0.0"), &[]))
+    };
+    let program = Update::of(image::program("1.1.0", "", SIZE));
+    let job = scene.cloud.update_group(THING, vec![program, agent]);
+    let ended = scene.cloud.wait_end(&job);
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert_eq!(scene.agent()["version"], "1.0.0");
+    let targets = &scene.gateway.status()["devices"][0]["targets"];
+    assert_eq!(targets[0]["running_version"], "1.1.0", "{targets}");
+    daemon.stop();
+}
+
+#[test]
 fn a_build_that_the_operators_check_refuses_goes_back_and_its_job_fails() {
     let scene = Scene::new(|agent| {
         agent
