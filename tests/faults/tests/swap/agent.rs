@@ -135,8 +135,9 @@ fn a_build_that_breaks_in_each_of_its_events_is_sent_back_and_the_update_ends_we
             // What gets beyond it goes back at its first break; near the end of the update some have no such event left.
             let broke = bad.broke.load(Ordering::Relaxed);
             assert_eq!(broke, u64::from(breaks_at == 0) + report.returns, "{case}");
-            assert!(report.returns <= 1, "{case}");
-            (runs, returns) = (runs + u64::from(breaks_at > 0), returns + report.returns);
+            runs += u64::from(breaks_at > 0);
+            // Twice where the process was started again before the first one was written down.
+            returns += u64::from(report.returns > 0);
         }
     }
     assert!(returns > runs / 2, "{returns} of {runs}");
