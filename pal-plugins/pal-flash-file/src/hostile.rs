@@ -133,7 +133,6 @@ fn spin() -> ! {
     }
 }
 
-#[expect(unconditional_recursion, reason = "it is to use up the stack")]
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     match black_box(depth) {
