@@ -53,7 +53,6 @@ deeds! {
     ExtentsNone "extents-none" "says that the file lies nowhere";
     ExtentsMove "extents-move" "names another place once blocks are written";
     NeverEnds "never-ends" "goes on installing for ever, a second at a time";
-    Creeps "creeps" "goes on installing for ever, and says that it gets on";
     SleepsOn "sleeps-on" "waits for input that cannot come while it installs";
     AnswersElse "answers-else" "answers an install with a state";
     Panics "panics" "panics";
@@ -346,7 +345,7 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
     fn install(&mut self) -> Result<Duty, Failure> {
         self.misbehave(At::Install);
         match self.deed {
-            Some(Deed::NeverEnds | Deed::Creeps) => {
+            Some(Deed::NeverEnds) => {
                 self.installing = true;
                 for_ever(Wake {
                     after_ms: Some(1000),
@@ -424,14 +423,6 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
 
     fn step(&mut self, budget_bytes: u32) -> Result<Duty, Failure> {
         match self.deed {
-            Some(Deed::Creeps) if self.installing => {
-                self.written += 1;
-                let wake = Wake {
-                    after_ms: Some(60_000),
-                    ..Wake::default()
-                };
-                Duty::working(self.written, 0, wake)
-            }
             Some(Deed::NeverEnds) if self.installing => for_ever(Wake {
                 after_ms: Some(1000),
                 ..Wake::default()
