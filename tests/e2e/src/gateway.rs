@@ -398,7 +398,8 @@ fn render_device(device: &DeviceLines) -> String {
             text.push_str(&format!("restart = {}\n", target.restart));
         }
         text.push_str(&target.lines);
-        if !target.lines.contains("[device.target.settings]") {
+        let brings_builds = target.lines.contains("plugin = \"build\"");
+        if !brings_builds && !target.lines.contains("[device.target.settings]") {
             text.push_str(SETTLE);
         }
         text.push('\n');
