@@ -23,6 +23,10 @@ pub const EVENTS_MAX: usize = 256;
 /// Bytes of events kept: the documents of eight of the largest jobs.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// The log is written anew when it is twice as long as it was after the last time; below this length, in bytes, that is not
+/// worth it. Some 300 bytes an event make 80 KiB of a full ring.
+const LOG_BYTES_MIN: usize = 128 * 1024;
+
 /// Most bytes of an event's document; the contract's limit.
 pub const DOCUMENT_MAX_BYTES: usize = 128 * 1024;
 
@@ -74,6 +78,8 @@ struct Writing {
     count: usize,
     /// Length of the log file.
     log_bytes: usize,
+    /// It was written anew.
+    is_anew: bool,
     /// The reader's place, if it is written too.
     cursor: Option<u64>,
 }
@@ -93,6 +99,8 @@ struct Ring {
     bytes: usize,
     /// Bytes in the log file.
     log_bytes: usize,
+    /// Bytes of the log file when it was last written anew.
+    whole_bytes: usize,
     /// The log file may end in a torn record, or is too long: write it anew.
     rewrite: bool,
     /// Not on the medium yet.
@@ -140,6 +148,9 @@ impl EventRing {
             ring.log_bytes = bytes.len();
             for event in events {
                 ring.keep(event);
+            }
+            if ring.log_bytes > LOG_BYTES_MIN {
+                ring.whole_bytes = file::encode_all(ring.events.iter()).len();
             }
         }
         let last = ring.last();
@@ -302,6 +313,7 @@ impl EventRing {
         ring.writing = Some(Writing {
             count: ring.pending.len(),
             log_bytes,
+            is_anew: matches!(log, LogWrite::Anew(_)),
             cursor,
         });
         if !matches!(log, LogWrite::Nothing) {
@@ -369,8 +381,8 @@ impl Ring {
         if self.pending.is_empty() {
             return (LogWrite::Nothing, self.log_bytes);
         }
-        // Events that the ring has let go leave the file when it holds twice of what the ring may.
-        let long = self.log_bytes > 2 * EVENT_BYTES_MAX;
+        // So events that the ring has let go leave the file, and no more is written anew than was appended.
+        let long = self.log_bytes > LOG_BYTES_MIN.max(2 * self.whole_bytes);
         if self.rewrite || long || self.log_bytes == 0 {
             let bytes = file::encode_all(self.events.iter().chain(&self.pending));
             let length = bytes.len();
@@ -391,6 +403,9 @@ impl Ring {
                     self.rewrite = false;
                 }
                 self.log_bytes = writing.log_bytes;
+                if writing.is_anew {
+                    self.whole_bytes = writing.log_bytes;
+                }
                 self.last_error = None;
                 if let Some(cursor) = writing.cursor {
                     self.done_with_stored = Some(cursor);

@@ -167,6 +167,9 @@ pub struct Scenario {
     pub spells: Vec<Spell>,
     /// The job offers its files by URL as well, and the agent prefers that.
     pub by_url: bool,
+    /// File 0 is not the gateway's own software: it is restarted by a command as all others are, and the process under test
+    /// goes on.
+    pub by_command: bool,
     /// The operator's health check is asked in the self-test.
     pub health: bool,
     /// Minutes that the job may take; `None` = for ever.
@@ -214,6 +217,7 @@ impl Scenario {
             outages: Vec::new(),
             spells: Vec::new(),
             by_url: false,
+            by_command: false,
             health: true,
             timeout_minutes: None,
             ending: Ending::Updated,
@@ -364,8 +368,9 @@ impl Prepared {
         })
     }
 
-    /// Another story of the same files: its images are these.
-    pub(crate) fn retold(&self, scenario: Scenario) -> Self {
+    /// Another story of the same files, with no more jobs: its images are these.
+    #[must_use]
+    pub fn retold(&self, scenario: Scenario) -> Self {
         Self {
             scenario,
             files: Arc::clone(&self.files),

@@ -2,8 +2,9 @@
 //! leaves a mark is counted, and may be cut. Not here: faults, which are wrappers (`ailment.rs`).
 
 use std::io;
+use std::sync::Arc;
 
-use host_runtime::ports::state_dir::{Files, OpenFile};
+use host_runtime::ports::state_dir::{DirFiles, Files, OpenFile};
 use host_runtime::ports::storage::Storage;
 
 use crate::disk::{Disk, NodeId};
@@ -103,6 +104,9 @@ fn sync(ground: &Ground, disk: &Disk, node: NodeId, place: &str) -> io::Result<(
 pub(crate) struct DiskFiles {
     pub(crate) ground: Ground,
     pub(crate) disk: Disk,
+    /// They are real ones in a directory, and only regions are on the disk. Nothing of them is ever synced: a power cut of
+    /// such a world takes nothing of them away.
+    pub(crate) real: Option<Arc<DirFiles>>,
 }
 
 impl DiskFiles {
@@ -118,15 +122,31 @@ impl DiskFiles {
             name: name.to_owned(),
         })
     }
+
+    fn real_file(&self, file: Box<dyn OpenFile>, name: &str) -> Box<dyn OpenFile> {
+        Box::new(RealFile {
+            ground: self.ground.clone(),
+            file,
+            name: name.to_owned(),
+        })
+    }
 }
 
 impl Files for DiskFiles {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        if let Some(real) = &self.real {
+            return real.read(name);
+        }
         let node = self.disk.open(name);
         Ok(node.map(|node| self.disk.with(node, <[u8]>::to_vec)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn OpenFile>> {
+        if let Some(real) = &self.real {
+            let call = Call::new(Verb::Create, name);
+            let file = self.ground.call(&call, |_| real.create(name))?;
+            return Ok(self.real_file(file, name));
+        }
         let node = self.call(Verb::Create, name, |disk| {
             let (node, fresh) = disk.create(name);
             if !fresh {
@@ -138,6 +158,11 @@ impl Files for DiskFiles {
     }
 
     fn append(&self, name: &str) -> io::Result<(Box<dyn OpenFile>, bool)> {
+        if let Some(real) = &self.real {
+            let call = Call::new(Verb::Create, name);
+            let (file, fresh) = self.ground.call(&call, |_| real.append(name))?;
+            return Ok((self.real_file(file, name), fresh));
+        }
         // Opening a file that is there changes nothing.
         let (node, fresh) = match self.disk.open(name) {
             Some(node) => (node, false),
@@ -147,11 +172,19 @@ impl Files for DiskFiles {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        if let Some(real) = &self.real {
+            let call = Call::new(Verb::Rename, to);
+            return self.ground.call(&call, |_| real.rename(from, to));
+        }
         let there = self.call(Verb::Rename, to, |disk| disk.rename(from, to))?;
         found(there)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        if let Some(real) = &self.real {
+            let call = Call::new(Verb::Remove, name);
+            return self.ground.call(&call, |_| real.remove(name));
+        }
         let there = self.call(Verb::Remove, name, |disk| disk.remove(name))?;
         found(there)
     }
@@ -161,6 +194,9 @@ impl Files for DiskFiles {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
+        if let Some(real) = &self.real {
+            return real.list();
+        }
         Ok(self.disk.list())
     }
 }
@@ -171,6 +207,24 @@ fn found(there: bool) -> io::Result<()> {
         .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
+struct RealFile {
+    ground: Ground,
+    file: Box<dyn OpenFile>,
+    name: String,
+}
+
+impl OpenFile for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let call = Call::write(&self.name, 0, bytes);
+        self.ground.call(&call, |_| self.file.write(bytes))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let call = Call::new(Verb::Sync, &self.name);
+        self.ground.call(&call, |_| Ok(()))
+    }
+}
+
 struct DiskFile {
     files: DiskFiles,
     node: NodeId,
@@ -179,7 +233,7 @@ struct DiskFile {
 
 impl OpenFile for DiskFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let DiskFiles { ground, disk } = &self.files;
+        let DiskFiles { ground, disk, .. } = &self.files;
         let at = disk.length(self.node);
         ground.call(&Call::write(&self.name, at as u64, bytes), |extent| {
             match extent {

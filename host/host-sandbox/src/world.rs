@@ -12,6 +12,7 @@
 //! of a scenario (`explore.rs`, `swarm.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,7 @@ use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::CommandEnd;
+use host_runtime::ports::state_dir::DirFiles;
 use host_runtime::types::{Failure, Qos, Setting, Token};
 use serde_json::json;
 
@@ -33,6 +35,7 @@ use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
 use crate::random::Random;
 use crate::scenario::{File, Prepared, Quality, When};
+use crate::store::DiskFiles;
 use crate::trace::{Event, Trace};
 use crate::wire::{Programs, Wire};
 
@@ -91,6 +94,12 @@ pub struct Options {
     pub swaps: Vec<Swap>,
     /// The agent is parked whenever it has no job and was given no event for so many milliseconds; none = never.
     pub park_after_ms: Option<u64>,
+    /// Where the state directory is, which exists and is empty; none = on the simulated disk. There it has real files, of
+    /// which a power cut takes nothing away.
+    pub state_root: Option<PathBuf>,
+    /// What is over is forgotten: calls, and jobs at the service once another one comes. So a world that goes on for days
+    /// grows by nothing but what its gateway keeps.
+    pub forgets: bool,
     /// Keep the trace.
     pub trace: bool,
 }
@@ -132,6 +141,8 @@ impl Options {
             state: None,
             swaps: Vec::new(),
             park_after_ms: None,
+            state_root: None,
+            forgets: false,
             trace: false,
         }
     }
@@ -207,6 +218,7 @@ pub struct World<'p> {
     options: Options,
     ground: Ground,
     disk: Disk,
+    real: Option<Arc<DirFiles>>,
     plant: Plant,
     mcus: Mcus,
     seeds: Arc<crate::wire::Seeds>,
@@ -232,6 +244,10 @@ pub struct World<'p> {
     asked: (u64, u32),
     /// It asks without end, and nothing more is to be seen.
     is_spinning: bool,
+    /// Nothing more will happen.
+    at_rest: bool,
+    /// How the jobs ended that the service was made to forget, the first one first.
+    forgotten: Vec<ExecutionStatus>,
     /// Jobs made so far.
     jobs: usize,
     /// When the last of them was seen to have ended.
@@ -267,11 +283,20 @@ impl<'p> World<'p> {
         if options.trace {
             ground.keep_trace();
         }
-        ground.learn();
+        if !options.forgets {
+            ground.learn();
+        }
         let disk = Disk::default();
         let plant = Plant::new(&ground, &disk, prepared, invariants);
         let mcus = Mcus::new(&ground, &disk, prepared, &options.mcu_cuts);
-        build::lay_down_state(&disk, &plant, prepared);
+        let root = options.state_root.clone();
+        let real = root.map(|root| Arc::new(DirFiles::new(root)));
+        let files = DiskFiles {
+            ground: ground.clone(),
+            disk: disk.clone(),
+            real: real.clone(),
+        };
+        build::lay_down_state(files, &plant, prepared);
         let weather = &scenario.weather;
         let ways = Ways {
             requests: weather.way(weather.requests, seed, "requests"),
@@ -289,6 +314,7 @@ impl<'p> World<'p> {
             options,
             ground,
             disk,
+            real,
             plant,
             mcus,
             service,
@@ -303,6 +329,8 @@ impl<'p> World<'p> {
             ranges: BTreeSet::new(),
             asked: (0, 0),
             is_spinning: false,
+            at_rest: false,
+            forgotten: Vec::new(),
             jobs: 1,
             over_since_ms: None,
             pending: BTreeSet::new(),
@@ -339,15 +367,26 @@ impl<'p> World<'p> {
     /// Let it happen.
     #[must_use]
     pub fn run(mut self) -> Report {
-        for target in 1..self.plant.count() {
-            self.launch(target);
+        self.go_on(u64::MAX);
+        self.end()
+    }
+
+    /// Let it happen until an instant, and on until the gateway is quiet: no job, nothing under way, an agent that is parked
+    /// when it has nothing to do is parked. False once it is over.
+    pub fn go_on(&mut self, until_ms: u64) -> bool {
+        if self.starts == 0 {
+            for target in self.first_commanded()..self.plant.count() {
+                self.launch(target);
+            }
+            self.start();
         }
-        self.start();
-        let mut at_rest = false;
         let ends_by = self.prepared.scenario.ends_by_ms();
         let mut instant = (0, 0);
         for _ in 0..STEPS_MAX {
             let now_ms = self.ground.now_ms();
+            if now_ms >= until_ms && self.is_quiet() {
+                return true;
+            }
             instant = if instant.0 == now_ms {
                 (now_ms, instant.1 + 1)
             } else {
@@ -355,17 +394,26 @@ impl<'p> World<'p> {
             };
             let spins = self.is_spinning || instant.1 > STEPS_OF_INSTANT_MAX;
             if now_ms > ends_by || self.device.is_none() || spins {
-                break;
+                return false;
             }
             if !self.step() {
-                at_rest = true;
-                break;
+                self.at_rest = true;
+                return false;
             }
         }
-        self.end(at_rest)
+        false
     }
 
-    fn end(mut self, at_rest: bool) -> Report {
+    /// Jobs that the service was given so far.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.jobs
+    }
+
+    /// How it went, as it stands.
+    #[must_use]
+    pub fn end(mut self) -> Report {
+        let at_rest = self.at_rest;
         let (status, reason) = self.execution(self.jobs);
         let at_ms = self.ground.now_ms();
         let confirmed_new = self.confirmed_new();
@@ -457,6 +505,9 @@ impl<'p> World<'p> {
 
     /// How a job stands, and the reason in its details.
     fn execution(&self, job: usize) -> (ExecutionStatus, Option<String>) {
+        if let Some(status) = self.forgotten.get(job - 1) {
+            return (*status, None);
+        }
         let thing = self.service.state().things.get(&self.thing);
         let Some(execution) = thing.and_then(|thing| thing.execution(&job_id(job))) else {
             return (ExecutionStatus::Removed, None);
@@ -583,8 +634,19 @@ impl<'p> World<'p> {
         }
     }
 
-    /// The job is over, the agent waits for the next one, nothing is under way.
+    /// The job is over, the agent waits for the next one, nothing is under way, and no other job is to come.
     fn is_at_rest(&self) -> bool {
+        self.is_idle() && !self.is_job_to_come()
+    }
+
+    /// The job is over, nothing is under way, and the agent has been parked if it is ever.
+    fn is_quiet(&self) -> bool {
+        let parked = self.device.as_ref().is_some_and(Device::is_parked);
+        self.is_idle() && (parked || self.options.park_after_ms.is_none())
+    }
+
+    /// The job is over, the agent waits for the next one, nothing is under way.
+    fn is_idle(&self) -> bool {
         let idle = self
             .device
             .as_ref()
@@ -592,15 +654,12 @@ impl<'p> World<'p> {
         let under_way = self.happenings.values().any(|(_, happening)| {
             matches!(happening, Happening::ToCloud(_) | Happening::ToDevice(..))
         });
-        idle && !under_way
-            && self.connected
-            && self.wire.is_empty()
-            && self.jobs_are_over()
-            && !self.is_job_to_come()
+        idle && !under_way && self.connected && self.wire.is_empty() && self.jobs_are_over()
     }
 
     fn jobs_are_over(&self) -> bool {
-        (1..=self.jobs).all(|job| self.execution(job).0.is_terminal())
+        let mut remembered = self.forgotten.len() + 1..=self.jobs;
+        remembered.all(|job| self.execution(job).0.is_terminal())
     }
 
     /// The scenario has another job once this one is over.
@@ -609,8 +668,33 @@ impl<'p> World<'p> {
         matches!(next, Some((When::AfterEnd(_), _)))
     }
 
+    /// The service is another one, which knows of no job so far.
+    fn forget(&mut self) {
+        let ends = self.forgotten.len() + 1..=self.jobs;
+        let ends: Vec<_> = ends.map(|job| self.execution(job).0).collect();
+        self.forgotten.extend(ends);
+        (self.service, self.thing) = service_of_nothing(self.prepared);
+    }
+
+    /// Files of the state directory.
+    fn files(&self) -> DiskFiles {
+        DiskFiles {
+            ground: self.ground.clone(),
+            disk: self.disk.clone(),
+            real: self.real.clone(),
+        }
+    }
+
+    /// The first target that is restarted by a command. The one before it, if there is one, is the gateway itself.
+    fn first_commanded(&self) -> usize {
+        usize::from(!self.prepared.scenario.by_command)
+    }
+
     /// Give the next job of the scenario to the service.
     fn give_job(&mut self) {
+        if self.options.forgets && self.jobs_are_over() {
+            self.forget();
+        }
         self.jobs += 1;
         self.over_since_ms = None;
         let update = update(self.prepared, &self.thing, self.jobs);
@@ -622,8 +706,8 @@ impl<'p> World<'p> {
     }
 }
 
-/// The service, with the job in the thing's queue.
-fn service(prepared: &Prepared) -> (Service, ThingName) {
+/// The service and the thing, without any job.
+fn service_of_nothing(prepared: &Prepared) -> (Service, ThingName) {
     let mut service = Service::new(Limits::None, prepared.images.clone());
     let Ok(thing) = THING.parse::<ThingName>() else {
         unreachable!("names of this crate are names");
@@ -631,16 +715,22 @@ fn service(prepared: &Prepared) -> (Service, ThingName) {
     if prepared.scenario.by_url {
         service.serve_urls(Arc::new(range::Urls));
     }
+    // Names of this crate are names, and none is there twice.
+    drop(service.create_thing(0, thing.clone()));
+    (service, thing)
+}
+
+/// The service, with the job in the thing's queue.
+fn service(prepared: &Prepared) -> (Service, ThingName) {
+    let (mut service, thing) = service_of_nothing(prepared);
     let update = update(prepared, &thing, 1);
     let is_unreadable = |file: &File| file.quality == Quality::Unreadable;
     let unreadable = prepared.scenario.files.iter().any(is_unreadable);
     // A scenario whose job the service does not take is found by its ending: there is no job.
-    let made = service
-        .create_thing(0, thing.clone())
-        .and_then(|()| match unreadable {
-            true => service.create_job(0, without_files(update)),
-            false => service.create_update(0, update),
-        });
+    let made = match unreadable {
+        true => service.create_job(0, without_files(update)),
+        false => service.create_update(0, update),
+    };
     drop(made);
     (service, thing)
 }

@@ -21,6 +21,9 @@ use crate::record::{Measured, Skipped};
 /// Fewest runs of figures that are meant to be compared.
 pub const RUNS_MIN: usize = 7;
 
+/// Devices that are updated at once: what was promised is promised of so many.
+pub const DEVICES: usize = 1000;
+
 /// What one sample of a row comes to.
 pub type Sample = Result<Vec<Taken>, Untaken>;
 
@@ -41,6 +44,8 @@ pub struct Rig {
     pub program: PathBuf,
     /// Bytes of the images that are downloaded.
     pub image_bytes: usize,
+    /// Devices that are updated at once; [`DEVICES`] unless it is for trying out.
+    pub devices: usize,
     shipped: OnceCell<Shipped>,
 }
 
@@ -51,6 +56,7 @@ impl Rig {
         Self {
             program,
             image_bytes,
+            devices: DEVICES,
             shipped: OnceCell::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use benches::compare::Earlier;
 use benches::figure::Untaken;
-use benches::harness::{RUNS_MIN, Rig, Row, take};
+use benches::harness::{DEVICES, RUNS_MIN, Rig, Row, take};
 use benches::machine::Machine;
 use benches::receiver::Order;
 use benches::record::{FORMAT, Record};
@@ -33,6 +33,9 @@ struct Arguments {
     /// Size of the images that are downloaded, in MiB
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024).map(|mib| mib as usize))]
     mib: usize,
+    /// Devices that are updated at once; fewer are for trying out
+    #[arg(long, default_value_t = DEVICES, value_parser = clap::value_parser!(u64).range(1..=4000).map(|count| count as usize))]
+    devices: usize,
     /// Where the figures are written [default: benches.json in cargo's target folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -103,7 +106,8 @@ fn figures(arguments: &Arguments) -> Result<bool, Untaken> {
         Some(path) => Some(earlier(path, &machine, image_bytes)?),
         None => None,
     };
-    let rig = Rig::new(program, image_bytes);
+    let mut rig = Rig::new(program, image_bytes);
+    rig.devices = arguments.devices;
     let results = take(&rig, &rows, arguments.runs, &mut |text| support::note(text));
     let record = Record {
         format: FORMAT,

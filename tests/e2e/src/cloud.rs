@@ -1,5 +1,6 @@
 //! The cloud in a box, within the test's process: what it counts and what becomes of jobs can be asked directly.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -192,12 +193,18 @@ impl Cloud {
     /// # Panics
     /// If the cloud refuses it.
     pub fn update(&self, thing: &str, update: Update) -> JobId {
+        self.update_all(&[thing], update)
+    }
+
+    /// Creates an update of several things: one job, with an execution for each.
+    ///
+    /// # Panics
+    /// If the cloud refuses it.
+    pub fn update_all(&self, things: &[&str], update: Update) -> JobId {
+        let things = things.iter().map(|thing| ThingName::new(thing).unwrap());
         let (update_id, stream_id) = (update.update_id.clone(), update.stream_id.clone());
         let protocols = update.protocols.clone();
-        let mut create = CreateUpdate::new(
-            vec![ThingName::new(thing).unwrap()],
-            vec![self.file(update)],
-        );
+        let mut create = CreateUpdate::new(things.collect(), vec![self.file(update)]);
         if !protocols.is_empty() {
             create.protocols = protocols;
         }
@@ -289,6 +296,21 @@ impl Cloud {
         }
     }
 
+    /// How many things of a job stand how.
+    ///
+    /// # Panics
+    /// If there is no such job.
+    #[must_use]
+    pub fn counts(&self, job: &JobId) -> BTreeMap<String, usize> {
+        let view = self.operator().show(job).unwrap();
+        let mut counts = BTreeMap::new();
+        for execution in &view.executions {
+            let status = execution.status.as_str().to_owned();
+            *counts.entry(status).or_default() += 1;
+        }
+        counts
+    }
+
     /// Waits for the end of a job.
     ///
     /// # Panics
@@ -301,7 +323,7 @@ impl Cloud {
         }
     }
 
-    /// Waits for the end of a job for so long.
+    /// Waits for the end of a job, of all its things, for so long.
     ///
     /// # Errors
     /// It has not ended: how it stands then.

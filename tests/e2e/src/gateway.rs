@@ -216,17 +216,34 @@ impl Gateway {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Lays down the first image of all targets.
+    /// Lays down the first image of all targets. A configuration of each device alone stays behind: [`Self::alone`].
     pub fn init(&self, image: &[u8]) {
         let path = self.path("first.img");
         fs::write(&path, image).unwrap();
+        let mut alone = Lines {
+            devices: Vec::new(),
+            ..self.lines.clone()
+        };
         for device in &self.lines.devices {
+            // By itself: of a thousand devices, reading the others each time takes longer than all that is done with them.
+            alone.devices = vec![device.clone()];
+            let config = self.path(&Self::alone(&device.thing));
+            fs::write(&config, render(&alone)).unwrap();
             for target in device.targets.iter().filter(|t| !t.names_plugin()) {
                 let image = path.to_str().unwrap();
-                let verb = ["target", "init", &target.name, image, "--device"];
-                self.expect_verb(&[&verb[..], &[&device.thing]].concat());
+                let mut command = otad_command();
+                command.args(["target", "init", &target.name, image, "--config"]);
+                command.arg(&config).current_dir(self.dir.path());
+                let output = command.output().unwrap();
+                assert!(output.status.success(), "{}: {output:?}", device.thing);
             }
         }
+    }
+
+    /// Name of the configuration with one device alone, as it was when the first images were laid down.
+    #[must_use]
+    pub fn alone(thing: &str) -> String {
+        format!("alone-{thing}.toml")
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -381,7 +398,8 @@ fn render_device(device: &DeviceLines) -> String {
             text.push_str(&format!("restart = {}\n", target.restart));
         }
         text.push_str(&target.lines);
-        if !target.lines.contains("[device.target.settings]") {
+        let brings_builds = target.lines.contains("plugin = \"build\"");
+        if !brings_builds && !target.lines.contains("[device.target.settings]") {
             text.push_str(SETTLE);
         }
         text.push('\n');

@@ -170,6 +170,29 @@ fn the_ring_and_its_file_are_bounded_by_count() {
 }
 
 #[test]
+fn the_file_of_small_events_grows_no_longer_than_twice_what_is_kept() {
+    let world = World::default();
+    let mut ring = world.ring();
+    let (mut longest, mut anew, mut before) = (0, 0, 0);
+    for sequence in 1..=10 * EVENTS_MAX as u64 {
+        // Of a process that is started again now and then, too.
+        if sequence.is_multiple_of(300) {
+            ring = world.ring();
+        }
+        ring.emit(None, event(sequence));
+        world.settle(&ring);
+        let log = world.log().len();
+        longest = longest.max(log);
+        anew += u32::from(log < before);
+        before = log;
+    }
+    let one = 1024;
+    assert!(longest <= LOG_BYTES_MIN + one, "{longest}");
+    // It was, and not with every event.
+    assert!((1..=5).contains(&anew), "{anew}");
+}
+
+#[test]
 fn the_ring_and_its_file_are_bounded_by_bytes() {
     let world = World::default();
     let ring = world.ring();

@@ -7,8 +7,8 @@ mod tail;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 
-use child::{Surroundings, run};
 pub use child::start_with_files;
+use child::{Surroundings, run};
 pub use group::kill_all;
 
 use super::workers::Reply;

@@ -114,9 +114,7 @@ impl FileStateDir {
             .recursive(true)
             .mode(0o700)
             .create(root)?;
-        Ok(Self::over(DirFiles {
-            root: root.to_owned(),
-        }))
+        Ok(Self::over(DirFiles::new(root.to_owned())))
     }
 }
 
@@ -186,6 +184,12 @@ pub struct DirFiles {
 }
 
 impl DirFiles {
+    /// The files below `root`, which exists.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }

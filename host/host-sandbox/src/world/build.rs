@@ -18,7 +18,6 @@ use host_runtime::types::Setting;
 
 use super::{NewBuild, World};
 use crate::ailment::Ailing;
-use crate::disk::Disk;
 use crate::ground::Ground;
 use crate::plant::{Plant, THING};
 use crate::scenario::{PRODUCT, Prepared};
@@ -64,11 +63,11 @@ fn setting((key, value): &(String, String)) -> Setting {
 }
 
 /// What `otad target init` leaves in the state directory: the first images are verified and committed.
-pub(super) fn lay_down_state(disk: &Disk, plant: &Plant, prepared: &Prepared) {
+pub(super) fn lay_down_state(files: DiskFiles, plant: &Plant, prepared: &Prepared) {
     // Before the run: nothing of it is counted or cut.
     let state = FileStateDir::over(DiskFiles {
         ground: Ground::new(0, 0, None, Vec::new()),
-        disk: disk.clone(),
+        ..files
     });
     for (number, file) in prepared.files.iter().enumerate() {
         let image = VerifiedImage {
@@ -103,10 +102,7 @@ pub(super) fn device(world: &World<'_>) -> Result<Device, String> {
         topics: vec![format!("$aws/things/{THING}/")],
     };
     let files = WorldFiles(Ailing {
-        inner: DiskFiles {
-            ground: world.ground.clone(),
-            disk: world.disk.clone(),
-        },
+        inner: world.files(),
         ground: world.ground.clone(),
         spells: scenario.spells.clone(),
     });
@@ -172,7 +168,7 @@ fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> 
 fn choice(world: &World<'_>, place: &Place) -> Option<Choice> {
     let state = FileStateDir::over(DiskFiles {
         ground: Ground::new(0, 0, None, Vec::new()),
-        disk: world.disk.clone(),
+        ..world.files()
     });
     // What cannot be read counts as nothing said, there as here.
     choice::load(&state, place).ok().flatten()
@@ -267,7 +263,7 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
         version_command: None,
         product: Some(PRODUCT.into()),
         hardware: None,
-        reset: if number == 0 {
+        reset: if number == 0 && !scenario.by_command {
             ResetPolicy::Process
         } else {
             ResetPolicy::Command(command("restart"))

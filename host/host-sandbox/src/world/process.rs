@@ -12,7 +12,6 @@ use crate::ailment::Spell;
 use crate::boot::Image;
 use crate::ground::CutKind;
 use crate::scenario::{Deed, Quality, When};
-use crate::store::DiskFiles;
 use crate::trace::Event;
 use crate::wire::{Programs, Wire};
 
@@ -151,7 +150,9 @@ impl World<'_> {
             self.end_process();
             self.starts += 1;
             self.ground.note(|| Event::Started(self.starts));
-            if !self.launch(0) && self.ground.is_off().is_none() {
+            // What a command starts does not end with this process.
+            let stays = self.prepared.scenario.by_command && self.plant.running(0).is_some();
+            if !stays && !self.launch(0) && self.ground.is_off().is_none() {
                 // The launcher has nothing to start; the invariants have seen it.
                 return;
             }
@@ -221,7 +222,7 @@ impl World<'_> {
             self.plant.look_after_cut();
         }
         // A launcher that was cut is started again by its service manager.
-        for target in 1..self.plant.count() {
+        for target in self.first_commanded()..self.plant.count() {
             if cut.kind == CutKind::Power || self.plant.running(target).is_none() {
                 self.launch(target);
             }
@@ -230,10 +231,7 @@ impl World<'_> {
 
     /// Let the launcher of a target start something that stays up; false if there is nothing, or the power goes.
     pub(super) fn launch(&mut self, target: usize) -> bool {
-        let state = FileStateDir::over(DiskFiles {
-            ground: self.ground.clone(),
-            disk: self.disk.clone(),
-        });
+        let state = FileStateDir::over(self.files());
         loop {
             let Ok(Some(quality)) = self.plant.launch(target, &state) else {
                 return false;
@@ -263,7 +261,7 @@ impl World<'_> {
         }
         self.ground
             .note(|| Event::Note(format!("target {target} dies")));
-        if target == 0 {
+        if target < self.first_commanded() {
             self.end_process();
             self.ground.set_now(self.ground.now_ms() + RESTART_MS);
             self.start();

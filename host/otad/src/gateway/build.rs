@@ -636,7 +636,7 @@ mod tests {
         let end = begin(async move {
             // Dropped with the work.
             let _held = held;
-            drop(begun.send(()));
+            begun.send(()).unwrap();
             std::future::pending::<Result<End, Failure>>().await
         });
         begins.await.unwrap();

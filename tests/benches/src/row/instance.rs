@@ -3,6 +3,7 @@
 //! Swap and park are what the host does with an agent: snapshot, a new instance, start from it. Memory is that of a
 //! process of its own, whose allocator has nothing left from earlier.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -105,7 +106,7 @@ pub enum Carrier {
 }
 
 /// Agents that are held in a process of their own.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Held {
     /// What carries them.
     #[arg(long)]
@@ -113,6 +114,10 @@ pub struct Held {
     /// How many.
     #[arg(long)]
     pub count: usize,
+    /// Where the compiled agent is taken from, and kept. A process that has compiled it itself has memory left from that,
+    /// which agents then use.
+    #[arg(long)]
+    pub cache: Option<PathBuf>,
 }
 
 impl Held {
@@ -120,9 +125,9 @@ impl Held {
     ///
     /// # Errors
     /// They do not run.
-    pub fn hold(self) -> Result<(), Untaken> {
+    pub fn hold(&self) -> Result<(), Untaken> {
         let build = match self.carrier {
-            Carrier::Wasm => shipped_agent()?,
+            Carrier::Wasm => shipped_agent(self.cache.clone())?,
             Carrier::Native => native_agent(),
         };
         // What the first one brings is not the second one's.
@@ -139,7 +144,7 @@ impl Held {
         crate::receiver::say(&format!("{BYTES}{bytes}"))
     }
 
-    fn elsewhere(self, rig: &Rig) -> Result<f64, Untaken> {
+    fn elsewhere(&self, rig: &Rig) -> Result<f64, Untaken> {
         let carrier = match self.carrier {
             Carrier::Wasm => "wasm",
             Carrier::Native => "native",
@@ -147,6 +152,9 @@ impl Held {
         let mut command = Command::new(&rig.program);
         command.args(["hold", "--carrier", carrier, "--count"]);
         command.arg(self.count.to_string());
+        if let Some(cache) = &self.cache {
+            command.arg("--cache").arg(cache);
+        }
         let failed = |error: &support::Error| Untaken::by("holding agents", error);
         let mut process = Process::start("agents", command).map_err(|e| failed(&e))?;
         let line = process.wait_line(BYTES, PATIENCE).map_err(|e| failed(&e))?;
@@ -158,8 +166,11 @@ impl Held {
 /// Before the figure.
 const BYTES: &str = "bytes each: ";
 
-fn shipped_agent() -> Result<Arc<AgentBuild>, Untaken> {
-    let engine = Engine::new(&EngineOptions::default());
+fn shipped_agent(cache_dir: Option<PathBuf>) -> Result<Arc<AgentBuild>, Untaken> {
+    let engine = Engine::new(&EngineOptions {
+        cache_dir,
+        ..EngineOptions::default()
+    });
     let engine = engine.map_err(|error| Untaken::by("the engine", &error))?;
     let guest = guest_artifacts::guest("agent");
     let guest = guest.ok_or_else(|| Untaken::because("this build ships no agent"))?;
@@ -168,11 +179,20 @@ fn shipped_agent() -> Result<Arc<AgentBuild>, Untaken> {
 }
 
 fn memory(rig: &Rig, turn: Turn) -> Sample {
-    let held = |carrier| {
-        let count = HELD;
-        Held { carrier, count }.elsewhere(rig)
+    let dir = support::temp_dir("compiled");
+    let dir = dir.map_err(|error| Untaken::by("a directory", &error))?;
+    let held = |carrier, count| {
+        let cache = Some(dir.path().to_owned());
+        Held {
+            carrier,
+            count,
+            cache,
+        }
+        .elsewhere(rig)
     };
-    let (wasm, native) = turn.both(|| held(Carrier::Wasm), || held(Carrier::Native))?;
+    // Compiles.
+    held(Carrier::Wasm, 1)?;
+    let (wasm, native) = turn.both(|| held(Carrier::Wasm, HELD), || held(Carrier::Native, HELD))?;
     let (floor, goal) = LIVE_BYTES;
     Ok(vec![
         Figure::rate("live idle agents", "a GiB")

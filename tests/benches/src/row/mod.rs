@@ -3,12 +3,14 @@
 use crate::harness::Row;
 
 pub mod agent;
+pub mod carrier;
 pub mod crypto;
 pub mod devices;
 pub mod instance;
 pub mod link;
 pub mod loopback;
 pub mod start;
+pub mod updates;
 pub mod window;
 pub mod world;
 
@@ -22,8 +24,10 @@ pub const ALL: &[Row] = &[
     link::MQTT,
     link::HTTP,
     agent::ROW,
+    carrier::ROW,
     start::ROW,
     start::FLEET,
+    updates::ROW,
     instance::ROW,
     instance::MEMORY,
     devices::ROW,

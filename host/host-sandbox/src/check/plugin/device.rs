@@ -575,7 +575,11 @@ mod tests {
         device.attach(Breed::Sound).unwrap();
         device.clock.pass(2000);
         SerialLine::drain(&device).unwrap();
-        for (far, answers) in [(Far::Mcu, true), (Far::Silent, false), (Far::Unplugged, false)] {
+        for (far, answers) in [
+            (Far::Mcu, true),
+            (Far::Silent, false),
+            (Far::Unplugged, false),
+        ] {
             SerialLine::write(&device, LIST).unwrap();
             device.shelf().far = far;
             device.sleep(1000, false);
