@@ -229,7 +229,7 @@ state_dir = "state"
 
 [trust]
 directory = "trust"     # certificates of those who may sign images, plugins and agents
-# code_signers = [{default}]  # which of them may sign plugins and agents; all if it is left out
+# code_signers = [{default}]  # which of them may sign plugins and agents; left out: all, but none that comes by a job
 default = {default}     # for jobs that name none
 # Jobs of AWS name the signer's certificate by the `certname` of their signing profile (`--certfile`):
 # labels = {{ "/cert.pem" = {default} }}

@@ -140,7 +140,7 @@ pub struct Trust {
     pub default: Option<Located<String>>,
     /// `certfile` of a job -> entry.
     pub labels: Vec<(String, Located<String>)>,
-    /// Entries whose signatures count for plugins and agents; `None` = all.
+    /// Entries whose signatures count for plugins and agents; `None` = all, for what does not come by a job.
     pub code_signers: Option<Located<Vec<String>>>,
 }
 

@@ -233,7 +233,7 @@ state_dir = "state"
 
 [trust]
 directory = "trust"     # certificates of those who may sign images, plugins and agents
-# code_signers = ["signer"]  # which of them may sign plugins and agents; all if it is left out
+# code_signers = ["signer"]  # which of them may sign plugins and agents; left out: all, but none that comes by a job
 default = "signer"      # for jobs that name none
 {http}
 [[device]]
