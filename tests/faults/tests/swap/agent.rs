@@ -120,7 +120,7 @@ fn a_swap_at_every_call_of_an_update_and_of_one_that_goes_back_ends_well() {
 fn a_build_that_breaks_in_each_of_its_events_is_sent_back_and_the_update_ends_well() {
     let options = Options::native(1);
     let prepared = scenario("short");
-    let (mut runs, mut returns) = (0, 0);
+    let (mut runs, mut returns, mut late) = (0, 0, 0);
     for call in (0..calls(&prepared, &options)).step_by(5) {
         for breaks_at in [0, 1, 2, 3, 5, 8] {
             let bad = build(&native_agent(), 1, Some(breaks_at));
@@ -132,15 +132,19 @@ fn a_build_that_breaks_in_each_of_its_events_is_sent_back_and_the_update_ends_we
             };
             // What breaks at once does not get beyond its trial.
             assert_eq!(end.is_some(), breaks_at == 0, "{case}: {end:?}");
-            // What gets beyond it goes back at its first break; near the end of the update some have no such event left.
+            // What gets beyond it goes back when it breaks: twice where the process was started again before that was written
+            // down. Near the end of the update some have no such event left, or have proved themselves before.
             let broke = bad.broke.load(Ordering::Relaxed);
-            assert_eq!(broke, u64::from(breaks_at == 0) + report.returns, "{case}");
+            match report.returns {
+                0 => late += u64::from(broke > 0 && breaks_at > 0),
+                times => assert_eq!(broke, times, "{case}"),
+            }
             runs += u64::from(breaks_at > 0);
-            // Twice where the process was started again before the first one was written down.
             returns += u64::from(report.returns > 0);
         }
     }
     assert!(returns > runs / 2, "{returns} of {runs}");
+    assert!(late < runs / 10, "{late} of {runs}");
 }
 
 #[test]
