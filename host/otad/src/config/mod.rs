@@ -39,8 +39,8 @@ pub use model::{
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};
 
-/// Largest configuration file: thousands of devices fit in a mebibyte.
-const FILE_MAX_BYTES: u64 = 1 << 20;
+/// Largest configuration file: a device takes some 550 bytes, and a gateway may have ten thousand.
+const FILE_MAX_BYTES: u64 = 8 << 20;
 
 /// Read `file` with the overrides of this process's environment.
 ///

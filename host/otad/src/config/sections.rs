@@ -1,6 +1,7 @@
 //! Reads each table of the file into `model.rs`, with what can be told from the file alone: ranges, words, and keys that
 //! exclude or need each other.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -659,13 +660,10 @@ fn reset(section: &Reader<'_>, file_id: u32) -> Reset {
 
 /// What must not be there twice.
 fn unique(config: &Config, sink: &Sink) {
-    let twice = |seen: &mut Vec<String>, key: String| {
-        let again = seen.contains(&key);
-        seen.push(key);
-        again
-    };
-    let (mut names, mut clients, mut paths) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut lines, mut granted) = (Vec::new(), Vec::new());
+    // Sets: there may be thousands of devices, and every verb reads all of them.
+    let twice = |seen: &mut BTreeSet<String>, key: String| !seen.insert(key);
+    let (mut names, mut clients, mut paths) = Default::default();
+    let (mut lines, mut granted) = (BTreeSet::new(), Vec::new());
     for device in &config.devices {
         let name = &device.name;
         if twice(&mut names, name.value.clone()) {
@@ -685,7 +683,7 @@ fn unique(config: &Config, sink: &Sink) {
             );
         }
         build::check(device, sink);
-        let (mut targets, mut files) = (Vec::new(), Vec::new());
+        let (mut targets, mut files) = Default::default();
         for target in &device.targets {
             if twice(&mut targets, target.name.value.clone()) {
                 sink.advise(
