@@ -225,8 +225,11 @@ pub(crate) struct Desk {
     pub(crate) wake: Wake,
 }
 
+/// What the medium says, or is to say. A book holds some of them, and mostly there is nothing to be said.
+type Word = Option<Box<Choice>>;
+
 /// What is being written, and by whom.
-type Writing = (Option<Choice>, Errand<Result<(), Failure>>);
+type Writing = (Word, Errand<Result<(), Failure>>);
 
 /// The durable word on which build serves at one place, written off the device's task.
 pub(crate) struct Book {
@@ -235,10 +238,10 @@ pub(crate) struct Book {
     /// Label of the configured build.
     configured: String,
     /// As it stands on the medium.
-    stored: Option<Choice>,
+    stored: Word,
     writing: Option<Writing>,
     /// What could not be written, and is not tried again by itself.
-    unwritten: Option<Option<Choice>>,
+    unwritten: Option<Word>,
     /// Who waits for the medium to say what it is to say.
     waiting: Vec<Reply<Result<(), Failure>>>,
 }
@@ -258,7 +261,7 @@ impl Book {
             configured: configured.map_or_else(|| label.to_owned(), Clone::clone),
             place,
             desk,
-            stored,
+            stored: stored.map(Box::new),
             writing: None,
             unwritten: None,
             waiting: Vec::new(),
@@ -372,25 +375,25 @@ impl Book {
     }
 
     /// Nothing where the configured build serves and there was none before it.
-    fn choice(&self, serves: Build, former: Option<Build>, on_trial: bool) -> Option<Choice> {
+    fn choice(&self, serves: Build, former: Option<Build>, on_trial: bool) -> Word {
         if former.is_none() && serves.label == self.configured {
             return None;
         }
-        Some(Choice {
+        Some(Box::new(Choice {
             configured: self.configured.clone(),
             serves,
             former,
             on_trial,
-        })
+        }))
     }
 
-    fn write(&mut self, choice: Option<Choice>, before: impl FnOnce() + Send + 'static) {
+    fn write(&mut self, choice: Word, before: impl FnOnce() + Send + 'static) {
         let (state, place) = (Arc::clone(&self.desk.state), self.place.clone());
         let lost = Failure::new(code::STORAGE, 0, "the worker that writes it has died");
         let written = choice.clone();
         let errand = Errand::start(&*self.desk.workers, &self.desk.wake, Err(lost), move || {
             before();
-            let end = store(&*state, &place, written.as_ref());
+            let end = store(&*state, &place, written.as_deref());
             end.map_err(|e| Failure::storage("write which build serves", &e))
         });
         self.writing = Some((choice, errand));

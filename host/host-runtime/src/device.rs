@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use crate::agent::{AgentConfig, AgentSlot, Context, Event, Stamp};
+use crate::agent::{AgentSlot, Context, Event, Stamp};
 use crate::choice::Book;
 use crate::events::EventRing;
 use crate::history::{Glance, History};
@@ -29,7 +29,7 @@ use crate::status::{
     STATES_RECEIVING, WaitReport, name,
 };
 use crate::target::{SwapReply, TargetEvent, Targets};
-use crate::types::{Failure, FileId, Outcome, Qos, code};
+use crate::types::{Failure, FileId, Outcome, Qos, Setting, code};
 
 use self::host::Door;
 use self::token::Owner;
@@ -62,8 +62,9 @@ struct Connection {
 
 /// A device.
 pub struct Device {
-    name: String,
-    config: AgentConfig,
+    name: Arc<str>,
+    /// Device-wide settings for the agent.
+    settings: Vec<Setting>,
     door: Door,
     slot: AgentSlot,
     /// Another agent build is on its way in.
@@ -332,7 +333,7 @@ impl Device {
         };
         let agent = self.agent_report(now);
         DeviceStatus {
-            device: self.name.clone(),
+            device: self.name.to_string(),
             connected: self.connection.up.is_some(),
             agent,
             state: status.state,
@@ -520,21 +521,28 @@ impl Device {
         Failure::new(code::BUSY, self.slot.strikes(), detail)
     }
 
-    /// Keep the books after a turn.
+    /// Keep books and snapshot after a turn.
     fn after_turn(&mut self, now: Context, changed: bool) {
+        if self.keep_books(now, changed) {
+            self.keep_snapshot(now);
+        }
+    }
+
+    /// Keep the books after a turn; whether there is something new to remember.
+    fn keep_books(&mut self, now: Context, changed: bool) -> bool {
         let (is_deaf, ended) = {
             let mut host = self.door.lock();
             (host.drop_too_many_refusals(), host.job_ended.take())
         };
         if is_deaf {
             self.slot.end(now, "more refused calls than it looks at");
-            return;
+            return false;
         }
         if let Some(job_id) = ended {
             self.slot.job_ended(&job_id);
         }
         if !changed {
-            return;
+            return false;
         }
         let job = self.slot.status().job_id.clone();
         if job != self.job {
@@ -543,7 +551,7 @@ impl Device {
             self.door.lock().job = job;
         }
         self.history_of_status(now);
-        self.keep_snapshot(now);
+        true
     }
 
     fn keep_snapshot(&mut self, now: Context) {

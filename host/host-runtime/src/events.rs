@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::agent::ApplicationEvent;
 use crate::ports::state_dir::StateDir;
@@ -62,8 +62,8 @@ impl std::fmt::Debug for EventRing {
 
 struct Shared {
     ring: Mutex<Ring>,
-    /// Highest number on the medium; readers wait on it. Closed when the device has ended.
-    stored: watch::Sender<u64>,
+    /// Readers wait on it: there is more on the medium, or the device has ended.
+    news: Notify,
     log: String,
     cursor: String,
     state: Arc<dyn StateDir>,
@@ -166,7 +166,7 @@ impl EventRing {
         Ok(Self {
             shared: Arc::new(Shared {
                 ring: Mutex::new(ring),
-                stored: watch::Sender::new(last),
+                news: Notify::new(),
                 log,
                 cursor,
                 state,
@@ -199,7 +199,7 @@ impl EventRing {
         let mut ring = self.lock();
         if let Some(end) = ring.end.take() {
             ring.on_written(end, now_ms);
-            self.shared.stored.send_replace(ring.last());
+            self.shared.news.notify_waiters();
         }
         if ring.writing.is_some() || !ring.has_work() {
             return None;
@@ -249,15 +249,14 @@ impl EventRing {
 
     /// Wait for events with numbers above `cursor`; empty only when the device has ended and there are none.
     pub async fn wait_after(&self, cursor: u64, max: usize) -> Vec<StoredEvent> {
-        let mut stored = self.shared.stored.subscribe();
         loop {
-            stored.borrow_and_update();
+            // News count from here on.
+            let news = self.shared.news.notified();
             let events = self.after(cursor, max);
             if !events.is_empty() || self.lock().ended {
                 return events;
             }
-            // The sender lives in `self`.
-            let _ = stored.changed().await;
+            news.await;
         }
     }
 
@@ -295,6 +294,13 @@ impl EventRing {
         (self.shared.wake)();
     }
 
+    /// Give back the room that is not used.
+    pub(crate) fn shrink(&self) {
+        let mut ring = self.lock();
+        ring.events.shrink_to_fit();
+        ring.pending.shrink_to_fit();
+    }
+
     /// Whether nothing is to be stored.
     pub(crate) fn is_quiet(&self) -> bool {
         let ring = self.lock();
@@ -304,7 +310,7 @@ impl EventRing {
     /// The device has ended: readers stop waiting.
     pub(crate) fn end(&self) {
         self.lock().ended = true;
-        self.shared.stored.send_modify(|_| {});
+        self.shared.news.notify_waiters();
     }
 
     fn next_write(&self, ring: &mut Ring) -> Work {

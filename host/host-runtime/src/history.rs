@@ -184,8 +184,7 @@ impl std::fmt::Debug for History {
 
 struct Shared {
     book: Mutex<Book>,
-    device: String,
-    path: String,
+    device: Arc<str>,
     state: Arc<dyn StateDir>,
     workers: Arc<dyn Workers>,
     wake: Wake,
@@ -197,18 +196,18 @@ impl History {
     /// # Errors
     /// What the medium says.
     pub(crate) fn load(
-        device: &str,
+        device: impl Into<Arc<str>>,
         events: &EventRing,
         state: Arc<dyn StateDir>,
         workers: Arc<dyn Workers>,
         wake: Wake,
     ) -> io::Result<Self> {
-        let path = path(device);
+        let device = device.into();
         let mut book = Book::default();
-        if let Some(bytes) = state.load(&path)? {
+        if let Some(bytes) = state.load(&path(&device))? {
             let (story, whole) = file::decode(&bytes);
             book.jobs = story.jobs.into();
-            book.words = story.words;
+            book.words = story.words.map(Box::new);
             book.file_bytes = bytes.len();
             book.rewrite = !whole;
         }
@@ -233,8 +232,7 @@ impl History {
         Ok(Self {
             shared: Arc::new(Shared {
                 book: Mutex::new(book),
-                device: device.to_owned(),
-                path,
+                device,
                 state,
                 workers,
                 wake,
@@ -248,7 +246,7 @@ impl History {
         let book = self.lock();
         Story {
             jobs: book.jobs.iter().cloned().collect(),
-            words: book.words.clone(),
+            words: book.words.as_deref().cloned(),
         }
     }
 
@@ -325,10 +323,11 @@ impl History {
     fn begin_write(&self, bytes: Vec<u8>, anew: bool, sync: bool) {
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(Box::new(move || {
+            let path = path(&shared.device);
             let end = if anew {
-                shared.state.store(&shared.path, &bytes)
+                shared.state.store(&path, &bytes)
             } else {
-                shared.state.append(&shared.path, &bytes, sync)
+                shared.state.append(&path, &bytes, sync)
             };
             shared.lock().end = Some(end);
             (shared.wake)();

@@ -200,6 +200,11 @@ impl Mailbox {
         self.lock().inputs.len()
     }
 
+    /// Give back the room that is not used.
+    pub(crate) fn shrink(&self) {
+        self.lock().inputs.shrink_to_fit();
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn counters(&self) -> MailboxCounters {

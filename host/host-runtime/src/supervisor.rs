@@ -25,10 +25,16 @@
 //! # }
 //! ```
 
+use std::any::Any;
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::agent::text::clean;
 use crate::agent::{AgentBuild, Command, Context};
@@ -45,12 +51,12 @@ use crate::status::{AgentLife, DeviceStatus};
 use crate::target::SwapReply;
 use crate::types::{DETAIL_MAX_BYTES, Failure, FileId, code};
 
+use self::link::{Link, TaskEnd};
+
 pub use self::own::OwnDevice;
 
+mod link;
 mod own;
-
-/// Questions that may wait for a device; a status page with some watchers asks a few a second.
-const REQUESTS_MAX: usize = 64;
 
 /// Longest wait for the medium when a device is stopped, in milliseconds. A sync of a slow card takes seconds; the
 /// service manager's patience (90 s) is longer.
@@ -61,17 +67,18 @@ const STOP_MAX_MS: u64 = 5000;
 /// # Errors
 /// [`DeviceError`], never `Refused`.
 pub fn prepare(config: DeviceConfig, ports: DevicePorts) -> Result<PendingDevice, DeviceError> {
-    let notify = Arc::new(Notify::new());
+    let link = Link::new();
     let wake: Wake = {
-        let notify = Arc::clone(&notify);
-        Arc::new(move || notify.notify_one())
+        let link = Arc::clone(&link);
+        Arc::new(move || link.wake())
     };
-    let (name, clock) = (config.name.clone(), Arc::clone(&ports.clock));
+    let clock = Arc::clone(&ports.clock);
+    let prepared = PreparedDevice::new(config, ports, wake)?;
     Ok(PendingDevice {
-        name,
+        name: prepared.name(),
         clock,
-        prepared: PreparedDevice::new(config, ports, wake)?,
-        notify,
+        prepared,
+        link,
         own: None,
     })
 }
@@ -88,10 +95,10 @@ impl Device {
 
 /// A device that waits for its transport.
 pub struct PendingDevice {
-    name: String,
+    name: Arc<str>,
     clock: Arc<dyn Clock>,
     prepared: PreparedDevice,
-    notify: Arc<Notify>,
+    link: Arc<Link>,
     own: Option<OwnDevice>,
 }
 
@@ -131,35 +138,32 @@ impl PendingDevice {
     pub fn start(self, transport: Box<dyn Transport>) -> Result<DeviceHandle, DeviceError> {
         let (mailbox, events) = (self.prepared.mailbox(), self.prepared.events());
         let history = self.prepared.history();
-        let mut device = self.prepared.into_device(transport);
+        // The task is moved about before it begins.
+        let mut device = Box::new(self.prepared.into_device(transport));
         device.start(context(&*self.clock))?;
-        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let (show, seen) = watch::channel(Seen {
-            trial: device.agent_trial(),
-            ..Seen::default()
+        self.link.show(|seen| {
+            seen.trial = device.agent_trial();
+            false
         });
         let task = Task {
             device,
             clock: self.clock,
-            notify: self.notify,
-            inbox,
-            show: show.clone(),
+            link: Arc::clone(&self.link),
         };
         let watched = Watched {
-            name: self.name.clone(),
+            name: Arc::clone(&self.name),
             mailbox: mailbox.clone(),
             events: events.clone(),
-            show,
+            end: TaskEnd(Arc::clone(&self.link)),
         };
-        tokio::spawn(watched.watch(tokio::spawn(task.run())));
-        let handle = DeviceHandle {
-            name: self.name.into(),
+        tokio::spawn(watched.watch(task));
+        let handle = DeviceHandle(Arc::new(Shared {
+            name: self.name,
             mailbox,
             events,
             history,
-            requests,
-            seen,
-        };
+            link: self.link,
+        }));
         if let Some(own) = &self.own {
             own.is(&handle);
         }
@@ -168,18 +172,34 @@ impl PendingDevice {
 }
 
 /// A running device, seen from outside. Clones are the same device; when the last one is gone, the device ends.
-#[derive(Clone, Debug)]
-pub struct DeviceHandle {
+#[derive(Clone)]
+pub struct DeviceHandle(Arc<Shared>);
+
+/// What all handles of a device share.
+struct Shared {
     name: Arc<str>,
     mailbox: Mailbox,
     events: EventRing,
     history: History,
-    requests: mpsc::Sender<Request>,
-    seen: watch::Receiver<Seen>,
+    link: Arc<Link>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.link.leave();
+    }
+}
+
+impl fmt::Debug for DeviceHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceHandle")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a device shows without being asked: one place for all of it, for a gateway may have many devices.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Seen {
     /// A target asks for a restart of this process.
     restart: Option<FileId>,
@@ -225,7 +245,7 @@ pub enum Readiness {
     Stopped,
 }
 
-/// A question to the task. Small: a queue has room for some from the beginning.
+/// A question to the task.
 enum Request {
     Status(oneshot::Sender<DeviceStatus>),
     SwapPlugin(Box<PluginSwap>),
@@ -254,24 +274,23 @@ impl DeviceHandle {
     /// Thing name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// The way in.
     #[must_use]
     pub fn mailbox(&self) -> Mailbox {
-        self.mailbox.clone()
+        self.0.mailbox.clone()
     }
 
     /// Everything about it now; of a device that has ended, how it ended.
     pub async fn status(&self) -> DeviceStatus {
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request::Status(reply)).await.is_ok()
-            && let Ok(status) = answer.await
-        {
-            return status;
+        self.link().ask(Request::Status(reply)).await;
+        match answer.await {
+            Ok(status) => status,
+            Err(_) => self.stopped().await,
         }
-        self.stopped().await
     }
 
     /// Tell the agent what an operator or the application wants.
@@ -280,7 +299,7 @@ impl DeviceHandle {
     /// The agent refused it, or there is none to take it; nothing has changed.
     pub async fn command(&self, command: Command) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Input::Command {
+        self.0.mailbox.send(Input::Command {
             command,
             reply: Some(Box::new(move |result| {
                 // Whoever asked may have gone; the command was followed all the same.
@@ -335,8 +354,8 @@ impl DeviceHandle {
         })
         .await?;
         // The trial is told of after the answer was given; by a device that has ended meanwhile, never.
-        let mut seen = self.seen.clone();
-        drop(seen.wait_for(|seen| seen.trial.swaps > swaps).await);
+        let taken_over = |seen: &Seen| (seen.trial.swaps > swaps).then_some(());
+        self.link().find(taken_over).await;
         Ok(())
     }
 
@@ -364,8 +383,8 @@ impl DeviceHandle {
         let (reply, answer) = oneshot::channel();
         // Whoever asked may have gone; what was asked for goes on.
         let request = request(Box::new(move |end| drop(reply.send(end))));
+        self.link().ask(request).await;
         // If the task has ended, so has the other end of the answer.
-        drop(self.requests.send(request).await);
         match answer.await {
             Ok(end) => end,
             Err(_) => Err(Failure::new(code::UNSUPPORTED, 0, "the device has ended")),
@@ -375,53 +394,52 @@ impl DeviceHandle {
     /// How the agent build that serves stands.
     #[must_use]
     pub fn agent_trial(&self) -> AgentTrial {
-        self.seen.borrow().trial.clone()
+        self.link().look(|seen| seen.trial.clone())
     }
 
     /// Wait until the agent build that serves is not on trial any more: it has proved itself, or was sent back. None = the
     /// device has ended.
     pub async fn trial_over(&self) -> Option<AgentTrial> {
-        let mut seen = self.seen.clone();
-        let over = seen.wait_for(|seen| !seen.trial.on_trial).await;
-        over.ok().map(|seen| seen.trial.clone())
+        let over = |seen: &Seen| (!seen.trial.on_trial).then(|| seen.trial.clone());
+        self.link().find(over).await
     }
 
     /// Application events with numbers above `cursor`, at most `max`; waits until there is one. Empty only when the
     /// device has ended.
     pub async fn events_after(&self, cursor: u64, max: usize) -> Vec<StoredEvent> {
-        self.events.wait_after(cursor, max).await
+        self.0.events.wait_after(cursor, max).await
     }
 
     /// The next application event; asking for it says that the one before has been dealt with, also across restarts.
     /// `None` when the device has ended. For one reader: the application.
     pub async fn next_event(&self) -> Option<StoredEvent> {
-        self.events.next().await
+        self.0.events.next().await
     }
 
     /// The ring itself, to look without waiting.
     #[must_use]
     pub fn events(&self) -> EventRing {
-        self.events.clone()
+        self.0.events.clone()
     }
 
     /// Its past jobs, and what it waited for last.
     #[must_use]
     pub fn history(&self) -> History {
-        self.history.clone()
+        self.0.history.clone()
     }
 
     /// What its task was seen doing last. None = it has ended.
     #[must_use]
     pub fn pulse(&self) -> Option<Pulse> {
-        let seen = self.seen.borrow();
-        seen.end.is_none().then_some(seen.pulse)
+        let pulse = |seen: &Seen| seen.end.is_none().then_some(seen.pulse);
+        self.link().look(pulse)
     }
 
     /// Wait until the device is ready, at most so long; `None` = as long as it takes. One that is not ready in time is
     /// stopped, so that nothing is left half started: OTA_Init with its waiting time.
     pub async fn ready(&self, within: Option<Duration>) -> Readiness {
-        let mut seen = self.seen.clone();
-        let wait = async { seen.wait_for(|seen| seen.ready).await.is_ok() };
+        let is_ready = |seen: &Seen| seen.ready.then_some(());
+        let wait = async { self.link().find(is_ready).await.is_some() };
         let in_time = match within {
             Some(within) => tokio::time::timeout(within, wait).await.unwrap_or(false),
             None => wait.await,
@@ -436,9 +454,7 @@ impl DeviceHandle {
     /// Wait until a target asks for a restart of this process (file 0 may be otad itself). Everything of the update is
     /// on disk by then.
     pub async fn restart_requested(&self) -> FileId {
-        let mut seen = self.seen.clone();
-        let wanted = seen.wait_for(|seen| seen.restart.is_some()).await;
-        match wanted.ok().and_then(|seen| seen.restart) {
+        match self.link().find(|seen| seen.restart).await {
             Some(file) => file,
             // The device has ended: it will ask for nothing.
             None => std::future::pending().await,
@@ -449,46 +465,56 @@ impl DeviceHandle {
     /// agent down for good, send [`Command::Shutdown`].
     pub async fn stop(&self) -> DeviceStatus {
         // It may have ended already.
-        drop(self.requests.send(Request::Stop).await);
+        self.link().ask(Request::Stop).await;
         self.stopped().await
     }
 
     /// Wait until the device has ended: stopped, or its agent shut down. Gives its last status.
     pub async fn stopped(&self) -> DeviceStatus {
-        let mut seen = self.seen.clone();
-        let ended = seen.wait_for(|seen| seen.end.is_some()).await;
-        match ended.as_ref().map(|seen| seen.end.as_deref().cloned()) {
-            Ok(Some(status)) => status,
-            // The task was aborted with its runtime: nothing is known.
-            Ok(None) | Err(_) => DeviceStatus {
-                device: self.name.to_string(),
-                ..DeviceStatus::default()
-            },
-        }
+        let end = |seen: &Seen| seen.end.as_deref().cloned();
+        // The task was aborted with its runtime: nothing is known.
+        self.link().find(end).await.unwrap_or_else(|| DeviceStatus {
+            device: self.name().to_owned(),
+            ..DeviceStatus::default()
+        })
+    }
+
+    fn link(&self) -> &Link {
+        &self.0.link
     }
 }
 
 /// What outlives a device's task, to say how it ended if it could not say so itself.
 struct Watched {
-    name: String,
+    name: Arc<str>,
     mailbox: Mailbox,
     events: EventRing,
-    show: watch::Sender<Seen>,
+    end: TaskEnd,
 }
 
 impl Watched {
-    async fn watch(self, task: tokio::task::JoinHandle<()>) {
-        let Err(error) = task.await else { return };
-        let why = if error.is_panic() {
-            let panic = error.into_panic();
-            let words = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
-            clean(words.unwrap_or("no words"), DETAIL_MAX_BYTES)
-        } else {
-            error.to_string()
-        };
+    /// Drive the task to its end, in the same tokio task.
+    async fn watch(self, task: Task) {
+        let mut run = pin!(task.run());
+        let broke = poll_fn(|cx| {
+            // After a panic the device is not touched again.
+            let turn = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
+            match turn {
+                Ok(turn) => turn.map(|()| None),
+                Err(panic) => Poll::Ready(Some(panic)),
+            }
+        });
+        if let Some(panic) = broke.await {
+            self.tell(&*panic);
+        }
+    }
+
+    fn tell(self, panic: &(dyn Any + Send)) {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        let why = clean(words.unwrap_or("no words"), DETAIL_MAX_BYTES);
         let text = format!(
             "the device's task broke: {why}; its update goes on when this process is started again"
         );
@@ -496,23 +522,23 @@ impl Watched {
         self.mailbox.close();
         self.events.end();
         let mut status = DeviceStatus {
-            device: self.name,
+            device: self.name.to_string(),
             last_error: Some(text),
             ..DeviceStatus::default()
         };
         status.agent.life = AgentLife::Broken;
-        self.show
-            .send_modify(|seen| seen.end = Some(Box::new(status)));
+        self.end.0.show(|seen| {
+            seen.end = Some(Box::new(status));
+            true
+        });
     }
 }
 
 /// The task that owns a device.
 struct Task {
-    device: Device,
+    device: Box<Device>,
     clock: Arc<dyn Clock>,
-    notify: Arc<Notify>,
-    inbox: mpsc::Receiver<Request>,
-    show: watch::Sender<Seen>,
+    link: Arc<Link>,
 }
 
 impl Task {
@@ -537,9 +563,13 @@ impl Task {
             }
             let mut asked = false;
             // Also when the device has always something to do.
-            while let Ok(request) = self.inbox.try_recv() {
+            while let Some(request) = self.link.take() {
                 self.answer(now, request, &mut give_up_at_ms);
                 asked = true;
+            }
+            if self.link.is_left() {
+                asked |= give_up_at_ms.is_none();
+                self.give_up(now, &mut give_up_at_ms);
             }
             // What was asked for is begun by the next poll, and a device that was told to stop has something to write.
             if asked || next.is_some_and(|at| at <= now.now_ms) {
@@ -552,26 +582,22 @@ impl Task {
                 pulse.due_ms = until;
             });
             tokio::select! {
-                () = self.notify.notified() => {}
+                () = self.link.woken() => {}
                 () = sleep(until, now.now_ms) => {}
-                request = self.inbox.recv() => match request {
-                    // It may have come long after the last poll.
-                    Some(request) => self.answer(context(&*self.clock), request, &mut give_up_at_ms),
-                    // The last handle is gone.
-                    None => self.give_up(now, &mut give_up_at_ms),
-                },
             }
         }
         let mailbox = self.device.mailbox();
         mailbox.close();
         self.device.events().end();
         let status = self.device.status(context(&*self.clock));
-        self.show
-            .send_modify(|seen| seen.end = Some(Box::new(status)));
+        self.link.show(|seen| {
+            seen.end = Some(Box::new(status));
+            true
+        });
     }
 
     fn beat(&self, change: impl FnOnce(&mut Pulse)) {
-        self.show.send_if_modified(|seen| {
+        self.link.show(|seen| {
             change(&mut seen.pulse);
             false
         });
@@ -582,7 +608,7 @@ impl Task {
         let restart = self.device.restart_requested();
         let is_ready = self.device.is_ready();
         let trial = self.device.agent_trial();
-        self.show.send_if_modified(|seen| {
+        self.link.show(|seen| {
             let ready = seen.ready || is_ready;
             let news = (seen.restart, seen.ready) != (restart, ready) || seen.trial != trial;
             (seen.restart, seen.ready, seen.trial) = (restart, ready, trial);

@@ -93,18 +93,18 @@ pub struct Handled {
 
 /// One agent of one device.
 pub struct AgentSlot {
-    pub(super) device: String,
+    pub(super) device: Arc<str>,
     pub(super) build: Arc<AgentBuild>,
     pub(super) outside: OutsideFactory,
     pub(super) instance: Option<Box<dyn AgentInstance>>,
     pub(super) life: AgentLife,
     pub(super) kept: Option<Kept>,
     /// The build before the one that serves.
-    pub(super) former: Option<Former>,
+    pub(super) former: Option<Box<Former>>,
     /// A build was sent back, and nobody was told yet.
     pub(super) sent_back: Option<SentBack>,
     /// What the next start is from, in place of snapshot and journal.
-    pub(super) resort: Option<Resort>,
+    pub(super) resort: Option<Box<Resort>>,
     /// What is left to start from if the journal of a build that was sent back is no good; the last one comes first.
     pub(super) last_resorts: Vec<Resort>,
     pub(super) strikes: u32,
@@ -123,19 +123,19 @@ impl AgentSlot {
     /// An empty slot for a build, and the one before it.
     #[must_use]
     pub fn new(
-        device: &str,
+        device: Arc<str>,
         build: Arc<AgentBuild>,
         former: Option<FormerAgent>,
         outside: OutsideFactory,
     ) -> Self {
         Self {
-            device: device.to_owned(),
+            device,
             build,
             outside,
             instance: None,
             life: AgentLife::New,
             kept: None,
-            former: former.map(Former::from),
+            former: former.map(|former| Box::new(Former::from(former))),
             sent_back: None,
             resort: None,
             last_resorts: Vec::new(),
@@ -178,7 +178,7 @@ impl AgentSlot {
             Err(fault) => {
                 if !self.last_resorts.is_empty() && self.kept.take().is_none() {
                     // From the same it would break again.
-                    self.resort = self.last_resorts.pop();
+                    self.resort = self.last_resorts.pop().map(Box::new);
                 }
                 self.strike(now, "start", &fault.to_string());
                 StartEnd::Broken(fault)
@@ -245,11 +245,17 @@ impl AgentSlot {
         newest.map(|kept| (&kept.blob, kept.stamp))
     }
 
+    /// Whether the last snapshot is the one of which this was true.
+    pub(crate) fn keeps(&self, since: Option<Stamp>) -> bool {
+        let kept = self.kept.as_ref().map(|kept| kept.stamp);
+        since.is_some() && since == kept
+    }
+
     /// What the next instance is started from: the last snapshot, unless a newer journal exists or it did not help before;
     /// otherwise the journal. And, of a snapshot, what was true when it was taken.
     pub fn saved(&mut self, generation: u64, journal: Option<Blob>) -> (Saved, Option<Stamp>) {
         if let Some(resort) = self.resort.take() {
-            return resort;
+            return *resort;
         }
         let usable = self.strikes <= 1;
         self.kept
@@ -266,7 +272,7 @@ impl AgentSlot {
         if self.kept.take().is_some() {
             self.retry_at_ms = Some(now.now_ms);
         } else if let Some(resort) = self.last_resorts.pop() {
-            self.resort = Some(resort);
+            self.resort = Some(Box::new(resort));
             self.retry_at_ms = Some(now.now_ms);
         } else {
             self.strike(now, "start", &failure.to_string());

@@ -163,7 +163,7 @@ impl AgentSlot {
             false => None,
         };
         let former = Arc::clone(self.lasting());
-        self.former = Some(match self.is_on_trial() && Arc::ptr_eq(&former, build) {
+        let former = match self.is_on_trial() && Arc::ptr_eq(&former, build) {
             // What goes back has proved itself.
             true => Former {
                 build: Arc::clone(&self.build),
@@ -183,7 +183,8 @@ impl AgentSlot {
                     trial: Some(trial),
                 }
             }
-        });
+        };
+        self.former = Some(Box::new(former));
         self.change_build(Arc::clone(build));
         match started {
             Some((instance, turn)) => {
@@ -198,7 +199,7 @@ impl AgentSlot {
 
     /// The build on trial does not go on; the one before it is in charge again, and started at once.
     pub(super) fn send_back(&mut self, now: Context, reason: &str) {
-        let Some(former) = self.former.take() else {
+        let Some(former) = self.former.take().map(|former| *former) else {
             return;
         };
         let (device, label) = (&self.device, self.build.label().to_owned());

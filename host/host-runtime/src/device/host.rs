@@ -96,7 +96,7 @@ impl Rate {
 
 /// What outlives the instances of a device.
 pub(super) struct Host {
-    pub(super) device: String,
+    pub(super) device: Arc<str>,
     /// Topic prefixes that are this device's own.
     pub(super) topics: Vec<String>,
     pub(super) now: Context,
@@ -119,7 +119,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(
-        device: String,
+        device: Arc<str>,
         topics: Vec<String>,
         transport: Box<dyn Transport>,
         targets: Targets,
@@ -183,6 +183,14 @@ impl Host {
             self.tokens.close(token, &[Owner::Refused]);
         }
         true
+    }
+
+    /// Give back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.tokens.shrink();
+        self.refusals.shrink_to_fit();
+        self.events.shrink();
+        self.targets.shrink();
     }
 
     /// Let go what the bandwidth cap held back; returns when to look again.

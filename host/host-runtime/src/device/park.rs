@@ -22,11 +22,18 @@ impl Device {
         let stamp = self.stamp(now);
         self.slot.park(now, stamp);
         if self.slot.is_parked() {
+            self.shrink();
             tracing::debug!(device = %self.name, "the agent has nothing to do and is parked");
             return None;
         }
         self.quiet_since_ms = now.now_ms;
         Some(now.now_ms.saturating_add(after_ms.max(1)))
+    }
+
+    /// Give back the room of queues that are empty now, and will be for long.
+    fn shrink(&self) {
+        self.mailbox.shrink();
+        self.door.lock().shrink();
     }
 
     /// Whether there is no job, nothing is under way and nobody watches how the agent does.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::host::{Door, Host};
 use super::pace::Pace;
 use super::{Connection, Device};
-use crate::agent::{AgentBuild, AgentConfig, AgentSlot, FormerAgent, Target};
+use crate::agent::{AgentBuild, AgentSlot, FormerAgent};
 use crate::bandwidth::{Bandwidth, Seat};
 use crate::choice::{Book, Desk, Place};
 use crate::events::EventRing;
@@ -100,12 +100,12 @@ pub enum DeviceError {
 
 /// Everything of a device but its transport: the mailbox exists before the transport does.
 pub struct PreparedDevice {
-    name: String,
+    name: Arc<str>,
     topics: Vec<String>,
     slot_build: Arc<AgentBuild>,
     former_build: Option<FormerAgent>,
     book: Book,
-    config: AgentConfig,
+    settings: Vec<Setting>,
     targets: Targets,
     journal: Journal,
     journal_damaged: bool,
@@ -126,8 +126,9 @@ impl PreparedDevice {
     pub fn new(config: DeviceConfig, ports: DevicePorts, wake: Wake) -> Result<Self, DeviceError> {
         check(&config)?;
         let device = config.name;
+        let name: Arc<str> = device.as_str().into();
         let targets = Targets::new(
-            &device,
+            Arc::clone(&name),
             config.targets,
             TargetPorts {
                 state: Arc::clone(&ports.state),
@@ -165,7 +166,7 @@ impl PreparedDevice {
         )
         .map_err(unreadable("event ring"))?;
         let history = History::load(
-            &device,
+            Arc::clone(&name),
             &events,
             Arc::clone(&ports.state),
             Arc::clone(&ports.workers),
@@ -177,25 +178,13 @@ impl PreparedDevice {
             workers: Arc::clone(&ports.workers),
             wake: Arc::clone(&wake),
         };
-        let config_for_agent = AgentConfig {
-            device: device.clone(),
-            settings: config.settings,
-            targets: targets
-                .agent_settings()
-                .map(|(name, file, settings)| Target {
-                    file,
-                    name: name.to_owned(),
-                    settings: settings.to_vec(),
-                })
-                .collect(),
-        };
         Ok(Self {
             topics: config.topics,
             book: Book::open(Place::agent(&device), config.agent.label(), desk),
             slot_build: config.agent,
             former_build: config.former_agent,
-            name: device,
-            config: config_for_agent,
+            name,
+            settings: config.settings,
             targets,
             journal,
             journal_damaged: found == Found::Damaged,
@@ -206,6 +195,11 @@ impl PreparedDevice {
             park_after_ms: None,
             ports,
         })
+    }
+
+    /// Thing name.
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// The way in, for adapters.
@@ -240,7 +234,7 @@ impl PreparedDevice {
     #[must_use]
     pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
         let mut host = Host::new(
-            self.name.clone(),
+            Arc::clone(&self.name),
             self.topics,
             transport,
             self.targets,
@@ -253,7 +247,7 @@ impl PreparedDevice {
         let inside = door.clone();
         let refused = self.slot_build.stands_in().cloned();
         let slot = AgentSlot::new(
-            &self.name,
+            Arc::clone(&self.name),
             self.slot_build,
             self.former_build,
             Box::new(move || Box::new(inside.clone())),
@@ -266,7 +260,7 @@ impl PreparedDevice {
         });
         Device {
             name: self.name,
-            config: self.config,
+            settings: self.settings,
             door,
             slot,
             swap: None,

@@ -4,7 +4,8 @@
 
 use super::{Device, DeviceError};
 use crate::agent::{
-    Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, Stamp, StartEnd, StartInfo,
+    AgentConfig, Command, Context, Event, STRIKES_OF_A_JOB_MAX, Saved, Stamp, StartEnd, StartInfo,
+    Target,
 };
 
 impl Device {
@@ -34,7 +35,7 @@ impl Device {
                 Ok(())
             }
             StartEnd::Refused(source) => Err(DeviceError::Refused {
-                device: self.name.clone(),
+                device: self.name.to_string(),
                 source,
             }),
         }
@@ -51,7 +52,10 @@ impl Device {
             let info = self.start_info(saved, self.slot.schema());
             match self.slot.start(now, since, info) {
                 StartEnd::Started => {
-                    self.after_turn(now, true);
+                    // The snapshot that it was started from is as good as one of now.
+                    if self.keep_books(now, true) && !self.slot.keeps(since) {
+                        self.keep_snapshot(now);
+                    }
                     for event in self.missed_connection(since) {
                         self.deliver(now, event);
                     }
@@ -99,8 +103,18 @@ impl Device {
     pub(super) fn start_info(&self, saved: Saved, schema: u32) -> StartInfo {
         let mut host = self.door.lock();
         host.pace.forget();
+        let targets = host.targets.agent_settings();
+        let targets = targets.map(|(name, file, settings)| Target {
+            file,
+            name: name.to_owned(),
+            settings: settings.to_vec(),
+        });
         StartInfo {
-            config: self.config.clone(),
+            config: AgentConfig {
+                device: self.name.to_string(),
+                settings: self.settings.clone(),
+                targets: targets.collect(),
+            },
             saved,
             schema,
             seed: self.seed.seed(),

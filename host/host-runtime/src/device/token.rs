@@ -77,6 +77,13 @@ impl Tokens {
         self.open.len()
     }
 
+    /// Give back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        if self.open.is_empty() {
+            self.open = BTreeMap::new();
+        }
+    }
+
     /// All that are under way, oldest first.
     pub(super) fn outstanding(&self) -> Vec<Token> {
         self.open.keys().copied().collect()

@@ -44,7 +44,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) jobs: VecDeque<JobRecord>,
-    pub(super) words: Option<Words>,
+    pub(super) words: Option<Box<Words>>,
     /// Id of the job that is under way.
     pub(super) open: Option<String>,
     /// Bytes of the open job that its last note knows.
@@ -259,7 +259,7 @@ impl Book {
         self.told = Some(key(glance));
         self.candidate = None;
         self.append(&file::Entry::Words(words.clone()), stopped);
-        self.words = Some(words);
+        self.words = Some(Box::new(words));
     }
 
     /// Bring the time that the open job has taken up to date.
@@ -306,7 +306,7 @@ impl Book {
             file::encode(&file::Entry::Job(job.clone()), &mut bytes);
         }
         if let Some(words) = &self.words {
-            file::encode(&file::Entry::Words(words.clone()), &mut bytes);
+            file::encode(&file::Entry::Words(Words::clone(words)), &mut bytes);
         }
         bytes
     }

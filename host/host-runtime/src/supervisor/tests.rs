@@ -108,10 +108,33 @@ async fn a_device_that_knows_itself_ends_with_its_last_handle_all_the_same() {
     assert!(own.handle().is_none());
     let device = pending.start(Box::new(Wire::default())).unwrap();
     assert_eq!(own.handle().unwrap().status().await.device, "gateway-7");
-    let mut end = device.seen.clone();
+    let link = Arc::clone(&device.0.link);
     drop(device);
     assert!(own.handle().is_none());
-    assert!(end.wait_for(|seen| seen.end.is_some()).await.is_ok());
+    let end = link.find(|seen| seen.end.as_deref().cloned()).await;
+    assert_eq!(end.unwrap().device, "gateway-7");
+}
+
+#[tokio::test]
+async fn more_questions_than_may_wait_are_all_answered_also_by_a_device_that_ends_meanwhile() {
+    let (device, _, _) = start();
+    for ends in [false, true] {
+        let ask = |_| {
+            let device = device.clone();
+            tokio::spawn(async move { device.status().await.device })
+        };
+        let stopping = ends.then(|| {
+            let device = device.clone();
+            tokio::spawn(async move { device.stop().await })
+        });
+        let asked: Vec<_> = (0..2 * link::REQUESTS_MAX).map(ask).collect();
+        for answer in asked {
+            assert_eq!(answer.await.unwrap(), "gateway-7");
+        }
+        if let Some(stopping) = stopping {
+            assert_eq!(stopping.await.unwrap().device, "gateway-7");
+        }
+    }
 }
 
 #[tokio::test]

@@ -124,14 +124,14 @@ impl Target {
         let next = match &op.kind {
             Kind::Create(spec) => {
                 self.record.transfers += 1;
-                Some(TransferRecord {
+                Some(Box::new(TransferRecord {
                     number: self.record.transfers,
                     spec: (**spec).clone(),
                     extents: Vec::new(),
                     phase: Phase::Creating,
                     image: None,
                     blob: None,
-                })
+                }))
             }
             _ => None,
         };
@@ -196,7 +196,7 @@ impl Target {
 
     /// Blocks are taken from now on.
     pub(super) fn open_window(&mut self) -> Result<(), Failure> {
-        self.map = self.new_map();
+        self.map = self.new_map().map(Box::new);
         self.plugin.set_attached(self.plugin.is_open());
         if let Some(grid) = self.grid().filter(|_| !self.is_direct()) {
             self.open_staging(grid.size)?;
@@ -218,7 +218,7 @@ impl Target {
             self.staged.show(self.staging.clone());
             let held = self
                 .map
-                .as_ref()
+                .as_deref()
                 .map_or(0, super::map::BlockMap::prefix_bytes);
             self.staged.set_held(held);
         }
@@ -350,11 +350,8 @@ impl Target {
     pub(super) fn mint(&mut self, op: &mut Op) {
         let Some(fits) = op.fits.take() else { return };
         let (verified, info) = *fits;
-        self.proof = Some(VerifiedRef::new(
-            self.config.file_id,
-            info.clone(),
-            &verified,
-        ));
+        let proof = VerifiedRef::new(self.config.file_id, info.clone(), &verified);
+        self.proof = Some(Box::new(proof));
         self.staged.set_verified(true);
         self.data = true;
         op.outcome = Outcome::Verified(info);
@@ -427,11 +424,11 @@ impl Target {
             let mut regions: Vec<String> =
                 transfer.extents.iter().map(|e| e.region.clone()).collect();
             regions.dedup();
-            self.record.committed = Some(Committed {
+            self.record.committed = Some(Box::new(Committed {
                 regions,
                 image: image.image,
                 product: image.product,
-            });
+            }));
         }
         // The plugin has read it back; nobody need ask again to show it.
         if let Some(state) = self.last_state.as_mut() {

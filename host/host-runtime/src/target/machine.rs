@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ahead::Ahead;
 use super::config::{TargetConfig, TargetPorts, VersionReader};
@@ -56,12 +56,12 @@ pub(super) struct Target {
     /// The open staging file of the transfer.
     pub(super) staging: Option<Arc<dyn Storage>>,
     /// Blocks held; there is one only while the transfer receives, after `create` or `reopen`.
-    pub(super) map: Option<BlockMap>,
+    pub(super) map: Option<Box<BlockMap>>,
     /// Where it is logged.
     pub(super) map_name: Arc<str>,
     /// The log on the medium may end with something torn: write it anew before anything is appended.
     pub(super) map_torn: bool,
-    pub(super) proof: Option<VerifiedRef>,
+    pub(super) proof: Option<Box<VerifiedRef>>,
     /// Moved with every stage, so it lies elsewhere.
     pub(super) op: Option<Box<Op>>,
     pub(super) waiting: VecDeque<Asker>,
@@ -213,6 +213,17 @@ impl Target {
         self.watch(now_ms);
         self.tell_read_back(now_ms);
         self.settle_swap();
+    }
+
+    /// Give back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.writes.shrink_to_fit();
+        self.events.shrink_to_fit();
+        if self.storing.is_none() && self.outstanding == 0 {
+            // It spares whoever writes the record again and again from reading it.
+            *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = Memo::default();
+        }
     }
 
     /// When something is to be done again, without a report.

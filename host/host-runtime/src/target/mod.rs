@@ -161,11 +161,11 @@ impl Targets {
     /// # Errors
     /// [`TargetError`].
     pub fn new(
-        device: &str,
+        device: impl Into<Arc<str>>,
         configs: Vec<TargetConfig>,
         ports: TargetPorts,
     ) -> Result<Self, TargetError> {
-        let device: Arc<str> = Arc::from(device);
+        let device = device.into();
         let mut targets: Vec<Target> = Vec::with_capacity(configs.len());
         for config in configs {
             let twin = targets
@@ -335,6 +335,11 @@ impl Targets {
             out.extend(target.events.drain(..));
         }
         self.targets.iter().filter_map(Target::wake_at).min()
+    }
+
+    /// Give back the room that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.targets.iter_mut().for_each(Target::shrink);
     }
 
     /// For `otad status`.

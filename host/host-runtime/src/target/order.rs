@@ -91,7 +91,7 @@ impl Target {
     }
 
     pub(super) fn verified(&self) -> Result<VerifiedRef, Failure> {
-        self.proof.clone().ok_or_else(|| {
+        self.proof.as_deref().cloned().ok_or_else(|| {
             Failure::new(
                 code::NOT_VERIFIED,
                 0,

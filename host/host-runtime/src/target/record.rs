@@ -27,7 +27,8 @@ const FORMAT_MIN: u32 = 1;
 /// The file is written anew when it would get longer, in bytes: some three transfers.
 const FILE_MAX_BYTES: usize = 4096;
 
-/// What is known of a target across restarts.
+/// What is known of a target across restarts. Held three times over, and mostly by targets that have neither: what may be
+/// missing lies elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TargetRecord {
     /// Encoding.
@@ -38,10 +39,10 @@ pub(super) struct TargetRecord {
     pub(super) transfers: u64,
     /// The last image that was committed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) committed: Option<Committed>,
+    pub(super) committed: Option<Box<Committed>>,
     /// The transfer under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) transfer: Option<TransferRecord>,
+    pub(super) transfer: Option<Box<TransferRecord>>,
 }
 
 /// The last committed image.

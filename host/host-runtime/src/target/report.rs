@@ -173,7 +173,7 @@ impl Target {
             operation: self.op.as_ref().map(|op| op.kind.name().to_owned()),
             state: self.last_state,
             strikes: self.plugin.strikes(),
-            committed: self.record.committed.as_ref().map(Committed::info),
+            committed: self.record.committed.as_deref().map(Committed::info),
             warnings,
         }
     }

@@ -270,7 +270,7 @@ impl Target {
             }
             Report::Done(end) => end,
             Report::Checked(map) => {
-                self.map = Some(map?);
+                self.map = Some(Box::new(map?));
                 self.map_torn = false;
                 Ok(())
             }

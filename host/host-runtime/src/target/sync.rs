@@ -62,13 +62,13 @@ impl Sync {
 impl Target {
     /// Twice as much as a sync covers waits for one already.
     pub(super) fn must_wait_for_sync(&self) -> bool {
-        let fresh = self.map.as_ref().map_or(0, BlockMap::unsynced_bytes);
+        let fresh = self.map.as_deref().map_or(0, BlockMap::unsynced_bytes);
         self.sync.under_way.is_some() && fresh >= self.config.sync_bytes.max(1).saturating_mul(2)
     }
 
     /// Begin to make data and map durable, if nothing of the kind is under way.
     pub(super) fn begin_sync(&mut self) -> Result<(), Failure> {
-        let Some(covered) = self.map.as_ref().map(BlockMap::entries) else {
+        let Some(covered) = self.map.as_deref().map(BlockMap::entries) else {
             return Ok(());
         };
         if self.sync.under_way.is_some() || self.map_torn {

@@ -188,11 +188,11 @@ pub fn enter_initial(
     image: VerifiedImage,
 ) -> io::Result<()> {
     let record = TargetRecord {
-        committed: Some(Committed {
+        committed: Some(Box::new(Committed {
             regions: vec![region.to_owned()],
             image: image.clone(),
             product: None,
-        }),
+        })),
         ..TargetRecord::default()
     };
     store(state, device, target, vec![image])?;

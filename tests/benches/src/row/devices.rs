@@ -81,6 +81,31 @@ pub struct Crowd {
     pub cache: Option<PathBuf>,
 }
 
+/// What devices of one gateway have in common.
+struct Gateway {
+    agent: Arc<AgentBuild>,
+    plugin: Arc<dyn PluginFactory>,
+    ports: DevicePorts,
+}
+
+impl Gateway {
+    /// To be made where its devices are to run.
+    fn new(agent: &Arc<AgentBuild>, plugin: &Arc<dyn PluginFactory>) -> Result<Self, Untaken> {
+        let seed = SystemSeed::new().map_err(|error| Untaken::by("a seed", &error))?;
+        Ok(Self {
+            agent: Arc::clone(agent),
+            plugin: Arc::clone(plugin),
+            ports: DevicePorts {
+                state: Arc::new(Forgetful),
+                workers: Arc::new(BlockingPool::current()),
+                commands: Arc::new(TokioCommands::current()),
+                clock: Arc::new(SystemClock::new()),
+                seed: Arc::new(seed),
+            },
+        })
+    }
+}
+
 /// What a crowd costs.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
@@ -176,12 +201,13 @@ impl Crowd {
             .build()
             .map_err(|error| Untaken::by("the runtime", &error))?;
         runtime.block_on(async {
+            let gateway = Gateway::new(agent, plugin)?;
             // What the first ones bring is not the others'.
-            let mut devices = self.more(AT_ONCE, 0, agent, plugin).await?;
+            let mut devices = self.more(AT_ONCE, 0, &gateway).await?;
             let before = rss_bytes()?;
             while devices.len() < AT_ONCE + self.count {
                 let left = AT_ONCE + self.count - devices.len();
-                let more = self.more(left.min(AT_ONCE), devices.len(), agent, plugin);
+                let more = self.more(left.min(AT_ONCE), devices.len(), &gateway);
                 devices.extend(more.await?);
             }
             let bytes = rss_bytes()?.saturating_sub(before) as f64 / self.count as f64;
@@ -201,10 +227,9 @@ impl Crowd {
         &self,
         count: usize,
         from: usize,
-        agent: &Arc<AgentBuild>,
-        plugin: &Arc<dyn PluginFactory>,
+        gateway: &Gateway,
     ) -> Result<Vec<DeviceHandle>, Untaken> {
-        let made = (from..from + count).map(|number| self.device(number, agent, plugin));
+        let made = (from..from + count).map(|number| self.device(number, gateway));
         let devices: Vec<DeviceHandle> = made.collect::<Result<_, _>>()?;
         let wanted = match self.parked {
             true => AgentLife::Parked,
@@ -227,35 +252,22 @@ impl Crowd {
         Ok(devices)
     }
 
-    fn device(
-        &self,
-        number: usize,
-        agent: &Arc<AgentBuild>,
-        plugin: &Arc<dyn PluginFactory>,
-    ) -> Result<DeviceHandle, Untaken> {
+    fn device(&self, number: usize, gateway: &Gateway) -> Result<DeviceHandle, Untaken> {
         let failed = |error: &dyn std::error::Error| Untaken::by("a device", error);
         let name = format!("pump-{number}");
         let config = DeviceConfig {
-            agent: Arc::clone(agent),
+            agent: Arc::clone(&gateway.agent),
             former_agent: None,
             settings: vec![
                 setting("block_size", "4096"),
                 setting("blocks_per_request", "31"),
                 setting("reply_subscriptions", "never"),
             ],
-            targets: vec![target(plugin)],
+            targets: vec![target(gateway)],
             topics: vec![format!("$aws/things/{name}/")],
             name,
         };
-        let seed = SystemSeed::new().map_err(|error| failed(&error))?;
-        let ports = DevicePorts {
-            state: Arc::new(Forgetful),
-            workers: Arc::new(BlockingPool::current()),
-            commands: Arc::new(TokioCommands::current()),
-            clock: Arc::new(SystemClock::new()),
-            seed: Arc::new(seed),
-        };
-        let mut pending = prepare(config, ports).map_err(|error| failed(&error))?;
+        let mut pending = prepare(config, gateway.ports.clone()).map_err(|error| failed(&error))?;
         if self.parked {
             pending.park_after(QUIET);
         }
@@ -283,7 +295,7 @@ fn setting(key: &str, value: &str) -> Setting {
 }
 
 /// A target as `plugin = "flash-file"` makes it.
-fn target(plugin: &Arc<dyn PluginFactory>) -> TargetConfig {
+fn target(gateway: &Gateway) -> TargetConfig {
     let regions = [
         ("slot-a", RegionKind::Slot, SLOT_BYTES),
         ("slot-b", RegionKind::Slot, SLOT_BYTES),
@@ -301,7 +313,7 @@ fn target(plugin: &Arc<dyn PluginFactory>) -> TargetConfig {
     TargetConfig {
         name: "main".to_owned(),
         file_id: 0,
-        plugin: Arc::clone(plugin),
+        plugin: Arc::clone(&gateway.plugin),
         former_plugin: None,
         plugin_settings: Vec::new(),
         agent_settings: vec![setting("firmware", "true")],

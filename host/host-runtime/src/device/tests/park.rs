@@ -274,6 +274,21 @@ fn another_build_takes_over_from_a_parked_one_and_is_not_parked_while_it_is_on_t
 }
 
 #[test]
+fn the_snapshot_that_an_agent_is_woken_from_serves_on_until_something_has_changed() {
+    let mut bench = Bench::parked();
+    bench.react(|_, _| Ok(idle()));
+    let taken = bench.strings.lock().unwrap().snapshots;
+    bench.handle(message(1));
+    assert_eq!(bench.life(), AgentLife::Running);
+    assert_eq!(bench.strings.lock().unwrap().snapshots, taken);
+    bench.react(|_, _| Err(trap()));
+    bench.handle(message(2));
+    bench.settle();
+    let from = format!("start from snapshot {taken}");
+    assert_eq!(bench.seen().last(), Some(&from));
+}
+
+#[test]
 fn a_parked_agent_that_refuses_its_own_snapshot_goes_on_from_its_journal() {
     let mut bench = Bench::idle();
     bench.react(|outside, _| {

@@ -23,7 +23,8 @@ fn story() -> Vec<TargetRecord> {
     };
     let mut story = vec![record.clone()];
     let mut tell = |change: &dyn Fn(&mut TargetRecord, &mut TransferRecord)| {
-        let mut transfer = record.transfer.take().unwrap_or_else(|| TransferRecord {
+        let transfer = record.transfer.take().map(|transfer| *transfer);
+        let mut transfer = transfer.unwrap_or_else(|| TransferRecord {
             number: 3,
             spec: crate::types::FileSpec {
                 job_id: "job-1".into(),
@@ -43,7 +44,7 @@ fn story() -> Vec<TargetRecord> {
             blob: None,
         });
         change(&mut record, &mut transfer);
-        record.transfer = Some(transfer);
+        record.transfer = Some(Box::new(transfer));
         story.push(record.clone());
     };
     tell(&|record, _| record.transfers = 3);
@@ -73,11 +74,11 @@ fn story() -> Vec<TargetRecord> {
     tell(&|record, transfer| {
         transfer.phase = Phase::Committed;
         transfer.blob = None;
-        record.committed = Some(Committed {
+        record.committed = Some(Box::new(Committed {
             regions: vec!["slot-b".into()],
             image: image(),
             product: Some("demo".into()),
-        });
+        }));
     });
     record.transfer = None;
     story.push(record);
