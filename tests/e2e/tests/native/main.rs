@@ -83,7 +83,9 @@ fn what_breaks_a_plugin_breaks_its_process_and_nothing_else() {
         match plugin.state() {
             Err(PluginError::Broken(reason)) => {
                 let late = deed.starts_with("flood") && reason.contains("did not end");
-                assert!(reason.contains(wanted) || late, "{deed}: {reason}");
+                // Its own watchman ends it at once if he looks only after it has closed his channel, too.
+                let early = deed == "hang-up" && reason.contains("by signal 9");
+                assert!(reason.contains(wanted) || late || early, "{deed}: {reason}");
                 support::note(&format!("{deed:<18} broken: {reason}"));
             }
             end => panic!("{deed}: {end:?}"),
