@@ -2,6 +2,7 @@
 
 mod child;
 mod group;
+mod starter;
 mod tail;
 
 use std::sync::Weak;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 
-use super::group::Group;
+use super::starter::{self, Started};
 use super::tail::Tail;
 use super::{CleanEnd, Command, CommandEnd, ERROR_MAX_BYTES, OUTPUT_MAX_BYTES, Way};
 use crate::agent::text::clean;
@@ -75,11 +75,11 @@ impl Surroundings<'_> {
 }
 
 /// Start a program as the leader of a process group that does not outlive this process.
-fn start(
+async fn start(
     program: &str,
     arguments: &[String],
     surroundings: &Surroundings<'_>,
-) -> std::io::Result<tokio::process::Child> {
+) -> std::io::Result<Started> {
     let mut command = tokio::process::Command::new(program);
     command
         .args(arguments)
@@ -111,7 +111,7 @@ fn start(
     unsafe {
         command.pre_exec(tie);
     }
-    command.spawn()
+    starter::start(command).await
 }
 
 /// Ends when `cancel` is set or its owner has gone; never without one.
@@ -144,11 +144,10 @@ pub(super) async fn run(
     let Some((program, arguments)) = command.argv.split_first() else {
         return failed("the command is empty".to_owned());
     };
-    let mut child = match start(program, arguments, surroundings) {
-        Ok(child) => child,
+    let (mut child, group) = match start(program, arguments, surroundings).await {
+        Ok(started) => started,
         Err(e) => return failed(format!("`{program}` cannot be started: {e}")),
     };
-    let group = Group::of(&child);
     surroundings.feed(&mut child);
     let stdout = child
         .stdout

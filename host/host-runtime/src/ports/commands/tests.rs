@@ -150,6 +150,43 @@ fn a_command_does_not_outlive_its_runtime() {
     wait_for_death(&pid);
 }
 
+#[test]
+fn a_command_goes_on_when_the_thread_that_wanted_it_has_ended() {
+    let temp = tempfile::tempdir().unwrap();
+    let (begun, done) = (temp.path().join("begun"), temp.path().join("done"));
+    let script = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done",
+        begun.display(),
+        done.display()
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_keep_alive(std::time::Duration::from_millis(1))
+        .enable_all()
+        .build()
+        .unwrap();
+    let test = async {
+        while !begun.exists() {
+            tokio::task::yield_now().await;
+        }
+        // The one worker is held up until another thread has taken over; nothing is left for it to do then.
+        let held_up = tokio::spawn(async {
+            let (tell, told) = std::sync::mpsc::sync_channel(1);
+            tokio::spawn(async move { tell.send(()).unwrap() });
+            tokio::task::block_in_place(|| told.recv().unwrap());
+            std::fs::read_link("/proc/thread-self").unwrap()
+        });
+        let thread = std::path::Path::new("/proc").join(held_up.await.unwrap());
+        while thread.exists() {
+            tokio::task::yield_now().await;
+        }
+        std::fs::write(&done, "").unwrap();
+    };
+    let both = async { tokio::join!(shell(&script, 10_000), test) };
+    let (end, ()) = runtime.block_on(both);
+    assert_eq!(end.code, Some(0), "{}", end.detail);
+}
+
 #[tokio::test]
 async fn what_a_command_leaves_in_the_background_is_not_waited_for_and_not_killed() {
     let end = shell("sleep 1000 & echo $!; exit 0", 10_000).await;
