@@ -156,8 +156,8 @@ typedef struct ota_pal_transfer {
 typedef struct ota_pal_duty {
     uint32_t struct_size;
     uint32_t status;
-    uint64_t done;                       /* working: bytes so far */
-    uint64_t total;                      /* working: bytes in all, 0 = not known */
+    uint64_t done;                       /* working: so far, in bytes where bytes move */
+    uint64_t total;                      /* working: in all, 0 = not known */
     uint32_t wake;
     uint32_t wake_after_ms;              /* at most 60000 */
     uint32_t answer;                     /* finished */

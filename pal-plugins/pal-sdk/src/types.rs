@@ -170,7 +170,8 @@ pub struct Wake {
     pub after_ms: Option<u32>,
 }
 
-/// A duty that goes on.
+/// A duty that goes on. The host ends one whose `done` and `total` stand still for ten minutes: where no bytes move, who waits for
+/// longer counts the seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Working {
     /// So far, in bytes where bytes move.
@@ -207,7 +208,7 @@ impl Duty {
         Ok(Self::Finished(answer))
     }
 
-    /// Goes on: `done` of `total` bytes so far.
+    /// Goes on: `done` of `total` so far; see [`Working`] for how long it may stand still.
     ///
     /// # Errors
     /// Never.
