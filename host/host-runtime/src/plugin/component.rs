@@ -152,8 +152,14 @@ impl PluginFactory for ComponentPlugin {
 
     fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
         check_lent(&self.imports, &lent)?;
-        let (store, plugin) =
-            create(&self.engine, &self.pre, Some(lent), self.budget.clone()).map_err(broken)?;
+        // Its modules may compute when they are instantiated, too.
+        let made = paced(&self.slow, || {
+            create(&self.engine, &self.pre, Some(lent), self.budget.clone())
+        });
+        if made.is_err() {
+            self.slow.store(true, Ordering::Relaxed);
+        }
+        let (store, plugin) = made.map_err(broken)?;
         Ok(Box::new(Instance {
             engine: Arc::clone(&self.engine),
             slow: Arc::clone(&self.slow),
@@ -216,6 +222,14 @@ fn broken(fault: GuestFault) -> PluginError {
     PluginError::Broken(fault.to_string())
 }
 
+/// Call it where it holds up nobody else, if it may take long: to let others take over costs more than most calls do.
+fn paced<R>(slow: &AtomicBool, call: impl FnOnce() -> R) -> R {
+    match slow.load(Ordering::Relaxed) {
+        true => apart(call),
+        false => call(),
+    }
+}
+
 /// A running plugin component.
 struct Instance {
     engine: Arc<Engine>,
@@ -236,11 +250,9 @@ impl Instance {
     ) -> Result<R, PluginError> {
         let image = self.plugin.ota_pal_image();
         let (engine, store) = (&self.engine, &mut self.store);
-        // To let others take over costs more than most calls do.
-        let end = match self.slow.load(Ordering::Relaxed) {
-            true => apart(|| engine.call(store, |store| call(image, store))),
-            false => engine.call(store, |store| call(image, store)),
-        };
+        let end = paced(&self.slow, || {
+            engine.call(store, |store| call(image, store))
+        });
         let used = self.store.data().meter.usage().fuel;
         let was_slow = matches!(
             end,
