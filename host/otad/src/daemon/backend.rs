@@ -17,7 +17,7 @@ use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
 use crate::exit::Exit;
-use crate::gateway::{Agents, ConnectedDevice, Plugins};
+use crate::gateway::{Agents, ConnectedDevice, Hold, Plugins, to_its_end};
 use crate::hooks;
 
 use super::rollout::{self, Rollout};
@@ -150,9 +150,9 @@ impl Backend for Devices {
             Verb::SwapPlugin { file, allow_older } => {
                 let target = one_target(target)?;
                 let entry = Entry::put_in(allow_older);
-                let _kept = self.builds()?.plugins.hold();
+                let kept = self.builds()?.plugins.hold();
                 let build = self.take_in(device.name(), target, &file, entry).await?;
-                swap(device, target, Some(build)).await
+                swap(device, target, Some((build, kept))).await
             }
             Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
         }
@@ -163,13 +163,16 @@ fn one_target(name: Option<&str>) -> Result<&str, Refusal> {
     name.ok_or_else(|| Refusal::new(Exit::Usage, "which target? name one"))
 }
 
-/// Let another plugin build, or the one before, serve a target.
+/// Let another plugin build, whose bytes are held, or the one before, serve a target.
 async fn swap(
     device: &DeviceHandle,
     target: &str,
-    build: Option<Arc<dyn PluginFactory>>,
+    build: Option<(Arc<dyn PluginFactory>, Hold)>,
 ) -> Result<Value, Refusal> {
-    let end = device.swap_plugin(target, build).await;
+    let (build, kept) = build.unzip();
+    let (device, target) = (device.clone(), target.to_owned());
+    let swap = async move { device.swap_plugin(&target, build).await };
+    let end = to_its_end(swap, kept).await;
     end.map(|()| Value::Null)
         .map_err(|failure| Refusal::new(rollout::exit_of(&failure), failure.to_string()))
 }

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::code::{BUNDLE, Entry, MANIFEST, SIGNATURE, Source, beside};
-use crate::gateway::{Hold, Plugins};
+use crate::gateway::{Hold, Plugins, to_its_end};
 
 /// How often the kernel is asked for renames. (Waiting for the descriptor itself takes a call of tokio's that is unsafe.)
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -211,7 +211,7 @@ struct Swaps {
 /// What was loaded, and what keeps its bytes in the state directory until its swap has ended.
 struct Loaded {
     plugin: Arc<dyn PluginFactory>,
-    _kept: Hold,
+    kept: Hold,
 }
 
 impl Put for Swaps {
@@ -237,10 +237,7 @@ impl Put for Swaps {
             None => {
                 let kept = plugins.hold();
                 let plugin = plugins.take_in(device, target, source, Entry::New).await;
-                plugin.map(|plugin| Loaded {
-                    plugin,
-                    _kept: kept,
-                })
+                plugin.map(|plugin| Loaded { plugin, kept })
             }
         };
         let build = match taken {
@@ -248,7 +245,9 @@ impl Put for Swaps {
             Err(failed) => return End::Refused(failed.text),
         };
         let plugin = Some(Arc::clone(&build.plugin));
-        match handle.swap_plugin(target, plugin).await {
+        let (handle, target) = (handle.clone(), target.to_owned());
+        let swap = async move { handle.swap_plugin(&target, plugin).await };
+        match to_its_end(swap, Some(build.kept.clone())).await {
             Ok(()) => End::Loaded,
             Err(failure) if failure.main == code::BUSY => End::Waits(build, failure.to_string()),
             Err(failure) => End::Refused(failure.to_string()),
