@@ -80,9 +80,19 @@ pub(crate) fn check_dir(dir: &Path, user: Option<u32>, shared: bool) -> Result<(
             "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
         ));
     }
-    // One that kept its name would be put in again at each start.
-    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| format!("nothing in it can be renamed ({error}); chown it to otad's user"))
+    // One that kept its name would be put in again at each start. Whether a user can write there, the kernel says of this
+    // process's own; of another one's it is known of what belongs to root.
+    let renames = match user {
+        Some(user) if user == rustix::process::geteuid().as_raw() => {
+            let end = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK);
+            end.map_err(|error| error.to_string())
+        }
+        Some(user) if !shared && user != 0 && user != owner => {
+            Err(format!("it belongs to user {owner}, not to {user}"))
+        }
+        Some(_) | None => Ok(()),
+    };
+    renames.map_err(|why| format!("nothing in it can be renamed ({why}); chown it to otad's user"))
 }
 
 /// How a file that was dropped ended.
@@ -464,15 +474,20 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let owner = fs::metadata(dir.path()).unwrap().uid();
-        // Of root it is anybody's, and root may write anywhere.
-        let is_refused = |user, words: &str| match check_dir(dir.path(), user, false) {
-            Ok(()) => owner == 0,
-            Err(why) => owner != 0 && why.contains(words),
-        };
-        assert_eq!(check_dir(dir.path(), Some(owner), false), Ok(()));
-        assert!(is_refused(Some(owner + 1), "it belongs to user"));
+        let check = |user| check_dir(dir.path(), Some(user), false);
+        assert_eq!(check(owner), Ok(()));
+        // Root's is not refused for its owner: but otad's user, whoever asks, can rename nothing there.
+        let why = check(owner + 1).unwrap_err();
+        assert!(why.contains("it belongs to user"), "{why}");
+        let is_of_root = owner == 0;
+        assert_eq!(
+            why.starts_with("nothing in it can be renamed"),
+            is_of_root,
+            "{why}"
+        );
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
-        assert!(is_refused(Some(owner), "nothing in it can be renamed"));
+        // Root may write anywhere.
+        assert_eq!(check(owner).is_ok(), is_of_root);
     }
 
     #[test]
