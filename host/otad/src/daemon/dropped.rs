@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::code::{BUNDLE, Entry, MANIFEST, SIGNATURE, Source, beside};
+use crate::exit::Failed;
 use crate::gateway::{Hold, Plugins, to_its_end};
 
 /// How often the kernel is asked for renames. (Waiting for the descriptor itself takes a call of tokio's that is unsafe.)
@@ -237,20 +238,7 @@ impl Put for Swaps {
         let Some(handle) = self.devices.iter().find(|d| d.name() == device) else {
             return End::Refused(format!("no device \"{device}\" runs here"));
         };
-        let plugins = Arc::clone(&self.plugins);
-        let source = Source::File(path.to_owned());
-        let taken = match loaded {
-            Some(build) => {
-                let checked = plugins.check_again(device, target, source, Entry::New);
-                checked.await.map(|()| build)
-            }
-            None => {
-                let kept = plugins.hold();
-                let plugin = plugins.take_in(device, target, source, Entry::New).await;
-                plugin.map(|plugin| Loaded { plugin, kept })
-            }
-        };
-        let build = match taken {
+        let build = match self.build(device, target, path, loaded).await {
             Ok(build) => build,
             Err(failed) => return End::Refused(failed.text),
         };
@@ -262,6 +250,30 @@ impl Put for Swaps {
             Err(failure) if failure.main == code::BUSY => End::Waits(build, failure.to_string()),
             Err(failure) => End::Refused(failure.to_string()),
         }
+    }
+}
+
+impl Swaps {
+    /// What is in the file: what was loaded from it, unless it was signed anew since.
+    async fn build(
+        &self,
+        device: &str,
+        target: &str,
+        path: &Path,
+        loaded: Option<Loaded>,
+    ) -> Result<Loaded, Failed> {
+        let (plugins, entry) = (|| Arc::clone(&self.plugins), Entry::New);
+        let source = || Source::File(path.to_owned());
+        if let Some(build) = loaded
+            && plugins()
+                .check_again(device, target, source(), entry, &*build.plugin)
+                .await?
+        {
+            return Ok(build);
+        }
+        let kept = self.plugins.hold();
+        let plugin = plugins().take_in(device, target, source(), entry).await?;
+        Ok(Loaded { plugin, kept })
     }
 }
 
