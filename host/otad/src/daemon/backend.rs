@@ -87,6 +87,10 @@ impl Backend for Devices {
         }
         if let Verb::SwapAgent(order) = &request.verb {
             let devices = self.chosen(request.device.as_deref(), order.all)?;
+            if let Some(canary) = order.canary.as_deref() {
+                // Of one that could not be set up it says why.
+                self.one(Some(canary))?;
+            }
             let devices = rollout::in_order(devices, order.canary.as_deref())?;
             let agents = Arc::clone(&self.builds()?.agents);
             let (rollout, places) = Rollout::load(agents, order, devices, items).await?;
@@ -468,6 +472,7 @@ mod tests {
     use host_runtime::target::TargetReport;
 
     use super::*;
+    use crate::control::protocol::AgentOrder;
 
     fn status(phases: &[u8]) -> DeviceStatus {
         let file = |(id, phase): (usize, &u8)| FileReport {
@@ -547,6 +552,29 @@ mod tests {
         assert_eq!(end.exit, "failed");
         let named = "pump-1 (its record is damaged)";
         assert!(end.text.contains(named), "{}", end.text);
+    }
+
+    #[tokio::test]
+    async fn a_canary_that_does_not_run_is_said_to_be_broken_and_why() {
+        let devices = Devices {
+            running: Vec::new(),
+            failed: vec![FailedDevice {
+                name: "pump-1".to_owned(),
+                why: "its record is damaged".to_owned(),
+            }],
+            builds: None,
+        };
+        let order = AgentOrder {
+            file: "/srv/next.wasm".to_owned(),
+            trial_s: None,
+            all: true,
+            canary: Some("pump-1".to_owned()),
+            allow_older: false,
+        };
+        let request = Request::new(Verb::SwapAgent(order));
+        let (items, _told) = mpsc::channel(1);
+        let end = devices.call(request, items).await.unwrap_err();
+        assert!(end.text.contains("its record is damaged"), "{}", end.text);
     }
 
     #[test]
