@@ -26,6 +26,8 @@ pub const LIBRARY: &[&str] = &["-O1", "-shared", "-fPIC", "-pthread", "-Iwit/nat
 pub fn rows(name: &str) -> Vec<Vec<String>> {
     let plain = |cell: String| cell.trim_matches('`').to_owned();
     let rows = table(TABLES, name).unwrap();
+    // What tests go through without a row judges nothing.
+    assert!(!rows.is_empty(), "{name} has no rows");
     let row = |cells: Vec<String>| cells.into_iter().map(plain).collect();
     rows.into_iter().map(row).collect()
 }

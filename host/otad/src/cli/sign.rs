@@ -1,6 +1,7 @@
 //! `otad sign` and `otad verify`: manifests of plugins and agents, and images of updates.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,10 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
         return sign_image(&args.file, key);
     }
     if args.bundle && key.is_none() {
+        if args.allows_something() {
+            let text = "without --key the manifest stays as it is: leave out what the signer allows, or sign it anew";
+            return Err(Failed::new(Exit::Usage, text));
+        }
         return bundle_signed(&args.file);
     }
     let bytes = GuestArg::at(&args.file).bytes()?;
@@ -45,7 +50,7 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
     let Some(key) = key else {
         // The signature of another text must not stay beside it.
         match fs::remove_file(&signature) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
                 return Err(failed(&signature, &e));
             }
             Ok(()) | Err(_) => {}
@@ -76,12 +81,19 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
 
 /// The bundle of what was signed elsewhere. By whom, a gateway asks.
 fn bundle_signed(file: &Path) -> Verb {
-    let read = |path: PathBuf| fs::read(&path).map_err(|e| failed(&path, &e));
+    let read = |ending: &str| {
+        let path = beside(file, ending);
+        fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let (path, file) = (path.display(), file.display());
+                let text = format!("there is no {path}: give --key KEY.pem, or sign {file} first");
+                Failed::new(Exit::Failed, text)
+            }
+            _ => failed(&path, &error),
+        })
+    };
     let bytes = GuestArg::at(file).bytes()?;
-    let (text, signature) = (
-        read(beside(file, MANIFEST))?,
-        read(beside(file, SIGNATURE))?,
-    );
+    let (text, signature) = (read(MANIFEST)?, read(SIGNATURE)?);
     let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
     let read = std::str::from_utf8(&text).map_err(|e| refuse(e.to_string()))?;
     let manifest = Manifest::parse(read).map_err(&refuse)?;

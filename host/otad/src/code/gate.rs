@@ -117,12 +117,13 @@ impl Gate {
         }
     }
 
-    /// One look with these certificates, of nobody's gateway.
+    /// One look with these certificates, of nobody's gateway: whoever asks has named each of them for it.
     #[must_use]
     pub fn over(store: TrustStore, clock: Arc<dyn Clock>) -> Self {
+        let named = store.entries().map(|c| c.entry().to_owned()).collect();
         Self {
             trust: Trust::Store(store),
-            signers: None,
+            signers: Some(named),
             unsigned_agents: false,
             unsigned_plugins: false,
             allow_older: false,

@@ -17,7 +17,7 @@ use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
 use crate::control::server::Backend;
 use crate::control::view;
 use crate::exit::Exit;
-use crate::gateway::{Agents, ConnectedDevice, Plugins};
+use crate::gateway::{Agents, ConnectedDevice, Hold, Plugins, to_its_end};
 use crate::hooks;
 
 use super::rollout::{self, Rollout};
@@ -87,6 +87,10 @@ impl Backend for Devices {
         }
         if let Verb::SwapAgent(order) = &request.verb {
             let devices = self.chosen(request.device.as_deref(), order.all)?;
+            if let Some(canary) = order.canary.as_deref() {
+                // Of one that could not be set up it says why.
+                self.one(Some(canary))?;
+            }
             let devices = rollout::in_order(devices, order.canary.as_deref())?;
             let agents = Arc::clone(&self.builds()?.agents);
             let (rollout, places) = Rollout::load(agents, order, devices, items).await?;
@@ -150,9 +154,9 @@ impl Backend for Devices {
             Verb::SwapPlugin { file, allow_older } => {
                 let target = one_target(target)?;
                 let entry = Entry::put_in(allow_older);
-                let _kept = self.builds()?.plugins.hold();
+                let kept = self.builds()?.plugins.hold();
                 let build = self.take_in(device.name(), target, &file, entry).await?;
-                swap(device, target, Some(build)).await
+                swap(device, target, Some((build, kept))).await
             }
             Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
         }
@@ -163,13 +167,16 @@ fn one_target(name: Option<&str>) -> Result<&str, Refusal> {
     name.ok_or_else(|| Refusal::new(Exit::Usage, "which target? name one"))
 }
 
-/// Let another plugin build, or the one before, serve a target.
+/// Let another plugin build, whose bytes are held, or the one before, serve a target.
 async fn swap(
     device: &DeviceHandle,
     target: &str,
-    build: Option<Arc<dyn PluginFactory>>,
+    build: Option<(Arc<dyn PluginFactory>, Hold)>,
 ) -> Result<Value, Refusal> {
-    let end = device.swap_plugin(target, build).await;
+    let (build, kept) = build.unzip();
+    let (device, target) = (device.clone(), target.to_owned());
+    let swap = async move { device.swap_plugin(&target, build).await };
+    let end = to_its_end(swap, kept).await;
     end.map(|()| Value::Null)
         .map_err(|failure| Refusal::new(rollout::exit_of(&failure), failure.to_string()))
 }
@@ -465,6 +472,7 @@ mod tests {
     use host_runtime::target::TargetReport;
 
     use super::*;
+    use crate::control::protocol::AgentOrder;
 
     fn status(phases: &[u8]) -> DeviceStatus {
         let file = |(id, phase): (usize, &u8)| FileReport {
@@ -544,6 +552,29 @@ mod tests {
         assert_eq!(end.exit, "failed");
         let named = "pump-1 (its record is damaged)";
         assert!(end.text.contains(named), "{}", end.text);
+    }
+
+    #[tokio::test]
+    async fn a_canary_that_does_not_run_is_said_to_be_broken_and_why() {
+        let devices = Devices {
+            running: Vec::new(),
+            failed: vec![FailedDevice {
+                name: "pump-1".to_owned(),
+                why: "its record is damaged".to_owned(),
+            }],
+            builds: None,
+        };
+        let order = AgentOrder {
+            file: "/srv/next.wasm".to_owned(),
+            trial_s: None,
+            all: true,
+            canary: Some("pump-1".to_owned()),
+            allow_older: false,
+        };
+        let request = Request::new(Verb::SwapAgent(order));
+        let (items, _told) = mpsc::channel(1);
+        let end = devices.call(request, items).await.unwrap_err();
+        assert!(end.text.contains("its record is damaged"), "{}", end.text);
     }
 
     #[test]

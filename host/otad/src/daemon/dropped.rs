@@ -26,7 +26,8 @@ use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::code::{BUNDLE, Entry, MANIFEST, SIGNATURE, Source, beside};
-use crate::gateway::{Hold, Plugins};
+use crate::exit::Failed;
+use crate::gateway::{Hold, Plugins, to_its_end};
 
 /// How often the kernel is asked for renames. (Waiting for the descriptor itself takes a call of tokio's that is unsafe.)
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -80,9 +81,19 @@ pub(crate) fn check_dir(dir: &Path, user: Option<u32>, shared: bool) -> Result<(
             "{what}; chown and chmod 0755 it, or set `plugin_dir_shared = true` in [daemon]"
         ));
     }
-    // One that kept its name would be put in again at each start.
-    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| format!("nothing in it can be renamed ({error}); chown it to otad's user"))
+    // One that kept its name would be put in again at each start. Whether a user can write there, the kernel says of this
+    // process's own; of another one's it is known of what belongs to root.
+    let renames = match user {
+        Some(user) if user == rustix::process::geteuid().as_raw() => {
+            let end = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK);
+            end.map_err(|error| error.to_string())
+        }
+        Some(user) if !shared && user != 0 && user != owner => {
+            Err(format!("it belongs to user {owner}, not to {user}"))
+        }
+        Some(_) | None => Ok(()),
+    };
+    renames.map_err(|why| format!("nothing in it can be renamed ({why}); chown it to otad's user"))
 }
 
 /// How a file that was dropped ended.
@@ -211,7 +222,7 @@ struct Swaps {
 /// What was loaded, and what keeps its bytes in the state directory until its swap has ended.
 struct Loaded {
     plugin: Arc<dyn PluginFactory>,
-    _kept: Hold,
+    kept: Hold,
 }
 
 impl Put for Swaps {
@@ -227,32 +238,42 @@ impl Put for Swaps {
         let Some(handle) = self.devices.iter().find(|d| d.name() == device) else {
             return End::Refused(format!("no device \"{device}\" runs here"));
         };
-        let plugins = Arc::clone(&self.plugins);
-        let source = Source::File(path.to_owned());
-        let taken = match loaded {
-            Some(build) => {
-                let checked = plugins.check_again(device, target, source, Entry::New);
-                checked.await.map(|()| build)
-            }
-            None => {
-                let kept = plugins.hold();
-                let plugin = plugins.take_in(device, target, source, Entry::New).await;
-                plugin.map(|plugin| Loaded {
-                    plugin,
-                    _kept: kept,
-                })
-            }
-        };
-        let build = match taken {
+        let build = match self.build(device, target, path, loaded).await {
             Ok(build) => build,
             Err(failed) => return End::Refused(failed.text),
         };
         let plugin = Some(Arc::clone(&build.plugin));
-        match handle.swap_plugin(target, plugin).await {
+        let (handle, target) = (handle.clone(), target.to_owned());
+        let swap = async move { handle.swap_plugin(&target, plugin).await };
+        match to_its_end(swap, Some(build.kept.clone())).await {
             Ok(()) => End::Loaded,
             Err(failure) if failure.main == code::BUSY => End::Waits(build, failure.to_string()),
             Err(failure) => End::Refused(failure.to_string()),
         }
+    }
+}
+
+impl Swaps {
+    /// What is in the file: what was loaded from it, unless it was signed anew since.
+    async fn build(
+        &self,
+        device: &str,
+        target: &str,
+        path: &Path,
+        loaded: Option<Loaded>,
+    ) -> Result<Loaded, Failed> {
+        let (plugins, entry) = (|| Arc::clone(&self.plugins), Entry::New);
+        let source = || Source::File(path.to_owned());
+        if let Some(build) = loaded
+            && plugins()
+                .check_again(device, target, source(), entry, &*build.plugin)
+                .await?
+        {
+            return Ok(build);
+        }
+        let kept = self.plugins.hold();
+        let plugin = plugins().take_in(device, target, source(), entry).await?;
+        Ok(Loaded { plugin, kept })
     }
 }
 
@@ -465,15 +486,20 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let owner = fs::metadata(dir.path()).unwrap().uid();
-        // Of root it is anybody's, and root may write anywhere.
-        let is_refused = |user, words: &str| match check_dir(dir.path(), user, false) {
-            Ok(()) => owner == 0,
-            Err(why) => owner != 0 && why.contains(words),
-        };
-        assert_eq!(check_dir(dir.path(), Some(owner), false), Ok(()));
-        assert!(is_refused(Some(owner + 1), "it belongs to user"));
+        let check = |user| check_dir(dir.path(), Some(user), false);
+        assert_eq!(check(owner), Ok(()));
+        // Root's is not refused for its owner: but otad's user, whoever asks, can rename nothing there.
+        let why = check(owner + 1).unwrap_err();
+        assert!(why.contains("it belongs to user"), "{why}");
+        let is_of_root = owner == 0;
+        assert_eq!(
+            why.starts_with("nothing in it can be renamed"),
+            is_of_root,
+            "{why}"
+        );
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
-        assert!(is_refused(Some(owner), "nothing in it can be renamed"));
+        // Root may write anywhere.
+        assert_eq!(check(owner).is_ok(), is_of_root);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Not here: limits of guests (`host_runtime::engine`).
 
 use std::fs;
+use std::sync::OnceLock;
 
 use host_runtime::ports::commands::start_with_files;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -121,9 +122,16 @@ fn raise_files(wanted: u64) -> Option<u64> {
     // Refused: what is there already counts.
     let is_raised = setrlimit(Resource::Nofile, new).is_ok();
     if is_raised {
-        start_with_files(current);
+        start_with_files(at_start(current));
     }
     Some(if is_raised { raised } else { current })
+}
+
+/// The limit that this process was started with: the first one that is seen here. After a reload with more devices it is
+/// raised a second time.
+fn at_start(current: u64) -> u64 {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    *FIRST.get_or_init(|| current)
 }
 
 /// What a limit is raised to; none = it stays.
@@ -243,6 +251,12 @@ mod tests {
         for text in ["", "MemAvailable: many kB", "MemAvailable: 7"] {
             assert_eq!(available_bytes(text), None);
         }
+    }
+
+    #[test]
+    fn programs_keep_the_limit_of_the_start_when_it_is_raised_again() {
+        let [first, again] = [1024, 5000].map(at_start);
+        assert_eq!(first, again);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::code::{Entry, Source};
 use crate::control::protocol::{AgentOrder, Refusal};
 use crate::exit::{Exit, Failed};
-use crate::gateway::{Agents, Hold};
+use crate::gateway::{Agents, Hold, to_its_end};
 
 const TRIAL: Duration = Duration::from_millis(TRIAL_MS);
 
@@ -36,7 +36,7 @@ pub(super) struct Rollout {
     trial: Duration,
     items: mpsc::Sender<Value>,
     /// Until it has come to all of them.
-    _kept: Option<Hold>,
+    kept: Option<Hold>,
 }
 
 /// A device, and the build with those who look on there.
@@ -65,7 +65,7 @@ impl Rollout {
             build: Arc::clone(&taken.agent),
             trial: order.trial_s.map_or(TRIAL, Duration::from_secs),
             items,
-            _kept: Some(kept),
+            kept: Some(kept),
         };
         Ok((rollout, places?))
     }
@@ -73,7 +73,7 @@ impl Rollout {
     /// Let it serve one device.
     pub(super) async fn swap(&self, (device, build): &Place) -> Result<(), Refusal> {
         let build = Some(Arc::clone(build));
-        let end = swap(device, build, self.trial).await;
+        let end = swap(device, build, self.trial, self.kept.as_ref()).await;
         end.map_err(|failure| refusal(device, &failure))?;
         self.tell(device.name(), "serves").await;
         Ok(())
@@ -145,15 +145,18 @@ async fn over(device: DeviceHandle, returns: u64) -> Result<String, Refusal> {
     }
 }
 
-/// Let this build serve a device, or the one before (`None`).
+/// Let this build, whose bytes are held, serve a device, or the one before (`None`).
 async fn swap(
     device: &DeviceHandle,
     build: Option<Arc<AgentBuild>>,
     trial: Duration,
+    kept: Option<&Hold>,
 ) -> Result<(), Failure> {
     let until = Instant::now() + BUSY_MAX;
     loop {
-        match device.swap_agent(build.clone(), trial).await {
+        let (device, build) = (device.clone(), build.clone());
+        let swap = async move { device.swap_agent(build, trial).await };
+        match to_its_end(swap, kept.cloned()).await {
             Err(failure) if failure.main == code::BUSY && Instant::now() < until => {
                 tokio::time::sleep(BUSY_POLL).await;
             }
@@ -171,7 +174,7 @@ pub(super) async fn roll_back(
     let mut done = 0;
     let mut refused = Vec::new();
     for device in devices {
-        match swap(device, None, TRIAL).await {
+        match swap(device, None, TRIAL, None).await {
             Ok(()) => done += 1,
             Err(failure) if failure.main == code::NOT_FOUND && devices.len() > 1 => continue,
             Err(failure) => {

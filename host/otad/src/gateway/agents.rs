@@ -123,7 +123,8 @@ impl Agents {
         self.shelf.hold()
     }
 
-    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does, off the tasks that serve others.
+    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does,
+    /// off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.

@@ -29,7 +29,7 @@ use host_runtime::types::{Blob, Failure, Setting, TargetState, code};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::sleep;
 
-use super::{Agents, Hold, LABEL_MAX_BYTES, Plugins};
+use super::{Agents, Hold, LABEL_MAX_BYTES, Plugins, to_its_end};
 use crate::code::{BUNDLE_MAX_BYTES, END_BYTES, Entry, Manifest, Parts, Source};
 use crate::config::{BUILD, Target};
 use crate::exit::{Exit, Failed};
@@ -81,7 +81,7 @@ pub(super) enum Guest {
 struct Build {
     code: Code,
     /// Its bytes are kept until its swap has ended.
-    _kept: Arc<Hold>,
+    kept: Hold,
 }
 
 #[derive(Clone)]
@@ -222,10 +222,7 @@ impl Place {
                 taken.map(|plugin| (Code::Plugin(plugin), kept))
             }
         };
-        let build = taken.map(|(code, kept)| Build {
-            code,
-            _kept: Arc::new(kept),
-        });
+        let build = taken.map(|(code, kept)| Build { code, kept });
         build.map_err(|Failed { exit, text }| match exit {
             Exit::Refused => Failure::new(code::EXTRA_CHECK, 0, text),
             _ => Failure::new(code::STORAGE, 0, text),
@@ -236,17 +233,25 @@ impl Place {
     async fn swap(&self, build: Option<Build>) -> Result<(), Failure> {
         let device = self.device().await?;
         let mut waited = Duration::ZERO;
+        let target = match &self.guest {
+            Guest::Agent(_) => None,
+            Guest::Plugin(_, name) => Some(name),
+        };
         loop {
             let (agent, plugin) = match build.as_ref().map(|build| build.code.clone()) {
                 Some(Code::Agent(agent)) => (Some(agent), None),
                 Some(Code::Plugin(plugin)) => (None, Some(plugin)),
                 None => (None, None),
             };
-            let end = match &self.guest {
-                Guest::Agent(_) => device.swap_agent(agent, TRIAL).await,
-                Guest::Plugin(_, name) => device.swap_plugin(name, plugin).await,
+            let (device, target) = (device.clone(), target.cloned());
+            let swap = async move {
+                match target {
+                    None => device.swap_agent(agent, TRIAL).await,
+                    Some(name) => device.swap_plugin(&name, plugin).await,
+                }
             };
-            match end {
+            let kept = build.as_ref().map(|build| build.kept.clone());
+            match to_its_end(swap, kept).await {
                 Err(failure) if failure.main == code::BUSY && waited < BUSY_MAX => {}
                 end => return end,
             }

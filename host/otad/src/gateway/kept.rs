@@ -1,16 +1,19 @@
 //! Builds that an operator has put in the place of configured ones: which of them serves at a place, and their bytes.
 //!
 //! The bytes are kept in the state directory by their digest, so that the choice (`host_runtime::choice`) holds without the
-//! file that they came from. What no place names any more goes when a swap has ended, and at the next start. Not here: whether a file may be loaded, and
-//! the swap itself (`host-runtime`).
+//! file that they came from. What no place names any more goes when a swap has ended, and at the next start. Not here: whether
+//! a file may be loaded, and the swap itself (`host-runtime`).
 
 use std::collections::BTreeSet;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use host_crypto::hex;
 use host_runtime::choice::{self, Build, Choice, Place};
 use host_runtime::ports::state_dir::StateDir;
+use host_runtime::types::Failure;
 use tokio::runtime::Handle;
 
 use super::GatewayError;
@@ -162,9 +165,20 @@ impl Shelf {
     }
 }
 
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        self.0.hold()
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
-        *self.0.holds() -= 1;
+        let mut holds = self.0.holds();
+        *holds -= 1;
+        if *holds > 0 {
+            return;
+        }
+        drop(holds);
         let shelf = Arc::clone(&self.0);
         // It reads a file of each place: not on a task that serves others.
         match Handle::try_current() {
@@ -174,12 +188,96 @@ impl Drop for Hold {
     }
 }
 
+/// Wait for a swap, which needs what is held to its end. Whoever waits may go: a swap that a device has taken goes on, and
+/// names its build on the medium only after some time.
+pub(crate) async fn to_its_end<F>(swap: F, held: Option<Hold>) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    match held {
+        Some(held) => Lasting(Some((Box::pin(swap), held))).await,
+        None => swap.await,
+    }
+}
+
+/// A swap under way, with what it needs. It goes on by itself when this goes.
+struct Lasting(Option<(Swap, Hold)>);
+
+type Swap = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+impl Future for Lasting {
+    type Output = Result<(), Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some((swap, _)) = self.0.as_mut() else {
+            return Poll::Pending;
+        };
+        let end = ready!(swap.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(end)
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        let Some((swap, held)) = self.0.take() else {
+            return;
+        };
+        // Without a runtime the device has ended, too.
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn(async move {
+                // Nobody waits for it; how it went, the device tells.
+                drop(swap.await);
+                drop(held);
+            }));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::time::Duration;
+
     use host_runtime::ports::state_dir::FileStateDir;
     use serde_json::json;
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
 
     use super::*;
+
+    /// Long enough for anybody's machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_swap_that_nobody_waits_for_any_more_keeps_its_bytes_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let state: Arc<dyn StateDir> = Arc::new(FileStateDir::open(dir.path()).unwrap());
+        let shelf = Shelf::new(&state, "plugins/", std::iter::empty());
+        state.store("plugins/new", b"x").unwrap();
+        let (end, ends) = oneshot::channel::<()>();
+        let swap = async move {
+            ends.await.unwrap();
+            Ok(())
+        };
+        let mut asked = Box::pin(to_its_end(swap, Some(shelf.hold())));
+        tokio::select! {
+            biased;
+            _ = &mut asked => panic!("it has not ended"),
+            () = ready(()) => {}
+        }
+        drop(asked);
+        shelf.sweep();
+        assert_eq!(state.list("plugins/").unwrap(), ["plugins/new"]);
+        end.send(()).unwrap();
+        let gone = async {
+            while !state.list("plugins/").unwrap().is_empty() {
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, gone).await.expect("it stays");
+    }
 
     #[test]
     fn what_nothing_names_goes_when_the_last_build_on_its_way_has_arrived() {

@@ -53,7 +53,7 @@ use crate::lock::{self, Keeping};
 pub(crate) use agents::{Agents, label as agent_label};
 use build::{BuildTarget, Guest};
 use download::Downloads;
-pub(crate) use kept::Hold;
+pub(crate) use kept::{Hold, to_its_end};
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
 pub(crate) use target::hardware_reset;

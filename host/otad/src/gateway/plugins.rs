@@ -106,7 +106,8 @@ impl Plugins {
         self.shelf.hold()
     }
 
-    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does, off the tasks that serve others.
+    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does,
+    /// off the tasks that serve others.
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
@@ -123,7 +124,7 @@ impl Plugins {
     }
 
     /// Whether a build that was taken in from there, and did not get to serve, still may: who may vouch for it, and what was
-    /// accepted, can have changed.
+    /// accepted, can have changed. False: it may, but that is another one by now, or another manifest vouches for it.
     ///
     /// # Errors
     /// As [`Plugins::take_in`].
@@ -133,9 +134,16 @@ impl Plugins {
         target: &str,
         source: Source,
         entry: Entry,
-    ) -> Result<(), Failed> {
+        taken: &dyn PluginFactory,
+    ) -> Result<bool, Failed> {
         let place = Place::plugin(device, target);
-        aside(move || self.let_in(&place, source, entry).map(drop)).await
+        let taken = (hex(taken.digest()), taken.manifest().map(str::to_owned));
+        aside(move || {
+            let code = self.let_in(&place, source, entry)?;
+            let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
+            Ok((code.sha256, manifest) == taken)
+        })
+        .await
     }
 
     fn take_in_now(

@@ -422,6 +422,16 @@ fn a_component_from_a_file_is_signed_and_verified_like_a_library() {
     assert_eq!(code, Some(0), "{said}");
     let (code, said, _) = run(&["verify", "slots.wasm", "--trust", "trust"]);
     assert_eq!(code, Some(6), "{said}");
+    // There is no bundle of what is not signed, nor does that change what was.
+    let (code, said, _) = run(&["sign", "slots.wasm", "--bundle"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("there is no slots.wasm.manifest.sig"),
+        "{said}"
+    );
+    let (code, said, _) = run(&["sign", "agent.wasm", "--bundle", "--fuel", "1000"]);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("the manifest stays as it is"), "{said}");
     let Some(openssl) = interop::program("openssl") else {
         return;
     };

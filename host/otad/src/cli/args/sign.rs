@@ -55,6 +55,20 @@ pub struct SignArgs {
     pub host_calls: Option<u32>,
 }
 
+impl SignArgs {
+    /// Whether an option is given that goes into a manifest.
+    #[must_use]
+    pub fn allows_something(&self) -> bool {
+        self.least_host != env!("CARGO_PKG_VERSION")
+            || !self.directory.is_empty()
+            || !self.device.is_empty()
+            || self.in_process
+            || self.memory_bytes.is_some()
+            || self.fuel.is_some()
+            || self.host_calls.is_some()
+    }
+}
+
 /// Whose signatures count: one of these is given.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]

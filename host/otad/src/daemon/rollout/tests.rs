@@ -108,7 +108,7 @@ fn rollout(new: &Arc<AgentBuild>, trial: Duration) -> (Rollout, mpsc::Receiver<V
         build,
         trial,
         items,
-        _kept: None,
+        kept: None,
     };
     (rollout, told)
 }
