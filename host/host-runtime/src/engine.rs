@@ -1,5 +1,8 @@
 //! The one wasmtime engine of the process: how guests are compiled, stored, called and stopped.
 //!
+//! Small functions of a guest are put into their callers before it is compiled ([`unfold`]): what ships is small because
+//! much of it is called that could be copied, and a block or a snapshot costs the shipped agent a fraction of the time so.
+//!
 //! Every guest call goes through [`Engine::call`], which gives it fuel (the limit that decides, the same on every
 //! machine), a wall-clock deadline (the net under it) and a number of host calls, and turns whatever ends it into a
 //! [`GuestFault`]. After a fault the instance is poisoned: the caller drops the store and starts another one.
@@ -40,10 +43,8 @@ pub struct EngineOptions {
     pub cache_dir: Option<PathBuf>,
     /// What is not in there is refused: somebody else compiles, within limits.
     pub only_cached: bool,
-    /// Guests live in virtual time, thousands of short lives of one component. Fuel alone ends a call that does not end: a
-    /// clock would end it elsewhere on each machine. And small functions are put into their callers before they are
-    /// compiled: a snapshot of the shipped agent takes an eighth of the time. What a guest does, and the fuel it takes, is
-    /// the same to the bit.
+    /// Guests live in virtual time. Fuel alone ends a call that does not end: a clock would end it elsewhere on each
+    /// machine. What a guest does, and the fuel it takes, is the same to the bit.
     pub virtual_time: bool,
 }
 
@@ -419,11 +420,8 @@ impl Engine {
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, String> {
-        let in_virtual_time = self.ticker.is_none();
-        let unfolded = in_virtual_time.then(|| unfold::unfold(bytes));
-        let unfolded = unfolded.transpose().map_err(|e| e.to_string())?;
-        let bytes = unfolded.as_deref().unwrap_or(bytes);
-        Component::from_binary(&self.inner, bytes).map_err(|e| format!("{e:#}"))
+        let unfolded = unfold::unfold(bytes).map_err(|e| e.to_string())?;
+        Component::from_binary(&self.inner, &unfolded).map_err(|e| format!("{e:#}"))
     }
 
     /// An empty linker: what it is not given, no guest has.
@@ -530,10 +528,9 @@ fn config(virtual_time: bool) -> Config {
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         // Makes every call slower, and nothing here is async.
-        .concurrency_support(false);
-    if virtual_time {
-        config.operator_cost(unfold::costs());
-    }
+        .concurrency_support(false)
+        // The fuel of a guest is the same whether its functions are unfolded or not.
+        .operator_cost(unfold::costs());
     config
 }
 

@@ -6,8 +6,7 @@
 //! caller, and the rest are the same instructions.
 //!
 //! What a guest does stays the same, and so does its fuel, to the bit ([`costs`]). The code gets some three times as long,
-//! so this is for guests that live thousands of short lives. A function that is out of the ordinary is left alone; it is
-//! called as before.
+//! which costs once: it is kept compiled. A function that is out of the ordinary is left alone; it is called as before.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -216,7 +216,7 @@ impl Targets {
         offset: u64,
         data: Vec<u8>,
     ) -> Started {
-        self.with(file, |target| {
+        self.with_taken(file, |target| {
             target.write_block(now_ms, token, offset, data)
         })
     }
@@ -352,7 +352,15 @@ impl Targets {
         self.targets.iter_mut().find(|t| t.config.file_id == file)
     }
 
+    /// All but a write begins with the map knowing of all blocks that were taken.
     fn with(&mut self, file: FileId, call: impl FnOnce(&mut Target) -> Started) -> Started {
+        self.with_taken(file, |target| {
+            target.enter_taken();
+            call(target)
+        })
+    }
+
+    fn with_taken(&mut self, file: FileId, call: impl FnOnce(&mut Target) -> Started) -> Started {
         match self.find(file) {
             Some(target) => match &target.damage {
                 Some(damage) => Started::Done(Outcome::Failed(damage.clone())),

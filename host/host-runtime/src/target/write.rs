@@ -1,6 +1,7 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
-//! A block counts as held once the storage took it and its record was appended. Data and map are made durable together
+//! A block counts as held once the storage took it and its record was appended; what comes in one turn of the device is
+//! entered with one append, and told after it. Data and map are made durable together
 //! by a worker, after so many bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they
 //! wait. A failed sync releases everything since the last good one and fails the transfer's next operations: after
 //! fsync has failed once, what a read says is no proof that the medium has it.
@@ -24,6 +25,19 @@ pub(super) const WRITE_MAX_BYTES: usize = 131_072;
 /// Calls of the plugin within the agent's call that brings a block: one writes it, or two if the plugin takes half a
 /// block at a time.
 const INLINE_CALLS_MAX: u32 = 2;
+
+/// Most bytes of blocks that the storage took and the map does not know yet: as much as one write may bring.
+const TAKEN_BYTES_MAX: u64 = WRITE_MAX_BYTES as u64;
+
+/// A write whose bytes the storage took. Until it is entered in the map nobody is told.
+pub(super) struct Taken {
+    token: Token,
+    /// First block and CRCs of each run.
+    runs: Vec<(u32, Vec<u32>)>,
+    bytes: u64,
+    /// When.
+    at_ms: u64,
+}
 
 /// A write under way.
 pub(super) struct Write {
@@ -87,12 +101,18 @@ pub(super) fn check_write(grid: Grid, offset: u64, length: usize) -> Result<(), 
 impl Target {
     /// Write what can be written now.
     pub(super) fn pump(&mut self, now_ms: u64) {
+        self.write_waiting(now_ms);
+        self.enter_taken();
+    }
+
+    fn write_waiting(&mut self, now_ms: u64) {
         loop {
             if self.op.is_some() || self.writes.is_empty() {
                 return;
             }
             if !self.waiting.is_empty() && !self.is_writing() {
                 // Between two blocks; the rest goes on after the answer.
+                self.enter_taken();
                 return self.advance(now_ms);
             }
             if self.map_torn && self.sync.check().is_ok() {
@@ -113,6 +133,7 @@ impl Target {
                     self.fail_first(&self.broken());
                     continue;
                 }
+                self.enter_taken();
                 self.begin(None, Kind::Revive);
                 return;
             }
@@ -137,29 +158,36 @@ impl Target {
         let Some(mut write) = self.writes.pop_front() else {
             return false;
         };
-        let outcome = match self.write(now_ms, &mut write, calls) {
+        match self.write(now_ms, &mut write, calls) {
             Ok(false) => {
                 self.writes.push_front(write);
-                return false;
+                false
             }
-            Ok(true) => Outcome::Nothing,
+            // It is told with the append that enters it.
+            Ok(true) => true,
             Err(_) if self.plugin.take_spared() => {
                 write.begin_again();
                 self.writes.push_front(write);
-                return false;
+                false
             }
-            Err(failure) => Outcome::Failed(failure),
-        };
-        self.events.push_back(TargetEvent::Done {
-            token: write.token,
-            outcome,
-        });
-        true
+            Err(failure) => {
+                self.enter_taken();
+                self.events.push_back(TargetEvent::Done {
+                    token: write.token,
+                    outcome: Outcome::Failed(failure),
+                });
+                true
+            }
+        }
     }
 
     /// Go on with a write; `Ok(false)` = its plugin sleeps, or has had its calls.
     fn write(&mut self, now_ms: u64, write: &mut Write, calls: u32) -> Result<bool, Failure> {
         self.plugin.take_spared();
+        if write.runs.is_none() {
+            // The same blocks again: the map is to know of the first ones.
+            self.enter_overlapping(write);
+        }
         let (Some(grid), Some(map)) = (self.grid(), self.map.as_ref()) else {
             return Err(Failure::new(
                 code::BUSY,
@@ -184,7 +212,7 @@ impl Target {
         } else {
             self.write_staged(write)?;
         }
-        self.enter_blocks(now_ms, grid, write, &runs)?;
+        self.take(now_ms, grid, write, &runs);
         Ok(true)
     }
 
@@ -247,33 +275,86 @@ impl Target {
         Ok(())
     }
 
-    /// The storage has the blocks: enter them, and tell that they are held.
-    fn enter_blocks(
-        &mut self,
-        now_ms: u64,
-        grid: Grid,
-        write: &Write,
-        runs: &[Range<usize>],
-    ) -> Result<(), Failure> {
-        let name = self.map_name();
-        let Some(map) = self.map.as_mut() else {
+    /// The storage has the blocks. They are entered before anything else is done with the target, and at once where a sync
+    /// is due with them.
+    fn take(&mut self, now_ms: u64, grid: Grid, write: &Write, runs: &[Range<usize>]) {
+        let block = grid.block as usize;
+        let bytes: usize = runs.iter().map(ExactSizeIterator::len).sum();
+        let runs = runs
+            .iter()
+            .map(|run| {
+                let first = (write.offset + run.start as u64) / u64::from(grid.block);
+                let crcs = write.data[run.clone()].chunks(block).map(crc32c::crc32c);
+                (u32::try_from(first).unwrap_or(u32::MAX), crcs.collect())
+            })
+            .collect();
+        self.taken.push(Taken {
+            token: write.token,
+            runs,
+            bytes: bytes as u64,
+            at_ms: now_ms,
+        });
+        let taken: u64 = self.taken.iter().map(|taken| taken.bytes).sum();
+        let fresh = self.map.as_deref().map_or(0, BlockMap::unsynced_bytes);
+        if taken >= TAKEN_BYTES_MAX || fresh + taken >= self.config.sync_bytes.max(1) {
+            self.enter_taken();
+        }
+    }
+
+    /// Enter the blocks that the storage took, and tell that they are held, or that they are not.
+    pub(super) fn enter_taken(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let taken = std::mem::take(&mut self.taken);
+        let end = self.enter_all(&taken);
+        self.events
+            .extend(taken.into_iter().map(|taken| TargetEvent::Done {
+                token: taken.token,
+                outcome: match &end {
+                    Ok(()) => Outcome::Nothing,
+                    Err(failure) => Outcome::Failed(failure.clone()),
+                },
+            }));
+    }
+
+    /// Enter what was taken if it is of the same blocks as `write`.
+    fn enter_overlapping(&mut self, write: &Write) {
+        let Some(grid) = self.grid() else { return };
+        let block = u64::from(grid.block);
+        let begin = write.offset / block;
+        let end = (write.offset + write.data.len() as u64).div_ceil(block);
+        let overlaps = |(first, crcs): &(u32, Vec<u32>)| {
+            let first = u64::from(*first);
+            first < end && begin < first + crcs.len() as u64
+        };
+        if self.taken.iter().any(|t| t.runs.iter().any(overlaps)) {
+            self.enter_taken();
+        }
+    }
+
+    fn enter_all(&mut self, taken: &[Taken]) -> Result<(), Failure> {
+        let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
+        for (first, crcs) in taken.iter().flat_map(|taken| &taken.runs) {
+            match runs.last_mut() {
+                Some((begin, run)) if begin.saturating_add(run.len() as u32) == *first => {
+                    run.extend(crcs);
+                }
+                _ => runs.push((*first, crcs.clone())),
+            }
+        }
+        let since = taken.iter().find(|taken| taken.bytes > 0);
+        let Some(at_ms) = since.map(|taken| taken.at_ms) else {
             return Ok(());
         };
-        let block = grid.block as usize;
+        let name = self.map_name();
+        let Some(map) = self.map.as_mut().filter(|_| !self.map_torn) else {
+            let text = "the block map took no more entries";
+            return Err(Failure::new(code::STORAGE, 0, text));
+        };
         let mut records = Vec::new();
-        let mut entered = Vec::new();
-        for run in runs {
-            let first = (write.offset + run.start as u64) / u64::from(grid.block);
-            let first = u32::try_from(first).unwrap_or(u32::MAX);
-            let crcs: Vec<u32> = write.data[run.clone()]
-                .chunks(block)
-                .map(crc32c::crc32c)
-                .collect();
-            records.extend(BlockMap::record(first, &crcs));
-            entered.push((first, crcs));
-        }
-        if entered.is_empty() {
-            return Ok(());
+        for (first, crcs) in &runs {
+            records.extend(BlockMap::record(*first, crcs));
         }
         self.ports
             .state
@@ -283,13 +364,13 @@ impl Target {
                 self.map_torn = true;
                 Failure::storage("write the block map", &e)
             })?;
-        for (first, crcs) in entered {
+        for (first, crcs) in runs {
             map.enter(first, &crcs);
         }
         let (held, fresh) = (map.prefix_bytes(), map.unsynced_bytes());
         self.staged.set_held(held);
         self.data = true;
-        self.sync.written(now_ms);
+        self.sync.written(at_ms);
         if fresh >= self.config.sync_bytes.max(1) {
             self.begin_sync()?;
         }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use e2e::gateway::Lines;
 use e2e::{Cloud, Daemon, Gateway, Update};
-use host_cloud::Limits;
+use host_cloud::{BrokerConfig, Limits};
 use host_crypto::{Hasher, hex};
 use support::deadline::{Deadline, PATIENCE, pass};
 use support::image::random_bytes;
+use support::mosquitto::{Mosquitto, Setup};
 use support::usage::Usage;
 
 use crate::figure::{Figure, Of, Untaken};
@@ -23,7 +24,14 @@ use crate::receiver::{Order, Received};
 pub const ROW: Row = Row {
     name: "loopback",
     about: "the daemon from notify to verified, to the raw receiver on the same broker, without TLS",
-    sample,
+    sample: |rig, turn| sample(turn, &|| Ok(Site::new(rig, turn.seed())), rig),
+};
+
+/// The same with a broker that nobody here wrote, and the cloud as a client of it: what the C agent was measured with.
+pub const MOSQUITTO: Row = Row {
+    name: "loopback-mosquitto",
+    about: "the same with mosquitto as the broker",
+    sample: |rig, turn| sample(turn, &|| Site::at_mosquitto(rig, turn.seed()), rig),
 };
 
 /// How blocks are asked for.
@@ -57,10 +65,10 @@ const CPU_BOUNDS: [(f64, f64); 2] = [(6.3, 4.2), (7.5, 5.0)];
 /// The receiver's windows, in eighths of the shape's, which fills a request: it may be at its best with a smaller one.
 const WINDOWS_OF_8: [usize; 4] = [2, 4, 6, 8];
 
-fn sample(rig: &Rig, turn: Turn) -> Sample {
+fn sample(turn: Turn, site: &dyn Fn() -> Result<Site, Untaken>, rig: &Rig) -> Sample {
     let mut taken = Vec::new();
     for (shape, (floor, goal)) in SHAPES.into_iter().zip(CPU_BOUNDS) {
-        let site = Site::new(rig, turn.seed());
+        let site = site()?;
         let (daemon, (same, best)) = turn.both(
             || site.daemon(shape),
             || {
@@ -117,6 +125,8 @@ pub struct Cost {
 
 /// A cloud without TLS, and an image.
 pub struct Site {
+    /// None = the cloud is its own.
+    broker: Option<Mosquitto>,
     cloud: Cloud,
     image: Vec<u8>,
     sha256: String,
@@ -133,6 +143,37 @@ impl Site {
             config.limits = Limits::None;
             config.plain = Some(([127, 0, 0, 1], 0).into());
         });
+        Self::with(rig, seed, cloud, None)
+    }
+
+    /// The same with mosquitto between cloud and device.
+    ///
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub fn at_mosquitto(rig: &Rig, seed: u64) -> Result<Self, Untaken> {
+        let setup = Setup {
+            lines: "set_tcp_nodelay true\n".to_owned(),
+            ..Setup::default()
+        };
+        let broker = Mosquitto::start_with(&setup);
+        let broker = broker.map_err(|error| Untaken::by("starting mosquitto", &error))?;
+        let Some(broker) = broker else {
+            return Err(Untaken::because("mosquitto is not installed"));
+        };
+        let url = format!("mqtt://{}", broker.addr());
+        let url = url
+            .parse()
+            .map_err(|error| Untaken::by("mosquitto's address", &error))?;
+        let cloud = Cloud::start_with(|config| {
+            config.limits = Limits::None;
+            config.tls = None;
+            config.broker = Some(BrokerConfig::new(url));
+        });
+        cloud.wait_broker();
+        Ok(Self::with(rig, seed, cloud, Some(broker)))
+    }
+
+    fn with(rig: &Rig, seed: u64, cloud: Cloud, broker: Option<Mosquitto>) -> Self {
         let image = random_bytes(seed, rig.image_bytes);
         let mut hasher = Hasher::default();
         hasher.update(&image);
@@ -146,6 +187,7 @@ impl Site {
             },
         );
         Self {
+            broker,
             cloud,
             image,
             sha256,
@@ -159,7 +201,10 @@ impl Site {
     }
 
     fn port(&self) -> Result<u16, Untaken> {
-        let address = self.cloud.running().plain_addr();
+        let address = match &self.broker {
+            Some(broker) => Some(broker.addr()),
+            None => self.cloud.running().plain_addr(),
+        };
         let port = address.map(|address| address.port());
         port.ok_or_else(|| Untaken::because("the cloud has no endpoint without TLS"))
     }

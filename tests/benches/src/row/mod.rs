@@ -20,6 +20,7 @@ mod meter;
 /// Every row, in the order of the table.
 pub const ALL: &[Row] = &[
     loopback::ROW,
+    loopback::MOSQUITTO,
     window::ROW,
     link::MQTT,
     link::HTTP,

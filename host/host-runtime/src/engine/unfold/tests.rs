@@ -68,16 +68,18 @@ fn component(body: &str) -> Vec<u8> {
 }
 
 /// What `run` answers to the first numbers, and the fuel that it takes; `None`: it fails.
-fn answers(virtual_time: bool, component: &[u8]) -> Vec<Option<(i64, u64)>> {
+fn answers(unfolded: bool, component: &[u8]) -> Vec<Option<(i64, u64)>> {
     const FUEL: u64 = 1_000_000;
-    let engine = Engine::new(&config(virtual_time)).unwrap();
+    let mut config = config(false);
+    if !unfolded {
+        config.operator_cost(OperatorCost::new());
+    }
+    let engine = Engine::new(&config).unwrap();
     let component = wasmtime::component::Component::from_binary(&engine, component).unwrap();
     let linker = Linker::new(&engine);
     let answer = |n: i32| {
         let mut store = Store::new(&engine, ());
-        if !virtual_time {
-            store.set_epoch_deadline(1);
-        }
+        store.set_epoch_deadline(1);
         store.set_fuel(FUEL).unwrap();
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let run = instance.get_typed_func::<(i32,), (i64,)>(&mut store, "run");

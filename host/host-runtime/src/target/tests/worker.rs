@@ -152,6 +152,87 @@ fn a_block_map_that_was_torn_is_written_anew_before_the_next_block_counts() {
     assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0111]));
 }
 
+/// A world that receives `image`, and syncs nothing of it for a while.
+fn receiving(image: &[u8]) -> World {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(SYNC_BYTES),
+        ..Setup::default()
+    });
+    assert_eq!(world.create("job-1", image), Outcome::Nothing);
+    world
+}
+
+/// Writes blocks within one turn of the device: nothing is polled in between.
+fn write_in_one_turn(
+    world: &mut World,
+    image: &[u8],
+    blocks: impl Iterator<Item = usize>,
+) -> Vec<u64> {
+    let write = |index: usize| {
+        let offset = index * 1024;
+        let data = image[offset..image.len().min(offset + 1024)].to_vec();
+        let started =
+            world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+        match started {
+            Started::Pending(token) => token,
+            Started::Done(end) => panic!("block {index}: {end:?}"),
+        }
+    };
+    blocks.map(write).collect()
+}
+
+#[test]
+fn blocks_of_one_turn_are_entered_with_one_append_and_told_after_it() {
+    // Kind, count and first block; four CRCs; the CRC of the record.
+    const RECORD_BYTES: u64 = 8 + 4 * 4 + 4;
+    let image = World::image(5000, 2);
+    let mut world = receiving(&image);
+    let before = world.state.written();
+    let mut writes = write_in_one_turn(&mut world, &image, 0..4);
+    assert_eq!(world.state.written(), before);
+    // One of them again, with other bytes: the map knows of the first ones by then, and those stay.
+    writes.extend(write_in_one_turn(&mut world, &vec![0; 5000], 1..2));
+    assert_eq!(world.state.written(), before + RECORD_BYTES);
+    assert!(writes.iter().all(|write| world.ended(*write).is_none()));
+    world.poll();
+    for write in writes {
+        assert_eq!(world.ended(write), Some(Outcome::Nothing));
+    }
+    assert_eq!(world.state.written(), before + RECORD_BYTES);
+    world.restart();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b1111]));
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_turn_whose_append_fails_holds_none_of_its_blocks() {
+    let image = World::image(5000, 2);
+    let mut world = receiving(&image);
+    world.write_blocks(&image, 0..1);
+    let writes = write_in_one_turn(&mut world, &image, 1..4);
+    world.state.fail_with(Some(28));
+    world.poll();
+    for write in writes {
+        assert_eq!(main_of(&world.ended(write).unwrap()), code::STORAGE);
+    }
+    world.state.fail_with(None);
+    world.restart();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0001]));
+}
+
+#[test]
+fn what_is_asked_in_the_same_turn_finds_the_blocks_entered() {
+    let image = World::image(3000, 2);
+    let mut world = receiving(&image);
+    let writes = write_in_one_turn(&mut world, &image, 0..4);
+    let image_is = world.close();
+    assert!(matches!(image_is, Outcome::Verified(_)), "{image_is:?}");
+    for write in writes {
+        assert_eq!(world.ended(write), Some(Outcome::Nothing));
+    }
+}
+
 #[test]
 fn reading_back_ends_when_the_targets_go() {
     let mut world = World::direct();
