@@ -1,8 +1,10 @@
 //! Small durable files: journals, transfer records, block maps, the event ring.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A flat, durable set of named byte strings. Names are `[a-z0-9._-]+/…` paths chosen by the runtime, never by a guest.
 pub trait StateDir: Send + Sync {
@@ -81,7 +83,7 @@ pub trait Files: Send + Sync {
 }
 
 /// A file that is being written.
-pub trait OpenFile {
+pub trait OpenFile: Send {
     /// Write all of it at the end.
     ///
     /// # Errors
@@ -97,10 +99,43 @@ pub trait OpenFile {
 /// What follows a name while its new contents are written.
 const DRAFT: &str = ".new";
 
+/// Files that are kept open to be appended to again: a block map grows with every few blocks, and finding its file costs
+/// more than what is written. Those that were appended to last, of all devices.
+const OPEN_MAX: usize = 32;
+
 /// A directory of files: stores go by temp file, fsync, rename, directory fsync.
-#[derive(Debug)]
 pub struct FileStateDir<F = DirFiles> {
     files: F,
+    open: Mutex<Open>,
+}
+
+/// Files that are open, and nobody's at the moment.
+#[derive(Default)]
+struct Open {
+    /// The last one was appended to last.
+    files: Vec<(String, Box<dyn OpenFile>)>,
+    /// How often a name was given to another file.
+    changes: u64,
+}
+
+impl Open {
+    fn take(&mut self, name: &str) -> Option<Box<dyn OpenFile>> {
+        let at = self.files.iter().position(|(kept, _)| kept == name)?;
+        Some(self.files.remove(at).1)
+    }
+
+    fn keep(&mut self, name: &str, file: Box<dyn OpenFile>) {
+        if self.files.len() >= OPEN_MAX {
+            self.files.remove(0);
+        }
+        self.files.push((name.to_owned(), file));
+    }
+}
+
+impl<F: fmt::Debug> fmt::Debug for FileStateDir<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FileStateDir").field(&self.files).finish()
+    }
 }
 
 impl FileStateDir {
@@ -121,7 +156,21 @@ impl FileStateDir {
 impl<F: Files> FileStateDir<F> {
     /// Use these files.
     pub fn over(files: F) -> Self {
-        Self { files }
+        Self {
+            files,
+            open: Mutex::default(),
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name is another file's now, or nobody's.
+    fn close(&self, name: &str) {
+        let mut open = self.opened();
+        open.files.retain(|(kept, _)| kept != name);
+        open.changes += 1;
     }
 }
 
@@ -137,11 +186,19 @@ impl<F: Files> StateDir for FileStateDir<F> {
         file.sync()?;
         drop(file);
         self.files.rename(&draft, name)?;
+        self.close(name);
         self.files.sync_directory(name)
     }
 
     fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let (mut file, fresh) = self.files.append(name)?;
+        let (open, changes) = {
+            let mut open = self.opened();
+            (open.take(name), open.changes)
+        };
+        let (mut file, fresh) = match open {
+            Some(file) => (file, false),
+            None => self.files.append(name)?,
+        };
         file.write(bytes)?;
         if sync {
             file.sync()?;
@@ -149,6 +206,11 @@ impl<F: Files> StateDir for FileStateDir<F> {
         // At once, whatever this append is worth: later ones that are synced rely on the name.
         if fresh {
             self.files.sync_directory(name)?;
+        }
+        let mut open = self.opened();
+        // Otherwise the name may be another file's meanwhile.
+        if open.changes == changes {
+            open.keep(name, file);
         }
         Ok(())
     }
@@ -163,7 +225,9 @@ impl<F: Files> StateDir for FileStateDir<F> {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        match self.files.remove(name) {
+        let end = self.files.remove(name);
+        self.close(name);
+        match end {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             end => end,
         }
@@ -262,5 +326,107 @@ impl OpenFile for Written {
     fn sync(&mut self) -> io::Result<()> {
         // The length is synced with the data (fsync(2)), and nothing else of a file counts here.
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir() -> (tempfile::TempDir, FileStateDir) {
+        let root = tempfile::tempdir().unwrap();
+        let state = FileStateDir::open(root.path()).unwrap();
+        (root, state)
+    }
+
+    #[test]
+    fn what_is_appended_goes_to_the_file_that_has_the_name_now() {
+        let (_root, state) = dir();
+        let contents = || state.load("a/log").unwrap();
+        for sync in [false, true] {
+            state.append("a/log", b"1", sync).unwrap();
+        }
+        assert_eq!(contents().unwrap(), b"11");
+        state.store("a/log", b"2").unwrap();
+        state.append("a/log", b"3", false).unwrap();
+        assert_eq!(contents().unwrap(), b"23");
+        state.remove("a/log").unwrap();
+        assert_eq!(contents(), None);
+        state.append("a/log", b"4", false).unwrap();
+        state.settle("a/log").unwrap();
+        assert_eq!(contents().unwrap(), b"4");
+    }
+
+    #[test]
+    fn only_so_many_files_stay_open_and_the_others_are_found_again() {
+        let (_root, state) = dir();
+        let names: Vec<String> = (0..OPEN_MAX + 8).map(|n| format!("{n}/log")).collect();
+        for _ in 0..3 {
+            for name in &names {
+                state.append(name, name.as_bytes(), false).unwrap();
+                assert!(state.opened().files.len() <= OPEN_MAX);
+            }
+        }
+        for name in &names {
+            assert_eq!(
+                state.load(name).unwrap().unwrap(),
+                name.repeat(3).as_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_during_an_append_is_not_kept_for_it() {
+        /// Gives the name to another file while the first append is under way.
+        struct Racing(DirFiles);
+        struct Slow(Box<dyn OpenFile>, PathBuf);
+        impl Files for Racing {
+            fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+                self.0.read(name)
+            }
+            fn create(&self, name: &str) -> io::Result<Box<dyn OpenFile>> {
+                self.0.create(name)
+            }
+            fn append(&self, name: &str) -> io::Result<(Box<dyn OpenFile>, bool)> {
+                let (file, fresh) = self.0.append(name)?;
+                Ok((Box::new(Slow(file, self.0.path("stop"))), fresh))
+            }
+            fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+                self.0.rename(from, to)
+            }
+            fn remove(&self, name: &str) -> io::Result<()> {
+                self.0.remove(name)
+            }
+            fn sync_directory(&self, of: &str) -> io::Result<()> {
+                self.0.sync_directory(of)
+            }
+            fn list(&self) -> io::Result<Vec<String>> {
+                self.0.list()
+            }
+        }
+        impl OpenFile for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+                self.0.write(bytes)
+            }
+            fn sync(&mut self) -> io::Result<()> {
+                while !self.1.exists() {
+                    std::thread::yield_now();
+                }
+                self.0.sync()
+            }
+        }
+        let root = tempfile::tempdir().unwrap();
+        let state = FileStateDir::over(Racing(DirFiles::new(root.path().to_owned())));
+        std::thread::scope(|scope| {
+            let append = scope.spawn(|| state.append("log", b"old", true));
+            while state.load("log").unwrap().unwrap_or_default() != b"old" {
+                std::thread::yield_now();
+            }
+            state.store("log", b"new").unwrap();
+            fs::write(root.path().join("stop"), "").unwrap();
+            append.join().unwrap().unwrap();
+        });
+        state.append("log", b"er", false).unwrap();
+        assert_eq!(state.load("log").unwrap().unwrap(), b"newer");
     }
 }
