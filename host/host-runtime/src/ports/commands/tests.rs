@@ -150,6 +150,40 @@ fn a_command_does_not_outlive_its_runtime() {
     wait_for_death(&pid);
 }
 
+#[test]
+fn a_command_outlives_the_thread_that_has_asked_for_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let (began, go) = (temp.path().join("began"), temp.path().join("go"));
+    let command = Command {
+        argv: vec![
+            "/bin/sh".to_owned(),
+            "-c".to_owned(),
+            format!(
+                "touch {}; until [ -e {} ]; do sleep 0.01; done; exit 3",
+                began.display(),
+                go.display()
+            ),
+        ],
+        deadline_ms: 100_000,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (reply, end) = tokio::sync::oneshot::channel();
+    let asks = async {
+        TokioCommands::current().run(&command, &[], Box::new(|end| reply.send(end).unwrap()));
+        while !began.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // As with a runtime's own threads, which come and go.
+    std::thread::scope(|scope| scope.spawn(|| runtime.block_on(asks)).join().unwrap());
+    std::fs::write(&go, "").unwrap();
+    let end = runtime.block_on(end).unwrap();
+    assert_eq!((end.code, end.detail.as_str()), (Some(3), ""));
+}
+
 #[tokio::test]
 async fn what_a_command_leaves_in_the_background_is_not_waited_for_and_not_killed() {
     let end = shell("sleep 1000 & echo $!; exit 0", 10_000).await;
