@@ -488,14 +488,18 @@ impl Device {
     /// Give the agent an event; returns why it did not take it. What a broken agent misses it asks for again: that is
     /// what its saved state is for.
     fn deliver(&mut self, now: Context, event: Event) -> Option<Failure> {
-        if self.slot.is_parked() {
+        let was_parked = self.slot.is_parked();
+        if was_parked {
             self.wake(now);
         }
         if !self.slot.is_running() {
             return Some(self.no_agent(now));
         }
         self.delivered += 1;
-        self.quiet_since_ms = now.now_ms;
+        // What others receive changes everybody's allowance: that would keep all awake who have nothing to do.
+        if was_parked || !matches!(event, Event::Allowance(_)) {
+            self.quiet_since_ms = now.now_ms;
+        }
         match self.slot.handle(now, event) {
             Ok(handled) => {
                 self.after_turn(now, handled.changed);
