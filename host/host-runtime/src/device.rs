@@ -536,13 +536,14 @@ impl Device {
     fn keep_books(&mut self, now: Context, changed: bool) -> bool {
         let (is_deaf, ended) = {
             let mut host = self.door.lock();
-            (host.drop_too_many_refusals(), host.job_ended.take())
+            let ended = std::mem::take(&mut host.jobs_ended);
+            (host.drop_too_many_refusals(), ended)
         };
         if is_deaf {
             self.slot.end(now, "more refused calls than it looks at");
             return false;
         }
-        if let Some(job_id) = ended {
+        for job_id in ended {
             self.slot.job_ended(&job_id);
         }
         if !changed {
