@@ -87,6 +87,9 @@ impl Backend for Devices {
         }
         if let Verb::SwapAgent(order) = &request.verb {
             let devices = self.chosen(request.device.as_deref(), order.all)?;
+            if let Some(canary) = order.canary.as_deref() {
+                self.one(Some(canary))?;
+            }
             let devices = rollout::in_order(devices, order.canary.as_deref())?;
             let agents = Arc::clone(&self.builds()?.agents);
             let (rollout, places) = Rollout::load(agents, order, devices, items).await?;
@@ -464,6 +467,8 @@ mod tests {
     use host_runtime::status::FileReport;
     use host_runtime::target::TargetReport;
 
+    use crate::control::protocol::AgentOrder;
+
     use super::*;
 
     fn status(phases: &[u8]) -> DeviceStatus {
@@ -525,6 +530,35 @@ mod tests {
             "{}",
             unknown.text
         );
+    }
+
+    #[tokio::test]
+    async fn a_first_device_that_could_not_be_set_up_is_refused_with_its_reason() {
+        let devices = Devices {
+            running: Vec::new(),
+            failed: vec![FailedDevice {
+                name: "pump-1".to_owned(),
+                why: "its record is damaged".to_owned(),
+            }],
+            builds: None,
+        };
+        let order = |canary: &str| AgentOrder {
+            file: "agent.wasm".to_owned(),
+            trial_s: None,
+            all: true,
+            canary: Some(canary.to_owned()),
+            allow_older: false,
+        };
+        for (canary, exit, why) in [
+            ("pump-1", "failed", "its record is damaged"),
+            ("pump-2", "nothing", "there are: pump-1"),
+        ] {
+            let (items, _told) = mpsc::channel(1);
+            let request = Request::new(Verb::SwapAgent(order(canary)));
+            let refusal = devices.call(request, items).await.unwrap_err();
+            assert_eq!(refusal.exit, exit);
+            assert!(refusal.text.contains(why), "{}", refusal.text);
+        }
     }
 
     #[test]
