@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use host_runtime::ports::commands::{
     CleanCommand, CleanEnd, Command, CommandEnd, Commands as _, Starter, TokioCommands, Way,
@@ -152,4 +153,27 @@ fn a_program_is_not_started_for_a_parent_that_has_gone_and_not_without_words() {
         (end.status.code(), end.stdout.as_slice()),
         (Some(0), b"64\n" as &[u8])
     );
+}
+
+#[test]
+fn a_program_dies_with_the_process_that_has_started_it() {
+    let script = format!("{OTAD} tie $$ - sleep 1000 & echo $!; wait");
+    let mut shell = std::process::Command::new("/bin/sh")
+        .args(["-c", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let output = shell.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    let look = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", line.trim()));
+    while look("comm").unwrap() != "sleep\n" {
+        std::thread::yield_now();
+    }
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    // Gone, or a zombie that waits for whoever collects orphans here.
+    while look("stat").is_ok_and(|text| !text.contains(") Z")) {
+        std::thread::yield_now();
+    }
 }
