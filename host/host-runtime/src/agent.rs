@@ -121,6 +121,66 @@ pub trait AgentInstance: Send {
     fn memory_bytes(&mut self) -> usize;
 }
 
+/// An instance round another one, for whoever looks on or changes a little: what it does not say itself, the other does.
+pub trait Around: Send {
+    /// The other one.
+    fn inner(&mut self) -> &mut dyn AgentInstance;
+
+    /// As [`AgentInstance::start`].
+    ///
+    /// # Errors
+    /// As there.
+    fn start(
+        &mut self,
+        context: Context,
+        info: StartInfo,
+    ) -> Result<Result<Turn, Failure>, GuestFault> {
+        self.inner().start(context, info)
+    }
+
+    /// As [`AgentInstance::handle`].
+    ///
+    /// # Errors
+    /// As there.
+    fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
+        self.inner().handle(context, event)
+    }
+
+    /// As [`AgentInstance::snapshot`].
+    ///
+    /// # Errors
+    /// As there.
+    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
+        self.inner().snapshot(context)
+    }
+}
+
+impl<T: Around> AgentInstance for T {
+    fn start(
+        &mut self,
+        context: Context,
+        info: StartInfo,
+    ) -> Result<Result<Turn, Failure>, GuestFault> {
+        Around::start(self, context, info)
+    }
+
+    fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
+        Around::handle(self, context, event)
+    }
+
+    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
+        self.inner().status()
+    }
+
+    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
+        Around::snapshot(self, context)
+    }
+
+    fn memory_bytes(&mut self) -> usize {
+        self.inner().memory_bytes()
+    }
+}
+
 /// Makes an instance whose calls go to the given outside.
 type Factory = dyn Fn(Box<dyn Outside>) -> Result<Box<dyn AgentInstance>, GuestFault> + Send + Sync;
 

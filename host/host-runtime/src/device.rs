@@ -488,14 +488,18 @@ impl Device {
     /// Give the agent an event; returns why it did not take it. What a broken agent misses it asks for again: that is
     /// what its saved state is for.
     fn deliver(&mut self, now: Context, event: Event) -> Option<Failure> {
-        if self.slot.is_parked() {
+        let was_parked = self.slot.is_parked();
+        if was_parked {
             self.wake(now);
         }
         if !self.slot.is_running() {
             return Some(self.no_agent(now));
         }
         self.delivered += 1;
-        self.quiet_since_ms = now.now_ms;
+        // What others receive changes everybody's allowance: that would keep all awake who have nothing to do.
+        if was_parked || !matches!(event, Event::Allowance(_)) {
+            self.quiet_since_ms = now.now_ms;
+        }
         match self.slot.handle(now, event) {
             Ok(handled) => {
                 self.after_turn(now, handled.changed);
@@ -532,13 +536,14 @@ impl Device {
     fn keep_books(&mut self, now: Context, changed: bool) -> bool {
         let (is_deaf, ended) = {
             let mut host = self.door.lock();
-            (host.drop_too_many_refusals(), host.job_ended.take())
+            let ended = std::mem::take(&mut host.jobs_ended);
+            (host.drop_too_many_refusals(), ended)
         };
         if is_deaf {
             self.slot.end(now, "more refused calls than it looks at");
             return false;
         }
-        if let Some(job_id) = ended {
+        for job_id in ended {
             self.slot.job_ended(&job_id);
         }
         if !changed {

@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, Context, Event, StartInfo, Turn,
-};
+use host_runtime::agent::{AgentBuild, AgentInstance, Around, Context, Event, StartInfo, Turn};
 use host_runtime::engine::GuestFault;
 use host_runtime::status::{STATE_STOPPED, WAIT_JOB, WAIT_RESUME};
 use host_runtime::types::{Blob, Failure};
@@ -128,7 +126,11 @@ struct Watched {
     watch: Watch,
 }
 
-impl AgentInstance for Watched {
+impl Around for Watched {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.inner
+    }
+
     fn start(
         &mut self,
         context: Context,
@@ -149,17 +151,9 @@ impl AgentInstance for Watched {
         Ok(turn)
     }
 
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.inner.status()
-    }
-
     fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
         let blob = self.inner.snapshot(context);
         blob.map_err(|fault| self.watch.broke(context, fault))
-    }
-
-    fn memory_bytes(&mut self) -> usize {
-        self.inner.memory_bytes()
     }
 }
 

@@ -5,8 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, ApplicationEvent, Context, Event, Outside, StartInfo,
-    Turn,
+    AgentBuild, AgentInstance, ApplicationEvent, Around, Context, Event, Outside, Turn,
 };
 use host_runtime::engine::GuestFault;
 use host_runtime::ports::clock::SystemClock;
@@ -117,13 +116,9 @@ impl Outside for Other {
 
 struct Instance(Box<dyn AgentInstance>);
 
-impl AgentInstance for Instance {
-    fn start(
-        &mut self,
-        context: Context,
-        info: StartInfo,
-    ) -> Result<Result<Turn, Failure>, GuestFault> {
-        self.0.start(context, info)
+impl Around for Instance {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.0
     }
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
@@ -136,18 +131,6 @@ impl AgentInstance for Instance {
             event => event,
         };
         self.0.handle(context, event)
-    }
-
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.0.status()
-    }
-
-    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
-        self.0.snapshot(context)
-    }
-
-    fn memory_bytes(&mut self) -> usize {
-        0
     }
 }
 

@@ -92,7 +92,7 @@ async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     match name {
         Some(name) if name != allowed => {
             let text = [
-                "the bootloader cannot revert (",
+                "the bootloader cannot revert, or not that anybody knew (",
                 name,
                 "); allow_no_revert names it",
             ];
@@ -106,13 +106,15 @@ async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
     }
 }
 
+/// The name of a mode that is not known to revert.
 const fn no_revert(number: i32) -> Option<&'static str> {
     match number {
+        mode::SWAP_SCRATCH | mode::SWAP_MOVE | mode::DIRECT_XIP_REVERT => None,
         0 => Some("single"),
         mode::OVERWRITE => Some("overwrite"),
         mode::DIRECT_XIP => Some("direct-xip"),
         mode::RAM_LOAD => Some("ram-load"),
-        _ => None,
+        _ => Some("unknown"),
     }
 }
 

@@ -116,6 +116,7 @@ impl Settings {
                     "direct-xip",
                     "ram-load",
                     "recovery",
+                    "unknown",
                 ])?;
                 value.clone_into(&mut self.allow_no_revert);
             }

@@ -307,6 +307,8 @@ fn a_target_that_is_not_fit_is_not_created() {
     let rows: &[(Spoil, usize, u8)] = &[
         (|_| {}, 70_000, code::TOO_LARGE),
         (|b| b.mcu.board.mode = Some(2), 8000, code::NO_REVERT),
+        (|b| b.mcu.board.mode = Some(-1), 8000, code::NO_REVERT),
+        (|b| b.mcu.board.mode = Some(7), 8000, code::NO_REVERT),
         (|b| b.mcu.board.recovery = true, 8000, code::NO_REVERT),
         (
             |b| b.mcu.board.confirmed = false,
@@ -342,6 +344,9 @@ fn a_target_that_is_not_fit_is_not_created() {
     let mut bench = bench();
     bench.mcu.board.mode = Some(2);
     bench.plugin = plugin(&bench.fake, &[("allow_no_revert", "overwrite")], None);
+    bench.run(|p| p.create(transfer(8000))).unwrap();
+    bench.mcu.board.mode = Some(-1);
+    bench.plugin = plugin(&bench.fake, &[("allow_no_revert", "unknown")], None);
     bench.run(|p| p.create(transfer(8000))).unwrap();
     bench.mcu.board.mode = None;
     bench.plugin = plugin(&bench.fake, &[], None);

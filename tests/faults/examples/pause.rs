@@ -17,9 +17,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, Context, Event, StartInfo, Turn,
-};
+use host_runtime::agent::{AgentBuild, AgentInstance, Around, Context, StartInfo, Turn};
 use host_runtime::engine::GuestFault;
 use host_runtime::plugin::lend::Lent;
 use host_runtime::plugin::{
@@ -80,7 +78,11 @@ fn agent(inner: &Arc<AgentBuild>, number: usize, log: &Log) -> Arc<AgentBuild> {
     })
 }
 
-impl AgentInstance for Agent {
+impl Around for Agent {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.inner
+    }
+
     fn start(
         &mut self,
         context: Context,
@@ -89,12 +91,6 @@ impl AgentInstance for Agent {
         note(&self.log, What::Began);
         self.inner.start(context, info)
     }
-    fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
-        self.inner.handle(context, event)
-    }
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.inner.status()
-    }
     fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
         let began = Instant::now();
         let blob = self.inner.snapshot(context);
@@ -102,9 +98,6 @@ impl AgentInstance for Agent {
         log.push((What::GoesOn, Instant::now()));
         log.push((What::Left, began));
         blob
-    }
-    fn memory_bytes(&mut self) -> usize {
-        self.inner.memory_bytes()
     }
 }
 

@@ -111,9 +111,13 @@ fn a_record_written_over_the_copy_that_counts_is_found() {
 }
 
 #[test]
-fn a_record_that_is_not_synced_is_found() {
-    let found = with_quirk(Quirk::ForgetsSync);
-    assert!(!found.failed.is_empty());
+fn a_record_that_a_plugin_does_not_sync_the_host_does() {
+    let options = Options {
+        pal: native_pal(Some(Quirk::ForgetsSync)),
+        ..Options::native(1)
+    };
+    let found = explore::every_cut(&by_name("short").unwrap().prepare(), &options, 1);
+    assert_eq!(names(&found), [""; 0], "{found:?}");
 }
 
 #[test]

@@ -19,12 +19,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, Command, Context, Event, StartInfo, Turn,
-};
+use host_runtime::agent::{AgentBuild, AgentInstance, Around, Command, Context, Event, Turn};
 use host_runtime::engine::GuestFault;
 use host_runtime::ports::state_dir::{FileStateDir, StateDir};
-use host_runtime::types::{Blob, Failure};
 use host_sandbox::net::{Outage, OutageKind};
 use host_sandbox::random::Random;
 use host_sandbox::scenario::{Deed, Prepared, Scenario, When};
@@ -326,14 +323,11 @@ fn leaking(inner: &Arc<AgentBuild>) -> Arc<AgentBuild> {
     )
 }
 
-impl AgentInstance for Leaking {
-    fn start(
-        &mut self,
-        context: Context,
-        info: StartInfo,
-    ) -> Result<Result<Turn, Failure>, GuestFault> {
-        self.inner.start(context, info)
+impl Around for Leaking {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.inner
     }
+
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
         let turn = self.inner.handle(context, event)?;
         if let Some(status) = &turn.status
@@ -345,15 +339,6 @@ impl AgentInstance for Leaking {
             }
         }
         Ok(turn)
-    }
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.inner.status()
-    }
-    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
-        self.inner.snapshot(context)
-    }
-    fn memory_bytes(&mut self) -> usize {
-        self.inner.memory_bytes()
     }
 }
 

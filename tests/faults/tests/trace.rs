@@ -20,11 +20,8 @@ use host_runtime::agent::replay::{Compared, Likeness, Replayed, diff, replay};
 use host_runtime::agent::shadow::{Shadow, ShadowEnd};
 use host_runtime::agent::tap::tapped;
 use host_runtime::agent::trace::{Header, Trace, TraceError};
-use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, Context, Event, StartInfo, Turn,
-};
+use host_runtime::agent::{AgentBuild, AgentInstance, Around, Context, Event, Turn};
 use host_runtime::engine::GuestFault;
-use host_runtime::types::{Blob, Failure};
 use host_sandbox::fault::{Fault, inflict};
 use host_sandbox::scenario::{Scenario, by_name};
 use host_sandbox::{Options, Report, Shipped, explore, native_agent};
@@ -203,14 +200,11 @@ struct Deaf {
     left: AtomicU32,
 }
 
-impl AgentInstance for Deaf {
-    fn start(
-        &mut self,
-        context: Context,
-        info: StartInfo,
-    ) -> Result<Result<Turn, Failure>, GuestFault> {
-        self.inner.start(context, info)
+impl Around for Deaf {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.inner
     }
+
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
         let is_block = matches!(&event, Event::Message { topic, .. } if topic.contains("/data/"));
         let event = match is_block && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -218,15 +212,6 @@ impl AgentInstance for Deaf {
             false => event,
         };
         self.inner.handle(context, event)
-    }
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.inner.status()
-    }
-    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
-        self.inner.snapshot(context)
-    }
-    fn memory_bytes(&mut self) -> usize {
-        0
     }
 }
 

@@ -102,8 +102,8 @@ pub(super) struct Host {
     pub(super) now: Context,
     /// The active job, for log lines.
     pub(super) job: Option<String>,
-    /// The job whose end the agent has told of in the call under way.
-    pub(super) job_ended: Option<String>,
+    /// The jobs whose end the agent has told of in the call under way.
+    pub(super) jobs_ended: Vec<String>,
     pub(super) tokens: Tokens,
     pub(super) transport: Box<dyn Transport>,
     pub(super) targets: Targets,
@@ -132,7 +132,7 @@ impl Host {
             topics,
             now: Context::default(),
             job: None,
-            job_ended: None,
+            jobs_ended: Vec::new(),
             tokens: Tokens::new(),
             transport,
             targets,
@@ -462,7 +462,7 @@ impl Outside for Door {
             event.document.clear();
         }
         if event.kind == event::JOB_ENDED {
-            host.job_ended.clone_from(&event.job_id);
+            host.jobs_ended.extend(event.job_id.clone());
         }
         host.history.on_event(host.now.wall_s, &event);
         host.events.emit(host.now.wall_s, event);

@@ -17,6 +17,9 @@ const NAMES_MAX: usize = 64;
 /// Sections of the outermost component. A component made by wit-component has some 20 to 80.
 const SECTIONS_MAX: usize = 10_000;
 
+/// What WebAssembly begins with.
+const MAGIC: &[u8] = b"\0asm";
+
 /// A world of the contract, as the host knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct World {
@@ -254,6 +257,12 @@ pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
 /// Names of the outermost imports and exports.
 fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
     let bad = |e: wasmparser::BinaryReaderError| Refusal::Unreadable(printable(&e.to_string()));
+    if !bytes.starts_with(MAGIC) {
+        // The parser would list the bytes that it found.
+        return Err(Refusal::Unreadable(
+            "it does not begin with `\\0asm`".into(),
+        ));
+    }
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut parser = Parser::new(0);
     let mut at = 0;

@@ -298,13 +298,18 @@ fn a_bad_component_is_refused_in_words_before_it_is_compiled() {
         wat::parse_str(text).unwrap()
     }
     let ok = guest(1);
-    let rows: [(&str, Vec<u8>, &str); 11] = [
+    let rows: [(&str, Vec<u8>, &str); 12] = [
         (
             "text",
             b"hello, world".to_vec(),
             "not a WebAssembly component",
         ),
         ("nothing", Vec::new(), "not a WebAssembly component"),
+        (
+            "a library",
+            b"\x7fELF\x02\x01\x01\0".to_vec(),
+            "component: it does not begin with `\\0asm`",
+        ),
         ("core module", component("(module)"), "core module"),
         ("half", ok[..ok.len() / 2].to_vec(), "unexpected end"),
         ("huge", vec![0; COMPONENT_MAX_BYTES + 1], "4194305 bytes"),

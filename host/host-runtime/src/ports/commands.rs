@@ -8,9 +8,9 @@ mod tail;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 
-pub use child::start_with_files;
 use child::{Surroundings, run};
 pub use group::kill_all;
+pub use starter::{Starter, be_starter, start_through, start_with_files};
 
 use super::workers::Reply;
 

@@ -426,7 +426,8 @@ impl Target {
         self.pump(now_ms);
     }
 
-    /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one.
+    /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one. An
+    /// operator's question is put again when there is time.
     /// A duty cannot be left half-way but by the plugin's `abort`, which throws the transfer away: unless that is what
     /// comes next, the instance goes.
     pub(super) fn cancel_op(&mut self, abort_follows: bool) {
@@ -436,9 +437,10 @@ impl Target {
             self.plugin.drop_instance();
         }
         self.regions.set_record(false);
-        let token = op.token.map(Asker::Agent);
-        let asker = token.or_else(|| op.reply.map(Asker::Operator));
-        self.tell_cancelled(asker);
+        self.tell_cancelled(op.token.map(Asker::Agent));
+        if let Some(reply) = op.reply {
+            self.waiting.push_front(Asker::Operator(reply));
+        }
     }
 
     pub(super) fn tell_cancelled(&mut self, asker: Option<Asker>) {

@@ -183,7 +183,8 @@ impl Target {
             return self.start(token, Kind::State);
         }
         let max = self.config.limits.waiting_states_max;
-        if self.waiting.len() >= max {
+        let is_agent = |asker: &&Asker| matches!(asker, Asker::Agent(_));
+        if self.waiting.iter().filter(is_agent).count() >= max {
             return refuse(Failure::new(
                 code::LIMIT,
                 limit::WAITING_STATES,
@@ -324,10 +325,10 @@ impl Target {
 
     /// Whether nothing is under way that was asked for.
     fn check_idle(&mut self) -> Result<(), Failure> {
-        // What nobody asked for gives way; whatever comes next tells the plugin of the transfer itself.
-        let gives_way = match self.op.as_ref().map(|op| &op.kind) {
-            Some(Kind::Watch) => true,
-            Some(Kind::Revive) => self.writes.is_empty(),
+        // What the agent did not ask for gives way; whatever comes next tells the plugin of the transfer itself.
+        let gives_way = match self.op.as_ref().map(|op| (&op.kind, &op.reply)) {
+            Some((Kind::Watch, _) | (Kind::State, Some(_))) => true,
+            Some((Kind::Revive, _)) => self.writes.is_empty(),
             Some(_) | None => false,
         };
         if gives_way {

@@ -214,24 +214,35 @@ impl Regions {
         Ok(())
     }
 
-    /// Whether a duty that ends now may be believed.
+    /// A duty ends well: what the plugin has written of a record and not made durable, the host does before anybody is
+    /// told. Otherwise a power cut could take back what the job service knows already.
     ///
     /// # Errors
-    /// A write or a sync of a record has failed since the last [`settle`](Self::settle).
-    pub(super) fn check_settled(&self) -> Result<(), Failure> {
-        let caches = self.caches();
-        let doubtful = |(_, cache): &(_, &Cache)| **cache == Cache::Doubtful;
-        match self.regions.iter().zip(caches.iter()).find(doubtful) {
-            None => Ok(()),
-            Some((region, _)) => Err(Failure::new(
-                code::STORAGE,
-                0,
-                format!(
-                    "the plugin has ended its duty, but `{}` could not be written or made durable",
-                    region.name
-                ),
-            )),
+    /// A write or a sync of a record has failed since the last [`settle`](Self::settle), or does now.
+    pub(super) fn end_duty(&self) -> Result<(), Failure> {
+        let mut caches = self.caches();
+        for (region, cache) in self.regions.iter().zip(caches.iter_mut()) {
+            if *cache == Cache::Written {
+                *cache = match region.storage.sync() {
+                    Ok(()) => Cache::Durable,
+                    Err(error) => {
+                        tracing::warn!("`{}` cannot be made durable: {error}", region.name);
+                        Cache::Doubtful
+                    }
+                };
+            }
+            if *cache == Cache::Doubtful {
+                return Err(Failure::new(
+                    code::STORAGE,
+                    0,
+                    format!(
+                        "the plugin has ended its duty, but `{}` could not be written or made durable",
+                        region.name
+                    ),
+                ));
+            }
         }
+        Ok(())
     }
 
     fn caches(&self) -> MutexGuard<'_, Vec<Cache>> {

@@ -143,7 +143,7 @@ impl Target {
                     Err(reason) => Err(self.plugin.strike(&reason)),
                 }
             }
-            Ok(Duty::Finished(answer)) => match self.regions.check_settled() {
+            Ok(Duty::Finished(answer)) => match self.regions.end_duty() {
                 Ok(()) => self.on_answer(now_ms, op, stage, answer),
                 Err(failure) => Err(failure),
             },

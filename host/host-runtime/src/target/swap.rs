@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use super::ahead::Ahead;
-use super::config::check_plugin;
+use super::config::{check_plugin, limit};
 use super::machine::Target;
 use super::record::Phase;
 use super::script::{Asker, Kind, Op, Running, Stage, Verb, script};
@@ -80,10 +80,16 @@ impl Target {
     /// Have the build that serves ask the target how it is. `reply` hears whether it did; one on trial that fails here is
     /// sent back, and the build before it is asked.
     pub(super) fn question(&mut self, reply: SwapReply) {
-        match &self.damage {
-            Some(damage) => reply(Err(damage.clone())),
-            None => self.waiting.push_back(Asker::Operator(reply)),
+        if let Some(damage) = &self.damage {
+            return reply(Err(damage.clone()));
         }
+        let max = self.config.limits.waiting_states_max;
+        let is_operator = |asker: &&Asker| matches!(asker, Asker::Operator(_));
+        if self.waiting.iter().filter(is_operator).count() >= max {
+            let text = format!("{max} operators wait for the state already");
+            return reply(Err(Failure::new(code::LIMIT, limit::WAITING_STATES, text)));
+        }
+        self.waiting.push_back(Asker::Operator(reply));
     }
 
     /// The build that serves has proved itself, says whoever put it in: no break sends it back any more. `reply` hears

@@ -36,17 +36,23 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use host_runtime::plugin::native;
+use host_runtime::ports::commands;
 
 use crate::config::{self as configuration, Config, Device, Target};
 use crate::exit::{Exit, Failed, Verb as Ended};
+use crate::gateway::native;
 use crate::progress;
 use args::{Cli, ConfigArg, Verb};
 
 /// Run `otad` with these arguments (the first is the program's name).
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let mut arguments = arguments.into_iter().peekable();
+    let name = arguments.next();
+    if arguments.next_if(|word| word == native::TIE).is_some() {
+        return ExitCode::from(commands::be_starter(arguments));
+    }
+    let cli = match Cli::try_parse_from(name.into_iter().chain(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
             // Printing to a closed pipe fails; there is nobody left to tell.
@@ -121,7 +127,7 @@ fn follow(verb: Verb) -> Ended {
 
 /// Be the process of a native plugin. No runtime and no log: it confines itself before it does anything else.
 fn pal_host() -> Ended {
-    native::serve().map_err(|reason| Failed::new(Exit::Usage, reason))?;
+    host_runtime::plugin::native::serve().map_err(|reason| Failed::new(Exit::Usage, reason))?;
     Ok(Exit::Done)
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use host_runtime::ports::commands;
+
 use super::args::{COMPILE_CPU_S, GuestArg, RunArgs};
 use super::load;
 use crate::console;
 use crate::daemon;
 use crate::exit::{Exit, Failed, Verb};
-use crate::gateway::Witnesses;
+use crate::gateway::{Witnesses, native};
 
 /// Threads of the daemon: one for the devices, one for what must not wait for them. Hashing and fsync have their own.
 const WORKER_THREADS: usize = 2;
@@ -26,6 +28,9 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
         record: args.record.clone(),
         candidate: candidate.transpose()?,
     };
+    if let Some(starter) = native::starter() {
+        commands::start_through(starter);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()

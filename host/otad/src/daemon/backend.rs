@@ -471,8 +471,9 @@ mod tests {
     use host_runtime::status::FileReport;
     use host_runtime::target::TargetReport;
 
-    use super::*;
     use crate::control::protocol::AgentOrder;
+
+    use super::*;
 
     fn status(phases: &[u8]) -> DeviceStatus {
         let file = |(id, phase): (usize, &u8)| FileReport {
@@ -535,6 +536,35 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_first_device_that_could_not_be_set_up_is_refused_with_its_reason() {
+        let devices = Devices {
+            running: Vec::new(),
+            failed: vec![FailedDevice {
+                name: "pump-1".to_owned(),
+                why: "its record is damaged".to_owned(),
+            }],
+            builds: None,
+        };
+        let order = |canary: &str| AgentOrder {
+            file: "agent.wasm".to_owned(),
+            trial_s: None,
+            all: true,
+            canary: Some(canary.to_owned()),
+            allow_older: false,
+        };
+        for (canary, exit, why) in [
+            ("pump-1", "failed", "its record is damaged"),
+            ("pump-2", "nothing", "there are: pump-1"),
+        ] {
+            let (items, _told) = mpsc::channel(1);
+            let request = Request::new(Verb::SwapAgent(order(canary)));
+            let refusal = devices.call(request, items).await.unwrap_err();
+            assert_eq!(refusal.exit, exit);
+            assert!(refusal.text.contains(why), "{}", refusal.text);
+        }
+    }
+
     #[test]
     fn a_verb_for_all_devices_names_those_that_do_not_run() {
         let mut devices = Devices {
@@ -552,29 +582,6 @@ mod tests {
         assert_eq!(end.exit, "failed");
         let named = "pump-1 (its record is damaged)";
         assert!(end.text.contains(named), "{}", end.text);
-    }
-
-    #[tokio::test]
-    async fn a_canary_that_does_not_run_is_said_to_be_broken_and_why() {
-        let devices = Devices {
-            running: Vec::new(),
-            failed: vec![FailedDevice {
-                name: "pump-1".to_owned(),
-                why: "its record is damaged".to_owned(),
-            }],
-            builds: None,
-        };
-        let order = AgentOrder {
-            file: "/srv/next.wasm".to_owned(),
-            trial_s: None,
-            all: true,
-            canary: Some("pump-1".to_owned()),
-            allow_older: false,
-        };
-        let request = Request::new(Verb::SwapAgent(order));
-        let (items, _told) = mpsc::channel(1);
-        let end = devices.call(request, items).await.unwrap_err();
-        assert!(end.text.contains("its record is damaged"), "{}", end.text);
     }
 
     #[test]

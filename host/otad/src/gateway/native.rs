@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation};
+use host_runtime::ports::commands::Starter;
 
 use crate::config::{
     AgentChoice, Config, Located, Native, Password, PluginChoice, Reset, ResetBy, Target,
@@ -61,9 +62,7 @@ pub(crate) fn isolation(config: &Config, native: &Native) -> Result<Isolation, G
 /// The program that holds a plugin: this one, or, where an application has linked this library, the `otad` that its
 /// `PATH` leads to. (An application started anew would be a second application.)
 pub(crate) fn host() -> HostProgram {
-    let this = std::env::current_exe().ok();
-    let name = this.as_deref().and_then(Path::file_name);
-    if name.is_some_and(|name| name.to_string_lossy().starts_with(OTAD)) {
+    if is_otad() {
         return HostProgram::this();
     }
     HostProgram {
@@ -71,6 +70,24 @@ pub(crate) fn host() -> HostProgram {
         ..HostProgram::this()
     }
 }
+
+/// What the operator's programs are started through: this program, where it is otad.
+pub(crate) fn starter() -> Option<Starter> {
+    is_otad().then(|| Starter {
+        program: HostProgram::this().program,
+        words: vec![TIE.into()],
+    })
+}
+
+fn is_otad() -> bool {
+    let this = std::env::current_exe().ok();
+    let name = this.as_deref().and_then(Path::file_name);
+    name.is_some_and(|name| name.to_string_lossy().starts_with(OTAD))
+}
+
+/// The first word of the process that a program of the operator's begins as. It is not among the verbs: to know those takes
+/// longer than to be it.
+pub(crate) const TIE: &str = "tie";
 
 /// Name of the program.
 const OTAD: &str = "otad";

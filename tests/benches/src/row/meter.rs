@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, ApplicationEvent, Context, Event, Outside, StartInfo,
-    Turn,
+    AgentBuild, AgentInstance, ApplicationEvent, Around, Context, Event, Outside, StartInfo, Turn,
 };
 use host_runtime::engine::GuestFault;
 use host_runtime::target::VerifiedRef;
@@ -68,7 +67,11 @@ struct Within {
     meter: Arc<Meter>,
 }
 
-impl AgentInstance for Within {
+impl Around for Within {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.inner
+    }
+
     fn start(
         &mut self,
         context: Context,
@@ -86,18 +89,6 @@ impl AgentInstance for Within {
         add_since(&self.meter.whole_ns, begun);
         self.meter.events.fetch_add(1, Ordering::Relaxed);
         turn
-    }
-
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.inner.status()
-    }
-
-    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
-        self.inner.snapshot(context)
-    }
-
-    fn memory_bytes(&mut self) -> usize {
-        self.inner.memory_bytes()
     }
 }
 

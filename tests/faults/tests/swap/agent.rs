@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use host_runtime::agent::{
-    AgentBuild, AgentInstance, AgentStatus, Context, Description, Event, StartInfo, Turn,
-};
+use host_runtime::agent::{AgentBuild, AgentInstance, Around, Context, Description, Event, Turn};
 use host_runtime::engine::GuestFault;
-use host_runtime::types::{Blob, Failure};
 use host_sandbox::{NewBuild, Options, Shipped, Swap, native_agent};
 
 use crate::{calls, going_back, many_swaps, run, scenario, some_of};
@@ -60,13 +57,9 @@ impl Drop for Instance {
     }
 }
 
-impl AgentInstance for Instance {
-    fn start(
-        &mut self,
-        context: Context,
-        info: StartInfo,
-    ) -> Result<Result<Turn, Failure>, GuestFault> {
-        self.inner.start(context, info)
+impl Around for Instance {
+    fn inner(&mut self) -> &mut dyn AgentInstance {
+        &mut *self.inner
     }
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
@@ -79,18 +72,6 @@ impl AgentInstance for Instance {
             None => {}
         }
         self.inner.handle(context, event)
-    }
-
-    fn status(&mut self) -> Result<AgentStatus, GuestFault> {
-        self.inner.status()
-    }
-
-    fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault> {
-        self.inner.snapshot(context)
-    }
-
-    fn memory_bytes(&mut self) -> usize {
-        self.inner.memory_bytes()
     }
 }
 

@@ -63,6 +63,8 @@ fn an_agent_without_a_job_is_parked_when_nothing_happened_for_long_enough_and_no
     bench.handle(message(1));
     bench.wait(QUIET_MS - 1);
     assert_eq!(bench.life(), AgentLife::Running);
+    // Another share of the bandwidth does not.
+    bench.handle(Input::Allowance(7000));
     bench.wait(1);
     assert_eq!(bench.life(), AgentLife::Parked);
     assert!(!bench.device.slot.is_running());

@@ -388,18 +388,20 @@ fn what_a_build_has_spoilt_that_was_sent_back_does_not_stop_the_one_before() {
     );
 }
 
-/// Tells of the end of a job.
-fn ends(job_id: &'static str) -> React {
+/// Tells of the ends of jobs.
+fn ends(jobs: &'static [&'static str]) -> React {
     Box::new(move |outside, _| {
-        outside.emit(ApplicationEvent {
-            sequence: 1,
-            kind: event::JOB_ENDED,
-            job_id: Some(job_id.into()),
-            file: None,
-            failure: None,
-            version: None,
-            document: Vec::new(),
-        });
+        for (sequence, job_id) in (1..).zip(jobs) {
+            outside.emit(ApplicationEvent {
+                sequence,
+                kind: event::JOB_ENDED,
+                job_id: Some((*job_id).to_owned()),
+                file: None,
+                failure: None,
+                version: None,
+                document: Vec::new(),
+            });
+        }
         Ok(idle())
     })
 }
@@ -417,21 +419,27 @@ fn a_build_that_loses_its_job_has_not_proved_itself() {
     };
     assert_eq!(react(Box::new(|_, _| Ok(changed(3, None)))), "next");
     // The end of another job, of which its snapshot knew, was not brought about by it.
-    assert_eq!(react(ends("job-0")), "next");
+    assert_eq!(react(ends(&["job-0"])), "next");
     assert_eq!(react(Box::new(|_, _| Err(trap()))), "test");
 }
 
 #[test]
 fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
-    for by_job in [true, false] {
+    let by_jobs: [Option<&[&str]>; 4] = [
+        Some(&["job-1"]),
+        Some(&["job-1", "job-2"]),
+        Some(&["job-0", "job-1"]),
+        None,
+    ];
+    for by_job in by_jobs {
         let mut bench = Bench::busy();
         let next = next();
         bench.swapped(Some(&next.0)).unwrap();
         assert!(bench.device.agent_trial().on_trial);
-        if by_job {
+        if let Some(jobs) = by_job {
             next.1.lock().unwrap().react = Box::new(|_, _| Ok(changed(3, None)));
             bench.handle(message(1));
-            next.1.lock().unwrap().react = ends("job-1");
+            next.1.lock().unwrap().react = ends(jobs);
             bench.handle(message(2));
             next.1.lock().unwrap().react = Box::new(|_, _| Ok(idle()));
         } else {
@@ -441,7 +449,7 @@ fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
             bench.now.now_ms = due;
         }
         bench.settle();
-        assert!(!bench.device.agent_trial().on_trial, "by job: {by_job}");
+        assert!(!bench.device.agent_trial().on_trial, "by job: {by_job:?}");
         assert!(!bench.chosen().unwrap().on_trial);
         // A break is a strike as of any build.
         next.1.lock().unwrap().react = Box::new(|_, _| Err(trap()));

@@ -1,15 +1,13 @@
 //! One program from its start to its end: what it finds, how long it may take, what is left of it.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 
-use super::starter::{self, Started};
+use super::starter::{Start, Started, not_started};
 use super::tail::Tail;
 use super::{CleanEnd, Command, CommandEnd, ERROR_MAX_BYTES, OUTPUT_MAX_BYTES, Way};
 use crate::agent::text::clean;
@@ -18,16 +16,6 @@ use crate::types::DETAIL_MAX_BYTES;
 /// How often a running command's cancel flag is looked at, in milliseconds: nobody waits for a command that is no longer
 /// wanted, and a look costs nothing.
 const CANCEL_LOOK_MS: u64 = 100;
-
-/// Open files that a program may have at first; none = as many as this process.
-static FILES: AtomicU64 = AtomicU64::new(NO_FILES);
-const NO_FILES: u64 = u64::MAX;
-
-/// From now on programs are started with this soft limit of open files: for a process that has raised its own. One that
-/// waits with `select` breaks on numbers above 1023, and whoever needs more raises it up to the hard limit himself.
-pub fn start_with_files(soft: u64) {
-    FILES.store(soft, Ordering::Relaxed);
-}
 
 /// What a program finds when it starts.
 pub(super) enum Surroundings<'a> {
@@ -41,20 +29,16 @@ pub(super) enum Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    fn prepare(&self, command: &mut tokio::process::Command) {
-        match self {
-            Self::Inherited(environment) => {
-                command.stdin(Stdio::null());
-                // The service manager's socket is this process's: a program must not speak in its name.
-                for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
-                    command.env_remove(name);
-                }
-                command.envs(environment.iter().map(|(key, value)| (key, value)));
-            }
-            Self::Clean { environment, .. } => {
-                command.stdin(Stdio::piped()).current_dir("/").env_clear();
-                command.envs(environment.iter().map(|(key, value)| (key, value)));
-            }
+    fn start(&self, program: &str, arguments: &[String]) -> Start {
+        let (environment, is_clean) = match self {
+            Self::Inherited(environment) => (environment, false),
+            Self::Clean { environment, .. } => (environment, true),
+        };
+        Start {
+            program: program.to_owned(),
+            arguments: arguments.to_vec(),
+            environment: environment.to_vec(),
+            is_clean,
         }
     }
 
@@ -72,46 +56,6 @@ impl Surroundings<'_> {
             drop(pipe.write_all(&input).await);
         }));
     }
-}
-
-/// Start a program as the leader of a process group that does not outlive this process.
-async fn start(
-    program: &str,
-    arguments: &[String],
-    surroundings: &Surroundings<'_>,
-) -> std::io::Result<Started> {
-    let mut command = tokio::process::Command::new(program);
-    command
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    surroundings.prepare(&mut command);
-    let parent = rustix::process::getpid();
-    let files = Some(FILES.load(Ordering::Relaxed)).filter(|files| *files != NO_FILES);
-    let tie = move || {
-        if let Some(files) = files {
-            let maximum = getrlimit(Resource::Nofile).maximum;
-            let current = Some(maximum.map_or(files, |maximum| files.min(maximum)));
-            setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
-        }
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died before the line above.
-        if rustix::process::getppid() == Some(parent) {
-            Ok(())
-        } else {
-            Err(rustix::io::Errno::SRCH.into())
-        }
-    };
-    #[expect(
-        unsafe_code,
-        reason = "between fork and exec; all of it are plain system calls, which allocate nothing"
-    )]
-    // SAFETY: `tie` makes a few system calls, touches no lock and no heap.
-    unsafe {
-        command.pre_exec(tie);
-    }
-    starter::start(command).await
 }
 
 /// Ends when `cancel` is set or its owner has gone; never without one.
@@ -144,10 +88,16 @@ pub(super) async fn run(
     let Some((program, arguments)) = command.argv.split_first() else {
         return failed("the command is empty".to_owned());
     };
-    let (mut child, group) = match start(program, arguments, surroundings).await {
+    let cannot = |e: std::io::Error| failed(format!("`{program}` cannot be started: {e}"));
+    let started = match surroundings.start(program, arguments).now().await {
         Ok(started) => started,
-        Err(e) => return failed(format!("`{program}` cannot be started: {e}")),
+        Err(e) => return cannot(e),
     };
+    let Started {
+        mut child,
+        group,
+        through_starter,
+    } = started;
     surroundings.feed(&mut child);
     let stdout = child
         .stdout
@@ -190,6 +140,9 @@ pub(super) async fn run(
     };
     let stdout = Tail::end(stdout).await;
     let stderr = Tail::end(stderr).await;
+    if through_starter && let Some(e) = not_started(code, &stderr) {
+        return cannot(e);
+    }
     if code != Some(0)
         && let Some(line) = last_line(&stderr)
     {

@@ -1,73 +1,256 @@
-//! The one thread that starts programs. One that is to die with this process dies with the *thread* that started it
-//! (prctl(2), `PR_SET_PDEATHSIG`), and a runtime's threads come and go: where one is held up another takes over its tasks, and
-//! the first one ends when it has had nothing to do for a while. This one ends with the process. Not here: what a program
-//! finds (`child.rs`).
+//! How a program is started: on a thread of its own and, where there is one, through a starter.
+//!
+//! ```text
+//! a task ── order ──▶ this thread ── vfork, exec ──▶ the starter ── limits, tie ── exec ──▶ the program
+//! ```
+//!
+//! What must be done between fork and exec leaves the standard library only a `fork`, and that copies the page tables of
+//! a process with thousands of mappings: some 70 ms with a thousand devices, against less than one for a `vfork`. So it
+//! is done by a process that has begun anew: this same program in another role. The thread is there because the kernel
+//! takes the *thread* that has started a program for its parent: threads of a runtime come and go, and a program that is
+//! tied to one would be killed with it. And no thread that serves devices waits for a start.
 
-use std::io;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::Group;
 
-/// Programs that may wait to be started, which takes a millisecond each; who comes then waits his turn.
-const STARTS_MAX: usize = 16;
+/// Orders that wait for the thread; more wait in their tasks.
+const ORDERS_MAX: usize = 64;
 
-/// A program that runs, and the group that it leads: killed where nobody takes it.
-pub(super) type Started = (Child, Option<Group>);
+/// Open files that a program may have at first; none = as many as this process.
+static FILES: AtomicU64 = AtomicU64::new(NO_FILES);
+const NO_FILES: u64 = u64::MAX;
 
-struct Start {
-    command: Command,
-    /// Looks after the child.
+/// From now on programs are started with this soft limit of open files: for a process that has raised its own. One that
+/// waits with `select` breaks on numbers above 1023, and whoever needs more raises it up to the hard limit himself.
+pub fn start_with_files(soft: u64) {
+    FILES.store(soft, Ordering::Relaxed);
+}
+
+/// A program that starts others: it hands what follows these words to [`be_starter`].
+#[derive(Clone, Debug)]
+pub struct Starter {
+    /// The program, with its path.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub words: Vec<OsString>,
+}
+
+static STARTER: OnceLock<Starter> = OnceLock::new();
+
+/// From now on programs are started through this one, for as long as this process lives. Without it, and where it
+/// cannot be started, they are started by a `fork`, which is the same but slower in a big process.
+pub fn start_through(starter: Starter) {
+    // The first stays: there is one in a process.
+    let _ = STARTER.set(starter);
+}
+
+/// What a program finds when it starts, besides its arguments.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) program: String,
+    pub(super) arguments: Vec<String>,
+    pub(super) environment: Vec<(String, String)>,
+    /// Nothing of this process's environment and directory, and something to read.
+    pub(super) is_clean: bool,
+}
+
+/// A program that runs.
+pub(super) struct Started {
+    /// First, so that it is killed before it is left to whoever collects what ends.
+    pub(super) group: Option<Group>,
+    pub(super) child: Child,
+    /// It was a starter at first.
+    pub(super) through_starter: bool,
+}
+
+impl Start {
+    /// Start it as the leader of a process group that does not outlive this process. To be awaited on a tokio runtime.
+    pub(super) async fn now(self) -> io::Result<Started> {
+        let (reply, answer) = oneshot::channel();
+        let order = Order {
+            start: self,
+            runtime: Handle::current(),
+            reply,
+        };
+        if let Err(mpsc::error::SendError(order)) = desk().send(order).await {
+            // The thread is not to be had: here, then.
+            order.follow();
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("nobody starts programs any more")))
+    }
+
+    fn spawn(&self) -> io::Result<Started> {
+        let parent = rustix::process::getpid();
+        let files = Some(FILES.load(Ordering::Relaxed)).filter(|files| *files != NO_FILES);
+        let through = STARTER.get().map(|starter| {
+            let files = files.map_or_else(|| ALL_FILES.to_owned(), |files| files.to_string());
+            let mut command = Command::new(&starter.program);
+            command
+                .args(&starter.words)
+                .arg(parent.as_raw_nonzero().to_string())
+                .arg(files)
+                .arg(&self.program);
+            self.surround(&mut command).spawn()
+        });
+        let (child, through_starter) = match through {
+            Some(Ok(child)) => (child, true),
+            // What is wrong with the starter is no concern of the program's.
+            Some(Err(_)) | None => (self.fork(parent, files)?, false),
+        };
+        Ok(Started {
+            group: Group::of(&child),
+            child,
+            through_starter,
+        })
+    }
+
+    fn fork(&self, parent: Pid, files: Option<u64>) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        self.surround(&mut command);
+        #[expect(
+            unsafe_code,
+            reason = "between fork and exec; all of it are plain system calls, which allocate nothing"
+        )]
+        // SAFETY: `tie` makes a few system calls, touches no lock and no heap.
+        unsafe {
+            command.pre_exec(move || tie(parent, files));
+        }
+        command.spawn()
+    }
+
+    /// The rest of the arguments, and what both ways have in common.
+    fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .args(&self.arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if self.is_clean {
+            command.stdin(Stdio::piped()).current_dir("/").env_clear();
+        } else {
+            command.stdin(Stdio::null());
+            // The service manager's socket is this process's: a program must not speak in its name.
+            for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+                command.env_remove(name);
+            }
+        }
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// A start for the thread.
+struct Order {
+    start: Start,
     runtime: Handle,
     reply: oneshot::Sender<io::Result<Started>>,
 }
 
-/// Start a program as a child of the current runtime.
-pub(super) async fn start(command: Command) -> io::Result<Started> {
-    let gone = || io::Error::other("the thread that starts programs has ended");
-    let (reply, started) = oneshot::channel();
-    let start = Start {
-        command,
-        runtime: Handle::current(),
-        reply,
-    };
-    let starts = starts()?;
-    starts.send(start).await.map_err(|_| gone())?;
-    started.await.map_err(|_| gone())?
-}
-
-/// The way to the thread; it is begun with the first program.
-fn starts() -> io::Result<mpsc::Sender<Start>> {
-    static STARTS: Mutex<Option<mpsc::Sender<Start>>> = Mutex::new(None);
-    let mut place = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(starts) = place.as_ref().filter(|starts| !starts.is_closed()) {
-        return Ok(starts.clone());
+impl Order {
+    fn follow(self) {
+        if self.reply.is_closed() {
+            return;
+        }
+        let _inside = self.runtime.enter();
+        // Nobody waits for it any more: with the answer its process group goes.
+        drop(self.reply.send(self.start.spawn()));
     }
-    let (starts, inbox) = mpsc::channel(STARTS_MAX);
-    thread::Builder::new()
-        .name("otad-starter".into())
-        .spawn(move || serve(inbox))?;
-    *place = Some(starts.clone());
-    Ok(starts)
 }
 
-fn serve(mut inbox: mpsc::Receiver<Start>) {
-    while let Some(start) = inbox.blocking_recv() {
-        let Start {
-            mut command,
-            runtime,
-            reply,
-        } = start;
-        let _runtime = runtime.enter();
-        let started = command.spawn().map(|child| {
-            let group = Group::of(&child);
-            (child, group)
+/// The way to the thread, which lives as long as the process.
+fn desk() -> &'static mpsc::Sender<Order> {
+    static DESK: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    DESK.get_or_init(|| {
+        let (sender, mut orders) = mpsc::channel::<Order>(ORDERS_MAX);
+        let thread = std::thread::Builder::new().name("starter".to_owned());
+        let started = thread.spawn(move || {
+            while let Some(order) = orders.blocking_recv() {
+                order.follow();
+            }
         });
-        // Whoever asked may have gone; then the group is killed here.
-        drop(reply.send(started));
+        if let Err(e) = started {
+            tracing::warn!("programs are started by the threads that want them: {e}");
+        }
+        sender
+    })
+}
+
+/// Make this process one that `parent` starts a program with.
+fn tie(parent: Pid, files: Option<u64>) -> io::Result<()> {
+    if let Some(files) = files {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(maximum.map_or(files, |maximum| files.min(maximum)));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
     }
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the line above.
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(Errno::SRCH.into())
+    }
+}
+
+/// In the place of a number: as many files as this process may have.
+const ALL_FILES: &str = "-";
+
+/// Exit code of a starter that did not become its program, as of a shell that does not find one.
+const NOT_STARTED: u8 = 127;
+
+/// Round the error that a starter ends with. A program of its own accord writes no such thing and exits with 127.
+const BEFORE_ERROR: &str = "\0otad-starter ";
+const AFTER_ERROR: &str = "\0\n";
+
+/// Be the starter: `PARENT FILES PROGRAM ARGUMENT…`. It becomes the program; where it does not, this is its exit code.
+/// To be called before the program has done anything else.
+#[must_use]
+pub fn be_starter(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut stderr = io::stderr();
+    // Should nobody listen, there is nobody to tell.
+    let _ = match become_program(words) {
+        Some(error) => {
+            let number = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
+            write!(stderr, "{BEFORE_ERROR}{number}{AFTER_ERROR}")
+        }
+        None => writeln!(stderr, "the daemon starts this, with PARENT FILES PROGRAM"),
+    };
+    NOT_STARTED
+}
+
+/// Why that did not work; none = these are not words for a starter.
+fn become_program(words: impl IntoIterator<Item = OsString>) -> Option<io::Error> {
+    let mut words = words.into_iter();
+    let parent = Pid::from_raw(words.next()?.to_str()?.parse().ok()?)?;
+    let files = match words.next()?.to_str()? {
+        ALL_FILES => None,
+        number => Some(number.parse().ok()?),
+    };
+    let program = words.next()?;
+    if let Err(error) = tie(parent, files) {
+        return Some(error);
+    }
+    // This also gives back the signals that the start of this program has set, as a fork's child does.
+    Some(std::process::Command::new(program).args(words).exec())
+}
+
+/// Why a starter did not become its program; none = it did.
+pub(super) fn not_started(code: Option<i32>, stderr: &[u8]) -> Option<io::Error> {
+    let text = std::str::from_utf8(stderr).ok()?;
+    let number = text.strip_prefix(BEFORE_ERROR)?.strip_suffix(AFTER_ERROR)?;
+    let error = io::Error::from_raw_os_error(number.parse().ok()?);
+    (code == Some(NOT_STARTED.into())).then_some(error)
 }

@@ -63,6 +63,8 @@ pub(super) struct Truth {
     pub(super) settings: Vec<Setting>,
     /// It goes on as if every sync of the record had worked.
     pub(super) ignores_failed_syncs: bool,
+    /// It never syncs the record.
+    pub(super) forgets_to_sync: bool,
     /// It breaks between the write of the record and its sync.
     pub(super) dies_before_sync: bool,
     /// `open` refuses saved state.
@@ -314,12 +316,16 @@ impl Double {
         device
             .write_at(RECORD, 0, &record.encode())
             .map_err(PluginError::Failed)?;
-        let (deaf, dies) = {
+        let (deaf, dies, forgets) = {
             let truth = self.truth.lock().unwrap();
-            (truth.ignores_failed_syncs, truth.dies_before_sync)
+            let (deaf, dies) = (truth.ignores_failed_syncs, truth.dies_before_sync);
+            (deaf, dies, truth.forgets_to_sync)
         };
         if dies {
             return Err(PluginError::Broken("unreachable".into()));
+        }
+        if forgets {
+            return Ok(());
         }
         match device.sync(RECORD) {
             Err(failure) if !deaf => Err(PluginError::Failed(failure)),

@@ -512,6 +512,25 @@ fn a_duty_that_ends_well_in_spite_of_a_failed_sync_is_not_believed() {
 }
 
 #[test]
+fn what_a_duty_wrote_and_did_not_sync_is_durable_before_its_end_is_told() {
+    for verb in ["activate", "commit"] {
+        let (mut world, call) = before(verb);
+        world.truth.lock().unwrap().forgets_to_sync = true;
+        world.record.fail_syncs(Some(EIO));
+        assert_eq!(main_of(&call(&mut world)), code::STORAGE, "{verb}");
+        world.record.fail_syncs(None);
+        assert_eq!(call(&mut world), Outcome::Nothing, "{verb}");
+        let told = Record::decode(&world.record.contents());
+        assert_eq!(Record::decode(&world.record.durable()), told, "{verb}");
+        let done = match verb {
+            "activate" => told.state == 1,
+            _ => told.confirmed == 1,
+        };
+        assert!(done, "{verb}: {told:?}");
+    }
+}
+
+#[test]
 fn what_an_instance_wrote_and_did_not_sync_is_durable_before_the_next_one_reads_it() {
     let (mut world, commit) = before("commit");
     world.truth.lock().unwrap().dies_before_sync = true;

@@ -816,6 +816,54 @@ fn whoever_puts_a_build_in_can_have_it_proved_and_end_its_trial() {
 }
 
 #[test]
+fn an_operators_question_is_not_in_the_agents_way() {
+    let mut world = World::new(Setup {
+        version_command: true,
+        ..Setup::default()
+    });
+    let max = world.setup.limits.waiting_states_max;
+    let question = |world: &mut World| {
+        let answer = Answer::default();
+        let place = Arc::clone(&answer);
+        let reply = Box::new(move |end| *place.lock().unwrap() = Some(end));
+        world.targets.ask(FILE, reply);
+        answer
+    };
+    // One is put to the target, which takes its time, and the rest wait.
+    world.programs.end_with("version", None);
+    let mut answers = vec![question(&mut world)];
+    world.poll();
+    answers.extend((0..max).map(|_| question(&mut world)));
+    let refused = question(&mut world).lock().unwrap().take().unwrap();
+    assert_eq!(refused.unwrap_err().main, code::LIMIT);
+    let ask = |world: &mut World| world.start(|t, _, token| t.state(token, FILE));
+    let asked: Vec<_> = (0..max).map(|_| ask(&mut world)).collect();
+    assert_eq!(main_of(&world.state()), code::LIMIT);
+    // The agent's order does not wait for the operator's answer, and the operator gets it afterwards.
+    let reply = world.programs.replies.lock().unwrap().remove(0);
+    world
+        .programs
+        .end_with("version", Some(super::world::exit(0, "1.0.0")));
+    assert_eq!(
+        world.create("job-1", &World::image(500, 2)),
+        Outcome::Nothing
+    );
+    for started in asked {
+        let Started::Pending(token) = started else {
+            panic!("over at once");
+        };
+        assert!(matches!(world.finish(token), Outcome::State(_)));
+    }
+    for answer in answers {
+        assert_eq!(answer.lock().unwrap().take(), Some(Ok(())));
+    }
+    // What ends now was given up.
+    reply(super::world::exit(0, "0.9.0"));
+    world.poll();
+    assert_eq!(world.phase(), "receiving");
+}
+
+#[test]
 fn a_choice_that_cannot_be_written_is_refused_and_a_second_swap_waits_its_turn() {
     let mut world = World::direct();
     let next = build(&world, 2, Wrong::Nothing);
