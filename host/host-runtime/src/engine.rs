@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{
+    Config, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap,
+    UpdateDeadline,
+};
 
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
 
@@ -43,8 +46,9 @@ pub struct EngineOptions {
     pub cache_dir: Option<PathBuf>,
     /// What is not in there is refused: somebody else compiles, within limits.
     pub only_cached: bool,
-    /// Guests live in virtual time. Fuel alone ends a call that does not end: a clock would end it elsewhere on each
-    /// machine. What a guest does, and the fuel it takes, is the same to the bit.
+    /// Guests live in virtual time, thousands of short lives of one component. Fuel alone ends a call that does not end: a
+    /// clock would end it elsewhere on each machine. An instance takes over the memory of one before it, emptied, where the
+    /// kernel lets so much be reserved. What a guest does, and the fuel it takes, is the same to the bit.
     pub virtual_time: bool,
 }
 
@@ -362,8 +366,8 @@ impl Engine {
     /// # Errors
     /// The machine is not supported, or the cache directory is not ours alone.
     pub fn new(options: &EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let inner = wasmtime::Engine::new(&config(options.virtual_time))
-            .map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
+        let inner =
+            inner(options.virtual_time).map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
         let cache = match &options.cache_dir {
             Some(path) => Some(Cache::open(path, &inner)?),
             None => None,
@@ -512,6 +516,48 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
             GuestFault::Trapped(clean(&format!("{error:#}"), FAULT_MAX_BYTES))
         }),
     }
+}
+
+/// wasmtime's engine.
+fn inner(virtual_time: bool) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(virtual_time);
+    if virtual_time {
+        config.allocation_strategy(pool());
+        if let Ok(engine) = wasmtime::Engine::new(&config) {
+            return Ok(engine);
+        }
+        // A process that may not have so many addresses, as one that compiles within limits: it is only slower without.
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    }
+    wasmtime::Engine::new(&config)
+}
+
+/// Places for instances in virtual time, each of which is used by one after the other. A gateway of 16 targets has some 34 at
+/// once when all its builds are swapped: these are for more than a hundred such gateways. A place is 4 GiB of addresses, of
+/// 128 TiB that there are, and no memory until it is used.
+const POOL_INSTANCES: u32 = 4096;
+
+/// Modules and tables of a component, on average: one made by wit-component has a main one, a shim and a fixup.
+const POOL_PARTS: u32 = 4;
+
+/// Bytes of an emptied memory that are kept for the next instance: an agent touches some 200 KiB. To set them to zero takes a
+/// third of the time that the kernel needs to hand out as many new ones.
+const POOL_KEEPS_BYTES: usize = 256 * 1024;
+
+/// The pool. What an instance may have is for its [`Budget`] to say: each limit here is above that, or above what a component
+/// of [`COMPONENT_MAX_BYTES`] can want.
+fn pool() -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(POOL_INSTANCES)
+        .total_memories(POOL_INSTANCES)
+        .total_core_instances(POOL_INSTANCES * POOL_PARTS)
+        .total_tables(POOL_INSTANCES * POOL_PARTS)
+        .max_component_instance_size(1 << 30)
+        .max_core_instance_size(1 << 30)
+        .max_tables_per_module(100)
+        .linear_memory_keep_resident(POOL_KEEPS_BYTES)
+        .table_keep_resident(POOL_KEEPS_BYTES);
+    InstanceAllocationStrategy::Pooling(pool)
 }
 
 /// Deterministic, limited, and nothing that is not needed.

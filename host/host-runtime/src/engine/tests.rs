@@ -8,6 +8,8 @@ use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
 use super::*;
 
+mod pool;
+
 /// A world for these tests only.
 const UNIT: World = World {
     name: "unit",
@@ -179,15 +181,16 @@ fn an_endless_loop_with_fuel_left_is_ended_by_the_clock() {
     assert_eq!(fault, GuestFault::TooSlow { ms: 20 });
 }
 
+fn simulated() -> Arc<Engine> {
+    Engine::new(&EngineOptions {
+        virtual_time: true,
+        ..EngineOptions::default()
+    })
+    .unwrap()
+}
+
 #[test]
 fn in_virtual_time_a_guest_does_the_same_with_the_same_fuel_and_only_fuel_ends_it() {
-    let simulated = || {
-        Engine::new(&EngineOptions {
-            virtual_time: true,
-            ..EngineOptions::default()
-        })
-        .unwrap()
-    };
     let spent = |engine: &Arc<Engine>| {
         let mut guest = Instance::new(engine, &guest(3), SMALL);
         assert_eq!(guest.call::<_, (u32,)>("answer", ()), Ok((3,)));

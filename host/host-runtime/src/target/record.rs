@@ -244,22 +244,31 @@ pub(super) fn store(
         format: FORMAT,
         ..record.clone()
     };
-    let whole = line(&record)?;
     // What cannot be read now is replaced; whoever loads it hears of the damage.
     let mut there = state.load(&name).ok().flatten().unwrap_or_default();
     // Where it says this already, that is perhaps not on the medium.
     if let Some(change) = memo.change(&there, &record)?
         && there.len() + change.len() <= FILE_MAX_BYTES
-        && change.len() < whole.len()
+        && is_shorter(&change, &record)?
         && state.append(&name, &change, true).is_ok()
     {
         there.extend(change);
         memo.0 = Some((there, record));
         return Ok(());
     }
+    let whole = line(&record)?;
     state.store(&name, &whole)?;
     memo.0 = Some((whole, record));
     Ok(())
+}
+
+/// Whether a line is shorter than the record as a whole. That is mostly seen by what the record has at least: names, and a
+/// signature in hexadecimal.
+fn is_shorter(change: &[u8], record: &TargetRecord) -> io::Result<bool> {
+    let least = record.transfer.as_ref().map_or(0, |transfer| {
+        transfer.spec.job_id.len() + 2 * transfer.spec.signature.len()
+    });
+    Ok(change.len() < least || change.len() < line(record)?.len())
 }
 
 /// The merge patch that makes one record of another; none where they are the same. It is [`difference`] of what is
