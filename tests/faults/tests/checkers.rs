@@ -135,7 +135,8 @@ fn a_removed_fsync_is_found_wherever_it_was() {
             place: place.to_owned(),
             ..Spell::always(Ailment::SyncLies)
         };
-        let found = explored(&Options::native(1), vec![spell]);
+        // The journal alone is lost at few cuts.
+        let found = explored_by(&Options::native(1), vec![spell], 5);
         assert!(!found.failed.is_empty(), "{place}");
     }
 }
