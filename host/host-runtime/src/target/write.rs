@@ -1,10 +1,10 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
 //! A block counts as held once the storage took it and its record was appended; what comes in one turn of the device is
-//! entered with one append, and told after it. Data and map are made durable together
-//! by a worker, after so many bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they
-//! wait. A failed sync releases everything since the last good one and fails the transfer's next operations: after
-//! fsync has failed once, what a read says is no proof that the medium has it.
+//! entered with one append, and told after it. Data and map are made durable together by a worker, after so many bytes or
+//! so much time; blocks go on arriving meanwhile, up to twice that many, then they wait. A failed sync releases everything
+//! since the last good one and fails the transfer's next operations: after fsync has failed once, what a read says is no
+//! proof that the medium has it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
