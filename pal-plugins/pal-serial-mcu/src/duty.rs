@@ -109,7 +109,7 @@ async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
 /// The name of a mode that is not known to revert.
 const fn no_revert(number: i32) -> Option<&'static str> {
     match number {
-        mode::SWAP_SCRATCH | mode::SWAP_MOVE | mode::DIRECT_XIP_REVERT => None,
+        mode::SWAP_SCRATCH | mode::SWAP_MOVE | mode::SWAP_OFFSET | mode::DIRECT_XIP_REVERT => None,
         0 => Some("single"),
         mode::OVERWRITE => Some("overwrite"),
         mode::DIRECT_XIP => Some("direct-xip"),

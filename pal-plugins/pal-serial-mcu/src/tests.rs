@@ -354,6 +354,17 @@ fn a_target_that_is_not_fit_is_not_created() {
 }
 
 #[test]
+fn a_bootloader_that_reverts_is_taken_without_a_word() {
+    // Swaps by a scratch area, by moving and by an offset, and from either slot in place.
+    for mode in [1, 3, 9, 5] {
+        let mut bench = bench();
+        bench.mcu.board.mode = Some(mode);
+        let end = bench.run(|p| p.create(transfer(8000)));
+        assert!(end.is_ok(), "mode {mode}: {end:?}");
+    }
+}
+
+#[test]
 fn a_bootloader_that_is_not_told_is_not_taken_for_one_that_reverts() {
     let denied = Refusal::generic(rc::DENIED);
     let busy = Refusal::generic(rc::BUSY);

@@ -17,6 +17,10 @@ const NAMES_MAX: usize = 64;
 /// Sections of the outermost component. A component made by wit-component has some 20 to 80.
 const SECTIONS_MAX: usize = 10_000;
 
+/// How deep components and modules may lie in each other. Whoever writes a component anew (`unfold`) has a call for each
+/// level, and one of 4 MiB may have hundreds of thousands. wit-component makes one, and what is composed of such has few more.
+const DEPTH_MAX: usize = 8;
+
 /// What WebAssembly begins with.
 const MAGIC: &[u8] = b"\0asm";
 
@@ -242,11 +246,30 @@ const NOT_TAKEN: WasmFeatures = WasmFeatures::MEMORY64
 
 /// Validate every section and every function of a component.
 pub(super) fn validate(bytes: &[u8]) -> Result<(), Refusal> {
+    check_depth(bytes)?;
     let features = WasmFeatures::default().difference(NOT_TAKEN);
     match Validator::new_with_features(features).validate_all(bytes) {
         Ok(_) => Ok(()),
         Err(e) => Err(Refusal::Invalid(printable(&e.to_string()))),
     }
+}
+
+/// Not by the validator: it knows no such limit.
+fn check_depth(bytes: &[u8]) -> Result<(), Refusal> {
+    let mut depth: usize = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => {
+                depth += 1;
+                limit("components within each other", depth, DEPTH_MAX)?;
+            }
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            // The validator comes to it, too, and has the words for it.
+            Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 /// SHA-256 of a component's bytes: its name in caches and reports.

@@ -360,6 +360,21 @@ fn a_bad_component_is_refused_in_words_before_it_is_compiled() {
 }
 
 #[test]
+fn components_lie_in_each_other_so_deep_and_no_deeper() {
+    let text = guest_text("test:unit/host@0.1.0", "test:unit/run@0.1.0", 1);
+    let load = |depth: usize| {
+        let (begin, end) = ("(component ".repeat(depth), ")".repeat(depth));
+        let text = text.replacen("(component", &format!("(component {begin}{end}"), 1);
+        let bytes = wat::parse_str(text).unwrap();
+        engine().load(&bytes, &UNIT, &["host"]).map(drop)
+    };
+    assert_eq!(load(8), Ok(()));
+    let refusal = load(9).unwrap_err();
+    let words = "it has 9 components within each other, at most 8 are taken";
+    assert_eq!(refusal.to_string(), words);
+}
+
+#[test]
 fn a_component_cut_anywhere_or_with_a_flipped_byte_is_refused_or_still_does_its_duties() {
     let ok = guest(1);
     let cuts = (0..ok.len()).map(|cut| ok[..cut].to_vec());

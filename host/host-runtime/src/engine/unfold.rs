@@ -28,8 +28,8 @@ const CALLER_MAX: usize = 20_000;
 /// Locals beyond which a function takes in nothing more: it may have 50,000, and each function that is taken in adds some.
 const CALLER_LOCALS_MAX: usize = 10_000;
 
-/// Instructions that a module may gain in all: a stranger's module is to cost no more than its size lets expect, and each
-/// of them takes some 30 bytes here.
+/// Instructions that all modules of a component may gain together: a stranger's is to cost no more than its size lets
+/// expect, and each of them takes some 30 bytes here.
 const GAIN_MAX: usize = 1_000_000;
 
 /// How deep calls within small functions are followed: the pieces of the shipped agent lie in each other three deep.
@@ -70,15 +70,20 @@ fn is_made_free(instruction: &Instruction<'_>) -> bool {
 /// It has something that the encoder does not know.
 pub(super) fn unfold(component: &[u8]) -> Result<Vec<u8>, Error> {
     let mut unfolded = Component::new();
-    Unfold::default().parse_component(&mut unfolded, Parser::new(0), component)?;
+    let mut unfold = Unfold {
+        bodies: Vec::new(),
+        room: GAIN_MAX,
+    };
+    unfold.parse_component(&mut unfolded, Parser::new(0), component)?;
     Ok(unfolded.finish())
 }
 
 /// Writes a component anew, with other function bodies.
-#[derive(Default)]
 struct Unfold {
     /// Those of the module at hand that are still to come, the next one last.
     bodies: Vec<Function>,
+    /// Instructions that this module and those behind it may gain.
+    room: usize,
 }
 
 impl Reencode for Unfold {
@@ -102,7 +107,7 @@ impl ReencodeComponent for Unfold {
         parser: Parser,
         module: &[u8],
     ) -> Result<(), Error> {
-        self.bodies = Code::read(module)?.unfolded();
+        self.bodies = Code::read(module)?.unfolded(&mut self.room);
         component_utils::parse_component_submodule(self, component, parser, module)
     }
 }
@@ -167,9 +172,8 @@ impl<'a> Code<'a> {
         Ok(code)
     }
 
-    /// Last function first.
-    fn unfolded(mut self) -> Vec<Function> {
-        let mut room = GAIN_MAX;
+    /// Last function first; together they gain no more than there is room for.
+    fn unfolded(mut self, room: &mut usize) -> Vec<Function> {
         for _ in 0..ROUNDS {
             let small: HashMap<u32, Body<'a>> = (self.imported..)
                 .zip(&self.bodies)
@@ -177,7 +181,7 @@ impl<'a> Code<'a> {
                 .map(|(number, body)| (number, body.clone()))
                 .collect();
             for body in &mut self.bodies {
-                body.take_in(&small, &mut room);
+                body.take_in(&small, room);
             }
         }
         self.bodies.iter().rev().map(Body::write).collect()

@@ -40,6 +40,11 @@ impl Sync {
         self.under_way == Some(id)
     }
 
+    /// Whether a sync is under way, or the map is being written anew.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some() || self.mend.is_some()
+    }
+
     /// Blocks were written.
     pub(super) fn written(&mut self, now_ms: u64) {
         self.since.get_or_insert(now_ms);

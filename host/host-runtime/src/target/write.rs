@@ -1,10 +1,10 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
 //! A block counts as held once the storage took it and its record was appended; what comes in one turn of the device is
-//! entered with one append, and told after it. Data and map are made durable together
-//! by a worker, after so many bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they
-//! wait. A failed sync releases everything since the last good one and fails the transfer's next operations: after
-//! fsync has failed once, what a read says is no proof that the medium has it.
+//! entered with one append, and told after it. Data and map are made durable together by a worker, after so many bytes or
+//! so much time; blocks go on arriving meanwhile, up to twice that many, then they wait. A failed sync releases everything
+//! since the last good one and fails the transfer's next operations: after fsync has failed once, what a read says is no
+//! proof that the medium has it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -196,6 +196,10 @@ impl Target {
             ));
         };
         self.sync.check()?;
+        if write.runs.is_none() && self.map_torn {
+            // By the first ones: this one waits until the map is mended, as any block does.
+            return Ok(false);
+        }
         let runs = match &write.runs {
             Some(runs) => runs.clone(),
             None => {
@@ -398,10 +402,10 @@ impl Target {
         let first = self.writes.front()?;
         match &first.duty {
             Some(duty) => Some(duty.wake_at(&self.config.limits)),
-            // What is under way, or the sync, wakes by itself.
+            // What is under way, or the sync, wakes by itself; a map that was torn last of all is still to be mended.
             None if self.op.is_some() => None,
             None if first.runs.is_none() && self.must_wait_for_sync() => None,
-            None if self.map_torn && self.sync.check().is_ok() => None,
+            None if self.map_torn && self.sync.check().is_ok() && self.sync.is_under_way() => None,
             None => Some(0),
         }
     }

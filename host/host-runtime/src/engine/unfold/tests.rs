@@ -193,3 +193,38 @@ fn a_module_gains_so_much_and_no_more() {
     assert!(calls(&after) > 0);
     assert_eq!(answers(true, &after), answers(false, &before));
 }
+
+/// Instructions of all functions.
+fn instructions(component: &[u8]) -> usize {
+    let mut count = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        if let Payload::CodeSectionEntry(body) = payload.unwrap() {
+            let mut reader = body.get_operators_reader().unwrap();
+            while !reader.eof() {
+                reader.read().unwrap();
+                count += 1;
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn the_modules_of_a_component_gain_so_much_together() {
+    // Each of the two would gain more than half of it.
+    let small = "local.get 0 i32.add ".repeat(13);
+    let large = "local.get 0 call $small drop ".repeat(500);
+    let module = format!(
+        "(core module (func $small (param i32) (result i32) local.get 0 {small}) {})",
+        format!("(func (param i32) {large})").repeat(44)
+    );
+    let gain = |modules: usize| {
+        let before = wat::parse_str(format!("(component {})", module.repeat(modules))).unwrap();
+        instructions(&unfold(&before).unwrap()) - instructions(&before)
+    };
+    let alone = gain(1);
+    assert!(alone > GAIN_MAX / 2, "{alone}");
+    let together = gain(2);
+    // The last function that is taken in may bring a little more than there is room for.
+    assert!(together < GAIN_MAX + 3 * CALLEE_MAX, "{together}");
+}

@@ -222,6 +222,52 @@ fn a_turn_whose_append_fails_holds_none_of_its_blocks() {
 }
 
 #[test]
+fn a_block_that_comes_again_waits_for_the_map_that_the_first_one_has_torn() {
+    let image = World::image(5000, 2);
+    let mut world = receiving(&image);
+    let first = write_in_one_turn(&mut world, &image, 0..1).remove(0);
+    world.state.fail_with(Some(28));
+    let again = write_in_one_turn(&mut world, &image, 0..1).remove(0);
+    world.state.fail_with(None);
+    assert_eq!(world.finish(again), Outcome::Nothing);
+    assert_eq!(main_of(&world.ended(first).unwrap()), code::STORAGE);
+    world.restart();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0001]));
+}
+
+#[test]
+fn a_write_that_has_begun_when_the_map_is_torn_goes_on() {
+    const HALF: usize = 12 * 1024;
+    let mut setup = Setup {
+        sync_bytes: Some(SYNC_BYTES),
+        ..Setup::default()
+    };
+    setup.limits.steps_per_poll = 1;
+    let mut world = World::new(setup);
+    let image = World::image(2 * HALF, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    // Three calls each: two with the write, the third by the poll, which has one left for the other write then.
+    let [first, second] = [0, HALF].map(|offset| {
+        let data = image[offset..offset + HALF].to_vec();
+        let started =
+            world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+        let Started::Pending(token) = started else {
+            panic!("{started:?}");
+        };
+        token
+    });
+    world.state.fail_with(Some(28));
+    let wake = world.poll();
+    world.state.fail_with(None);
+    assert_eq!(main_of(&world.ended(first).unwrap()), code::STORAGE);
+    assert_eq!(world.ended(second), None);
+    assert!(wake.is_some(), "nobody mends the map");
+    assert_eq!(world.finish(second), Outcome::Nothing);
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
 fn what_is_asked_in_the_same_turn_finds_the_blocks_entered() {
     let image = World::image(3000, 2);
     let mut world = receiving(&image);
