@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::EngineError;
+use super::{EngineError, unfold};
 
 /// First bytes of an entry; another layout gets another number.
 const MAGIC: &[u8; 8] = b"OTADCWC1";
@@ -23,8 +23,9 @@ const MAGIC: &[u8; 8] = b"OTADCWC1";
 /// Magic and SHA-256 of the code.
 const HEADER_BYTES: usize = 8 + 32;
 
-/// Most bytes of an entry. 4 MiB of component compile to some 20 MiB; more is not ours.
-const ENTRY_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes of an entry. 4 MiB of component compile to some 20 MiB, and to three times as much unfolded; what is more is
+/// compiled at each start.
+const ENTRY_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Entries kept; the oldest go. A gateway has a hand full of builds, two of each during a swap.
 pub(super) const ENTRIES_MAX: usize = 32;
@@ -34,7 +35,7 @@ pub(super) const ENTRIES_MAX: usize = 32;
 pub(super) struct Cache {
     dir: rustix::fd::OwnedFd,
     path: PathBuf,
-    /// Settings and version of the engine: code of another one does not fit.
+    /// Settings and version of the engine, and of what is done to code before it is compiled: other code does not fit.
     engine: u64,
 }
 
@@ -65,6 +66,7 @@ impl Cache {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        unfold::VERSION.hash(&mut hasher);
         Ok(Self {
             dir,
             path: path.to_owned(),
@@ -103,7 +105,13 @@ impl Cache {
         let stored = component
             .serialize()
             .map_err(|e| io::Error::other(format!("{e:#}")))
-            .and_then(|code| self.write(&name, &code));
+            .and_then(|code| {
+                if (HEADER_BYTES + code.len()) as u64 > ENTRY_MAX_BYTES {
+                    let text = format!("{} bytes, at most {ENTRY_MAX_BYTES} are kept", code.len());
+                    return Err(io::Error::other(text));
+                }
+                self.write(&name, &code)
+            });
         if let Err(e) = stored {
             tracing::warn!(directory = %self.path.display(), "compiled code is not cached: {e}");
         }

@@ -18,6 +18,9 @@ use wasm_encoder::{BlockType, CodeSection, Component, Function, Instruction, Val
 use wasmparser::{CompositeInnerType, FuncType, FunctionBody, Parser, Payload, TypeRef};
 use wasmtime::OperatorCost;
 
+/// Compiled code is kept by it: to be raised with whatever changes what comes out here.
+pub(super) const VERSION: u32 = 1;
+
 /// Instructions of a function that is put into its callers, with what it has taken in itself; and locals, and places that one
 /// instruction may lead to: each of those costs as much as an instruction.
 const CALLEE_MAX: usize = 30;

@@ -68,7 +68,16 @@ impl Target {
     /// Twice as much as a sync covers waits for one already.
     pub(super) fn must_wait_for_sync(&self) -> bool {
         let fresh = self.map.as_deref().map_or(0, BlockMap::unsynced_bytes);
-        self.sync.under_way.is_some() && fresh >= self.config.sync_bytes.max(1).saturating_mul(2)
+        self.sync.under_way.is_some() && fresh >= self.sync_due_bytes()
+    }
+
+    /// Bytes that are not durable with which something is due: a sync, or, while there is one, that blocks wait for it.
+    pub(super) fn sync_due_bytes(&self) -> u64 {
+        let at_a_time = match self.sync.under_way {
+            Some(_) => 2,
+            None => 1,
+        };
+        self.config.sync_bytes.max(1).saturating_mul(at_a_time)
     }
 
     /// Begin to make data and map durable, if nothing of the kind is under way.

@@ -300,7 +300,7 @@ impl Target {
         });
         let taken: u64 = self.taken.iter().map(|taken| taken.bytes).sum();
         let fresh = self.map.as_deref().map_or(0, BlockMap::unsynced_bytes);
-        if taken >= TAKEN_BYTES_MAX || fresh + taken >= self.config.sync_bytes.max(1) {
+        if taken >= TAKEN_BYTES_MAX || fresh + taken >= self.sync_due_bytes() {
             self.enter_taken();
         }
     }
