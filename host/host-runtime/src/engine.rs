@@ -1,6 +1,6 @@
 //! The one wasmtime engine of the process: how guests are compiled, stored, called and stopped.
 //!
-//! Small functions of a guest are put into their callers before it is compiled ([`unfold`]): what ships is small because
+//! Small functions of a guest are put into their callers before it is compiled (`unfold`): what ships is small because
 //! much of it is called that could be copied, and a block or a snapshot costs the shipped agent a fraction of the time so.
 //!
 //! Every guest call goes through [`Engine::call`], which gives it fuel (the limit that decides, the same on every
