@@ -197,6 +197,12 @@ impl Connection {
         self.status.clone()
     }
 
+    /// Devices that are on it now.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.core.devices()
+    }
+
     /// Messages that came for no device.
     #[must_use]
     pub fn unrouted(&self) -> u64 {

@@ -4,10 +4,11 @@
 //! Everything is decided under one lock, also what goes into the mailboxes (they never wait), so a device hears of a
 //! lost connection before the ends of its calls, and of nothing afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use host_runtime::mailbox::{Input, Mailbox};
 use host_runtime::types::{Failure, Outcome, Qos, Token, code};
 use rumqttc::{AsyncClient, Event, Packet, Publish, QoS};
@@ -42,6 +43,8 @@ struct State {
     generation: u64,
     up: Option<Up>,
     devices: BTreeMap<String, Device>,
+    /// Topics of notices, and the devices that hear of each: there may be thousands of devices, and every block comes by here.
+    listeners: BTreeMap<String, BTreeSet<String>>,
     /// Calls that timed out since the last acknowledgement.
     unanswered: u32,
     unrouted: u64,
@@ -74,6 +77,39 @@ impl Device {
 }
 
 impl State {
+    /// A device hears of these topics, in place of those of before.
+    fn listen(&mut self, thing: &str, notices: Vec<Notice>) {
+        let Some(device) = self.devices.get_mut(thing) else {
+            return;
+        };
+        let former = std::mem::replace(&mut device.notices, notices);
+        for notice in former {
+            if let Some(things) = self.listeners.get_mut(notice.topic()) {
+                things.remove(thing);
+                if things.is_empty() {
+                    self.listeners.remove(notice.topic());
+                }
+            }
+        }
+        for notice in &device.notices {
+            let things = self.listeners.entry(notice.topic().to_owned());
+            things.or_default().insert(thing.to_owned());
+        }
+    }
+
+    /// Tell those who hear of a topic; false = nobody does.
+    fn tell(&self, topic: &str, payload: &Bytes) -> bool {
+        let Some(things) = self.listeners.get(topic) else {
+            return false;
+        };
+        for device in things.iter().filter_map(|thing| self.devices.get(thing)) {
+            for notice in device.notices.iter().filter(|of| of.topic() == topic) {
+                device.mailbox.send(notice.input(payload));
+            }
+        }
+        true
+    }
+
     fn lose(&mut self, lost: &Lost) {
         if self.up.take().is_none() {
             return;
@@ -104,6 +140,7 @@ impl Core {
                 generation: 0,
                 up: None,
                 devices: BTreeMap::new(),
+                listeners: BTreeMap::new(),
                 unanswered: 0,
                 unrouted: 0,
             }),
@@ -146,22 +183,16 @@ impl Core {
     /// Let a device hear of jobs by these topics too.
     pub(crate) fn listen(&self, thing: &str, notices: Vec<Notice>) {
         let mut state = self.lock();
-        let State {
-            client,
-            up,
-            devices,
-            ..
-        } = &mut *state;
-        if let Some(device) = devices.get_mut(thing) {
-            device.notices = notices;
-            if up.is_some() {
-                device.subscribe(client);
-            }
+        state.listen(thing, notices);
+        if let (Some(_), Some(device)) = (state.up, state.devices.get(thing)) {
+            device.subscribe(&state.client);
         }
     }
 
     pub(crate) fn detach(&self, thing: &str) {
-        if let Some(device) = self.lock().devices.remove(thing) {
+        let mut state = self.lock();
+        state.listen(thing, Vec::new());
+        if let Some(device) = state.devices.remove(thing) {
             device.pending.values().for_each(AbortHandle::abort);
         }
     }
@@ -200,6 +231,11 @@ impl Core {
         self.lock().up.is_some()
     }
 
+    /// Devices on it.
+    pub(crate) fn devices(&self) -> usize {
+        self.lock().devices.len()
+    }
+
     /// Calls of all devices that wait for an acknowledgement.
     pub(crate) fn pending(&self) -> usize {
         self.lock().devices.values().map(|d| d.pending.len()).sum()
@@ -230,13 +266,7 @@ impl Core {
             return;
         }
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
-        let notices = state.devices.values().flat_map(|device| {
-            let own = device.notices.iter().filter(|of| of.topic() == topic);
-            own.map(|notice| (&device.mailbox, notice))
-        });
-        let mut told =
-            notices.map(|(mailbox, notice)| mailbox.send(notice.input(&publish.payload)));
-        if told.by_ref().count() > 0 {
+        if state.tell(topic, &publish.payload) {
             return;
         }
         let Some(device) = thing_of(topic).and_then(|thing| state.devices.get(thing)) else {

@@ -17,6 +17,7 @@
 //! assert_eq!(bases, [500, 1000, 2000, 4000, 5000]);
 //! ```
 
+mod ahead;
 mod back_off;
 mod config;
 mod connection;

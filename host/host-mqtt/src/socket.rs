@@ -7,6 +7,7 @@ use std::time::Duration;
 use rumqttc::{NetworkOptions, default_socket_connect};
 use tokio::net::TcpStream;
 
+use crate::ahead::ReadAhead;
 use crate::config::Endpoint;
 
 /// What the socket must know beside rumqttc's options.
@@ -21,7 +22,7 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    pub(crate) async fn connect(self, options: NetworkOptions) -> io::Result<TcpStream> {
+    pub(crate) async fn connect(self, options: NetworkOptions) -> io::Result<ReadAhead<TcpStream>> {
         let Endpoint { host, port } = &self.endpoint;
         let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
             .await
@@ -49,7 +50,7 @@ impl Dial {
                     let milliseconds =
                         u32::try_from(self.unacknowledged_max.as_millis()).unwrap_or(u32::MAX);
                     rustix::net::sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
-                    return Ok(stream);
+                    return Ok(ReadAhead::new(stream));
                 }
                 Err(error) => {
                     last = io::Error::new(
@@ -104,7 +105,7 @@ mod tests {
             .connect(NetworkOptions::new())
             .await
             .unwrap();
-        let set = rustix::net::sockopt::tcp_user_timeout(&stream).unwrap();
+        let set = rustix::net::sockopt::tcp_user_timeout(stream.stream()).unwrap();
         assert_eq!(set, 90_000);
     }
 

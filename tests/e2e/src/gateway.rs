@@ -54,6 +54,8 @@ pub struct DeviceLines {
     pub thing: String,
     /// The port it connects to.
     pub port: u16,
+    /// The device whose connection it uses, in place of one of its own.
+    pub connection_of: Option<String>,
     /// More lines of `[device.mqtt]`.
     pub mqtt: String,
     /// `[device.agent]`.
@@ -133,6 +135,7 @@ impl Gateway {
             devices.push(DeviceLines {
                 thing: (*thing).to_owned(),
                 port: cloud.port(),
+                connection_of: None,
                 mqtt: String::new(),
                 agent: String::new(),
                 targets: vec![target(thing, "main", 0)],
@@ -226,7 +229,10 @@ impl Gateway {
         };
         for device in &self.lines.devices {
             // By itself: of a thousand devices, reading the others each time takes longer than all that is done with them.
-            alone.devices = vec![device.clone()];
+            alone.devices = vec![DeviceLines {
+                connection_of: None,
+                ..device.clone()
+            }];
             let config = self.path(&Self::alone(&device.thing));
             fs::write(&config, render(&alone)).unwrap();
             for target in device.targets.iter().filter(|t| !t.names_plugin()) {
@@ -377,12 +383,20 @@ fn render(lines: &Lines) -> String {
 
 fn render_device(device: &DeviceLines) -> String {
     let thing = &device.thing;
-    let mut text = format!(
-        "[[device]]\nname = \"{thing}\"\n[device.mqtt]\nendpoint = \"localhost\"\nport = {}\n\
-         root_certificate = \"credentials/{thing}/root.pem\"\ncertificate = \"credentials/{thing}/certificate.pem\"\n\
-         private_key = \"credentials/{thing}/private-key.pem\"\n{}\n[device.agent]\n{}\n",
-        device.port, device.mqtt, device.agent
-    );
+    let mut text = format!("[[device]]\nname = \"{thing}\"\n[device.mqtt]\n");
+    match &device.connection_of {
+        Some(owner) => text.push_str(&format!("connection_of = \"{owner}\"\n")),
+        None => text.push_str(&format!(
+            "endpoint = \"localhost\"\nport = {}\nroot_certificate = \"credentials/{thing}/root.pem\"\n\
+             certificate = \"credentials/{thing}/certificate.pem\"\n\
+             private_key = \"credentials/{thing}/private-key.pem\"\n",
+            device.port
+        )),
+    }
+    text.push_str(&format!(
+        "{}\n[device.agent]\n{}\n",
+        device.mqtt, device.agent
+    ));
     for target in &device.targets {
         text.push_str(&format!(
             "[[device.target]]\nname = \"{}\"\nfile_id = {}\n",

@@ -78,7 +78,8 @@ impl Target {
             })
             .and_then(|()| self.queue_write(now_ms, Write::new(token, offset, data)));
         match end {
-            Ok(()) => self.started(token),
+            Ok(None) => self.started(token),
+            Ok(Some(outcome)) => Started::Done(outcome),
             Err(failure) => refuse(failure),
         }
     }

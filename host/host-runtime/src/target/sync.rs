@@ -19,8 +19,8 @@ pub(super) struct Sync {
     failed: Option<Failure>,
     /// Report number of the flush of a close.
     flush: Option<u64>,
-    /// Report number of the map's being written anew.
-    mend: Option<u64>,
+    /// Report number of the map's being written anew, and how many blocks it holds there.
+    mend: Option<(u64, u32)>,
 }
 
 impl Sync {
@@ -33,7 +33,7 @@ impl Sync {
     }
 
     pub(super) fn is_mend(&self, id: u64) -> bool {
-        self.mend == Some(id)
+        self.mend.is_some_and(|(mend, _)| mend == id)
     }
 
     pub(super) fn is_report(&self, id: u64) -> bool {
@@ -48,6 +48,11 @@ impl Sync {
     /// Blocks were written.
     pub(super) fn written(&mut self, now_ms: u64) {
         self.since.get_or_insert(now_ms);
+    }
+
+    /// What lies in the storage cannot be made durable.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failed = Some(failure);
     }
 
     /// The failure of an earlier sync of this transfer.
@@ -165,7 +170,8 @@ impl Target {
         }
         let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
         let (id, promise) = self.promise(true);
-        self.sync.mend = Some(id);
+        let held = self.map.as_deref().map_or(0, BlockMap::held_blocks);
+        self.sync.mend = Some((id, held));
         self.ports.workers.run(Box::new(move || {
             let end = state.store(&name, &log);
             promise.keep(Report::Done(
@@ -182,13 +188,15 @@ impl Target {
 
     /// The map was written anew, or not: then nobody can wait for it.
     pub(super) fn on_mended(&mut self, report: &Report) {
-        self.sync.mend = None;
+        let written = self.sync.mend.take();
         match report {
             Report::Done(Ok(())) => {
+                self.map_torn = false;
                 if let Some(map) = self.map.as_mut() {
+                    // What was entered meanwhile is not there.
+                    self.map_torn = written.is_some_and(|(_, held)| held != map.held_blocks());
                     map.log_rewritten();
                 }
-                self.map_torn = false;
             }
             Report::Done(Err(failure)) => self.fail_writes(failure),
             _ => {

@@ -1,10 +1,11 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
-//! A block counts as held once the storage took it and its record was appended; what comes in one turn of the device is
-//! entered with one append, and told after it. Data and map are made durable together by a worker, after so many bytes or
-//! so much time; blocks go on arriving meanwhile, up to twice that many, then they wait. A failed sync releases everything
-//! since the last good one and fails the transfer's next operations: after fsync has failed once, what a read says is no
-//! proof that the medium has it.
+//! A block counts as held once the storage took it, and whoever brought it is told at once. What comes in one turn of the
+//! device is entered in the map with one append; a process that is killed before it fetches those blocks again, and an append
+//! that fails is made good by the map's being written anew. Data and map are made durable together by a worker, after so many
+//! bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they wait. A failed sync releases
+//! everything since the last good one and fails the transfer's next operations: after fsync has failed once, what a read says
+//! is no proof that the medium has it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,9 +30,8 @@ const INLINE_CALLS_MAX: u32 = 2;
 /// Most bytes of blocks that the storage took and the map does not know yet: as much as one write may bring.
 const TAKEN_BYTES_MAX: u64 = WRITE_MAX_BYTES as u64;
 
-/// A write whose bytes the storage took. Until it is entered in the map nobody is told.
+/// A write whose bytes the storage took, on its way into the map.
 pub(super) struct Taken {
-    token: Token,
     /// First block and CRCs of each run.
     runs: Vec<(u32, Vec<u32>)>,
     bytes: u64,
@@ -137,47 +137,41 @@ impl Target {
                 self.begin(None, Kind::Revive);
                 return;
             }
-            if !self.write_first(now_ms, self.config.limits.steps_per_poll) {
+            let Some(ended) = self.write_first(now_ms, self.config.limits.steps_per_poll) else {
                 return;
-            }
+            };
+            let (token, outcome) = ended;
+            self.events.push_back(TargetEvent::Done { token, outcome });
         }
     }
 
     /// Try a write within the call that brought it, if nothing is before it: a block costs a copy then, and no turn of
     /// the device. A few calls of the plugin at most, none of which may sync; what is left goes on in the next poll.
-    fn write_at_once(&mut self, now_ms: u64) {
+    fn write_at_once(&mut self, now_ms: u64) -> Option<Outcome> {
         let first = self.op.is_none() && self.writes.len() == 1 && self.waiting.is_empty();
         let ready = !self.is_direct() || self.plugin.is_attached();
-        if first && ready && !self.map_torn && !self.must_wait_for_sync() {
-            self.write_first(now_ms, INLINE_CALLS_MAX);
+        if !first || !ready || self.map_torn || self.must_wait_for_sync() {
+            return None;
         }
+        let (_, outcome) = self.write_first(now_ms, INLINE_CALLS_MAX)?;
+        Some(outcome)
     }
 
-    /// Go on with the first write; `false` = it is not over.
-    fn write_first(&mut self, now_ms: u64, calls: u32) -> bool {
-        let Some(mut write) = self.writes.pop_front() else {
-            return false;
-        };
+    /// Go on with the first write; how it ended, if it has.
+    fn write_first(&mut self, now_ms: u64, calls: u32) -> Option<(Token, Outcome)> {
+        let mut write = self.writes.pop_front()?;
         match self.write(now_ms, &mut write, calls) {
             Ok(false) => {
                 self.writes.push_front(write);
-                false
+                None
             }
-            // It is told with the append that enters it.
-            Ok(true) => true,
+            Ok(true) => Some((write.token, Outcome::Nothing)),
             Err(_) if self.plugin.take_spared() => {
                 write.begin_again();
                 self.writes.push_front(write);
-                false
+                None
             }
-            Err(failure) => {
-                self.enter_taken();
-                self.events.push_back(TargetEvent::Done {
-                    token: write.token,
-                    outcome: Outcome::Failed(failure),
-                });
-                true
-            }
+            Err(failure) => Some((write.token, Outcome::Failed(failure))),
         }
     }
 
@@ -280,7 +274,7 @@ impl Target {
     }
 
     /// The storage has the blocks. They are entered before anything else is done with the target, and at once where a sync
-    /// is due with them.
+    /// is due with them, or they are many.
     fn take(&mut self, now_ms: u64, grid: Grid, write: &Write, runs: &[Range<usize>]) {
         let block = grid.block as usize;
         let bytes: usize = runs.iter().map(ExactSizeIterator::len).sum();
@@ -293,7 +287,6 @@ impl Target {
             })
             .collect();
         self.taken.push(Taken {
-            token: write.token,
             runs,
             bytes: bytes as u64,
             at_ms: now_ms,
@@ -305,21 +298,15 @@ impl Target {
         }
     }
 
-    /// Enter the blocks that the storage took, and tell that they are held, or that they are not.
+    /// Enter the blocks that the storage took.
     pub(super) fn enter_taken(&mut self) {
-        if self.taken.is_empty() {
-            return;
-        }
         let taken = std::mem::take(&mut self.taken);
-        let end = self.enter_all(&taken);
-        self.events
-            .extend(taken.into_iter().map(|taken| TargetEvent::Done {
-                token: taken.token,
-                outcome: match &end {
-                    Ok(()) => Outcome::Nothing,
-                    Err(failure) => Outcome::Failed(failure.clone()),
-                },
-            }));
+        let since = taken.iter().find(|taken| taken.bytes > 0);
+        if let Some(at_ms) = since.map(|taken| taken.at_ms)
+            && let Err(failure) = self.enter_all(taken, at_ms)
+        {
+            self.sync.fail(failure);
+        }
     }
 
     /// Enter what was taken if it is of the same blocks as `write`.
@@ -337,44 +324,40 @@ impl Target {
         }
     }
 
-    fn enter_all(&mut self, taken: &[Taken]) -> Result<(), Failure> {
+    fn enter_all(&mut self, taken: Vec<Taken>, at_ms: u64) -> Result<(), Failure> {
         let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
-        for (first, crcs) in taken.iter().flat_map(|taken| &taken.runs) {
+        for (first, crcs) in taken.into_iter().flat_map(|taken| taken.runs) {
             match runs.last_mut() {
-                Some((begin, run)) if begin.saturating_add(run.len() as u32) == *first => {
+                Some((begin, run)) if begin.saturating_add(run.len() as u32) == first => {
                     run.extend(crcs);
                 }
-                _ => runs.push((*first, crcs.clone())),
+                _ => runs.push((first, crcs)),
             }
         }
-        let since = taken.iter().find(|taken| taken.bytes > 0);
-        let Some(at_ms) = since.map(|taken| taken.at_ms) else {
-            return Ok(());
-        };
         let name = self.map_name();
-        let Some(map) = self.map.as_mut().filter(|_| !self.map_torn) else {
-            let text = "the block map took no more entries";
-            return Err(Failure::new(code::STORAGE, 0, text));
+        let Some(map) = self.map.as_mut() else {
+            return Ok(());
         };
         let mut records = Vec::new();
         for (first, crcs) in &runs {
             records.extend(BlockMap::record(*first, crcs));
-        }
-        self.ports
-            .state
-            .append(&name, &records, false)
-            .map_err(|e| {
-                // Perhaps a part of it is there.
-                self.map_torn = true;
-                Failure::storage("write the block map", &e)
-            })?;
-        for (first, crcs) in runs {
-            map.enter(first, &crcs);
+            map.enter(*first, crcs);
         }
         let (held, fresh) = (map.prefix_bytes(), map.unsynced_bytes());
         self.staged.set_held(held);
         self.data = true;
         self.sync.written(at_ms);
+        if !self.map_torn
+            && let Err(error) = self.ports.state.append(&name, &records, false)
+        {
+            // Perhaps a part of it is there. Written anew it has all of it.
+            tracing::warn!(
+                device = %self.device, target = %self.config.name,
+                "the block map took no entries and is written anew: {error}"
+            );
+            self.map_torn = true;
+            self.begin_mend();
+        }
         if fresh >= self.config.sync_bytes.max(1) {
             self.begin_sync()?;
         }
@@ -415,8 +398,12 @@ impl Target {
         self.writes.front().is_some_and(|w| w.duty.is_some())
     }
 
-    /// Take a write; it is tried at once.
-    pub(super) fn queue_write(&mut self, now_ms: u64, write: Write) -> Result<(), Failure> {
+    /// Take a write; it is tried at once. How it ended, if it has.
+    pub(super) fn queue_write(
+        &mut self,
+        now_ms: u64,
+        write: Write,
+    ) -> Result<Option<Outcome>, Failure> {
         let max = self.config.limits.pending_writes_max;
         if self.writes.len() >= max {
             return Err(Failure::new(
@@ -437,8 +424,7 @@ impl Target {
             ));
         }
         self.writes.push_back(write);
-        self.write_at_once(now_ms);
-        Ok(())
+        Ok(self.write_at_once(now_ms))
     }
 
     /// End all writes that wait.

@@ -108,7 +108,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     let mut granted = Vec::new();
     for device in &config.devices {
-        mqtt(&device.mqtt, &mut findings);
+        if device.mqtt.connection_of.is_none() {
+            mqtt(&device.mqtt, &mut findings);
+        }
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);

@@ -195,6 +195,8 @@ pub struct Login {
 /// `[device.mqtt]`.
 #[derive(Clone, Debug)]
 pub struct Mqtt {
+    /// The device of this configuration whose connection this one uses; all but `reply_subscriptions` is that one's then.
+    pub connection_of: Option<Located<String>>,
     /// Host name or address.
     pub endpoint: Located<String>,
     /// TCP port.

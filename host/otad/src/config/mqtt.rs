@@ -1,8 +1,10 @@
 //! Reads `[device.mqtt]`: where the broker is, and how it knows the device: by a certificate, by a password, or by both.
 
+use std::collections::BTreeMap;
+
 use super::keys;
-use super::model::{Development, Login, Mqtt, Password, ReplySubscriptions};
-use super::reader::{Located, Reader};
+use super::model::{Development, Device, Login, Mqtt, Password, ReplySubscriptions};
+use super::reader::{Located, Reader, Sink};
 use super::tree::Table;
 
 pub(super) fn mqtt(device: &Reader<'_>, name: &Located<String>, development: Development) -> Mqtt {
@@ -13,7 +15,8 @@ pub(super) fn mqtt(device: &Reader<'_>, name: &Located<String>, development: Dev
         device.missing("mqtt", "{ endpoint = \"localhost\", … }");
     }
     let section = section.unwrap_or_else(|| Reader::root(&empty, device.sink));
-    let endpoint = if stands {
+    let connection_of = section.text("connection_of");
+    let endpoint = if stands && connection_of.is_none() {
         section.required_text("endpoint", "\"….iot.eu-west-1.amazonaws.com\"")
     } else {
         name.clone()
@@ -44,12 +47,70 @@ pub(super) fn mqtt(device: &Reader<'_>, name: &Located<String>, development: Dev
         reconnect_max_ms: number(&keys::RECONNECT_MAX_MS),
         publish_failures_max: u32::try_from(number(&keys::PUBLISH_FAILURES_MAX)).unwrap_or(3),
         endpoint,
+        connection_of,
     };
-    if stands {
+    if let Some(of) = &mqtt.connection_of {
+        check_sharer(&section, of);
+    } else if stands {
         check_mqtt(&section, &mqtt, development);
     }
     section.finish();
     mqtt
+}
+
+/// What a device that uses another one's connection may still say for itself.
+const OF_A_SHARER: [&str; 2] = ["connection_of", "reply_subscriptions"];
+
+fn check_sharer(section: &Reader<'_>, of: &Located<String>) {
+    for (key, origin) in section.keys().filter(|(key, _)| !OF_A_SHARER.contains(key)) {
+        section.sink.advise(
+            origin,
+            format!("`{key}` stands beside `connection_of`"),
+            format!(
+                "the connection is that of \"{}\", with all that belongs to it: remove one of the two",
+                of.value
+            ),
+        );
+    }
+}
+
+/// Give each device that names another one's connection what belongs to it.
+pub(super) fn share(devices: &mut [Device], sink: &Sink) {
+    let owners: BTreeMap<String, Mqtt> = devices
+        .iter()
+        .map(|device| (device.name.value.clone(), device.mqtt.clone()))
+        .collect();
+    for device in devices {
+        let Some(of) = device.mqtt.connection_of.clone() else {
+            continue;
+        };
+        let help = match owners.get(&of.value) {
+            Some(owner) if owner.connection_of.is_none() => {
+                device.mqtt = Mqtt {
+                    connection_of: Some(of),
+                    reply_subscriptions: device.mqtt.reply_subscriptions,
+                    ..owner.clone()
+                };
+                continue;
+            }
+            _ if of.value == device.name.value => {
+                "name another device, or leave it out and write `endpoint`".to_owned()
+            }
+            Some(owner) => {
+                let first = owner
+                    .connection_of
+                    .as_ref()
+                    .map_or("", |o| o.value.as_str());
+                format!("that one uses the connection of \"{first}\": name the device that has it")
+            }
+            None => "name a device of this configuration that has a connection".to_owned(),
+        };
+        sink.advise(
+            &of.origin,
+            format!("\"{}\" has no connection of its own", of.value),
+            help,
+        );
+    }
 }
 
 fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {

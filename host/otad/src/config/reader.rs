@@ -104,6 +104,12 @@ impl<'a> Reader<'a> {
         self.table.contains_key(key)
     }
 
+    /// Every key that stands there, and where.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'a str, &'a Origin)> {
+        let keys = self.table.iter();
+        keys.map(|(key, (_, node))| (key.as_str(), &node.origin))
+    }
+
     /// Where the value of `key` stands, or the table if it does not.
     pub(crate) fn place(&self, key: &str) -> Origin {
         self.table

@@ -37,7 +37,7 @@ pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
     let root = Reader::root(table, sink);
     let development = development(&root);
     let general = hooks::hooks(&root, Hooks::default());
-    let config = Config {
+    let mut config = Config {
         file: file.to_owned(),
         daemon: daemon(&root),
         development,
@@ -59,6 +59,7 @@ pub(crate) fn config(file: &Path, table: &Table, sink: &Sink) -> Config {
         );
     }
     root.finish();
+    mqtt::share(&mut config.devices, sink);
     unique(&config, sink);
     config
 }
@@ -675,11 +676,12 @@ fn unique(config: &Config, sink: &Sink) {
         }
         let mqtt = &device.mqtt;
         let client = format!("{}@{}", mqtt.client_id.value, mqtt.endpoint.value);
-        if twice(&mut clients, client) && mqtt.client_id.value != name.value {
+        let is_second = mqtt.connection_of.is_none() && twice(&mut clients, client);
+        if is_second && mqtt.client_id.value != name.value {
             sink.advise(
                 &mqtt.client_id.origin,
                 format!("a second client id \"{}\" at the same endpoint", mqtt.client_id.value),
-                "two connections of one client id cut each other off; leave `client_id` out to use the thing name",
+                "two connections of one client id cut each other off; leave `client_id` out to use the thing name, or share the connection: `connection_of`",
             );
         }
         build::check(device, sink);

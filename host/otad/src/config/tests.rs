@@ -112,6 +112,27 @@ const TWICE: &[(&str, usize, &str)] = &[
         20,
         "a second device \"pump-1\"",
     ),
+    (
+        "[[device]]\nname='b'\nmqtt={connection_of='pump-2'}\ntarget=[]\n",
+        21,
+        "\"pump-2\" has no connection of its own",
+    ),
+    (
+        "[[device]]\nname='b'\nmqtt={connection_of='b'}\ntarget=[]\n",
+        21,
+        "\"b\" has no connection of its own",
+    ),
+    (
+        "[[device]]\nname='b'\nmqtt={connection_of='pump-1'}\ntarget=[]\n\
+         [[device]]\nname='c'\nmqtt={connection_of='b'}\ntarget=[]\n",
+        25,
+        "\"b\" has no connection of its own",
+    ),
+    (
+        "[[device]]\nname='b'\nmqtt={connection_of='pump-1',port=1883}\ntarget=[]\n",
+        21,
+        "`port` stands beside `connection_of`",
+    ),
 ];
 
 #[test]
@@ -124,6 +145,21 @@ fn what_must_be_unique_is_checked_across_devices_and_targets() {
             .any(|d| error.position(d).map(|p| p.0) == Some(*line) && d.message.contains(message));
         assert!(found, "line {line}, {message}; got\n{error}");
     }
+}
+
+#[test]
+fn a_device_on_the_connection_of_another_has_what_belongs_to_it() {
+    let more = "[[device]]\nname='b'\n[device.mqtt]\nconnection_of='pump-1'\nreply_subscriptions='always'\n\
+                [[device.target]]\nname='b'\nfile_id=1\nplugin='flash-file'\ndirectory='b'\n";
+    let config = read(&format!("{GOOD}{more}")).expect("good");
+    let [owner, guest] = [0, 1].map(|n| &config.devices[n].mqtt);
+    let of = guest.connection_of.as_ref().map(|of| of.value.as_str());
+    assert_eq!((of, owner.connection_of.is_none()), (Some("pump-1"), true));
+    assert_eq!(
+        (&guest.endpoint, guest.port, &guest.client_id),
+        (&owner.endpoint, owner.port, &owner.client_id)
+    );
+    assert_eq!(guest.reply_subscriptions, ReplySubscriptions::Always);
 }
 
 #[test]

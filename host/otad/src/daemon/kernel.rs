@@ -17,8 +17,8 @@ use crate::exit::{Exit, Failed};
 /// Open files besides those of devices: state and lock, control socket and its clients, cache, log, runtime, a child's pipes.
 const FILES_BESIDES: u64 = 128;
 
-/// Of a device, always: its connection.
-const FILES_OF_DEVICE: u64 = 1;
+/// Of a connection.
+const FILES_OF_CONNECTION: u64 = 1;
 
 /// Of a device with a job, besides: a record of the state directory that is written.
 const FILES_OF_JOB: u64 = 1;
@@ -42,14 +42,20 @@ const BYTES_OF_AGENT: u64 = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Need {
     devices: u64,
+    connections: u64,
     targets: u64,
 }
 
 impl Need {
     fn of(config: &Config) -> Self {
         let targets = config.devices.iter().map(|device| device.targets.len());
+        let own = config
+            .devices
+            .iter()
+            .map(|device| &device.mqtt.connection_of);
         Self {
             devices: config.devices.len() as u64,
+            connections: own.filter(|of| of.is_none()).count() as u64,
             targets: targets.sum::<usize>() as u64,
         }
     }
@@ -61,7 +67,7 @@ impl Need {
 
     /// Open files without which not every device can even be set up and connected.
     fn files_at_least(self) -> u64 {
-        FILES_BESIDES + self.devices * FILES_OF_DEVICE + self.targets * FILES_OF_TARGET
+        FILES_BESIDES + self.connections * FILES_OF_CONNECTION + self.targets * FILES_OF_TARGET
     }
 
     /// Mappings, if every agent is awake and every target has a job.
@@ -151,7 +157,9 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
 
 /// Why the devices cannot be served at all, and what is too little for all of them at once.
 fn judge(need: Need, given: Given) -> (Option<String>, Vec<String>) {
-    let Need { devices, targets } = need;
+    let Need {
+        devices, targets, ..
+    } = need;
     let short = |given: Option<u64>, needed: u64| given.filter(|given| *given < needed);
     if let Some(files) = short(given.files, need.files_at_least()) {
         let text = format!(
@@ -192,6 +200,7 @@ mod tests {
 
     const MANY: Need = Need {
         devices: 1000,
+        connections: 1000,
         targets: 2000,
     };
 
@@ -212,6 +221,11 @@ mod tests {
             ..Given::default()
         };
         assert_eq!(judge(MANY, one_more).0, None);
+        let shared = Need {
+            connections: 1,
+            ..MANY
+        };
+        assert_eq!(shared.files_at_least(), MANY.files_at_least() - 999);
     }
 
     #[test]

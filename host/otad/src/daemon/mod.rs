@@ -14,6 +14,7 @@ mod backend;
 mod dropped;
 mod kernel;
 mod notify;
+mod pages;
 mod reload;
 mod rollout;
 mod session;
@@ -63,6 +64,7 @@ pub async fn run(config: Config, log_is_given: bool, witnesses: Witnesses) -> Ve
     let mut signals = Signals::listen()?;
     let notifier = Arc::new(Notifier::from_environment());
     let gateway = Gateway::open(config)?.with_witnesses(witnesses);
+    pages::give_back();
     let socket = gateway.config().daemon.control_socket.value.clone();
     // Before anything is connected: whoever asks while the devices are set up waits for the answer.
     let server = Server::bind(&socket, access).map_err(|e| {

@@ -1,16 +1,20 @@
 //! The devices of one configuration, and the tasks that belong to them, from their start to their end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::backend::{Builds, Devices, FailedDevice};
 use super::notify::Notifier;
-use super::{STOP_MAX, dropped, story, watchdog};
+use super::{STOP_MAX, dropped, pages, story, watchdog};
 use crate::exit::Failed;
 use crate::gateway::{ConnectedDevice, Gateway};
 use crate::hooks;
+
+/// How long devices may take to end: a connection needs up to 5 s of what is left.
+const DEVICES_STOP_MAX: Duration = STOP_MAX.saturating_sub(Duration::from_secs(5));
 
 /// Running devices.
 pub(super) struct Session {
@@ -52,6 +56,7 @@ impl Session {
             handles,
             gateway.clock(),
         ));
+        pages::give_back();
         Ok(Self {
             gateway,
             running,
@@ -72,14 +77,17 @@ impl Session {
         }
     }
 
-    /// End them in order, within [`STOP_MAX`].
+    /// End them in order, within [`STOP_MAX`](super::STOP_MAX): first the devices, so that nothing new is sent, then the
+    /// connections.
     pub(super) async fn end(mut self) {
-        if tokio::time::timeout(STOP_MAX, stop(self.running))
+        if tokio::time::timeout(DEVICES_STOP_MAX, stop(self.running))
             .await
             .is_err()
         {
-            tracing::warn!("not everything ended within {} s", STOP_MAX.as_secs());
+            let seconds = DEVICES_STOP_MAX.as_secs();
+            tracing::warn!("not every device ended within {seconds} s");
         }
+        self.gateway.disconnect().await;
         self.tasks.shutdown().await;
     }
 }
@@ -96,13 +104,16 @@ fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>
     for device in &gateway.config().devices {
         let name = &device.name.value;
         let mqtt = &device.mqtt;
-        tracing::info!(
-            "{name}: creating MQTT client `{}` ({} bytes) for {}:{}",
-            mqtt.client_id.value,
-            mqtt.client_id.value.len(),
-            mqtt.endpoint.value,
-            mqtt.port
-        );
+        match &mqtt.connection_of {
+            Some(owner) => tracing::info!("{name}: by the connection of {}", owner.value),
+            None => tracing::info!(
+                "{name}: creating MQTT client `{}` ({} bytes) for {}:{}",
+                mqtt.client_id.value,
+                mqtt.client_id.value.len(),
+                mqtt.endpoint.value,
+                mqtt.port
+            ),
+        }
         match gateway.connect(name) {
             Ok(device) => running.push(device),
             Err(error) => {
@@ -119,20 +130,17 @@ fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>
             }
         }
     }
+    gateway.disconnect_unused();
     match first {
         Some(error) if running.is_empty() => Err(error),
         Some(_) | None => Ok((running, failed)),
     }
 }
 
-/// First the devices, so that nothing new is sent; then the connections, in order.
 async fn stop(devices: Vec<ConnectedDevice>) {
     let mut ends = JoinSet::new();
     for device in devices {
-        ends.spawn(async move {
-            device.handle.stop().await;
-            device.connection.stop().await;
-        });
+        ends.spawn(async move { device.handle.stop().await });
     }
     while ends.join_next().await.is_some() {}
 }

@@ -19,9 +19,10 @@ mod plugins;
 mod target;
 mod witness;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host_crypto::{TrustError, TrustStore};
@@ -43,7 +44,7 @@ use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, OwnDevice, PendingDevice};
 use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::code::{CodeError, Gate, Kind};
 use crate::config::{BUILD, Config, Device, PluginChoice, ReplySubscriptions, Target};
@@ -213,18 +214,20 @@ pub struct Gateway {
     ports: DevicePorts,
     http: HttpClient,
     turnstile: Turnstile,
+    /// Of devices, by their names, as far as they are made.
+    connections: Mutex<BTreeMap<String, Connection>>,
     /// None = no cap, and nobody counts.
     bandwidth: Option<Bandwidth>,
     plugins: Arc<Plugins>,
     agents: Arc<Agents>,
 }
 
-/// A device with a connection of its own.
+/// A device with its connection.
 #[derive(Clone, Debug)]
 pub struct ConnectedDevice {
     /// The device.
     pub handle: DeviceHandle,
-    /// Its connection.
+    /// Its connection, which others may use as well.
     pub connection: Connection,
     /// Application events up to this one were stored before it was started.
     pub former_events: u64,
@@ -258,6 +261,7 @@ impl Gateway {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
             turnstile: Turnstile::new(config.daemon.connects_per_s_max),
+            connections: Mutex::default(),
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
             agents: Arc::new(Agents::new(&config, &engine, &ports.state, &gate)),
@@ -416,7 +420,7 @@ impl Gateway {
         })
     }
 
-    /// Set up a device and give it a connection of its own.
+    /// Set up a device and give it a connection: its own, or that of the device which its configuration names.
     ///
     /// # Errors
     /// [`GatewayError`]. That the connection cannot be made is none: it is tried again.
@@ -428,26 +432,65 @@ impl Gateway {
             device: name.clone(),
             source,
         };
-        let connection = Connection::start_in_turn(self.connection_config(name)?, &self.turnstile);
-        let connection = connection.map_err(no_client)?;
+        let owner = device.mqtt.connection_of.as_ref().unwrap_or(&device.name);
+        let connection = self.connection(&owner.value)?;
         let replies = self.subscribes_replies(device);
         let transport = connection
             .attach(name, pending.mailbox(), replies)
             .map_err(no_client)?;
         let transport = self.equip(device, transport, pending.mailbox());
         let former_events = pending.events().last();
-        match pending.start(transport) {
-            Ok(handle) => Ok(ConnectedDevice {
-                handle,
-                connection,
-                former_events,
-            }),
-            Err(error) => {
-                // Nobody is there to use it, and by itself it would go on.
-                tokio::spawn(async move { connection.stop().await });
-                Err(error.into())
-            }
+        Ok(ConnectedDevice {
+            handle: pending.start(transport)?,
+            connection,
+            former_events,
+        })
+    }
+
+    /// The connection of a device, made by whoever needs it first.
+    fn connection(&self, owner: &str) -> Result<Connection, GatewayError> {
+        let mut connections = self.lock_connections();
+        if let Some(connection) = connections.get(owner) {
+            return Ok(connection.clone());
         }
+        let config = self.connection_config(owner)?;
+        let connection = Connection::start_in_turn(config, &self.turnstile);
+        let connection = connection.map_err(|source| GatewayError::Mqtt {
+            device: owner.to_owned(),
+            source,
+        })?;
+        connections.insert(owner.to_owned(), connection.clone());
+        Ok(connection)
+    }
+
+    /// End the connections that no device is on, such as those of devices that could not be set up. By itself a connection
+    /// goes on.
+    pub(crate) fn disconnect_unused(&self) {
+        self.lock_connections().retain(|_, connection| {
+            if connection.devices() > 0 {
+                return true;
+            }
+            let connection = connection.clone();
+            // It ends by itself, and within a few seconds.
+            drop(tokio::spawn(async move { connection.stop().await }));
+            false
+        });
+    }
+
+    fn lock_connections(&self) -> MutexGuard<'_, BTreeMap<String, Connection>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// End all connections, in order. For after the devices: by themselves they go on, also those that no device uses.
+    pub async fn disconnect(&self) {
+        let connections = std::mem::take(&mut *self.lock_connections());
+        let mut ends = JoinSet::new();
+        for connection in connections.into_values() {
+            ends.spawn(async move { connection.stop().await });
+        }
+        while ends.join_next().await.is_some() {}
     }
 
     /// Notices by other topics, URLs, and URLs of the operator's own: what a device has beside its MQTT.

@@ -22,6 +22,7 @@ mod parts;
 mod password;
 mod planes;
 mod quick_start;
+mod shared;
 mod sizes;
 mod slow;
 mod swap;

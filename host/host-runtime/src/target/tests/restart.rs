@@ -6,7 +6,7 @@ use crate::target::verified_record;
 use crate::types::{Outcome, Started, code};
 
 #[test]
-fn a_killed_process_finds_every_acknowledged_block() {
+fn a_killed_process_finds_every_block_of_the_turns_before() {
     for staged in [false, true] {
         let mut world = World::new(Setup {
             staged,

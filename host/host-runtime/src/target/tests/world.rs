@@ -459,10 +459,12 @@ impl World {
     }
 
     /// Write the blocks of `image` that are not `held`, in the order of `blocks`.
+    /// Writes blocks, each in a turn of its own.
     pub(super) fn write_blocks(&mut self, image: &[u8], blocks: impl Iterator<Item = usize>) {
         for index in blocks {
             let end = self.write_block(image, index);
             assert_eq!(end, Outcome::Nothing, "block {index}");
+            self.poll();
         }
     }
 
