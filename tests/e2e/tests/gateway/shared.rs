@@ -22,8 +22,12 @@ fn three_devices_on_one_connection_are_updated_cut_off_and_updated_again() {
         }
     });
     gateway.init(&image::program("1.0.0", "", SIZE));
-    let mut daemon = gateway.run();
-    daemon.wait_line("first-guest: by the connection of owner");
+    let daemon = gateway.run();
+    let log = daemon.log();
+    assert!(
+        log.contains("first-guest: by the connection of owner"),
+        "{log}"
+    );
 
     let update = |version: &str| {
         let job = cloud.update_all(&THINGS, Update::of(image::program(version, "", SIZE)));
