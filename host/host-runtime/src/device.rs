@@ -505,11 +505,14 @@ impl Device {
                 self.after_turn(now, handled.changed);
                 handled.refused
             }
-            Err(fault) => Some(Failure::new(
-                code::PLUGIN_FAILED,
-                self.slot.strikes(),
-                format!("the agent broke: {fault}"),
-            )),
+            Err(fault) => {
+                self.door.lock().jobs_ended.clear();
+                Some(Failure::new(
+                    code::PLUGIN_FAILED,
+                    self.slot.strikes(),
+                    format!("the agent broke: {fault}"),
+                ))
+            }
         }
     }
 

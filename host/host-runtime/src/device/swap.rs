@@ -209,6 +209,7 @@ impl Device {
                 if host.journal.generation() != generation {
                     host.journal.put_back(journal);
                 }
+                host.jobs_ended.clear();
                 drop(host);
                 self.keep_snapshot(now);
             }
