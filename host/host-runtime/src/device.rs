@@ -384,6 +384,7 @@ impl Device {
             version: build.description().version.clone(),
             label: build.label().to_owned(),
             digest: host_crypto::hex(build.digest()),
+            manifest: build.manifest().map(str::to_owned),
             life: self.slot.life(),
             memory_bytes,
             strikes: self.slot.strikes(),

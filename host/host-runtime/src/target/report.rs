@@ -52,6 +52,9 @@ pub struct BuildReport {
     pub version: String,
     /// SHA-256 of its bytes, hexadecimal; zeros for one that is part of this process.
     pub sha256: String,
+    /// SHA-256 of the manifest that vouches for it, hexadecimal: the same bytes may be signed for more than one use.
+    #[serde(default)]
+    pub manifest: Option<String>,
     /// Kinds of target that it serves.
     pub kinds: Vec<String>,
     /// Its capabilities, in words.
@@ -106,6 +109,7 @@ impl Target {
             name: description.name.clone(),
             version: description.version.clone(),
             sha256: host_crypto::hex(factory.digest()),
+            manifest: factory.manifest().map(str::to_owned),
             kinds: description.kinds.clone(),
             capabilities: description.abilities(),
             imports: factory.imports().to_vec(),
