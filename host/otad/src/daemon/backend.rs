@@ -154,9 +154,9 @@ impl Backend for Devices {
             Verb::SwapPlugin { file, allow_older } => {
                 let target = one_target(target)?;
                 let entry = Entry::put_in(allow_older);
-                let kept = self.builds()?.plugins.hold();
-                let build = self.take_in(device.name(), target, &file, entry).await?;
-                swap(device, target, Some((build, kept))).await
+                let kept = self.builds()?.plugins.hold().await;
+                let taken = self.take_in(device.name(), target, &file, entry, &kept);
+                swap(device, target, Some((taken.await?, kept))).await
             }
             Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
         }
@@ -189,11 +189,11 @@ impl Devices {
         target: &str,
         file: &str,
         entry: Entry,
+        kept: &Hold,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let plugins = Arc::clone(&self.builds()?.plugins);
-        let taken = plugins
-            .take_in(device, target, Source::File(file.into()), entry)
-            .await;
+        let source = Source::File(file.into());
+        let taken = plugins.take_in(device, target, source, entry, kept).await;
         taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
     }
 

@@ -53,9 +53,9 @@ impl Rollout {
     ) -> Result<(Self, Vec<Place>), Refusal> {
         let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
         let source = Source::File(order.file.clone().into());
-        let kept = agents.hold();
-        let taken = Arc::clone(&agents).take_in(source).await;
-        let taken = taken.map_err(told)?;
+        let kept = agents.hold().await;
+        let taken = Arc::clone(&agents).take_in(source, &kept);
+        let taken = taken.await.map_err(told)?;
         let entry = Entry::put_in(order.allow_older);
         let place = |device: DeviceHandle| {
             let build = agents.put_in(&taken, device.name(), entry);

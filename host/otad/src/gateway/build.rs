@@ -5,7 +5,7 @@
 //! install   the gate looks at it, it is loaded, its bytes are kept       refused: the job fails, nothing was touched
 //! activate  swap: tried, written down, handed over                       a new agent carries the job on from here
 //! reset     nothing: whoever took over runs
-//! self-test it serves still; a plugin is opened and asks its target           sent back: the job fails with the reason
+//! self-test it serves still; a plugin is opened and asks its target      sent back: the job fails with the reason
 //! commit    its trial is over
 //! reject    the build before serves again
 //! ```
@@ -222,16 +222,16 @@ impl Place {
         let device = self.device().await?;
         let taken = match &self.guest {
             Guest::Agent(agents) => {
-                let kept = agents.hold();
-                let taken = Arc::clone(agents).take_in(source).await;
+                let kept = agents.hold().await;
+                let taken = Arc::clone(agents).take_in(source, &kept).await;
                 taken
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
                     .map(|agent| (Code::Agent(agent), kept))
             }
             Guest::Plugin(plugins, name) => {
-                let kept = plugins.hold();
+                let kept = plugins.hold().await;
                 let taken = Arc::clone(plugins)
-                    .take_in(device.name(), name, source, self.entry)
+                    .take_in(device.name(), name, source, self.entry, &kept)
                     .await;
                 taken.map(|plugin| (Code::Plugin(plugin), kept))
             }
