@@ -27,6 +27,8 @@ struct Bench {
     /// Packets so far; before the one of that number something happens.
     packets: u32,
     at_packet: Option<(u32, Spoil)>,
+    /// How long its answers take.
+    answer_ms: u64,
 }
 
 fn setting(key: &str, value: &str) -> Setting {
@@ -51,6 +53,7 @@ fn bench() -> Bench {
         pulses: 0,
         packets: 0,
         at_packet: None,
+        answer_ms: 5,
     }
 }
 
@@ -78,6 +81,7 @@ impl Bench {
                 Duty::Finished(answer) => return Ok(answer),
                 Duty::Working(working) => working,
             };
+            assert!(working.done >= progress.0, "{progress:?}: {working:?}");
             if (working.done, working.total) != progress {
                 progress = (working.done, working.total);
                 moved_ms = self.fake.world().now_ms;
@@ -87,7 +91,7 @@ impl Bench {
             let sleep = working.wake.after_ms.map_or(0, u64::from);
             assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
             let input = self.serve();
-            self.fake.world().now_ms += if input { 5 } else { sleep.max(1) };
+            self.fake.world().now_ms += if input { self.answer_ms } else { sleep.max(1) };
             assert!(self.fake.world().now_ms < end, "an hour");
             duty = self.plugin.step(65_536)?;
         }
@@ -642,6 +646,22 @@ fn a_flash_error_is_met_by_erasing_once_and_then_it_is_an_error() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_sent_again_over_a_slow_line_is_progress() {
+    let file = image(2, 60_000, b"pump");
+    let mut bench = bench();
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.answer_ms = 15_000;
+    // Near the end of the first upload, which takes longer than a duty may stand still.
+    bench.at_packet = Some((bench.packets + 170, |b| b.mcu.board.failing_writes = 1));
+    let begun_ms = bench.fake.world().now_ms;
+    bench.run(SerialMcu::install).unwrap();
+    assert!(bench.at_packet.is_none());
+    assert_eq!(bench.mcu.board.erases, 2);
+    assert!(bench.fake.world().now_ms - begun_ms > 2 * STALL_MS);
 }
 
 #[test]
