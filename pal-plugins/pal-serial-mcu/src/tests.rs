@@ -10,7 +10,7 @@ use smp_core::code::{Refusal, group, os, rc};
 use smp_core::frame::{Decoder, Framing};
 
 use crate::{SerialMcu, sub};
-use mcu::{Mcu, image};
+use mcu::{Mcu, OnReset, image};
 
 /// Something that happens to the target.
 type Spoil = fn(&mut Bench);
@@ -445,13 +445,13 @@ fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
 fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_back() {
     let refused = |code| Err(Refusal::generic(code));
     for lists in [refused(rc::UNKNOWN), refused(rc::DENIED), Ok(Vec::new())] {
-        for refuses_reset in [false, true] {
+        for on_reset in [OnReset::Restarts, OnReset::Refuses, OnReset::Ignores] {
             let mut bench = bench();
             let file = image(2, 8000, b"pump");
             bench.mcu.board.new_lists = Some(lists.clone());
             bench.arm(&file);
             bench.mcu.boot();
-            bench.mcu.board.refuses_reset = refuses_reset;
+            bench.mcu.board.on_reset = on_reset;
             // The host was killed, and does not know that the new image runs.
             bench.restart(None, file.len());
             let failure = bench.run(SerialMcu::reset).unwrap_err();
@@ -459,7 +459,8 @@ fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_ba
             assert_eq!(told, (code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE));
             assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
             bench.run(SerialMcu::reject).unwrap();
-            assert_eq!(bench.pulses, u32::from(refuses_reset));
+            let is_pulsed = on_reset != OnReset::Restarts;
+            assert_eq!(bench.pulses, u32::from(is_pulsed), "{on_reset:?}");
             assert_eq!(bench.mcu.board.slots[0][20], 1);
             assert!(bench.mcu.board.confirmed);
         }
