@@ -107,7 +107,7 @@ const DRAFT: &str = ".new";
 
 /// Files that are kept open to be appended to again: a block map grows with every few blocks, and finding its file costs
 /// more than what is written. Those that were appended to last, of all devices.
-const OPEN_MAX: usize = 32;
+pub const OPEN_MAX: usize = 32;
 
 /// A directory of files: stores go by temp file, fsync, rename, directory fsync.
 pub struct FileStateDir<F = DirFiles> {
