@@ -20,7 +20,9 @@ use crate::ports::workers::{Errand, Reply, Wake, Workers};
 use crate::target::hex32;
 use crate::types::{Failure, code};
 
-/// Encoding of the file; another one is refused. Within one, members are only added, with a default.
+/// Encoding of the file; another one is refused. Within one, members are only added, with a default, and what is unknown is
+/// passed over: while an update of otad itself is in test, the build before may have to read it again. So it changes only where
+/// that must not be.
 const FORMAT: u32 = 1;
 
 /// A build, by its names.
@@ -457,6 +459,38 @@ impl Book {
 mod tests {
     use super::*;
     use crate::testing::FakeState;
+
+    fn read(text: &str) -> io::Result<Option<Choice>> {
+        let (state, place) = (FakeState::default(), Place::agent("pump"));
+        state.store("devices/pump/agent.json", text.as_bytes())?;
+        let all = all(&state, Kind::Agent).map_err(|e| e.to_string());
+        let one = load(&state, &place);
+        // Whoever reads all of them names the one that cannot be read.
+        match &one {
+            Ok(choice) => assert_eq!(all, Ok(Vec::from_iter(choice.clone()))),
+            Err(e) => assert_eq!(all, Err(format!("devices/pump/agent.json: {e}"))),
+        }
+        one
+    }
+
+    #[test]
+    fn a_file_of_an_older_or_a_newer_build_is_read_unless_its_format_is_another_one() {
+        let serves = format!(r#""serves":{{"label":"job","sha256":"{}""#, "ab".repeat(32));
+        let file = |format: u32, more: &str| {
+            format!(r#"{{"format":{format},"configured":"built-in",{serves}{more}"#)
+        };
+        let first = read(&file(FORMAT, "}}")).unwrap().unwrap();
+        assert_eq!(first.serves.manifest, None);
+        assert_eq!((first.former, first.on_trial), (None, false));
+        let newer = r#","manifest":"cd","of-tomorrow":1},"on_trial":true,"of-tomorrow":2}"#;
+        let newer = read(&file(FORMAT, newer)).unwrap().unwrap();
+        assert_eq!(newer.serves.manifest.as_deref(), Some("cd"));
+        assert!(newer.on_trial);
+        for bad in [file(FORMAT + 1, "}}"), "{}".to_owned(), "x".to_owned()] {
+            let error = read(&bad).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bad}");
+        }
+    }
 
     #[test]
     fn what_is_chosen_is_found_whatever_the_configuration_has() {
