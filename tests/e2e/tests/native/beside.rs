@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use e2e::gateway::TargetLines;
 use e2e::hostile::{call, in_both_carriers, lent, library};
 use e2e::{Cloud, Gateway, Update, image};
+use host_cloud::service::ThingName;
+use host_runtime::engine::EngineOptions;
 use host_runtime::plugin::PluginFactory;
 use tokio::task::yield_now;
 
@@ -125,7 +127,7 @@ fn served_meanwhile(plugin: &Arc<dyn PluginFactory>, deed: &'static str) -> u64 
 
 #[test]
 fn another_target_is_served_in_the_middle_of_a_hostile_call() {
-    for (carrier, plugin) in in_both_carriers() {
+    for (carrier, plugin) in in_both_carriers(&EngineOptions::default()) {
         let served = served_meanwhile(&plugin, "spins");
         support::note(&format!("{carrier}: {served} calls of another target's"));
         assert!(served > 0, "{carrier}");
