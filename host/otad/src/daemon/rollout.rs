@@ -54,7 +54,8 @@ impl Rollout {
         let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
         let source = Source::File(order.file.clone().into());
         let kept = agents.hold().await;
-        let taken = Arc::clone(&agents).take_in(source, &kept);
+        // Whether it fits, the swap of each device says.
+        let taken = Arc::clone(&agents).take_in(source, &kept, |_| Ok(()));
         let taken = taken.await.map_err(told)?;
         let entry = Entry::put_in(order.allow_older);
         let place = |device: DeviceHandle| {

@@ -119,20 +119,26 @@ impl Agents {
         self.shelf.hold().await
     }
 
-    /// Load a build for a swap, and keep its bytes, which stay for as long as they are held. It takes as long as compiling does,
-    /// off the tasks that serve others.
+    /// Load a build for a swap, and keep its bytes, which stay for as long as they are held, if it `fits`. It takes as long as
+    /// compiling does, off the tasks that serve others.
     ///
     /// # Errors
-    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.
+    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium; what `fits`
+    /// says.
     pub(crate) async fn take_in(
         self: Arc<Self>,
         source: Source,
         kept: &Hold,
+        fits: impl FnOnce(&Arc<AgentBuild>) -> Result<(), Failed> + Send + 'static,
     ) -> Result<LoadedAgent, Failed> {
-        aside(Some(kept), move || self.take_in_now(source)).await
+        aside(Some(kept), move || self.take_in_now(source, fits)).await
     }
 
-    fn take_in_now(&self, source: Source) -> Result<LoadedAgent, Failed> {
+    fn take_in_now(
+        &self,
+        source: Source,
+        fits: impl FnOnce(&Arc<AgentBuild>) -> Result<(), Failed>,
+    ) -> Result<LoadedAgent, Failed> {
         let words = source.to_string();
         let code = self.gate.take(Kind::Agent, source);
         let code = code.map_err(|error| verdict(&words, &error))?;
@@ -141,6 +147,7 @@ impl Agents {
             let text = format!("{words} is refused: {}", chain(&error));
             Failed::new(Exit::Refused, text)
         })?;
+        fits(&agent)?;
         let kept = code.keep(&*self.state, AGENTS);
         kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the agent", &e))?;
         let signed = code.signed;

@@ -2,10 +2,10 @@
 //! the place of the device's agent, or of another target's plugin, as by `otad agent swap` and `otad plugin swap`.
 //!
 //! ```text
-//! install   the gate looks at it, it is loaded, its bytes are kept       refused: the job fails, nothing was touched
-//! activate  swap: tried, written down, handed over                       a new agent carries the job on from here
+//! install   the gate looks at it, it is loaded, it fits, its bytes are kept   refused: the job fails, nothing was touched
+//! activate  swap: tried, written down, handed over                            a new agent carries the job on from here
 //! reset     nothing: whoever took over runs
-//! self-test it serves still; a plugin is opened and asks its target      sent back: the job fails with the reason
+//! self-test it serves still; a plugin is opened and asks its target           sent back: the job fails with the reason
 //! commit    its trial is over
 //! reject    the build before serves again
 //! ```
@@ -26,6 +26,7 @@ use host_runtime::plugin::{
 };
 use host_runtime::supervisor::{DeviceHandle, OwnDevice};
 use host_runtime::types::{Blob, Failure, Setting, TargetState, code};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::sleep;
 
@@ -223,8 +224,11 @@ impl Place {
         let taken = match &self.guest {
             Guest::Agent(agents) => {
                 let kept = agents.hold().await;
-                let taken = Arc::clone(agents).take_in(source, &kept).await;
+                let (runtime, asked) = (Handle::current(), device.clone());
+                let fits = move |agent: &Arc<AgentBuild>| runtime.block_on(fits(&asked, agent));
+                let taken = Arc::clone(agents).take_in(source, &kept, fits);
                 taken
+                    .await
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
                     .map(|agent| (Code::Agent(agent), kept))
             }
@@ -348,6 +352,16 @@ impl Place {
             true => self.swap(None).await,
             false => Ok(()),
         }
+    }
+}
+
+/// Whether a build may take over on a device: it reads what the one before has left, and the way back is open.
+async fn fits(device: &DeviceHandle, agent: &Arc<AgentBuild>) -> Result<(), Failed> {
+    match device.fits_agent(Arc::clone(agent)).await {
+        // That is over by the time that it is activated, and asked again then.
+        Err(failure) if failure.main == code::BUSY => Ok(()),
+        Err(failure) => Err(Failed::new(Exit::Refused, failure.to_string())),
+        Ok(()) => Ok(()),
     }
 }
 

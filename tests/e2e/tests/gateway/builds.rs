@@ -178,6 +178,8 @@ fn a_build_that_is_no_good_fails_its_job_with_the_reason_and_changes_nothing() {
         let ended = scene.update(1, file);
         let log = daemon.log();
         assert_eq!(ended.status, "FAILED", "{words}: {ended:?}\n{log}");
+        // All of it before anything is swapped.
+        assert!(ended.reason.contains("0x000000de"), "{words}: {ended:?}");
         assert!(log.contains(words), "{words}: {ended:?}\n{log}");
         assert_eq!(scene.agent()["digest"], before["digest"], "{words}");
     }

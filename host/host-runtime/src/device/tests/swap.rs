@@ -257,6 +257,12 @@ fn a_build_that_is_no_good_is_refused_with_its_reason_before_it_reaches_anything
         let writes = bench.state.writes();
         let bad = puppet_of(name, schemas);
         spoil(&bad);
+        // What can be told without trying it is told before it is put in.
+        let can_be_told = matches!(name, "schemas" | "journal");
+        match bench.device.fits_agent(&bad.0) {
+            Err(failure) => assert!(can_be_told && failure.detail.contains(words), "{failure}"),
+            Ok(()) => assert!(!can_be_told, "{name}"),
+        }
         let failure = bench.swapped(Some(&bad.0)).unwrap_err();
         assert!(failure.detail.contains(words), "{name}: {failure}");
         assert_eq!(bench.wire(), [] as [&str; 0], "{name}");
