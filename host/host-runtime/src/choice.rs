@@ -20,7 +20,9 @@ use crate::ports::workers::{Errand, Reply, Wake, Workers};
 use crate::target::hex32;
 use crate::types::{Failure, code};
 
-/// Encoding of the file; another one is refused. Within one, members are only added, with a default.
+/// Encoding of the file; another one is refused. Within one, members are only added, with a default, and what is unknown is
+/// passed over: while an update of otad itself is in test, the build before may have to read it again. So it changes only where
+/// that must not be.
 const FORMAT: u32 = 1;
 
 /// A build, by its names.
@@ -114,13 +116,39 @@ pub(crate) struct SentBack {
     pub(crate) reason: String,
 }
 
+/// What serves at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A device.
+    Agent,
+    /// A target.
+    Plugin,
+}
+
+impl Kind {
+    /// Where its places have their folders in the state directory.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Agent => "devices/",
+            Self::Plugin => "targets/",
+        }
+    }
+
+    /// Name of the choice's file in the folder of a place.
+    fn leaf(self) -> &'static str {
+        match self {
+            Self::Agent => "agent.json",
+            Self::Plugin => "plugin.json",
+        }
+    }
+}
+
 /// Where a build serves; shown as people call it: `pump-1`, `target "main" of pump-1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// In the state directory.
     folder: String,
-    /// Name of the choice's file in it.
-    leaf: &'static str,
+    kind: Kind,
     words: String,
 }
 
@@ -129,8 +157,13 @@ impl Place {
     #[must_use]
     pub fn plugin(device: &str, target: &str) -> Self {
         Self {
-            folder: format!("targets/{}/{}", component(device), component(target)),
-            leaf: "plugin.json",
+            folder: format!(
+                "{}{}/{}",
+                Kind::Plugin.folder(),
+                component(device),
+                component(target)
+            ),
+            kind: Kind::Plugin,
             words: format!("target \"{target}\" of {device}"),
         }
     }
@@ -139,8 +172,8 @@ impl Place {
     #[must_use]
     pub fn agent(device: &str) -> Self {
         Self {
-            folder: format!("devices/{}", component(device)),
-            leaf: "agent.json",
+            folder: format!("{}{}", Kind::Agent.folder(), component(device)),
+            kind: Kind::Agent,
             words: device.to_owned(),
         }
     }
@@ -152,7 +185,7 @@ impl Place {
     }
 
     fn choice(&self) -> String {
-        self.file(self.leaf)
+        self.file(self.kind.leaf())
     }
 }
 
@@ -174,7 +207,29 @@ struct File {
 /// # Errors
 /// What the medium says, and `InvalidData` for a file that is damaged or of another format.
 pub fn load(state: &dyn StateDir, place: &Place) -> io::Result<Option<Choice>> {
-    let Some(bytes) = state.load(&place.choice())? else {
+    read(state, &place.choice())
+}
+
+/// All that was chosen, also in places that the configuration does not name now.
+///
+/// # Errors
+/// What the medium says, and `InvalidData` for a file that is damaged or of another format, with its name.
+pub fn all(state: &dyn StateDir, kind: Kind) -> io::Result<Vec<Choice>> {
+    let mut choices = Vec::new();
+    for name in state.list(kind.folder())? {
+        let is_choice = name
+            .rsplit_once('/')
+            .is_some_and(|(_, leaf)| leaf == kind.leaf());
+        if is_choice {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
+            choices.extend(read(state, &name).map_err(named)?);
+        }
+    }
+    Ok(choices)
+}
+
+fn read(state: &dyn StateDir, name: &str) -> io::Result<Option<Choice>> {
+    let Some(bytes) = state.load(name)? else {
         return Ok(None);
     };
     let file: File = serde_json::from_slice(&bytes)?;
@@ -397,5 +452,71 @@ impl Book {
             end.map_err(|e| Failure::storage("write which build serves", &e))
         });
         self.writing = Some((choice, errand));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeState;
+
+    fn read(text: &str) -> io::Result<Option<Choice>> {
+        let (state, place) = (FakeState::default(), Place::agent("pump"));
+        state.store("devices/pump/agent.json", text.as_bytes())?;
+        let all = all(&state, Kind::Agent).map_err(|e| e.to_string());
+        let one = load(&state, &place);
+        // Whoever reads all of them names the one that cannot be read.
+        match &one {
+            Ok(choice) => assert_eq!(all, Ok(Vec::from_iter(choice.clone()))),
+            Err(e) => assert_eq!(all, Err(format!("devices/pump/agent.json: {e}"))),
+        }
+        one
+    }
+
+    #[test]
+    fn a_file_of_an_older_or_a_newer_build_is_read_unless_its_format_is_another_one() {
+        let serves = format!(r#""serves":{{"label":"job","sha256":"{}""#, "ab".repeat(32));
+        let file = |format: u32, more: &str| {
+            format!(r#"{{"format":{format},"configured":"built-in",{serves}{more}"#)
+        };
+        let first = read(&file(FORMAT, "}}")).unwrap().unwrap();
+        assert_eq!(first.serves.manifest, None);
+        assert_eq!((first.former, first.on_trial), (None, false));
+        let newer = r#","manifest":"cd","of-tomorrow":1},"on_trial":true,"of-tomorrow":2}"#;
+        let newer = read(&file(FORMAT, newer)).unwrap().unwrap();
+        assert_eq!(newer.serves.manifest.as_deref(), Some("cd"));
+        assert!(newer.on_trial);
+        for bad in [file(FORMAT + 1, "}}"), "{}".to_owned(), "x".to_owned()] {
+            let error = read(&bad).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_chosen_is_found_whatever_the_configuration_has() {
+        let state = FakeState::default();
+        let choice = |label: &str| Choice {
+            configured: "built-in".to_owned(),
+            serves: Build {
+                label: label.to_owned(),
+                sha256: [7; 32],
+                manifest: None,
+            },
+            former: None,
+            on_trial: false,
+        };
+        let places = [
+            (Place::agent("pump"), "agent"),
+            (Place::plugin("pump", "main"), "main"),
+            (Place::plugin("pump", "mcu"), "mcu"),
+        ];
+        for (place, label) in &places {
+            store(&state, place, Some(&choice(label))).unwrap();
+            // Other files of a place are none.
+            state.store(&place.file("record.json"), b"x").unwrap();
+        }
+        let found = |kind| all(&state, kind).unwrap();
+        assert_eq!(found(Kind::Agent), [choice("agent")]);
+        assert_eq!(found(Kind::Plugin), [choice("main"), choice("mcu")]);
     }
 }

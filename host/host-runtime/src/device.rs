@@ -384,6 +384,7 @@ impl Device {
             version: build.description().version.clone(),
             label: build.label().to_owned(),
             digest: host_crypto::hex(build.digest()),
+            manifest: build.manifest().map(str::to_owned),
             life: self.slot.life(),
             memory_bytes,
             strikes: self.slot.strikes(),
@@ -505,11 +506,14 @@ impl Device {
                 self.after_turn(now, handled.changed);
                 handled.refused
             }
-            Err(fault) => Some(Failure::new(
-                code::PLUGIN_FAILED,
-                self.slot.strikes(),
-                format!("the agent broke: {fault}"),
-            )),
+            Err(fault) => {
+                self.door.lock().jobs_ended.clear();
+                Some(Failure::new(
+                    code::PLUGIN_FAILED,
+                    self.slot.strikes(),
+                    format!("the agent broke: {fault}"),
+                ))
+            }
         }
     }
 

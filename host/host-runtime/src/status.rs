@@ -181,6 +181,9 @@ pub struct AgentReport {
     pub label: String,
     /// SHA-256 of the component, hexadecimal; zeros for a native one.
     pub digest: String,
+    /// SHA-256 of the manifest that vouches for it, hexadecimal: the same bytes may be signed for more than one use.
+    #[serde(default)]
+    pub manifest: Option<String>,
     /// How it is.
     pub life: AgentLife,
     /// Linear memory of the instance in bytes.

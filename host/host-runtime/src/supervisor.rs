@@ -250,6 +250,7 @@ enum Request {
     Status(oneshot::Sender<DeviceStatus>),
     SwapPlugin(Box<PluginSwap>),
     SwapAgent(Box<AgentSwap>),
+    FitAgent(Box<(Arc<AgentBuild>, SwapReply)>),
     AskTarget(Box<(String, SwapReply)>),
     /// Of a target's plugin, or of the agent.
     EndTrial(Box<(Option<String>, SwapReply)>),
@@ -357,6 +358,15 @@ impl DeviceHandle {
         let taken_over = |seen: &Seen| (seen.trial.swaps > swaps).then_some(());
         self.link().find(taken_over).await;
         Ok(())
+    }
+
+    /// Whether an agent build may take the place of the one that serves, as things are: nothing is tried, and nothing changes.
+    ///
+    /// # Errors
+    /// Why a swap would be refused.
+    pub async fn fits_agent(&self, build: Arc<AgentBuild>) -> Result<(), Failure> {
+        self.request(|reply| Request::FitAgent(Box::new((build, reply))))
+            .await
     }
 
     /// Have the plugin build that serves a target ask it how it is. One on trial that fails here is sent back, and the
@@ -635,6 +645,10 @@ impl Task {
                     reply,
                 } = *swap;
                 self.device.swap_agent(now, build, trial_ms, reply);
+            }
+            Request::FitAgent(question) => {
+                let (build, reply) = *question;
+                reply(self.device.fits_agent(&build));
             }
             Request::AskTarget(question) => {
                 let (target, reply) = *question;

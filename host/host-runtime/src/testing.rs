@@ -130,6 +130,9 @@ pub(crate) type React = Box<dyn FnMut(&mut dyn Outside, &Event) -> Result<Turn, 
 pub(crate) type OnStart =
     Box<dyn FnMut(&StartInfo) -> Result<Result<Turn, Failure>, GuestFault> + Send>;
 
+/// What a [`puppet`] asks of the outside while it is started.
+pub(crate) type AtStart = Box<dyn FnMut(&mut dyn Outside) + Send>;
+
 /// What the instances of a puppet saw, and how they are to react.
 pub(crate) struct Strings {
     /// `start …`, and every event, as text.
@@ -142,6 +145,8 @@ pub(crate) struct Strings {
     pub(crate) react: React,
     /// The turn of a start, or why it is refused; a trap if an error.
     pub(crate) on_start: OnStart,
+    /// What else it does then.
+    pub(crate) at_start: AtStart,
     /// What the status function says.
     pub(crate) status: AgentStatus,
     /// Snapshots taken so far.
@@ -158,6 +163,7 @@ impl Default for Strings {
             started_ms: Vec::new(),
             react: Box::new(|_, _| Ok(idle())),
             on_start: Box::new(|_| Ok(Ok(idle()))),
+            at_start: Box::new(|_| {}),
             status: AgentStatus::default(),
             snapshots: 0,
             snapshot_bytes: 0,
@@ -219,6 +225,7 @@ pub(crate) fn puppet_of(label: &str, schemas: &[u32]) -> (Arc<AgentBuild>, Arc<M
                 Saved::Snapshot(blob) => format!("snapshot {}", text(&blob.bytes)),
             };
             strings.seen.push(format!("start from {saved}"));
+            (strings.at_start)(&mut *self.0);
             let end = (strings.on_start)(&info);
             strings.starts.push(info);
             strings.started_ms.push(context.now_ms);

@@ -30,11 +30,8 @@ pub(crate) struct Keeping<W> {
 }
 
 impl<W> Keeping<W> {
-    pub(crate) fn new(workers: W, lock: Lock) -> Self {
-        Self {
-            workers,
-            lock: Arc::new(lock),
-        }
+    pub(crate) fn new(workers: W, lock: Arc<Lock>) -> Self {
+        Self { workers, lock }
     }
 }
 
@@ -175,7 +172,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let held = Held::default();
-        let workers = Keeping::new(held.clone(), take(dir.path()).unwrap());
+        let workers = Keeping::new(held.clone(), Arc::new(take(dir.path()).unwrap()));
         workers.run(Box::new(|| {}));
         drop(workers);
         assert_eq!(take(dir.path()).unwrap_err().exit, Exit::Retry);

@@ -225,7 +225,7 @@ async fn check_head<L: Lent>(port: &Port<L>, job: &Job) -> Result<(), Failure> {
 async fn finish_install<L: Lent>(port: &Port<L>, job: &Job, mut view: View) -> End {
     let mut waited = false;
     while !port.lent.verified() {
-        port.progress.set((job.size, job.size));
+        port.moved(job.size, job.size);
         port.more_data().await;
         waited = true;
     }

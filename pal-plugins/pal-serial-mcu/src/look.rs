@@ -153,6 +153,7 @@ pub(crate) async fn restart<L: Lent>(
     done: impl Fn(&View) -> bool,
     back: impl Fn(&View) -> bool,
 ) -> Result<View, Failure> {
+    let mut follows = true;
     for _ in 0..RESETS_MAX {
         let before = look_before_reset(port, &done).await;
         match &before {
@@ -164,7 +165,7 @@ pub(crate) async fn restart<L: Lent>(
             Err(failure) if failure.main == code::UNREACHABLE => pulse(port),
             Err(_) if unclear == Unclear::Stays => return before,
             Err(_) => {
-                if !order_reset(port).await {
+                if !follows || !order_reset(port).await {
                     pulse(port);
                 }
             }
@@ -182,6 +183,16 @@ pub(crate) async fn restart<L: Lent>(
                 }
                 Ok(_) if port.now_ms() >= ignored_at => break,
                 Ok(_) => {}
+                // It has taken the order, and is there all the time.
+                Err(failure)
+                    if follows
+                        && unclear == Unclear::Restarts
+                        && failure.main != code::UNREACHABLE
+                        && port.now_ms() >= until =>
+                {
+                    follows = false;
+                    break;
+                }
                 Err(failure) if port.now_ms() >= until => return Err(failure),
                 Err(_) => {}
             }

@@ -23,6 +23,18 @@ const SLEEP_MAX_MS: u64 = 60_000;
 /// Time between two tries to open a line that was unplugged.
 const REOPEN_MS: u64 = 500;
 
+/// How far the uploads of a duty are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Uploads {
+    /// Bytes that the target has.
+    sent: u64,
+    /// Bytes of the file.
+    size: u64,
+    /// Bytes that it had and that are sent again, by a second upload or because it has lost them. They count as well: over a
+    /// slow line the host would take the time until it has as many again for a duty that hangs.
+    again: u64,
+}
+
 /// The lent things, the client and what the host is to be told.
 pub(crate) struct Port<L> {
     pub(crate) lent: L,
@@ -34,6 +46,7 @@ pub(crate) struct Port<L> {
     reopen_at_ms: Cell<u64>,
     pub(crate) wake: Cell<Wake>,
     pub(crate) progress: Cell<(u64, u64)>,
+    uploads: Cell<Uploads>,
     /// When the duty that is under way was begun.
     begun_ms: Cell<u64>,
     /// It answered the last question, in the version that the client speaks.
@@ -62,6 +75,7 @@ impl<L: Lent> Port<L> {
             reopen_at_ms: Cell::new(0),
             wake: Cell::default(),
             progress: Cell::default(),
+            uploads: Cell::default(),
             begun_ms: Cell::default(),
             met: Cell::new(false),
             heard_ms: Cell::default(),
@@ -77,6 +91,7 @@ impl<L: Lent> Port<L> {
     /// A duty begins.
     pub(crate) fn begins(&self) {
         self.progress.set((0, 0));
+        self.uploads.set(Uploads::default());
         self.begun_ms.set(self.now_ms());
     }
 
@@ -117,9 +132,8 @@ impl<L: Lent> Port<L> {
         plan: Plan,
         source: &mut impl Source,
     ) -> Result<Reply, ClientError> {
-        let total = plan.size;
-        // A second upload of the same file tells nothing until it is further than the first one, and none goes back.
-        self.progress.set((self.progress.get().0.min(total), total));
+        let uploads = self.uploads.get();
+        self.moved(uploads.sent, plan.size);
         self.client.borrow_mut().upload(self.now_ms(), plan);
         self.work(source).await
     }
@@ -149,8 +163,7 @@ impl<L: Lent> Port<L> {
             let deadline = client.deadline();
             // 0 of commands, which move no bytes.
             if client.uploaded() > 0 {
-                let (done, total) = self.progress.get();
-                self.progress.set((done.max(client.uploaded()), total));
+                self.moved(client.uploaded(), self.uploads.get().size);
             }
             drop(client);
             let flushed = self.flush();
@@ -160,6 +173,17 @@ impl<L: Lent> Port<L> {
             Task::Pending
         })
         .await
+    }
+
+    /// The target has so much of a file of this size.
+    pub(crate) fn moved(&self, sent: u64, size: u64) {
+        let before = self.uploads.get();
+        let again = before.again + before.sent.saturating_sub(sent);
+        self.uploads.set(Uploads { sent, size, again });
+        let total = again + size;
+        // What was told in seconds before is not taken back.
+        let done = self.progress.get().0.max(again + sent).min(total);
+        self.progress.set((done, total));
     }
 
     /// Takes what has arrived. A line that was unplugged is opened again; to the client it is silent meanwhile.

@@ -10,7 +10,7 @@ use smp_core::code::{Refusal, group, os, rc};
 use smp_core::frame::{Decoder, Framing};
 
 use crate::{SerialMcu, sub};
-use mcu::{Mcu, image};
+use mcu::{Mcu, OnReset, image};
 
 /// Something that happens to the target.
 type Spoil = fn(&mut Bench);
@@ -27,6 +27,8 @@ struct Bench {
     /// Packets so far; before the one of that number something happens.
     packets: u32,
     at_packet: Option<(u32, Spoil)>,
+    /// How long its answers take.
+    answer_ms: u64,
 }
 
 fn setting(key: &str, value: &str) -> Setting {
@@ -51,6 +53,7 @@ fn bench() -> Bench {
         pulses: 0,
         packets: 0,
         at_packet: None,
+        answer_ms: 5,
     }
 }
 
@@ -78,6 +81,7 @@ impl Bench {
                 Duty::Finished(answer) => return Ok(answer),
                 Duty::Working(working) => working,
             };
+            assert!(working.done >= progress.0, "{progress:?}: {working:?}");
             if (working.done, working.total) != progress {
                 progress = (working.done, working.total);
                 moved_ms = self.fake.world().now_ms;
@@ -87,7 +91,7 @@ impl Bench {
             let sleep = working.wake.after_ms.map_or(0, u64::from);
             assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
             let input = self.serve();
-            self.fake.world().now_ms += if input { 5 } else { sleep.max(1) };
+            self.fake.world().now_ms += if input { self.answer_ms } else { sleep.max(1) };
             assert!(self.fake.world().now_ms < end, "an hour");
             duty = self.plugin.step(65_536)?;
         }
@@ -441,13 +445,13 @@ fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
 fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_back() {
     let refused = |code| Err(Refusal::generic(code));
     for lists in [refused(rc::UNKNOWN), refused(rc::DENIED), Ok(Vec::new())] {
-        for refuses_reset in [false, true] {
+        for on_reset in [OnReset::Restarts, OnReset::Refuses, OnReset::Ignores] {
             let mut bench = bench();
             let file = image(2, 8000, b"pump");
             bench.mcu.board.new_lists = Some(lists.clone());
             bench.arm(&file);
             bench.mcu.boot();
-            bench.mcu.board.refuses_reset = refuses_reset;
+            bench.mcu.board.on_reset = on_reset;
             // The host was killed, and does not know that the new image runs.
             bench.restart(None, file.len());
             let failure = bench.run(SerialMcu::reset).unwrap_err();
@@ -455,7 +459,8 @@ fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_ba
             assert_eq!(told, (code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE));
             assert_eq!((bench.mcu.board.boots, bench.pulses), (1, 0));
             bench.run(SerialMcu::reject).unwrap();
-            assert_eq!(bench.pulses, u32::from(refuses_reset));
+            let is_pulsed = on_reset != OnReset::Restarts;
+            assert_eq!(bench.pulses, u32::from(is_pulsed), "{on_reset:?}");
             assert_eq!(bench.mcu.board.slots[0][20], 1);
             assert!(bench.mcu.board.confirmed);
         }
@@ -642,6 +647,22 @@ fn a_flash_error_is_met_by_erasing_once_and_then_it_is_an_error() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_sent_again_over_a_slow_line_is_progress() {
+    let file = image(2, 60_000, b"pump");
+    let mut bench = bench();
+    bench.stage(&file);
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.answer_ms = 15_000;
+    // Near the end of the first upload, which takes longer than a duty may stand still.
+    bench.at_packet = Some((bench.packets + 170, |b| b.mcu.board.failing_writes = 1));
+    let begun_ms = bench.fake.world().now_ms;
+    bench.run(SerialMcu::install).unwrap();
+    assert!(bench.at_packet.is_none());
+    assert_eq!(bench.mcu.board.erases, 2);
+    assert!(bench.fake.world().now_ms - begun_ms > 2 * STALL_MS);
 }
 
 #[test]

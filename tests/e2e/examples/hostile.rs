@@ -13,6 +13,7 @@
 use std::time::Instant;
 
 use e2e::hostile::{call, in_both_carriers, library, process, rows};
+use host_runtime::engine::EngineOptions;
 use host_runtime::plugin::native::{Confinement, NativePlugin};
 use host_runtime::plugin::{PluginError, PluginFactory};
 
@@ -30,7 +31,7 @@ fn measure(carrier: &str, plugin: &dyn PluginFactory, deed: &str, verb: &str) {
 }
 
 fn main() {
-    let carriers = in_both_carriers();
+    let carriers = in_both_carriers(&EngineOptions::default());
     for row in rows("hostile-calls") {
         for (carrier, plugin) in &carriers {
             measure(carrier, &**plugin, &row[0], &row[2]);

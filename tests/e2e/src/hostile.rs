@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use host_runtime::engine::{Engine, EngineOptions};
 use host_runtime::plugin::lend::{BlockDevice, Lent, PluginLog, Region};
-use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
-use host_runtime::plugin::{ComponentPlugin, Plugin, PluginError, PluginFactory};
+use host_runtime::plugin::{Plugin, PluginError, PluginFactory};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use host_runtime::types::{Failure, Setting, code};
 use support::binary::workspace;
 use support::markdown::table;
+
+pub use crate::carriers::{in_both_carriers, process};
 
 /// The tables.
 pub const TABLES: &str = include_str!("../../hostile.md");
@@ -69,34 +69,6 @@ pub fn library() -> &'static [u8] {
         let folder = support::temp_dir("hostile").expect("a folder");
         build(folder.path(), "hostile.so", &[])
     })
-}
-
-/// A process of the real `otad`.
-#[must_use]
-pub fn process(confinement: Confinement) -> Isolation {
-    let mut host = HostProgram::this();
-    host.program = support::binary::otad().to_owned();
-    Isolation::Process(host, confinement)
-}
-
-/// The deeds of `pal-flash-file`, as a component and as a library in a process of its own.
-#[must_use]
-pub fn in_both_carriers() -> [(&'static str, Arc<dyn PluginFactory>); 2] {
-    let (component, library) = (
-        guest_artifacts::FLASH_FILE_MUTANTS,
-        guest_artifacts::FLASH_FILE_MUTANTS_NATIVE,
-    );
-    assert!(
-        !component.is_empty() && !library.is_empty(),
-        "this needs guests built from here"
-    );
-    let engine = Engine::new(&EngineOptions::default()).expect("the engine runs here");
-    let component = ComponentPlugin::load(&engine, "hostile.wasm", component);
-    let library = NativePlugin::load("hostile.so", library, process(Confinement::default()));
-    [
-        ("component", component.expect("it loads like any other")),
-        ("native", library.expect("it loads like any other")),
-    ]
 }
 
 /// Two slots and two records that hold nothing and take nothing.

@@ -15,6 +15,7 @@
     reason = "a helper of a test fails the test"
 )]
 
+mod carriers;
 pub mod clock;
 pub mod cloud;
 pub mod gateway;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use host_runtime::engine::{Engine, EngineOptions};
-use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
-use host_runtime::plugin::{ComponentPlugin, PluginFactory};
+use host_runtime::engine::EngineOptions;
+use host_runtime::plugin::PluginFactory;
 use host_runtime::types::Setting;
 use host_sandbox::judge::Violation;
 use host_sandbox::scenario::{Ending, by_name};
@@ -16,33 +15,13 @@ use host_sandbox::{Options, explore};
 use pal_flash_file::hostile::Deed;
 use support::markdown::table;
 
-const HOSTILE: &str = include_str!("../../hostile.md");
+#[path = "../../e2e/src/carriers.rs"]
+#[allow(unreachable_pub, reason = "there it is a library's")]
+mod carriers;
 
-/// The same source in both carriers, by their names.
-fn carriers() -> [(&'static str, Arc<dyn PluginFactory>); 2] {
-    let (component, library) = (
-        guest_artifacts::FLASH_FILE_MUTANTS,
-        guest_artifacts::FLASH_FILE_MUTANTS_NATIVE,
-    );
-    assert!(
-        !component.is_empty() && !library.is_empty(),
-        "this test needs guests built from here"
-    );
-    let engine = Engine::new(&EngineOptions {
-        virtual_time: true,
-        ..EngineOptions::default()
-    });
-    let engine = engine.expect("the engine runs here");
-    let component = ComponentPlugin::load(&engine, "component", component);
-    let mut host = HostProgram::this();
-    host.program = support::binary::otad().to_owned();
-    let process = Isolation::Process(host, Confinement::default());
-    let library = NativePlugin::load("library", library, process);
-    [
-        ("component", component.expect("it loads")),
-        ("native", library.expect("it loads")),
-    ]
-}
+use carriers::in_both_carriers;
+
+const HOSTILE: &str = include_str!("../../hostile.md");
 
 /// A row: the plugin, whether the update succeeds, and what its reason has in it otherwise.
 struct Row {
@@ -69,7 +48,10 @@ fn rows() -> Vec<Row> {
 
 #[test]
 fn every_hostile_plugin_is_contained_in_a_whole_update() {
-    let carriers = carriers();
+    let carriers = in_both_carriers(&EngineOptions {
+        virtual_time: true,
+        ..EngineOptions::default()
+    });
     let rows = rows();
     let runs: Vec<_> = rows
         .iter()

@@ -22,8 +22,8 @@ pub const UPSTREAM: &str = "tests/upstream.md";
 /// Tables of hostile plugins.
 pub const HOSTILE: &str = "tests/hostile.md";
 
-/// Fewest rows of those tables.
-pub const HOSTILE_MIN: usize = 30;
+/// Fewest rows of those tables: as many as there are, so that one that goes is missed.
+pub const HOSTILE_MIN: usize = 106;
 
 /// Series of promise ids and how many each has; they run from 01 without a gap.
 pub const SERIES: &[(&str, u32)] = &[

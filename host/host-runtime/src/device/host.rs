@@ -102,7 +102,8 @@ pub(super) struct Host {
     pub(super) now: Context,
     /// The active job, for log lines.
     pub(super) job: Option<String>,
-    /// The jobs whose end the agent has told of in the call under way.
+    /// The jobs whose end the agent has told of in the call under way. What it told in one that broke proves nothing of
+    /// whichever build is asked next.
     pub(super) jobs_ended: Vec<String>,
     pub(super) tokens: Tokens,
     pub(super) transport: Box<dyn Transport>,

@@ -61,8 +61,11 @@ impl Device {
                     }
                     self.give_up_job(now);
                 }
-                StartEnd::Refused(failure) => self.slot.refuse_saved(now, &failure),
-                StartEnd::Broken(_) => {}
+                StartEnd::Refused(failure) => {
+                    self.door.lock().jobs_ended.clear();
+                    self.slot.refuse_saved(now, &failure);
+                }
+                StartEnd::Broken(_) => self.door.lock().jobs_ended.clear(),
             }
         }
     }

@@ -79,6 +79,14 @@ impl Device {
         });
     }
 
+    /// Whether another agent build may take over, as things are.
+    ///
+    /// # Errors
+    /// Why a swap would be refused.
+    pub fn fits_agent(&self, build: &AgentBuild) -> Result<(), Failure> {
+        self.check_swap(build).map(|_| ())
+    }
+
     pub(super) fn end_agent_trial(&mut self, reply: SwapReply) {
         self.slot.pass();
         match self.slot.former() {
@@ -209,6 +217,7 @@ impl Device {
                 if host.journal.generation() != generation {
                     host.journal.put_back(journal);
                 }
+                host.jobs_ended.clear();
                 drop(host);
                 self.keep_snapshot(now);
             }

@@ -1,8 +1,10 @@
 //! Small durable files: journals, transfer records, block maps, the event ring.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -94,6 +96,10 @@ pub trait OpenFile: Send {
     /// # Errors
     /// What the medium says; none of it may be there.
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether it can still be found: false where somebody else has removed it. By default nobody does.
+    fn has_name(&self) -> bool {
+        true
+    }
 }
 
 /// What follows a name while its new contents are written.
@@ -101,7 +107,7 @@ const DRAFT: &str = ".new";
 
 /// Files that are kept open to be appended to again: a block map grows with every few blocks, and finding its file costs
 /// more than what is written. Those that were appended to last, of all devices.
-const OPEN_MAX: usize = 32;
+pub const OPEN_MAX: usize = 32;
 
 /// A directory of files: stores go by temp file, fsync, rename, directory fsync.
 pub struct FileStateDir<F = DirFiles> {
@@ -116,6 +122,8 @@ struct Open {
     files: Vec<(String, Box<dyn OpenFile>)>,
     /// How often a name was given to another file.
     changes: u64,
+    /// Names of new files that are not durable yet, as the append that made them has failed.
+    unsynced: BTreeSet<String>,
 }
 
 impl Open {
@@ -170,6 +178,7 @@ impl<F: Files> FileStateDir<F> {
     fn close(&self, name: &str) {
         let mut open = self.opened();
         open.files.retain(|(kept, _)| kept != name);
+        open.unsynced.remove(name);
         open.changes += 1;
     }
 }
@@ -191,23 +200,30 @@ impl<F: Files> StateDir for FileStateDir<F> {
     }
 
     fn append(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let (open, changes) = {
+        let (open, unsynced, changes) = {
             let mut open = self.opened();
-            (open.take(name), open.changes)
+            (open.take(name), open.unsynced.contains(name), open.changes)
         };
-        let (mut file, fresh) = match open {
+        let (mut file, fresh) = match open.filter(|file| file.has_name()) {
             Some(file) => (file, false),
             None => self.files.append(name)?,
         };
-        file.write(bytes)?;
+        let mut end = file.write(bytes);
         if sync {
-            file.sync()?;
+            end = end.and_then(|()| file.sync());
         }
         // At once, whatever this append is worth: later ones that are synced rely on the name.
-        if fresh {
-            self.files.sync_directory(name)?;
+        let is_new = fresh || unsynced;
+        if is_new {
+            end = end.and_then(|()| self.files.sync_directory(name));
         }
         let mut open = self.opened();
+        if is_new && end.is_err() {
+            open.unsynced.insert(name.to_owned());
+        } else if is_new {
+            open.unsynced.remove(name);
+        }
+        end?;
         // Otherwise the name may be another file's meanwhile.
         if open.changes == changes {
             open.keep(name, file);
@@ -327,10 +343,18 @@ impl OpenFile for Written {
         // The length is synced with the data (fsync(2)), and nothing else of a file counts here.
         self.0.sync_data()
     }
+
+    fn has_name(&self) -> bool {
+        // What cannot be told is found out by writing.
+        self.0.metadata().map_or(true, |meta| meta.nlink() > 0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
     use super::*;
 
     fn dir() -> (tempfile::TempDir, FileStateDir) {
@@ -376,54 +400,123 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_lost_its_name_during_an_append_is_not_kept_for_it() {
-        /// Gives the name to another file while the first append is under way.
-        struct Racing(DirFiles);
-        struct Slow(Box<dyn OpenFile>, PathBuf);
-        impl Files for Racing {
-            fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-                self.0.read(name)
-            }
-            fn create(&self, name: &str) -> io::Result<Box<dyn OpenFile>> {
-                self.0.create(name)
-            }
-            fn append(&self, name: &str) -> io::Result<(Box<dyn OpenFile>, bool)> {
-                let (file, fresh) = self.0.append(name)?;
-                Ok((Box::new(Slow(file, self.0.path("stop"))), fresh))
-            }
-            fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-                self.0.rename(from, to)
-            }
-            fn remove(&self, name: &str) -> io::Result<()> {
-                self.0.remove(name)
-            }
-            fn sync_directory(&self, of: &str) -> io::Result<()> {
-                self.0.sync_directory(of)
-            }
-            fn list(&self) -> io::Result<Vec<String>> {
-                self.0.list()
-            }
+    fn a_file_that_somebody_else_has_removed_is_made_anew() {
+        let (root, state) = dir();
+        state.append("a/log", b"1", false).unwrap();
+        fs::remove_file(root.path().join("a/log")).unwrap();
+        state.append("a/log", b"2", true).unwrap();
+        assert_eq!(state.load("a/log").unwrap().unwrap(), b"2");
+        // All of it, as by who starts over.
+        fs::remove_dir_all(root.path().join("a")).unwrap();
+        state.append("a/log", b"3", true).unwrap();
+        assert_eq!(state.load("a/log").unwrap().unwrap(), b"3");
+    }
+
+    /// What is about to be done to a file; an error = it fails.
+    type Hook = dyn Fn(Step) -> io::Result<()> + Send + Sync;
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Step {
+        Write,
+        Sync,
+        SyncDirectory,
+    }
+
+    /// A directory where somebody looks on.
+    struct Hooked(DirFiles, Arc<Hook>);
+
+    struct HookedFile(Box<dyn OpenFile>, Arc<Hook>);
+
+    impl Hooked {
+        fn dir(
+            hook: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static,
+        ) -> (tempfile::TempDir, FileStateDir<Self>) {
+            let root = tempfile::tempdir().unwrap();
+            let files = DirFiles::new(root.path().to_owned());
+            (root, FileStateDir::over(Self(files, Arc::new(hook))))
         }
-        impl OpenFile for Slow {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-                self.0.write(bytes)
-            }
-            fn sync(&mut self) -> io::Result<()> {
-                while !self.1.exists() {
-                    std::thread::yield_now();
+    }
+
+    impl Files for Hooked {
+        fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+            self.0.read(name)
+        }
+        fn create(&self, name: &str) -> io::Result<Box<dyn OpenFile>> {
+            self.0.create(name)
+        }
+        fn append(&self, name: &str) -> io::Result<(Box<dyn OpenFile>, bool)> {
+            let (file, fresh) = self.0.append(name)?;
+            Ok((Box::new(HookedFile(file, Arc::clone(&self.1))), fresh))
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+        fn sync_directory(&self, of: &str) -> io::Result<()> {
+            (self.1)(Step::SyncDirectory)?;
+            self.0.sync_directory(of)
+        }
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+    }
+
+    impl OpenFile for HookedFile {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+            (self.1)(Step::Write)?;
+            self.0.write(bytes)
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            (self.1)(Step::Sync)?;
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_new_file_is_synced_also_when_the_first_append_fails() {
+        for failing in [Step::Write, Step::Sync, Step::SyncDirectory] {
+            let fails = Arc::new(AtomicBool::new(true));
+            let synced = Arc::new(AtomicUsize::new(0));
+            let told = (Arc::clone(&fails), Arc::clone(&synced));
+            let (_root, state) = Hooked::dir(move |step| {
+                if step == failing && told.0.swap(false, Ordering::SeqCst) {
+                    return Err(io::ErrorKind::StorageFull.into());
                 }
-                self.0.sync()
+                if step == Step::SyncDirectory {
+                    told.1.fetch_add(1, Ordering::SeqCst);
+                }
+                Ok(())
+            });
+            state.append("log", b"1", true).unwrap_err();
+            assert_eq!(synced.load(Ordering::SeqCst), 0);
+            // Once: later ones find the name as it is to be.
+            for _ in 0..2 {
+                state.append("log", b"2", true).unwrap();
+                assert_eq!(synced.load(Ordering::SeqCst), 1);
             }
         }
-        let root = tempfile::tempdir().unwrap();
-        let state = FileStateDir::over(Racing(DirFiles::new(root.path().to_owned())));
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_during_an_append_is_not_kept_for_it() {
+        let go = Arc::new(AtomicBool::new(false));
+        let may_go = Arc::clone(&go);
+        let (_root, state) = Hooked::dir(move |step| {
+            while step == Step::Sync && !may_go.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
         std::thread::scope(|scope| {
             let append = scope.spawn(|| state.append("log", b"old", true));
             while state.load("log").unwrap().unwrap_or_default() != b"old" {
                 std::thread::yield_now();
             }
+            // The name is given to another file while the append is under way.
             state.store("log", b"new").unwrap();
-            fs::write(root.path().join("stop"), "").unwrap();
+            go.store(true, Ordering::SeqCst);
             append.join().unwrap().unwrap();
         });
         state.append("log", b"er", false).unwrap();

@@ -200,6 +200,9 @@ pub struct Limits {
     pub pending_bytes_max: usize,
     /// Operations of kind `state` that may wait their turn.
     pub waiting_states_max: usize,
+    /// How often an operator's question is put to a target, as it gives way to what the agent wants: more than a job, from
+    /// its file's creation to its commit, asks of one.
+    pub question_tries_max: u32,
     /// Time between two looks whether a target that was reset has restarted: a launcher hashes the image before it
     /// starts it, so the end of the operator's command says little.
     pub restart_poll_ms: u64,
@@ -226,6 +229,7 @@ impl Default for Limits {
             pending_writes_max: (WINDOW_MAX_BYTES / BLOCK_MIN_BYTES) as usize,
             pending_bytes_max: WINDOW_MAX_BYTES as usize + 256 * 1024,
             waiting_states_max: 4,
+            question_tries_max: 16,
             restart_poll_ms: 200,
             restart_wait_ms: 2 * 60 * 1000,
             sync_after_ms: 1000,

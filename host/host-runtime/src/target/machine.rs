@@ -18,7 +18,7 @@ use super::map::BlockMap;
 use super::names::{BLOCK_MAP, RECORD, state_name};
 use super::record::{self, Memo, Phase, TargetRecord};
 use super::regions::{Account, Regions};
-use super::script::{Asker, Kind, Op, Restart, Running, Stage, script};
+use super::script::{Asker, Kind, Op, Question, Restart, Running, Stage, script};
 use super::slot::PluginSlot;
 use super::staged::Staged;
 use super::swap::Swap;
@@ -310,10 +310,11 @@ impl Target {
                 }
                 match self.waiting.pop_front() {
                     Some(Asker::Agent(token)) => self.begin(Some(token), Kind::State),
-                    Some(Asker::Operator(reply)) => {
+                    Some(Asker::Operator(mut question)) => {
                         self.begin(None, Kind::State);
+                        question.tries += 1;
                         if let Some(op) = self.op.as_mut() {
-                            op.reply = Some(reply);
+                            op.question = Some(question);
                         }
                     }
                     None => return,
@@ -398,7 +399,7 @@ impl Target {
             Some(token) => self.events.push_back(TargetEvent::Done { token, outcome }),
             None if op.kind == Kind::Watch => self.watched(now_ms, op.state, &outcome),
             None if op.kind == Kind::State => {
-                if let Some(reply) = op.reply {
+                if let Some(Question { reply, .. }) = op.question {
                     reply(match outcome {
                         Outcome::Failed(failure) => Err(failure),
                         _ => Ok(()),
@@ -427,7 +428,7 @@ impl Target {
     }
 
     /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one. An
-    /// operator's question is put again when there is time.
+    /// operator's question is put again when there is time, so many times.
     /// A duty cannot be left half-way but by the plugin's `abort`, which throws the transfer away: unless that is what
     /// comes next, the instance goes.
     pub(super) fn cancel_op(&mut self, abort_follows: bool) {
@@ -438,9 +439,16 @@ impl Target {
         }
         self.regions.set_record(false);
         self.tell_cancelled(op.token.map(Asker::Agent));
-        if let Some(reply) = op.reply {
-            self.waiting.push_front(Asker::Operator(reply));
+        let Some(question) = op.question else { return };
+        let max = self.config.limits.question_tries_max;
+        if question.tries < max {
+            return self.waiting.push_front(Asker::Operator(question));
         }
+        let text = format!(
+            "target `{}` was asked {max} times, and each time the agent wanted something of it; ask again when its job is over",
+            self.config.name
+        );
+        (question.reply)(Err(Failure::new(code::BUSY, 0, text)));
     }
 
     pub(super) fn tell_cancelled(&mut self, asker: Option<Asker>) {
@@ -451,7 +459,7 @@ impl Target {
                 token,
                 outcome: Outcome::Failed(cancelled),
             }),
-            Some(Asker::Operator(reply)) => reply(Err(cancelled)),
+            Some(Asker::Operator(question)) => (question.reply)(Err(cancelled)),
             None => {}
         }
     }

@@ -327,7 +327,7 @@ impl Target {
     /// Whether nothing is under way that was asked for.
     fn check_idle(&mut self) -> Result<(), Failure> {
         // What the agent did not ask for gives way; whatever comes next tells the plugin of the transfer itself.
-        let gives_way = match self.op.as_ref().map(|op| (&op.kind, &op.reply)) {
+        let gives_way = match self.op.as_ref().map(|op| (&op.kind, &op.question)) {
             Some((Kind::Watch, _) | (Kind::State, Some(_))) => true,
             Some((Kind::Revive, _)) => self.writes.is_empty(),
             Some(_) | None => false,

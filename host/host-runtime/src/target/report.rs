@@ -52,6 +52,9 @@ pub struct BuildReport {
     pub version: String,
     /// SHA-256 of its bytes, hexadecimal; zeros for one that is part of this process.
     pub sha256: String,
+    /// SHA-256 of the manifest that vouches for it, hexadecimal: the same bytes may be signed for more than one use.
+    #[serde(default)]
+    pub manifest: Option<String>,
     /// Kinds of target that it serves.
     pub kinds: Vec<String>,
     /// Its capabilities, in words.
@@ -106,6 +109,7 @@ impl Target {
             name: description.name.clone(),
             version: description.version.clone(),
             sha256: host_crypto::hex(factory.digest()),
+            manifest: factory.manifest().map(str::to_owned),
             kinds: description.kinds.clone(),
             capabilities: description.abilities(),
             imports: factory.imports().to_vec(),
@@ -128,11 +132,14 @@ impl Target {
         let mut warnings = Vec::new();
         warnings.extend(self.damage.as_ref().map(|damage| damage.detail.clone()));
         if self.config.trust.allows_unsigned() {
-            warnings.push("unsigned images are taken (development setting)".to_owned());
+            warnings.push(
+                "unsigned images are taken (development setting); take allow_unsigned_images out where it is no test"
+                    .to_owned(),
+            );
         }
         if !description.can(capability::REVERT) {
             warnings.push(
-                "an uncommitted image does not go away by itself (plugin without revert)"
+                "an uncommitted image does not go away by itself (plugin without revert); see that somebody can reach the target when an update goes wrong"
                     .to_owned(),
             );
         }
@@ -143,7 +150,7 @@ impl Target {
             .any(|s| s.key == "self_test" && s.value == "external");
         if self.config.health.is_none() && !is_external && !self.config.is_asked {
             warnings.push(
-                "neither a health command nor an external test: a new image that stays up counts as good"
+                "neither a health command nor an external test: a new image that stays up counts as good; set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`"
                     .to_owned(),
             );
         }

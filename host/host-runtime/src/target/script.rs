@@ -353,7 +353,14 @@ pub(super) enum Asker {
     /// The agent.
     Agent(Token),
     /// Whoever has put another build in.
-    Operator(SwapReply),
+    Operator(Question),
+}
+
+/// An operator's question, which gives way to what the agent wants and is put again.
+pub(super) struct Question {
+    pub(super) reply: SwapReply,
+    /// How often it was put.
+    pub(super) tries: u32,
 }
 
 /// An operation under way.
@@ -362,7 +369,7 @@ pub(super) struct Op {
     /// `None`: the agent is not told.
     pub(super) token: Option<Token>,
     /// Who else is told.
-    pub(super) reply: Option<SwapReply>,
+    pub(super) question: Option<Question>,
     pub(super) stages: VecDeque<Stage>,
     /// The stage that was entered last.
     pub(super) stage: Option<Stage>,
@@ -396,7 +403,7 @@ impl Op {
         Self {
             kind,
             token,
-            reply: None,
+            question: None,
             stages: stages.into(),
             stage: None,
             running: Running::Nothing,

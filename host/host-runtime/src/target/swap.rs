@@ -16,7 +16,7 @@ use super::ahead::Ahead;
 use super::config::{check_plugin, limit};
 use super::machine::Target;
 use super::record::Phase;
-use super::script::{Asker, Kind, Op, Running, Stage, Verb, script};
+use super::script::{Asker, Kind, Op, Question, Running, Stage, Verb, script};
 use super::sealed::sealed;
 use super::trial::{Debt, refused, successor};
 use crate::agent::text::clean;
@@ -89,7 +89,8 @@ impl Target {
             let text = format!("{max} operators wait for the state already");
             return reply(Err(Failure::new(code::LIMIT, limit::WAITING_STATES, text)));
         }
-        self.waiting.push_back(Asker::Operator(reply));
+        let question = Question { reply, tries: 0 };
+        self.waiting.push_back(Asker::Operator(question));
     }
 
     /// The build that serves has proved itself, says whoever put it in: no break sends it back any more. `reply` hears

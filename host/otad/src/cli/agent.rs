@@ -72,7 +72,7 @@ fn rows(status: &Value) -> Vec<Value> {
     devices.into_iter().map(row).collect()
 }
 
-/// For people: a line, and one more for a build that was refused or sent back.
+/// For people: a line, one for the manifest that vouches for it, and one for a build that was refused or sent back.
 fn line(row: &Value) -> String {
     let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
     let mut line = format!(
@@ -88,6 +88,9 @@ fn line(row: &Value) -> String {
         }
         (Value::String(former), _) => line.push_str(&format!(", before it {former}")),
         _ => {}
+    }
+    if let Value::String(manifest) = &row["manifest"] {
+        line.push_str(&format!("\n  its manifest's sha256: {manifest}"));
     }
     if let Value::String(refused) = &row["refused"] {
         line.push_str(&format!("\n  refused or sent back last: {refused}"));
@@ -117,5 +120,7 @@ mod tests {
         row["on_trial"] = false.into();
         row["refused"] = Value::Null;
         assert!(line(&row).ends_with(", before it built-in"), "{row}");
+        row["manifest"] = "cd".into();
+        assert!(line(&row).ends_with("its manifest's sha256: cd"), "{row}");
     }
 }

@@ -121,6 +121,7 @@ fn lines(row: &Value, long: bool) -> String {
     }
     for (key, words) in [
         ("sha256", "sha256"),
+        ("manifest", "its manifest's sha256"),
         ("kinds", "serves kinds"),
         ("capabilities", "can"),
         ("imports", "is lent"),
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_target_is_a_line_and_one_alone_tells_more() {
         let build = json!({
-            "label": "/tmp/new.wasm", "name": "pal-x", "version": "1.1.0", "sha256": "00",
+            "label": "/tmp/new.wasm", "name": "pal-x", "version": "1.1.0", "sha256": "00", "manifest": "cd",
             "kinds": ["flash-file"], "capabilities": ["direct"], "imports": [], "former": "builtin:flash-file",
             "on_trial": true, "refused": null, "swaps": 1, "strikes": 0, "warnings": ["RUNS IN THIS PROCESS"],
             "account": {
@@ -192,5 +193,6 @@ mod tests {
         assert!(long.contains("handles: 3 of 64"), "{long}");
         assert!(long.contains("\n  RUNS IN THIS PROCESS"), "{long}");
         assert!(long.contains("before it: builtin:flash-file"), "{long}");
+        assert!(long.contains("its manifest's sha256: cd"), "{long}");
     }
 }

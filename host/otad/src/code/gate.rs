@@ -431,7 +431,7 @@ fn code(kind: Kind, path: &Path, bytes: Vec<u8>) -> Code {
 }
 
 /// SHA-256 in hex.
-pub(super) fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     let mut hasher = Hasher::default();
     hasher.update(bytes);
     hex(hasher.finish().sha256())

@@ -24,6 +24,6 @@ pub use build::{Code, MANIFEST, SIGNATURE, Signed, beside};
 pub use bundle::{BUNDLE, bundle};
 pub(crate) use bundle::{BUNDLE_MAX_BYTES, END_BYTES, Parts};
 pub use error::CodeError;
-pub(crate) use gate::lapse;
 pub use gate::{Entry, Gate, Source};
+pub(crate) use gate::{hash, lapse};
 pub use manifest::{Form, Grants, Kind, Limits, Manifest, world};

@@ -98,12 +98,12 @@ impl Backend for Devices {
                 [only] if !order.all => rollout.swap(only).await,
                 all => rollout.swap_all(all).await,
             };
-            return end.and_then(|()| self.passed_over(order.all));
+            return self.passed_over(end, order.all);
         }
         if let Verb::RollBackAgent { all } = request.verb {
             let devices = self.chosen(request.device.as_deref(), all)?;
             let end = rollout::roll_back(&devices, &items).await;
-            return end.and_then(|()| self.passed_over(all));
+            return self.passed_over(end, all);
         }
         let device = &self.one(request.device.as_deref())?.handle;
         let target = request.target.as_deref();
@@ -154,9 +154,9 @@ impl Backend for Devices {
             Verb::SwapPlugin { file, allow_older } => {
                 let target = one_target(target)?;
                 let entry = Entry::put_in(allow_older);
-                let kept = self.builds()?.plugins.hold();
-                let build = self.take_in(device.name(), target, &file, entry).await?;
-                swap(device, target, Some((build, kept))).await
+                let kept = self.builds()?.plugins.hold().await;
+                let taken = self.take_in(device.name(), target, &file, entry, &kept);
+                swap(device, target, Some((taken.await?, kept))).await
             }
             Verb::RollBackPlugin => swap(device, one_target(target)?, None).await,
         }
@@ -189,11 +189,11 @@ impl Devices {
         target: &str,
         file: &str,
         entry: Entry,
+        kept: &Hold,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let plugins = Arc::clone(&self.builds()?.plugins);
-        let taken = plugins
-            .take_in(device, target, Source::File(file.into()), entry)
-            .await;
+        let source = Source::File(file.into());
+        let taken = plugins.take_in(device, target, source, entry, kept).await;
         taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
     }
 
@@ -211,18 +211,24 @@ impl Devices {
         Ok(vec![self.one(name)?.handle.clone()])
     }
 
-    /// The end of a verb that went well: one for all devices has passed over those that do not run.
-    fn passed_over(&self, all: bool) -> Result<Value, Refusal> {
+    /// The end of a verb: one for all devices has passed over those that do not run, however it went for the others.
+    fn passed_over(&self, end: Result<(), Refusal>, all: bool) -> Result<Value, Refusal> {
         if !all || self.failed.is_empty() {
-            return Ok(Value::Null);
+            return end.map(|()| Value::Null);
         }
         let why = |device: &FailedDevice| format!("{} ({})", device.name, device.why);
         let devices: Vec<String> = self.failed.iter().map(why).collect();
-        let text = format!(
-            "done, but not for devices that do not run: {}",
-            devices.join(", ")
-        );
-        Err(Refusal::new(Exit::Failed, text))
+        let devices = devices.join(", ");
+        Err(match end {
+            Ok(()) => {
+                let text = format!("done, but not for devices that do not run: {devices}");
+                Refusal::new(Exit::Failed, text)
+            }
+            Err(refusal) => Refusal {
+                text: format!("{}; devices that do not run: {devices}", refusal.text),
+                ..refusal
+            },
+        })
     }
 
     fn one(&self, name: Option<&str>) -> Result<&ConnectedDevice, Refusal> {
@@ -506,16 +512,21 @@ mod tests {
         assert!(unknown.text.contains("there are: mcu"), "{}", unknown.text);
     }
 
-    #[tokio::test]
-    async fn a_device_that_could_not_be_set_up_is_shown_with_its_reason_and_takes_no_commands() {
-        let devices = Devices {
+    /// One that could not be set up.
+    fn broken() -> Devices {
+        Devices {
             running: Vec::new(),
             failed: vec![FailedDevice {
                 name: "pump-1".to_owned(),
                 why: "its record is damaged".to_owned(),
             }],
             builds: None,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_that_could_not_be_set_up_is_shown_with_its_reason_and_takes_no_commands() {
+        let devices = broken();
         for name in [None, Some("pump-1")] {
             let status = devices.status(name).await.unwrap();
             assert_eq!(status["devices"][0]["device"], "pump-1");
@@ -538,14 +549,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_first_device_that_could_not_be_set_up_is_refused_with_its_reason() {
-        let devices = Devices {
-            running: Vec::new(),
-            failed: vec![FailedDevice {
-                name: "pump-1".to_owned(),
-                why: "its record is damaged".to_owned(),
-            }],
-            builds: None,
-        };
+        let devices = broken();
         let order = |canary: &str| AgentOrder {
             file: "agent.wasm".to_owned(),
             trial_s: None,
@@ -567,21 +571,25 @@ mod tests {
 
     #[test]
     fn a_verb_for_all_devices_names_those_that_do_not_run() {
-        let mut devices = Devices {
-            running: Vec::new(),
+        let all_run = Devices {
             failed: Vec::new(),
-            builds: None,
+            ..broken()
         };
-        assert_eq!(devices.passed_over(true), Ok(Value::Null));
-        devices.failed.push(FailedDevice {
-            name: "pump-1".to_owned(),
-            why: "its record is damaged".to_owned(),
-        });
-        assert_eq!(devices.passed_over(false), Ok(Value::Null));
-        let end = devices.passed_over(true).unwrap_err();
-        assert_eq!(end.exit, "failed");
-        let named = "pump-1 (its record is damaged)";
-        assert!(end.text.contains(named), "{}", end.text);
+        assert_eq!(all_run.passed_over(Ok(()), true), Ok(Value::Null));
+        let devices = broken();
+        assert_eq!(devices.passed_over(Ok(()), false), Ok(Value::Null));
+        // Also where it did not go well on those that do.
+        let sent_back = Refusal::new(Exit::Refused, "pump-2: sent back");
+        for (end, exit, words) in [
+            (Ok(()), "failed", "done, but not"),
+            (Err(sent_back), "refused", "pump-2: sent back"),
+        ] {
+            let end = devices.passed_over(end, true).unwrap_err();
+            assert_eq!(end.exit, exit);
+            assert!(end.text.starts_with(words), "{}", end.text);
+            let named = "pump-1 (its record is damaged)";
+            assert!(end.text.contains(named), "{}", end.text);
+        }
     }
 
     #[test]

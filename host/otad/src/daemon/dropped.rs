@@ -271,8 +271,9 @@ impl Swaps {
         {
             return Ok(build);
         }
-        let kept = self.plugins.hold();
-        let plugin = plugins().take_in(device, target, source(), entry).await?;
+        let kept = self.plugins.hold().await;
+        let taken = plugins().take_in(device, target, source(), entry, &kept);
+        let plugin = taken.await?;
         Ok(Loaded { plugin, kept })
     }
 }

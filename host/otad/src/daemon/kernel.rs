@@ -9,13 +9,15 @@ use std::fs;
 use std::sync::OnceLock;
 
 use host_runtime::ports::commands::start_with_files;
+use host_runtime::ports::state_dir;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 
-/// Open files besides those of devices: state and lock, control socket and its clients, cache, log, runtime, a child's pipes.
-const FILES_BESIDES: u64 = 128;
+/// Open files besides those of devices: state and lock, control socket and its clients, cache, log, runtime, a child's pipes;
+/// and what the state directory keeps open.
+const FILES_BESIDES: u64 = 128 + state_dir::OPEN_MAX as u64;
 
 /// Of a connection.
 const FILES_OF_CONNECTION: u64 = 1;
@@ -212,12 +214,12 @@ mod tests {
         };
         let (refusal, warnings) = judge(MANY, given);
         let text = refusal.expect("a refusal");
-        for word in ["1000 devices", "9128", "1024", "LimitNOFILE"] {
+        for word in ["1000 devices", "9160", "1024", "LimitNOFILE"] {
             assert!(text.contains(word), "{text}");
         }
         assert_eq!(warnings, [] as [&str; 0]);
         let one_more = Given {
-            files: Some(9128),
+            files: Some(9160),
             ..Given::default()
         };
         assert_eq!(judge(MANY, one_more).0, None);
@@ -238,7 +240,7 @@ mod tests {
         let (refusal, warnings) = judge(MANY, low);
         assert_eq!((refusal, warnings.len()), (None, 3));
         for (warning, words) in warnings.iter().zip([
-            ["18128", "10000", "ulimit -n"],
+            ["18160", "10000", "ulimit -n"],
             ["14000", "12000", "vm.max_map_count"],
             ["62 MiB", "16 MiB", "1000 agents"],
         ]) {
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn limits_that_are_high_enough_or_that_there_are_not_are_nothing_to_speak_of() {
         let high = Given {
-            files: Some(18_128),
+            files: Some(18_160),
             maps: Some(14_000),
             memory_bytes: Some(1 << 30),
         };

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use host_crypto::hex;
 use host_runtime::agent::{AgentBuild, TRIAL_MS};
+use host_runtime::status::AgentReport;
 use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::{Failure, code};
 use serde_json::{Value, json};
@@ -52,9 +53,10 @@ impl Rollout {
     ) -> Result<(Self, Vec<Place>), Refusal> {
         let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
         let source = Source::File(order.file.clone().into());
-        let kept = agents.hold();
-        let taken = Arc::clone(&agents).take_in(source).await;
-        let taken = taken.map_err(told)?;
+        let kept = agents.hold().await;
+        // Whether it fits, the swap of each device says.
+        let taken = Arc::clone(&agents).take_in(source, &kept, |_| Ok(()));
+        let taken = taken.await.map_err(told)?;
         let entry = Entry::put_in(order.allow_older);
         let place = |device: DeviceHandle| {
             let build = agents.put_in(&taken, device.name(), entry);
@@ -83,14 +85,12 @@ impl Rollout {
     pub(super) async fn swap_all(&self, places: &[Place]) -> Result<(), Refusal> {
         let mut trials = JoinSet::new();
         for (number, place) in places.iter().enumerate() {
-            let device = &place.0;
+            let (device, build) = place;
             let returns = device.agent_trial().returns;
-            let serves = device.status().await.agent;
-            let is_new = (serves.label, serves.digest) != self.names();
-            if is_new {
-                self.swap(place).await?;
-            } else {
+            if serves(&device.status().await.agent, build) {
                 self.tell(device.name(), "served already").await;
+            } else {
+                self.swap(place).await?;
             }
             trials.spawn(over(device.clone(), returns));
             while let Some(end) = match number {
@@ -104,11 +104,6 @@ impl Rollout {
             self.end_trial(end).await?;
         }
         Ok(())
-    }
-
-    /// As a device's status has them.
-    fn names(&self) -> (String, String) {
-        (self.build.label().to_owned(), hex(self.build.digest()))
     }
 
     async fn end_trial(
@@ -126,6 +121,13 @@ impl Rollout {
         // Who listens no more has hung up, which ends all of this.
         drop(self.items.send(item).await);
     }
+}
+
+/// Whether it is this build that serves: the same bytes under another manifest are another one, with other grants.
+fn serves(report: &AgentReport, build: &AgentBuild) -> bool {
+    report.label == build.label()
+        && report.digest == hex(build.digest())
+        && report.manifest.as_deref() == build.manifest()
 }
 
 /// Wait until the build that serves a device has proved itself; the device's name. `returns` were there before it came.

@@ -12,14 +12,11 @@ use host_runtime::choice::{self, Build};
 use host_runtime::engine::{Budget, Engine};
 use host_runtime::ports::state_dir::StateDir;
 
-use super::kept::{Hold, Shelf};
+use super::kept::{AGENTS, Hold, Shelf};
 use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, aside, kept, verdict, witness};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
 use crate::config::{AgentChoice, BUILTIN_AGENTS, Config, Device};
 use crate::exit::{Exit, Failed, chain};
-
-/// Where the bytes of builds are kept in the state directory.
-const KEPT: &str = "agents/";
 
 /// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
 pub(crate) struct Agents {
@@ -59,11 +56,10 @@ impl Agents {
         engine: &Arc<Engine>,
         state: &Arc<dyn StateDir>,
         gate: &Arc<Gate>,
+        shelf: Arc<Shelf>,
     ) -> Self {
-        let devices = config.devices.iter();
-        let places = devices.map(|device| choice::Place::agent(&device.name.value));
         Self {
-            shelf: Shelf::new(state, KEPT, places),
+            shelf,
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
@@ -119,20 +115,30 @@ impl Agents {
     }
 
     /// Everything that is kept stays until this goes, when the swap has ended.
-    pub(crate) fn hold(&self) -> Hold {
-        self.shelf.hold()
+    pub(crate) async fn hold(&self) -> Hold {
+        self.shelf.hold().await
     }
 
-    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does,
-    /// off the tasks that serve others.
+    /// Load a build for a swap, and keep its bytes, which stay for as long as they are held, if it `fits`. It takes as long as
+    /// compiling does, off the tasks that serve others.
     ///
     /// # Errors
-    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium.
-    pub(crate) async fn take_in(self: Arc<Self>, source: Source) -> Result<LoadedAgent, Failed> {
-        aside(move || self.take_in_now(source)).await
+    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium; what `fits`
+    /// says.
+    pub(crate) async fn take_in(
+        self: Arc<Self>,
+        source: Source,
+        kept: &Hold,
+        fits: impl FnOnce(&Arc<AgentBuild>) -> Result<(), Failed> + Send + 'static,
+    ) -> Result<LoadedAgent, Failed> {
+        aside(Some(kept), move || self.take_in_now(source, fits)).await
     }
 
-    fn take_in_now(&self, source: Source) -> Result<LoadedAgent, Failed> {
+    fn take_in_now(
+        &self,
+        source: Source,
+        fits: impl FnOnce(&Arc<AgentBuild>) -> Result<(), Failed>,
+    ) -> Result<LoadedAgent, Failed> {
         let words = source.to_string();
         let code = self.gate.take(Kind::Agent, source);
         let code = code.map_err(|error| verdict(&words, &error))?;
@@ -141,7 +147,8 @@ impl Agents {
             let text = format!("{words} is refused: {}", chain(&error));
             Failed::new(Exit::Refused, text)
         })?;
-        let kept = code.keep(&*self.state, KEPT);
+        fits(&agent)?;
+        let kept = code.keep(&*self.state, AGENTS);
         kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the agent", &e))?;
         let signed = code.signed;
         Ok(LoadedAgent { agent, signed })
@@ -230,7 +237,7 @@ impl Agents {
     }
 
     fn load_kept(&self, build: &Build) -> Result<Option<LoadedAgent>, Failed> {
-        let name = kept::name_of(KEPT, build);
+        let name = kept::name_of(AGENTS, build);
         let key = format!("{name} {}", build.label);
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = stored.get(&key) {

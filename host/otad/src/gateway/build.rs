@@ -2,10 +2,10 @@
 //! the place of the device's agent, or of another target's plugin, as by `otad agent swap` and `otad plugin swap`.
 //!
 //! ```text
-//! install   the gate looks at it, it is loaded, its bytes are kept       refused: the job fails, nothing was touched
-//! activate  swap: tried, written down, handed over                       a new agent carries the job on from here
+//! install   the gate looks at it, it is loaded, it fits, its bytes are kept   refused: the job fails, nothing was touched
+//! activate  swap: tried, written down, handed over                            a new agent carries the job on from here
 //! reset     nothing: whoever took over runs
-//! self-test it serves still; a plugin is opened and asks its target      sent back: the job fails with the reason
+//! self-test it serves still; a plugin is opened and asks its target           sent back: the job fails with the reason
 //! commit    its trial is over
 //! reject    the build before serves again
 //! ```
@@ -26,11 +26,12 @@ use host_runtime::plugin::{
 };
 use host_runtime::supervisor::{DeviceHandle, OwnDevice};
 use host_runtime::types::{Blob, Failure, Setting, TargetState, code};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::sleep;
 
 use super::{Agents, Hold, LABEL_MAX_BYTES, Plugins, to_its_end};
-use crate::code::{BUNDLE_MAX_BYTES, END_BYTES, Entry, Manifest, Parts, Source};
+use crate::code::{BUNDLE_MAX_BYTES, END_BYTES, Entry, Manifest, Parts, Source, hash};
 use crate::config::{BUILD, Target};
 use crate::exit::{Exit, Failed};
 use crate::image::parse_version;
@@ -90,10 +91,18 @@ enum Code {
     Plugin(Arc<dyn PluginFactory>),
 }
 
+/// Which build it is. The same bytes under another manifest are another one: that grants, and limits, something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    /// Of its bytes, hexadecimal.
+    sha256: String,
+    /// SHA-256 of the manifest that vouches for it, hexadecimal.
+    manifest: Option<String>,
+}
+
 /// The build that serves there now.
 struct Serving {
-    /// Hexadecimal.
-    sha256: String,
+    names: Names,
     version: String,
     on_trial: bool,
     /// Another one is about to take its place.
@@ -175,7 +184,10 @@ impl Place {
         let status = self.device().await?.status().await;
         match &self.guest {
             Guest::Agent(_) => Ok(Serving {
-                sha256: status.agent.digest,
+                names: Names {
+                    sha256: status.agent.digest,
+                    manifest: status.agent.manifest,
+                },
                 version: status.agent.version,
                 on_trial: status.agent.on_trial,
                 swapping: status.agent.swapping,
@@ -189,7 +201,10 @@ impl Place {
                     Failure::new(code::UNREACHABLE, 0, text)
                 })?;
                 Ok(Serving {
-                    sha256: build.sha256,
+                    names: Names {
+                        sha256: build.sha256,
+                        manifest: build.manifest,
+                    },
                     version: build.version,
                     on_trial: build.on_trial,
                     swapping: build.swapping,
@@ -208,16 +223,19 @@ impl Place {
         let device = self.device().await?;
         let taken = match &self.guest {
             Guest::Agent(agents) => {
-                let kept = agents.hold();
-                let taken = Arc::clone(agents).take_in(source).await;
+                let kept = agents.hold().await;
+                let (runtime, asked) = (Handle::current(), device.clone());
+                let fits = move |agent: &Arc<AgentBuild>| runtime.block_on(fits(&asked, agent));
+                let taken = Arc::clone(agents).take_in(source, &kept, fits);
                 taken
+                    .await
                     .and_then(|loaded| agents.put_in(&loaded, device.name(), self.entry))
                     .map(|agent| (Code::Agent(agent), kept))
             }
             Guest::Plugin(plugins, name) => {
-                let kept = plugins.hold();
+                let kept = plugins.hold().await;
                 let taken = Arc::clone(plugins)
-                    .take_in(device.name(), name, source, self.entry)
+                    .take_in(device.name(), name, source, self.entry, &kept)
                     .await;
                 taken.map(|plugin| (Code::Plugin(plugin), kept))
             }
@@ -261,9 +279,9 @@ impl Place {
     }
 
     /// Whether the build of a job serves; `label` is the job's.
-    async fn check(&self, sha256: &str, label: &str) -> Result<(), Failure> {
+    async fn check(&self, wanted: &Names, label: &str) -> Result<(), Failure> {
         let serving = self.serving().await?;
-        if serving.sha256 == sha256 {
+        if serving.names == *wanted {
             return Ok(());
         }
         let why = serving.refused.filter(|why| is_about(why, label));
@@ -272,9 +290,9 @@ impl Place {
         Err(Failure::new(code::PLUGIN_FAILED, 0, text))
     }
 
-    async fn state(&self, wanted: Option<String>) -> Result<TargetState, Failure> {
+    async fn state(&self, wanted: Option<Names>) -> Result<TargetState, Failure> {
         let serving = self.settled().await?;
-        let runs_new = wanted.map(|sha256| serving.sha256 == sha256);
+        let runs_new = wanted.map(|wanted| serving.names == wanted);
         let in_test = runs_new == Some(true) && serving.on_trial;
         Ok(TargetState {
             code: if in_test { PENDING } else { VALID },
@@ -283,16 +301,16 @@ impl Place {
         })
     }
 
-    async fn install(&self, source: Source, sha256: &str) -> Result<Build, Failure> {
-        if self.serving().await?.sha256 == sha256 {
+    async fn install(&self, source: Source, wanted: &Names) -> Result<Build, Failure> {
+        if self.serving().await?.names == *wanted {
             let text = "this build serves already";
             return Err(Failure::new(code::EXTRA_CHECK, 0, text));
         }
         self.load(source).await
     }
 
-    async fn activate(&self, from: Loadable, sha256: &str) -> Result<(), Failure> {
-        if self.serving().await?.sha256 == sha256 {
+    async fn activate(&self, from: Loadable, wanted: &Names) -> Result<(), Failure> {
+        if self.serving().await?.names == *wanted {
             // Before a restart, by this job.
             return Ok(());
         }
@@ -303,37 +321,47 @@ impl Place {
         self.swap(Some(build)).await
     }
 
-    async fn self_test(&self, sha256: &str, label: &str) -> Result<(), Failure> {
-        self.check(sha256, label).await?;
+    async fn self_test(&self, wanted: &Names, label: &str) -> Result<(), Failure> {
+        self.check(wanted, label).await?;
         // An agent has done something by asking for this test.
         if let Guest::Plugin(_, name) = &self.guest {
             self.device().await?.ask_target(name).await?;
         }
-        self.check(sha256, label).await
+        self.check(wanted, label).await
     }
 
-    async fn commit(&self, sha256: &str, label: &str) -> Result<(), Failure> {
-        self.check(sha256, label).await?;
+    async fn commit(&self, wanted: &Names, label: &str) -> Result<(), Failure> {
+        self.check(wanted, label).await?;
         let device = self.device().await?;
         match &self.guest {
             Guest::Agent(_) => device.end_trial(None).await?,
             Guest::Plugin(_, name) => device.end_trial(Some(name)).await?,
         }
         // One that broke in between was sent back, and its trial with it.
-        self.check(sha256, label).await
+        self.check(wanted, label).await
     }
 
-    async fn reject(&self, sha256: &str) -> Result<(), Failure> {
+    async fn reject(&self, wanted: &Names) -> Result<(), Failure> {
         let serving = self.settled().await?;
         if serving.swapping {
             // Which one will serve cannot be said, and going back twice would be going there again.
             let text = "a swap is under way, and does not end";
             return Err(Failure::new(code::BUSY, 0, text));
         }
-        match serving.sha256 == sha256 {
+        match serving.names == *wanted {
             true => self.swap(None).await,
             false => Ok(()),
         }
+    }
+}
+
+/// Whether a build may take over on a device: it reads what the one before has left, and the way back is open.
+async fn fits(device: &DeviceHandle, agent: &Arc<AgentBuild>) -> Result<(), Failed> {
+    match device.fits_agent(Arc::clone(agent)).await {
+        // That is over by the time that it is activated, and asked again then.
+        Err(failure) if failure.main == code::BUSY => Ok(()),
+        Err(failure) => Err(Failed::new(Exit::Refused, failure.to_string())),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -424,6 +452,20 @@ impl Instance {
     /// The manifest of the staged bundle. It is the job's file that was verified; who has signed the manifest is looked at
     /// when it is loaded.
     fn manifest(&self) -> Result<Manifest, Failure> {
+        Ok(self.vouched()?.0)
+    }
+
+    /// Which build the job brings.
+    fn wanted(&self) -> Result<Names, Failure> {
+        let (manifest, text) = self.vouched()?;
+        Ok(Names {
+            sha256: manifest.sha256,
+            manifest: Some(hash(text.as_bytes())),
+        })
+    }
+
+    /// The manifest and its text.
+    fn vouched(&self) -> Result<(Manifest, String), Failure> {
         let (size, staged) = (self.transfer()?.size, self.lent.staged()?);
         let bad = |why: String| Failure::new(code::EXTRA_CHECK, 0, clean(&why, 256));
         let at = size.saturating_sub(END_BYTES as u64);
@@ -434,7 +476,7 @@ impl Instance {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let text = staged.read_at(parts.manifest.start, length)?;
         let text = String::from_utf8(text).map_err(|e| bad(e.to_string()))?;
-        Manifest::parse(&text).map_err(bad)
+        Ok((Manifest::parse(&text).map_err(bad)?, text))
     }
 
     fn read(&mut self, verb: Verb) -> Duty {
@@ -462,16 +504,16 @@ impl Instance {
                 wake,
             });
         }
-        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
+        let (label, wanted) = (self.label()?, self.wanted()?);
         let source = Source::Bundle { label, bytes };
         Ok(match verb {
             Verb::Install => self.ask(|place| async move {
-                let build = place.install(source, &sha256).await;
+                let build = place.install(source, &wanted).await;
                 build.map(End::Loaded)
             }),
             Verb::Activate => {
                 let from = Loadable::Bytes(source);
-                self.ask(|place| async move { place.activate(from, &sha256).await.map(nothing) })
+                self.ask(|place| async move { place.activate(from, &wanted).await.map(nothing) })
             }
         })
     }
@@ -548,8 +590,8 @@ impl Plugin for Instance {
         let Some(build) = self.loaded.take() else {
             return Ok(self.read(Verb::Activate));
         };
-        let (from, sha256) = (Loadable::Loaded(build), self.manifest()?.sha256);
-        Ok(self.ask(|place| async move { place.activate(from, &sha256).await.map(nothing) }))
+        let (from, wanted) = (Loadable::Loaded(build), self.wanted()?);
+        Ok(self.ask(|place| async move { place.activate(from, &wanted).await.map(nothing) }))
     }
 
     fn reset(&mut self) -> Result<Duty, PluginError> {
@@ -557,23 +599,23 @@ impl Plugin for Instance {
     }
 
     fn self_test(&mut self) -> Result<Duty, PluginError> {
-        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
-        Ok(self.ask(|place| async move { place.self_test(&sha256, &label).await.map(nothing) }))
+        let (label, wanted) = (self.label()?, self.wanted()?);
+        Ok(self.ask(|place| async move { place.self_test(&wanted, &label).await.map(nothing) }))
     }
 
     fn commit(&mut self) -> Result<Duty, PluginError> {
-        let (label, sha256) = (self.label()?, self.manifest()?.sha256);
-        Ok(self.ask(|place| async move { place.commit(&sha256, &label).await.map(nothing) }))
+        let (label, wanted) = (self.label()?, self.wanted()?);
+        Ok(self.ask(|place| async move { place.commit(&wanted, &label).await.map(nothing) }))
     }
 
     fn reject(&mut self) -> Result<Duty, PluginError> {
-        let sha256 = self.manifest()?.sha256;
-        Ok(self.ask(|place| async move { place.reject(&sha256).await.map(nothing) }))
+        let wanted = self.wanted()?;
+        Ok(self.ask(|place| async move { place.reject(&wanted).await.map(nothing) }))
     }
 
     fn state(&mut self) -> Result<Duty, PluginError> {
         // A file that is not whole yet, or is no bundle, is not what serves.
-        let wanted = self.manifest().ok().map(|manifest| manifest.sha256);
+        let wanted = self.wanted().ok();
         Ok(self.ask(|place| async move {
             let state = place.state(wanted).await?;
             Ok(End::Answer(Answer::State(state)))
@@ -657,7 +699,10 @@ mod tests {
             looks += 1;
             let swapping = looks < 3;
             let serving = Serving {
-                sha256: if swapping { "old" } else { "new" }.to_owned(),
+                names: Names {
+                    sha256: if swapping { "old" } else { "new" }.to_owned(),
+                    manifest: None,
+                },
                 version: "1.0.0".to_owned(),
                 on_trial: !swapping,
                 swapping,
@@ -667,7 +712,7 @@ mod tests {
         });
         let serving = serving.await.unwrap();
         assert_eq!(
-            (&*serving.sha256, serving.swapping, looks),
+            (&*serving.names.sha256, serving.swapping, looks),
             ("new", false, 3)
         );
     }

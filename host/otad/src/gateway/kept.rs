@@ -7,17 +7,25 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use host_crypto::hex;
-use host_runtime::choice::{self, Build, Choice, Place};
+use host_runtime::choice::{self, Build, Choice, Kind, Place};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::types::Failure;
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::GatewayError;
 use crate::exit::Failed;
+use crate::lock::Lock;
+
+/// Where the bytes of agents are kept in the state directory.
+pub(super) const AGENTS: &str = "agents/";
+
+/// The same of plugins.
+pub(super) const PLUGINS: &str = "plugins/";
 
 /// Of a manifest's digest what stands in the name of what is kept: 64 bits of it, for names that people read.
 const MANIFEST_DIGITS: usize = 16;
@@ -97,89 +105,85 @@ pub(super) fn name_of(folder: &str, build: &Build) -> String {
     name(folder, &hex(&build.sha256), build.manifest.as_deref())
 }
 
-/// A folder of the state directory with builds for these places.
+/// A folder of the state directory with builds of one kind.
 pub(super) struct Shelf {
     state: Arc<dyn StateDir>,
-    folder: &'static str,
-    places: Vec<Place>,
-    /// How many are on their way to a place that does not name them yet.
-    holds: Mutex<usize>,
+    kind: Kind,
+    /// Of the state directory. Without it the directory is another gateway's, who clears it up itself.
+    lock: Weak<Lock>,
+    /// Shared by builds on their way to a place that does not name them yet; whoever lets go what nothing names has it alone.
+    way: Arc<RwLock<()>>,
 }
 
 /// As long as there is one, nothing of a shelf goes: a build is on its way. When the last one goes, so does what no place names.
-pub(crate) struct Hold(Arc<Shelf>);
+#[derive(Clone)]
+pub(crate) struct Hold {
+    _held: Arc<Held>,
+}
+
+struct Held {
+    shelf: Arc<Shelf>,
+    way: Option<OwnedRwLockReadGuard<()>>,
+}
 
 impl Shelf {
     /// The folder, without what no place names any more.
-    pub(super) fn new(
-        state: &Arc<dyn StateDir>,
-        folder: &'static str,
-        places: impl Iterator<Item = Place>,
-    ) -> Arc<Self> {
+    pub(super) fn new(state: &Arc<dyn StateDir>, kind: Kind, lock: &Arc<Lock>) -> Arc<Self> {
         let shelf = Self {
             state: Arc::clone(state),
-            folder,
-            places: places.collect(),
-            holds: Mutex::default(),
+            kind,
+            lock: Arc::downgrade(lock),
+            way: Arc::default(),
         };
         shelf.sweep();
         Arc::new(shelf)
     }
 
-    /// Keep everything until this goes.
-    pub(super) fn hold(self: &Arc<Self>) -> Hold {
-        *self.holds() += 1;
-        Hold(Arc::clone(self))
+    /// Keep everything until this goes. It waits for what goes just now.
+    pub(super) async fn hold(self: &Arc<Self>) -> Hold {
+        let way = Some(Arc::clone(&self.way).read_owned().await);
+        let shelf = Arc::clone(self);
+        let _held = Arc::new(Held { shelf, way });
+        Hold { _held }
     }
 
-    fn holds(&self) -> MutexGuard<'_, usize> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn folder(&self) -> &'static str {
+        match self.kind {
+            Kind::Agent => AGENTS,
+            Kind::Plugin => PLUGINS,
+        }
     }
 
     /// Let go what no place names, if nothing is on its way.
     fn sweep(&self) {
-        // Whoever holds something from now on waits until this is over.
-        let holds = self.holds();
-        if *holds > 0 {
+        let (Some(_lock), Ok(_alone)) = (self.lock.upgrade(), self.way.try_write()) else {
             return;
-        }
+        };
         if let Err(error) = self.try_sweep() {
-            let folder = self.folder;
+            let folder = self.folder();
             tracing::warn!("builds that nothing names any more stay in {folder}: {error}");
         }
     }
 
-    /// What is kept of a build begins with its name. Nothing goes if one choice cannot be read: that one may name it.
+    /// What is kept of a build begins with its name. A device or target that the configuration does not have now may come
+    /// back, and is served by what serves it now. Nothing goes if one choice cannot be read: that one may name it.
     fn try_sweep(&self) -> io::Result<()> {
         let mut named = BTreeSet::new();
-        for place in &self.places {
-            let choice = choice::load(&*self.state, place)?;
-            let builds = choice.map(|choice| [Some(choice.serves), choice.former]);
-            let builds = builds.into_iter().flatten().flatten();
-            named.extend(builds.map(|build| name_of(self.folder, &build)));
+        for choice in choice::all(&*self.state, self.kind)? {
+            let builds = [Some(choice.serves), choice.former].into_iter().flatten();
+            named.extend(builds.map(|build| name_of(self.folder(), &build)));
         }
-        let files = self.state.list(self.folder)?;
+        let files = self.state.list(self.folder())?;
         let stem = |file: &str| file.split('.').next().unwrap_or_default().to_owned();
         let mut unnamed = files.iter().filter(|file| !named.contains(&stem(file)));
         unnamed.try_for_each(|file| self.state.remove(file))
     }
 }
 
-impl Clone for Hold {
-    fn clone(&self) -> Self {
-        self.0.hold()
-    }
-}
-
-impl Drop for Hold {
+impl Drop for Held {
     fn drop(&mut self) {
-        let mut holds = self.0.holds();
-        *holds -= 1;
-        if *holds > 0 {
-            return;
-        }
-        drop(holds);
-        let shelf = Arc::clone(&self.0);
+        drop(self.way.take());
+        let shelf = Arc::clone(&self.shelf);
         // It reads a file of each place: not on a task that serves others.
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || shelf.sweep())),
@@ -235,87 +239,4 @@ impl Drop for Lasting {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::ready;
-    use std::time::Duration;
-
-    use host_runtime::ports::state_dir::FileStateDir;
-    use serde_json::json;
-    use tokio::sync::oneshot;
-    use tokio::task::yield_now;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    /// Long enough for anybody's machine.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    #[tokio::test]
-    async fn a_swap_that_nobody_waits_for_any_more_keeps_its_bytes_to_its_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let state: Arc<dyn StateDir> = Arc::new(FileStateDir::open(dir.path()).unwrap());
-        let shelf = Shelf::new(&state, "plugins/", std::iter::empty());
-        state.store("plugins/new", b"x").unwrap();
-        let (end, ends) = oneshot::channel::<()>();
-        let swap = async move {
-            ends.await.unwrap();
-            Ok(())
-        };
-        let mut asked = Box::pin(to_its_end(swap, Some(shelf.hold())));
-        tokio::select! {
-            biased;
-            _ = &mut asked => panic!("it has not ended"),
-            () = ready(()) => {}
-        }
-        drop(asked);
-        shelf.sweep();
-        assert_eq!(state.list("plugins/").unwrap(), ["plugins/new"]);
-        end.send(()).unwrap();
-        let gone = async {
-            while !state.list("plugins/").unwrap().is_empty() {
-                yield_now().await;
-            }
-        };
-        timeout(PATIENCE, gone).await.expect("it stays");
-    }
-
-    #[test]
-    fn what_nothing_names_goes_when_the_last_build_on_its_way_has_arrived() {
-        let dir = tempfile::tempdir().unwrap();
-        let state: Arc<dyn StateDir> = Arc::new(FileStateDir::open(dir.path()).unwrap());
-        let place = Place::plugin("pump", "main");
-        let keep = |name: &str| state.store(&format!("plugins/{name}"), b"x").unwrap();
-        let kept = || {
-            let mut files = state.list("plugins/").unwrap();
-            files.sort();
-            files
-        };
-        keep("left-behind");
-        let shelf = Shelf::new(&state, "plugins/", [place.clone()].into_iter());
-        assert_eq!(kept(), [] as [&str; 0]);
-        let (one, other) = (shelf.hold(), shelf.hold());
-        let (sha256, manifest) = ("ab".repeat(32), "cd".repeat(32));
-        let named = name("", &sha256, Some(&manifest));
-        for file in [&named, &format!("{named}.manifest"), &sha256, "refused"] {
-            keep(file);
-        }
-        drop(one);
-        assert_eq!(kept().len(), 4);
-        let choice = json!({
-            "format": 1,
-            "configured": "builtin:flash-file",
-            "serves": { "label": "job", "sha256": sha256, "manifest": manifest },
-        });
-        let text = choice.to_string();
-        state
-            .store(&place.file("plugin.json"), text.as_bytes())
-            .unwrap();
-        drop(other);
-        // The same bytes without that manifest are another build.
-        let wanted = [
-            format!("plugins/{named}"),
-            format!("plugins/{named}.manifest"),
-        ];
-        assert_eq!(kept(), wanted);
-    }
-}
+mod tests;

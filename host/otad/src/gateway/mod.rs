@@ -31,6 +31,7 @@ use host_mqtt::{
     Connection, ConnectionConfig, MqttError, MqttTransport, SharedConnection, Turnstile,
 };
 use host_runtime::bandwidth::Bandwidth;
+use host_runtime::choice;
 use host_runtime::device::{DeviceConfig, DeviceError, DevicePorts};
 use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
 use host_runtime::mailbox::Mailbox;
@@ -54,6 +55,7 @@ use crate::lock::{self, Keeping};
 pub(crate) use agents::{Agents, label as agent_label};
 use build::{BuildTarget, Guest};
 use download::Downloads;
+use kept::Shelf;
 pub(crate) use kept::{Hold, to_its_end};
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
@@ -240,7 +242,7 @@ impl Gateway {
     /// [`GatewayError`].
     pub fn open(config: Config) -> Result<Self, GatewayError> {
         let state_dir = &config.daemon.state_dir.value;
-        let lock = lock::take(state_dir).map_err(GatewayError::Lock)?;
+        let lock = Arc::new(lock::take(state_dir).map_err(GatewayError::Lock)?);
         let state = FileStateDir::open(state_dir).map_err(|source| GatewayError::State {
             path: state_dir.clone(),
             source,
@@ -251,12 +253,13 @@ impl Gateway {
         })?;
         let ports = DevicePorts {
             state: Arc::new(state),
-            workers: Arc::new(Keeping::new(BlockingPool::current(), lock)),
+            workers: Arc::new(Keeping::new(BlockingPool::current(), Arc::clone(&lock))),
             commands: Arc::new(TokioCommands::current()),
             clock: Arc::new(SystemClock::new()),
             seed: Arc::new(SystemSeed::new().map_err(GatewayError::Random)?),
         };
         let gate = Arc::new(Gate::new(&config, Arc::clone(&ports.clock)));
+        let shelf = |kind| Shelf::new(&ports.state, kind, &lock);
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
@@ -264,8 +267,20 @@ impl Gateway {
             connections: Mutex::default(),
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
-            agents: Arc::new(Agents::new(&config, &engine, &ports.state, &gate)),
-            plugins: Arc::new(Plugins::new(&config, &engine, &ports.state, &gate)),
+            agents: Arc::new(Agents::new(
+                &config,
+                &engine,
+                &ports.state,
+                &gate,
+                shelf(choice::Kind::Agent),
+            )),
+            plugins: Arc::new(Plugins::new(
+                &config,
+                &engine,
+                &ports.state,
+                &gate,
+                shelf(choice::Kind::Plugin),
+            )),
             config,
             ports,
         })
@@ -529,10 +544,17 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// Load a build off the tasks that serve others.
+/// Load a build off the tasks that serve others. What it is `kept` by stays to its end: whoever waits for it may go.
 async fn aside<T: Send + 'static>(
+    kept: Option<&Hold>,
     work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Failed> {
+    let kept = kept.cloned();
+    let work = move || {
+        let end = work();
+        drop(kept);
+        end
+    };
     let end = spawn_blocking(work).await;
     end.unwrap_or_else(|e| {
         let text = format!("loading it broke: {e}");

@@ -15,15 +15,12 @@ use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
 
-use super::kept::{Hold, Shelf};
+use super::kept::{Hold, PLUGINS, Shelf};
 use super::placed::{Placed, Refused};
 use super::{GatewayError, LABEL_MAX_BYTES, aside, kept, native, verdict};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
 use crate::config::{BUILD, Carrier, Config, PluginChoice as Configured, Target};
 use crate::exit::{Exit, Failed, chain};
-
-/// Where the bytes of builds are kept in the state directory.
-const KEPT: &str = "plugins/";
 
 /// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
 pub(crate) struct Plugins {
@@ -60,14 +57,10 @@ impl Plugins {
         engine: &Arc<Engine>,
         state: &Arc<dyn StateDir>,
         gate: &Arc<Gate>,
+        shelf: Arc<Shelf>,
     ) -> Self {
-        let places = config.devices.iter().flat_map(|device| {
-            let name = &device.name.value;
-            let targets = device.targets.iter();
-            targets.map(|target| choice::Place::plugin(name, &target.name.value))
-        });
         Self {
-            shelf: Shelf::new(state, KEPT, places),
+            shelf,
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
@@ -102,11 +95,11 @@ impl Plugins {
     }
 
     /// Everything that is kept stays until this goes, when the swap has ended.
-    pub(crate) fn hold(&self) -> Hold {
-        self.shelf.hold()
+    pub(crate) async fn hold(&self) -> Hold {
+        self.shelf.hold().await
     }
 
-    /// Load a build for a swap, and keep its bytes; the caller has [`hold`](Self::hold). It takes as long as compiling does,
+    /// Load a build for a swap, and keep its bytes, which stay for as long as they are held. It takes as long as compiling does,
     /// off the tasks that serve others.
     ///
     /// # Errors
@@ -118,9 +111,11 @@ impl Plugins {
         target: &str,
         source: Source,
         entry: Entry,
+        kept: &Hold,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let (device, target) = (device.to_owned(), target.to_owned());
-        aside(move || self.take_in_now(&device, &target, source, entry)).await
+        let work = move || self.take_in_now(&device, &target, source, entry);
+        aside(Some(kept), work).await
     }
 
     /// Whether a build that was taken in from there, and did not get to serve, still may: who may vouch for it, and what was
@@ -138,7 +133,7 @@ impl Plugins {
     ) -> Result<bool, Failed> {
         let place = Place::plugin(device, target);
         let taken = (hex(taken.digest()), taken.manifest().map(str::to_owned));
-        aside(move || {
+        aside(None, move || {
             let code = self.let_in(&place, source, entry)?;
             let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
             Ok((code.sha256, manifest) == taken)
@@ -174,7 +169,7 @@ impl Plugins {
             let text = format!("{words} is refused: {}", chain(&error));
             Failed::new(Exit::Refused, text)
         })?;
-        let kept = code.keep(&*self.state, KEPT);
+        let kept = code.keep(&*self.state, PLUGINS);
         kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the plugin", &e))?;
         let signed = code.signed;
         Ok(self.placed(&place, Loaded { plugin, signed }))
@@ -301,7 +296,7 @@ impl Plugins {
         {
             return self.let_in_again(place, target, loaded);
         }
-        let name = kept::name_of(KEPT, build);
+        let name = kept::name_of(PLUGINS, build);
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
         match self.state.load(&name).map_err(failed)? {
             Some(_) => {

@@ -47,6 +47,14 @@ pub(super) struct Mcu {
     pub(super) board: Board,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnReset {
+    Restarts,
+    Refuses,
+    /// It says yes.
+    Ignores,
+}
+
 pub(super) struct Board {
     pub(super) slots: [Vec<u8>; 2],
     pub(super) pending: bool,
@@ -64,8 +72,8 @@ pub(super) struct Board {
     pub(super) deaf: Option<(u16, Option<u8>)>,
     /// Answers to this command are none.
     pub(super) garbled: Option<(u16, u8)>,
-    /// Resets are refused, by force too.
-    pub(super) refuses_reset: bool,
+    /// What it does with an order to reset, by force too.
+    pub(super) on_reset: OnReset,
     /// Bootloader mode; none = the command is not there.
     pub(super) mode: Option<i32>,
     /// Refusals of the question for it, each told once, the last one first.
@@ -100,7 +108,7 @@ impl Mcu {
                 new_lists: None,
                 deaf: None,
                 garbled: None,
-                refuses_reset: false,
+                on_reset: OnReset::Restarts,
                 mode: Some(3),
                 mode_refusals: Vec::new(),
                 recovery: false,
@@ -288,10 +296,11 @@ impl Device for Board {
     }
 
     fn reset(&mut self, _: bool, _: Option<u32>) -> Outcome<()> {
-        if self.refuses_reset {
-            return Err(Refusal::generic(rc::BAD_STATE));
+        match self.on_reset {
+            OnReset::Restarts => self.reset_at = Some(self.now_ms + LINGER_MS),
+            OnReset::Refuses => return Err(Refusal::generic(rc::BAD_STATE)),
+            OnReset::Ignores => {}
         }
-        self.reset_at = Some(self.now_ms + LINGER_MS);
         Ok(())
     }
 

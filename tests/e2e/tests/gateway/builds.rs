@@ -178,6 +178,8 @@ fn a_build_that_is_no_good_fails_its_job_with_the_reason_and_changes_nothing() {
         let ended = scene.update(1, file);
         let log = daemon.log();
         assert_eq!(ended.status, "FAILED", "{words}: {ended:?}\n{log}");
+        // All of it before anything is swapped.
+        assert!(ended.reason.contains("0x000000de"), "{words}: {ended:?}");
         assert!(log.contains(words), "{words}: {ended:?}\n{log}");
         assert_eq!(scene.agent()["digest"], before["digest"], "{words}");
     }
@@ -277,6 +279,25 @@ fn an_older_build_comes_by_a_job_where_the_operator_allows_that() {
         assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
         assert_eq!(scene.agent()["version"], version);
     }
+    daemon.stop();
+}
+
+#[test]
+fn the_same_bytes_signed_anew_come_by_a_job_as_another_build() {
+    let scene = Scene::new(|agent| agent.lines.push_str("allow_downgrade = true\n"));
+    let daemon = scene.gateway.run();
+    let bytes = agent_of("1.0.0");
+    let mut manifests = Vec::new();
+    for more in [&["--host-calls", "1000"][..], &["--host-calls", "999"]] {
+        let bundle = scene.bundle(&bytes, more);
+        let ended = scene.update(1, bundle.clone());
+        assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+        manifests.push(scene.agent()["manifest"].as_str().unwrap().to_owned());
+        // What serves is refused.
+        let again = scene.update(1, bundle);
+        assert_eq!(again.status, "FAILED", "{again:?}");
+    }
+    assert_ne!(manifests[0], manifests[1]);
     daemon.stop();
 }
 

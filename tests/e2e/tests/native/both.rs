@@ -3,6 +3,7 @@
 use std::thread;
 
 use e2e::hostile::{call, in_both_carriers, rows};
+use host_runtime::engine::EngineOptions;
 use host_runtime::plugin::PluginError;
 
 /// What a cell says of an end: `breaks: WORDS` or `fails: WORDS`.
@@ -24,7 +25,7 @@ fn judge(cell: &str, end: Result<(), PluginError>) -> Result<(), String> {
 
 #[test]
 fn a_plugin_that_uses_more_than_it_may_is_ended_in_either_carrier() {
-    let carriers = in_both_carriers();
+    let carriers = in_both_carriers(&EngineOptions::default());
     let rows = rows("hostile-calls");
     let check = |row: &[String]| -> Vec<String> {
         let (deed, verb) = (&row[0], &row[2]);

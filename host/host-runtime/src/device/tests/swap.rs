@@ -257,6 +257,12 @@ fn a_build_that_is_no_good_is_refused_with_its_reason_before_it_reaches_anything
         let writes = bench.state.writes();
         let bad = puppet_of(name, schemas);
         spoil(&bad);
+        // What can be told without trying it is told before it is put in.
+        let can_be_told = matches!(name, "schemas" | "journal");
+        match bench.device.fits_agent(&bad.0) {
+            Err(failure) => assert!(can_be_told && failure.detail.contains(words), "{failure}"),
+            Ok(()) => assert!(!can_be_told, "{name}"),
+        }
         let failure = bench.swapped(Some(&bad.0)).unwrap_err();
         assert!(failure.detail.contains(words), "{name}: {failure}");
         assert_eq!(bench.wire(), [] as [&str; 0], "{name}");
@@ -391,19 +397,77 @@ fn what_a_build_has_spoilt_that_was_sent_back_does_not_stop_the_one_before() {
 /// Tells of the ends of jobs.
 fn ends(jobs: &'static [&'static str]) -> React {
     Box::new(move |outside, _| {
-        for (sequence, job_id) in (1..).zip(jobs) {
-            outside.emit(ApplicationEvent {
-                sequence,
-                kind: event::JOB_ENDED,
-                job_id: Some((*job_id).to_owned()),
-                file: None,
-                failure: None,
-                version: None,
-                document: Vec::new(),
-            });
-        }
+        tell_ends(outside, jobs);
         Ok(idle())
     })
+}
+
+fn tell_ends(outside: &mut dyn Outside, jobs: &[&str]) {
+    for (sequence, job_id) in (1..).zip(jobs) {
+        outside.emit(ApplicationEvent {
+            sequence,
+            kind: event::JOB_ENDED,
+            job_id: Some((*job_id).to_owned()),
+            file: None,
+            failure: None,
+            version: None,
+            document: Vec::new(),
+        });
+    }
+}
+
+#[test]
+fn the_end_of_a_job_that_is_told_in_a_start_that_breaks_is_no_proof_of_another_build() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    let bad = puppet_of("bad", &[3, 2]);
+    // Where it is tried it reaches nothing.
+    let mut starts = 0;
+    let end = move |_: &_| {
+        starts += 1;
+        match starts {
+            1 => Ok(Ok(idle())),
+            _ => Err(trap()),
+        }
+    };
+    bad.1.lock().unwrap().on_start = Box::new(end);
+    bad.1.lock().unwrap().at_start = Box::new(|outside| tell_ends(outside, &["job-1"]));
+    let refused = bench.swapped(Some(&bad.0)).unwrap_err();
+    assert!(refused.detail.contains("breaks in `start`"), "{refused}");
+    bench.handle(message(1));
+    assert_eq!(bench.serves(), "next");
+    assert!(bench.device.agent_trial().on_trial);
+}
+
+#[test]
+fn the_end_of_a_job_that_is_told_in_a_call_that_breaks_is_no_proof_of_the_next_build() {
+    type Break = fn(&Bench);
+    let rows: [(&str, Break); 2] = [
+        ("event", |bench| {
+            bench.strings.lock().unwrap().on_start = Box::new(|_| Err(trap()));
+            bench.react(|outside, _| {
+                tell_ends(outside, &["job-1"]);
+                Err(trap())
+            });
+        }),
+        ("start", |bench| {
+            bench.strings.lock().unwrap().at_start =
+                Box::new(|outside| tell_ends(outside, &["job-1"]));
+            bench.strings.lock().unwrap().on_start = Box::new(|_| Err(trap()));
+            bench.react(|_, _| Err(trap()));
+        }),
+    ];
+    for (call, breaks) in rows {
+        let mut bench = Bench::busy();
+        breaks(&bench);
+        bench.handle(message(1));
+        bench.settle();
+        assert_eq!(bench.device.status(bench.now).agent.life, AgentLife::Broken);
+        bench.swapped(Some(&next().0)).unwrap();
+        assert_eq!(bench.serves(), "next");
+        assert!(bench.device.agent_trial().on_trial, "{call}");
+    }
 }
 
 #[test]

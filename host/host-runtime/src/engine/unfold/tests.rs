@@ -186,7 +186,7 @@ fn what_fails_fails_and_what_is_never_reached_is_no_matter() {
 }
 
 #[test]
-fn a_module_gains_so_much_and_no_more() {
+fn a_function_gains_so_much_and_no_more() {
     let body = "(drop (call $sums (local.get $n)))".repeat(4000) + "(i64.const 1)";
     let before = component(&body);
     let after = unfold(&before).unwrap();

@@ -1,13 +1,14 @@
 //! One program from its start to its end: what it finds, how long it may take, what is left of it.
 
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::starter::{Start, Started, not_started};
+use super::starter::{Desk, Start, Started, desk, not_started};
 use super::tail::Tail;
 use super::{CleanEnd, Command, CommandEnd, ERROR_MAX_BYTES, OUTPUT_MAX_BYTES, Way};
 use crate::agent::text::clean;
@@ -76,6 +77,16 @@ pub(super) async fn run(
     surroundings: &Surroundings<'_>,
     cancel: Option<Weak<AtomicBool>>,
 ) -> CleanEnd {
+    run_by(desk(), command, surroundings, cancel).await
+}
+
+/// The same with somebody who starts it.
+pub(super) async fn run_by(
+    desk: &Desk,
+    command: &Command,
+    surroundings: &Surroundings<'_>,
+    cancel: Option<Weak<AtomicBool>>,
+) -> CleanEnd {
     let failed = |detail: String| CleanEnd {
         end: CommandEnd {
             code: None,
@@ -89,7 +100,17 @@ pub(super) async fn run(
         return failed("the command is empty".to_owned());
     };
     let cannot = |e: std::io::Error| failed(format!("`{program}` cannot be started: {e}"));
-    let started = match surroundings.start(program, arguments).now().await {
+    let deadline_ms = command.deadline_ms;
+    // From here on: it may have to wait for its start, too.
+    let mut over = pin!(tokio::time::sleep(Duration::from_millis(deadline_ms)));
+    let mut cancelled = pin!(cancelled(cancel));
+    let started = tokio::select! {
+        biased;
+        started = surroundings.start(program, arguments).by(desk) => started,
+        () = &mut over => return failed(format!("not started within {deadline_ms} ms")),
+        () = &mut cancelled => return failed("cancelled before it was started".to_owned()),
+    };
+    let started = match started {
         Ok(started) => started,
         Err(e) => return cannot(e),
     };
@@ -107,11 +128,11 @@ pub(super) async fn run(
         .stderr
         .take()
         .map(|pipe| Tail::read(pipe, ERROR_MAX_BYTES));
-    let deadline = Duration::from_millis(command.deadline_ms);
     let status = tokio::select! {
-        status = tokio::time::timeout(deadline, child.wait()) => status
-            .map_err(|_| format!("not done within {} ms, killed", command.deadline_ms)),
-        () = cancelled(cancel) => Err("cancelled, killed".to_owned()),
+        biased;
+        status = child.wait() => Ok(status),
+        () = &mut over => Err(format!("not done within {deadline_ms} ms, killed")),
+        () = &mut cancelled => Err("cancelled, killed".to_owned()),
     };
     let mut detail = String::new();
     let mut way = Way::Itself;

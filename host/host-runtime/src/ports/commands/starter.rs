@@ -13,6 +13,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -77,21 +78,22 @@ pub(super) struct Started {
 }
 
 impl Start {
-    /// Start it as the leader of a process group that does not outlive this process. To be awaited on a tokio runtime.
-    pub(super) async fn now(self) -> io::Result<Started> {
+    /// Start it as the leader of a process group that does not outlive this process; given up, what has begun is killed. To be
+    /// awaited on a tokio runtime.
+    pub(super) async fn by(self, desk: &Desk) -> io::Result<Started> {
         let (reply, answer) = oneshot::channel();
         let order = Order {
             start: self,
             runtime: Handle::current(),
             reply,
         };
-        if let Err(mpsc::error::SendError(order)) = desk().send(order).await {
+        if let Err(mpsc::error::SendError(order)) = desk.send(order).await {
             // The thread is not to be had: here, then.
             order.follow();
         }
         answer
             .await
-            .unwrap_or_else(|_| Err(io::Error::other("nobody starts programs any more")))
+            .unwrap_or_else(|_| Err(io::Error::other("what starts it broke")))
     }
 
     fn spawn(&self) -> io::Result<Started> {
@@ -154,7 +156,7 @@ impl Start {
 }
 
 /// A start for the thread.
-struct Order {
+pub(super) struct Order {
     start: Start,
     runtime: Handle,
     reply: oneshot::Sender<io::Result<Started>>,
@@ -171,15 +173,22 @@ impl Order {
     }
 }
 
+/// The way to whoever starts programs.
+pub(super) type Desk = mpsc::Sender<Order>;
+
 /// The way to the thread, which lives as long as the process.
-fn desk() -> &'static mpsc::Sender<Order> {
-    static DESK: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+pub(super) fn desk() -> &'static Desk {
+    static DESK: OnceLock<Desk> = OnceLock::new();
     DESK.get_or_init(|| {
         let (sender, mut orders) = mpsc::channel::<Order>(ORDERS_MAX);
         let thread = std::thread::Builder::new().name("starter".to_owned());
         let started = thread.spawn(move || {
             while let Some(order) = orders.blocking_recv() {
-                order.follow();
+                // With this thread every program that it has started would be killed. Whoever waits for this one hears that
+                // nobody answers.
+                if catch_unwind(AssertUnwindSafe(|| order.follow())).is_err() {
+                    tracing::error!("the start of a program broke");
+                }
             }
         });
         if let Err(e) = started {

@@ -185,6 +185,58 @@ fn a_command_outlives_the_thread_that_has_asked_for_it() {
 }
 
 #[tokio::test]
+async fn a_command_that_nobody_starts_ends_at_its_deadline_or_when_it_is_cancelled() {
+    let (desk, _orders) = tokio::sync::mpsc::channel(1);
+    let mut command = Command {
+        argv: vec!["/bin/true".to_owned()],
+        deadline_ms: 20,
+    };
+    let run = async |command: &Command, cancel| {
+        let surroundings = Surroundings::Inherited(&[]);
+        let end = child::run_by(&desk, command, &surroundings, cancel).await;
+        (end.way, end.end.detail)
+    };
+    // The second finds no room to wait in.
+    for _ in 0..2 {
+        let (way, why) = run(&command, None).await;
+        assert_eq!((way, &*why), (Way::NotStarted, "not started within 20 ms"));
+    }
+    command.deadline_ms = 1_000_000;
+    let (way, why) = run(&command, Some(Weak::new())).await;
+    assert_eq!(
+        (way, &*why),
+        (Way::NotStarted, "cancelled before it was started")
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_breaks_leaves_alone_what_was_started_before() {
+    let temp = tempfile::tempdir().unwrap();
+    let cancel = Arc::new(AtomicBool::new(false));
+    let (pid, end) = endless(temp.path(), Arc::downgrade(&cancel)).await;
+    // A runtime that waits for no programs cannot start any.
+    let breaks = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let end = runtime.block_on(clean("exit 0", 10_000, b"").run());
+        // Beyond its tasks: it may be dropped here.
+        drop(runtime);
+        end
+    };
+    let broken = std::thread::scope(|scope| scope.spawn(breaks).join().unwrap());
+    assert_eq!(broken.way, Way::NotStarted);
+    assert!(broken.end.detail.contains("broke"), "{broken:?}");
+    // Through the same thread as the one that lives.
+    assert_eq!(shell("exit 4", 10_000).await.code, Some(4));
+    let lives = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    assert!(!lives.contains(") Z"), "{lives}");
+    cancel.store(true, Ordering::Relaxed);
+    assert_eq!(end.await.unwrap().detail, "cancelled, killed");
+}
+
+#[tokio::test]
 async fn what_a_command_leaves_in_the_background_is_not_waited_for_and_not_killed() {
     let end = shell("sleep 1000 & echo $!; exit 0", 10_000).await;
     assert_eq!(end.code, Some(0));

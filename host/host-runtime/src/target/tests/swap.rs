@@ -816,6 +816,29 @@ fn whoever_puts_a_build_in_can_have_it_proved_and_end_its_trial() {
 }
 
 #[test]
+fn an_operators_question_that_always_gives_way_ends() {
+    let mut world = World::new(Setup {
+        version_command: true,
+        ..Setup::default()
+    });
+    world.programs.end_with("version", None);
+    let answer = Answer::default();
+    let place = Arc::clone(&answer);
+    let reply = Box::new(move |end| *place.lock().unwrap() = Some(end));
+    world.targets.ask(FILE, reply);
+    let image = World::image(500, 2);
+    for n in 0..world.setup.limits.question_tries_max {
+        world.poll();
+        assert_eq!(*answer.lock().unwrap(), None, "{n}");
+        let job = format!("job-{n}");
+        assert_eq!(world.create(&job, &image), Outcome::Nothing);
+    }
+    let refused = answer.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(refused.main, code::BUSY);
+    assert!(refused.detail.contains("ask again"), "{refused}");
+}
+
+#[test]
 fn an_operators_question_is_not_in_the_agents_way() {
     let mut world = World::new(Setup {
         version_command: true,

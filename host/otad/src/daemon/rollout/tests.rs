@@ -160,6 +160,21 @@ async fn one_device_comes_first_and_the_rest_once_the_build_has_proved_itself_th
 }
 
 #[tokio::test]
+async fn the_same_bytes_signed_anew_are_another_build() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = devices(&dir, &["a"]);
+    let bytes = build("new", false);
+    for (manifest, what) in [("aa", "serves"), ("bb", "serves"), ("bb", "served already")] {
+        let new = bytes.vouched(manifest, || {});
+        let (rollout, mut told) = rollout(&bytes, Duration::from_millis(1));
+        rollout.swap_all(&places(&devices, &new)).await.unwrap();
+        assert_eq!(told.recv().await.unwrap()["what"], what, "{manifest}");
+        let serves = devices[0].status().await.agent;
+        assert_eq!(serves.manifest.as_deref(), Some(manifest));
+    }
+}
+
+#[tokio::test]
 async fn a_return_on_the_first_device_leaves_the_rest_alone() {
     let dir = tempfile::tempdir().unwrap();
     let devices = devices(&dir, &["a", "b"]);

@@ -1,0 +1,205 @@
+//! What stays of builds, and for how long.
+
+use std::future::{poll_fn, ready};
+use std::sync::mpsc;
+use std::task::Poll;
+use std::time::Duration;
+
+use host_runtime::ports::state_dir::FileStateDir;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::*;
+use crate::lock;
+
+/// Long enough for anybody's machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A state directory and its lock.
+struct Scene {
+    dir: TempDir,
+    state: Arc<dyn StateDir>,
+    lock: Option<Arc<Lock>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scene = Self {
+            state: Arc::new(FileStateDir::open(dir.path()).unwrap()),
+            lock: None,
+            dir,
+        };
+        scene.reload();
+        scene
+    }
+
+    /// The gateway ends, and another one takes the lock.
+    fn reload(&mut self) {
+        self.lock = None;
+        self.lock = Some(Arc::new(lock::take(self.dir.path()).unwrap()));
+    }
+
+    fn shelf(&self) -> Arc<Shelf> {
+        Shelf::new(&self.state, Kind::Plugin, self.lock.as_ref().unwrap())
+    }
+
+    fn keep(&self, name: &str) {
+        self.state.store(&format!("plugins/{name}"), b"x").unwrap();
+    }
+
+    fn kept(&self) -> Vec<String> {
+        self.state.list("plugins/").unwrap()
+    }
+
+    /// Wait until nothing is kept any more.
+    async fn gone(&self) {
+        let gone = async {
+            while !self.kept().is_empty() {
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, gone).await.expect("it stays");
+    }
+
+    /// A choice of a target's, of bytes that a manifest vouches for.
+    fn choose(&self, place: &Place, sha256: &str, manifest: &str) {
+        let choice = json!({
+            "format": 1,
+            "configured": "builtin:flash-file",
+            "serves": { "label": "job", "sha256": sha256, "manifest": manifest },
+        });
+        let text = choice.to_string();
+        let file = place.file("plugin.json");
+        self.state.store(&file, text.as_bytes()).unwrap();
+    }
+}
+
+/// For what is dropped outside of it.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_swap_that_nobody_waits_for_any_more_keeps_its_bytes_to_its_end() {
+    let scene = Scene::new();
+    let shelf = scene.shelf();
+    scene.keep("new");
+    let (end, ends) = oneshot::channel::<()>();
+    let swap = async move {
+        ends.await.unwrap();
+        Ok(())
+    };
+    let mut asked = Box::pin(to_its_end(swap, Some(shelf.hold().await)));
+    tokio::select! {
+        biased;
+        _ = &mut asked => panic!("it has not ended"),
+        () = ready(()) => {}
+    }
+    drop(asked);
+    shelf.sweep();
+    assert_eq!(scene.kept(), ["plugins/new"]);
+    end.send(()).unwrap();
+    scene.gone().await;
+}
+
+#[tokio::test]
+async fn a_build_that_nobody_waits_for_any_more_stays_until_it_is_loaded() {
+    let scene = Scene::new();
+    let shelf = scene.shelf();
+    let (go, goes) = mpsc::sync_channel::<()>(1);
+    let (begun, begins) = oneshot::channel::<()>();
+    let state = Arc::clone(&scene.state);
+    let work = move || {
+        begun.send(()).unwrap();
+        goes.recv().unwrap();
+        state.store("plugins/new", b"x").unwrap();
+        Ok(())
+    };
+    let kept = shelf.hold().await;
+    let mut asked = Box::pin(super::super::aside(Some(&kept), work));
+    tokio::select! {
+        biased;
+        _ = &mut asked => panic!("it has not ended"),
+        end = begins => end.unwrap(),
+    }
+    drop(asked);
+    drop(kept);
+    // What it has kept so far, it still needs.
+    scene.keep("new.manifest");
+    shelf.sweep();
+    assert_eq!(scene.kept(), ["plugins/new.manifest"]);
+    go.send(()).unwrap();
+    scene.gone().await;
+}
+
+#[test]
+fn what_nothing_names_goes_when_the_last_build_on_its_way_has_arrived() {
+    let (scene, runtime) = (Scene::new(), runtime());
+    scene.keep("left-behind");
+    let shelf = scene.shelf();
+    assert_eq!(scene.kept(), [] as [&str; 0]);
+    let hold = || runtime.block_on(shelf.hold());
+    let (one, other) = (hold(), hold());
+    let (sha256, manifest) = ("ab".repeat(32), "cd".repeat(32));
+    let named = name("", &sha256, Some(&manifest));
+    for file in [&named, &format!("{named}.manifest"), &sha256, "refused"] {
+        scene.keep(file);
+    }
+    drop(one.clone());
+    drop(one);
+    assert_eq!(scene.kept().len(), 4);
+    scene.choose(&Place::plugin("pump", "main"), &sha256, &manifest);
+    drop(other);
+    // The same bytes without that manifest are another build.
+    let wanted = [
+        format!("plugins/{named}"),
+        format!("plugins/{named}.manifest"),
+    ];
+    assert_eq!(scene.kept(), wanted);
+}
+
+#[test]
+fn a_choice_that_cannot_be_read_keeps_everything() {
+    let scene = Scene::new();
+    let place = Place::plugin("pump", "main");
+    scene.keep("new");
+    let file = place.file("plugin.json");
+    scene.state.store(&file, b"{}").unwrap();
+    let shelf = scene.shelf();
+    assert_eq!(scene.kept(), ["plugins/new"]);
+    let error = shelf.try_sweep().unwrap_err().to_string();
+    assert!(error.starts_with(&file), "{error}");
+}
+
+#[test]
+fn nothing_is_cleared_up_in_a_state_directory_that_another_gateway_has_by_now() {
+    let (mut scene, runtime) = (Scene::new(), runtime());
+    let late = runtime.block_on(scene.shelf().hold());
+    scene.reload();
+    let shelf = scene.shelf();
+    let hold = runtime.block_on(shelf.hold());
+    scene.keep("on-its-way");
+    drop(late);
+    assert_eq!(scene.kept(), ["plugins/on-its-way"]);
+    drop(hold);
+    assert_eq!(scene.kept(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn whoever_holds_something_does_not_stop_its_thread_while_something_goes() {
+    let scene = Scene::new();
+    let shelf = scene.shelf();
+    // As while it is swept.
+    let alone = Arc::clone(&shelf.way).write_owned().await;
+    let mut hold = Box::pin(shelf.hold());
+    let waits = poll_fn(|context| Poll::Ready(hold.as_mut().poll(context).is_pending()));
+    assert!(waits.await);
+    drop(alone);
+    drop(hold.await);
+}
