@@ -163,7 +163,6 @@ impl PendingDevice {
             watched,
         });
         let handle = DeviceHandle(Arc::new(Shared {
-            name: self.name,
             mailbox,
             events,
             history,
@@ -182,7 +181,6 @@ pub struct DeviceHandle(Arc<Shared>);
 
 /// What all handles of a device share.
 struct Shared {
-    name: Arc<str>,
     mailbox: Mailbox,
     events: EventRing,
     history: History,
@@ -198,7 +196,7 @@ impl Drop for Shared {
 impl fmt::Debug for DeviceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceHandle")
-            .field("name", &self.0.name)
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
@@ -279,7 +277,7 @@ impl DeviceHandle {
     /// Thing name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.history.device()
     }
 
     /// The way in.

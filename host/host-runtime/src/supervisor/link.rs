@@ -3,7 +3,6 @@
 //! One small allocation in place of channels, which have room for some from the beginning: a gateway may have very many
 //! devices, and nearly all of them are asked nothing. Not here: what a question is about (`supervisor.rs`).
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -25,7 +24,8 @@ pub(super) struct Link {
 
 #[derive(Default)]
 struct Inside {
-    requests: VecDeque<Request>,
+    /// Few, and mostly none.
+    requests: Vec<Request>,
     seen: Seen,
     /// There is something to do for the task.
     woken: bool,
@@ -80,7 +80,7 @@ impl Link {
                 Some(request)
             } else {
                 room.forget();
-                inside.requests.push_back(request);
+                inside.requests.push(request);
                 None
             }
         };
@@ -91,9 +91,9 @@ impl Link {
     /// The oldest question.
     pub(super) fn take(&self) -> Option<Request> {
         let mut inside = self.lock();
-        let request = inside.requests.pop_front();
+        let request = (!inside.requests.is_empty()).then(|| inside.requests.remove(0));
         if inside.requests.is_empty() {
-            inside.requests = VecDeque::new();
+            inside.requests = Vec::new();
         }
         drop(inside);
         self.room.add_permits(usize::from(request.is_some()));
