@@ -13,10 +13,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentBuild;
+use crate::common::Common;
+use crate::desk::Desk;
 use crate::names::component;
 use crate::plugin::PluginFactory;
 use crate::ports::state_dir::StateDir;
-use crate::ports::workers::{Errand, Reply, Wake, Workers};
+use crate::ports::workers::{Errand, Reply};
 use crate::target::hex32;
 use crate::types::{Failure, code};
 
@@ -146,10 +148,9 @@ impl Kind {
 /// Where a build serves; shown as people call it: `pump-1`, `target "main" of pump-1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// In the state directory.
-    folder: String,
-    kind: Kind,
-    words: String,
+    device: Arc<str>,
+    /// None = the device's agent.
+    target: Option<Arc<str>>,
 }
 
 impl Place {
@@ -157,41 +158,53 @@ impl Place {
     #[must_use]
     pub fn plugin(device: &str, target: &str) -> Self {
         Self {
-            folder: format!(
-                "{}{}/{}",
-                Kind::Plugin.folder(),
-                component(device),
-                component(target)
-            ),
-            kind: Kind::Plugin,
-            words: format!("target \"{target}\" of {device}"),
+            device: device.into(),
+            target: Some(target.into()),
         }
     }
 
     /// A device's agent: `devices/<device>/agent.json`.
     #[must_use]
     pub fn agent(device: &str) -> Self {
+        Self::agent_of(device.into())
+    }
+
+    /// The same for a name that is held already.
+    pub(crate) fn agent_of(device: Arc<str>) -> Self {
         Self {
-            folder: format!("{}{}", Kind::Agent.folder(), component(device)),
-            kind: Kind::Agent,
-            words: device.to_owned(),
+            device,
+            target: None,
         }
     }
 
     /// The name in the state directory of a file of this place.
     #[must_use]
     pub fn file(&self, leaf: &str) -> String {
-        format!("{}/{leaf}", self.folder)
+        let device = component(&self.device);
+        match &self.target {
+            Some(target) => {
+                let folder = Kind::Plugin.folder();
+                format!("{folder}{device}/{}/{leaf}", component(target))
+            }
+            None => format!("{}{device}/{leaf}", Kind::Agent.folder()),
+        }
     }
 
     fn choice(&self) -> String {
-        self.file(self.kind.leaf())
+        let kind = match &self.target {
+            Some(_) => Kind::Plugin,
+            None => Kind::Agent,
+        };
+        self.file(kind.leaf())
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
+        match &self.target {
+            Some(target) => write!(f, "target \"{target}\" of {}", self.device),
+            None => f.write_str(&self.device),
+        }
     }
 }
 
@@ -240,6 +253,17 @@ fn read(state: &dyn StateDir, name: &str) -> io::Result<Option<Choice>> {
     Ok(Some(file.choice))
 }
 
+/// What the medium says. What cannot be read counts as nothing said: the configured build serves.
+pub(crate) fn read(state: &dyn StateDir, place: &Place) -> Word {
+    let stored = load(state, place).unwrap_or_else(|error| {
+        tracing::warn!(
+            "{place}: which build serves cannot be read, the configured one does: {error}"
+        );
+        None
+    });
+    stored.map(Box::new)
+}
+
 /// The configured build serves again.
 ///
 /// # Errors
@@ -272,28 +296,30 @@ pub(crate) enum Arrival {
     Serving,
 }
 
-/// What a [`Book`] writes with.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) state: Arc<dyn StateDir>,
-    pub(crate) workers: Arc<dyn Workers>,
-    pub(crate) wake: Wake,
-}
-
 /// What the medium says, or is to say. A book holds some of them, and mostly there is nothing to be said.
-type Word = Option<Box<Choice>>;
+pub(crate) type Word = Option<Box<Choice>>;
 
 /// What is being written, and by whom.
 type Writing = (Word, Errand<Result<(), Failure>>);
 
+/// The labels of configured builds.
+static LABELS: Common<String> = Common::new();
+
 /// The durable word on which build serves at one place, written off the device's task.
 pub(crate) struct Book {
     place: Place,
-    desk: Desk,
+    desk: Arc<Desk>,
     /// Label of the configured build.
-    configured: String,
+    configured: Arc<String>,
     /// As it stands on the medium.
     stored: Word,
+    /// None where nothing is.
+    open: Option<Box<Open>>,
+}
+
+/// What is open in a book.
+#[derive(Default)]
+struct Open {
     writing: Option<Writing>,
     /// What could not be written, and is not tried again by itself.
     unwritten: Option<Word>,
@@ -302,29 +328,32 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// What the medium says. What cannot be read counts as nothing said: the configured build serves. `label` is that of
-    /// the build that serves now.
-    pub(crate) fn open(place: Place, label: &str, desk: Desk) -> Self {
-        let stored = load(&*desk.state, &place).unwrap_or_else(|error| {
-            tracing::warn!(
-                "{place}: which build serves cannot be read, the configured one does: {error}"
-            );
-            None
-        });
+    /// The book of a place where the medium says this. `label` is that of the build that serves now.
+    pub(crate) fn of(place: Place, label: &str, stored: Word, desk: Arc<Desk>) -> Self {
         let configured = stored.as_ref().map(|choice| &choice.configured);
         Self {
-            configured: configured.map_or_else(|| label.to_owned(), Clone::clone),
+            configured: LABELS.hold(configured.map_or_else(|| label.to_owned(), Clone::clone)),
             place,
             desk,
-            stored: stored.map(Box::new),
-            writing: None,
-            unwritten: None,
-            waiting: Vec::new(),
+            stored,
+            open: None,
         }
     }
 
+    /// Whether it can be made again from what the medium says and the label of the build that serves.
+    pub(crate) fn may_rest(&self, label: &str) -> bool {
+        self.open.is_none() && (self.stored.is_some() || *self.configured == label)
+    }
+
+    /// What the medium says, of a book that is not needed any more.
+    pub(crate) fn take_word(&mut self) -> Word {
+        self.stored.take()
+    }
+
     pub(crate) fn is_writing(&self) -> bool {
-        self.writing.is_some()
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.writing.is_some())
     }
 
     /// Take a build further on its way in: one that was tried well is written down as what serves on trial in place of
@@ -379,7 +408,8 @@ impl Book {
             return self.tell(&Ok(()));
         }
         let choice = self.choice(serves.into(), former.map(Build::from), on_trial);
-        if self.unwritten.as_ref() == Some(&choice) {
+        let unwritten = self.open.as_ref().and_then(|open| open.unwritten.as_ref());
+        if unwritten == Some(&choice) {
             let text = "which build serves could not be written down";
             return self.tell(&Err(Failure::new(code::STORAGE, 0, text)));
         }
@@ -393,7 +423,7 @@ impl Book {
 
     fn says(&self, serves: Names<'_>, former: Option<Names<'_>>, on_trial: bool) -> bool {
         let Some(stored) = &self.stored else {
-            return former.is_none() && serves.label == self.configured;
+            return former.is_none() && serves.label == *self.configured;
         };
         let same_former = match (former, &stored.former) {
             (Some(former), Some(stored)) => former.are_of(stored),
@@ -404,38 +434,44 @@ impl Book {
 
     /// Have `reply` hear when the medium says what [`Book::keep`] is told next. What could not be written is tried again.
     pub(crate) fn tell_when_kept(&mut self, reply: Reply<Result<(), Failure>>) {
-        self.unwritten = None;
-        self.waiting.push(reply);
+        let open = self.open.get_or_insert_default();
+        open.unwritten = None;
+        open.waiting.push(reply);
     }
 
     fn tell(&mut self, end: &Result<(), Failure>) {
-        for reply in self.waiting.drain(..) {
-            reply(end.clone());
+        if let Some(open) = &mut self.open {
+            for reply in std::mem::take(&mut open.waiting) {
+                reply(end.clone());
+            }
+            self.open
+                .take_if(|open| open.writing.is_none() && open.unwritten.is_none());
         }
     }
 
     /// How the last writing ended, once.
     fn end(&mut self) -> Option<Result<(), Failure>> {
-        let (_, errand) = self.writing.as_ref()?;
+        let open = self.open.as_mut()?;
+        let (_, errand) = open.writing.as_ref()?;
         let end = errand.end()?;
-        let (choice, _) = self.writing.take()?;
+        let (choice, _) = open.writing.take()?;
         match &end {
             Ok(()) => {
                 self.stored = choice;
-                self.unwritten = None;
+                open.unwritten = None;
             }
-            Err(_) => self.unwritten = Some(choice),
+            Err(_) => open.unwritten = Some(choice),
         }
         Some(end)
     }
 
     /// Nothing where the configured build serves and there was none before it.
     fn choice(&self, serves: Build, former: Option<Build>, on_trial: bool) -> Word {
-        if former.is_none() && serves.label == self.configured {
+        if former.is_none() && serves.label == *self.configured {
             return None;
         }
         Some(Box::new(Choice {
-            configured: self.configured.clone(),
+            configured: self.configured.to_string(),
             serves,
             former,
             on_trial,
@@ -451,7 +487,7 @@ impl Book {
             let end = store(&*state, &place, written.as_deref());
             end.map_err(|e| Failure::storage("write which build serves", &e))
         });
-        self.writing = Some((choice, errand));
+        self.open.get_or_insert_default().writing = Some((choice, errand));
     }
 }
 

@@ -57,18 +57,18 @@ struct Connection {
     /// Changes so far.
     changes: u64,
     /// How the last one ended, if one has.
-    last_end: Option<(u32, String)>,
+    last_end: Option<Box<(u32, String)>>,
 }
 
 /// A device.
 pub struct Device {
     name: Arc<str>,
     /// Device-wide settings for the agent.
-    settings: Vec<Setting>,
+    settings: Arc<Vec<Setting>>,
     door: Door,
     slot: AgentSlot,
     /// Another agent build is on its way in.
-    swap: Option<swap::Swap>,
+    swap: Option<Box<swap::Swap>>,
     book: Book,
     /// The agent build that was refused or sent back last, and why.
     refused: Option<Arc<str>>,
@@ -107,7 +107,7 @@ impl Device {
             Input::Disconnected { reason, detail } => {
                 self.connection.up = None;
                 self.connection.changes += 1;
-                self.connection.last_end = Some((reason, detail.clone()));
+                self.connection.last_end = Some(Box::new((reason, detail.clone())));
                 self.door.lock().disconnect_pace();
                 self.deliver(now, Event::Disconnected { reason, detail });
             }
@@ -194,6 +194,10 @@ impl Device {
             return Some(now.now_ms);
         }
         let parks = self.park_if_idle(now);
+        if self.slot.is_parked() {
+            // Also after what was still to be written down when it was parked.
+            self.shrink();
+        }
         [
             next,
             noted,

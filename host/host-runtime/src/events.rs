@@ -12,10 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::agent::ApplicationEvent;
-use crate::ports::state_dir::StateDir;
-use crate::ports::workers::{Wake, Work, Workers};
+use crate::desk::Desk;
+use crate::ports::workers::Work;
+
+use self::kept::Kept;
 
 mod file;
+mod kept;
 
 /// Events kept. A job makes some five, so this is the story of the last fifty jobs.
 pub const EVENTS_MAX: usize = 256;
@@ -64,12 +67,12 @@ struct Shared {
     ring: Mutex<Ring>,
     /// Readers wait on it: there is more on the medium, or the device has ended.
     news: Notify,
-    log: String,
-    cursor: String,
-    state: Arc<dyn StateDir>,
-    workers: Arc<dyn Workers>,
-    wake: Wake,
+    desk: Arc<Desk>,
 }
+
+/// Names of the files in the state directory.
+const LOG: &str = "events.log";
+const CURSOR: &str = "cursor";
 
 /// A write under way, and what is true when it has worked.
 #[derive(Debug)]
@@ -91,10 +94,10 @@ enum LogWrite {
     Anew(Vec<u8>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Ring {
     /// On the medium, oldest first.
-    events: VecDeque<StoredEvent>,
+    events: VecDeque<Kept>,
     /// Sum of their sizes.
     bytes: usize,
     /// Bytes in the log file.
@@ -103,16 +106,8 @@ struct Ring {
     whole_bytes: usize,
     /// The log file may end in a torn record, or is too long: write it anew.
     rewrite: bool,
-    /// Not on the medium yet.
-    pending: VecDeque<StoredEvent>,
-    /// The write under way.
-    writing: Option<Writing>,
-    /// How it ended, put here by its worker.
-    end: Option<io::Result<()>>,
-    /// Not before this instant.
-    retry_at_ms: Option<u64>,
-    /// Events that never reached the medium.
-    lost: u64,
+    /// What is on its way to the medium; mostly nothing is.
+    pen: Option<Box<Pen>>,
     /// The last event that `next` has handed out.
     handed_out: u64,
     /// The last event that its reader is done with.
@@ -123,38 +118,57 @@ struct Ring {
     has_reader: bool,
     /// The device has ended: nothing will come any more.
     ended: bool,
+}
+
+/// What is on its way to the medium.
+#[derive(Default)]
+struct Pen {
+    /// Not on the medium yet.
+    pending: VecDeque<StoredEvent>,
+    /// The write under way.
+    writing: Option<Writing>,
+    /// How it ended, put here by its worker.
+    end: Option<io::Result<()>>,
+    /// Not before this instant.
+    retry_at_ms: Option<u64>,
+    /// Events that never reached the medium.
+    lost: u64,
     last_error: Option<String>,
 }
 
+impl Pen {
+    /// Whether there is nothing to be remembered.
+    fn is_idle(&self) -> bool {
+        let works = self.writing.is_some() || self.end.is_some() || self.retry_at_ms.is_some();
+        !works && self.pending.is_empty() && self.lost == 0 && self.last_error.is_none()
+    }
+}
+
 impl EventRing {
-    /// Read a device's ring from its state files below `prefix`.
+    /// Read a device's ring from its state files.
     ///
     /// # Errors
     /// What the medium says. Damage is no error: what can be read is kept.
-    pub(crate) fn load(
-        prefix: &str,
-        state: Arc<dyn StateDir>,
-        workers: Arc<dyn Workers>,
-        wake: Wake,
-    ) -> io::Result<Self> {
-        let (log, cursor) = (format!("{prefix}/events.log"), format!("{prefix}/cursor"));
+    pub(crate) fn load(desk: Arc<Desk>) -> io::Result<Self> {
+        let log = desk.file(LOG);
         let mut ring = Ring::default();
-        if let Some(bytes) = state.load(&log)? {
+        if let Some(bytes) = desk.state.load(&log)? {
             let (events, whole) = file::decode(&bytes);
             if !whole {
                 tracing::warn!(file = %log, "the end of the event log is damaged; its events are lost");
             }
             ring.rewrite = !whole;
             ring.log_bytes = bytes.len();
+            ring.events.reserve_exact(events.len().min(EVENTS_MAX + 1));
             for event in events {
                 ring.keep(event);
             }
             if ring.log_bytes > LOG_BYTES_MIN {
-                ring.whole_bytes = file::encode_all(ring.events.iter()).len();
+                ring.whole_bytes = ring.whole(&VecDeque::new()).len();
             }
         }
         let last = ring.last();
-        let done_with = state.load(&cursor)?.and_then(|bytes| {
+        let done_with = desk.state.load(&desk.file(CURSOR))?.and_then(|bytes| {
             std::str::from_utf8(&bytes)
                 .ok()
                 .and_then(|text| text.trim().parse::<u64>().ok())
@@ -167,11 +181,7 @@ impl EventRing {
             shared: Arc::new(Shared {
                 ring: Mutex::new(ring),
                 news: Notify::new(),
-                log,
-                cursor,
-                state,
-                workers,
-                wake,
+                desk,
             }),
         })
     }
@@ -183,37 +193,40 @@ impl EventRing {
             tracing::debug!(sequence = event.sequence, "event stored already");
             return;
         }
-        ring.pending.push_back(StoredEvent { at_s, event });
+        let pen = ring.pen();
+        pen.pending.push_back(StoredEvent { at_s, event });
         // What a write under way has in hand cannot be taken out.
-        let in_hand = ring.writing.as_ref().map_or(0, |writing| writing.count);
-        if ring.pending.len() - in_hand > PENDING_MAX {
-            ring.pending.remove(in_hand);
-            ring.lost += 1;
+        let in_hand = pen.writing.as_ref().map_or(0, |writing| writing.count);
+        if pen.pending.len() - in_hand > PENDING_MAX {
+            pen.pending.remove(in_hand);
+            pen.lost += 1;
         }
         drop(ring);
-        (self.shared.wake)();
+        (self.shared.desk.wake)();
     }
 
     /// Move the writing on; returns when to be called again at the latest.
     pub(crate) fn poll(&self, now_ms: u64) -> Option<u64> {
         let mut ring = self.lock();
-        if let Some(end) = ring.end.take() {
+        let end = ring.pen.as_mut().and_then(|pen| pen.end.take());
+        if let Some(end) = end {
             ring.on_written(end, now_ms);
             self.shared.news.notify_waiters();
         }
-        if ring.writing.is_some() || !ring.has_work() {
+        if ring.is_writing() || !ring.has_work() {
             return None;
         }
-        if let Some(at) = ring.retry_at_ms
+        let pen = ring.pen();
+        if let Some(at) = pen.retry_at_ms
             && at > now_ms
         {
             return Some(at);
         }
-        ring.retry_at_ms = None;
+        pen.retry_at_ms = None;
         let work = self.next_write(&mut ring);
         // Workers may run it at once, on this thread.
         drop(ring);
-        self.shared.workers.run(work);
+        self.shared.desk.workers.run(work);
         None
     }
 
@@ -226,13 +239,13 @@ impl EventRing {
     /// Events that the medium did not take.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lock().lost
+        self.lock().pen.as_ref().map_or(0, |pen| pen.lost)
     }
 
     /// Why the last write failed; `None` once one has worked again.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.lock().last_error.clone()
+        self.lock().pen.as_ref()?.last_error.clone()
     }
 
     /// Stored events with numbers above `cursor`, oldest first, at most `max`. A gap means that the ring was full.
@@ -241,9 +254,9 @@ impl EventRing {
         let ring = self.lock();
         ring.events
             .iter()
-            .filter(|stored| stored.event.sequence > cursor)
+            .filter(|kept| kept.sequence > cursor)
             .take(max)
-            .cloned()
+            .filter_map(Kept::open)
             .collect()
     }
 
@@ -269,7 +282,7 @@ impl EventRing {
             ring.has_reader = true;
             ring.handed_out
         };
-        (self.shared.wake)();
+        (self.shared.desk.wake)();
         let next = self.wait_after(cursor, 1).await.pop()?;
         self.lock().handed_out = next.event.sequence;
         Some(next)
@@ -291,20 +304,20 @@ impl EventRing {
             ring.handed_out = sequence;
             ring.has_reader = true;
         }
-        (self.shared.wake)();
+        (self.shared.desk.wake)();
     }
 
     /// Give back the room that is not used.
     pub(crate) fn shrink(&self) {
         let mut ring = self.lock();
         ring.events.shrink_to_fit();
-        ring.pending.shrink_to_fit();
+        ring.pen.take_if(|pen| pen.is_idle());
     }
 
     /// Whether nothing is to be stored.
     pub(crate) fn is_quiet(&self) -> bool {
         let ring = self.lock();
-        ring.writing.is_none() && !ring.has_work()
+        !ring.is_writing() && !ring.has_work()
     }
 
     /// The device has ended: readers stop waiting.
@@ -316,8 +329,9 @@ impl EventRing {
     fn next_write(&self, ring: &mut Ring) -> Work {
         let (log, log_bytes) = ring.next_log_write();
         let cursor = ring.has_moved().then_some(ring.done_with);
-        ring.writing = Some(Writing {
-            count: ring.pending.len(),
+        let pen = ring.pen();
+        pen.writing = Some(Writing {
+            count: pen.pending.len(),
             log_bytes,
             is_anew: matches!(log, LogWrite::Anew(_)),
             cursor,
@@ -329,12 +343,10 @@ impl EventRing {
         let shared = Arc::clone(&self.shared);
         Box::new(move || {
             let end = shared.write(&log, cursor);
-            shared
-                .ring
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .end = Some(end);
-            (shared.wake)();
+            let mut ring = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            ring.pen().end = Some(end);
+            drop(ring);
+            (shared.desk.wake)();
         })
     }
 
@@ -348,15 +360,16 @@ impl EventRing {
 
 impl Shared {
     fn write(&self, log: &LogWrite, cursor: Option<u64>) -> io::Result<()> {
+        let desk = &self.desk;
         match log {
             LogWrite::Nothing => {}
-            LogWrite::Append(bytes) => self.state.append(&self.log, bytes, true)?,
-            LogWrite::Anew(bytes) => self.state.store(&self.log, bytes)?,
+            LogWrite::Append(bytes) => desk.state.append(&desk.file(LOG), bytes, true)?,
+            LogWrite::Anew(bytes) => desk.state.store(&desk.file(LOG), bytes)?,
         }
         match cursor {
-            Some(cursor) => self
+            Some(cursor) => desk
                 .state
-                .store(&self.cursor, cursor.to_string().as_bytes()),
+                .store(&desk.file(CURSOR), cursor.to_string().as_bytes()),
             None => Ok(()),
         }
     }
@@ -364,17 +377,24 @@ impl Shared {
 
 impl Ring {
     fn last(&self) -> u64 {
-        self.events.back().map_or(0, |stored| stored.event.sequence)
+        self.events.back().map_or(0, |kept| kept.sequence)
     }
 
     fn last_taken(&self) -> u64 {
-        self.pending
-            .back()
-            .map_or_else(|| self.last(), |stored| stored.event.sequence)
+        let pending = self.pen.as_ref().and_then(|pen| pen.pending.back());
+        pending.map_or_else(|| self.last(), |stored| stored.event.sequence)
+    }
+
+    fn pen(&mut self) -> &mut Pen {
+        self.pen.get_or_insert_default()
+    }
+
+    fn is_writing(&self) -> bool {
+        self.pen.as_ref().is_some_and(|pen| pen.writing.is_some())
     }
 
     fn has_work(&self) -> bool {
-        !self.pending.is_empty() || self.has_moved()
+        self.pen.as_ref().is_some_and(|pen| !pen.pending.is_empty()) || self.has_moved()
     }
 
     /// Whether the reader's place is another one than on the medium.
@@ -384,27 +404,38 @@ impl Ring {
 
     /// The pending events as a change of the log file, and its length after that.
     fn next_log_write(&self) -> (LogWrite, usize) {
-        if self.pending.is_empty() {
+        let pending = self.pen.as_ref().map(|pen| &pen.pending);
+        let Some(pending) = pending.filter(|pending| !pending.is_empty()) else {
             return (LogWrite::Nothing, self.log_bytes);
-        }
+        };
         // So events that the ring has let go leave the file, and no more is written anew than was appended.
         let long = self.log_bytes > LOG_BYTES_MIN.max(2 * self.whole_bytes);
         if self.rewrite || long || self.log_bytes == 0 {
-            let bytes = file::encode_all(self.events.iter().chain(&self.pending));
+            let bytes = self.whole(pending);
             let length = bytes.len();
             return (LogWrite::Anew(bytes), length);
         }
-        let bytes = file::encode(self.pending.iter());
+        let bytes = file::encode(pending.iter());
         let length = self.log_bytes + bytes.len();
         (LogWrite::Append(bytes), length)
     }
 
+    /// The log with these events more.
+    fn whole(&self, more: &VecDeque<StoredEvent>) -> Vec<u8> {
+        let kept: Vec<StoredEvent> = self.events.iter().filter_map(Kept::open).collect();
+        file::encode_all(kept.iter().chain(more))
+    }
+
     fn on_written(&mut self, end: io::Result<()>, now_ms: u64) {
-        let Some(writing) = self.writing.take() else {
+        let pen = self.pen();
+        let Some(writing) = pen.writing.take() else {
             return;
         };
         match end {
             Ok(()) => {
+                pen.last_error = None;
+                let written: Vec<_> = pen.pending.drain(..writing.count).collect();
+                pen.pending.shrink_to_fit();
                 if writing.count > 0 {
                     self.rewrite = false;
                 }
@@ -412,31 +443,36 @@ impl Ring {
                 if writing.is_anew {
                     self.whole_bytes = writing.log_bytes;
                 }
-                self.last_error = None;
                 if let Some(cursor) = writing.cursor {
                     self.done_with_stored = Some(cursor);
                 }
-                for event in self.pending.drain(..writing.count).collect::<Vec<_>>() {
+                for event in written {
                     self.keep(event);
                 }
             }
             Err(e) => {
                 tracing::warn!("application events are not stored: {e}; trying again");
-                self.last_error = Some(format!("application events are not stored: {e}"));
-                self.retry_at_ms = Some(now_ms + RETRY_MS);
+                pen.last_error = Some(format!("application events are not stored: {e}"));
+                pen.retry_at_ms = Some(now_ms + RETRY_MS);
             }
         }
     }
 
     /// Keep an event that is on the medium; the oldest make room.
     fn keep(&mut self, event: StoredEvent) {
-        self.bytes += file::size(&event);
+        let sequence = event.event.sequence;
+        let Some(event) = Kept::new(event) else {
+            return tracing::error!(sequence, "the event cannot be kept");
+        };
+        self.bytes += event.size;
+        // An event is rare, and most devices have few.
+        self.events.reserve_exact(1);
         self.events.push_back(event);
         while self.events.len() > EVENTS_MAX
             || (self.bytes > EVENT_BYTES_MAX && self.events.len() > 1)
         {
             if let Some(old) = self.events.pop_front() {
-                self.bytes -= file::size(&old);
+                self.bytes -= old.size;
             }
         }
     }

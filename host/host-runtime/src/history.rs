@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentStatus, ApplicationEvent, Context, Wait};
+use crate::desk::Desk;
 use crate::events::EventRing;
 use crate::names::state_name;
+use crate::packed::Packed;
 use crate::ports::state_dir::StateDir;
-use crate::ports::workers::{Wake, Workers};
 use crate::status::{WaitReport, event};
 use crate::types::{Failure, FileId};
 
@@ -184,10 +185,7 @@ impl std::fmt::Debug for History {
 
 struct Shared {
     book: Mutex<Book>,
-    device: Arc<str>,
-    state: Arc<dyn StateDir>,
-    workers: Arc<dyn Workers>,
-    wake: Wake,
+    desk: Arc<Desk>,
 }
 
 impl History {
@@ -195,19 +193,12 @@ impl History {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn load(
-        device: impl Into<Arc<str>>,
-        events: &EventRing,
-        state: Arc<dyn StateDir>,
-        workers: Arc<dyn Workers>,
-        wake: Wake,
-    ) -> io::Result<Self> {
-        let device = device.into();
+    pub(crate) fn load(desk: Arc<Desk>, events: &EventRing) -> io::Result<Self> {
         let mut book = Book::default();
-        if let Some(bytes) = state.load(&path(&device))? {
+        if let Some(bytes) = desk.state.load(&path(&desk.device))? {
             let (story, whole) = file::decode(&bytes);
             book.jobs = story.jobs.into();
-            book.words = story.words.map(Box::new);
+            book.words = story.words.as_ref().and_then(Packed::new);
             book.file_bytes = bytes.len();
             book.rewrite = !whole;
         }
@@ -232,12 +223,14 @@ impl History {
         Ok(Self {
             shared: Arc::new(Shared {
                 book: Mutex::new(book),
-                device,
-                state,
-                workers,
-                wake,
+                desk,
             }),
         })
+    }
+
+    /// Whose it is.
+    pub(crate) fn device(&self) -> &str {
+        &self.shared.desk.device
     }
 
     /// Everything, as of now.
@@ -246,7 +239,7 @@ impl History {
         let book = self.lock();
         Story {
             jobs: book.jobs.iter().cloned().collect(),
-            words: book.words.as_deref().cloned(),
+            words: book.words.as_ref().and_then(Packed::open),
         }
     }
 
@@ -274,7 +267,7 @@ impl History {
 
     /// Look at the wait; returns when to look again.
     pub(crate) fn look(&self, now: Context, glance: &Glance<'_>) -> Option<u64> {
-        self.lock().look(now, &self.shared.device, glance)
+        self.lock().look(now, &self.shared.desk.device, glance)
     }
 
     /// The process stops: write down what the device is about.
@@ -282,7 +275,7 @@ impl History {
         let mut book = self.lock();
         book.time(now.now_ms);
         book.note_open(true);
-        book.speak(now, &self.shared.device, glance, true);
+        book.speak(now, &self.shared.desk.device, glance, true);
     }
 
     /// Move the writing on; returns when to be called again.
@@ -322,15 +315,16 @@ impl History {
 
     fn begin_write(&self, bytes: Vec<u8>, anew: bool, sync: bool) {
         let shared = Arc::clone(&self.shared);
-        self.shared.workers.run(Box::new(move || {
-            let path = path(&shared.device);
+        self.shared.desk.workers.run(Box::new(move || {
+            let desk = &shared.desk;
+            let path = path(&desk.device);
             let end = if anew {
-                shared.state.store(&path, &bytes)
+                desk.state.store(&path, &bytes)
             } else {
-                shared.state.append(&path, &bytes, sync)
+                desk.state.append(&path, &bytes, sync)
             };
             shared.lock().end = Some(end);
-            (shared.wake)();
+            (desk.wake)();
         }));
     }
 

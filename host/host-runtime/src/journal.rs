@@ -4,10 +4,10 @@
 //! several that wait only the last is written, and it ends the tokens of all. Not here: what is in a journal.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::ports::state_dir::StateDir;
-use crate::ports::workers::{Wake, Workers};
+use crate::desk::Desk;
+use crate::ports::workers::Errand;
 use crate::types::{Blob, Failure, Outcome, Token};
 
 /// Most bytes of a journal; the contract's limit. Some 10 phases and 16 files are a few hundred.
@@ -32,40 +32,40 @@ pub(crate) enum Found {
 
 /// The journal of one device.
 pub(crate) struct Journal {
-    name: String,
-    state: Arc<dyn StateDir>,
-    workers: Arc<dyn Workers>,
-    wake: Wake,
+    desk: Arc<Desk>,
     /// What was stored last, whether it is durable yet or not.
     current: Option<Blob>,
     /// Counts the stores asked for: a snapshot taken before the last one is too old.
     generation: u64,
-    /// Tokens of the store under way.
-    writing: Option<Vec<Token>>,
+    /// The store under way, and its tokens.
+    writing: Option<(Vec<Token>, Errand<io::Result<()>>)>,
     /// What waits for it.
-    waiting: Option<(Vec<Token>, Option<Blob>)>,
-    /// How the store under way ended, put here by its worker.
-    end: Arc<Mutex<Option<io::Result<()>>>>,
+    waiting: Option<Box<Waiting>>,
 }
+
+/// A store that waits for another one.
+struct Waiting {
+    tokens: Vec<Token>,
+    blob: Option<Blob>,
+}
+
+/// Name of the file in the state directory.
+const FILE: &str = "journal";
 
 impl Journal {
     /// Read the journal of a device.
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn load(
-        name: String,
-        state: Arc<dyn StateDir>,
-        workers: Arc<dyn Workers>,
-        wake: Wake,
-    ) -> io::Result<(Self, Found)> {
-        let found = match state.load(&name)? {
+    pub(crate) fn load(desk: Arc<Desk>) -> io::Result<(Self, Found)> {
+        let name = desk.file(FILE);
+        let found = match desk.state.load(&name)? {
             None => Found::Nothing,
             Some(bytes) => match decode(&bytes) {
                 Some(blob) => Found::Whole(blob),
                 None => {
                     // Kept for whoever wants to know what happened; the next damaged one replaces it.
-                    state.store(&format!("{name}.damaged"), &bytes)?;
+                    desk.state.store(&format!("{name}.damaged"), &bytes)?;
                     Found::Damaged
                 }
             },
@@ -75,15 +75,11 @@ impl Journal {
             Found::Nothing | Found::Damaged => None,
         };
         let journal = Self {
-            name,
-            state,
-            workers,
-            wake,
+            desk,
             current,
             generation: 0,
             writing: None,
             waiting: None,
-            end: Arc::default(),
         };
         Ok((journal, found))
     }
@@ -103,28 +99,33 @@ impl Journal {
         self.generation += 1;
         self.current = blob;
         let waiting = self.waiting.take();
-        let mut tokens = waiting.map_or_else(Vec::new, |(tokens, _)| tokens);
+        let mut tokens = waiting.map_or_else(Vec::new, |waiting| waiting.tokens);
         tokens.extend(token);
-        self.waiting = Some((tokens, self.current.clone()));
+        let blob = self.current.clone();
+        self.waiting = Some(Box::new(Waiting { tokens, blob }));
         self.start();
     }
 
     /// Collect the store that ended, and begin the next.
     pub(crate) fn poll(&mut self, out: &mut Vec<(Token, Outcome)>) {
-        let end = self
-            .end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let end = self.writing.as_ref().and_then(|(_, errand)| errand.end());
         if let Some(end) = end {
             let outcome = match end {
                 Ok(()) => Outcome::Nothing,
                 Err(e) => Outcome::Failed(Failure::storage("journal not stored", &e)),
             };
-            let tokens = self.writing.take().unwrap_or_default();
+            let tokens = self
+                .writing
+                .take()
+                .map_or_else(Vec::new, |(tokens, _)| tokens);
             out.extend(tokens.into_iter().map(|token| (token, outcome.clone())));
         }
         self.start();
+    }
+
+    /// Whose it is.
+    pub(crate) fn device(&self) -> &str {
+        &self.desk.device
     }
 
     /// The last journal that was stored, durable yet or not.
@@ -146,20 +147,23 @@ impl Journal {
         if self.writing.is_some() {
             return;
         }
-        let Some((tokens, blob)) = self.waiting.take() else {
+        let Some(waiting) = self.waiting.take() else {
             return;
         };
-        self.writing = Some(tokens);
-        let (state, name) = (Arc::clone(&self.state), self.name.clone());
-        let (end, wake) = (Arc::clone(&self.end), Arc::clone(&self.wake));
-        self.workers.run(Box::new(move || {
-            let result = match blob {
-                Some(blob) => state.store(&name, &encode(&blob)),
-                None => state.remove(&name),
-            };
-            *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            wake();
-        }));
+        let Waiting { tokens, blob } = *waiting;
+        let desk = Arc::clone(&self.desk);
+        let lost = io::Error::other("the worker that writes it has died");
+        let errand =
+            Errand::start(
+                &*self.desk.workers,
+                &self.desk.wake,
+                Err(lost),
+                move || match blob {
+                    Some(blob) => desk.state.store(&desk.file(FILE), &encode(&blob)),
+                    None => desk.state.remove(&desk.file(FILE)),
+                },
+            );
+        self.writing = Some((tokens, errand));
     }
 }
 

@@ -18,7 +18,10 @@ pub mod supervisor;
 pub mod target;
 pub mod types;
 
+mod common;
+mod desk;
 mod journal;
 mod names;
+mod packed;
 #[cfg(test)]
 mod testing;

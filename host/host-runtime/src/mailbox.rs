@@ -129,8 +129,11 @@ pub struct MailboxCounters {
 
 /// The way in. Clones are the same mailbox.
 #[derive(Clone)]
-pub struct Mailbox {
-    queue: Arc<Mutex<Queue>>,
+pub struct Mailbox(Arc<Inside>);
+
+/// What all who have a mailbox share.
+struct Inside {
+    queue: Mutex<Queue>,
     wake: Wake,
 }
 
@@ -146,10 +149,10 @@ impl Mailbox {
     /// An empty one; `wake` is called from any thread when there is something in it.
     #[must_use]
     pub fn new(wake: Wake) -> Self {
-        Self {
-            queue: Arc::default(),
+        Self(Arc::new(Inside {
+            queue: Mutex::default(),
             wake,
-        }
+        }))
     }
 
     /// Hand something to the device; never waits.
@@ -157,7 +160,7 @@ impl Mailbox {
         if let Some((reply, failure)) = self.lock().push(input) {
             reply(Err(failure));
         }
-        (self.wake)();
+        (self.0.wake)();
     }
 
     /// Nobody reads it any more: what waits is dropped, commands are answered, and so is everything that comes later.
@@ -185,7 +188,7 @@ impl Mailbox {
 
     /// What wakes the device.
     pub(crate) fn wake(&self) -> Wake {
-        Arc::clone(&self.wake)
+        Arc::clone(&self.0.wake)
     }
 
     /// Whether nothing waits.
@@ -212,7 +215,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A device under tokio: one task owns it, everybody else holds a handle.
 //!
-//! The task is a thin loop: poll, answer questions, sleep until the next deadline or wake. It connects to nothing and
+//! The task is thin: poll, answer questions, sleep until the next deadline or wake. It connects to nothing and
 //! disconnects nothing: whoever owns the connection sends what happens into the mailbox.
 //!
 //! ```no_run
@@ -27,14 +27,14 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use crate::agent::text::clean;
 use crate::agent::{AgentBuild, Command, Context};
@@ -149,6 +149,7 @@ impl PendingDevice {
             device,
             clock: self.clock,
             link: Arc::clone(&self.link),
+            give_up_at_ms: None,
         };
         let watched = Watched {
             name: Arc::clone(&self.name),
@@ -156,9 +157,12 @@ impl PendingDevice {
             events: events.clone(),
             end: TaskEnd(Arc::clone(&self.link)),
         };
-        tokio::spawn(watched.watch(task));
+        tokio::spawn(Life {
+            task,
+            rest: None,
+            watched,
+        });
         let handle = DeviceHandle(Arc::new(Shared {
-            name: self.name,
             mailbox,
             events,
             history,
@@ -177,7 +181,6 @@ pub struct DeviceHandle(Arc<Shared>);
 
 /// What all handles of a device share.
 struct Shared {
-    name: Arc<str>,
     mailbox: Mailbox,
     events: EventRing,
     history: History,
@@ -193,7 +196,7 @@ impl Drop for Shared {
 impl fmt::Debug for DeviceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceHandle")
-            .field("name", &self.0.name)
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
@@ -275,7 +278,7 @@ impl DeviceHandle {
     /// Thing name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.history.device()
     }
 
     /// The way in.
@@ -494,7 +497,7 @@ impl DeviceHandle {
     }
 }
 
-/// What outlives a device's task, to say how it ended if it could not say so itself.
+/// What outlives a device, to say how it ended if it could not say so itself.
 struct Watched {
     name: Arc<str>,
     mailbox: Mailbox,
@@ -503,23 +506,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Drive the task to its end, in the same tokio task.
-    async fn watch(self, task: Task) {
-        let mut run = pin!(task.run());
-        let broke = poll_fn(|cx| {
-            // After a panic the device is not touched again.
-            let turn = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
-            match turn {
-                Ok(turn) => turn.map(|()| None),
-                Err(panic) => Poll::Ready(Some(panic)),
-            }
-        });
-        if let Some(panic) = broke.await {
-            self.tell(&*panic);
-        }
-    }
-
-    fn tell(self, panic: &(dyn Any + Send)) {
+    fn tell(&self, panic: &(dyn Any + Send)) {
         let words = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -544,60 +531,136 @@ impl Watched {
     }
 }
 
-/// The task that owns a device.
+/// What a tokio task does for a device: its turns, and a sleep between two of them. Written by hand, for it lies there as long
+/// as the device does: what an `async fn` waits for would have room in it for ever.
+struct Life {
+    task: Task,
+    /// It waits, until this if there is a deadline.
+    rest: Option<Rest>,
+    watched: Watched,
+}
+
+/// Between two turns.
+#[derive(Default)]
+struct Rest {
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for Life {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if let Some(rest) = &mut this.rest
+            && !this.task.link.is_woken(cx.waker())
+            && !rest.is_over(cx)
+        {
+            return Poll::Pending;
+        }
+        // After a panic the device is not touched again.
+        let turn = catch_unwind(AssertUnwindSafe(|| this.task.turn()));
+        match turn {
+            Ok(Next::Turn) => {
+                this.rest = None;
+                // Others come first.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(Next::Rest(sleep_ms)) => {
+                let rest = this.rest.get_or_insert_default();
+                rest.begin(sleep_ms);
+                if this.task.link.is_woken(cx.waker()) || rest.is_over(cx) {
+                    this.rest = None;
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+            Ok(Next::End) => Poll::Ready(()),
+            Err(panic) => {
+                this.watched.tell(&*panic);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Rest {
+    fn begin(&mut self, sleep_ms: Option<u64>) {
+        let sleep = sleep_ms.map(|ms| tokio::time::sleep(Duration::from_millis(ms)));
+        match (&mut self.until, sleep) {
+            (Some(until), Some(sleep)) => until.set(sleep),
+            (until, sleep) => *until = sleep.map(Box::pin),
+        }
+    }
+
+    fn is_over(&mut self, cx: &mut task::Context<'_>) -> bool {
+        let until = self.until.as_mut();
+        until.is_some_and(|until| until.as_mut().poll(cx).is_ready())
+    }
+}
+
+/// What comes after a turn.
+enum Next {
+    /// Another one, at once.
+    Turn,
+    /// Nothing for so many milliseconds, or until something happens.
+    Rest(Option<u64>),
+    /// The device has ended.
+    End,
+}
+
+/// What a device needs to live.
 struct Task {
     device: Box<Device>,
     clock: Arc<dyn Clock>,
     link: Arc<Link>,
+    /// It ends when everything is on the medium, or now.
+    give_up_at_ms: Option<u64>,
 }
 
 impl Task {
-    async fn run(mut self) {
-        let mut give_up_at_ms = None;
-        loop {
-            let now = context(&*self.clock);
-            self.beat(|pulse| {
-                pulse.turns += 1;
-                pulse.busy_since_ms = Some(now.now_ms);
-            });
-            let next = self.device.poll(now);
-            self.show_news();
-            if self.device.is_stopped() && give_up_at_ms.is_none() {
-                self.give_up(now, &mut give_up_at_ms);
-                continue;
-            }
-            if let Some(at) = give_up_at_ms
-                && (self.device.is_quiet() || at <= now.now_ms)
-            {
-                break;
-            }
-            let mut asked = false;
-            // Also when the device has always something to do.
-            while let Some(request) = self.link.take() {
-                self.answer(now, request, &mut give_up_at_ms);
-                asked = true;
-            }
-            if self.link.is_left() {
-                asked |= give_up_at_ms.is_none();
-                self.give_up(now, &mut give_up_at_ms);
-            }
-            // What was asked for is begun by the next poll, and a device that was told to stop has something to write.
-            if asked || next.is_some_and(|at| at <= now.now_ms) {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let until = [next, give_up_at_ms].into_iter().flatten().min();
-            self.beat(|pulse| {
-                pulse.busy_since_ms = None;
-                pulse.due_ms = until;
-            });
-            tokio::select! {
-                () = self.link.woken() => {}
-                () = sleep(until, now.now_ms) => {}
-            }
+    fn turn(&mut self) -> Next {
+        let now = context(&*self.clock);
+        self.beat(|pulse| {
+            pulse.turns += 1;
+            pulse.busy_since_ms = Some(now.now_ms);
+        });
+        let next = self.device.poll(now);
+        self.show_news();
+        if self.device.is_stopped() && self.give_up_at_ms.is_none() {
+            self.give_up(now);
+            return Next::Turn;
         }
-        let mailbox = self.device.mailbox();
-        mailbox.close();
+        if let Some(at) = self.give_up_at_ms
+            && (self.device.is_quiet() || at <= now.now_ms)
+        {
+            self.end();
+            return Next::End;
+        }
+        let mut asked = false;
+        // Also when the device has always something to do.
+        while let Some(request) = self.link.take() {
+            self.answer(now, request);
+            asked = true;
+        }
+        if self.link.is_left() {
+            asked |= self.give_up_at_ms.is_none();
+            self.give_up(now);
+        }
+        // What was asked for is begun by the next poll, and a device that was told to stop has something to write.
+        if asked || next.is_some_and(|at| at <= now.now_ms) {
+            return Next::Turn;
+        }
+        let until = [next, self.give_up_at_ms].into_iter().flatten().min();
+        self.beat(|pulse| {
+            pulse.busy_since_ms = None;
+            pulse.due_ms = until;
+        });
+        Next::Rest(until.map(|at| at.saturating_sub(now.now_ms)))
+    }
+
+    fn end(&mut self) {
+        self.device.mailbox().close();
         self.device.events().end();
         let status = self.device.status(context(&*self.clock));
         self.link.show(|seen| {
@@ -626,7 +689,7 @@ impl Task {
         });
     }
 
-    fn answer(&mut self, now: Context, request: Request, give_up_at_ms: &mut Option<u64>) {
+    fn answer(&mut self, now: Context, request: Request) {
         match request {
             // Whoever asked may have gone.
             Request::Status(reply) => drop(reply.send(self.device.status(now))),
@@ -658,23 +721,16 @@ impl Task {
                 let (target, reply) = *word;
                 self.device.end_trial(now, target.as_deref(), reply);
             }
-            Request::Stop => self.give_up(now, give_up_at_ms),
+            Request::Stop => self.give_up(now),
         }
     }
 
     /// End as soon as everything is on the medium, or after [`STOP_MAX_MS`].
-    fn give_up(&mut self, now: Context, at_ms: &mut Option<u64>) {
-        if at_ms.is_none() {
-            *at_ms = Some(now.now_ms + STOP_MAX_MS);
+    fn give_up(&mut self, now: Context) {
+        if self.give_up_at_ms.is_none() {
+            self.give_up_at_ms = Some(now.now_ms + STOP_MAX_MS);
             self.device.last_words(now);
         }
-    }
-}
-
-async fn sleep(until_ms: Option<u64>, now_ms: u64) {
-    match until_ms {
-        Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(now_ms))).await,
-        None => std::future::pending().await,
     }
 }
 

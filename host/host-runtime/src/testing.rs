@@ -10,6 +10,7 @@ use crate::agent::{
     AgentBuild, AgentInstance, AgentStatus, Context, Description, Event, Outside, Saved, StartInfo,
     Turn, Wait,
 };
+use crate::desk::Desk;
 use crate::engine::GuestFault;
 use crate::ports::clock::Clock;
 use crate::ports::commands::{Command, CommandEnd, Commands};
@@ -23,6 +24,18 @@ use crate::types::{Blob, Failure, Qos, Token};
 /// Wakes nobody.
 pub(crate) fn no_wake() -> Wake {
     Arc::new(|| {})
+}
+
+/// The desk of a device that nobody wakes.
+pub(crate) fn desk(device: &str, state: &Arc<FakeState>, workers: &Arc<StepWorkers>) -> Arc<Desk> {
+    Arc::new(Desk {
+        device: device.into(),
+        state: Arc::clone(state) as _,
+        workers: Arc::clone(workers) as _,
+        commands: Arc::new(NoCommands),
+        clock: Arc::new(StoppedClock),
+        wake: no_wake(),
+    })
 }
 
 /// A state directory in memory that fails when told.

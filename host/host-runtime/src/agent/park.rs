@@ -36,6 +36,9 @@ impl AgentSlot {
             .as_ref()
             .is_some_and(|kept| kept.stamp == stamp && kept.blob.bytes.len() <= PARKED_MAX_BYTES);
         if self.is_running() && fits {
+            if let Some(kept) = &mut self.kept {
+                kept.blob.bytes.shrink_to_fit();
+            }
             self.instance = None;
             self.life = AgentLife::Parked;
         }

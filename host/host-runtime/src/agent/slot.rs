@@ -102,7 +102,7 @@ pub struct AgentSlot {
     /// The build before the one that serves.
     pub(super) former: Option<Box<Former>>,
     /// A build was sent back, and nobody was told yet.
-    pub(super) sent_back: Option<SentBack>,
+    pub(super) sent_back: Option<Box<SentBack>>,
     /// What the next start is from, in place of snapshot and journal.
     pub(super) resort: Option<Box<Resort>>,
     /// What is left to start from if the journal of a build that was sent back is no good; the last one comes first.

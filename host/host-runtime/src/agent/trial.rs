@@ -212,15 +212,15 @@ impl AgentSlot {
             let snapshot = Saved::Snapshot(blob);
             self.last_resorts.push((snapshot, Some(stamp)));
         }
-        self.sent_back = Some(SentBack {
+        self.sent_back = Some(Box::new(SentBack {
             label,
             reason: reason.to_owned(),
-        });
+        }));
     }
 
     /// A build that was sent back, once.
     pub(crate) fn take_sent_back(&mut self) -> Option<SentBack> {
-        self.sent_back.take()
+        self.sent_back.take().map(|back| *back)
     }
 
     /// Another build from now on; what the one before did wrong is not its fault.

@@ -96,7 +96,6 @@ impl Rate {
 
 /// What outlives the instances of a device.
 pub(super) struct Host {
-    pub(super) device: Arc<str>,
     /// Topic prefixes that are this device's own.
     pub(super) topics: Vec<String>,
     pub(super) now: Context,
@@ -120,7 +119,6 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(
-        device: Arc<str>,
         topics: Vec<String>,
         transport: Box<dyn Transport>,
         targets: Targets,
@@ -129,7 +127,6 @@ impl Host {
         history: History,
     ) -> Self {
         Self {
-            device,
             topics,
             now: Context::default(),
             job: None,
@@ -191,7 +188,7 @@ impl Host {
         self.tokens.shrink();
         self.refusals.shrink_to_fit();
         self.events.shrink();
-        self.targets.shrink();
+        self.targets.rest();
     }
 
     /// Let go what the bandwidth cap held back; returns when to look again.
@@ -448,7 +445,7 @@ impl Outside for Door {
         let host = &mut *guard;
         host.log.line(
             host.now.now_ms,
-            &host.device,
+            host.journal.device(),
             host.job.as_deref(),
             level,
             &text,
@@ -458,7 +455,7 @@ impl Outside for Door {
     fn emit(&mut self, mut event: ApplicationEvent) {
         let mut host = self.lock();
         if event.document.len() > DOCUMENT_MAX_BYTES {
-            let (device, size) = (&host.device, event.document.len());
+            let (device, size) = (host.journal.device(), event.document.len());
             tracing::warn!(%device, "an event's document of {size} bytes is left out, the limit is {DOCUMENT_MAX_BYTES}");
             event.document.clear();
         }

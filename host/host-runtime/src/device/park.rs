@@ -22,7 +22,6 @@ impl Device {
         let stamp = self.stamp(now);
         self.slot.park(now, stamp);
         if self.slot.is_parked() {
-            self.shrink();
             tracing::debug!(device = %self.name, "the agent has nothing to do and is parked");
             return None;
         }
@@ -30,8 +29,9 @@ impl Device {
         Some(now.now_ms.saturating_add(after_ms.max(1)))
     }
 
-    /// Give back the room of queues that are empty now, and will be for long.
-    fn shrink(&self) {
+    /// Give back the room of queues that are empty now, and will be for long, and what targets work with that have nothing
+    /// to do.
+    pub(super) fn shrink(&self) {
         self.mailbox.shrink();
         self.door.lock().shrink();
     }

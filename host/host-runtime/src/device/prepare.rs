@@ -7,23 +7,27 @@ use super::pace::Pace;
 use super::{Connection, Device};
 use crate::agent::{AgentBuild, AgentSlot, FormerAgent};
 use crate::bandwidth::{Bandwidth, Seat};
-use crate::choice::{Book, Desk, Place};
+use crate::choice::{self, Book, Place};
+use crate::common::Common;
+use crate::desk::Desk;
 use crate::events::EventRing;
 use crate::history::History;
 use crate::journal::{Found, Journal};
 use crate::mailbox::Mailbox;
-use crate::names::component;
 use crate::ports::clock::Clock;
 use crate::ports::commands::Commands;
 use crate::ports::seed::Seed;
 use crate::ports::state_dir::StateDir;
 use crate::ports::transport::Transport;
 use crate::ports::workers::{Wake, Workers};
-use crate::target::{TargetConfig, TargetError, TargetPorts, Targets};
+use crate::target::{TargetConfig, TargetError, Targets};
 use crate::types::{Failure, Setting};
 
 /// Longest thing name, in bytes; the limit of AWS IoT.
 const NAME_MAX_BYTES: usize = 128;
+
+/// The settings of the devices of this process.
+static SETTINGS: Common<Vec<Setting>> = Common::new();
 
 /// What an operator configures for one device.
 pub struct DeviceConfig {
@@ -105,7 +109,7 @@ pub struct PreparedDevice {
     slot_build: Arc<AgentBuild>,
     former_build: Option<FormerAgent>,
     book: Book,
-    settings: Vec<Setting>,
+    settings: Arc<Vec<Setting>>,
     targets: Targets,
     journal: Journal,
     journal_damaged: bool,
@@ -127,18 +131,15 @@ impl PreparedDevice {
         check(&config)?;
         let device = config.name;
         let name: Arc<str> = device.as_str().into();
-        let targets = Targets::new(
-            Arc::clone(&name),
-            config.targets,
-            TargetPorts {
-                state: Arc::clone(&ports.state),
-                workers: Arc::clone(&ports.workers),
-                commands: Arc::clone(&ports.commands),
-                clock: Arc::clone(&ports.clock),
-                wake: Arc::clone(&wake),
-            },
-        )
-        .map_err(|source| DeviceError::Target {
+        let desk = Arc::new(Desk {
+            device: Arc::clone(&name),
+            state: Arc::clone(&ports.state),
+            workers: Arc::clone(&ports.workers),
+            commands: Arc::clone(&ports.commands),
+            clock: Arc::clone(&ports.clock),
+            wake: Arc::clone(&wake),
+        });
+        let targets = Targets::at(&desk, config.targets).map_err(|source| DeviceError::Target {
             device: device.clone(),
             source,
         })?;
@@ -150,41 +151,18 @@ impl PreparedDevice {
                 source,
             }
         };
-        let prefix = format!("devices/{}", component(&device));
-        let (journal, found) = Journal::load(
-            format!("{prefix}/journal"),
-            Arc::clone(&ports.state),
-            Arc::clone(&ports.workers),
-            Arc::clone(&wake),
-        )
-        .map_err(unreadable("journal"))?;
-        let events = EventRing::load(
-            &prefix,
-            Arc::clone(&ports.state),
-            Arc::clone(&ports.workers),
-            Arc::clone(&wake),
-        )
-        .map_err(unreadable("event ring"))?;
-        let history = History::load(
-            Arc::clone(&name),
-            &events,
-            Arc::clone(&ports.state),
-            Arc::clone(&ports.workers),
-            Arc::clone(&wake),
-        )
-        .map_err(unreadable("history"))?;
-        let desk = Desk {
-            state: Arc::clone(&ports.state),
-            workers: Arc::clone(&ports.workers),
-            wake: Arc::clone(&wake),
-        };
+        let (journal, found) = Journal::load(Arc::clone(&desk)).map_err(unreadable("journal"))?;
+        let events = EventRing::load(Arc::clone(&desk)).map_err(unreadable("event ring"))?;
+        let history = History::load(Arc::clone(&desk), &events).map_err(unreadable("history"))?;
+        let place = Place::agent_of(Arc::clone(&name));
+        let choice = choice::read(&*ports.state, &place);
         Ok(Self {
             topics: config.topics,
-            book: Book::open(Place::agent(&device), config.agent.label(), desk),
+            book: Book::of(place, config.agent.label(), choice, desk),
             slot_build: config.agent,
             former_build: config.former_agent,
             name,
-            settings: config.settings,
+            settings: SETTINGS.hold(config.settings),
             targets,
             journal,
             journal_damaged: found == Found::Damaged,
@@ -234,7 +212,6 @@ impl PreparedDevice {
     #[must_use]
     pub fn into_device(self, transport: Box<dyn Transport>) -> Device {
         let mut host = Host::new(
-            Arc::clone(&self.name),
             self.topics,
             transport,
             self.targets,

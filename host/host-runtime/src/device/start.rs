@@ -96,7 +96,10 @@ impl Device {
             .last_end
             .clone()
             .filter(|_| since.is_some())
-            .map(|(reason, detail)| Event::Disconnected { reason, detail });
+            .map(|end| {
+                let (reason, detail) = *end;
+                Event::Disconnected { reason, detail }
+            });
         // It does not know what it has subscribed to, so it must do so again: the session is as good as new.
         let up = self.connection.up.map(|_| Event::Connected(false));
         lost.into_iter().chain(up).collect()
@@ -115,7 +118,7 @@ impl Device {
         StartInfo {
             config: AgentConfig {
                 device: self.name.to_string(),
-                settings: self.settings.clone(),
+                settings: self.settings.to_vec(),
                 targets: targets.collect(),
             },
             saved,

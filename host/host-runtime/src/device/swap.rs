@@ -71,12 +71,12 @@ impl Device {
         let errand = Errand::start(&*self.workers, &self.mailbox.wake(), Err(lost), move || {
             tried(&probed, now, info)
         });
-        self.swap = Some(Swap {
+        self.swap = Some(Box::new(Swap {
             build,
             trial_ms,
             reply,
             arrival: Arrival::Trying(errand),
-        });
+        }));
     }
 
     /// Whether another agent build may take over, as things are.
@@ -167,9 +167,9 @@ impl Device {
             }
         }
         self.book.look();
-        let ready = |swap: &mut Swap| matches!(swap.arrival, Arrival::Ready);
+        let ready = |swap: &mut Box<Swap>| matches!(swap.arrival, Arrival::Ready);
         if let Some(swap) = self.swap.take_if(ready) {
-            self.hand_over(now, swap);
+            self.hand_over(now, *swap);
         }
         self.note_sent_back();
         self.slot.pass_if_quiet(now.now_ms);

@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::testing::{FakeState, StepWorkers, no_wake};
+use crate::ports::state_dir::StateDir as _;
+use crate::testing::{FakeState, StepWorkers, desk};
 
 fn event(sequence: u64) -> ApplicationEvent {
     ApplicationEvent {
@@ -34,13 +35,7 @@ struct World {
 impl World {
     /// What a host process finds.
     fn ring(&self) -> EventRing {
-        EventRing::load(
-            "devices/d",
-            Arc::clone(&self.state) as _,
-            Arc::clone(&self.workers) as _,
-            no_wake(),
-        )
-        .unwrap()
+        EventRing::load(desk("d", &self.state, &self.workers)).unwrap()
     }
 
     /// Poll and work until nothing is left to do.

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::agent::text::clean;
 use crate::agent::{AgentStatus, ApplicationEvent, Context};
+use crate::packed::Packed;
 use crate::status::{STATE_NAMES, STATE_STOPPED, WaitReport, event, name};
 use crate::types::FileId;
 
@@ -36,6 +37,7 @@ pub(super) struct Writing {
 }
 
 /// What is to be written.
+#[derive(Default)]
 pub(super) struct Pending {
     pub(super) bytes: Vec<u8>,
     pub(super) sync: bool,
@@ -44,7 +46,8 @@ pub(super) struct Pending {
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) jobs: VecDeque<JobRecord>,
-    pub(super) words: Option<Box<Words>>,
+    /// Looked at when somebody asks, and when the file is written anew.
+    pub(super) words: Option<Packed<Words>>,
     /// Id of the job that is under way.
     pub(super) open: Option<String>,
     /// Bytes of the open job that its last note knows.
@@ -59,7 +62,7 @@ pub(super) struct Book {
     pub(super) candidate: Option<(Key, u64)>,
     /// What the last words were about.
     pub(super) told: Option<Key>,
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Option<Box<Pending>>,
     pub(super) writing: Option<Writing>,
     pub(super) end: Option<io::Result<()>>,
     pub(super) file_bytes: usize,
@@ -258,8 +261,8 @@ impl Book {
         };
         self.told = Some(key(glance));
         self.candidate = None;
-        self.append(&file::Entry::Words(words.clone()), stopped);
-        self.words = Some(Box::new(words));
+        self.words = Packed::new(&words);
+        self.append(&file::Entry::Words(words), stopped);
     }
 
     /// Bring the time that the open job has taken up to date.
@@ -284,10 +287,7 @@ impl Book {
     }
 
     fn append(&mut self, entry: &file::Entry, sync: bool) {
-        let pending = self.pending.get_or_insert_with(|| Pending {
-            bytes: Vec::new(),
-            sync: false,
-        });
+        let pending = self.pending.get_or_insert_default();
         pending.sync |= sync;
         // While the medium fails the file is to be written anew at any rate: nothing need wait here.
         if self.retry_at_ms.is_none() {
@@ -305,8 +305,8 @@ impl Book {
         for job in &self.jobs {
             file::encode(&file::Entry::Job(job.clone()), &mut bytes);
         }
-        if let Some(words) = &self.words {
-            file::encode(&file::Entry::Words(Words::clone(words)), &mut bytes);
+        if let Some(words) = self.words.as_ref().and_then(Packed::open) {
+            file::encode(&file::Entry::Words(words), &mut bytes);
         }
         bytes
     }
@@ -323,9 +323,11 @@ impl Book {
             Err(e) => {
                 tracing::warn!("the history of jobs is not stored: {e}; trying again");
                 self.retry_at_ms = Some(now_ms.saturating_add(RETRY_MS));
-                self.pending.get_or_insert_with(|| Pending {
-                    bytes: Vec::new(),
-                    sync: true,
+                self.pending.get_or_insert_with(|| {
+                    Box::new(Pending {
+                        bytes: Vec::new(),
+                        sync: true,
+                    })
                 });
             }
         }

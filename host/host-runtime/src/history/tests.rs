@@ -3,7 +3,7 @@
 use super::book::{RETRY_MS, SENT_MAX_BYTES, WORDS_AFTER_MS};
 use super::*;
 use crate::agent::FileStatus;
-use crate::testing::{FakeState, StepWorkers, no_wake};
+use crate::testing::{FakeState, StepWorkers, desk};
 use crate::types::Version;
 
 const DEVICE: &str = "pump-1";
@@ -24,18 +24,9 @@ impl Bench {
 
     fn on(state: Arc<FakeState>) -> Self {
         let workers = Arc::new(StepWorkers::default());
-        let prefix = format!("devices/{DEVICE}");
-        let ports = || {
-            (
-                Arc::clone(&state) as _,
-                Arc::clone(&workers) as _,
-                no_wake(),
-            )
-        };
-        let (a, b, c) = ports();
-        let events = EventRing::load(&prefix, a, b, c).unwrap();
-        let (a, b, c) = ports();
-        let history = History::load(DEVICE, &events, a, b, c).unwrap();
+        let desk = desk(DEVICE, &state, &workers);
+        let events = EventRing::load(Arc::clone(&desk)).unwrap();
+        let history = History::load(desk, &events).unwrap();
         let mut bench = Self {
             state,
             workers,

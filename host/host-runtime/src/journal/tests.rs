@@ -1,7 +1,8 @@
 //! Order, coalescing, durability and damage of the journal.
 
 use super::*;
-use crate::testing::{FakeState, StepWorkers, no_wake};
+use crate::ports::state_dir::StateDir as _;
+use crate::testing::{FakeState, StepWorkers, desk};
 
 fn blob(text: &str) -> Blob {
     Blob {
@@ -11,13 +12,7 @@ fn blob(text: &str) -> Blob {
 }
 
 fn journal(state: &Arc<FakeState>, workers: &Arc<StepWorkers>) -> (Journal, Found) {
-    Journal::load(
-        "devices/d/journal".into(),
-        Arc::clone(state) as _,
-        Arc::clone(workers) as _,
-        no_wake(),
-    )
-    .unwrap()
+    Journal::load(desk("d", state, workers)).unwrap()
 }
 
 fn poll(journal: &mut Journal) -> Vec<(Token, Outcome)> {

@@ -3,8 +3,8 @@
 //! One small allocation in place of channels, which have room for some from the beginning: a gateway may have very many
 //! devices, and nearly all of them are asked nothing. Not here: what a question is about (`supervisor.rs`).
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -15,8 +15,6 @@ pub(super) const REQUESTS_MAX: usize = 64;
 
 /// The task on one side, the handles on the other.
 pub(super) struct Link {
-    /// Wakes the task.
-    task: Notify,
     /// Wakes those who wait for news.
     news: Notify,
     /// Questions that may still be put.
@@ -26,8 +24,13 @@ pub(super) struct Link {
 
 #[derive(Default)]
 struct Inside {
-    requests: VecDeque<Request>,
+    /// Few, and mostly none.
+    requests: Vec<Request>,
     seen: Seen,
+    /// There is something to do for the task.
+    woken: bool,
+    /// Wakes the task.
+    task: Option<Waker>,
     /// The last handle is gone.
     left: bool,
     /// The task has gone.
@@ -37,7 +40,6 @@ struct Inside {
 impl Link {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            task: Notify::new(),
             news: Notify::new(),
             room: Semaphore::new(REQUESTS_MAX),
             inside: Mutex::default(),
@@ -46,12 +48,24 @@ impl Link {
 
     /// There is something to do for the task.
     pub(super) fn wake(&self) {
-        self.task.notify_one();
+        let waker = {
+            let mut inside = self.lock();
+            inside.woken = true;
+            inside.task.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
-    /// Until there is something to do.
-    pub(super) async fn woken(&self) {
-        self.task.notified().await;
+    /// Whether there was something to do since this was last asked; otherwise the task is woken when there is.
+    pub(super) fn is_woken(&self, waker: &Waker) -> bool {
+        let mut inside = self.lock();
+        let woken = std::mem::take(&mut inside.woken);
+        if !woken && !inside.task.as_ref().is_some_and(|of| of.will_wake(waker)) {
+            inside.task = Some(waker.clone());
+        }
+        woken
     }
 
     /// Put a question; waits while too many wait already. One that finds no task is dropped.
@@ -66,7 +80,7 @@ impl Link {
                 Some(request)
             } else {
                 room.forget();
-                inside.requests.push_back(request);
+                inside.requests.push(request);
                 None
             }
         };
@@ -77,9 +91,9 @@ impl Link {
     /// The oldest question.
     pub(super) fn take(&self) -> Option<Request> {
         let mut inside = self.lock();
-        let request = inside.requests.pop_front();
+        let request = (!inside.requests.is_empty()).then(|| inside.requests.remove(0));
         if inside.requests.is_empty() {
-            inside.requests = VecDeque::new();
+            inside.requests = Vec::new();
         }
         drop(inside);
         self.room.add_permits(usize::from(request.is_some()));
@@ -131,7 +145,7 @@ impl Link {
         let waiting = {
             let mut inside = self.lock();
             inside.closed = true;
-            std::mem::take(&mut inside.requests)
+            (std::mem::take(&mut inside.requests), inside.task.take())
         };
         self.room.close();
         // Whoever asked sees it by this.

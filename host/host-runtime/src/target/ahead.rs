@@ -26,6 +26,12 @@ pub(super) enum Ahead {
     Done,
 }
 
+impl Ahead {
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+}
+
 impl Target {
     /// The file is coming, or lies there: begin to push it.
     pub(super) fn want_ahead(&mut self) {

@@ -61,7 +61,7 @@ impl Target {
 
     /// Delete the staged file of the transfer before.
     pub(super) fn unstage(&mut self, op: &mut Op) {
-        let Some(staging) = self.config.staging.clone() else {
+        let Some(staging) = self.own.staging().cloned() else {
             return;
         };
         self.hand_over(op, Stage::Unstage, move || {
@@ -75,7 +75,7 @@ impl Target {
         self.plugin.drop_instance();
         let layout = std::mem::take(&mut op.leftover);
         let (state, map) = (Arc::clone(&self.ports.state), self.map_name());
-        let staging = self.config.staging.clone();
+        let staging = self.own.staging().cloned();
         self.hand_over(op, Stage::Clean, move || {
             work::clean(staging.as_deref(), &*state, &map, &layout)
         });

@@ -12,22 +12,25 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ahead::Ahead;
-use super::config::{TargetConfig, TargetPorts, VersionReader};
+use super::config::{TargetConfig, VersionReader};
 use super::duty::News;
 use super::map::BlockMap;
 use super::names::{BLOCK_MAP, RECORD, state_name};
 use super::record::{self, Memo, Phase, TargetRecord};
 use super::regions::{Account, Regions};
 use super::script::{Asker, Kind, Op, Question, Restart, Running, Stage, script};
+use super::setup::{Own, Setup, apart};
 use super::slot::PluginSlot;
 use super::staged::Staged;
 use super::swap::Swap;
 use super::sync::Sync;
-use super::trial::Debt;
+use super::trial::{Debt, Former};
 use super::work::{Inbox, Promise, Report};
 use super::write::{Taken, Write};
 use super::{TargetError, TargetEvent, VerifiedRef};
-use crate::choice::{Book, Desk, Place};
+use crate::choice::{self, Book, Place, Word};
+use crate::desk::Desk;
+use crate::plugin::PluginFactory;
 use crate::plugin::lend::{Lent, PluginLog};
 use crate::ports::storage::Storage;
 use crate::types::{Failure, Outcome, TargetState, Token, code};
@@ -38,8 +41,9 @@ const PROGRESS_MS: u64 = 1000;
 /// One target of a device.
 pub(super) struct Target {
     pub(super) device: Arc<str>,
-    pub(super) config: TargetConfig,
-    pub(super) ports: TargetPorts,
+    pub(super) config: Arc<Setup>,
+    pub(super) own: Own,
+    pub(super) ports: Arc<Desk>,
     /// Changed by a stage, and written down by the next one.
     pub(super) record: TargetRecord,
     /// As it stands on the medium.
@@ -94,63 +98,71 @@ pub(super) struct Target {
 
 impl Target {
     /// Set up a target; what was locked before is locked before its plugin exists.
-    pub(super) fn new(
-        device: &Arc<str>,
-        config: TargetConfig,
-        ports: TargetPorts,
-    ) -> Result<Self, TargetError> {
+    pub(super) fn new(config: TargetConfig, ports: &Arc<Desk>) -> Result<Self, TargetError> {
+        let device = &ports.device;
         super::config::check(&config)?;
-        let (record, damage) = load(&ports, device, &config.name);
+        let known = load(ports, device, &config.name);
         if config.trust.allows_unsigned() {
             tracing::warn!(
                 device = %device, target = %config.name,
                 "UNSIGNED IMAGES ARE TAKEN: a development setting; whoever can send a job decides what runs"
             );
         }
-        let mut config = config;
-        let account = Arc::new(Account::new(
-            config.limits.call_bytes_max,
-            config.limits.call_syncs_max,
-        ));
-        let regions = Arc::new(Regions::new(
-            std::mem::take(&mut config.regions),
-            Arc::clone(&account),
-        ));
+        let (setup, own, (factory, former)) = apart(config);
+        let choice = choice::read(&*ports.state, &Place::plugin(device, &setup.name));
+        Ok(Self::make(
+            (setup, own),
+            Arc::clone(ports),
+            known,
+            (factory, former.map(Former::from)),
+            choice,
+        ))
+    }
+
+    /// A target of which this is known.
+    pub(super) fn make(
+        (config, own): (Arc<Setup>, Own),
+        ports: Arc<Desk>,
+        (record, damage): (TargetRecord, Option<Failure>),
+        (factory, former): (Arc<dyn PluginFactory>, Option<Former>),
+        choice: Word,
+    ) -> Self {
+        let device = Arc::clone(&ports.device);
+        let limits = &config.limits;
+        let account = Arc::new(Account::new(limits.call_bytes_max, limits.call_syncs_max));
+        let regions = Arc::new(Regions::new(config.regions(&own), Arc::clone(&account)));
         let staged = Arc::new(Staged::new(Arc::clone(&account)));
         let clock = Arc::clone(&ports.clock);
         let log = PluginLog::new(format!("{device}/{}", config.name), Arc::clone(&clock));
         let lent = Lent {
             block_device: (!regions.is_empty()).then(|| Arc::clone(&regions) as _),
-            staged_image: config.staging.is_some().then(|| Arc::clone(&staged) as _),
-            serial_line: config.line.clone(),
-            hardware_reset: config.hardware_reset.clone(),
+            staged_image: own.staging().is_some().then(|| Arc::clone(&staged) as _),
+            serial_line: own.line().cloned(),
+            hardware_reset: own.hardware_reset().cloned(),
             wake: Arc::clone(&ports.wake),
             clock,
             log: Arc::new(log),
         };
-        let map_name = state_name(device, &config.name, BLOCK_MAP).into();
-        let former = config.former_plugin.take();
-        let book = Book::open(
-            Place::plugin(device, &config.name),
-            config.plugin.label(),
-            Desk {
-                state: Arc::clone(&ports.state),
-                workers: Arc::clone(&ports.workers),
-                wake: Arc::clone(&ports.wake),
-            },
+        let map_name = state_name(&device, &config.name, BLOCK_MAP).into();
+        let book = Book::of(
+            Place::plugin(&device, &config.name),
+            factory.label(),
+            choice,
+            Arc::clone(&ports),
         );
         let plugin = PluginSlot::new(
-            Arc::clone(&config.plugin),
+            factory,
             former,
             config.plugin_settings.clone(),
             lent,
             Arc::clone(&regions),
             account,
-            config.limits.strikes_max,
+            limits.strikes_max,
         );
-        Ok(Self {
-            device: Arc::clone(device),
+        Self {
+            device,
             config,
+            own,
             ports,
             stored: record.clone(),
             record,
@@ -183,7 +195,7 @@ impl Target {
             inbox: Arc::default(),
             reports: 0,
             outstanding: 0,
-        })
+        }
     }
 
     /// Take an operation; the next [`Target::poll`] drives it. Whoever asks is a guest in the middle of a call: neither a
@@ -265,7 +277,7 @@ impl Target {
     pub(super) fn news(&self) -> News {
         News {
             data: self.data,
-            input: self.config.line.as_ref().is_some_and(|l| l.has_news()),
+            input: self.own.line().is_some_and(|l| l.has_news()),
         }
     }
 
@@ -474,6 +486,11 @@ impl Target {
         (self.reports, promise)
     }
 
+    /// Whether nothing that was started elsewhere is still to be reported.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.outstanding == 0 && self.inbox.is_empty()
+    }
+
     pub(super) fn outstanding(&self) -> u32 {
         self.outstanding
     }
@@ -505,7 +522,7 @@ impl Target {
 }
 
 /// What is known of a target, or why nothing is.
-fn load(ports: &TargetPorts, device: &str, target: &str) -> (TargetRecord, Option<Failure>) {
+fn load(ports: &Desk, device: &str, target: &str) -> (TargetRecord, Option<Failure>) {
     let name = state_name(device, target, RECORD);
     if let Err(error) = ports.state.settle(&name) {
         // Whoever writes to it next is told.

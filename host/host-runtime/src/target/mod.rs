@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use host_crypto::Verified;
 
+use crate::desk::Desk;
 use crate::plugin::PluginFactory;
 use crate::types::{
     Failure, FileId, FileSpec, ImageInfo, Outcome, Setting, Started, Token, Version, code,
 };
 
 use self::machine::Target;
+use self::rest::Resident;
 
 pub use self::config::{
     FormerPlugin, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, SYNC_BYTES,
@@ -45,9 +47,11 @@ mod path;
 mod record;
 mod regions;
 mod report;
+mod rest;
 mod script;
 mod sealed;
 mod serial;
+mod setup;
 mod slot;
 mod stage;
 mod staged;
@@ -152,7 +156,7 @@ impl VerifiedRef {
 
 /// All targets of one device.
 pub struct Targets {
-    targets: Vec<Target>,
+    targets: Box<[Resident]>,
 }
 
 impl Targets {
@@ -165,7 +169,19 @@ impl Targets {
         configs: Vec<TargetConfig>,
         ports: TargetPorts,
     ) -> Result<Self, TargetError> {
-        let device = device.into();
+        let desk = Desk {
+            device: device.into(),
+            state: ports.state,
+            workers: ports.workers,
+            commands: ports.commands,
+            clock: ports.clock,
+            wake: ports.wake,
+        };
+        Self::at(&Arc::new(desk), configs)
+    }
+
+    /// The same at a desk that is there.
+    pub(crate) fn at(desk: &Arc<Desk>, configs: Vec<TargetConfig>) -> Result<Self, TargetError> {
         let mut targets: Vec<Target> = Vec::with_capacity(configs.len());
         for config in configs {
             let twin = targets
@@ -180,15 +196,18 @@ impl Targets {
                     ),
                 });
             }
-            targets.push(Target::new(&device, config, ports.clone())?);
+            targets.push(Target::new(config, desk)?);
         }
-        Ok(Self { targets })
+        let awake = |target| Resident::Awake(Box::new(target));
+        Ok(Self {
+            targets: targets.into_iter().map(awake).collect(),
+        })
     }
 
     /// What the agent's start info says of each target: name, file id, settings.
     pub fn agent_settings(&self) -> impl Iterator<Item = (&str, FileId, &[Setting])> {
         self.targets.iter().map(|target| {
-            let config = &target.config;
+            let config = target.config();
             (
                 config.name.as_str(),
                 config.file_id,
@@ -280,16 +299,16 @@ impl Targets {
     /// The file id of a target.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<FileId> {
-        let target = self.targets.iter().find(|t| t.config.name == name);
-        target.map(|target| target.config.file_id)
+        let target = self.targets.iter().find(|t| t.config().name == name);
+        target.map(|target| target.config().file_id)
     }
 
     /// The name of a file's target, and the version that it said last that it runs.
     #[must_use]
     pub fn running(&self, file: FileId) -> Option<(&str, Option<Version>)> {
-        let target = self.targets.iter().find(|t| t.config.file_id == file)?;
-        let running = target.last_state.and_then(|state| state.running);
-        Some((&target.config.name, running))
+        let target = self.targets.iter().find(|t| t.config().file_id == file)?;
+        let running = target.last_state().and_then(|state| state.running);
+        Some((&target.config().name, running))
     }
 
     /// Let another plugin build serve a target, in the middle of whatever it does. `reply` hears once that it serves, or
@@ -330,26 +349,38 @@ impl Targets {
     /// Drive what is under way and collect what ended; returns when to call again at the latest (and whenever
     /// [`TargetPorts::wake`] was called).
     pub fn poll(&mut self, now_ms: u64, out: &mut Vec<TargetEvent>) -> Option<u64> {
-        for target in &mut self.targets {
-            target.poll(now_ms);
-            out.extend(target.events.drain(..));
+        let mut next: Option<u64> = None;
+        for resident in &mut self.targets {
+            // One that rests has nothing to do.
+            if let Resident::Awake(target) = resident {
+                target.poll(now_ms);
+                out.extend(target.events.drain(..));
+                next = [next, target.wake_at()].into_iter().flatten().min();
+            }
         }
-        self.targets.iter().filter_map(Target::wake_at).min()
+        next
     }
 
-    /// Give back the room that is not used.
-    pub(crate) fn shrink(&mut self) {
-        self.targets.iter_mut().for_each(Target::shrink);
+    /// Fold up those that have nothing to do, until they are asked for something.
+    pub(crate) fn rest(&mut self) {
+        for resident in &mut self.targets {
+            resident.rest();
+            if let Resident::Awake(target) = resident {
+                target.shrink();
+            }
+        }
     }
 
     /// For `otad status`.
     #[must_use]
     pub fn report(&self) -> Vec<TargetReport> {
-        self.targets.iter().map(Target::report).collect()
+        self.targets.iter().map(Resident::report).collect()
     }
 
     fn find(&mut self, file: FileId) -> Option<&mut Target> {
-        self.targets.iter_mut().find(|t| t.config.file_id == file)
+        let mut targets = self.targets.iter_mut();
+        let target = targets.find(|t| t.config().file_id == file)?;
+        Some(target.awake())
     }
 
     /// All but a write begins with the map knowing of all blocks that were taken.

@@ -318,7 +318,7 @@ impl Target {
             label: &spec.certificate,
         };
         // Without the clock: it may be mended until the file is complete.
-        self.config
+        self.own
             .trust
             .precheck(&request, None)
             .map_err(|e| refused(&e))

@@ -131,7 +131,7 @@ impl Target {
         let description = self.plugin.description();
         let mut warnings = Vec::new();
         warnings.extend(self.damage.as_ref().map(|damage| damage.detail.clone()));
-        if self.config.trust.allows_unsigned() {
+        if self.own.trust.allows_unsigned() {
             warnings.push(
                 "unsigned images are taken (development setting); take allow_unsigned_images out where it is no test"
                     .to_owned(),

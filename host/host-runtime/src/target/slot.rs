@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::config::{FormerPlugin, limit};
+use super::config::limit;
 use super::regions::{Account, Books, Regions};
 use super::trial::{Debt, Former};
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
@@ -15,7 +15,7 @@ use crate::plugin::{Description, Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
 
 /// How often a plugin is called.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Rate {
     /// `most` is in one second.
     calls: Use,
@@ -35,6 +35,16 @@ impl Rate {
     }
 }
 
+/// What the build that serves has used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Spent {
+    used: Usage,
+    rate: Rate,
+    moved: Use,
+    written: Use,
+    syncs: Use,
+}
+
 /// The plugin of one target.
 pub(super) struct PluginSlot {
     pub(super) factory: Arc<dyn PluginFactory>,
@@ -50,6 +60,8 @@ pub(super) struct PluginSlot {
     pub(super) sent_back: Option<SentBack>,
     /// What instances of this build have used that are gone.
     pub(super) used: Usage,
+    /// What it had moved before the target was folded up.
+    moved: Books,
     rate: Rate,
     pub(super) settings: Vec<Setting>,
     pub(super) lent: Lent,
@@ -67,7 +79,7 @@ pub(super) struct PluginSlot {
 impl PluginSlot {
     pub(super) fn new(
         factory: Arc<dyn PluginFactory>,
-        former: Option<FormerPlugin>,
+        former: Option<Former>,
         settings: Vec<Setting>,
         lent: Lent,
         regions: Arc<Regions>,
@@ -76,12 +88,13 @@ impl PluginSlot {
     ) -> Self {
         Self {
             factory,
-            former: former.map(Former::from),
+            former,
             debt: Debt::default(),
             spared: false,
             broke: false,
             sent_back: None,
             used: Usage::default(),
+            moved: Books::default(),
             rate: Rate::default(),
             settings,
             lent,
@@ -145,7 +158,42 @@ impl PluginSlot {
 
     /// What it has moved through lent storage since it serves.
     pub(super) fn books(&self) -> Books {
-        self.account.books()
+        let books = self.account.books();
+        Books {
+            moved: self.moved.moved.and(books.moved),
+            written: self.moved.written.and(books.written),
+            syncs: self.moved.syncs.and(books.syncs),
+        }
+    }
+
+    /// All that is told of what it has used.
+    pub(super) fn spent(&self) -> Spent {
+        let books = self.books();
+        Spent {
+            used: self.usage(),
+            rate: self.rate,
+            moved: books.moved,
+            written: books.written,
+            syncs: books.syncs,
+        }
+    }
+
+    /// Go on from what was true before the target was folded up.
+    pub(super) fn resume(&mut self, strikes: u32, spent: Spent) {
+        self.strikes = strikes;
+        self.used = spent.used;
+        self.rate = spent.rate;
+        self.moved = Books {
+            moved: spent.moved,
+            written: spent.written,
+            syncs: spent.syncs,
+        };
+    }
+
+    /// Whether there is no instance, and none that owes anything.
+    pub(super) fn may_rest(&self) -> bool {
+        let owes = self.debt != Debt::default() || self.spared || self.sent_back.is_some();
+        self.instance.is_none() && !owes
     }
 
     /// How often it was called since it serves, and in the busiest second.
@@ -162,6 +210,7 @@ impl PluginSlot {
     /// Another build begins with nothing.
     pub(super) fn close_books(&mut self) {
         self.used = Usage::default();
+        self.moved = Books::default();
         self.rate = Rate::default();
         self.account.close_books();
     }

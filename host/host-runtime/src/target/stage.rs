@@ -432,7 +432,7 @@ impl Target {
         let order = ReadBackOrder {
             layout,
             spec: transfer.spec.clone(),
-            trust: Arc::clone(&self.config.trust),
+            trust: Arc::clone(&self.own.trust),
             wall_s: self.ports.clock.wall_s(),
             glance: Glance::new(&self.config.version_from, transfer.spec.size),
             cancel: Arc::downgrade(&op.cancel),

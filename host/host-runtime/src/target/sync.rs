@@ -45,6 +45,11 @@ impl Sync {
         self.under_way.is_some() || self.mend.is_some()
     }
 
+    /// Whether neither is under way, and none has failed.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is_under_way() && self.failed.is_none()
+    }
+
     /// Blocks were written.
     pub(super) fn written(&mut self, now_ms: u64) {
         self.since.get_or_insert(now_ms);

@@ -137,7 +137,7 @@ impl Target {
     }
 
     pub(super) fn staging_factory(&self) -> Result<Arc<dyn StorageFactory>, Failure> {
-        let factory = self.config.staging.as_ref().map(Arc::clone);
+        let factory = self.own.staging().cloned();
         factory.ok_or_else(|| {
             Failure::new(
                 code::UNSUPPORTED,

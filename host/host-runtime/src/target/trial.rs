@@ -22,6 +22,7 @@ use crate::plugin::{Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
 
 /// The build before the one that serves.
+#[derive(Clone)]
 pub(super) struct Former {
     pub(super) factory: Arc<dyn PluginFactory>,
     pub(super) trial: Trial,

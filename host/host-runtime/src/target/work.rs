@@ -66,6 +66,10 @@ impl Inbox {
         self.lock().pop_front()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Report)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

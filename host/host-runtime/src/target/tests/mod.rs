@@ -10,6 +10,7 @@ mod faults;
 mod locks;
 mod medium;
 mod proof;
+mod rest;
 mod restart;
 mod staged;
 mod swap;

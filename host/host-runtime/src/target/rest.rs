@@ -1,0 +1,182 @@
+//! A target that has nothing to do, folded up: what it knows, without what it works with.
+//!
+//! ```text
+//!        rest: nothing is under way, no transfer is open
+//! Target ──────────────────────────────────────────────▶ Rest
+//!        ◀──────────────────────────────────────────────
+//!          whatever is asked of it
+//! ```
+//!
+//! What a target works with (the plugin's place, what it is lent, accounts of a call, queues) is made anew from its
+//! configuration, as at the start; what it has learnt (record, last state, strikes, what builds have used) is kept. One thing
+//! is forgotten, on the safe side: that a record region is known to be durable. It is made so once more before a plugin is
+//! asked about it.
+
+use std::sync::Arc;
+
+use super::VerifiedRef;
+use super::machine::Target;
+use super::record::{Phase, TargetRecord};
+use super::report::TargetReport;
+use super::setup::{Own, Setup};
+use super::slot::Spent;
+use super::trial::Former;
+use crate::choice::Word;
+use crate::desk::Desk;
+use crate::packed::Packed;
+use crate::plugin::PluginFactory;
+use crate::types::{Failure, TargetState};
+
+/// A target without what it works with.
+#[derive(Clone)]
+pub(super) struct Rest {
+    pub(super) config: Arc<Setup>,
+    pub(super) own: Own,
+    pub(super) ports: Arc<Desk>,
+    pub(super) record: TargetRecord,
+    pub(super) damage: Option<Box<Failure>>,
+    pub(super) factory: Arc<dyn PluginFactory>,
+    pub(super) former: Option<Box<Former>>,
+    pub(super) strikes: u32,
+    /// What the build that serves has used.
+    pub(super) spent: Option<Packed<Spent>>,
+    /// What was chosen in place of the configured build.
+    pub(super) choice: Word,
+    pub(super) proof: Option<Box<VerifiedRef>>,
+    pub(super) map_torn: bool,
+    pub(super) disturbed: bool,
+    pub(super) last_state: Option<TargetState>,
+    pub(super) refusal: Option<Box<str>>,
+    pub(super) swaps: u64,
+}
+
+/// A target, as it is held.
+pub(super) enum Resident {
+    /// It may have something to do.
+    Awake(Box<Target>),
+    /// It has not.
+    Resting(Box<Rest>),
+}
+
+impl Resident {
+    pub(super) fn config(&self) -> &Setup {
+        match self {
+            Self::Awake(target) => &target.config,
+            Self::Resting(rest) => &rest.config,
+        }
+    }
+
+    pub(super) fn last_state(&self) -> Option<TargetState> {
+        match self {
+            Self::Awake(target) => target.last_state,
+            Self::Resting(rest) => rest.last_state,
+        }
+    }
+
+    /// The target, which may be given something to do.
+    pub(super) fn awake(&mut self) -> &mut Target {
+        if let Self::Resting(rest) = self {
+            *self = Self::Awake(Box::new(Target::unfold(Rest::clone(rest))));
+        }
+        match self {
+            Self::Awake(target) => target,
+            Self::Resting(_) => unreachable!("it was unfolded"),
+        }
+    }
+
+    /// For `otad status`.
+    pub(super) fn report(&self) -> TargetReport {
+        match self {
+            Self::Awake(target) => target.report(),
+            Self::Resting(rest) => Target::unfold(Rest::clone(rest)).report(),
+        }
+    }
+
+    /// Fold it up, if it has nothing to do.
+    pub(super) fn rest(&mut self) {
+        if let Self::Awake(target) = self
+            && target.may_rest()
+        {
+            *self = Self::Resting(Box::new(target.fold()));
+        }
+    }
+}
+
+impl Target {
+    /// Whether nothing is under way that would be lost.
+    fn may_rest(&self) -> bool {
+        let settled = match self.phase() {
+            None | Some(Phase::Committed | Phase::Rejected) => true,
+            Some(
+                Phase::Creating
+                | Phase::Receiving
+                | Phase::Closed
+                | Phase::Verified
+                | Phase::Installed
+                | Phase::Activating
+                | Phase::Activated
+                | Phase::Committing
+                | Phase::Rejecting,
+            ) => false,
+        };
+        settled
+            && self.is_quiet()
+            && self.storing.is_none()
+            && self.record == self.stored
+            && self.map.is_none()
+            && self.op.is_none()
+            && self.waiting.is_empty()
+            && self.writes.is_empty()
+            && self.taken.is_empty()
+            && self.sync.is_quiet()
+            && self.restart.is_none()
+            && !self.ahead.is_running()
+            && self.swap.is_none()
+            && self.events.is_empty()
+            && self.plugin.may_rest()
+            && self.book.may_rest(self.plugin.label())
+    }
+
+    fn fold(&mut self) -> Rest {
+        Rest {
+            config: Arc::clone(&self.config),
+            own: self.own.clone(),
+            ports: Arc::clone(&self.ports),
+            record: std::mem::take(&mut self.record),
+            damage: self.damage.take().map(Box::new),
+            strikes: self.plugin.strikes(),
+            spent: Packed::new(&self.plugin.spent()),
+            factory: Arc::clone(&self.plugin.factory),
+            former: self.plugin.former.take().map(Box::new),
+            choice: self.book.take_word(),
+            proof: self.proof.take(),
+            map_torn: self.map_torn,
+            disturbed: self.disturbed,
+            last_state: self.last_state,
+            refusal: self.refusal.take().map(String::into_boxed_str),
+            swaps: self.swaps,
+        }
+    }
+
+    /// The target again.
+    fn unfold(rest: Rest) -> Self {
+        let spent = rest.spent.as_ref().and_then(Packed::open);
+        let mut target = Self::make(
+            (rest.config, rest.own),
+            rest.ports,
+            (rest.record, rest.damage.map(|damage| *damage)),
+            (rest.factory, rest.former.map(|former| *former)),
+            rest.choice,
+        );
+        target
+            .plugin
+            .resume(rest.strikes, spent.unwrap_or_default());
+        target.proof = rest.proof;
+        target.map_torn = rest.map_torn;
+        target.disturbed = rest.disturbed;
+        target.last_state = rest.last_state;
+        target.refusal = rest.refusal.map(String::from);
+        target.swaps = rest.swaps;
+        target
+    }
+}
