@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use host_runtime::engine::{Engine, EngineOptions};
+use host_runtime::engine::{Engine, EngineOptions, Time};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::types::Setting;
@@ -29,7 +29,7 @@ fn carriers() -> [(&'static str, Arc<dyn PluginFactory>); 2] {
         "this test needs guests built from here"
     );
     let engine = Engine::new(&EngineOptions {
-        virtual_time: true,
+        time: Time::Virtual,
         ..EngineOptions::default()
     });
     let engine = engine.expect("the engine runs here");
