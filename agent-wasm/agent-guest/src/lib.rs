@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::mem::ManuallyDrop;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use agent_core::agent::Agent;
 use agent_core::types::{
@@ -58,11 +59,29 @@ static ALLOCATOR: Memory = Memory::new(grow);
 /// Bytes of a page of memory.
 const PAGE: usize = 1 << 16;
 
-/// More pages, for the allocator.
+#[expect(unsafe_code, reason = "a name that the linker gives")]
+// SAFETY: every module that it links has one.
+unsafe extern "C" {
+    /// Where the linker has placed nothing more.
+    safe static __heap_base: u8;
+}
+
+/// Where memory begins that nobody has asked for.
+static UNUSED: AtomicPtr<u8> = AtomicPtr::new((&raw const __heap_base).cast_mut());
+
+/// What is left of the memory that there is, for the allocator, and more pages where that is not enough. Few agents need any:
+/// an instance is made, and goes, without a change of its memory's size.
 fn grow(bytes: usize) -> Option<(*mut u8, usize)> {
-    let pages = bytes.div_ceil(PAGE);
-    let first = core::arch::wasm32::memory_grow::<0>(pages);
-    (first != usize::MAX).then(|| ((first * PAGE) as *mut u8, pages * PAGE))
+    let end = || core::arch::wasm32::memory_size::<0>() * PAGE;
+    let at = UNUSED.load(Relaxed);
+    // A page too many where it is just so many: that is the shorter code.
+    if end() - (at as usize) < bytes
+        && core::arch::wasm32::memory_grow::<0>(bytes / PAGE + 1) == usize::MAX
+    {
+        return None;
+    }
+    UNUSED.store(end() as *mut u8, Relaxed);
+    Some((at, end() - at as usize))
 }
 
 /// All that an instance has.

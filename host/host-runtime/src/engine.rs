@@ -23,16 +23,19 @@ use crate::agent::text::{FAULT_MAX_BYTES, clean};
 pub use self::check::{
     AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World, world_of,
 };
+pub use self::time::{Time, haste_faults};
 pub use self::usage::{Usage, Use};
 
 mod cache;
 mod check;
 mod ticker;
+mod time;
 mod unfold;
 mod usage;
 
 use cache::Cache;
 use ticker::Ticker;
+use time::HASTY_TICKS;
 
 /// Stack of a guest call in bytes. The shipped guests have a shadow stack of 64 KiB; four times that leaves room for a
 /// deep parser of somebody else's and is small beside the 2 MiB of a worker thread that calls it.
@@ -46,10 +49,8 @@ pub struct EngineOptions {
     pub cache_dir: Option<PathBuf>,
     /// What is not in there is refused: somebody else compiles, within limits.
     pub only_cached: bool,
-    /// Guests live in virtual time, thousands of short lives of one component. Fuel alone ends a call that does not end: a
-    /// clock would end it elsewhere on each machine. An instance takes over the memory of one before it, emptied, where the
-    /// kernel lets so much be reserved. What a guest does, and the fuel it takes, is the same to the bit.
-    pub virtual_time: bool,
+    /// What time guests live in.
+    pub time: Time,
 }
 
 /// Why there is no engine.
@@ -186,6 +187,8 @@ pub struct Meter {
     host_calls: u32,
     /// Ticks that were the host's, and were not added to the deadline yet.
     excused: u64,
+    /// Ticks that the call has seen, in [`Time::Hasty`].
+    seen: u32,
     /// Ticks that have passed in the engine.
     epochs: Arc<AtomicU64>,
 }
@@ -202,6 +205,7 @@ impl Meter {
             refused: None,
             host_calls: 0,
             excused: 0,
+            seen: 0,
             epochs: Arc::default(),
         }
     }
@@ -348,7 +352,8 @@ impl std::fmt::Debug for Loaded {
 /// The engine. One a process, shared by all devices.
 pub struct Engine {
     inner: wasmtime::Engine,
-    /// None in virtual time.
+    time: Time,
+    /// Where there are ticks.
     ticker: Option<Ticker>,
     cache: Option<Cache>,
     only_cached: bool,
@@ -366,18 +371,18 @@ impl Engine {
     /// # Errors
     /// The machine is not supported, or the cache directory is not ours alone.
     pub fn new(options: &EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let inner =
-            inner(options.virtual_time).map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
+        let inner = inner(options.time).map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
         let cache = match &options.cache_dir {
             Some(path) => Some(Cache::open(path, &inner)?),
             None => None,
         };
-        let ticker = match options.virtual_time {
-            true => None,
-            false => Some(Ticker::start(&inner).map_err(EngineError::Ticker)?),
+        let ticker = match options.time.has_ticks() {
+            true => Some(Ticker::start(&inner).map_err(EngineError::Ticker)?),
+            false => None,
         };
         Ok(Arc::new(Self {
             inner,
+            time: options.time,
             ticker,
             cache,
             only_cached: options.only_cached,
@@ -443,15 +448,23 @@ impl Engine {
         let budget = meter.budget.clone();
         let mut store = Store::new(&self.inner, data);
         store.limiter(|data| data.meter());
-        if self.ticker.is_some() {
-            store.epoch_deadline_callback(|mut store| {
-                Ok(
-                    match std::mem::take(&mut store.data_mut().meter().excused) {
-                        0 => UpdateDeadline::Interrupt,
-                        ticks => UpdateDeadline::Continue(ticks),
-                    },
-                )
-            });
+        match self.time {
+            Time::Real => store.epoch_deadline_callback(|mut store| {
+                let meter = store.data_mut().meter();
+                Ok(match std::mem::take(&mut meter.excused) {
+                    0 => UpdateDeadline::Interrupt,
+                    ticks => UpdateDeadline::Continue(ticks),
+                })
+            }),
+            Time::Virtual => {}
+            Time::Hasty => store.epoch_deadline_callback(|mut store| {
+                let meter = store.data_mut().meter();
+                meter.seen += 1;
+                Ok(match meter.seen {
+                    HASTY_TICKS.. => UpdateDeadline::Interrupt,
+                    _ => UpdateDeadline::Continue(1),
+                })
+            }),
         }
         store.set_hostcall_fuel(budget.hostcall_bytes);
         store.set_max_component_handles(budget.handles);
@@ -471,22 +484,35 @@ impl Engine {
         meter.host_calls = 0;
         meter.refused = None;
         meter.excused = 0;
-        let (fuel, ticks) = (meter.budget.fuel, meter.budget.ticks);
-        store
-            .set_fuel(fuel)
-            .map_err(|e| GuestFault::Trapped(e.to_string()))?;
+        meter.seen = 0;
+        let fuel = meter.budget.fuel;
+        let ticks = match self.time {
+            Time::Real | Time::Virtual => meter.budget.ticks,
+            Time::Hasty => 1,
+        };
+        if self.time.has_fuel() {
+            store
+                .set_fuel(fuel)
+                .map_err(|e| GuestFault::Trapped(e.to_string()))?;
+        }
         let running = self.ticker.as_ref().map(|ticker| {
             store.set_epoch_deadline(ticks);
             ticker.enter()
         });
         let result = call(store);
         drop(running);
-        let spent = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let spent = match self.time.has_fuel() {
+            true => fuel.saturating_sub(store.get_fuel().unwrap_or(0)),
+            false => 0,
+        };
         let meter = store.data_mut().meter();
         meter.usage.fuel.add(spent);
         meter.usage.host_calls.add(meter.host_calls.into());
         if spent > fuel / COSTLY {
             tracing::debug!("a guest call took {spent} of its {fuel} units of fuel");
+        }
+        if result.is_err() && self.time == Time::Hasty {
+            time::note_haste_fault();
         }
         result.map_err(|error| fault(&error, store.data_mut().meter()))
     }
@@ -508,7 +534,11 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
             fuel: meter.budget.fuel,
         },
         Some(Trap::Interrupt) => GuestFault::TooSlow {
-            ms: meter.budget.ticks * Budget::TICK_MS,
+            ms: Budget::TICK_MS
+                * match meter.seen {
+                    0 => meter.budget.ticks,
+                    seen => seen.into(),
+                },
         },
         // A guest that got no memory panics next; the reason is worth more than the panic.
         Some(_) | None => meter.refused.take().unwrap_or_else(|| {
@@ -519,9 +549,9 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
 }
 
 /// wasmtime's engine.
-fn inner(virtual_time: bool) -> wasmtime::Result<wasmtime::Engine> {
-    let mut config = config(virtual_time);
-    if virtual_time {
+fn inner(time: Time) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(time);
+    if time.is_simulated() {
         config.allocation_strategy(pool());
         if let Ok(engine) = wasmtime::Engine::new(&config) {
             return Ok(engine);
@@ -561,11 +591,11 @@ fn pool() -> InstanceAllocationStrategy {
 }
 
 /// Deterministic, limited, and nothing that is not needed.
-fn config(virtual_time: bool) -> Config {
+fn config(time: Time) -> Config {
     let mut config = Config::new();
     config
-        .consume_fuel(true)
-        .epoch_interruption(!virtual_time)
+        .consume_fuel(time.has_fuel())
+        .epoch_interruption(time.has_ticks())
         .max_wasm_stack(STACK_MAX_BYTES)
         // The same bits for the same inputs: a recorded run replays exactly.
         .cranelift_nan_canonicalization(true)

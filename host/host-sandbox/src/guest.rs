@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use host_runtime::agent::AgentBuild;
-use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal};
+use host_runtime::engine::{Engine, EngineError, EngineOptions, Refusal, Time};
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 
 use crate::world::Options;
@@ -39,7 +39,15 @@ impl Shipped {
     /// # Errors
     /// [`LoadError`].
     pub fn load() -> Result<Self, LoadError> {
-        let engine = engine()?;
+        Self::load_in(Time::Virtual)
+    }
+
+    /// The same, for a time of simulations: [`Time::Hasty`] is for a [`Kitchen::hasty`](crate::recipe::Kitchen::hasty).
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load_in(time: Time) -> Result<Self, LoadError> {
+        let engine = engine(time)?;
         Ok(Self {
             agent: AgentBuild::load(&engine, "built-in", bytes("agent")?)?,
             pal: ComponentPlugin::load(&engine, "builtin:flash-file", bytes("pal-flash-file")?)?,
@@ -52,7 +60,7 @@ impl Shipped {
     /// # Errors
     /// [`LoadError`].
     pub fn load_mcu_pal() -> Result<Arc<dyn PluginFactory>, LoadError> {
-        mcu_pal(&engine()?)
+        mcu_pal(&engine(Time::Virtual)?)
     }
 
     /// A run of the shipped agent with the shipped plugins.
@@ -68,9 +76,9 @@ impl Shipped {
 }
 
 /// Worlds have a time of their own.
-fn engine() -> Result<Arc<Engine>, EngineError> {
+fn engine(time: Time) -> Result<Arc<Engine>, EngineError> {
     Engine::new(&EngineOptions {
-        virtual_time: true,
+        time,
         ..EngineOptions::default()
     })
 }

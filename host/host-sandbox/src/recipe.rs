@@ -4,7 +4,9 @@
 //! the same to the byte wherever they are made.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use host_runtime::engine::haste_faults;
 
 use crate::coverage::{self, Move};
 use crate::explore;
@@ -49,6 +51,9 @@ pub enum RecipeError {
     /// A fault that does not go with the story.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// A run in haste is to be made again, and the builds for that cannot be had.
+    #[error("a guest broke, and cannot be run again with its instructions counted: {0}")]
+    Again(String),
 }
 
 /// Every story: name and purpose.
@@ -100,10 +105,16 @@ pub struct Served {
 #[derive(Clone)]
 pub struct Kitchen {
     options: Options,
+    /// Of the same builds for [`Time::Virtual`](host_runtime::engine::Time::Virtual), where these are for haste.
+    careful: Option<Arc<Careful>>,
     settings: Vec<(String, String)>,
     prepared: Arc<Mutex<BTreeMap<Key, Arc<Prepared>>>>,
     calls: Arc<Mutex<BTreeMap<Key, Vec<Verb>>>>,
 }
+
+/// Options that are made when they are needed.
+type Careful =
+    LazyLock<Result<Options, String>, Box<dyn FnOnce() -> Result<Options, String> + Send>>;
 
 /// A story's name and size.
 type Key = (String, Option<usize>);
@@ -117,9 +128,24 @@ impl Kitchen {
     pub fn new(options: Options) -> Self {
         Self {
             options,
+            careful: None,
             settings: Vec::new(),
             prepared: Arc::default(),
             calls: Arc::default(),
+        }
+    }
+
+    /// As [`new`](Self::new), of builds for [`Time::Hasty`](host_runtime::engine::Time::Hasty). A run in which one of them
+    /// broke is thrown away and made again with those of `careful`, so that what is said of it is the same to the byte.
+    #[must_use]
+    pub fn hasty(
+        options: Options,
+        careful: impl FnOnce() -> Result<Options, String> + Send + 'static,
+    ) -> Self {
+        let careful: Box<dyn FnOnce() -> Result<Options, String> + Send> = Box::new(careful);
+        Self {
+            careful: Some(Arc::new(LazyLock::new(careful))),
+            ..Self::new(options)
         }
     }
 
@@ -150,18 +176,29 @@ impl Kitchen {
         scenario.settings.extend(self.settings.iter().cloned());
         let cuts = inflict(&recipe.faults, &mut scenario)?;
         let prepared = plain.retold(scenario);
-        let (agent, watch) = coverage::watched(&self.options.agent);
-        let options = Options {
-            seed: recipe.seed,
-            cuts,
-            trace,
-            agent,
-            ..self.options.clone()
+        let run = |options: &Options| {
+            let (agent, watch) = coverage::watched(&options.agent);
+            let options = Options {
+                seed: recipe.seed,
+                cuts: cuts.clone(),
+                trace,
+                agent,
+                ..options.clone()
+            };
+            let mut report = explore::run(&prepared, options);
+            let (moves, broken) = watch.take();
+            report.violations.extend(broken);
+            Served { report, moves }
         };
-        let mut report = explore::run(&prepared, options);
-        let (moves, broken) = watch.take();
-        report.violations.extend(broken);
-        Ok(Served { report, moves })
+        let before = haste_faults();
+        let served = run(&self.options);
+        match &self.careful {
+            Some(careful) if haste_faults() != before => match &***careful {
+                Ok(options) => Ok(run(options)),
+                Err(why) => Err(RecipeError::Again(why.clone())),
+            },
+            _ => Ok(served),
+        }
     }
 
     /// Calls of a story in which nothing goes wrong, to choose cuts among.

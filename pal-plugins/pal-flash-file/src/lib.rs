@@ -25,6 +25,8 @@ pub mod hostile;
 pub mod mutant;
 mod trailer;
 
+use std::cell::Cell;
+
 use pal_sdk::lent::{BlockDevice, Clock, Level, Log};
 use pal_sdk::{
     Answer, Blob, Description, Duty, Extent, Failure, ImageInfo, Plugin, Setting,
@@ -80,6 +82,8 @@ mod settle {
 #[derive(Debug)]
 pub struct FlashFile<L> {
     lent: L,
+    /// Once they were asked for: what an instance is granted does not change.
+    regions: Cell<Option<Regions>>,
     transfer: Option<Open>,
     settle_ms: u32,
     test: Option<Test>,
@@ -103,6 +107,7 @@ struct Open {
 }
 
 /// The numbers of the regions.
+#[derive(Clone, Copy, Debug)]
 struct Regions {
     slots: [u32; 2],
     slot_sizes: [u64; 2],
@@ -184,6 +189,7 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for FlashFile<L> {
             Some(blob) if blob.schema != SCHEMA => Err(Failure::schema(blob.schema)),
             _ => Ok(Self {
                 lent,
+                regions: Cell::new(None),
                 transfer: None,
                 settle_ms,
                 test: None,
@@ -478,6 +484,9 @@ const SCHEMA: u32 = 1;
 
 impl<L: BlockDevice + Clock + Log> FlashFile<L> {
     fn regions(&self) -> Result<Regions, Failure> {
+        if let Some(known) = self.regions.get() {
+            return Ok(known);
+        }
         let list = self.lent.regions();
         let find = |name: &str| {
             let found = list.iter().zip(0_u32..).find(|(r, _)| r.name == name);
@@ -488,12 +497,14 @@ impl<L: BlockDevice + Clock + Log> FlashFile<L> {
         };
         let (a, a_size) = find(Slot::A.region_name())?;
         let (b, b_size) = find(Slot::B.region_name())?;
-        Ok(Regions {
+        let regions = Regions {
             slots: [a, b],
             slot_sizes: [a_size, b_size],
             record: find("record")?.0,
             tries: find("tries")?.0,
-        })
+        };
+        self.regions.set(Some(regions));
+        Ok(regions)
     }
 
     fn try_record(&self, regions: &Regions) -> Result<Option<Read>, Failure> {

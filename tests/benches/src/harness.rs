@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use host_runtime::engine::Time;
 use host_sandbox::Shipped;
 
 use crate::figure::{Figure, Spread, Taken, Untaken};
@@ -47,6 +48,7 @@ pub struct Rig {
     /// Devices that are updated at once; [`DEVICES`] unless it is for trying out.
     pub devices: usize,
     shipped: OnceCell<Shipped>,
+    hasty: OnceCell<Shipped>,
 }
 
 impl Rig {
@@ -58,6 +60,7 @@ impl Rig {
             image_bytes,
             devices: DEVICES,
             shipped: OnceCell::new(),
+            hasty: OnceCell::new(),
         }
     }
 
@@ -66,14 +69,26 @@ impl Rig {
     /// # Errors
     /// They cannot be run here.
     pub fn shipped(&self) -> Result<&Shipped, Untaken> {
-        if let Some(shipped) = self.shipped.get() {
-            return Ok(shipped);
-        }
-        let loaded = Shipped::load();
-        let shipped =
-            loaded.map_err(|error| Untaken::by("compiling the shipped components", &error))?;
-        Ok(self.shipped.get_or_init(|| shipped))
+        compiled(&self.shipped, Time::Virtual)
     }
+
+    /// The same for a kitchen in haste.
+    ///
+    /// # Errors
+    /// As [`shipped`](Self::shipped).
+    pub fn hasty(&self) -> Result<&Shipped, Untaken> {
+        compiled(&self.hasty, Time::Hasty)
+    }
+}
+
+fn compiled(kept: &OnceCell<Shipped>, time: Time) -> Result<&Shipped, Untaken> {
+    if let Some(shipped) = kept.get() {
+        return Ok(shipped);
+    }
+    let loaded = Shipped::load_in(time);
+    let shipped =
+        loaded.map_err(|error| Untaken::by("compiling the shipped components", &error))?;
+    Ok(kept.get_or_init(|| shipped))
 }
 
 /// Which run it is.

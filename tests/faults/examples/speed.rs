@@ -1,4 +1,5 @@
-//! How fast the sandbox is, and what the flight recorder costs: `cargo run --release -p faults --example speed -- 400`.
+//! How fast the sandbox is, and what the flight recorder costs: `cargo run --release -p faults --example speed -- 400`. With
+//! `counted` behind the number guests count their instructions, as those of a daemon do.
 //!
 //! All figures are processor time of one thread, so that a busy machine shows the same ones as an idle one. The number is
 //! that of the seeds. The digest is of all that can be seen of the runs with faults: the same for the shipped agent and for
@@ -21,10 +22,15 @@ use host_runtime::agent::record::Recorder;
 use host_runtime::agent::replay::{Likeness, replay};
 use host_runtime::agent::tap::tapped;
 use host_runtime::agent::trace::{Header, Trace};
+use host_runtime::engine::Time;
 use host_sandbox::recipe::{Kitchen, Recipe, UPDATE, UPDATE_BLOCKS};
 use host_sandbox::scenario::Scenario;
 use host_sandbox::swarm::{self, Batch};
 use host_sandbox::{Options, Shipped, explore};
+
+/// As `otad` has it: what a run gives back is kept for the next one.
+#[global_allocator]
+static HEAP: host_sandbox::heap::Heap = host_sandbox::heap::Heap;
 
 /// Image of the recorded updates, and its blocks.
 const RECORDED_BYTES: usize = 1024 * 1024;
@@ -50,20 +56,29 @@ fn timed<R>(run: impl FnOnce() -> R) -> (R, Duration) {
 fn main() {
     let given = std::env::args().nth(1);
     let seeds = given.map_or(400, |seeds| seeds.parse().unwrap());
-    let (shipped, took) = timed(|| Shipped::load().unwrap());
-    println!("compiling three components for virtual time: {took:.2?}");
-    let native = Options::native(0);
-    let agent = Options {
+    let time = match std::env::args().nth(2).as_deref() {
+        Some("counted") => Time::Virtual,
+        _ => Time::Hasty,
+    };
+    let (shipped, took) = timed(|| Shipped::load_in(time).unwrap());
+    println!("compiling three components, {time:?}: {took:.2?}");
+    let agent = |shipped: &Shipped| Options {
         agent: Arc::clone(&shipped.agent),
-        ..native.clone()
+        ..Options::native(0)
+    };
+    let both = |shipped: &Shipped| shipped.options(0);
+    let hasty = |of: fn(&Shipped) -> Options| {
+        Kitchen::hasty(of(&shipped), move || match Shipped::load() {
+            Ok(shipped) => Ok(of(&shipped)),
+            Err(error) => Err(error.to_string()),
+        })
     };
     println!("updates of {UPDATE_BLOCKS} blocks, {seeds} seeds, per second and core:");
-    for (who, options) in [
-        ("agent.wasm", agent),
-        ("agent.wasm and pal-flash-file.wasm", shipped.options(0)),
-        ("native", native),
+    for (who, kitchen) in [
+        ("agent.wasm", hasty(agent)),
+        ("agent.wasm and pal-flash-file.wasm", hasty(both)),
+        ("native", Kitchen::new(Options::native(0))),
     ] {
-        let kitchen = Kitchen::new(options);
         let (faults, digest) = updates(&kitchen, seeds, true);
         let (none, _) = updates(&kitchen, seeds, false);
         println!("  {who:<35} {faults:>6.0} with faults, {none:>6.0} without; digest {digest}");

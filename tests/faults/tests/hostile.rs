@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use host_runtime::engine::EngineOptions;
+use host_runtime::engine::{EngineOptions, Time};
 use host_runtime::plugin::PluginFactory;
 use host_runtime::types::Setting;
 use host_sandbox::judge::Violation;
@@ -49,7 +49,7 @@ fn rows() -> Vec<Row> {
 #[test]
 fn every_hostile_plugin_is_contained_in_a_whole_update() {
     let carriers = in_both_carriers(&EngineOptions {
-        virtual_time: true,
+        time: Time::Virtual,
         ..EngineOptions::default()
     });
     let rows = rows();

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use agent_core::mutant::MUTANTS;
 use host_runtime::agent::AgentBuild;
-use host_runtime::engine::{Engine, EngineOptions};
+use host_runtime::engine::{Engine, EngineOptions, Time};
 use host_sandbox::Options;
 use host_sandbox::recipe::Kitchen;
 use host_sandbox::swarm::{self, Batch, Tally};
@@ -73,7 +73,7 @@ fn kitchen() -> &'static Kitchen {
     static KITCHEN: OnceLock<Kitchen> = OnceLock::new();
     KITCHEN.get_or_init(|| {
         let engine = Engine::new(&EngineOptions {
-            virtual_time: true,
+            time: Time::Virtual,
             ..EngineOptions::default()
         })
         .unwrap();

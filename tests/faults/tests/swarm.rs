@@ -9,8 +9,11 @@
 
 use std::num::NonZeroUsize;
 
+use host_runtime::engine::{Engine, EngineOptions, Time};
+use host_runtime::plugin::ComponentPlugin;
+use host_runtime::types::Setting;
 use host_sandbox::fault::{Fault, KINDS, Kind};
-use host_sandbox::recipe::{Kitchen, Recipe, UPDATE};
+use host_sandbox::recipe::{Kitchen, Recipe, RecipeError, UPDATE};
 use host_sandbox::shrink::shrink;
 use host_sandbox::swarm::{self, Batch, Tally};
 use host_sandbox::{Options, Quirk, Shipped, native_pal};
@@ -75,19 +78,61 @@ fn the_same_seeds_are_the_same_runs_with_any_number_of_workers() {
 
 #[test]
 fn the_shipped_component_goes_the_same_way_through_the_swarm() {
-    let shipped = Shipped::load().unwrap();
     let native = Kitchen::new(Options::native(0));
-    let wasm = Kitchen::new(Options {
-        agent: shipped.agent,
+    let agent = |time| Options {
+        agent: Shipped::load_in(time).unwrap().agent,
         ..Options::native(0)
-    });
+    };
+    let counted = Kitchen::new(agent(Time::Virtual));
+    let hasty = Kitchen::hasty(
+        agent(Time::Hasty),
+        || Err("no good agent breaks".to_owned()),
+    );
     for seed in 1..=seeds() / 6 {
         let recipe = swarm::draw(&native, seed, None, None).unwrap();
-        let (one, other) = (native.run(&recipe, true), wasm.run(&recipe, true));
-        let (one, other) = (one.unwrap(), other.unwrap());
-        let first = one.report.trace.first_difference(&other.report.trace);
-        assert_eq!(first, None, "seed {seed}");
-        assert_eq!(one.moves, other.moves, "seed {seed}");
+        let one = native.run(&recipe, true).unwrap();
+        for wasm in [&counted, &hasty] {
+            let other = wasm.run(&recipe, true).unwrap();
+            let first = one.report.trace.first_difference(&other.report.trace);
+            assert_eq!(first, None, "seed {seed}");
+            assert_eq!(one.moves, other.moves, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn what_breaks_in_haste_is_judged_with_its_instructions_counted() {
+    let options = |time, deed: &str| {
+        let engine = Engine::new(&EngineOptions {
+            time,
+            ..EngineOptions::default()
+        });
+        let bytes = guest_artifacts::FLASH_FILE_MUTANTS;
+        Options {
+            pal: ComponentPlugin::load(&engine.unwrap(), "deeds", bytes).unwrap(),
+            pal_settings: vec![Setting {
+                key: "deed".to_owned(),
+                value: deed.to_owned(),
+            }],
+            ..Options::native(0)
+        }
+    };
+    let recipe = Recipe {
+        story: UPDATE.into(),
+        blocks: Some(4),
+        faults: Vec::new(),
+        seed: 1,
+    };
+    for deed in ["spins", "panics"] {
+        let hasty = Kitchen::hasty(options(Time::Hasty, deed), move || {
+            Ok(options(Time::Virtual, deed))
+        });
+        let counted = Kitchen::new(options(Time::Virtual, deed));
+        let (one, other) = (hasty.run(&recipe, true), counted.run(&recipe, true));
+        assert_eq!(one.unwrap().report, other.unwrap().report, "{deed}");
+        let alone = Kitchen::hasty(options(Time::Hasty, deed), || Err("not here".to_owned()));
+        let wanted = RecipeError::Again("not here".to_owned());
+        assert_eq!(alone.run(&recipe, false).unwrap_err(), wanted, "{deed}");
     }
 }
 

@@ -181,12 +181,16 @@ fn an_endless_loop_with_fuel_left_is_ended_by_the_clock() {
     assert_eq!(fault, GuestFault::TooSlow { ms: 20 });
 }
 
-fn simulated() -> Arc<Engine> {
+fn engine_in(time: Time) -> Arc<Engine> {
     Engine::new(&EngineOptions {
-        virtual_time: true,
+        time,
         ..EngineOptions::default()
     })
     .unwrap()
+}
+
+fn simulated() -> Arc<Engine> {
+    engine_in(Time::Virtual)
 }
 
 #[test]
@@ -201,6 +205,32 @@ fn in_virtual_time_a_guest_does_the_same_with_the_same_fuel_and_only_fuel_ends_i
     let mut guest = Instance::new(&simulated(), &guest(1), budget);
     let fault = guest.call::<_, ()>("spin", ()).unwrap_err();
     assert_eq!(fault, GuestFault::OutOfFuel { fuel: SMALL.fuel });
+}
+
+#[test]
+fn in_haste_a_guest_does_the_same_and_what_does_not_end_is_ended_and_counted() {
+    let engine = engine_in(Time::Hasty);
+    let mut good = Instance::new(&engine, &guest(3), SMALL);
+    let before = haste_faults();
+    assert_eq!(good.call::<_, (u32,)>("answer", ()), Ok((3,)));
+    assert_eq!(haste_faults(), before);
+    for (call, fault) in [
+        ("spin", GuestFault::TooSlow { ms: 30 }),
+        ("flood", GuestFault::TooManyHostCalls { max: 10 }),
+    ] {
+        let before = haste_faults();
+        let mut bad = Instance::new(&engine, &guest(1), SMALL);
+        assert_eq!(bad.call::<_, ()>(call, ()), Err(fault));
+        assert_eq!(haste_faults(), before + 1);
+    }
+}
+
+#[test]
+fn a_fault_of_a_guest_that_is_not_in_haste_is_not_counted_as_one() {
+    let before = haste_faults();
+    let mut guest = Instance::new(&simulated(), &guest(1), SMALL);
+    assert!(guest.call::<_, ()>("spin", ()).is_err());
+    assert_eq!(haste_faults(), before);
 }
 
 #[test]
@@ -504,19 +534,21 @@ fn a_cache_directory_that_is_open_to_others_is_refused() {
 fn what_was_to_be_compiled_elsewhere_and_was_not_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("cache");
-    let only_cached = |virtual_time| {
+    let only_cached = |time| {
         let engine = Engine::new(&EngineOptions {
             cache_dir: Some(dir.clone()),
             only_cached: true,
-            virtual_time,
+            time,
         });
         engine.unwrap().load(&guest(1), &UNIT, &["host"]).map(drop)
     };
-    assert_eq!(only_cached(false), Err(Refusal::NotCompiled));
+    assert_eq!(only_cached(Time::Real), Err(Refusal::NotCompiled));
     answer(&cached(&dir), &guest(1));
-    assert_eq!(only_cached(false), Ok(()));
-    // Code for virtual time is other code.
-    assert_eq!(only_cached(true), Err(Refusal::NotCompiled));
+    assert_eq!(only_cached(Time::Real), Ok(()));
+    // Code for another time is other code.
+    for time in [Time::Virtual, Time::Hasty] {
+        assert_eq!(only_cached(time), Err(Refusal::NotCompiled));
+    }
 }
 
 #[test]

@@ -16,7 +16,8 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use host_runtime::agent::AgentBuild;
 use host_runtime::engine::{
-    AGENT_WORLD, COMPONENT_MAX_BYTES, Engine, EngineOptions, PLUGIN_WORLD, Refusal, World, world_of,
+    AGENT_WORLD, COMPONENT_MAX_BYTES, Engine, EngineOptions, PLUGIN_WORLD, Refusal, Time, World,
+    world_of,
 };
 use host_runtime::plugin::lend::LENDABLE;
 use host_runtime::plugin::native::{Confinement, Isolation, LIBRARY_MAX_BYTES, NativePlugin};
@@ -182,19 +183,7 @@ impl GuestArg {
     /// # Errors
     /// It cannot be read; it is refused ([`Exit::Refused`]), with the reason.
     pub(super) fn load(&self, compile_s: u64) -> Result<Guest, Failed> {
-        self.load_for(compile_s, false)
-    }
-
-    /// Load it for the virtual time of a simulation.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub(super) fn load_for_simulation(&self, compile_s: u64) -> Result<Guest, Failed> {
-        self.load_for(compile_s, true)
-    }
-
-    fn load_for(&self, compile_s: u64, virtual_time: bool) -> Result<Guest, Failed> {
-        self.load_bytes(&self.bytes()?, compile_s, virtual_time)
+        self.load_bytes(&self.bytes()?, compile_s, Time::Real)
     }
 
     /// Load these bytes of it, which somebody has judged.
@@ -205,7 +194,7 @@ impl GuestArg {
         &self,
         bytes: &[u8],
         compile_s: u64,
-        virtual_time: bool,
+        time: Time,
     ) -> Result<Guest, Failed> {
         let label = self.label();
         if Form::of(bytes) == Some(Form::Native) {
@@ -221,13 +210,13 @@ impl GuestArg {
         let world = world_of(bytes).map_err(|refusal| refused(&label, &refusal))?;
         // What ships is compiled here: it is as trusted as the rest of the program.
         let cache = match &self.file {
-            Some(file) => Some(Cache::fill(file, bytes, compile_s, virtual_time)?),
+            Some(file) => Some(Cache::fill(file, bytes, compile_s, time)?),
             None => None,
         };
         let options = EngineOptions {
             only_cached: cache.is_some(),
             cache_dir: cache.as_ref().map(|cache| cache.path().to_owned()),
-            virtual_time,
+            time,
         };
         let engine =
             Engine::new(&options).map_err(|e| Failed::chain(Exit::Failed, "the engine", &e))?;
@@ -286,7 +275,7 @@ impl Cache {
     }
 
     /// Has a child compile the bytes of a file.
-    fn fill(file: &Path, bytes: &[u8], compile_s: u64, virtual_time: bool) -> Result<Self, Failed> {
+    fn fill(file: &Path, bytes: &[u8], compile_s: u64, time: Time) -> Result<Self, Failed> {
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, "compiling it apart", &e);
         // The engine makes it, with mode 0700, and refuses one that is not ours alone.
         let cache = Self(Scratch::name()?);
@@ -296,7 +285,11 @@ impl Cache {
             .arg(cache.path())
             .arg("--compile-seconds")
             .arg(compile_s.to_string())
-            .args(virtual_time.then_some("--virtual-time"))
+            .args(match time {
+                Time::Real => None,
+                Time::Virtual => Some("--virtual-time"),
+                Time::Hasty => Some("--hasty-time"),
+            })
             .arg("--")
             .arg(file)
             .stdin(Stdio::piped())
@@ -379,7 +372,7 @@ pub(super) fn compile_into(
     dir: &Path,
     label: &str,
     compile_s: u64,
-    virtual_time: bool,
+    time: Time,
 ) -> Result<(), Failed> {
     let limit = |resource, amount: u64| {
         let limit = Rlimit {
@@ -395,7 +388,7 @@ pub(super) fn compile_into(
     let bytes = read(label, std::io::stdin().lock(), COMPONENT_MAX_BYTES + 1)?;
     let options = EngineOptions {
         cache_dir: Some(dir.to_owned()),
-        virtual_time,
+        time,
         ..EngineOptions::default()
     };
     let engine =

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use host_crypto::hex;
+use host_runtime::engine::Time;
 use host_runtime::status::{STATE_NAMES, name};
 use host_sandbox::Options;
 use host_sandbox::coverage::Coverage;
@@ -89,6 +90,62 @@ fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// The components that are judged, as they were read.
+#[derive(Clone)]
+struct Components {
+    guest: (GuestArg, Vec<u8>),
+    /// In place of the plugin of this program.
+    plugin: Option<(GuestArg, Vec<u8>)>,
+    compile_s: u64,
+}
+
+impl Components {
+    fn read(args: &SandboxArgs) -> Result<Self, Failed> {
+        let read = |guest: GuestArg| guest.bytes().map(|bytes| (guest, bytes));
+        let plugin = args.plugin.as_ref();
+        Ok(Self {
+            guest: read(args.guest.clone())?,
+            plugin: plugin.map(|path| read(GuestArg::at(path))).transpose()?,
+            compile_s: args.compile_seconds,
+        })
+    }
+
+    /// What runs are made with, and its name.
+    fn load(&self, time: Time) -> Result<(Options, String), Failed> {
+        let load = |(guest, bytes): &(GuestArg, Vec<u8>)| {
+            let label = guest.label();
+            let loaded = guest.load_bytes(bytes, self.compile_s, time)?;
+            Ok::<_, Failed>((label, loaded))
+        };
+        let mut options = Options::native(0);
+        let who = match load(&self.guest)? {
+            (label, Guest::Agent(agent)) => {
+                let who = agent.description();
+                let who = format!("{} {} ({label})", who.name, who.version);
+                options.agent = agent;
+                who
+            }
+            (label, Guest::Plugin(plugin)) => {
+                if self.plugin.is_some() {
+                    let text = format!("{label} is a plugin already; leave --plugin out");
+                    return Err(Failed::new(Exit::Usage, text));
+                }
+                options.pal = plugin;
+                format!("plugin {label}, with the agent of this program")
+            }
+        };
+        match self.plugin.as_ref().map(load).transpose()? {
+            Some((_, Guest::Plugin(plugin))) => options.pal = plugin,
+            Some((label, Guest::Agent(_))) => {
+                let text = format!("{label} is refused: it is an agent, not a plugin");
+                return Err(Failed::new(Exit::Refused, text));
+            }
+            None => {}
+        }
+        Ok((options, who))
+    }
+}
+
 /// What is judged, and how it is named on a command line.
 struct Judged {
     kitchen: Kitchen,
@@ -98,22 +155,21 @@ struct Judged {
 
 impl Judged {
     fn load(args: &SandboxArgs) -> Result<Self, Failed> {
-        let mut options = Options::native(0);
-        let label = args.guest.label();
-        let who = match args.guest.load_for_simulation(args.compile_seconds)? {
-            Guest::Agent(agent) => {
-                let who = agent.description();
-                let who = format!("{} {} ({label})", who.name, who.version);
-                options.agent = agent;
-                who
+        let components = Components::read(args)?;
+        // What is refused in haste is asked once more with all its words.
+        let hasty = components.load(Time::Hasty);
+        let (kitchen, who) = match hasty {
+            Ok((options, who)) => {
+                let components = components.clone();
+                let careful = move || match components.load(Time::Virtual) {
+                    Ok((options, _)) => Ok(options),
+                    Err(failed) => Err(failed.to_string()),
+                };
+                (Kitchen::hasty(options, careful), who)
             }
-            Guest::Plugin(plugin) => {
-                if args.plugin.is_some() {
-                    let text = format!("{label} is a plugin already; leave --plugin out");
-                    return Err(Failed::new(Exit::Usage, text));
-                }
-                options.pal = plugin;
-                format!("plugin {label}, with the agent of this program")
+            Err(_) => {
+                let (options, who) = components.load(Time::Virtual)?;
+                (Kitchen::new(options), who)
             }
         };
         let mut words = match (&args.guest.file, args.guest.builtin) {
@@ -124,20 +180,10 @@ impl Judged {
             }
         };
         if let Some(path) = &args.plugin {
-            match GuestArg::at(path).load_for_simulation(args.compile_seconds)? {
-                Guest::Plugin(plugin) => options.pal = plugin,
-                Guest::Agent(_) => {
-                    let text = format!(
-                        "{} is refused: it is an agent, not a plugin",
-                        path.display()
-                    );
-                    return Err(Failed::new(Exit::Refused, text));
-                }
-            }
             words.extend(["--plugin".to_owned(), path.display().to_string()]);
         }
         Ok(Self {
-            kitchen: Kitchen::new(options),
+            kitchen,
             words,
             who,
         })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_crypto::{Hasher, SigningKey, TrustStore};
-use host_runtime::engine::{AGENT_WORLD, world_of};
+use host_runtime::engine::{AGENT_WORLD, Time, world_of};
 use host_runtime::ports::clock::{Clock, SystemClock};
 use serde_json::json;
 
@@ -141,7 +141,7 @@ fn manifest(args: &SignArgs, bytes: &[u8]) -> Result<Manifest, Failed> {
                 .to_owned(),
         )
     })?;
-    let guest = guest.load_bytes(bytes, COMPILE_CPU_S, false)?;
+    let guest = guest.load_bytes(bytes, COMPILE_CPU_S, Time::Real)?;
     let (kind, (name, version)) = (guest.kind(), guest.who());
     let usage = |why: String| Failed::new(Exit::Usage, why);
     let absolute = |paths: &[PathBuf]| -> Result<Vec<PathBuf>, Failed> {
@@ -211,7 +211,7 @@ pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Ver
         None => gate.check_validity(signed, false),
     }
     .map_err(refused)?;
-    let loaded = guest.load_bytes(&code.bytes, COMPILE_CPU_S, false)?;
+    let loaded = guest.load_bytes(&code.bytes, COMPILE_CPU_S, Time::Real)?;
     let (name, version) = loaded.who();
     code.admit(name, version, loaded.imports())
         .map_err(refused)?;

@@ -55,7 +55,7 @@ fn a_process_that_may_not_reserve_a_pool_compiles_for_one_that_may() {
         engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.finish()
     };
-    let pooled = inner(true).unwrap();
-    let plain = wasmtime::Engine::new(&config(true)).unwrap();
+    let pooled = inner(Time::Virtual).unwrap();
+    let plain = wasmtime::Engine::new(&config(Time::Virtual)).unwrap();
     assert_eq!(kind(&pooled), kind(&plain));
 }

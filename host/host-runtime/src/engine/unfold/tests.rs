@@ -5,7 +5,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
 
 use super::*;
-use crate::engine::config;
+use crate::engine::{Time, config};
 
 /// A component whose `run` does what `body` says to `n`; the functions below are there to be called.
 fn component(body: &str) -> Vec<u8> {
@@ -70,7 +70,7 @@ fn component(body: &str) -> Vec<u8> {
 /// What `run` answers to the first numbers, and the fuel that it takes; `None`: it fails.
 fn answers(unfolded: bool, component: &[u8]) -> Vec<Option<(i64, u64)>> {
     const FUEL: u64 = 1_000_000;
-    let mut config = config(false);
+    let mut config = config(Time::Real);
     if !unfolded {
         config.operator_cost(OperatorCost::new());
     }

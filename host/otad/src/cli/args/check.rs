@@ -73,4 +73,12 @@ pub struct CheckArgs {
     /// Compile it for virtual time.
     #[arg(long, hide = true, requires = "compile_into")]
     pub virtual_time: bool,
+    /// Compile it for virtual time in haste.
+    #[arg(
+        long,
+        hide = true,
+        requires = "compile_into",
+        conflicts_with = "virtual_time"
+    )]
+    pub hasty_time: bool,
 }

@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use host_runtime::engine::AGENT_WORLD;
+use host_runtime::engine::{AGENT_WORLD, Time};
 use host_runtime::ports::clock::SystemClock;
 use host_runtime::types::Setting;
 use host_sandbox::check::script::Case;
@@ -23,12 +23,12 @@ use report::Screen;
 
 pub(super) fn follow(args: &CheckArgs) -> Verb {
     if let Some(dir) = &args.compile_into {
-        compile_into(
-            dir,
-            &args.guest.label(),
-            args.compile_seconds,
-            args.virtual_time,
-        )?;
+        let time = match (args.virtual_time, args.hasty_time) {
+            (true, _) => Time::Virtual,
+            (_, true) => Time::Hasty,
+            _ => Time::Real,
+        };
+        compile_into(dir, &args.guest.label(), args.compile_seconds, time)?;
         return Ok(Exit::Done);
     }
     let broken = |e| Failed::chain(Exit::Failed, "a case file of this build is damaged", &e);
@@ -39,7 +39,9 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
     let label = args.guest.label();
     let bytes = args.guest.bytes()?;
     // Cases live in virtual time: on a slow machine they must not end otherwise.
-    let guest = args.guest.load_bytes(&bytes, args.compile_seconds, true)?;
+    let guest = args
+        .guest
+        .load_bytes(&bytes, args.compile_seconds, Time::Virtual)?;
     let title = guest.title();
     let settings = settings(&args.setting)?;
     let subject = match guest {
