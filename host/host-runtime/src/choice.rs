@@ -220,7 +220,7 @@ struct File {
 /// # Errors
 /// What the medium says, and `InvalidData` for a file that is damaged or of another format.
 pub fn load(state: &dyn StateDir, place: &Place) -> io::Result<Option<Choice>> {
-    read(state, &place.choice())
+    read_file(state, &place.choice())
 }
 
 /// All that was chosen, also in places that the configuration does not name now.
@@ -235,13 +235,13 @@ pub fn all(state: &dyn StateDir, kind: Kind) -> io::Result<Vec<Choice>> {
             .is_some_and(|(_, leaf)| leaf == kind.leaf());
         if is_choice {
             let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
-            choices.extend(read(state, &name).map_err(named)?);
+            choices.extend(read_file(state, &name).map_err(named)?);
         }
     }
     Ok(choices)
 }
 
-fn read(state: &dyn StateDir, name: &str) -> io::Result<Option<Choice>> {
+fn read_file(state: &dyn StateDir, name: &str) -> io::Result<Option<Choice>> {
     let Some(bytes) = state.load(name)? else {
         return Ok(None);
     };
