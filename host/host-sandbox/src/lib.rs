@@ -15,7 +15,6 @@ pub mod check;
 pub mod coverage;
 pub mod explore;
 pub mod fault;
-pub mod heap;
 pub mod judge;
 pub mod net;
 pub mod random;

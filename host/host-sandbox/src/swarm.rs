@@ -14,7 +14,6 @@ use host_crypto::Hasher;
 use crate::coverage::{Coverage, Move};
 use crate::fault::{Fault, KINDS, Kind, Strike};
 use crate::ground::{CutKind, Moment, Verb};
-use crate::heap;
 use crate::judge::Violation;
 use crate::random::Random;
 use crate::recipe::{Kitchen, Recipe, RecipeError, Served, UPDATE, story};
@@ -381,9 +380,9 @@ pub fn make(
     std::thread::scope(|scope| {
         let workers = batch.jobs.get().min(usize::try_from(chunks).unwrap_or(1));
         for _ in 1..workers {
-            scope.spawn(|| heap::reuse(work));
+            scope.spawn(work);
         }
-        heap::reuse(work);
+        work();
     });
     let merge = merge.into_inner().unwrap_or_else(PoisonError::into_inner);
     match merge.error {

@@ -28,10 +28,6 @@ use host_sandbox::scenario::Scenario;
 use host_sandbox::swarm::{self, Batch};
 use host_sandbox::{Options, Shipped, explore};
 
-/// As `otad` has it: what a run gives back is kept for the next one.
-#[global_allocator]
-static HEAP: host_sandbox::heap::Heap = host_sandbox::heap::Heap;
-
 /// Image of the recorded updates, and its blocks.
 const RECORDED_BYTES: usize = 1024 * 1024;
 const RECORDED_BLOCK_BYTES: usize = 4096;
