@@ -121,7 +121,7 @@ fn sample(rig: &Rig, turn: Turn) -> Sample {
     let dir = support::temp_dir("compiled");
     let dir = dir.map_err(|error| Untaken::by("a directory", &error))?;
     let crowd = |count, parked| {
-        let cache = Some(dir.path().to_owned());
+        let cache = Some(dir.path().join("code"));
         Crowd {
             count,
             parked,

@@ -182,7 +182,7 @@ fn memory(rig: &Rig, turn: Turn) -> Sample {
     let dir = support::temp_dir("compiled");
     let dir = dir.map_err(|error| Untaken::by("a directory", &error))?;
     let held = |carrier, count| {
-        let cache = Some(dir.path().to_owned());
+        let cache = Some(dir.path().join("code"));
         Held {
             carrier,
             count,
