@@ -430,9 +430,7 @@ impl Target {
         if over && matches!(op.kind, Kind::Commit | Kind::Reject | Kind::Abort) {
             self.plugin.pass();
         }
-        let settled = self
-            .phase()
-            .is_none_or(|phase| matches!(phase, Phase::Committed | Phase::Rejected));
+        let settled = self.phase().is_none_or(Phase::is_settled);
         if settled && self.waiting.is_empty() {
             self.plugin.drop_instance();
         }

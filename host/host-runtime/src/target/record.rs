@@ -180,6 +180,11 @@ impl Phase {
         }
     }
 
+    /// Something permanent was said about the image: nothing is left to be done with its transfer.
+    pub(super) fn is_settled(self) -> bool {
+        matches!(self, Self::Committed | Self::Rejected)
+    }
+
     /// The new image is, or may be, what boots next or runs, and nothing permanent was said about it: neither thrown
     /// away nor overwritten until the target says where it stands.
     pub(super) fn in_test(self) -> bool {

@@ -105,20 +105,7 @@ impl Resident {
 impl Target {
     /// Whether nothing is under way that would be lost.
     fn may_rest(&self) -> bool {
-        let settled = match self.phase() {
-            None | Some(Phase::Committed | Phase::Rejected) => true,
-            Some(
-                Phase::Creating
-                | Phase::Receiving
-                | Phase::Closed
-                | Phase::Verified
-                | Phase::Installed
-                | Phase::Activating
-                | Phase::Activated
-                | Phase::Committing
-                | Phase::Rejecting,
-            ) => false,
-        };
+        let settled = self.phase().is_none_or(Phase::is_settled);
         settled
             && self.is_quiet()
             && self.storing.is_none()

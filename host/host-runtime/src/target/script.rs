@@ -255,7 +255,7 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             stages.extend([S::LayMap, S::Receive, S::OpenWindow]);
         }
         Kind::Reopen => {
-            let settled = matches!(old, Some(Phase::Committed | Phase::Rejected));
+            let settled = old.is_some_and(Phase::is_settled);
             stages.push(S::Open);
             stages.push(if settled { S::TryAttach } else { S::Attach });
             if old == Some(Phase::Receiving) {

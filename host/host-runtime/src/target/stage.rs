@@ -353,8 +353,7 @@ impl Target {
         let Some(transfer) = self.record.transfer.as_ref() else {
             return Ok(());
         };
-        let settled = matches!(transfer.phase, Phase::Committed | Phase::Rejected);
-        if self.plugin.description().can(capability::DIRECT) && !settled {
+        if self.plugin.description().can(capability::DIRECT) && !transfer.phase.is_settled() {
             let stored = transfer.extents.clone();
             let extents = self.plugin.call(|plugin| plugin.extents())?;
             if self.regions.to_stored(&extents) != stored {

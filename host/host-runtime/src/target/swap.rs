@@ -135,10 +135,7 @@ impl Target {
 
     /// Whether a build goes on with what is open, where the bytes of that lie.
     fn check_transfer(&self, build: &dyn PluginFactory) -> Result<(), Failure> {
-        let settled = matches!(
-            self.phase(),
-            None | Some(Phase::Committed | Phase::Rejected)
-        );
+        let settled = self.phase().is_none_or(Phase::is_settled);
         if settled || self.is_direct() == build.description().can(capability::DIRECT) {
             return Ok(());
         }

@@ -82,15 +82,21 @@ pub struct Crowd {
 }
 
 /// What devices of one gateway have in common.
-struct Gateway {
-    agent: Arc<AgentBuild>,
-    plugin: Arc<dyn PluginFactory>,
-    ports: DevicePorts,
+pub struct Gateway {
+    /// Their agent.
+    pub agent: Arc<AgentBuild>,
+    /// The plugin of each one's target.
+    pub plugin: Arc<dyn PluginFactory>,
+    /// What they work with.
+    pub ports: DevicePorts,
 }
 
 impl Gateway {
     /// To be made where its devices are to run.
-    fn new(agent: &Arc<AgentBuild>, plugin: &Arc<dyn PluginFactory>) -> Result<Self, Untaken> {
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new(agent: &Arc<AgentBuild>, plugin: &Arc<dyn PluginFactory>) -> Result<Self, Untaken> {
         let seed = SystemSeed::new().map_err(|error| Untaken::by("a seed", &error))?;
         Ok(Self {
             agent: Arc::clone(agent),
@@ -103,6 +109,87 @@ impl Gateway {
                 seed: Arc::new(seed),
             },
         })
+    }
+
+    /// One device of it. Its agent is parked once it was left awake for so long without a job; none = never.
+    ///
+    /// # Errors
+    /// It cannot be set up.
+    pub fn device(
+        &self,
+        number: usize,
+        target: TargetConfig,
+        park_after: Option<Duration>,
+    ) -> Result<DeviceHandle, Untaken> {
+        let failed = |error: &dyn std::error::Error| Untaken::by("a device", error);
+        let name = format!("pump-{number}");
+        let config = DeviceConfig {
+            agent: Arc::clone(&self.agent),
+            former_agent: None,
+            settings: vec![
+                setting("block_size", "4096"),
+                setting("blocks_per_request", "31"),
+                setting("reply_subscriptions", "never"),
+            ],
+            targets: vec![target],
+            topics: vec![format!("$aws/things/{name}/")],
+            name,
+        };
+        let mut pending = prepare(config, self.ports.clone()).map_err(|error| failed(&error))?;
+        if let Some(after) = park_after {
+            pending.park_after(after);
+        }
+        let mailbox = pending.mailbox();
+        let handle = pending.start(Box::new(NoJob(mailbox.clone())));
+        let handle = handle.map_err(|error| failed(&error))?;
+        mailbox.send(Input::Connected {
+            session_present: false,
+        });
+        Ok(handle)
+    }
+
+    /// A target as `plugin = "flash-file"` makes it, whose storage is blank.
+    #[must_use]
+    pub fn target(&self) -> TargetConfig {
+        let regions = [
+            ("slot-a", RegionKind::Slot, SLOT_BYTES),
+            ("slot-b", RegionKind::Slot, SLOT_BYTES),
+            ("record", RegionKind::Record, RECORD_BYTES),
+            ("tries", RegionKind::Record, RECORD_BYTES),
+        ];
+        let region = |(name, kind, bytes): (&str, RegionKind, u64)| RegionConfig {
+            name: name.to_owned(),
+            kind,
+            erase_size: 1,
+            write_size: 1,
+            read_only: name == "tries",
+            storage: Arc::new(Blank(bytes)),
+        };
+        TargetConfig {
+            name: "main".to_owned(),
+            file_id: 0,
+            plugin: Arc::clone(&self.plugin),
+            former_plugin: None,
+            plugin_settings: Vec::new(),
+            agent_settings: vec![setting("firmware", "true")],
+            regions: regions.map(region).into(),
+            staging: None,
+            line: None,
+            hardware_reset: None,
+            version_from: VersionReader::Trailer,
+            version_command: None,
+            product: Some("pump".to_owned()),
+            hardware: None,
+            reset: ResetPolicy::Process,
+            health: None,
+            is_asked: false,
+            inspect: None,
+            trust: Arc::new(TrustPolicy::new(TrustStore::default())),
+            allow_no_revert: false,
+            paths: PathRule::default(),
+            sync_bytes: SYNC_BYTES,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -229,7 +316,9 @@ impl Crowd {
         from: usize,
         gateway: &Gateway,
     ) -> Result<Vec<DeviceHandle>, Untaken> {
-        let made = (from..from + count).map(|number| self.device(number, gateway));
+        let park_after = self.parked.then_some(QUIET);
+        let made =
+            (from..from + count).map(|number| gateway.device(number, gateway.target(), park_after));
         let devices: Vec<DeviceHandle> = made.collect::<Result<_, _>>()?;
         let wanted = match self.parked {
             true => AgentLife::Parked,
@@ -251,34 +340,6 @@ impl Crowd {
         }
         Ok(devices)
     }
-
-    fn device(&self, number: usize, gateway: &Gateway) -> Result<DeviceHandle, Untaken> {
-        let failed = |error: &dyn std::error::Error| Untaken::by("a device", error);
-        let name = format!("pump-{number}");
-        let config = DeviceConfig {
-            agent: Arc::clone(&gateway.agent),
-            former_agent: None,
-            settings: vec![
-                setting("block_size", "4096"),
-                setting("blocks_per_request", "31"),
-                setting("reply_subscriptions", "never"),
-            ],
-            targets: vec![target(gateway)],
-            topics: vec![format!("$aws/things/{name}/")],
-            name,
-        };
-        let mut pending = prepare(config, gateway.ports.clone()).map_err(|error| failed(&error))?;
-        if self.parked {
-            pending.park_after(QUIET);
-        }
-        let mailbox = pending.mailbox();
-        let handle = pending.start(Box::new(NoJob(mailbox.clone())));
-        let handle = handle.map_err(|error| failed(&error))?;
-        mailbox.send(Input::Connected {
-            session_present: false,
-        });
-        Ok(handle)
-    }
 }
 
 fn rss_bytes() -> Result<u64, Untaken> {
@@ -291,49 +352,6 @@ fn setting(key: &str, value: &str) -> Setting {
     Setting {
         key: key.to_owned(),
         value: value.to_owned(),
-    }
-}
-
-/// A target as `plugin = "flash-file"` makes it.
-fn target(gateway: &Gateway) -> TargetConfig {
-    let regions = [
-        ("slot-a", RegionKind::Slot, SLOT_BYTES),
-        ("slot-b", RegionKind::Slot, SLOT_BYTES),
-        ("record", RegionKind::Record, RECORD_BYTES),
-        ("tries", RegionKind::Record, RECORD_BYTES),
-    ];
-    let region = |(name, kind, bytes): (&str, RegionKind, u64)| RegionConfig {
-        name: name.to_owned(),
-        kind,
-        erase_size: 1,
-        write_size: 1,
-        read_only: name == "tries",
-        storage: Arc::new(Blank(bytes)),
-    };
-    TargetConfig {
-        name: "main".to_owned(),
-        file_id: 0,
-        plugin: Arc::clone(&gateway.plugin),
-        former_plugin: None,
-        plugin_settings: Vec::new(),
-        agent_settings: vec![setting("firmware", "true")],
-        regions: regions.map(region).into(),
-        staging: None,
-        line: None,
-        hardware_reset: None,
-        version_from: VersionReader::Trailer,
-        version_command: None,
-        product: Some("pump".to_owned()),
-        hardware: None,
-        reset: ResetPolicy::Process,
-        health: None,
-        is_asked: false,
-        inspect: None,
-        trust: Arc::new(TrustPolicy::new(TrustStore::default())),
-        allow_no_revert: false,
-        paths: PathRule::default(),
-        sync_bytes: SYNC_BYTES,
-        limits: Limits::default(),
     }
 }
 
