@@ -225,6 +225,30 @@ fn blocks_of_a_turn_whose_append_fails_are_held_and_the_map_is_written_anew() {
 }
 
 #[test]
+fn a_map_that_is_torn_during_a_sync_is_written_anew_after_it_also_if_no_block_comes() {
+    let image = World::image(5000, 2);
+    let mut world = World::new(Setup {
+        sync_bytes: Some(2048),
+        ..Setup::default()
+    });
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.bench.hold(true);
+    world.write_blocks(&image, 0..2);
+    assert_eq!(world.bench.waiting(), 1, "the sync");
+    write_in_one_turn(&mut world, &image, 2..3);
+    world.state.fail_with(Some(28));
+    world.poll();
+    world.state.fail_with(None);
+    world.bench.hold(false);
+    world.bench.run_all();
+    for _ in 0..2 {
+        world.poll();
+    }
+    world.restart();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0111]));
+}
+
+#[test]
 fn a_map_that_can_be_written_in_no_way_fails_the_next_block() {
     let image = World::image(5000, 2);
     let mut world = receiving(&image);
