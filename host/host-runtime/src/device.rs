@@ -510,14 +510,11 @@ impl Device {
                 self.after_turn(now, handled.changed);
                 handled.refused
             }
-            Err(fault) => {
-                self.door.lock().jobs_ended.clear();
-                Some(Failure::new(
-                    code::PLUGIN_FAILED,
-                    self.slot.strikes(),
-                    format!("the agent broke: {fault}"),
-                ))
-            }
+            Err(fault) => Some(Failure::new(
+                code::PLUGIN_FAILED,
+                self.slot.strikes(),
+                format!("the agent broke: {fault}"),
+            )),
         }
     }
 

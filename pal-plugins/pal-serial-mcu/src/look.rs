@@ -165,7 +165,9 @@ pub(crate) async fn restart<L: Lent>(
             Err(failure) if failure.main == code::UNREACHABLE => pulse(port),
             Err(_) if unclear == Unclear::Stays => return before,
             Err(_) => {
-                if !follows || !order_reset(port).await {
+                // After a reset by its line there is none to be tried in place of that.
+                follows = follows && order_reset(port).await;
+                if !follows {
                     pulse(port);
                 }
             }

@@ -468,6 +468,23 @@ fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_ba
 }
 
 #[test]
+fn a_target_that_refuses_to_restart_and_stays_unclear_is_reset_by_its_line_once() {
+    let mut bench = bench();
+    let file = image(2, 8000, b"pump");
+    bench.mcu.board.new_lists = Some(Ok(Vec::new()));
+    bench.arm(&file);
+    bench.mcu.boot();
+    bench.mcu.board.on_reset = OnReset::Refuses;
+    bench.restart(None, file.len());
+    // The line leads nowhere.
+    bench.pulses = u32::MAX;
+    let failure = bench.run(SerialMcu::reject).unwrap_err();
+    let told = (failure.main, failure.sub);
+    assert_eq!(told, (code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE));
+    assert_eq!(bench.fake.world().resets, 1);
+}
+
+#[test]
 fn a_target_that_starts_the_image_before_the_mark_is_answered_is_marked_and_not_marked_again() {
     let mut bench = bench();
     let file = image(2, 8000, b"pump");

@@ -61,11 +61,8 @@ impl Device {
                     }
                     self.give_up_job(now);
                 }
-                StartEnd::Refused(failure) => {
-                    self.door.lock().jobs_ended.clear();
-                    self.slot.refuse_saved(now, &failure);
-                }
-                StartEnd::Broken(_) => self.door.lock().jobs_ended.clear(),
+                StartEnd::Refused(failure) => self.slot.refuse_saved(now, &failure),
+                StartEnd::Broken(_) => {}
             }
         }
     }
@@ -109,6 +106,8 @@ impl Device {
     pub(super) fn start_info(&self, saved: Saved, schema: u32) -> StartInfo {
         let mut host = self.door.lock();
         host.pace.forget();
+        // Told by an instance before it, in a call that broke: also in a snapshot, or a first start.
+        host.jobs_ended.clear();
         let targets = host.targets.agent_settings();
         let targets = targets.map(|(name, file, settings)| Target {
             file,

@@ -120,6 +120,8 @@ impl Target {
                         self.sync.written(now_ms);
                     }
                 }
+                // An append that failed meanwhile has left it to this end, and perhaps no block comes to begin it.
+                self.begin_mend();
                 Ok(())
             }
             Report::Synced(_, Err(failure)) => Err(failure),

@@ -171,7 +171,10 @@ impl Target {
                 self.writes.push_front(write);
                 None
             }
-            Err(failure) => Some((write.token, Outcome::Failed(failure))),
+            Err(failure) => {
+                self.leave_duty(&write);
+                Some((write.token, Outcome::Failed(failure)))
+            }
         }
     }
 
@@ -436,10 +439,18 @@ impl Target {
 
     fn fail_first(&mut self, failure: &Failure) {
         if let Some(write) = self.writes.pop_front() {
+            self.leave_duty(&write);
             self.events.push_back(TargetEvent::Done {
                 token: write.token,
                 outcome: Outcome::Failed(failure.clone()),
             });
+        }
+    }
+
+    /// A write ends before the duty that it has begun. The plugin is given one at a time, so its instance goes with it.
+    fn leave_duty(&mut self, write: &Write) {
+        if write.duty.is_some() && self.plugin.is_attached() {
+            self.plugin.drop_instance();
         }
     }
 

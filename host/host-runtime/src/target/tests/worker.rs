@@ -225,6 +225,30 @@ fn blocks_of_a_turn_whose_append_fails_are_held_and_the_map_is_written_anew() {
 }
 
 #[test]
+fn a_map_that_is_torn_during_a_sync_is_written_anew_after_it_also_if_no_block_comes() {
+    let image = World::image(5000, 2);
+    let mut world = World::new(Setup {
+        sync_bytes: Some(2048),
+        ..Setup::default()
+    });
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.bench.hold(true);
+    world.write_blocks(&image, 0..2);
+    assert_eq!(world.bench.waiting(), 1, "the sync");
+    write_in_one_turn(&mut world, &image, 2..3);
+    world.state.fail_with(Some(28));
+    world.poll();
+    world.state.fail_with(None);
+    world.bench.hold(false);
+    world.bench.run_all();
+    for _ in 0..2 {
+        world.poll();
+    }
+    world.restart();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b0111]));
+}
+
+#[test]
 fn a_map_that_can_be_written_in_no_way_fails_the_next_block() {
     let image = World::image(5000, 2);
     let mut world = receiving(&image);
@@ -290,6 +314,67 @@ fn a_write_that_has_begun_when_the_map_is_torn_goes_on() {
     assert_eq!(world.finish(second), Outcome::Nothing);
     world.write_all(&image);
     assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+/// Begins to write a block, with a plugin that takes its time for it.
+fn begin_block(world: &mut World, image: &[u8], index: usize) -> Token {
+    let offset = index * 1024;
+    let data = image[offset..offset + 1024].to_vec();
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+    match started {
+        Started::Pending(token) => token,
+        Started::Done(end) => panic!("block {index}: {end:?}"),
+    }
+}
+
+#[test]
+fn a_block_that_a_failed_sync_ends_half_way_leaves_no_duty_to_the_plugin() {
+    let mut world = World::new(Setup {
+        sync_bytes: Some(1024),
+        ..Setup::default()
+    });
+    let image = World::image(3000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.bench.hold(true);
+    world.write_blocks(&image, 0..1);
+    assert_eq!(world.bench.waiting(), 1, "the sync");
+    world.truth.lock().unwrap().steps.insert("write-block", 40);
+    let write = begin_block(&mut world, &image, 1);
+    world.slots[1].fail_with(Some(EIO));
+    world.bench.hold(false);
+    world.bench.run_all();
+    world.slots[1].fail_with(None);
+    assert_eq!(main_of(&world.finish(write)), code::STORAGE);
+    world.truth.lock().unwrap().steps.clear();
+    world.calls();
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0]));
+    assert_eq!(world.calls(), ["open", "reopen"]);
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_block_that_a_block_map_ends_half_way_leaves_no_duty_to_the_plugin() {
+    let mut setup = Setup {
+        sync_bytes: Some(SYNC_BYTES),
+        ..Setup::default()
+    };
+    setup.limits.steps_per_poll = 1;
+    let mut world = World::new(setup);
+    let image = World::image(3000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    // Three calls a block: two with the first write, the third by the poll, which begins the second one.
+    world.truth.lock().unwrap().steps.insert("write-block", 2);
+    let [first, second] = [0, 1].map(|index| begin_block(&mut world, &image, index));
+    world.state.fail_with(Some(28));
+    world.poll();
+    assert_eq!(world.ended(first), Some(Outcome::Nothing));
+    assert_eq!(main_of(&world.finish(second)), code::STORAGE);
+    world.state.fail_with(None);
+    world.truth.lock().unwrap().steps.clear();
+    world.calls();
+    assert_eq!(world.write_block(&image, 1), Outcome::Nothing);
+    assert_eq!(world.calls(), ["open", "reopen", "write-block"]);
 }
 
 #[test]

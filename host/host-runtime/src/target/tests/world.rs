@@ -461,8 +461,7 @@ impl World {
         self.run(|t, _, token| t.create(token, spec))
     }
 
-    /// Write the blocks of `image` that are not `held`, in the order of `blocks`.
-    /// Writes blocks, each in a turn of its own.
+    /// Write blocks of `image`, each in a turn of its own.
     pub(super) fn write_blocks(&mut self, image: &[u8], blocks: impl Iterator<Item = usize>) {
         for index in blocks {
             let end = self.write_block(image, index);
