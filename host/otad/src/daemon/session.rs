@@ -130,7 +130,6 @@ fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>
             }
         }
     }
-    gateway.disconnect_unused();
     match first {
         Some(error) if running.is_empty() => Err(error),
         Some(_) | None => Ok((running, failed)),
