@@ -113,6 +113,17 @@ const TWICE: &[(&str, usize, &str)] = &[
         "a second device \"pump-1\"",
     ),
     (
+        "[[device]]\nname='b'\nmqtt={endpoint='localhost',tls=false,client_id='pump-1'}\ntarget=[]\n",
+        21,
+        "a second client id \"pump-1\"",
+    ),
+    (
+        "[[device]]\nname='b'\nmqtt={endpoint='localhost',tls=false,client_id='c'}\ntarget=[]\n\
+         [[device]]\nname='c'\nmqtt={endpoint='localhost',tls=false}\ntarget=[]\n",
+        24,
+        "a second client id \"c\"",
+    ),
+    (
         "[[device]]\nname='b'\nmqtt={connection_of='pump-2'}\ntarget=[]\n",
         21,
         "\"pump-2\" has no connection of its own",
