@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use host_mqtt::{Connection, ConnectionConfig, MqttTransport};
+use host_mqtt::{Brings, Connection, ConnectionConfig, MqttTransport, Notice};
 use host_runtime::mailbox::{Input, MESSAGES_MAX};
 use host_runtime::ports::transport::Transport;
 use host_runtime::types::{Qos, Token};
@@ -289,6 +289,50 @@ async fn messages_go_to_the_device_in_their_topic() {
             .attach("thing-2", other.mailbox.clone(), true)
             .is_ok()
     );
+}
+
+#[tokio::test]
+async fn a_topic_of_notices_is_heard_by_all_devices_that_name_it_now() {
+    async fn heard(inbox: &Inbox, words: &[u8]) {
+        match inbox.next().await {
+            Input::Custom { bytes, .. } => assert_eq!(&bytes[..], words),
+            input => panic!("{input:?}"),
+        }
+    }
+    let notices = |topics: &[&str]| -> Vec<Notice> {
+        let notice = |topic: &&str| Notice::new(topic, Brings::Job).unwrap();
+        topics.iter().map(notice).collect()
+    };
+    let mut bench = Bench::new().await;
+    let other = Inbox::new();
+    let second = bench
+        .connection
+        .attach("thing-2", other.mailbox.clone(), true)
+        .unwrap();
+    other.connected().await;
+    second.listen(notices(&["site/jobs"]));
+    bench
+        .transport
+        .listen(notices(&["site/former", "site/jobs"]));
+    bench.transport.listen(notices(&["site/jobs"]));
+    for (to, words) in [("site/former", "nobody"), ("site/jobs", "both")] {
+        bench.peer.publish(to, 0, words.as_bytes()).await;
+    }
+    heard(&bench.inbox, b"both").await;
+    heard(&other, b"both").await;
+    assert_eq!(bench.connection.unrouted(), 1);
+    // Those that stay go on hearing of it; the name of one that is gone brings nothing back.
+    drop(second);
+    bench.peer.publish("site/jobs", 0, b"one").await;
+    heard(&bench.inbox, b"one").await;
+    let _second = bench
+        .connection
+        .attach("thing-2", other.mailbox.clone(), true)
+        .unwrap();
+    other.connected().await;
+    bench.peer.publish("site/jobs", 0, b"still one").await;
+    heard(&bench.inbox, b"still one").await;
+    assert!(other.mailbox.is_empty());
 }
 
 #[tokio::test]

@@ -75,7 +75,12 @@ pub(super) fn follow(args: &SandboxArgs) -> Verb {
 }
 
 fn wrong(error: &RecipeError) -> Failed {
-    Failed::chain(Exit::Usage, "otad sandbox", error)
+    let exit = match error {
+        RecipeError::Story(_) | RecipeError::Blocks(_) | RecipeError::Fault(_) => Exit::Usage,
+        // That is the machine's: the command line is right.
+        RecipeError::Again(_) => Exit::Failed,
+    };
+    Failed::chain(exit, "otad sandbox", error)
 }
 
 #[expect(
@@ -588,6 +593,14 @@ mod tests {
         assert!(seeds("9..7").is_err_and(|text| text.contains("both ends")));
         assert!(seeds("a..7").is_err_and(|text| text.contains("no seed")));
         assert!(seeds("0..18446744073709551615").is_err());
+    }
+
+    #[test]
+    fn only_what_the_command_line_says_is_wrong_usage() {
+        let why = || "why".to_owned();
+        assert_eq!(wrong(&RecipeError::Story(why())).exit, Exit::Usage);
+        assert_eq!(wrong(&RecipeError::Blocks(0)).exit, Exit::Usage);
+        assert_eq!(wrong(&RecipeError::Again(why())).exit, Exit::Failed);
     }
 
     #[test]

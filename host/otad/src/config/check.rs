@@ -4,12 +4,14 @@
 //! `otad config check` prints all findings; `otad run` refuses to start on an error and logs the warnings. Nothing is
 //! created or changed here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use host_mqtt::{Endpoint, Notice};
 use host_runtime::choice;
 use host_runtime::ports::clock::SystemClock;
 use host_runtime::ports::line::LinePlace;
@@ -22,7 +24,7 @@ use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
     AgentChoice, Carrier, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program,
-    Reset, Target, VersionFrom,
+    ReplySubscriptions, Reset, Target, VersionFrom,
 };
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place};
@@ -43,6 +45,15 @@ pub struct Finding {
 
 /// Largest PEM file read: a root store with every public authority has some 250 KiB.
 const PEM_MAX_BYTES: u64 = 1 << 20;
+
+/// Most subscriptions of a connection at AWS IoT.
+const AWS_SUBSCRIPTIONS_MAX: usize = 50;
+
+/// Those of an agent in a job: `notify-next`, blocks, and refusals of the stream's.
+const AGENT_SUBSCRIPTIONS: usize = 3;
+
+/// Besides, where it subscribes to replies: to the question for a job and to a status, accepted and rejected.
+const REPLY_SUBSCRIPTIONS: usize = 4;
 
 struct Findings(Vec<Finding>);
 
@@ -118,6 +129,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
             alone(t, &mut granted, &mut findings);
         }
     }
+    subscriptions(config, &mut findings);
     findings.0
 }
 
@@ -405,6 +417,43 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
         }
     }
     private_mode(key, findings);
+}
+
+/// Whether AWS takes what all devices of a connection subscribe to. One whose subscription it refuses hears of no job, or fails
+/// the one that it has.
+fn subscriptions(config: &Config, findings: &mut Findings) {
+    let mut needed: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for device in &config.devices {
+        let owner = device.mqtt.connection_of.as_ref().unwrap_or(&device.name);
+        let replies = match device.mqtt.reply_subscriptions {
+            ReplySubscriptions::Always => REPLY_SUBSCRIPTIONS,
+            ReplySubscriptions::Auto | ReplySubscriptions::Never => 0,
+        };
+        let (agents, topics) = needed.entry(owner.value.as_str()).or_default();
+        *agents += AGENT_SUBSCRIPTIONS + replies;
+        topics.extend(device.notices.iter().map(Notice::topic));
+    }
+    for Device { name, mqtt, .. } in &config.devices {
+        let endpoint = Endpoint {
+            host: mqtt.endpoint.value.clone(),
+            port: mqtt.port,
+        };
+        // By the names of those that have a connection of their own.
+        let Some((agents, topics)) = needed.get(name.value.as_str()) else {
+            continue;
+        };
+        let count = agents + topics.len();
+        if (mqtt.aws || endpoint.is_aws()) && count > AWS_SUBSCRIPTIONS_MAX {
+            findings.warning(
+                &name.origin,
+                format!(
+                    "the devices on the connection of \"{}\" need {count} subscriptions while all of them have a job, AWS IoT allows {AWS_SUBSCRIPTIONS_MAX} a connection",
+                    name.value
+                ),
+                "spread them over several connections: `connection_of` may name another device, or be left out",
+            );
+        }
+    }
 }
 
 fn password(login: &Login, findings: &mut Findings) {

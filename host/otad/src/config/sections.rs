@@ -667,7 +667,8 @@ fn unique(config: &Config, sink: &Sink) {
     let (mut lines, mut granted) = (BTreeSet::new(), Vec::new());
     for device in &config.devices {
         let name = &device.name;
-        if twice(&mut names, name.value.clone()) {
+        let is_told = twice(&mut names, name.value.clone());
+        if is_told {
             sink.advise(
                 &name.origin,
                 format!("a second device \"{}\"", name.value),
@@ -677,7 +678,7 @@ fn unique(config: &Config, sink: &Sink) {
         let mqtt = &device.mqtt;
         let client = format!("{}@{}", mqtt.client_id.value, mqtt.endpoint.value);
         let is_second = mqtt.connection_of.is_none() && twice(&mut clients, client);
-        if is_second && mqtt.client_id.value != name.value {
+        if is_second && !is_told {
             sink.advise(
                 &mqtt.client_id.origin,
                 format!("a second client id \"{}\" at the same endpoint", mqtt.client_id.value),

@@ -113,6 +113,17 @@ const TWICE: &[(&str, usize, &str)] = &[
         "a second device \"pump-1\"",
     ),
     (
+        "[[device]]\nname='b'\nmqtt={endpoint='localhost',tls=false,client_id='pump-1'}\ntarget=[]\n",
+        21,
+        "a second client id \"pump-1\"",
+    ),
+    (
+        "[[device]]\nname='b'\nmqtt={endpoint='localhost',tls=false,client_id='c'}\ntarget=[]\n\
+         [[device]]\nname='c'\nmqtt={endpoint='localhost',tls=false}\ntarget=[]\n",
+        24,
+        "a second client id \"c\"",
+    ),
+    (
         "[[device]]\nname='b'\nmqtt={connection_of='pump-2'}\ntarget=[]\n",
         21,
         "\"pump-2\" has no connection of its own",
@@ -423,6 +434,31 @@ fn a_target_whose_new_images_nobody_tests_is_warned_about() {
     }
     let auto = findings(dir.path(), "self_test = \"auto\"\n", "counts as good");
     assert_eq!(auto.len(), 1);
+}
+
+#[test]
+fn more_devices_on_a_connection_than_aws_takes_subscriptions_of_are_warned_about() {
+    let aws = GOOD.replace("\"localhost\"", "\"x.iot.eu-west-1.amazonaws.com\"");
+    // Three each, and the device that has the connection.
+    let fits = (50 - 3) / 3;
+    for (text, guests, more, is_warned) in [
+        (&*aws, fits, "", false),
+        (&*aws, fits + 1, "", true),
+        (&*aws, fits, ",reply_subscriptions='always'", true),
+        (GOOD, fits + 1, "", false),
+    ] {
+        let mut text = text.to_owned();
+        for n in 0..guests {
+            text.push_str(&format!(
+                "[[device]]\nname='guest-{n}'\nmqtt={{connection_of='pump-1'{more}}}\n\
+                 [[device.target]]\nname='b'\nfile_id=1\nplugin='flash-file'\ndirectory='guest-{n}'\n"
+            ));
+        }
+        let mut found = check(&read(&text).expect("good"));
+        found.retain(|f| f.diagnostic.message.contains("AWS IoT allows 50"));
+        assert_eq!(found.len(), usize::from(is_warned), "{guests}: {found:?}");
+        assert!(found.iter().all(|f| !f.is_error), "{found:?}");
+    }
 }
 
 #[test]

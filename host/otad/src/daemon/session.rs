@@ -92,8 +92,8 @@ impl Session {
     }
 }
 
-/// Set up every device. One that cannot be (a damaged record, a refused journal, a missing plugin) is logged and shown
-/// in the status; the others go on.
+/// Set up every device. One that cannot be (a journal that cannot be read, storage that is gone) is logged and shown in the
+/// status; the others go on.
 ///
 /// # Errors
 /// None can be: those of the first.
@@ -130,7 +130,6 @@ fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>
             }
         }
     }
-    gateway.disconnect_unused();
     match first {
         Some(error) if running.is_empty() => Err(error),
         Some(_) | None => Ok((running, failed)),

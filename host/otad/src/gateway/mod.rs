@@ -28,7 +28,8 @@ use std::time::Duration;
 use host_crypto::{TrustError, TrustStore};
 use host_http::{HttpClient, HttpError, Proxies, ProxyError};
 use host_mqtt::{
-    Connection, ConnectionConfig, MqttError, MqttTransport, SharedConnection, Turnstile,
+    Connection, ConnectionConfig, ConnectionState, MqttError, MqttTransport, SharedConnection,
+    Turnstile,
 };
 use host_runtime::bandwidth::Bandwidth;
 use host_runtime::choice;
@@ -442,45 +443,57 @@ impl Gateway {
     pub fn connect(&self, device: &str) -> Result<ConnectedDevice, GatewayError> {
         let pending = self.prepare(device)?;
         let device = self.device(device)?;
-        let name = &device.name.value;
-        let no_client = |source| GatewayError::Mqtt {
-            device: name.clone(),
-            source,
-        };
-        let owner = device.mqtt.connection_of.as_ref().unwrap_or(&device.name);
-        let connection = self.connection(&owner.value)?;
-        let replies = self.subscribes_replies(device);
-        let transport = connection
-            .attach(name, pending.mailbox(), replies)
-            .map_err(no_client)?;
+        let (connection, transport) = self.attach(device, pending.mailbox())?;
         let transport = self.equip(device, transport, pending.mailbox());
         let former_events = pending.events().last();
-        Ok(ConnectedDevice {
-            handle: pending.start(transport)?,
-            connection,
-            former_events,
-        })
-    }
-
-    /// The connection of a device, made by whoever needs it first.
-    fn connection(&self, owner: &str) -> Result<Connection, GatewayError> {
-        let mut connections = self.lock_connections();
-        if let Some(connection) = connections.get(owner) {
-            return Ok(connection.clone());
+        match pending.start(transport) {
+            Ok(handle) => Ok(ConnectedDevice {
+                handle,
+                connection,
+                former_events,
+            }),
+            Err(error) => {
+                self.disconnect_unused();
+                Err(error.into())
+            }
         }
-        let config = self.connection_config(owner)?;
-        let connection = Connection::start_in_turn(config, &self.turnstile);
-        let connection = connection.map_err(|source| GatewayError::Mqtt {
-            device: owner.to_owned(),
-            source,
-        })?;
-        connections.insert(owner.to_owned(), connection.clone());
-        Ok(connection)
     }
 
-    /// End the connections that no device is on, such as those of devices that could not be set up. By itself a connection
+    /// Put a device on its connection, which is made by whoever needs it first, or first after it was stopped.
+    fn attach(
+        &self,
+        device: &Device,
+        mailbox: Mailbox,
+    ) -> Result<(Connection, MqttTransport), GatewayError> {
+        let name = &device.name.value;
+        let owner = device.mqtt.connection_of.as_ref();
+        let owner = &owner.unwrap_or(&device.name).value;
+        let no_client = |device: &str, source| GatewayError::Mqtt {
+            device: device.to_owned(),
+            source,
+        };
+        // Until the device is on it: one that nobody is on is ended.
+        let mut connections = self.lock_connections();
+        let lives = |made: &&Connection| made.status().state != ConnectionState::Stopped;
+        let connection = match connections.get(owner).filter(lives).cloned() {
+            Some(made) => made,
+            None => {
+                let config = self.connection_config(owner)?;
+                let made = Connection::start_in_turn(config, &self.turnstile)
+                    .map_err(|source| no_client(owner, source))?;
+                connections.insert(owner.clone(), made.clone());
+                made
+            }
+        };
+        let transport = connection
+            .attach(name, mailbox, self.subscribes_replies(device))
+            .map_err(|source| no_client(name, source))?;
+        Ok((connection, transport))
+    }
+
+    /// End the connections that no device is on, such as that of a device whose agent did not start. By itself a connection
     /// goes on.
-    pub(crate) fn disconnect_unused(&self) {
+    fn disconnect_unused(&self) {
         self.lock_connections().retain(|_, connection| {
             if connection.devices() > 0 {
                 return true;

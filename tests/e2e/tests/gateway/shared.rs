@@ -1,5 +1,8 @@
 //! Devices that use the connection of another one: each hears what is its own, and all of them hear that it is gone.
 
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+
 use e2e::{Cloud, Gateway, Update, image};
 use support::deadline::{Deadline, PATIENCE, pass};
 use support::proxy::Proxy;
@@ -58,11 +61,17 @@ fn a_guest_goes_on_when_the_device_that_has_the_connection_cannot_be_set_up() {
         lines.devices[0].port = plain.port();
         lines.devices[0].mqtt = "tls = false\n".to_owned();
         lines.devices[1].connection_of = Some("owner".to_owned());
-        // What no gateway has.
-        lines.devices[0].targets[0].lines = "plugin = \"missing.wasm\"\n".to_owned();
     });
     gateway.init(&image::program("1.0.0", "", SIZE));
+    // A folder where its journal is: a file whose bytes are no journal would be moved away.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(gateway.path("state/devices/owner/journal"))
+        .unwrap();
     let daemon = gateway.run();
+    let log = daemon.log();
+    assert!(log.contains("owner: does not run until"), "{log}");
     let update = Update::of(image::program("1.1.0", "", SIZE));
     let ended = cloud.wait_end(&cloud.update("first-guest", update));
     assert_eq!(ended.as_pair(), ("SUCCEEDED", "accepted  v1.1.0"));

@@ -1,0 +1,60 @@
+//! Devices that an application has otad connect: what a connection is shared by, and that a device which comes back gets one
+//! that lives.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+use std::path::Path;
+
+use host_mqtt::ConnectionState;
+use otad::application::{ConnectedDevice, Gateway};
+use otad::config::{self, Config};
+
+/// Two devices on the connection of the first, to a port where nobody listens.
+fn configuration(dir: &Path) -> Config {
+    // Kept from run to run: what a debug build compiles for half a minute.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let mut toml = format!(
+        "[daemon]\nstate_dir = \"state\"\ncache_dir = \"{}\"\n\
+         [development]\nallow_unsigned_images = true\nallow_plaintext = true\n",
+        target.join("otad-code-cache").display()
+    );
+    for (device, connection) in [
+        ("pump-1", "endpoint = \"localhost\"\nport = 1\ntls = false"),
+        ("pump-2", "connection_of = \"pump-1\""),
+    ] {
+        toml.push_str(&format!(
+            r#"
+[[device]]
+name = "{device}"
+[device.mqtt]
+{connection}
+[[device.target]]
+name = "main"
+file_id = 0
+plugin = "flash-file"
+directory = "targets/{device}"
+restart = {{ command = ["./restart.sh"] }}
+"#
+        ));
+    }
+    config::parse(&dir.join("otad.toml"), &toml, []).unwrap()
+}
+
+fn state(device: &ConnectedDevice) -> ConnectionState {
+    device.connection.status().state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_comes_back_gets_no_connection_that_was_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Gateway::open(configuration(dir.path())).unwrap();
+    let [owner, guest] = ["pump-1", "pump-2"].map(|name| gateway.connect(name).unwrap());
+    owner.handle.stop().await;
+    guest.handle.stop().await;
+    owner.connection.stop().await;
+    assert_eq!(state(&guest), ConnectionState::Stopped);
+    let again = gateway.connect("pump-2").unwrap();
+    assert_ne!(state(&again), ConnectionState::Stopped);
+    gateway.disconnect().await;
+    assert_eq!(state(&again), ConnectionState::Stopped);
+}
