@@ -16,7 +16,7 @@ use crate::stream::{
     decode_rejected,
 };
 use crate::text::push_decimal;
-use crate::types::{BlockBytes, FileId, Order};
+use crate::types::{BlockBytes, FileId, Level, Order};
 
 use super::job::{FilePhase, JobFile, Stage};
 use super::lines::{Line, Why};
@@ -323,11 +323,13 @@ impl Agent {
     }
 
     pub(super) fn write_block(&mut self, file: FileId, index: u32, offset: u64, data: BlockBytes) {
-        let mut size = String::new();
-        push_decimal(&mut size, data.as_slice().len() as u64);
         let first = self.view.blocks.received == 1;
-        let line = if first { Line::FirstBlock } else { Line::Block };
-        self.write_line(line, index.into(), &size);
+        if first || self.says(Level::Debug) {
+            let mut size = String::new();
+            push_decimal(&mut size, data.as_slice().len() as u64);
+            let line = if first { Line::FirstBlock } else { Line::Block };
+            self.write_line(line, index.into(), &size);
+        }
         self.order(
             Order::WriteBlock { file, offset, data },
             Deed::Write,

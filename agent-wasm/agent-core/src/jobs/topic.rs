@@ -87,19 +87,20 @@ type Row = (Topic, &'static str, &'static str);
 const JOBS: &str = "/jobs/";
 const STREAMS: &str = "/streams/";
 
-/// What the agent listens to and says, the most frequent first. The others stand apart, for the guest to leave them out.
+/// What the agent listens to and says, the most frequent first; what has no name stands before what could take a part of
+/// it for one. The others stand apart, for the guest to leave them out.
 static OURS: [Row; 16] = [
     (Topic::StreamData(Cbor), STREAMS, "/data/cbor"),
     (Topic::StreamData(Json), STREAMS, "/data/json"),
+    (Topic::NextAccepted, "/jobs/$next/get/accepted", ""),
+    (Topic::NextRejected, "/jobs/$next/get/rejected", ""),
+    (Topic::NotifyNext, "/jobs/notify-next", ""),
     (Topic::UpdateAccepted, JOBS, "/update/accepted"),
     (Topic::UpdateRejected, JOBS, "/update/rejected"),
     (Topic::JobAccepted, JOBS, "/get/accepted"),
     (Topic::JobRejected, JOBS, "/get/rejected"),
     (Topic::StreamRejected(Cbor), STREAMS, "/rejected/cbor"),
     (Topic::StreamRejected(Json), STREAMS, "/rejected/json"),
-    (Topic::NextAccepted, "/jobs/$next/get/accepted", ""),
-    (Topic::NextRejected, "/jobs/$next/get/rejected", ""),
-    (Topic::NotifyNext, "/jobs/notify-next", ""),
     // From here on what is sent to the service.
     (Topic::StreamGet(Cbor), STREAMS, "/get/cbor"),
     (Topic::StreamGet(Json), STREAMS, "/get/json"),
@@ -129,11 +130,22 @@ const OTHERS_RECEIVED: usize = 7;
 /// another thing's, or nothing that the service sends.
 #[must_use]
 pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str)> {
-    classify_ours(thing, topic)
-        .or_else(|| classify_among(OTHERS.iter().take(OTHERS_RECEIVED), thing, topic))
+    let others = || classify_among(OTHERS.iter().take(OTHERS_RECEIVED), thing, topic);
+    let (of, name) = classify_ours(thing, topic).or_else(others)?;
+    let legal = match of {
+        Topic::StreamData(_) | Topic::StreamRejected(_) | Topic::StreamDescription(_) => {
+            NameKind::Stream.check(name).is_ok()
+        }
+        Topic::JobAccepted | Topic::JobRejected | Topic::UpdateAccepted | Topic::UpdateRejected => {
+            NameKind::Job.check(name).is_ok()
+        }
+        _ => true,
+    };
+    legal.then_some((of, name))
 }
 
-/// The same, of topics that the agent listens to.
+/// The same, of topics that the agent listens to, and without a look at the name: the agent compares it with those that it
+/// knows.
 pub(crate) fn classify_ours<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str)> {
     classify_among(OURS.iter().take(OURS_RECEIVED), thing, topic)
 }
@@ -148,16 +160,7 @@ fn classify_among<'a>(
         let name = rest
             .strip_prefix(*before)
             .and_then(|rest| rest.strip_suffix(*behind));
-        let kind = if *before == STREAMS {
-            NameKind::Stream
-        } else {
-            NameKind::Job
-        };
-        let legal = |name: &&str| match *behind {
-            "" => name.is_empty(),
-            _ => kind.check(name).is_ok(),
-        };
-        if let Some(name) = name.filter(legal) {
+        if let Some(name) = name.filter(|name| name.is_empty() == behind.is_empty()) {
             return Some((*topic, name));
         }
     }

@@ -44,8 +44,8 @@ pub struct DataMessage<'a> {
     pub size: u64,
     /// `p`.
     pub payload: Cow<'a, [u8]>,
-    /// `c`: the request's token; empty if there is none, or no text.
-    pub token: String,
+    /// `c`: the request's token, as it came; empty if there is none, or no text.
+    pub token: Cow<'a, [u8]>,
 }
 
 /// A refused request.
@@ -110,15 +110,11 @@ pub enum Member {
 }
 
 impl Member {
-    const OF_BLOCK: [Self; 5] = [
+    const ALL: [Self; 10] = [
         Self::FileId,
         Self::Index,
         Self::Size,
         Self::Payload,
-        Self::Token,
-    ];
-    /// By short and by long names. Both may be there.
-    const OF_REFUSAL: [Self; 6] = [
         Self::Code,
         Self::Message,
         Self::Token,
@@ -130,21 +126,31 @@ impl Member {
     /// Its key.
     #[must_use]
     pub const fn key(self) -> &'static str {
-        const KEYS: [&str; 10] = [
-            "f",
-            "i",
-            "l",
-            "p",
-            "o",
-            "m",
-            "c",
-            "code",
-            "message",
-            "clientToken",
-        ];
         KEYS[self as usize]
     }
 }
+
+/// In the order of the members; those of one byte come first.
+const KEYS: [&str; 10] = [
+    "f",
+    "i",
+    "l",
+    "p",
+    "o",
+    "m",
+    "c",
+    "code",
+    "message",
+    "clientToken",
+];
+const SHORT_KEYS: &[u8] = b"filpomc";
+
+/// Members, a bit for each.
+type Members = u32;
+const OF_BLOCK: Members = MUST_OF_BLOCK | 1 << Member::Token as u32;
+const MUST_OF_BLOCK: Members = 0b1111;
+/// By short and by long names. Both may be there.
+const OF_REFUSAL: Members = 0b11_1111_0000;
 
 /// Why a message is not what its topic says. The peer is at fault; the message is dropped, the job goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,23 +252,22 @@ pub fn decode_data(encoding: Encoding, message: &[u8]) -> Result<DataMessage<'_>
         index: 0,
         size: 0,
         payload: Cow::Borrowed(&[]),
-        token: String::new(),
+        token: Cow::Borrowed(&[]),
     };
     let seen = match encoding {
         Encoding::Cbor => read_data(message, &mut data)?,
         Encoding::Json => read_data_object(message, &mut data)?,
     };
-    for member in Member::OF_BLOCK {
-        if member != Member::Token && !seen.has(member) {
-            return Err(DecodeError::Missing(member));
-        }
+    let missing = (MUST_OF_BLOCK & !seen.bits).trailing_zeros();
+    match Member::ALL.get(missing as usize) {
+        Some(member) => Err(DecodeError::Missing(*member)),
+        None => Ok(data),
     }
-    Ok(data)
 }
 
 // Apart from its caller, like the two below: each way out of that would drop what has been read.
 fn read_data<'m>(message: &'m [u8], data: &mut DataMessage<'m>) -> Result<Seen, DecodeError> {
-    let mut map = Map::open(message, &Member::OF_BLOCK)?;
+    let mut map = Map::open(message, OF_BLOCK)?;
     while let Some(member) = map.next_member()? {
         if member == Member::Payload {
             map.expect(member, Major::Bytes)?;
@@ -271,7 +276,7 @@ fn read_data<'m>(message: &'m [u8], data: &mut DataMessage<'m>) -> Result<Seen, 
             map.expect(member, Major::Unsigned)?;
             data.keep(member, map.reader.unsigned()?);
         } else if map.reader.peek() == Some(Major::Text) {
-            data.token = map.reader.text()?;
+            data.token = map.reader.string(Major::Text)?;
         } else {
             // The C agent looks at no token, whatever it is.
             map.reader.skip()?;
@@ -284,14 +289,14 @@ fn read_data_object<'m>(
     message: &'m [u8],
     data: &mut DataMessage<'m>,
 ) -> Result<Seen, DecodeError> {
-    walk_object(message, &Member::OF_BLOCK, |member, value| {
+    walk_object(message, OF_BLOCK, |member, value| {
         let wrong = DecodeError::WrongType(member);
         if member == Member::Payload {
             let text = value.text().ok_or(wrong)?;
             let bytes = base64::decode(text.as_bytes(), BLOCK_SIZE_MAX as usize);
             data.payload = Cow::Owned(bytes.map_err(|_| wrong)?);
         } else if member == Member::Token {
-            data.token = value.text().unwrap_or_default();
+            data.token = Cow::Owned(value.text().unwrap_or_default().into_bytes());
         } else {
             let number = read_number(value.raw().as_bytes(), 10).map_err(|_| wrong)?;
             data.keep(member, number);
@@ -337,7 +342,7 @@ pub fn decode_rejected(encoding: Encoding, message: &[u8]) -> Result<Rejection, 
 }
 
 fn read_map(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeError> {
-    let mut map = Map::open(message, &Member::OF_REFUSAL)?;
+    let mut map = Map::open(message, OF_REFUSAL)?;
     while let Some(member) = map.next_member()? {
         map.expect(member, Major::Text)?;
         rejection.keep(member, &map.reader.text()?);
@@ -346,7 +351,7 @@ fn read_map(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeErr
 }
 
 fn read_object(message: &[u8], rejection: &mut Rejection) -> Result<Seen, DecodeError> {
-    walk_object(message, &Member::OF_REFUSAL, |member, value| {
+    walk_object(message, OF_REFUSAL, |member, value| {
         let text = value.text().ok_or(DecodeError::WrongType(member))?;
         rejection.keep(member, &text);
         Ok(())
@@ -356,7 +361,7 @@ fn read_object(message: &[u8], rejection: &mut Rejection) -> Result<Seen, Decode
 /// Shows the members of a JSON object that are looked for.
 fn walk_object(
     message: &[u8],
-    members: &'static [Member],
+    members: Members,
     mut show: impl FnMut(Member, json::Value<'_>) -> Result<(), DecodeError>,
 ) -> Result<Seen, DecodeError> {
     let text = utf8(message).map_err(|_| CborError)?;
@@ -366,7 +371,7 @@ fn walk_object(
     }
     let mut seen = Seen::new(members);
     for (key, value) in object.walk() {
-        if let Some(member) = seen.see(&key.text().unwrap_or_default())? {
+        if let Some(member) = seen.see(key.text().unwrap_or_default().as_bytes())? {
             show(member, value)?;
         }
     }
@@ -392,14 +397,13 @@ impl Rejection {
 
 /// The members of a message that are looked for, and which were seen.
 struct Seen {
-    members: &'static [Member],
-    /// A bit for each.
-    bits: u32,
+    wanted: Members,
+    bits: Members,
 }
 
 impl Seen {
-    const fn new(members: &'static [Member]) -> Self {
-        Self { members, bits: 0 }
+    const fn new(wanted: Members) -> Self {
+        Self { wanted, bits: 0 }
     }
 
     const fn has(&self, member: Member) -> bool {
@@ -407,17 +411,23 @@ impl Seen {
     }
 
     /// Notes a key; the member if it is looked for.
-    fn see(&mut self, key: &str) -> Result<Option<Member>, DecodeError> {
-        for member in self.members.iter().copied() {
-            if member.key() == key {
-                if self.has(member) {
-                    return Err(DecodeError::Duplicate(member));
-                }
-                self.bits |= 1 << member as u32;
-                return Ok(Some(member));
-            }
+    fn see(&mut self, key: &[u8]) -> Result<Option<Member>, DecodeError> {
+        let place = match key {
+            [byte] => SHORT_KEYS.iter().position(|short| short == byte),
+            _ => KEYS.iter().position(|long| long.as_bytes() == key),
+        };
+        let Some(member) = place.and_then(|place| Member::ALL.get(place).copied()) else {
+            return Ok(None);
+        };
+        let bit = 1 << member as u32;
+        if self.wanted & bit == 0 {
+            return Ok(None);
         }
-        Ok(None)
+        if self.bits & bit != 0 {
+            return Err(DecodeError::Duplicate(member));
+        }
+        self.bits |= bit;
+        Ok(Some(member))
     }
 }
 
@@ -429,7 +439,7 @@ struct Map<'b> {
 }
 
 impl<'b> Map<'b> {
-    fn open(message: &'b [u8], members: &'static [Member]) -> Result<Self, DecodeError> {
+    fn open(message: &'b [u8], members: Members) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(message);
         if reader.peek().is_some_and(|major| major != Major::Map) {
             return Err(DecodeError::NotAMap);
@@ -446,11 +456,12 @@ impl<'b> Map<'b> {
     fn next_member(&mut self) -> Result<Option<Member>, DecodeError> {
         while self.reader.more(&mut self.left) {
             if self.reader.peek() == Some(Major::Text) {
-                let key = self.reader.text()?;
+                let key = self.reader.string(Major::Text)?;
                 let member = self.seen.see(&key)?;
                 if member.is_some() {
                     return Ok(member);
                 }
+                utf8(&key).map_err(|_| CborError)?;
             } else {
                 self.reader.skip()?;
             }

@@ -338,7 +338,7 @@ impl Downloader {
     /// The number of the request with this token; the newest one's if the token does not say.
     #[must_use]
     pub fn number_of(&self, token: &str) -> u32 {
-        match read_token(token) {
+        match read_token(token.as_bytes()) {
             0 => self.newest,
             number => number,
         }

@@ -148,8 +148,8 @@ impl Downloader {
 }
 
 /// The number in a token of ours; 0 if it has none.
-pub(super) fn read_token(token: &str) -> u32 {
-    let digits = token.strip_prefix(TOKEN).unwrap_or("");
-    let number = read_number(digits.as_bytes(), 10).unwrap_or(0);
+pub(super) fn read_token(token: &[u8]) -> u32 {
+    let digits = token.strip_prefix(TOKEN.as_bytes()).unwrap_or_default();
+    let number = read_number(digits, 10).unwrap_or(0);
     u32::try_from(number).unwrap_or(0)
 }
