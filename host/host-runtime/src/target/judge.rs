@@ -151,6 +151,7 @@ impl Target {
         self.staging = None;
         self.sync.reset();
         self.regions.set_window(Vec::new());
+        self.regions.discard();
         self.staged.show(None);
         self.plugin.set_attached(false);
         self.ahead = Ahead::No;
@@ -215,7 +216,8 @@ impl Target {
             self.regions.set_window(extents.unwrap_or_default());
         } else {
             self.want_ahead();
-            self.staged.show(self.staging.clone());
+            self.staged
+                .show(self.staging.clone().map(|staging| staging as _));
             let held = self
                 .map
                 .as_deref()

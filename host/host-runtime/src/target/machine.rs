@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::ahead::Ahead;
 use super::config::{TargetConfig, VersionReader};
 use super::duty::News;
+use super::gather::Gathered;
 use super::map::BlockMap;
 use super::names::{BLOCK_MAP, RECORD, state_name};
 use super::record::{self, Memo, Phase, TargetRecord};
@@ -32,7 +33,6 @@ use crate::choice::{self, Book, Place, Word};
 use crate::desk::Desk;
 use crate::plugin::PluginFactory;
 use crate::plugin::lend::{Lent, PluginLog};
-use crate::ports::storage::Storage;
 use crate::types::{Failure, Outcome, TargetState, Token, code};
 
 /// Progress of one operation is told at most so often.
@@ -58,7 +58,7 @@ pub(super) struct Target {
     pub(super) regions: Arc<Regions>,
     pub(super) staged: Arc<Staged>,
     /// The open staging file of the transfer.
-    pub(super) staging: Option<Arc<dyn Storage>>,
+    pub(super) staging: Option<Arc<Gathered>>,
     /// Blocks held; there is one only while the transfer receives, after `create` or `reopen`.
     pub(super) map: Option<Box<BlockMap>>,
     /// Where it is logged.

@@ -36,6 +36,7 @@ mod command;
 mod config;
 mod durable;
 mod duty;
+mod gather;
 mod image;
 mod judge;
 mod layout;

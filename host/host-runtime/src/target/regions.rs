@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{RegionConfig, RegionKind, limit};
+use super::gather::Gathered;
 use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
 use crate::engine::Use;
@@ -139,6 +140,8 @@ impl Account {
 /// The regions of one target.
 pub(super) struct Regions {
     regions: Vec<RegionConfig>,
+    /// The storage of the slots among them.
+    slots: Vec<Arc<Gathered>>,
     account: Arc<Account>,
     access: Mutex<Access>,
     /// How far each region's cache is what its medium has.
@@ -165,7 +168,15 @@ struct Access {
 }
 
 impl Regions {
-    pub(super) fn new(regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
+    pub(super) fn new(mut regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
+        let mut slots = Vec::new();
+        for region in &mut regions {
+            if region.kind == RegionKind::Slot && !region.read_only {
+                let slot = Arc::new(Gathered::new(Arc::clone(&region.storage)));
+                region.storage = Arc::clone(&slot) as _;
+                slots.push(slot);
+            }
+        }
         let caches = regions.iter().map(|region| {
             if region.kind == RegionKind::Record && !region.read_only {
                 // An earlier process may have been killed before it could sync.
@@ -177,6 +188,7 @@ impl Regions {
         Self {
             caches: Mutex::new(caches.collect()),
             regions,
+            slots,
             account,
             access: Mutex::default(),
         }
@@ -184,6 +196,22 @@ impl Regions {
 
     pub(super) fn is_empty(&self) -> bool {
         self.regions.is_empty()
+    }
+
+    /// Have the slots written what was gathered for them.
+    ///
+    /// # Errors
+    /// A medium that refuses it.
+    pub(super) fn write_out(&self) -> Result<(), Failure> {
+        self.slots.iter().try_for_each(|slot| {
+            let written = slot.write_out();
+            written.map_err(|e| Failure::storage("write a slot", &e))
+        })
+    }
+
+    /// What was gathered for the slots is of no use any more.
+    pub(super) fn discard(&self) {
+        self.slots.iter().for_each(|slot| slot.discard());
     }
 
     /// The instance is gone: its successor cannot know what it has written and not made durable.
@@ -218,8 +246,9 @@ impl Regions {
     /// told. Otherwise a power cut could take back what the job service knows already.
     ///
     /// # Errors
-    /// A write or a sync of a record has failed since the last [`settle`](Self::settle), or does now.
+    /// A slot cannot be written; a write or a sync of a record has failed since the last [`settle`](Self::settle), or does now.
     pub(super) fn end_duty(&self) -> Result<(), Failure> {
+        self.write_out()?;
         let mut caches = self.caches();
         for (region, cache) in self.regions.iter().zip(caches.iter_mut()) {
             if *cache == Cache::Written {

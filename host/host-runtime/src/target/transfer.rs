@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::config::StorageFactory;
+use super::gather::Gathered;
 use super::layout::{Layout, Piece};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
@@ -94,12 +95,13 @@ impl Target {
     /// The staging file; opened once a transfer.
     pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<dyn Storage>, Failure> {
         if let Some(storage) = &self.staging {
-            return Ok(Arc::clone(storage));
+            return Ok(Arc::clone(storage) as _);
         }
-        let storage = self
+        let file = self
             .staging_factory()?
             .open(size)
             .map_err(|e| Failure::storage("open staging", &e))?;
+        let storage = Arc::new(Gathered::new(file));
         self.staging = Some(Arc::clone(&storage));
         Ok(storage)
     }

@@ -1,8 +1,9 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
-//! A block counts as held once the storage took it, and whoever brought it is told at once. What comes in one turn of the
-//! device is entered in the map with one append; a process that is killed before it fetches those blocks again, and an append
-//! that fails is made good by the map's being written anew. Data and map are made durable together by a worker, after so many
+//! Whoever brings a block is told at once that it was taken. What comes in one turn of the device lies in the storage and in
+//! the map at its end, each with one call where the blocks lie side by side (`gather.rs`), and counts as held from then on. A
+//! process that is killed before it fetches those blocks again. A storage that refuses them fails the transfer's next
+//! operations, as a failed sync does; an append that fails is made good by the map's being written anew. Data and map are made durable together by a worker, after so many
 //! bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they wait. A failed sync releases
 //! everything since the last good one and fails the transfer's next operations: after fsync has failed once, what a read says
 //! is no proof that the medium has it.
@@ -306,10 +307,24 @@ impl Target {
         let taken = std::mem::take(&mut self.taken);
         let since = taken.iter().find(|taken| taken.bytes > 0);
         if let Some(at_ms) = since.map(|taken| taken.at_ms)
-            && let Err(failure) = self.enter_all(taken, at_ms)
+            && let Err(failure) = self.write_out().and_then(|()| self.enter_all(taken, at_ms))
         {
+            tracing::error!(
+                device = %self.device, target = %self.config.name,
+                "blocks that came last are lost: {failure}"
+            );
             self.sync.fail(failure);
         }
+    }
+
+    /// Have the storage written what was gathered of the blocks.
+    fn write_out(&self) -> Result<(), Failure> {
+        let staged = self
+            .staging
+            .as_ref()
+            .map_or(Ok(()), |file| file.write_out());
+        staged.map_err(|e| Failure::storage("write `staging`", &e))?;
+        self.regions.write_out()
     }
 
     /// Enter what was taken if it is of the same blocks as `write`.

@@ -13,6 +13,7 @@ mod build;
 mod connection;
 mod download;
 pub(crate) mod kept;
+mod level;
 pub(crate) mod native;
 mod placed;
 mod plugins;
@@ -49,6 +50,7 @@ use host_runtime::types::Setting;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::code::{CodeError, Gate, Kind};
+use crate::config::keys::LOG_LEVEL;
 use crate::config::{BUILD, Config, Device, PluginChoice, ReplySubscriptions, Target};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
@@ -355,6 +357,12 @@ impl Gateway {
                 false => "never".to_owned(),
             },
         });
+        if !settings.iter().any(|setting| setting.key == LOG_LEVEL.key) {
+            settings.push(Setting {
+                key: LOG_LEVEL.key.to_owned(),
+                value: level::least_read().to_string(),
+            });
+        }
         let (agent, former_agent) = self.agents.serving(device)?;
         let config = DeviceConfig {
             agent,

@@ -417,7 +417,9 @@ fn a_disk_that_fills_up_in_the_middle_of_the_blocks_loses_none_that_was_acknowle
         world.create("job-1", &image);
         world.write_blocks(&image, 0..3);
         world.power.fail_with(Some(ENOSPC));
-        let Outcome::Failed(failure) = world.write_block(&image, 3) else {
+        // It is written at the end of its turn.
+        world.write_blocks(&image, 3..4);
+        let Outcome::Failed(failure) = world.write_block(&image, 4) else {
             panic!("it was taken");
         };
         assert_eq!(
@@ -445,7 +447,8 @@ fn a_transfer_that_fills_the_disk_gives_its_space_back_when_it_is_thrown_away() 
         world.write_blocks(&image, 0..3);
         // What the record of the abort needs is what the transfer holds.
         world.power.fill_up();
-        assert_eq!(main_of(&world.write_block(&image, 3)), code::STORAGE);
+        world.write_blocks(&image, 3..4);
+        assert_eq!(main_of(&world.write_block(&image, 4)), code::STORAGE);
         assert_eq!(world.abort(), Outcome::Nothing, "staged: {staged}");
         world.restart();
         assert_eq!(main_of(&world.reopen("job-1")), code::NOT_FOUND);
