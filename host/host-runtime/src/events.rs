@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::agent::ApplicationEvent;
 use crate::desk::Desk;
-use crate::ports::workers::Work;
+use crate::ports::workers::{Work, told};
 
 use self::kept::Kept;
 
@@ -340,14 +340,18 @@ impl EventRing {
             // Until it has worked: it may leave half a record.
             ring.rewrite = true;
         }
-        let shared = Arc::clone(&self.shared);
-        Box::new(move || {
-            let end = shared.write(&log, cursor);
-            let mut ring = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
-            ring.pen().end = Some(end);
-            drop(ring);
-            (shared.desk.wake)();
-        })
+        let (writer, shared) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let lost = Err(io::Error::other("the worker that wrote them has died"));
+        told(
+            lost,
+            move || writer.write(&log, cursor),
+            move |end| {
+                let mut ring = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+                ring.pen().end = Some(end);
+                drop(ring);
+                (shared.desk.wake)();
+            },
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {

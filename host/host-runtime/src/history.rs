@@ -23,6 +23,7 @@ use crate::events::EventRing;
 use crate::names::state_name;
 use crate::packed::Packed;
 use crate::ports::state_dir::StateDir;
+use crate::ports::workers::told;
 use crate::status::{WaitReport, event};
 use crate::types::{Failure, FileId};
 
@@ -314,17 +315,20 @@ impl History {
     }
 
     fn begin_write(&self, bytes: Vec<u8>, anew: bool, sync: bool) {
-        let shared = Arc::clone(&self.shared);
-        self.shared.desk.workers.run(Box::new(move || {
-            let desk = &shared.desk;
+        let (writer, shared) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let lost = Err(io::Error::other("the worker that wrote it has died"));
+        let write = move || {
+            let desk = &writer.desk;
             let path = path(&desk.device);
-            let end = if anew {
+            if anew {
                 desk.state.store(&path, &bytes)
             } else {
                 desk.state.append(&path, &bytes, sync)
-            };
+            }
+        };
+        self.shared.desk.workers.run(told(lost, write, move |end| {
             shared.lock().end = Some(end);
-            (desk.wake)();
+            (shared.desk.wake)();
         }));
     }
 

@@ -124,6 +124,11 @@ impl StepWorkers {
         ran
     }
 
+    /// The worker of the oldest work dies before it has done anything.
+    pub(crate) fn bury_one(&self) {
+        drop(self.0.lock().unwrap().pop_front());
+    }
+
     /// How much waits.
     pub(crate) fn waiting(&self) -> usize {
         self.0.lock().unwrap().len()

@@ -300,3 +300,20 @@ fn a_reader_of_several_events_goes_on_where_it_says_and_a_new_one_is_known_as_ne
     assert_eq!(ring.reader_place(), Some(1));
     assert_eq!(now(ring.next()).unwrap().unwrap().event.sequence, 2);
 }
+
+#[test]
+fn a_worker_that_dies_is_a_write_that_failed() {
+    let world = World::default();
+    let ring = world.ring();
+    ring.emit(None, event(1));
+    ring.poll(0);
+    world.workers.bury_one();
+    let again = ring.poll(0);
+    assert!(again.is_some_and(|at| at > 0), "{again:?}");
+    assert!(ring.last_error().unwrap().contains("died"));
+    ring.poll(again.unwrap());
+    while world.workers.run_one() {}
+    ring.poll(again.unwrap());
+    assert_eq!(sequences(&ring), [1]);
+    assert_eq!(ring.last_error(), None);
+}

@@ -51,12 +51,11 @@ impl<T: Send + 'static> Errand<T> {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Self {
         let place = Arc::new(Mutex::new(None));
-        let word = Word {
-            place: Arc::clone(&place),
-            end: Some(lost),
-            wake: Arc::clone(wake),
-        };
-        workers.run(Box::new(move || word.give(work())));
+        let (theirs, wake) = (Arc::clone(&place), Arc::clone(wake));
+        workers.run(told(lost, work, move |end| {
+            *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+            wake();
+        }));
         Self(place)
     }
 
@@ -66,23 +65,29 @@ impl<T: Send + 'static> Errand<T> {
     }
 }
 
-/// Says how an errand ended when it goes, however it goes.
-struct Word<T> {
-    place: Arc<Mutex<Option<T>>>,
-    end: Option<T>,
-    wake: Wake,
+/// Work that tells how it ended however it ends; `lost` is the end if its worker dies.
+pub(crate) fn told<T: Send + 'static>(
+    lost: T,
+    work: impl FnOnce() -> T + Send + 'static,
+    tell: impl FnOnce(T) + Send + 'static,
+) -> Work {
+    let mut word = Word(Some((lost, tell)));
+    Box::new(move || {
+        let end = work();
+        if let Some((lost, _)) = &mut word.0 {
+            *lost = end;
+        }
+    })
 }
 
-impl<T> Word<T> {
-    fn give(mut self, end: T) {
-        self.end = Some(end);
-    }
-}
+/// An end, and who is told of it when this goes.
+struct Word<T, F: FnOnce(T)>(Option<(T, F)>);
 
-impl<T> Drop for Word<T> {
+impl<T, F: FnOnce(T)> Drop for Word<T, F> {
     fn drop(&mut self) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = self.end.take();
-        (self.wake)();
+        if let Some((end, tell)) = self.0.take() {
+            tell(end);
+        }
     }
 }
 
