@@ -58,3 +58,15 @@ async fn a_device_that_comes_back_gets_no_connection_that_was_stopped() {
     gateway.disconnect().await;
     assert_eq!(state(&again), ConnectionState::Stopped);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_has_room_for_what_all_its_devices_ask_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Gateway::open(configuration(dir.path())).unwrap();
+    let alone = host_mqtt::Limits::default().queue_max;
+    for device in ["pump-1", "pump-2"] {
+        // The other one's subscriptions: 7 of its agent, 8 of its notices.
+        let config = gateway.connection_config(device).unwrap();
+        assert!(config.limits.queue_max >= alone + 15, "{device}");
+    }
+}

@@ -6,7 +6,7 @@ use host_mqtt::{Brings, Notice};
 use super::model::Download;
 use super::reader::{Located, Reader, Sink};
 
-/// Most topics of a device: AWS allows 50 subscriptions a connection, of which the agent needs 8.
+/// Most topics of a device: AWS allows 50 subscriptions a connection, of which the agent needs at most 7.
 const NOTICES_MAX: usize = 8;
 
 /// Schemes that are fetched over the network.

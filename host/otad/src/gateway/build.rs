@@ -360,7 +360,14 @@ async fn fits(device: &DeviceHandle, agent: &Arc<AgentBuild>) -> Result<(), Fail
     match device.fits_agent(Arc::clone(agent)).await {
         // That is over by the time that it is activated, and asked again then.
         Err(failure) if failure.main == code::BUSY => Ok(()),
-        Err(failure) => Err(Failed::new(Exit::Refused, failure.to_string())),
+        Err(failure) => {
+            // Anything else is about the device as it is just now, and not about the build.
+            let exit = match failure.main {
+                code::SCHEMA => Exit::Refused,
+                _ => Exit::Failed,
+            };
+            Err(Failed::new(exit, failure.to_string()))
+        }
         Ok(()) => Ok(()),
     }
 }

@@ -16,6 +16,10 @@ pub(super) fn endpoint(mqtt: &Mqtt) -> Endpoint {
     }
 }
 
+/// Requests of each further device that may wait for the connection: what an agent and its notices subscribe to when the
+/// connection is back, which all do at once, and the first requests of a job.
+pub(super) const QUEUE_OF_A_GUEST: usize = 24;
+
 pub(super) fn config(
     device: &Device,
     allow_plaintext: bool,

@@ -161,7 +161,10 @@ impl Shelf {
         };
         if let Err(error) = self.try_sweep() {
             let folder = self.folder();
-            tracing::warn!("builds that nothing names any more stay in {folder}: {error}");
+            tracing::warn!(
+                "builds that nothing names any more stay in {folder}: {error}; a file that is damaged may be removed, what it \
+                 is about is served by the configured build then"
+            );
         }
     }
 

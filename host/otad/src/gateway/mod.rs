@@ -221,6 +221,8 @@ pub struct Gateway {
     turnstile: Turnstile,
     /// Of devices, by their names, as far as they are made.
     connections: Mutex<BTreeMap<String, Connection>>,
+    /// How many devices use the connection of another one, by that one's name.
+    guests: BTreeMap<String, usize>,
     /// None = no cap, and nobody counts.
     bandwidth: Option<Bandwidth>,
     plugins: Arc<Plugins>,
@@ -268,6 +270,7 @@ impl Gateway {
             http: http_client(&config)?,
             turnstile: Turnstile::new(config.daemon.connects_per_s_max),
             connections: Mutex::default(),
+            guests: guests(&config),
             bandwidth: (!config.bandwidth.is_none())
                 .then(|| Bandwidth::new(config.bandwidth.clone())),
             agents: Arc::new(Agents::new(
@@ -430,18 +433,23 @@ impl Gateway {
         &self.http
     }
 
-    /// How a device connects: for an application that makes the connection itself.
+    /// How a device connects: for an application that makes the connection itself. Of a device that uses another one's, it
+    /// is that one's, client id included: two connections with it would throw each other out.
     ///
     /// # Errors
     /// No such device, or its password cannot be read.
     pub fn connection_config(&self, device: &str) -> Result<ConnectionConfig, GatewayError> {
         let device = self.device(device)?;
-        connection::config(device, self.config.development.allow_plaintext).map_err(|source| {
-            GatewayError::Mqtt {
+        let plain = self.config.development.allow_plaintext;
+        let mut config =
+            connection::config(device, plain).map_err(|source| GatewayError::Mqtt {
                 device: device.name.value.clone(),
                 source,
-            }
-        })
+            })?;
+        let owner = device.mqtt.connection_of.as_ref().unwrap_or(&device.name);
+        let guests = self.guests.get(&owner.value).copied().unwrap_or_default();
+        config.limits.queue_max += guests * connection::QUEUE_OF_A_GUEST;
+        Ok(config)
     }
 
     /// Set up a device and give it a connection: its own, or that of the device which its configuration names.
@@ -555,6 +563,16 @@ impl Gateway {
         }
         .resolve(&connection::endpoint(mqtt), mqtt.aws)
     }
+}
+
+fn guests(config: &Config) -> BTreeMap<String, usize> {
+    let mut guests = BTreeMap::new();
+    for device in &config.devices {
+        if let Some(owner) = &device.mqtt.connection_of {
+            *guests.entry(owner.value.clone()).or_default() += 1;
+        }
+    }
+    guests
 }
 
 impl std::fmt::Debug for Gateway {
