@@ -36,6 +36,8 @@ mod command;
 mod config;
 mod durable;
 mod duty;
+mod early;
+mod fence;
 mod image;
 mod judge;
 mod layout;

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{RegionConfig, RegionKind, limit};
+use super::fence::Fenced;
 use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
 use crate::engine::Use;
@@ -139,6 +140,8 @@ impl Account {
 /// The regions of one target.
 pub(super) struct Regions {
     regions: Vec<RegionConfig>,
+    /// Their storage: what `regions` has of it is the same.
+    fenced: Vec<Arc<Fenced>>,
     account: Arc<Account>,
     access: Mutex<Access>,
     /// How far each region's cache is what its medium has.
@@ -165,7 +168,7 @@ struct Access {
 }
 
 impl Regions {
-    pub(super) fn new(regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
+    pub(super) fn new(mut regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
         let caches = regions.iter().map(|region| {
             if region.kind == RegionKind::Record && !region.read_only {
                 // An earlier process may have been killed before it could sync.
@@ -174,8 +177,15 @@ impl Regions {
                 Cache::Durable
             }
         });
+        let caches = Mutex::new(caches.collect());
+        let fence = |region: &mut RegionConfig| {
+            let fenced = Fenced::new(Arc::clone(&region.storage));
+            region.storage = Arc::clone(&fenced) as _;
+            fenced
+        };
         Self {
-            caches: Mutex::new(caches.collect()),
+            caches,
+            fenced: regions.iter_mut().map(fence).collect(),
             regions,
             account,
             access: Mutex::default(),
@@ -188,6 +198,9 @@ impl Regions {
 
     /// The instance is gone: its successor cannot know what it has written and not made durable.
     pub(super) fn change_hands(&self) {
+        for storage in &self.fenced {
+            storage.tear_down();
+        }
         for cache in self.caches().iter_mut() {
             if *cache == Cache::Written {
                 *cache = Cache::Doubtful;
@@ -380,9 +393,10 @@ impl Regions {
                 .iter()
                 .filter_map(|extent| {
                     let region = self.regions.get(extent.region as usize)?;
+                    let storage = self.fenced.get(extent.region as usize)?;
                     Some(Piece {
                         name: Arc::from(region.name.as_str()),
-                        storage: Arc::clone(&region.storage),
+                        storage: Arc::clone(storage),
                         offset: extent.offset,
                         length: extent.length,
                     })

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::config::StorageFactory;
+use super::fence::Fenced;
 use super::layout::{Layout, Piece};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
 use super::record::{Phase, StoredBlob, TransferRecord};
 use crate::plugin::{Transfer, capability};
-use crate::ports::storage::Storage;
 use crate::types::{Blob, Failure, code};
 
 /// Most bytes of a plugin's saved state (`wit/pal/types.wit`, record `blob`).
@@ -92,7 +92,7 @@ impl Target {
     }
 
     /// The staging file; opened once a transfer.
-    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<dyn Storage>, Failure> {
+    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<Fenced>, Failure> {
         if let Some(storage) = &self.staging {
             return Ok(Arc::clone(storage));
         }
@@ -100,6 +100,7 @@ impl Target {
             .staging_factory()?
             .open(size)
             .map_err(|e| Failure::storage("open staging", &e))?;
+        let storage = Fenced::new(storage);
         self.staging = Some(Arc::clone(&storage));
         Ok(storage)
     }
