@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,13 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn erase(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Write what a wrapper has kept back so far.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn write_out(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Make everything written so far durable.
     ///
     /// # Errors
@@ -37,6 +45,14 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn evict(&self) -> io::Result<()>;
+    /// The same for a range alone, where that can be done; all of it otherwise.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn evict_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        let _ = (offset, length);
+        self.evict()
+    }
 }
 
 /// Mode of a file that is made here: nobody but its owner may write what is started from it.
@@ -106,6 +122,13 @@ impl FileStorage {
         let file = Arc::new(OpenOptions::new().write(true).open(&self.path)?);
         *writer = Some(Arc::clone(&file));
         Ok(file)
+    }
+
+    /// All pages from `offset` on without a length. A file system without a medium (tmpfs) keeps them, and nothing is lost
+    /// there.
+    fn drop_pages(&self, offset: u64, length: Option<NonZeroU64>) -> io::Result<()> {
+        let advice = rustix::fs::Advice::DontNeed;
+        Ok(rustix::fs::fadvise(&self.reader, offset, length, advice)?)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<File>>> {
@@ -181,13 +204,14 @@ impl Storage for FileStorage {
     }
 
     fn evict(&self) -> io::Result<()> {
-        // Of the whole file. A file system without a medium (tmpfs) keeps its pages, and nothing is lost there.
-        Ok(rustix::fs::fadvise(
-            &self.reader,
-            0,
-            None,
-            rustix::fs::Advice::DontNeed,
-        )?)
+        self.drop_pages(0, None)
+    }
+
+    fn evict_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        match NonZeroU64::new(length) {
+            Some(length) => self.drop_pages(offset, Some(length)),
+            None => Ok(()),
+        }
     }
 }
 

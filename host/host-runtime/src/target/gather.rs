@@ -2,7 +2,7 @@
 //!
 //! A file system takes 64 KiB in little more time than 4 KiB, and blocks come side by side. Nobody sees a difference: what is
 //! read, synced or erased finds everything written before it. What cannot be written is told by the call that meets it, kept,
-//! and tried again by the next one; the target asks ([`Gathered::write_out`]) before it enters blocks in its map.
+//! and tried again by the next one; the target asks ([`Storage::write_out`]) before it enters blocks in its map.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,14 +48,6 @@ impl Gathered {
         }
     }
 
-    /// Write what was gathered.
-    ///
-    /// # Errors
-    /// What the medium says.
-    pub(super) fn write_out(&self) -> io::Result<()> {
-        self.run().write(&*self.storage)
-    }
-
     /// Forget what was gathered: nobody wants it any more.
     pub(super) fn discard(&self) {
         *self.run() = Run::default();
@@ -96,6 +88,10 @@ impl Storage for Gathered {
         Ok(())
     }
 
+    fn write_out(&self) -> io::Result<()> {
+        self.run().write(&*self.storage)
+    }
+
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
         let mut run = self.run();
         if offset <= run.offset && run.end() <= offset.saturating_add(length) {
@@ -113,6 +109,10 @@ impl Storage for Gathered {
 
     fn evict(&self) -> io::Result<()> {
         self.storage.evict()
+    }
+
+    fn evict_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.storage.evict_range(offset, length)
     }
 }
 

@@ -216,8 +216,7 @@ impl Target {
             self.regions.set_window(extents.unwrap_or_default());
         } else {
             self.want_ahead();
-            self.staged
-                .show(self.staging.clone().map(|staging| staging as _));
+            self.staged.show(self.staging.clone().map(|file| file as _));
             let held = self
                 .map
                 .as_deref()

@@ -2,9 +2,11 @@
 //! past the plugin.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::ports::storage::Storage;
+use super::fence::Fenced;
+use crate::ports::storage::Storage as _;
 
 /// A piece of the file.
 #[derive(Clone)]
@@ -12,7 +14,7 @@ pub(super) struct Piece {
     /// For error messages: a region's name, `staging`.
     pub(super) name: Arc<str>,
     /// The storage.
-    pub(super) storage: Arc<dyn Storage>,
+    pub(super) storage: Arc<Fenced>,
     /// Where it begins there.
     pub(super) offset: u64,
     /// Bytes.
@@ -56,6 +58,31 @@ impl Layout {
         self.each_storage(|storage| storage.evict())
     }
 
+    /// The same for the bytes from `offset` to `to` of it.
+    pub(super) fn evict_range(&self, offset: u64, to: u64) -> Result<(), At> {
+        let length = usize::try_from(to.saturating_sub(offset)).unwrap_or(usize::MAX);
+        self.each(offset, length, |piece, at, from, to| {
+            piece.storage.evict_range(at, (to - from) as u64)
+        })
+    }
+
+    /// Where the first `upto` bytes of the file lie in each storage.
+    pub(super) fn below(&self, upto: u64) -> Vec<(&Fenced, Vec<Range<u64>>)> {
+        let mut storages: Vec<(&Fenced, Vec<Range<u64>>)> = Vec::new();
+        let mut left = upto;
+        for piece in &self.0 {
+            let length = piece.length.min(left);
+            left -= length;
+            let range = piece.offset..piece.offset + length;
+            let storage: &Fenced = &piece.storage;
+            match storages.iter_mut().find(|(s, _)| std::ptr::eq(*s, storage)) {
+                Some((_, ranges)) => ranges.push(range),
+                None => storages.push((storage, vec![range])),
+            }
+        }
+        storages
+    }
+
     /// Erase all storage that the file touches, as a whole: a slot holds one image and nothing behind it.
     pub(super) fn erase(&self) -> Result<(), At> {
         self.each_storage(|storage| storage.erase(0, storage.capacity()))
@@ -93,14 +120,14 @@ impl Layout {
     }
 
     /// Each storage once.
-    fn each_storage(&self, action: impl Fn(&dyn Storage) -> io::Result<()>) -> Result<(), At> {
-        let mut seen: Vec<&Arc<dyn Storage>> = Vec::new();
+    fn each_storage(&self, action: impl Fn(&Fenced) -> io::Result<()>) -> Result<(), At> {
+        let mut seen: Vec<&Arc<Fenced>> = Vec::new();
         for piece in &self.0 {
             if seen.iter().any(|s| Arc::ptr_eq(s, &piece.storage)) {
                 continue;
             }
             seen.push(&piece.storage);
-            action(&*piece.storage).map_err(|error| At {
+            action(&piece.storage).map_err(|error| At {
                 place: Arc::clone(&piece.name),
                 error,
             })?;

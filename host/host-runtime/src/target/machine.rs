@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::ahead::Ahead;
 use super::config::{TargetConfig, VersionReader};
 use super::duty::News;
-use super::gather::Gathered;
+use super::fence::Fenced;
 use super::map::BlockMap;
 use super::names::{BLOCK_MAP, RECORD, state_name};
 use super::record::{self, Memo, Phase, TargetRecord};
@@ -58,7 +58,7 @@ pub(super) struct Target {
     pub(super) regions: Arc<Regions>,
     pub(super) staged: Arc<Staged>,
     /// The open staging file of the transfer.
-    pub(super) staging: Option<Arc<Gathered>>,
+    pub(super) staging: Option<Arc<Fenced>>,
     /// Blocks held; there is one only while the transfer receives, after `create` or `reopen`.
     pub(super) map: Option<Box<BlockMap>>,
     /// Where it is logged.
@@ -208,6 +208,7 @@ impl Target {
         let reader_is_plugin = self.reads_by_plugin();
         self.make_way_for(&kind, reader_is_plugin);
         let stages = script(&kind, self.phase(), reader_is_plugin);
+        self.sync.early.give_way();
         self.op = Some(Box::new(Op::new(kind, token, stages)));
     }
 
@@ -226,6 +227,7 @@ impl Target {
         self.pump(now_ms);
         self.push_ahead(now_ms);
         self.sync_by_time(now_ms);
+        self.read_early(now_ms);
         self.watch(now_ms);
         self.tell_read_back(now_ms);
         self.settle_swap();
@@ -289,6 +291,10 @@ impl Target {
             }
             if self.sync.is_report(id) {
                 self.on_synced(now_ms, report);
+                continue;
+            }
+            if self.sync.early.is_report(id) {
+                self.sync.early.on_report(report);
                 continue;
             }
             if self.sync.is_mend(id) {

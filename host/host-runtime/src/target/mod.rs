@@ -36,6 +36,8 @@ mod command;
 mod config;
 mod durable;
 mod duty;
+mod early;
+mod fence;
 mod gather;
 mod image;
 mod judge;

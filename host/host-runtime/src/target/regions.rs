@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{RegionConfig, RegionKind, limit};
+use super::fence::Fenced;
 use super::gather::Gathered;
 use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
@@ -140,6 +141,8 @@ impl Account {
 /// The regions of one target.
 pub(super) struct Regions {
     regions: Vec<RegionConfig>,
+    /// Their storage: what `regions` has of it is the same.
+    fenced: Vec<Arc<Fenced>>,
     /// The storage of the slots among them.
     slots: Vec<Arc<Gathered>>,
     account: Arc<Account>,
@@ -185,8 +188,15 @@ impl Regions {
                 Cache::Durable
             }
         });
+        let caches = Mutex::new(caches.collect());
+        let fence = |region: &mut RegionConfig| {
+            let fenced = Fenced::new(Arc::clone(&region.storage));
+            region.storage = Arc::clone(&fenced) as _;
+            fenced
+        };
         Self {
-            caches: Mutex::new(caches.collect()),
+            caches,
+            fenced: regions.iter_mut().map(fence).collect(),
             regions,
             slots,
             account,
@@ -203,9 +213,9 @@ impl Regions {
     /// # Errors
     /// A medium that refuses it.
     pub(super) fn write_out(&self) -> Result<(), Failure> {
-        self.slots.iter().try_for_each(|slot| {
-            let written = slot.write_out();
-            written.map_err(|e| Failure::storage("write a slot", &e))
+        self.regions.iter().try_for_each(|region| {
+            let written = region.storage.write_out();
+            written.map_err(|e| Failure::storage(format_args!("write `{}`", region.name), &e))
         })
     }
 
@@ -216,6 +226,9 @@ impl Regions {
 
     /// The instance is gone: its successor cannot know what it has written and not made durable.
     pub(super) fn change_hands(&self) {
+        for storage in &self.fenced {
+            storage.tear_down();
+        }
         for cache in self.caches().iter_mut() {
             if *cache == Cache::Written {
                 *cache = Cache::Doubtful;
@@ -409,9 +422,10 @@ impl Regions {
                 .iter()
                 .filter_map(|extent| {
                     let region = self.regions.get(extent.region as usize)?;
+                    let storage = self.fenced.get(extent.region as usize)?;
                     Some(Piece {
                         name: Arc::from(region.name.as_str()),
-                        storage: Arc::clone(&region.storage),
+                        storage: Arc::clone(storage),
                         offset: extent.offset,
                         length: extent.length,
                     })

@@ -1,6 +1,7 @@
 //! What each stage of a script does: when it begins, when its duty answers, when its report arrives.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::TargetEvent;
 use super::ahead::Ahead;
@@ -10,7 +11,7 @@ use super::machine::Target;
 use super::record::Phase;
 use super::script::{Kind, Op, Running, Stage, Verb};
 use super::trial::Debt;
-use super::work::{self, Flush, ReadBackOrder, Report};
+use super::work::{self, Flush, Prefix, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, Plugin, PluginError, capability};
 use crate::types::{Failure, code};
 
@@ -282,6 +283,8 @@ impl Target {
             }
             Report::Command(end) => self.on_command(now_ms, op, stage, end),
             Report::Synced(_, end) => end,
+            // Told to `Early` alone.
+            Report::Early(end) => end.map(drop),
             Report::Lost => Err(Failure::new(
                 code::STORAGE,
                 0,
@@ -428,12 +431,17 @@ impl Target {
         let Some(transfer) = self.record.transfer.as_ref() else {
             return Ok(());
         };
+        let (size, reader) = (transfer.spec.size, &self.config.version_from);
+        // Nothing of it can be written any more: it was locked.
+        let early = self.sync.early.take(&layout);
+        let prefix = early.map_or_else(|| Prefix::new(Glance::new(reader, size)), |early| *early);
+        op.work_done.store(prefix.size(), Ordering::Relaxed);
         let order = ReadBackOrder {
             layout,
             spec: transfer.spec.clone(),
             trust: Arc::clone(&self.own.trust),
             wall_s: self.ports.clock.wall_s(),
-            glance: Glance::new(&self.config.version_from, transfer.spec.size),
+            prefix,
             cancel: Arc::downgrade(&op.cancel),
             progress: Arc::clone(&op.work_done),
         };

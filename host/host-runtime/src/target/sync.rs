@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::early::Early;
 use super::machine::Target;
 use super::map::BlockMap;
 use super::record::Phase;
@@ -21,6 +22,8 @@ pub(super) struct Sync {
     flush: Option<u64>,
     /// Report number of the map's being written anew, and how many blocks it holds there.
     mend: Option<(u64, u32)>,
+    /// What was read back of what is durable already.
+    pub(super) early: Early,
 }
 
 impl Sync {
@@ -92,13 +95,15 @@ impl Target {
 
     /// Begin to make data and map durable, if nothing of the kind is under way.
     pub(super) fn begin_sync(&mut self) -> Result<(), Failure> {
-        let Some(covered) = self.map.as_deref().map(BlockMap::entries) else {
+        let Some(map) = self.map.as_deref() else {
             return Ok(());
         };
+        let (covered, held) = (map.entries(), map.prefix_bytes());
         if self.sync.under_way.is_some() || self.map_torn {
             return Ok(());
         }
         let layout = self.layout()?;
+        self.sync.early.sync_begins(&layout, held);
         let (state, name) = (Arc::clone(&self.ports.state), self.map_name());
         let (id, promise) = self.promise(true);
         self.sync.under_way = Some(id);
@@ -120,6 +125,7 @@ impl Target {
                         self.sync.written(now_ms);
                     }
                 }
+                self.sync.early.synced();
                 // An append that failed meanwhile has left it to this end, and perhaps no block comes to begin it.
                 self.begin_mend();
                 Ok(())
@@ -157,6 +163,7 @@ impl Target {
             "blocks since the last sync are lost: {failure}"
         );
         self.release_unsynced();
+        self.sync.early.give_up();
         self.sync.failed = Some(failure);
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::config::StorageFactory;
+use super::fence::Fenced;
 use super::gather::Gathered;
 use super::layout::{Layout, Piece};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
 use super::record::{Phase, StoredBlob, TransferRecord};
 use crate::plugin::{Transfer, capability};
-use crate::ports::storage::Storage;
 use crate::types::{Blob, Failure, code};
 
 /// Most bytes of a plugin's saved state (`wit/pal/types.wit`, record `blob`).
@@ -93,7 +93,7 @@ impl Target {
     }
 
     /// The staging file; opened once a transfer.
-    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<dyn Storage>, Failure> {
+    pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<Fenced>, Failure> {
         if let Some(storage) = &self.staging {
             return Ok(Arc::clone(storage) as _);
         }
@@ -101,7 +101,7 @@ impl Target {
             .staging_factory()?
             .open(size)
             .map_err(|e| Failure::storage("open staging", &e))?;
-        let storage = Arc::new(Gathered::new(file));
+        let storage = Fenced::new(Arc::new(Gathered::new(file)));
         self.staging = Some(Arc::clone(&storage));
         Ok(storage)
     }

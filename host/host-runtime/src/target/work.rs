@@ -30,6 +30,8 @@ pub(super) enum Report {
     Flushed(Flush),
     /// The file was read back.
     ReadBack(Result<Box<ReadBack>, Failure>),
+    /// So much of the file was read back while it comes, or no more of it could be.
+    Early(Result<Box<Prefix>, Failure>),
     /// Data and map were synced; the entries that it covers.
     Synced(u32, Result<(), Failure>),
     /// An operator's command ended.
@@ -54,6 +56,54 @@ pub(super) enum Flush {
 pub(super) struct ReadBack {
     pub(super) verified: Verified,
     pub(super) facts: Facts,
+}
+
+/// A file as far as it was read back and hashed, from its start.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    hasher: Hasher,
+    glance: Glance,
+}
+
+impl Prefix {
+    /// Nothing yet.
+    pub(super) fn new(glance: Glance) -> Self {
+        Self {
+            hasher: Hasher::default(),
+            glance,
+        }
+    }
+
+    /// Bytes so far.
+    pub(super) fn size(&self) -> u64 {
+        self.hasher.size()
+    }
+
+    /// Read on up to `to`, as long as `goes_on` is told how far it is and agrees; `false` if it did not.
+    fn read_on(
+        &mut self,
+        layout: &Layout,
+        to: u64,
+        goes_on: impl Fn(u64) -> bool,
+    ) -> Result<bool, Failure> {
+        let left = to.saturating_sub(self.size());
+        let most = usize::try_from(left).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        let mut buffer = vec![0; most];
+        while self.size() < to {
+            let at = self.size();
+            if !goes_on(at) {
+                return Ok(false);
+            }
+            let n = usize::try_from(to - at).map_or(most, |left| left.min(most));
+            let bytes = &mut buffer[..n];
+            layout
+                .read_at(at, bytes)
+                .map_err(|at| storage("read back", &at))?;
+            self.hasher.update(bytes);
+            self.glance.update(at, bytes);
+        }
+        Ok(true)
+    }
 }
 
 /// Where reports arrive, from any thread.
@@ -209,7 +259,8 @@ pub(super) struct ReadBackOrder {
     pub(super) spec: FileSpec,
     pub(super) trust: Arc<TrustPolicy>,
     pub(super) wall_s: Option<u64>,
-    pub(super) glance: Glance,
+    /// What was read early, and is still there.
+    pub(super) prefix: Prefix,
     /// Set to give up, or gone: nobody waits for it any more.
     pub(super) cancel: Weak<AtomicBool>,
     /// Bytes read so far.
@@ -227,33 +278,46 @@ pub(super) fn flush(layout: &Layout, record: impl FnOnce() -> Result<(), Failure
     }
 }
 
-/// Read the file back from its medium, hash it, and check the signature. It was flushed before.
-pub(super) fn read_back(mut order: ReadBackOrder) -> Result<Box<ReadBack>, Failure> {
+/// Read on in a file that is still coming, from its medium, up to `to`, all of which was synced. It stops early, between two
+/// reads, once `stop` is set, or gone.
+pub(super) fn read_early(
+    layout: &Layout,
+    mut prefix: Box<Prefix>,
+    to: u64,
+    stop: &Weak<AtomicBool>,
+) -> Result<Box<Prefix>, Failure> {
+    if is_wanted(stop) {
+        let evicted = layout.evict_range(prefix.size(), to);
+        evicted.map_err(|at| storage("evict", &at))?;
+        prefix.read_on(layout, to, |_| is_wanted(stop))?;
+    }
+    Ok(prefix)
+}
+
+/// Whether somebody waits for what is done, and has not said that it should end.
+fn is_wanted(cancel: &Weak<AtomicBool>) -> bool {
+    let cancel = cancel.upgrade();
+    cancel.is_some_and(|cancel| !cancel.load(Ordering::Relaxed))
+}
+
+/// Read the file back from its medium, as far as that was not done before, hash it, and check the signature. It was flushed
+/// before.
+pub(super) fn read_back(order: ReadBackOrder) -> Result<Box<ReadBack>, Failure> {
     let size = order.spec.size;
     order.layout.evict().map_err(|at| storage("evict", &at))?;
-    let mut hasher = Hasher::default();
-    let most = usize::try_from(size).map_or(READ_BYTES, |size| size.min(READ_BYTES));
-    let mut buffer = vec![0; most];
-    while hasher.size() < size {
-        let cancel = order.cancel.upgrade();
-        if cancel.is_none_or(|cancel| cancel.load(Ordering::Relaxed)) {
-            return Err(Failure::new(
-                code::CANCELLED,
-                0,
-                "reading back was cancelled",
-            ));
-        }
-        let at = hasher.size();
-        let n = usize::try_from(size - at).map_or(most, |left| left.min(most));
-        let bytes = &mut buffer[..n];
-        order
-            .layout
-            .read_at(at, bytes)
-            .map_err(|at| storage("read back", &at))?;
-        hasher.update(bytes);
-        order.glance.update(at, bytes);
-        order.progress.store(hasher.size(), Ordering::Relaxed);
+    let mut prefix = order.prefix;
+    let whole = prefix.read_on(&order.layout, size, |done| {
+        order.progress.store(done, Ordering::Relaxed);
+        is_wanted(&order.cancel)
+    })?;
+    if !whole {
+        return Err(Failure::new(
+            code::CANCELLED,
+            0,
+            "reading back was cancelled",
+        ));
     }
+    let Prefix { hasher, glance } = prefix;
     let hashed = hasher.finish();
     let request = Request {
         kind: &order.spec.signature_kind,
@@ -264,7 +328,7 @@ pub(super) fn read_back(mut order: ReadBackOrder) -> Result<Box<ReadBack>, Failu
         .trust
         .verify(&hashed, &request, order.wall_s)
         .map_err(|e| refused(&e))?;
-    let facts = order.glance.finish(size)?;
+    let facts = glance.finish(size)?;
     Ok(Box::new(ReadBack { verified, facts }))
 }
 

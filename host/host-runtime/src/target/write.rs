@@ -19,6 +19,7 @@ use super::map::{BlockMap, Grid};
 use super::script::{Asker, Kind};
 use super::work;
 use crate::plugin::Duty;
+use crate::ports::storage::Storage as _;
 use crate::types::{Failure, Outcome, Token, code};
 
 /// Most bytes of one write (`wit/agent/pal.wit`).

@@ -67,6 +67,8 @@ pub(super) struct Truth {
     pub(super) forgets_to_sync: bool,
     /// It breaks between the write of the record and its sync.
     pub(super) dies_before_sync: bool,
+    /// It takes blocks of nothing but 0xff for erased storage and does not write them.
+    pub(super) skips_blank: bool,
     /// `open` refuses saved state.
     pub(super) refuses_saved: bool,
     /// Instances alive.
@@ -512,10 +514,13 @@ impl Plugin for Double {
 
     fn write_block(&mut self, offset: u64, data: &[u8]) -> Result<Duty, PluginError> {
         let begun = self.begin("write-block")?;
-        let device = self.lent.block_device.clone().unwrap();
-        device
-            .write_at(u32::from(self.slot()), offset, data)
-            .map_err(PluginError::Failed)?;
+        let blank = data.iter().all(|byte| *byte == 0xff);
+        if !(blank && self.truth.lock().unwrap().skips_blank) {
+            let device = self.lent.block_device.clone().unwrap();
+            device
+                .write_at(u32::from(self.slot()), offset, data)
+                .map_err(PluginError::Failed)?;
+        }
         self.pushed += data.len() as u64;
         Ok(begun)
     }

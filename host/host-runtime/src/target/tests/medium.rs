@@ -132,9 +132,8 @@ impl Pages {
     fn write(&mut self, offset: usize, data: &[u8]) {
         let end = offset + data.len();
         let from = self.now.len().min(offset);
-        if self.now.len() < end {
-            self.now.resize(end, 0xff);
-        }
+        // A gap reads as zeros, as in a file; behind the last byte that was written it had read as 0xff.
+        self.now.resize(self.now.len().max(end), 0);
         self.now[offset..end].copy_from_slice(data);
         self.dirty.push(from..end);
     }
@@ -182,12 +181,18 @@ impl Pages {
     }
 }
 
+/// Called by whoever reads, before he does.
+type OnRead = Arc<dyn Fn() + Send + Sync>;
+
 /// One region or staging file.
 pub(super) struct MemoryStorage {
     power: Arc<Power>,
     capacity: u64,
     pages: Mutex<Pages>,
     reads: AtomicU64,
+    read_bytes: AtomicU64,
+    on_read: Mutex<Option<OnRead>>,
+    read_errno: Mutex<Option<i32>>,
     /// This storage alone fails from now on.
     errno: Mutex<Option<i32>>,
     /// Its syncs do, and nothing else.
@@ -201,6 +206,9 @@ impl MemoryStorage {
             capacity,
             pages: Mutex::default(),
             reads: AtomicU64::default(),
+            read_bytes: AtomicU64::default(),
+            on_read: Mutex::default(),
+            read_errno: Mutex::default(),
             errno: Mutex::default(),
             sync_errno: Mutex::default(),
         })
@@ -219,6 +227,21 @@ impl MemoryStorage {
     /// Reads so far.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Bytes read so far.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whoever reads calls this before.
+    pub(super) fn on_read(&self, call: impl Fn() + Send + Sync + 'static) {
+        *self.on_read.lock().unwrap() = Some(Arc::new(call));
+    }
+
+    /// Nothing can be read from now on, or it can again.
+    pub(super) fn fail_reads(&self, errno: Option<i32>) {
+        *self.read_errno.lock().unwrap() = errno;
     }
 
     /// Lay down bytes, durable at once.
@@ -279,7 +302,16 @@ impl Storage for MemoryStorage {
         if self.power.is_dark() {
             return Err(io::Error::other("no power"));
         }
+        let on_read = self.on_read.lock().unwrap().clone();
+        if let Some(on_read) = on_read {
+            on_read();
+        }
+        if let Some(errno) = *self.read_errno.lock().unwrap() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         self.reads.fetch_add(1, Ordering::Relaxed);
+        self.read_bytes
+            .fetch_add(buffer.len() as u64, Ordering::Relaxed);
         let pages = self.pages();
         for (at, byte) in (offset as usize..).zip(buffer) {
             *byte = pages.now.get(at).copied().unwrap_or(0xff);

@@ -6,6 +6,7 @@ mod create;
 mod damage;
 mod direct;
 mod double;
+mod early;
 mod faults;
 mod locks;
 mod medium;

@@ -53,10 +53,14 @@ impl Bench {
 
     /// Run what waits.
     pub(super) fn run_all(&self) {
-        let work = std::mem::take(&mut *self.queue.lock().unwrap());
-        for work in work {
+        for work in self.take_all() {
             work();
         }
+    }
+
+    /// What waits, to be run elsewhere.
+    pub(super) fn take_all(&self) -> Vec<Work> {
+        std::mem::take(&mut *self.queue.lock().unwrap())
     }
 
     /// Workers that die with their work.
