@@ -90,10 +90,10 @@ pub(super) struct Target {
     /// Builds that have taken over in this process.
     pub(super) swaps: u64,
     pub(super) events: VecDeque<TargetEvent>,
-    inbox: Arc<Inbox>,
-    reports: u64,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) reports: u64,
     /// Work that may still touch storage or record.
-    outstanding: u32,
+    pub(super) outstanding: u32,
 }
 
 impl Target {

@@ -305,6 +305,16 @@ impl Regions {
         };
     }
 
+    /// Whether all records read as their media have them.
+    pub(super) fn are_durable(&self) -> bool {
+        self.caches().iter().all(|cache| *cache == Cache::Durable)
+    }
+
+    /// They do: this process has seen to it, and nobody has written since.
+    pub(super) fn go_on_durable(&self) {
+        self.caches().fill(Cache::Durable);
+    }
+
     /// No access until it is opened again.
     pub(super) fn shut(&self, shut: bool) {
         self.access().shut = shut;

@@ -8,9 +8,8 @@
 //! ```
 //!
 //! What a target works with (the plugin's place, what it is lent, accounts of a call, queues) is made anew from its
-//! configuration, as at the start; what it has learnt (record, last state, strikes, what builds have used) is kept. One thing
-//! is forgotten, on the safe side: that a record region is known to be durable. It is made so once more before a plugin is
-//! asked about it.
+//! configuration, as at the start; what it has learnt (record, last state, strikes, what builds have used, that the record
+//! regions are durable) is kept.
 
 use std::sync::Arc;
 
@@ -45,6 +44,8 @@ pub(super) struct Rest {
     pub(super) proof: Option<Box<VerifiedRef>>,
     pub(super) map_torn: bool,
     pub(super) disturbed: bool,
+    /// The record regions read as their media have them.
+    pub(super) durable: bool,
     pub(super) last_state: Option<TargetState>,
     pub(super) refusal: Option<Box<str>>,
     pub(super) swaps: u64,
@@ -125,23 +126,65 @@ impl Target {
     }
 
     fn fold(&mut self) -> Rest {
+        // Every member by its name: one that is added is kept here, or said to be of no use to a target that rests.
+        let Self {
+            config,
+            own,
+            ports,
+            record,
+            damage,
+            plugin,
+            regions,
+            map_torn,
+            proof,
+            disturbed,
+            last_state,
+            book,
+            refusal,
+            swaps,
+            // Made anew from the configuration.
+            device: _,
+            staged: _,
+            map_name: _,
+            // The same as the record, and what was read of its file.
+            stored: _,
+            memo: _,
+            // Of a transfer, or of what is under way: there is none.
+            storing: _,
+            staging: _,
+            map: _,
+            op: _,
+            waiting: _,
+            writes: _,
+            taken: _,
+            sync: _,
+            restart: _,
+            data: _,
+            ahead: _,
+            swap: _,
+            events: _,
+            inbox: _,
+            reports: _,
+            outstanding: _,
+        } = self;
         Rest {
-            config: Arc::clone(&self.config),
-            own: self.own.clone(),
-            ports: Arc::clone(&self.ports),
-            record: std::mem::take(&mut self.record),
-            damage: self.damage.take().map(Box::new),
-            strikes: self.plugin.strikes(),
-            spent: Packed::new(&self.plugin.spent()),
-            factory: Arc::clone(&self.plugin.factory),
-            former: self.plugin.former.take().map(Box::new),
-            choice: self.book.take_word(),
-            proof: self.proof.take(),
-            map_torn: self.map_torn,
-            disturbed: self.disturbed,
-            last_state: self.last_state,
-            refusal: self.refusal.take().map(String::into_boxed_str),
-            swaps: self.swaps,
+            config: Arc::clone(config),
+            own: own.clone(),
+            ports: Arc::clone(ports),
+            record: std::mem::take(record),
+            damage: damage.take().map(Box::new),
+            strikes: plugin.strikes(),
+            spent: Packed::new(&plugin.spent()),
+            factory: Arc::clone(&plugin.factory),
+            former: plugin.former.take().map(Box::new),
+            choice: book.take_word(),
+            proof: proof.take(),
+            map_torn: *map_torn,
+            disturbed: *disturbed,
+            durable: regions.are_durable(),
+            last_state: *last_state,
+            refusal: refusal.take().map(String::into_boxed_str),
+            swaps: *swaps,
         }
     }
 
@@ -159,6 +202,9 @@ impl Target {
             .plugin
             .resume(rest.strikes, spent.unwrap_or_default());
         target.proof = rest.proof;
+        if rest.durable {
+            target.regions.go_on_durable();
+        }
         target.map_torn = rest.map_torn;
         target.disturbed = rest.disturbed;
         target.last_state = rest.last_state;

@@ -102,3 +102,19 @@ fn the_build_before_and_the_choice_on_the_medium_are_there_after_a_rest() {
     world.poll();
     assert_eq!(chosen(&world).unwrap(), choice);
 }
+
+#[test]
+fn records_that_are_known_to_be_durable_are_not_made_so_again_after_a_rest() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.update(&image);
+    assert!(world.is_resting());
+    // A sync would fail the question, as it does after a start.
+    world.record.fail_syncs(Some(5));
+    assert_eq!(world.state_now().code, 2);
+    world.restart();
+    assert!(matches!(
+        world.run(|t, _, token| t.state(token, FILE)),
+        Outcome::Failed(_)
+    ));
+}
