@@ -1,6 +1,6 @@
 //! A file that is read back while it comes: read once if nobody meddles, and as if nothing had been read early if somebody does.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
@@ -293,7 +293,7 @@ fn another_instance_of_the_plugin_has_the_file_read_again() {
 /// A worker on a thread of its own that stands in the middle of its first early read.
 struct Reader {
     thread: JoinHandle<()>,
-    gate: Sender<()>,
+    gate: SyncSender<()>,
 }
 
 impl Reader {
@@ -303,12 +303,12 @@ impl Reader {
         world.write_blocks(image, 0..512);
         world.bench.run_all();
         world.poll();
-        let (gate, opened) = channel();
-        let (arrived, arrives) = channel();
+        let (gate, opened) = sync_channel(1);
+        let (arrived, arrives) = sync_channel(1);
         let (opened, arrived) = (Mutex::new(opened), Mutex::new(arrived));
         storage(world).on_read(move || {
             // Nobody listens to the second one, and nobody holds it up.
-            arrived.lock().unwrap().send(()).ok();
+            arrived.lock().unwrap().try_send(()).ok();
             let opened: &Receiver<()> = &opened.lock().unwrap();
             opened.recv().ok();
         });
