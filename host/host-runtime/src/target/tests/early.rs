@@ -7,8 +7,12 @@ use std::thread::JoinHandle;
 use super::double::{Factory, SLOT_B};
 use super::medium::MemoryStorage;
 use super::world::{FILE, Setup, World, main_of};
-use crate::target::TargetEvent;
-use crate::types::{Outcome, Started, Token, code};
+use crate::plugin::Extent;
+use crate::plugin::lend::BlockDevice as _;
+use crate::target::fence::Fence;
+use crate::target::regions::{Account, Regions};
+use crate::target::{RegionConfig, RegionKind, TargetEvent};
+use crate::types::{Failure, Outcome, Started, Token, code};
 
 const EIO: i32 = 5;
 
@@ -123,6 +127,51 @@ fn a_plugin_that_changes_what_was_read_early_is_found_out_at_the_close() {
     for offset in [5 * SYNC, 5 * SYNC + 1000] {
         let (end, again) = meddle("state", offset, &image);
         assert_eq!((main_of(&end), again), (code::SIGNATURE, 0), "{offset}");
+    }
+}
+
+#[test]
+fn whatever_a_plugin_changes_through_what_it_is_lent_tears_the_fence() {
+    type Change = fn(&Regions) -> Result<(), Failure>;
+    let rows: [(&str, bool, Change); 6] = [
+        ("a write", false, |r| r.write_at(0, 7, b"x")),
+        ("an erase", false, |r| r.erase(0, 7, 1)),
+        ("a write further on", true, |r| r.write_at(0, SYNC, b"x")),
+        ("an erase further on", true, |r| r.erase(0, SYNC, 1)),
+        ("a read and a sync", true, |r| {
+            r.read_at(0, 0, 9)?;
+            r.sync(0)
+        }),
+        ("what is refused", true, |r| {
+            r.write_at(0, 2 * SYNC, b"x").unwrap_err();
+            r.erase(0, 2 * SYNC, 1).unwrap_err();
+            Ok(())
+        }),
+    ];
+    for (what, stands, change) in rows {
+        let region = RegionConfig {
+            name: "slot".into(),
+            kind: RegionKind::Slot,
+            erase_size: 1,
+            write_size: 1,
+            read_only: false,
+            storage: MemoryStorage::new(&Arc::default(), 4 * SYNC),
+        };
+        let regions = Regions::new(vec![region], Arc::new(Account::new(4 * SYNC, 1)));
+        let extents = vec![Extent {
+            region: 0,
+            offset: 0,
+            length: 2 * SYNC,
+        }];
+        let layout = regions.layout(&extents);
+        regions.set_window(extents);
+        for at in [0, 64 * 1024] {
+            regions.write_at(0, at, &[7; 64 * 1024]).unwrap();
+        }
+        let mut fence = Fence::default();
+        assert!(fence.raise(&layout, SYNC));
+        change(&regions).unwrap();
+        assert_eq!(fence.stands(&layout, SYNC), stands, "{what}");
     }
 }
 
