@@ -132,30 +132,36 @@ fn a_plugin_that_changes_what_was_read_early_is_found_out_at_the_close() {
 
 #[test]
 fn whatever_a_plugin_changes_through_what_it_is_lent_tears_the_fence() {
-    type Change = fn(&Regions) -> Result<(), Failure>;
-    let rows: [(&str, bool, Change); 6] = [
-        ("a write", false, |r| r.write_at(0, 7, b"x")),
-        ("an erase", false, |r| r.erase(0, 7, 1)),
-        ("a write further on", true, |r| r.write_at(0, SYNC, b"x")),
-        ("an erase further on", true, |r| r.erase(0, SYNC, 1)),
-        ("a read and a sync", true, |r| {
+    type Change = fn(&Regions, &MemoryStorage) -> Result<(), Failure>;
+    let rows: [(&str, bool, Change); 7] = [
+        ("a write", false, |r, _| r.write_at(0, 7, b"x")),
+        ("an erase", false, |r, _| r.erase(0, 7, 1)),
+        ("a write further on", true, |r, _| r.write_at(0, SYNC, b"x")),
+        ("an erase further on", true, |r, _| r.erase(0, SYNC, 1)),
+        ("a read and a sync", true, |r, _| {
             r.read_at(0, 0, 9)?;
             r.sync(0)
         }),
-        ("what is refused", true, |r| {
+        ("a sync that fails", false, |r, storage| {
+            storage.fail_syncs(Some(EIO));
+            r.sync(0).unwrap_err();
+            Ok(())
+        }),
+        ("what is refused", true, |r, _| {
             r.write_at(0, 2 * SYNC, b"x").unwrap_err();
             r.erase(0, 2 * SYNC, 1).unwrap_err();
             Ok(())
         }),
     ];
     for (what, stands, change) in rows {
+        let storage = MemoryStorage::new(&Arc::default(), 4 * SYNC);
         let region = RegionConfig {
             name: "slot".into(),
             kind: RegionKind::Slot,
             erase_size: 1,
             write_size: 1,
             read_only: false,
-            storage: MemoryStorage::new(&Arc::default(), 4 * SYNC),
+            storage: Arc::clone(&storage) as _,
         };
         let regions = Regions::new(vec![region], Arc::new(Account::new(4 * SYNC, 1)));
         let extents = vec![Extent {
@@ -170,7 +176,7 @@ fn whatever_a_plugin_changes_through_what_it_is_lent_tears_the_fence() {
         }
         let mut fence = Fence::default();
         assert!(fence.raise(&layout, SYNC));
-        change(&regions).unwrap();
+        change(&regions, &storage).unwrap();
         assert_eq!(fence.stands(&layout, SYNC), stands, "{what}");
     }
 }
