@@ -1,14 +1,18 @@
 //! A file that is read back while it comes: read once if nobody meddles, and as if nothing had been read early if somebody does.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
 use super::double::{Factory, SLOT_B};
 use super::medium::MemoryStorage;
 use super::world::{FILE, Setup, World, main_of};
-use crate::target::TargetEvent;
-use crate::types::{Outcome, Started, Token, code};
+use crate::plugin::Extent;
+use crate::plugin::lend::BlockDevice as _;
+use crate::target::fence::Fence;
+use crate::target::regions::{Account, Regions};
+use crate::target::{RegionConfig, RegionKind, TargetEvent};
+use crate::types::{Failure, Outcome, Started, Token, code};
 
 const EIO: i32 = 5;
 
@@ -123,6 +127,57 @@ fn a_plugin_that_changes_what_was_read_early_is_found_out_at_the_close() {
     for offset in [5 * SYNC, 5 * SYNC + 1000] {
         let (end, again) = meddle("state", offset, &image);
         assert_eq!((main_of(&end), again), (code::SIGNATURE, 0), "{offset}");
+    }
+}
+
+#[test]
+fn whatever_a_plugin_changes_through_what_it_is_lent_tears_the_fence() {
+    type Change = fn(&Regions, &MemoryStorage) -> Result<(), Failure>;
+    let rows: [(&str, bool, Change); 7] = [
+        ("a write", false, |r, _| r.write_at(0, 7, b"x")),
+        ("an erase", false, |r, _| r.erase(0, 7, 1)),
+        ("a write further on", true, |r, _| r.write_at(0, SYNC, b"x")),
+        ("an erase further on", true, |r, _| r.erase(0, SYNC, 1)),
+        ("a read and a sync", true, |r, _| {
+            r.read_at(0, 0, 9)?;
+            r.sync(0)
+        }),
+        ("a sync that fails", false, |r, storage| {
+            storage.fail_syncs(Some(EIO));
+            r.sync(0).unwrap_err();
+            Ok(())
+        }),
+        ("what is refused", true, |r, _| {
+            r.write_at(0, 2 * SYNC, b"x").unwrap_err();
+            r.erase(0, 2 * SYNC, 1).unwrap_err();
+            Ok(())
+        }),
+    ];
+    for (what, stands, change) in rows {
+        let storage = MemoryStorage::new(&Arc::default(), 4 * SYNC);
+        let region = RegionConfig {
+            name: "slot".into(),
+            kind: RegionKind::Slot,
+            erase_size: 1,
+            write_size: 1,
+            read_only: false,
+            storage: Arc::clone(&storage) as _,
+        };
+        let regions = Regions::new(vec![region], Arc::new(Account::new(4 * SYNC, 1)));
+        let extents = vec![Extent {
+            region: 0,
+            offset: 0,
+            length: 2 * SYNC,
+        }];
+        let layout = regions.layout(&extents);
+        regions.set_window(extents);
+        for at in [0, 64 * 1024] {
+            regions.write_at(0, at, &[7; 64 * 1024]).unwrap();
+        }
+        let mut fence = Fence::default();
+        assert!(fence.raise(&layout, SYNC));
+        change(&regions, &storage).unwrap();
+        assert_eq!(fence.stands(&layout, SYNC), stands, "{what}");
     }
 }
 
@@ -293,7 +348,7 @@ fn another_instance_of_the_plugin_has_the_file_read_again() {
 /// A worker on a thread of its own that stands in the middle of its first early read.
 struct Reader {
     thread: JoinHandle<()>,
-    gate: Sender<()>,
+    gate: SyncSender<()>,
 }
 
 impl Reader {
@@ -303,12 +358,12 @@ impl Reader {
         world.write_blocks(image, 0..512);
         world.bench.run_all();
         world.poll();
-        let (gate, opened) = channel();
-        let (arrived, arrives) = channel();
+        let (gate, opened) = sync_channel(1);
+        let (arrived, arrives) = sync_channel(1);
         let (opened, arrived) = (Mutex::new(opened), Mutex::new(arrived));
         storage(world).on_read(move || {
             // Nobody listens to the second one, and nobody holds it up.
-            arrived.lock().unwrap().send(()).ok();
+            arrived.lock().unwrap().try_send(()).ok();
             let opened: &Receiver<()> = &opened.lock().unwrap();
             opened.recv().ok();
         });

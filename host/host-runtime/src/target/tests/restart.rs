@@ -80,6 +80,9 @@ fn a_transfer_is_reopened_by_its_own_name_only() {
     assert!(matches!(world.reopen("job-1"), Outcome::Held(_)));
 }
 
+/// Blocks of a long file that come in one turn of the device.
+const TURN_BLOCKS: usize = 16;
+
 /// What an agent does that remembers nothing but its job: look how things are, and go on from there. `Err` = something
 /// failed; the caller finds out whether the power did.
 fn drive(world: &mut World, image: &[u8]) -> Result<(), Outcome> {
@@ -110,6 +113,9 @@ fn drive(world: &mut World, image: &[u8]) -> Result<(), Outcome> {
     for index in 0..image.len().div_ceil(1024) {
         if held[index / 8] & (1 << (index % 8)) == 0 {
             ok(world.write_block(image, index))?;
+        }
+        if index % TURN_BLOCKS == TURN_BLOCKS - 1 {
+            world.poll();
         }
     }
     ok(world.close())?;
@@ -143,37 +149,48 @@ fn check_bootable(world: &World, image: &[u8], at: u64, cut: Cut) {
 
 #[test]
 fn an_update_survives_a_cut_of_the_power_at_every_change() {
-    every_cut(World::power_cut);
+    every_cut(&World::image(6000, 2), 2048, World::power_cut);
 }
 
 #[test]
 fn an_update_survives_a_kill_of_the_process_at_every_change() {
-    every_cut(|world| {
-        world.power.restore();
-        world.restart();
-    });
+    every_cut(&World::image(6000, 2), 2048, kill);
 }
 
-fn every_cut(comes_back: fn(&mut World)) {
-    let image = World::image(6000, 2);
+#[test]
+fn an_update_that_is_read_early_survives_a_cut_or_a_kill_at_every_change() {
+    let (image, sync_bytes) = (World::image(90_000, 2), 64 * 1024);
+    for comes_back in [World::power_cut, kill] {
+        let world = every_cut(&image, sync_bytes, comes_back);
+        assert_eq!(world.slots[1].reads(), 2, "one of them early");
+    }
+}
+
+fn kill(world: &mut World) {
+    world.power.restore();
+    world.restart();
+}
+
+/// The world that had no cut.
+fn every_cut(image: &[u8], sync_bytes: u64, comes_back: fn(&mut World)) -> World {
     let setup = Setup {
-        sync_bytes: Some(2048),
+        sync_bytes: Some(sync_bytes),
         ..Setup::default()
     };
-    let mut world = World::new(setup.clone());
-    let began = world.power.count();
-    drive(&mut world, &image).unwrap();
-    let changes = world.power.count() - began;
+    let mut uncut = World::new(setup.clone());
+    let began = uncut.power.count();
+    drive(&mut uncut, image).unwrap();
+    let changes = uncut.power.count() - began;
     assert!(changes > 30, "{changes} changes");
     for cut in [Cut::Before, Cut::During, Cut::After] {
         for at in 0..changes {
             let mut world = World::new(setup.clone());
             world.power.cut_at(at, cut);
-            drop(drive(&mut world, &image));
+            drop(drive(&mut world, image));
             assert!(world.power.is_dark(), "cut {cut:?} {at}");
             comes_back(&mut world);
-            check_bootable(&world, &image, at, cut);
-            drive(&mut world, &image).unwrap_or_else(|end| panic!("cut {cut:?} {at}: {end:?}"));
+            check_bootable(&world, image, at, cut);
+            drive(&mut world, image).unwrap_or_else(|end| panic!("cut {cut:?} {at}: {end:?}"));
             assert_eq!(world.phase(), "committed", "cut {cut:?} {at}");
             assert_eq!(world.truth.lock().unwrap().running, 1, "cut {cut:?} {at}");
             assert_eq!(world.slots[1].contents(), image, "cut {cut:?} {at}");
@@ -182,6 +199,7 @@ fn every_cut(comes_back: fn(&mut World)) {
             assert_eq!(world.commit(), Outcome::Nothing, "cut {cut:?} {at}");
         }
     }
+    uncut
 }
 
 #[test]
