@@ -239,7 +239,7 @@ impl Listener for Recorder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AgentConfig, Context, Event, Saved, StartInfo, Turn};
+    use super::super::{AgentConfig, Context, Event, Saved, StartInfo};
     use super::*;
 
     fn exchange(ask: Ask, end: End) -> Exchange {
@@ -266,7 +266,7 @@ mod tests {
             let text = fs::read_to_string(dir.path().join("000001.trace"));
             text.map_or(0, |text| text.lines().count())
         };
-        let turn = || End::Turn(Box::new(Turn::default()));
+        let turn = || End::Turn(Box::default());
         let start = StartInfo {
             config: AgentConfig {
                 device: String::new(),
