@@ -119,6 +119,8 @@ pub trait AgentInstance: Send {
     fn snapshot(&mut self, context: Context) -> Result<Blob, GuestFault>;
     /// Linear memory it has, in bytes; 0 where that is not known.
     fn memory_bytes(&mut self) -> usize;
+    /// More calls follow at once, or no more do: for who keeps books beside the agent.
+    fn gather(&mut self, _more_comes: bool) {}
 }
 
 /// An instance round another one, for whoever looks on or changes a little: what it does not say itself, the other does.
@@ -178,6 +180,10 @@ impl<T: Around> AgentInstance for T {
 
     fn memory_bytes(&mut self) -> usize {
         self.inner().memory_bytes()
+    }
+
+    fn gather(&mut self, more_comes: bool) {
+        self.inner().gather(more_comes);
     }
 }
 

@@ -171,6 +171,16 @@ impl Device {
     /// Do what is due: what waits in the mailbox, what has ended, deadlines, a restart of a broken agent. Returns when
     /// to poll again at the latest; `None` = when woken.
     pub fn poll(&mut self, now: Context) -> Option<u64> {
+        self.slot.gather(true);
+        let next = self.poll_all(now);
+        // Whoever is polled again at once has not come to an end.
+        if next.is_none_or(|at| at > now.now_ms) {
+            self.slot.gather(false);
+        }
+        next
+    }
+
+    fn poll_all(&mut self, now: Context) -> Option<u64> {
         self.door.lock().now = now;
         let before = self.delivered;
         self.revive(now);

@@ -39,10 +39,17 @@ struct Node {
     cache: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Bytes of the pending writes.
+    written: Vec<u8>,
 }
 
 enum Change {
-    Write { at: usize, bytes: Vec<u8> },
+    /// So many bytes, which begin at `from` among those that were written.
+    Write {
+        at: usize,
+        from: usize,
+        length: usize,
+    },
     Resize(usize),
 }
 
@@ -94,10 +101,9 @@ fn directory(name: &str) -> &str {
 impl Node {
     fn write(&mut self, at: usize, bytes: &[u8]) {
         overlay(&mut self.cache, at, bytes);
-        self.pending.push(Change::Write {
-            at,
-            bytes: bytes.to_vec(),
-        });
+        let (from, length) = (self.written.len(), bytes.len());
+        self.written.extend_from_slice(bytes);
+        self.pending.push(Change::Write { at, from, length });
     }
 
     fn resize(&mut self, length: usize) {
@@ -106,8 +112,16 @@ impl Node {
     }
 
     fn sync(&mut self) {
-        for change in self.pending.drain(..) {
-            change.apply(&mut self.durable);
+        self.sync_some(self.pending.len());
+    }
+
+    /// So many of the pending changes are durable, the first ones.
+    fn sync_some(&mut self, some: usize) {
+        for change in self.pending.drain(..some) {
+            change.apply(&self.written, &mut self.durable);
+        }
+        if self.pending.is_empty() {
+            self.written.clear();
         }
     }
 
@@ -117,8 +131,9 @@ impl Node {
             return 0;
         }
         let mut lost = 0;
-        for change in std::mem::take(&mut self.pending) {
-            lost += usize::from(!change.survive(&mut self.durable, random));
+        let written = std::mem::take(&mut self.written);
+        for change in self.pending.drain(..) {
+            lost += usize::from(!change.survive(&written, &mut self.durable, random));
         }
         self.cache.clone_from(&self.durable);
         lost
@@ -126,28 +141,28 @@ impl Node {
 }
 
 impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Write { at, bytes: new } => overlay(bytes, *at, new),
-            Self::Resize(length) => bytes.resize(*length, 0),
+    fn apply(&self, written: &[u8], bytes: &mut Vec<u8>) {
+        match *self {
+            Self::Write { at, from, length } => overlay(bytes, at, &written[from..from + length]),
+            Self::Resize(length) => bytes.resize(length, 0),
         }
     }
 
     /// Let all, some or nothing of it reach the medium; false if it was not all.
-    fn survive(&self, durable: &mut Vec<u8>, random: &mut Random) -> bool {
+    fn survive(&self, written: &[u8], durable: &mut Vec<u8>, random: &mut Random) -> bool {
         match (random.below(4), self) {
             (0 | 1, change) => {
-                change.apply(durable);
+                change.apply(written, durable);
                 true
             }
-            (2, Self::Write { at, bytes }) => {
-                write_sectors(durable, *at, bytes, random);
+            (2, &Self::Write { at, from, length }) => {
+                write_sectors(durable, at, &written[from..from + length], random);
                 false
             }
-            (_, Self::Write { at, bytes }) => {
+            (_, &Self::Write { at, length, .. }) => {
                 // The new length may be there without the bytes.
-                if random.below(2) == 0 && durable.len() < at + bytes.len() {
-                    durable.resize(at + bytes.len(), 0);
+                if random.below(2) == 0 && durable.len() < at + length {
+                    durable.resize(at + length, 0);
                 }
                 false
             }
@@ -195,6 +210,7 @@ impl Disk {
         node.cache = bytes.to_vec();
         node.durable = bytes.to_vec();
         node.pending.clear();
+        node.written.clear();
     }
 
     /// Fill `buffer` from `at`; `blank` stands beyond the end.
@@ -244,9 +260,7 @@ impl Disk {
         let node = &mut inner.nodes[node];
         // Later changes must not come to lie under earlier ones, so a beginning is synced.
         let some = random.below_len(node.pending.len() + 1);
-        for change in node.pending.drain(..some).collect::<Vec<_>>() {
-            change.apply(&mut node.durable);
-        }
+        node.sync_some(some);
     }
 
     pub(crate) fn open(&self, name: &str) -> Option<NodeId> {

@@ -209,6 +209,10 @@ impl Ground {
         self.books().trace = Some(Trace::default());
     }
 
+    pub(crate) fn is_traced(&self) -> bool {
+        self.books().trace.is_some()
+    }
+
     pub(crate) fn learn(&self) {
         self.books().verbs = Some(Vec::new());
     }

@@ -73,14 +73,12 @@ impl Wire {
     }
 
     fn ask_for(&self, token: Token, filter: &str, on: bool) {
-        let filter = filter.to_owned();
-        let call = Call::new(Verb::Ask, &filter);
         let asked = Asked::Subscribe {
             token,
-            filter: filter.clone(),
+            filter: filter.to_owned(),
             on,
         };
-        self.ask(&call, asked);
+        self.ask(&Call::new(Verb::Ask, filter), asked);
     }
 }
 
@@ -94,10 +92,15 @@ impl Transport for Wire {
     }
 
     fn publish(&mut self, token: Token, topic: &str, payload: Vec<u8>, qos: Qos) {
-        let sum = payload.clone();
+        // Only a trace says which bytes they were.
+        let traced = match self.ground.is_traced() {
+            true => payload.clone(),
+            false => Vec::new(),
+        };
         let call = Call {
-            verb: Verb::Publish,
-            ..Call::write(topic, 0, &sum)
+            length: payload.len() as u64,
+            bytes: &traced,
+            ..Call::new(Verb::Publish, topic)
         };
         let asked = Asked::Publish {
             token,

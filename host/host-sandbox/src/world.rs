@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host_cloud::Limits;
-use host_cloud::service::{ExecutionStatus, NewJob, NewUpdate, Protocol, Service, ThingName};
+use host_cloud::service::{
+    Execution, ExecutionStatus, NewJob, NewUpdate, Protocol, Service, ThingName,
+};
 use host_runtime::agent::{AgentBuild, Command, Context, TRIAL_MS};
 use host_runtime::device::Device;
 use host_runtime::plugin::PluginFactory;
@@ -505,16 +507,28 @@ impl<'p> World<'p> {
 
     /// How a job stands, and the reason in its details.
     fn execution(&self, job: usize) -> (ExecutionStatus, Option<String>) {
+        let reason = self.known_execution(job).and_then(|execution| {
+            let reason = execution.details.get("reason")?;
+            reason.as_str().map(str::to_owned)
+        });
+        (self.status(job), reason)
+    }
+
+    fn status(&self, job: usize) -> ExecutionStatus {
         if let Some(status) = self.forgotten.get(job - 1) {
-            return (*status, None);
+            return *status;
         }
-        let thing = self.service.state().things.get(&self.thing);
-        let Some(execution) = thing.and_then(|thing| thing.execution(&job_id(job))) else {
-            return (ExecutionStatus::Removed, None);
-        };
-        let reason = execution.details.get("reason");
-        let reason = reason.and_then(|reason| reason.as_str());
-        (execution.status, reason.map(str::to_owned))
+        let execution = self.known_execution(job);
+        execution.map_or(ExecutionStatus::Removed, |execution| execution.status)
+    }
+
+    /// A job at the service, unless that was made to forget it.
+    fn known_execution(&self, job: usize) -> Option<&Execution> {
+        if job <= self.forgotten.len() {
+            return None;
+        }
+        let thing = self.service.state().things.get(&self.thing)?;
+        thing.execution(&job_id(job))
     }
 
     fn context(&self) -> Context {
@@ -651,15 +665,18 @@ impl<'p> World<'p> {
             .device
             .as_ref()
             .is_some_and(|device| device.agent_state() == WAITING_FOR_JOB && device.is_quiet());
-        let under_way = self.happenings.values().any(|(_, happening)| {
+        let is_under_way = |happening: &Happening| {
             matches!(happening, Happening::ToCloud(_) | Happening::ToDevice(..))
-        });
-        idle && !under_way && self.connected && self.wire.is_empty() && self.jobs_are_over()
+        };
+        idle && self.connected
+            && self.wire.is_empty()
+            && !self.happenings.values().any(|(_, it)| is_under_way(it))
+            && self.jobs_are_over()
     }
 
     fn jobs_are_over(&self) -> bool {
         let mut remembered = self.forgotten.len() + 1..=self.jobs;
-        remembered.all(|job| self.execution(job).0.is_terminal())
+        remembered.all(|job| self.status(job).is_terminal())
     }
 
     /// The scenario has another job once this one is over.

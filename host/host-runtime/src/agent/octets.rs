@@ -4,8 +4,10 @@
 //! and how often it comes. What is read is bounded: a run says in ten characters what would fill a memory.
 
 use std::cell::Cell;
+use std::fmt;
 
 use serde::de::Error as _;
+use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most bytes of one value: a snapshot has 256 KiB, an event 128 KiB.
@@ -27,8 +29,8 @@ pub(crate) fn within<R>(bytes: usize, read: impl FnOnce() -> R) -> R {
 /// Equal bytes in a row that are written as a run.
 const RUN_MIN: usize = 16;
 
-/// One piece.
-#[derive(Serialize, Deserialize)]
+/// One piece, as it is read.
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum Piece {
     Run(u8, usize),
@@ -37,7 +39,18 @@ enum Piece {
 
 /// Write bytes as pieces.
 pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(pieces(bytes))
+    let mut pieces = serializer.serialize_seq(None)?;
+    let mut rest = bytes;
+    while let Some((words, run)) = next_run(rest) {
+        if !words.is_empty() {
+            pieces.serialize_element(&Words(words))?;
+        }
+        if let Some(byte) = run.first() {
+            pieces.serialize_element(&(byte, run.len()))?;
+        }
+        rest = rest.get(words.len() + run.len()..).unwrap_or_default();
+    }
+    pieces.end()
 }
 
 /// Read what [`serialize`] has written.
@@ -86,44 +99,63 @@ fn unhex(hex: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-fn pieces(bytes: &[u8]) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut from = 0;
+/// What lies before the first run, and the run; none of no bytes.
+fn next_run(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let rest = bytes.get(at..).unwrap_or_default();
-        let run = rest.iter().take_while(|other| *other == byte).count();
+    while let Some(rest) = bytes.get(at..)
+        && let Some(byte) = rest.first()
+    {
+        let run = run_bytes(rest, *byte);
         if run >= RUN_MIN {
-            words(bytes.get(from..at), &mut pieces);
-            pieces.push(Piece::Run(*byte, run));
-            from = at + run;
+            return Some((bytes.get(..at)?, rest.get(..run)?));
         }
         at += run;
     }
-    words(bytes.get(from..), &mut pieces);
-    pieces
+    (!bytes.is_empty()).then_some((bytes, &[]))
 }
 
-fn words(bytes: Option<&[u8]>, pieces: &mut Vec<Piece>) {
-    use std::fmt::Write as _;
-    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
-        return;
-    };
-    let mut words = String::with_capacity(2 * bytes.len() + 1);
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(|c| c.is_control() && c != '\n') => {
-            words.push('t');
-            words.push_str(text);
-        }
-        Ok(_) | Err(_) => {
-            words.push('x');
-            for byte in bytes {
-                // Writing to a text does not fail.
-                let _ = write!(words, "{byte:02x}");
-            }
-        }
+/// How often a byte comes at the beginning. Many at once, for a block of an image is zeros here.
+fn run_bytes(bytes: &[u8], byte: u8) -> usize {
+    const AT_ONCE: usize = 64;
+    let (pieces, _) = bytes.as_chunks::<AT_ONCE>();
+    let equal = |piece: &[u8; AT_ONCE]| piece.iter().fold(true, |all, b| all & (*b == byte));
+    let start = pieces.iter().take_while(|piece| equal(piece)).count() * AT_ONCE;
+    let rest = bytes.get(start..).unwrap_or_default();
+    start + rest.iter().take_while(|other| **other == byte).count()
+}
+
+/// Bytes that are no run.
+struct Words<'b>(&'b [u8]);
+
+impl Serialize for Words<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
-    pieces.push(Piece::Words(words));
+}
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        /// Bytes that are spelled at once.
+        const AT_ONCE: usize = 32;
+        if let Ok(text) = std::str::from_utf8(self.0)
+            && !text.chars().any(|c| c.is_control() && c != '\n')
+        {
+            f.write_str("t")?;
+            return f.write_str(text);
+        }
+        f.write_str("x")?;
+        for part in self.0.chunks(AT_ONCE) {
+            let mut hex = [0; 2 * AT_ONCE];
+            let (pairs, _) = hex.as_chunks_mut::<2>();
+            for (pair, byte) in pairs.iter_mut().zip(part) {
+                *pair = [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)]);
+            }
+            let hex = hex.get(..2 * part.len()).unwrap_or_default();
+            f.write_str(std::str::from_utf8(hex).map_err(|_| fmt::Error)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// A saved state with its number.

@@ -7,8 +7,9 @@
 //!
 //! Each file begins with a start of the agent, from its journal or from a snapshot, so that each can be replayed by
 //! itself. When one is full, the agent is started anew from its snapshot (as in a swap) and the next file begins with
-//! that; the oldest goes. A line is one write to the page cache: a crash of the process loses nothing, a power cut the
-//! last seconds. A medium that takes no more ends the recording, not the agent. What is left out is in `redact.rs`.
+//! that; the oldest goes. Lines are written to the page cache together, before the device waits for anything: a crash of
+//! the process loses what it was about, a power cut the last seconds. A medium that takes no more ends the recording, not
+//! the agent. What is left out is in `redact.rs`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -25,6 +26,9 @@ pub const FILE_FULL_BYTES: u64 = 2 * 1024 * 1024;
 /// Files that are kept: together at most 8 × (2 MiB + one line of 1 MiB) = 24 MiB a device.
 pub const FILES_MAX: usize = 8;
 
+/// Bytes of lines that are written together at most, as far as whole lines go.
+const GATHERED_MAX_BYTES: usize = 32 * 1024;
+
 /// What a file's name ends in.
 const SUFFIX: &str = ".trace";
 
@@ -36,6 +40,8 @@ pub struct Recorder {
     veil: Salt,
     full_bytes: u64,
     file: Option<Open>,
+    /// More lines come before the device waits.
+    gathers: bool,
     /// Nothing is recorded until the next start: this happened.
     broken: bool,
 }
@@ -53,7 +59,22 @@ impl std::fmt::Debug for Salt {
 struct Open {
     file: File,
     writer: Writer,
+    /// Lines that are not written yet.
+    gathered: Vec<u8>,
+    /// Of all lines.
     bytes: u64,
+}
+
+impl Open {
+    fn write(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let end = self.file.write_all(&self.gathered);
+        self.gathered.clear();
+        self.gathered.shrink_to(2 * GATHERED_MAX_BYTES);
+        end
+    }
 }
 
 impl Recorder {
@@ -71,6 +92,7 @@ impl Recorder {
             veil: Salt(Veil::new(salt)),
             full_bytes: FILE_FULL_BYTES,
             file: None,
+            gathers: false,
             broken: false,
         })
     }
@@ -90,6 +112,9 @@ impl Recorder {
             .as_ref()
             .is_none_or(|open| open.bytes >= self.full_bytes);
         if is_start && full {
+            if let Some(open) = &mut self.file {
+                open.write()?;
+            }
             self.file = Some(self.begin()?);
         }
         let Some(open) = &mut self.file else {
@@ -100,12 +125,15 @@ impl Recorder {
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
         let bulk = self.veil.0.cover(&mut exchange);
-        let Some(line) = open.writer.line(exchange, bulk) else {
+        let before = open.gathered.len();
+        if !open.writer.line(exchange, bulk, &mut open.gathered) {
             let text = format!("an exchange of more than {LINE_MAX_BYTES} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        };
-        open.file.write_all(&line)?;
-        open.bytes += line.len() as u64;
+        }
+        open.bytes += (open.gathered.len() - before) as u64;
+        if !self.gathers || fails || open.gathered.len() >= GATHERED_MAX_BYTES {
+            open.write()?;
+        }
         if is_start && fails {
             // What comes now is another instance's, if anything comes.
             self.give_up(&"this start did not work");
@@ -115,7 +143,10 @@ impl Recorder {
 
     fn give_up(&mut self, why: &dyn std::fmt::Display) {
         self.broken = true;
-        self.file = None;
+        if let Some(mut open) = self.file.take() {
+            // What was heard before is good; a medium that does not take it is what is told of already, or as bad.
+            drop(open.write());
+        }
         let (device, dir) = (&self.header.device, self.dir.display());
         tracing::warn!(%device, "nothing more is recorded to {dir} until the agent is started anew: {why}");
     }
@@ -139,6 +170,7 @@ impl Recorder {
         Ok(Open {
             file,
             writer,
+            gathered: Vec::new(),
             bytes,
         })
     }
@@ -188,9 +220,80 @@ impl Listener for Recorder {
         }
     }
 
+    fn gather(&mut self, more_comes: bool) {
+        self.gathers = more_comes;
+        if !more_comes
+            && let Some(open) = &mut self.file
+            && let Err(error) = open.write()
+        {
+            self.give_up(&error);
+        }
+    }
+
     fn wants_start(&self) -> bool {
         self.file
             .as_ref()
             .is_some_and(|open| open.bytes >= self.full_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AgentConfig, Context, Event, Saved, StartInfo};
+    use super::*;
+
+    fn exchange(ask: Ask, end: End) -> Exchange {
+        let (at, calls) = (Context::default(), Vec::new());
+        Exchange {
+            at,
+            ask,
+            calls,
+            end,
+        }
+    }
+
+    #[test]
+    fn lines_of_one_poll_are_written_at_its_end_and_those_before_a_break_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let header = Header {
+            agent: String::new(),
+            version: String::new(),
+            digest: String::new(),
+            device: String::new(),
+        };
+        let mut recorder = Recorder::new(dir.path(), header, [1; 16]).unwrap();
+        let lines = || {
+            let text = fs::read_to_string(dir.path().join("000001.trace"));
+            text.map_or(0, |text| text.lines().count())
+        };
+        let turn = || End::Turn(Box::default());
+        let start = StartInfo {
+            config: AgentConfig {
+                device: String::new(),
+                settings: Vec::new(),
+                targets: Vec::new(),
+            },
+            saved: Saved::None,
+            schema: 1,
+            seed: 1,
+            outstanding: Vec::new(),
+            last_event: 0,
+        };
+        recorder.hear(exchange(Ask::Start(Box::new(start)), turn()));
+        assert_eq!(lines(), 2, "nobody has said that more comes");
+        recorder.gather(true);
+        recorder.hear(exchange(Ask::Event(Event::Timeout), turn()));
+        recorder.hear(exchange(Ask::Event(Event::Timeout), turn()));
+        assert_eq!(lines(), 2);
+        recorder.gather(false);
+        assert_eq!(lines(), 4);
+        recorder.gather(true);
+        recorder.hear(exchange(Ask::Event(Event::Timeout), turn()));
+        let broken = End::Broken("unreachable".to_owned());
+        recorder.hear(exchange(Ask::Event(Event::Timeout), broken));
+        assert_eq!(lines(), 6);
+        recorder.hear(exchange(Ask::Event(Event::Timeout), turn()));
+        recorder.miss();
+        assert_eq!(lines(), 7, "what was heard before something was missed");
     }
 }

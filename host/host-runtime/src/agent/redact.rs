@@ -448,12 +448,14 @@ fn find(bytes: &[u8], what: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Where a byte is first. By pieces: for whether there is one at all, the standard library looks at many bytes at once, and in
-/// a block of an image there is none.
+/// Where a byte is first. By pieces: whether one has it at all is asked of all its bytes at once, and in a block of an image
+/// there is none.
 fn position(bytes: &[u8], byte: u8) -> Option<usize> {
-    const PIECE_BYTES: usize = 256;
-    let mut pieces = bytes.chunks(PIECE_BYTES);
-    let start = pieces.position(|piece| piece.contains(&byte))? * PIECE_BYTES;
+    const PIECE_BYTES: usize = 64;
+    let (pieces, _) = bytes.as_chunks::<PIECE_BYTES>();
+    let has = |piece: &[u8; PIECE_BYTES]| piece.iter().fold(false, |has, b| has | (*b == byte));
+    let free = pieces.iter().take_while(|piece| !has(piece)).count();
+    let start = free * PIECE_BYTES;
     let at = bytes.get(start..)?.iter().position(|b| *b == byte)?;
     Some(start + at)
 }

@@ -357,6 +357,13 @@ impl AgentSlot {
         self.last_error.as_deref()
     }
 
+    /// Tell whoever listens that more calls follow at once, or that no more do.
+    pub(crate) fn gather(&mut self, more_comes: bool) {
+        if let Some(instance) = &mut self.instance {
+            instance.gather(more_comes);
+        }
+    }
+
     /// Linear memory of the instance in bytes.
     pub fn memory_bytes(&mut self) -> usize {
         self.instance

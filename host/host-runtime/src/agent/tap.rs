@@ -259,6 +259,9 @@ pub trait Listener: Send {
     /// One is over of which more than is kept was said: what comes now does not follow from what was heard.
     fn miss(&mut self);
 
+    /// More exchanges follow before the device waits for something; or no more do.
+    fn gather(&mut self, _more_comes: bool) {}
+
     /// Whether the next exchange is to be a start: what was heard so far is to end.
     fn wants_start(&self) -> bool {
         false
@@ -496,6 +499,18 @@ impl AgentInstance for Tapped {
 
     fn memory_bytes(&mut self) -> usize {
         self.instance.memory_bytes()
+    }
+
+    fn gather(&mut self, more_comes: bool) {
+        self.ears().gather(more_comes);
+        self.instance.gather(more_comes);
+    }
+}
+
+/// Whoever replaces an instance says no more of it.
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        self.ears().gather(false);
     }
 }
 

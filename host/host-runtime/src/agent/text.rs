@@ -5,6 +5,9 @@ pub(crate) const FAULT_MAX_BYTES: usize = 1024;
 
 /// `text` with control characters replaced and at most `max` bytes, cut at a character.
 pub fn clean(text: &str, max: usize) -> String {
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(max));
     for c in text.chars() {
         // Also the separators that end a line in some viewers, and marks that turn the direction of the rest.

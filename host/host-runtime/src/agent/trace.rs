@@ -10,6 +10,8 @@
 //! parsed: every line is bounded before and after it is read, and lines are read one at a time. Not here: what is done
 //! with exchanges.
 
+use std::io::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use super::octets;
@@ -92,21 +94,27 @@ impl Writer {
         line.into_bytes()
     }
 
-    /// The next line; none for an exchange that is longer than a line may be.
-    pub(crate) fn line(&mut self, exchange: Exchange, bulk: Vec<Bulk>) -> Option<Vec<u8>> {
-        const PREFIX: usize = 9;
-        let mut line = vec![b' '; PREFIX];
-        serde_json::to_writer(&mut line, &Line { exchange, bulk }).ok()?;
-        if line.len() > LINE_MAX_BYTES {
-            return None;
+    /// Append the next line; false, and nothing, for an exchange that is longer than a line may be.
+    pub(crate) fn line(&mut self, exchange: Exchange, bulk: Vec<Bulk>, out: &mut Vec<u8>) -> bool {
+        const PREFIX: &[u8] = b"         ";
+        let start = out.len();
+        out.extend_from_slice(PREFIX);
+        let written = serde_json::to_writer(&mut *out, &Line { exchange, bulk });
+        let line = out.get_mut(start..).unwrap_or_default();
+        let bytes = line.len();
+        if let Some((mut sum, body)) = line.split_at_mut_checked(PREFIX.len())
+            && written.is_ok()
+            && bytes <= LINE_MAX_BYTES
+        {
+            let chain = crc32c::crc32c_append(self.chain, body);
+            if write!(sum, "{chain:08x}").is_ok() {
+                self.chain = chain;
+                out.push(b'\n');
+                return true;
+            }
         }
-        let body = line.get(PREFIX..)?;
-        let chain = crc32c::crc32c_append(self.chain, body);
-        let words = format!("{chain:08x}");
-        line.get_mut(..8)?.copy_from_slice(words.as_bytes());
-        line.push(b'\n');
-        self.chain = chain;
-        Some(line)
+        out.truncate(start);
+        false
     }
 }
 

@@ -101,7 +101,7 @@ impl Target {
     pub(super) fn new(config: TargetConfig, ports: &Arc<Desk>) -> Result<Self, TargetError> {
         let device = &ports.device;
         super::config::check(&config)?;
-        let known = load(ports, device, &config.name);
+        let (known, memo) = load(ports, device, &config.name);
         if config.trust.allows_unsigned() {
             tracing::warn!(
                 device = %device, target = %config.name,
@@ -110,13 +110,15 @@ impl Target {
         }
         let (setup, own, (factory, former)) = apart(config);
         let choice = choice::read(&*ports.state, &Place::plugin(device, &setup.name));
-        Ok(Self::make(
+        let mut target = Self::make(
             (setup, own),
             Arc::clone(ports),
             known,
             (factory, former.map(Former::from)),
             choice,
-        ))
+        );
+        target.memo = Arc::new(Mutex::new(memo));
+        Ok(target)
     }
 
     /// A target of which this is known.
@@ -525,16 +527,19 @@ impl Target {
     }
 }
 
-/// What is known of a target, or why nothing is.
-fn load(ports: &Desk, device: &str, target: &str) -> (TargetRecord, Option<Failure>) {
+/// What is known of a target, or why nothing is; and what the file says of it.
+fn load(ports: &Desk, device: &str, target: &str) -> ((TargetRecord, Option<Failure>), Memo) {
     let name = state_name(device, target, RECORD);
     if let Err(error) = ports.state.settle(&name) {
         // Whoever writes to it next is told.
         tracing::warn!(device, target, "`{name}` cannot be synced: {error}");
     }
-    match record::load(&*ports.state, device, target) {
-        Ok(record) => (record, None),
-        Err(e) => (TargetRecord::default(), Some(damaged(device, target, &e))),
+    match record::load_to_write(&*ports.state, device, target) {
+        Ok((record, memo)) => ((record, None), memo),
+        Err(e) => {
+            let damage = Some(damaged(device, target, &e));
+            ((TargetRecord::default(), damage), Memo::default())
+        }
     }
 }
 

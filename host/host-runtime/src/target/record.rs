@@ -203,17 +203,30 @@ impl Phase {
 
 /// Read a target's record; none is an empty one.
 pub(super) fn load(state: &dyn StateDir, device: &str, target: &str) -> io::Result<TargetRecord> {
+    Ok(load_to_write(state, device, target)?.0)
+}
+
+/// As [`load`], for whoever will write to it.
+pub(super) fn load_to_write(
+    state: &dyn StateDir,
+    device: &str,
+    target: &str,
+) -> io::Result<(TargetRecord, Memo)> {
     let Some(bytes) = state.load(&state_name(device, target, RECORD))? else {
-        return Ok(TargetRecord::default());
+        return Ok(Default::default());
     };
-    let record: TargetRecord = serde_json::from_value(replay(&bytes)?.0)?;
+    let (said, is_whole) = replay(&bytes)?;
+    let record = TargetRecord::deserialize(&said)?;
     if !(FORMAT_MIN..=FORMAT).contains(&record.format) {
         let (format, detail) = (record.format, "this build reads");
         return Err(invalid(format!(
             "format {format}, {detail} {FORMAT_MIN} to {FORMAT}"
         )));
     }
-    Ok(record)
+    // What another build has written may say more than this one knows of, or say it otherwise.
+    let is_ours = is_whole && value(&record)? == said;
+    let memo = is_ours.then(|| (bytes, record.clone()));
+    Ok((record, Memo(memo)))
 }
 
 /// What a file of these bytes says: who writes it again and again need not read it again and again. Whatever else has

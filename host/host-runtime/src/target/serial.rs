@@ -5,19 +5,19 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 /// The bytes of a hexadecimal text.
 fn parse(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .bytes()
-        .map(|b| {
-            char::from(b)
-                .to_digit(16)
-                .and_then(|d| u8::try_from(d).ok())
-        })
-        .collect();
-    let digits = digits?;
-    if digits.len() % 2 != 0 {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
         return None;
     }
-    Some(digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect())
+    let digit = |b: u8| {
+        let digit = char::from(b).to_digit(16)?;
+        u8::try_from(digit).ok()
+    };
+    let mut bytes = Vec::with_capacity(pairs.len());
+    for [high, low] in pairs {
+        bytes.push(digit(*high)? << 4 | digit(*low)?);
+    }
+    Some(bytes)
 }
 
 /// A SHA-256.

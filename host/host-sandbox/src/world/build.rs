@@ -166,6 +166,10 @@ fn mcu_target(world: &World<'_>, number: usize) -> Result<TargetConfig, String> 
 
 /// What the state directory says of which build serves.
 fn choice(world: &World<'_>, place: &Place) -> Option<Choice> {
+    if world.options.swaps.is_empty() {
+        // Nobody can have chosen, and there is nothing to choose from.
+        return None;
+    }
     let state = FileStateDir::over(DiskFiles {
         ground: Ground::new(0, 0, None, Vec::new()),
         ..world.files()

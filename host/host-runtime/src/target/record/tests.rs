@@ -123,6 +123,34 @@ fn who_writes_again_and_again_writes_the_same_and_notices_what_others_have_writt
 }
 
 #[test]
+fn who_has_read_it_writes_the_same_and_does_not_mistake_what_another_build_has_written() {
+    let more = [r#"{"more":1}"#, r#"{"transfer":{"more":1}}"#];
+    for record in story() {
+        let known = more.into_iter().filter(|change| {
+            // A transfer that has nothing else is none.
+            record.transfer.is_some() || !change.contains("transfer")
+        });
+        let whole = known.map(|change| format!("{change}\n"));
+        let torn = [String::new(), r#"{"torn"#.to_owned()];
+        for also in whole.chain(torn) {
+            let (one, other) = (FakeState::default(), FakeState::default());
+            for state in [&one, &other] {
+                stored(state, &record);
+                let there = [bytes(state), also.as_bytes().to_vec()].concat();
+                state.store(NAME, &there).unwrap();
+            }
+            let (read, mut memo) = load_to_write(&other, "gateway", "app").unwrap();
+            for mut next in story() {
+                next.transfers = read.transfers + 1;
+                stored(&one, &next);
+                store(&other, "gateway", "app", &next, &mut memo).unwrap();
+                assert_eq!(bytes(&other), bytes(&one), "{also}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_change_is_written_as_the_difference_of_what_is_written_of_both() {
     let all = story();
     for old in &all {
