@@ -37,8 +37,8 @@ const WARM_UP_H: u64 = 24;
 /// Until the second one.
 const END_H: u64 = 48;
 
-/// The last pause before a job is at most so long: a job comes every twelve minutes, 240 of them in two days.
-const PAUSE_MAX_MS: u64 = 24 * MINUTE_MS;
+/// The pause before a job is at most so long. A job comes every twelve minutes, 240 of them in two days.
+const PAUSE_MAX_MS: u64 = 30 * MINUTE_MS;
 
 /// Jobs that a device is given at most. Images have numbers of eight bits.
 const JOBS_MAX: usize = 254;
@@ -181,7 +181,9 @@ fn story(seed: u64) -> Scenario {
     // Beyond the second look.
     let mut left_ms = (END_H + 2) * HOUR_MS;
     while scenario.jobs() < JOBS_MAX {
-        let pause_ms = 1 + random.below(PAUSE_MAX_MS);
+        // On average a fair part of what is left: of a thousand devices none is out of jobs before the second look.
+        let fair_ms = left_ms / (JOBS_MAX - scenario.jobs()) as u64;
+        let pause_ms = 1 + random.below((2 * fair_ms).clamp(1, PAUSE_MAX_MS));
         if pause_ms > left_ms {
             break;
         }
@@ -198,7 +200,7 @@ fn story(seed: u64) -> Scenario {
             .deeds
             .push((When::AfterEnd(pause_ms), Deed::NextJob));
         // Withdrawn somewhere in the middle of it; not the last one, which says how it all ends.
-        if random.chance(100) && left_ms > PAUSE_MAX_MS {
+        if random.chance(100) && left_ms > PAUSE_MAX_MS && scenario.jobs() < JOBS_MAX {
             let cancel = (When::Then(random.below(1500)), Deed::Cancel(true));
             scenario.deeds.push(cancel);
         }

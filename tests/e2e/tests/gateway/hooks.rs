@@ -246,6 +246,8 @@ fn a_custom_job_is_taken_by_its_hook_and_finished_later_after_a_restart() {
     assert_eq!(world.cloud.now(&job).status, "IN_PROGRESS");
     daemon.process.kill(PATIENCE).unwrap();
     let _daemon = world.gateway.run();
+    // It is ready before it has asked the service about the job, where its journal was not written yet.
+    world.jobs_when(1);
     let finish = [
         "job",
         "finish",
