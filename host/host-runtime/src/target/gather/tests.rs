@@ -1,3 +1,5 @@
+//! What is gathered, when it is written, and what a medium that refuses does to it.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
