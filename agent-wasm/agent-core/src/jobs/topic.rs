@@ -132,15 +132,16 @@ const OTHERS_RECEIVED: usize = 7;
 pub fn classify<'a>(thing: &ThingName, topic: &'a str) -> Option<(Topic, &'a str)> {
     let others = || classify_among(OTHERS.iter().take(OTHERS_RECEIVED), thing, topic);
     let (of, name) = classify_ours(thing, topic).or_else(others)?;
-    let legal = match of {
-        Topic::StreamData(_) | Topic::StreamRejected(_) | Topic::StreamDescription(_) => {
-            NameKind::Stream.check(name).is_ok()
-        }
-        Topic::JobAccepted | Topic::JobRejected | Topic::UpdateAccepted | Topic::UpdateRejected => {
-            NameKind::Job.check(name).is_ok()
-        }
-        _ => true,
-    };
+    let of_stream = matches!(
+        of,
+        Topic::StreamData(_) | Topic::StreamRejected(_) | Topic::StreamDescription(_)
+    );
+    let of_job = matches!(
+        of,
+        Topic::JobAccepted | Topic::JobRejected | Topic::UpdateAccepted | Topic::UpdateRejected
+    );
+    let legal = (!of_stream || NameKind::Stream.check(name).is_ok())
+        && (!of_job || NameKind::Job.check(name).is_ok());
     legal.then_some((of, name))
 }
 
