@@ -1,7 +1,7 @@
 //! Bringing one file after the other to the host: its blocks, once the target is ready for them, from a stream or by URL.
 //!
 //! Which block is asked for and what a block message or a range is worth is the downloader's to say. A block counts once
-//! the storage has acknowledged it. When one way does not work and the job offers the other, that one goes on with what
+//! the host has acknowledged it. When one way does not work and the job offers the other, that one goes on with what
 //! is held, once a job.
 
 use alloc::borrow::Cow;

@@ -2,7 +2,7 @@
 //!
 //! A block is missing, requested, being written, or held. The caller publishes or fetches what [`Downloader::poll`] gives
 //! it, hands every block message to [`Downloader::on_message`] and every range to [`Downloader::on_range`], writes what
-//! they say, and tells when the storage has acknowledged it. Nothing else makes a block held.
+//! they say, and tells when the host has acknowledged it. Nothing else makes a block held.
 //!
 //! ```text
 //!            poll            on_message, on_range     on_written
@@ -154,7 +154,7 @@ pub struct Held {
 pub struct Statistics {
     /// Messages seen.
     pub received: u32,
-    /// Blocks acknowledged by the storage.
+    /// Blocks acknowledged by the host.
     pub processed: u32,
     /// Messages forgotten.
     pub dropped: u32,
@@ -304,7 +304,7 @@ impl Downloader {
         Some(wanted)
     }
 
-    /// The storage acknowledged a block. Of a block that was not being written nothing changes.
+    /// The host acknowledged a block. Of a block that was not being written nothing changes.
     pub fn on_written(&mut self, index: BlockIndex) -> Held {
         let new = take_out(&mut self.writing, index.0) && self.held.insert(index);
         let (held, total) = self.progress();

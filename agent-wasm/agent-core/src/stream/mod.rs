@@ -2,7 +2,7 @@
 //! ask next.
 //!
 //! Bytes and the time come in, requests and verdicts go out. Nothing is written or published here: a block counts as
-//! held when the caller says that the storage has acknowledged it.
+//! held when the caller says that the host has acknowledged it.
 
 mod bitmap;
 mod codec;

@@ -1,12 +1,12 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
-//! Whoever brings a block is told at once that it was taken. What comes in one turn of the device lies in the storage and in
-//! the map at its end, each with one call where the blocks lie side by side (`gather.rs`), and counts as held from then on. A
-//! process that is killed before it fetches those blocks again. A storage that refuses them fails the transfer's next
-//! operations, as a failed sync does; an append that fails is made good by the map's being written anew. Data and map are made durable together by a worker, after so many
-//! bytes or so much time; blocks go on arriving meanwhile, up to twice that many, then they wait. A failed sync releases
-//! everything since the last good one and fails the transfer's next operations: after fsync has failed once, what a read says
-//! is no proof that the medium has it.
+//! Whoever brings a block is told at once that it was taken. What comes in one turn of the device lies in the storage and
+//! in the map at its end, each with one call where the blocks lie side by side (`gather.rs`), and counts as held from
+//! then on. A process that is killed before it fetches those blocks again. A storage that refuses them fails the
+//! transfer's next operations, as a failed sync does; an append that fails is made good by the map's being written anew.
+//! Data and map are made durable together by a worker, after so many bytes or so much time; blocks go on arriving
+//! meanwhile, up to twice that many, then they wait. A failed sync releases everything since the last good one and fails
+//! the transfer's next operations: after fsync has failed once, what a read says is no proof that the medium has it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,10 +29,10 @@ pub(super) const WRITE_MAX_BYTES: usize = 131_072;
 /// block at a time.
 const INLINE_CALLS_MAX: u32 = 2;
 
-/// Most bytes of blocks that the storage took and the map does not know yet: as much as one write may bring.
+/// Most bytes of blocks that were taken and the map does not know yet: as much as one write may bring.
 const TAKEN_BYTES_MAX: u64 = WRITE_MAX_BYTES as u64;
 
-/// A write whose bytes the storage took, on its way into the map.
+/// A write whose bytes were given to the storage, or gathered for it, on its way into the map.
 pub(super) struct Taken {
     /// First block and CRCs of each run.
     runs: Vec<(u32, Vec<u32>)>,
@@ -278,8 +278,8 @@ impl Target {
         Ok(())
     }
 
-    /// The storage has the blocks. They are entered before anything else is done with the target, and at once where a sync
-    /// is due with them, or they are many.
+    /// The storage has the blocks, or has gathered them. They are entered before anything else is done with the target,
+    /// and at once where a sync is due with them, or they are many.
     fn take(&mut self, now_ms: u64, grid: Grid, write: &Write, runs: &[Range<usize>]) {
         let block = grid.block as usize;
         let bytes: usize = runs.iter().map(ExactSizeIterator::len).sum();
@@ -303,7 +303,7 @@ impl Target {
         }
     }
 
-    /// Enter the blocks that the storage took.
+    /// Have what was gathered written, and enter the blocks.
     pub(super) fn enter_taken(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         let since = taken.iter().find(|taken| taken.bytes > 0);
