@@ -91,7 +91,7 @@ numbers! {
     CUSTOM_JOB_DEADLINE_MS = "device.agent" "custom_job_deadline_ms" ["milliseconds"] DAY_MS, 10 => 365 * DAY_MS,
         "time for a custom job from taken to finished";
     LOG_LEVEL = "device.agent" "log_level" ["level"] 0, 0 => 5,
-        "lines of the agent below this level are not made: 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 none at all; left out, those that the daemon's log would not show";
+        "lines of the agent below this level are not made: 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 none at all; left out: as far as the daemon's log shows them";
     HTTP_CONNECTIONS_PER_HOST_MAX = "http" "connections_per_host_max" ["connections"] 32, 1 => 256,
         "ranges under way at one server; 32 of 128 KiB fill 100 Mbit/s at 200 ms";
     HTTP_RANGES_PER_DEVICE_MAX = "http" "ranges_per_device_max" ["ranges"] 64, 1 => 512,

@@ -364,7 +364,7 @@ async fn fits(device: &DeviceHandle, agent: &Arc<AgentBuild>) -> Result<(), Fail
             // Anything else is about the device as it is just now, and not about the build.
             let exit = match failure.main {
                 code::SCHEMA => Exit::Refused,
-                _ => Exit::Failed,
+                _ => Exit::Retry,
             };
             Err(Failed::new(exit, failure.to_string()))
         }
