@@ -39,22 +39,12 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     }
 }
 
-/// Pushes a number in decimal.
-pub(crate) fn push_decimal(out: &mut String, mut value: u64) {
-    // 20 digits: 2^64 - 1 is 18446744073709551615.
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
+/// Pushes a number in decimal. Calls itself 19 times at most: 2^64 - 1 has 20 digits.
+pub(crate) fn push_decimal(out: &mut String, value: u64) {
+    if value >= 10 {
+        push_decimal(out, value / 10);
     }
-    for digit in &digits[at..] {
-        out.push(char::from(*digit));
-    }
+    out.push(char::from(b'0' + (value % 10) as u8));
 }
 
 /// Pushes a number as exactly eight lower-case hexadecimal digits, without a prefix.

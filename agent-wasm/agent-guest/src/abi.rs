@@ -24,6 +24,12 @@ pub(crate) trait Lift: Layout + Sized {
     fn lift(at: Place) -> Self;
 }
 
+/// Values that the host hands in as one: where a case carries a list, each item is a value.
+pub(crate) trait Several: Sized {
+    /// None = there are no more, and the list is given back. To be asked in order.
+    fn nth(at: Place, index: usize) -> Option<Self>;
+}
+
 /// A value that is handed to the host.
 pub(crate) trait Lower: Layout {
     /// Lays it out. Texts are not copied, so it must stay as long as the host reads.
@@ -86,6 +92,16 @@ impl Place {
         (self.read(0), self.read(4))
     }
 
+    /// An item of a list; behind the last one none, and the list is given back.
+    pub(crate) fn item<T: Layout>(self, index: usize) -> Option<Place> {
+        let (start, count) = self.list();
+        if index < count {
+            return Some(Self(start).at(index * T::SIZE));
+        }
+        Self(start).free(count * T::SIZE, T::ALIGN);
+        None
+    }
+
     fn set_list(self, start: *const u8, count: usize) {
         self.write(0, start);
         self.write(4, count);
@@ -106,7 +122,7 @@ impl Fields {
 
     /// Where the next field lies, of this type.
     #[inline(always)]
-    fn next<T: Layout>(&mut self) -> Place {
+    pub(crate) fn next<T: Layout>(&mut self) -> Place {
         let offset = self.offset.next_multiple_of(T::ALIGN);
         self.offset = offset + T::SIZE;
         self.base.at(offset)
@@ -249,12 +265,16 @@ impl<T: Lift> Lift for Vec<T> {
             // SAFETY: it was allocated for the host by `cabi_realloc` with this size, and is nobody else's.
             return unsafe { Self::from_raw_parts(start.cast(), count, count) };
         }
-        let items = Place(start);
         let mut list = Self::with_capacity(count);
-        for index in 0..count {
-            list.push(T::lift(items.at(index * T::SIZE)));
+        let mut index = 0;
+        while let Some(item) = at.item::<T>(index) {
+            // SAFETY: there is room for `count` items; `push` would bring the code that makes more, for each type.
+            unsafe {
+                list.as_mut_ptr().add(index).write(T::lift(item));
+                index += 1;
+                list.set_len(index);
+            }
         }
-        items.free(count * T::SIZE, T::ALIGN);
         list
     }
 }
@@ -374,4 +394,41 @@ macro_rules! variant {
     };
 }
 
-pub(crate) use {extent, record, variant};
+/// Declares a variant of which one case, in brackets, carries a list of such records: each is a value.
+macro_rules! several {
+    ($name:ident {
+        $( $number:literal $case:ident { $( $field:ident: $field_type:ty, )+ }, )+
+        [ $list:literal $item:ident { $( $part:ident: $part_type:ty, )+ } ],
+        $( $further:literal $other:ident $( ($type:ty) )? $( { $( $member:ident: $member_type:ty, )+ } )?, )+
+    }) => {
+        extent! {
+            [] $name = Extent::NOTHING
+                $( .or(Extent::NOTHING $( .then::<$field_type>() )+) )+
+                .or(Extent::NOTHING.then::<Vec<u8>>())
+                $( .or(Extent::NOTHING $( .then::<$type>() )? $( $( .then::<$member_type>() )+ )?) )+
+                .behind_case()
+        }
+        impl Several for $name {
+            fn nth(at: Place, index: usize) -> Option<Self> {
+                let mut value = at.at(Self::ALIGN);
+                if at.case() == $list {
+                    value = value.item::<($( $part_type, )+)>(index)?;
+                } else if index > 0 {
+                    return None;
+                }
+                let mut fields = Fields::new(value);
+                Some(match at.case() {
+                    $( $number => Self::$case { $( $field: fields.lift::<$field_type>(), )+ }, )+
+                    $list => Self::$item { $( $part: fields.lift::<$part_type>(), )+ },
+                    $( $further => Self::$other
+                        $( (fields.lift::<$type>()) )?
+                        $( { $( $member: fields.lift::<$member_type>(), )+ } )?, )+
+                    // The host lowers by the component's own types.
+                    _ => core::arch::wasm32::unreachable(),
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use {extent, record, several, variant};

@@ -11,7 +11,9 @@ use agent_core::types::{
     Saved, Setting, StartInfo, Target, TargetState, Token, Turn, Version, Wait,
 };
 
-use crate::abi::{Extent, Fields, Kept, Layout, Lift, Lower, Place, extent, record, variant};
+use crate::abi::{
+    Extent, Fields, Kept, Layout, Lift, Lower, Place, Several, extent, record, several, variant,
+};
 
 /// What a call of `pal` answers.
 pub(crate) enum Started {
@@ -100,11 +102,11 @@ variant! {
         8 Shutdown { unsubscribe: bool, },
     }
 }
-variant! {
+several! {
     Event {
         0 Connected { session_present: bool, },
         1 Disconnected { reason: u32, detail: String, },
-        2 Message { topic: String, payload: Vec<u8>, },
+        [2 Message { topic: String, payload: Vec<u8>, }],
         3 Done { token: Token, outcome: Outcome, },
         4 Progress { token: Token, done: u64, total: u64, },
         5 HttpResponse { token: Token, status: u16, total: Option<u64>, body: Vec<u8>, },

@@ -20,7 +20,7 @@ use agent_core::types::{
     Action, AgentStatus, Blob, Context, Description, Event, Failure, Level, StartInfo, Turn,
 };
 
-use abi::{Kept, Layout, Lift, Lower, Place};
+use abi::{Fields, Kept, Layout, Lift, Lower, Place, Several};
 use bindings::ota::agent::os;
 use contract::Started;
 use memory::Memory;
@@ -154,8 +154,8 @@ impl Instance {
     }
 }
 
-/// Do all that the agent wants done, and tell the host what is left behind.
-fn finish(agent: &mut Agent, context: Context) -> Turn {
+/// Do all that the agent wants done.
+fn finish(agent: &mut Agent, context: Context) {
     while let Some(Action { op, order }) = agent.poll_action() {
         match order::carry_out(&order) {
             None => {}
@@ -163,7 +163,6 @@ fn finish(agent: &mut Agent, context: Context) -> Turn {
             Some(Started::Done(outcome)) => agent.handle(context, Event::Ended { op, outcome }),
         }
     }
-    agent.turn()
 }
 
 #[expect(
@@ -200,7 +199,9 @@ mod export {
         with(|instance| {
             let result = Agent::start(context, info).map(|started| {
                 // A second start of a living instance is a mistake of the host's; the newest state counts.
-                finish(instance.agent.insert(ManuallyDrop::new(started)), context)
+                let agent = instance.agent.insert(ManuallyDrop::new(started));
+                finish(agent, context);
+                agent.turn()
             });
             instance.answer(Answer::Started(result))
         })
@@ -208,11 +209,21 @@ mod export {
 
     #[unsafe(export_name = "ota:agent/job-agent@0.1.0#handle")]
     extern "C" fn handle(at: *mut u8) -> *const u8 {
-        let (context, event) = parameters::<Event>(at);
+        // SAFETY: the host has laid them out there.
+        let place = unsafe { Place::new(at) };
+        let mut fields = Fields::new(place);
+        let context = fields.lift();
+        let events = fields.next::<Event>();
         with(|instance| {
             let agent = instance.agent();
-            agent.handle(context, event);
-            let turn = finish(agent, context);
+            let mut index = 0;
+            while let Some(event) = Event::nth(events, index) {
+                agent.handle(context, event);
+                finish(agent, context);
+                index += 1;
+            }
+            place.free(<(Context, Event)>::SIZE, <(Context, Event)>::ALIGN);
+            let turn = agent.turn();
             instance.answer(Answer::Turn(turn))
         })
     }

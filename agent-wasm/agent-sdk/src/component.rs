@@ -85,7 +85,12 @@ fn on_event<A: Orchestrator>(agent: &mut A, desk: &mut Desk, event: Event) -> Op
     match event {
         Event::Connected(_) => desk.set_connected(true),
         Event::Disconnected(_) => desk.set_connected(false),
-        Event::Message(message) => on_message(agent, desk, &message.topic, &message.payload),
+        Event::Messages(messages) => {
+            for message in messages {
+                on_message(agent, desk, &message.topic, &message.payload);
+                settle(agent, desk);
+            }
+        }
         Event::Done(completion) => desk.end(completion.token, completion.outcome),
         Event::TargetRestarted(file) => desk.restarted(agent.place(), file),
         Event::Timeout => desk.time_up(agent.place()),

@@ -83,11 +83,13 @@ pub(crate) fn remap_flags(
         format!("/rustc/{commit}"),
     ));
     pairs.push((workspace.to_owned(), "/otad".to_owned()));
-    // The places of panics stand in the guest as text.
-    pairs.push((
-        PathBuf::from("agent-wasm/agent-core/src"),
-        "agent".to_owned(),
-    ));
+    // The places of panics stand in the guest as text: of agent-core as `stream/grid.rs`.
+    for (room, name) in [
+        ("agent-wasm/agent-core/src/", ""),
+        ("agent-wasm/agent-guest/src", "guest"),
+    ] {
+        pairs.push((PathBuf::from(room), name.to_owned()));
+    }
     pairs.push((target_dir.to_owned(), "/target".to_owned()));
     let flags: Vec<String> = pairs
         .iter()

@@ -20,7 +20,7 @@ pub use self::text::clean;
 pub use self::trial::{FormerAgent, TRIAL_MS};
 pub use self::types::{
     AgentConfig, AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Description, Event,
-    FileStatus, JobResult, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,
+    FileStatus, JobResult, Message, OfferAnswer, Saved, StartInfo, Target, Turn, Wait,
 };
 
 pub mod record;

@@ -16,7 +16,9 @@
 
 use std::sync::Arc;
 
-use crate::agent::{AgentSlot, Context, Event, Stamp};
+use bytes::Bytes;
+
+use crate::agent::{AgentSlot, Context, Event, Message, Stamp};
 use crate::choice::Book;
 use crate::events::EventRing;
 use crate::history::{Glance, History};
@@ -46,8 +48,8 @@ mod start;
 mod swap;
 mod token;
 
-/// Events that one poll gives to the agent, so that other tasks get their turn: some 0.2 ms of blocks.
-const EVENTS_PER_POLL: usize = 64;
+/// Inputs that one poll gives to the agent, so that other tasks get their turn: some 0.5 ms of blocks.
+const INPUTS_PER_POLL: usize = 64;
 
 /// The connection, as far as the device knows.
 #[derive(Debug, Default)]
@@ -95,9 +97,7 @@ pub struct Device {
 impl Device {
     /// Something happened.
     pub fn handle(&mut self, now: Context, input: Input) {
-        self.door.lock().now = now;
-        // Before the books of the connection change: a snapshot knows what they were.
-        self.wake(now);
+        self.enter(now);
         match input {
             Input::Connected { session_present } => {
                 self.connection.up = Some(session_present);
@@ -115,12 +115,7 @@ impl Device {
                 topic,
                 payload,
                 qos: Qos::AtMostOnce | Qos::AtLeastOnce,
-            } => {
-                let bytes = topic.len() + payload.len();
-                self.door.lock().pace.on_message(now, bytes);
-                let payload = payload.into();
-                self.deliver(now, Event::Message { topic, payload });
-            }
+            } => self.on_messages(now, vec![(topic, payload)]),
             Input::Done { token, outcome } => {
                 self.deliver_done(now, token, outcome, &[Owner::Transport, Owner::Http]);
             }
@@ -168,6 +163,26 @@ impl Device {
         }
     }
 
+    fn enter(&mut self, now: Context) {
+        self.door.lock().now = now;
+        // Before the books of the connection change: a snapshot knows what they were.
+        self.wake(now);
+    }
+
+    fn on_messages(&mut self, now: Context, messages: Vec<(String, Bytes)>) {
+        {
+            let mut host = self.door.lock();
+            for (topic, payload) in &messages {
+                host.pace.on_message(now, topic.len() + payload.len());
+            }
+        }
+        let messages = messages.into_iter().map(|(topic, payload)| Message {
+            topic,
+            payload: payload.into(),
+        });
+        self.deliver(now, Event::Messages(messages.collect()));
+    }
+
     /// Do what is due: what waits in the mailbox, what has ended, deadlines, a restart of a broken agent. Returns when
     /// to poll again at the latest; `None` = when woken.
     pub fn poll(&mut self, now: Context) -> Option<u64> {
@@ -188,10 +203,18 @@ impl Device {
         let next = self.poll_host(now);
         // What comes while this goes on is for the next poll: `now` lies before it, and an agent that takes the time of its
         // answers would take it for less than it was.
-        for _ in 0..EVENTS_PER_POLL.min(self.mailbox.len()) {
-            match self.mailbox.take() {
-                Some(input) => self.handle(now, input),
-                None => break,
+        let mut left = INPUTS_PER_POLL.min(self.mailbox.len());
+        while left > 0 {
+            let messages = self.mailbox.take_messages(left);
+            if !messages.is_empty() {
+                left -= messages.len();
+                self.enter(now);
+                self.on_messages(now, messages);
+            } else if let Some(input) = self.mailbox.take() {
+                left -= 1;
+                self.handle(now, input);
+            } else {
+                break;
             }
         }
         // After the messages: what has come in time is not asked for again.
@@ -473,7 +496,7 @@ impl Device {
 
     fn deliver_refusals(&mut self, now: Context) -> Option<u64> {
         // As many as there are now: what they lead to comes with the next poll.
-        for _ in 0..EVENTS_PER_POLL {
+        for _ in 0..INPUTS_PER_POLL {
             let refusal = self.door.lock().next_refusal();
             match refusal {
                 Ok((token, failure)) => {

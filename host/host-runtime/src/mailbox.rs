@@ -25,6 +25,13 @@ pub const MESSAGE_BYTES_MAX: usize = WINDOW_MAX_BYTES as usize + 1024 * 1024;
 /// Largest message: 128 KiB of block or document plus the service's envelope.
 pub const MESSAGE_MAX_BYTES: usize = 160 * 1024;
 
+/// Most messages that an agent is told with one event (`wit/agent/job-agent.wit`): a call of it costs as much as what it does
+/// with two blocks.
+pub const EVENT_MESSAGES_MAX: usize = 16;
+
+/// Most bytes of such messages; a larger one is told alone.
+pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+
 /// Commands and custom values that may wait for an agent; operators are slower than that.
 pub const COMMANDS_MAX: usize = 32;
 
@@ -184,6 +191,24 @@ impl Mailbox {
     #[must_use]
     pub fn take(&self) -> Option<Input> {
         self.lock().pop()
+    }
+
+    /// Messages that are the oldest inputs, as many as an event tells and no more than `most`: topic and payload of each.
+    pub(crate) fn take_messages(&self, most: usize) -> Vec<(String, Bytes)> {
+        let mut queue = self.lock();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        while let Some(Input::Message { topic, payload, .. }) = queue.inputs.front() {
+            bytes += topic.len() + payload.len();
+            let is_full = messages.len() == most.min(EVENT_MESSAGES_MAX)
+                || !messages.is_empty() && bytes > EVENT_BYTES_MAX;
+            if is_full {
+                break;
+            }
+            if let Some(Input::Message { topic, payload, .. }) = queue.pop() {
+                messages.push((topic, payload));
+            }
+        }
+        messages
     }
 
     /// What wakes the device.

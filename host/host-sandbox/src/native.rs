@@ -44,8 +44,8 @@ impl Native {
             .ok_or_else(|| GuestFault::Trapped("called before start".into()))
     }
 
-    /// Do all that the agent wants done, and tell what is left behind.
-    fn finish(&mut self, now: core::Context) -> Result<Turn, GuestFault> {
+    /// Do all that the agent wants done.
+    fn carry_out_all(&mut self, now: core::Context) -> Result<(), GuestFault> {
         while let Some(core::Action { op, order }) = self.agent()?.poll_action() {
             match self.carry_out(order) {
                 None => {}
@@ -57,7 +57,7 @@ impl Native {
                 }
             }
         }
-        Ok(convert::turn(self.agent()?.turn()))
+        Ok(())
     }
 
     fn carry_out(&mut self, order: core::Order) -> Option<Started> {
@@ -137,7 +137,8 @@ impl AgentInstance for Native {
         match Agent::start(now, convert::start_info(info)) {
             Ok(agent) => {
                 self.agent = Some(agent);
-                Ok(Ok(self.finish(now)?))
+                self.carry_out_all(now)?;
+                Ok(Ok(convert::turn(self.agent()?.turn())))
             }
             Err(failure) => Ok(Err(convert::failure(failure))),
         }
@@ -145,9 +146,11 @@ impl AgentInstance for Native {
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
         let now = convert::context(context);
-        let event = convert::event(event);
-        self.agent()?.handle(now, event);
-        self.finish(now)
+        for event in convert::events(event) {
+            self.agent()?.handle(now, event);
+            self.carry_out_all(now)?;
+        }
+        Ok(convert::turn(self.agent()?.turn()))
     }
 
     fn status(&mut self) -> Result<AgentStatus, GuestFault> {

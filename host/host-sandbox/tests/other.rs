@@ -123,10 +123,14 @@ impl Around for Instance {
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
         let event = match event {
-            Event::Message { topic, payload } => {
-                let text = std::str::from_utf8(&payload).map(|text| text.replace(THEIRS, OURS));
-                let payload = text.map_or_else(|_| payload.clone(), String::into_bytes);
-                Event::Message { topic, payload }
+            Event::Messages(mut messages) => {
+                for Message { payload, .. } in &mut messages {
+                    let text = std::str::from_utf8(payload).map(|text| text.replace(THEIRS, OURS));
+                    if let Ok(text) = text {
+                        *payload = text.into_bytes();
+                    }
+                }
+                Event::Messages(messages)
             }
             event => event,
         };

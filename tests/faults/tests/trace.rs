@@ -206,7 +206,7 @@ impl Around for Deaf {
     }
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
-        let is_block = matches!(&event, Event::Message { topic, .. } if topic.contains("/data/"));
+        let is_block = matches!(&event, Event::Messages(messages) if messages.iter().any(|m| m.topic.contains("/data/")));
         let event = match is_block && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             true => Event::Timeout,
             false => event,

@@ -6,7 +6,7 @@ use std::fs;
 
 use versioning::contract::Package;
 
-/// One `record!` or `variant!`: its name, and what stands in its braces, entry by entry.
+/// One `record!`, `variant!` or `several!`: its name, and what stands in its braces, entry by entry.
 struct Declaration {
     name: String,
     entries: Vec<String>,
@@ -15,7 +15,7 @@ struct Declaration {
 /// Everything that the macros of a text declare.
 fn declarations(text: &str) -> Vec<Declaration> {
     let mut found = Vec::new();
-    for start in ["record! {", "variant! {"] {
+    for start in ["record! {", "variant! {", "several! {"] {
         for part in text.split(start).skip(1) {
             let (name, rest) = part.split_once('{').expect("a name, then a brace");
             // How it is used stands before its name.
@@ -50,8 +50,8 @@ fn entries(text: &str) -> Vec<String> {
     let mut depth = 0;
     for character in text.chars() {
         match character {
-            '{' | '(' | '<' => depth += 1,
-            '}' | ')' | '>' => depth -= 1,
+            '{' | '(' | '<' | '[' => depth += 1,
+            '}' | ')' | '>' | ']' => depth -= 1,
             ',' if depth == 0 => {
                 entries.push(String::new());
                 continue;
@@ -110,10 +110,12 @@ fn field(entry: &str) -> (String, String) {
     (kebab(name.trim()), type_name(of))
 }
 
-/// Whether the case of a variant is the contract's: `0 Name`, `0 Name(Type)` or `0 Name { field: Type, .. }`, where the
-/// fields are those of a record, of a tuple, or the one value.
+/// Whether the case of a variant is the contract's: `0 Name`, `0 Name(Type)`, `0 Name { field: Type, .. }`, where the
+/// fields are those of a record, of a tuple, or the one value, or `[0 Name { field: Type, .. }]` where the case is
+/// called `names` and carries a list of such records.
 fn is_case(package: &Package, number: usize, entry: &str, line: &str) -> bool {
-    let Some(entry) = entry.strip_prefix(&format!("{number} ")) else {
+    let item = between(entry, "[", ']');
+    let Some(entry) = (item.unwrap_or(entry)).strip_prefix(&format!("{number} ")) else {
         return false;
     };
     let (name, payload) = match line.split_once('(') {
@@ -135,6 +137,10 @@ fn is_case(package: &Package, number: usize, entry: &str, line: &str) -> bool {
         .iter()
         .map(|(name, of)| format!("{name}: {of}"))
         .collect();
+    if item.is_some() {
+        let of = between(payload, "list<", '>').and_then(|of| package.members(of));
+        return format!("{}s", kebab(rust.trim())) == name && of == Some(lines);
+    }
     let types: Vec<String> = fields.into_iter().map(|(_, of)| of).collect();
     kebab(rust.trim()) == name
         && (package.members(payload) == Some(lines)
@@ -163,7 +169,7 @@ fn what_the_guest_lifts_and_lowers_by_hand_is_declared_as_in_the_contract() {
             .unwrap_or_else(|| panic!("the contract has no {name}"));
         assert_eq!(entries.len(), members.len(), "{name}");
         for (number, (entry, line)) in entries.iter().zip(&members).enumerate() {
-            let same = if entry.starts_with(|first: char| first.is_ascii_digit()) {
+            let same = if entry.starts_with(|first: char| first.is_ascii_digit() || first == '[') {
                 is_case(&package, number, entry, line)
             } else {
                 let (field, of) = field(entry);

@@ -4,7 +4,7 @@ use super::text::clean;
 use super::wasm::{wit_agent, wit_os, wit_pal, wit_transport, wit_types};
 use super::{
     AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Description, Event, FileStatus,
-    OfferAnswer, Saved, StartInfo, Turn, Wait,
+    Message, OfferAnswer, Saved, StartInfo, Turn, Wait,
 };
 use crate::types::{
     Blob, DETAIL_MAX_BYTES, Failure, FileSpec, ImageInfo, Level, Outcome, Qos, Setting, Started,
@@ -84,14 +84,21 @@ fn setting(from: Setting) -> wit_types::Setting {
     }
 }
 
+fn message(from: Message) -> wit_agent::Message {
+    wit_agent::Message {
+        topic: from.topic,
+        payload: from.payload,
+    }
+}
+
 pub(super) fn event(from: Event) -> wit_agent::Event {
     match from {
         Event::Connected(kept) => wit_agent::Event::Connected(kept),
         Event::Disconnected { reason, detail } => {
             wit_agent::Event::Disconnected(wit_agent::Disconnection { reason, detail })
         }
-        Event::Message { topic, payload } => {
-            wit_agent::Event::Message(wit_agent::Message { topic, payload })
+        Event::Messages(messages) => {
+            wit_agent::Event::Messages(messages.into_iter().map(message).collect())
         }
         Event::Done { token, outcome } => wit_agent::Event::Done(wit_agent::Completion {
             token,

@@ -10,7 +10,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::tap::{Answer, Ask, Bulk, End, Exchange, Order};
-use super::{Command, CustomAnswer, Event, OfferAnswer, Saved, Turn};
+use super::{Command, CustomAnswer, Event, Message, OfferAnswer, Saved, Turn};
 use crate::types::{Failure, Outcome, Started};
 
 /// What a token begins with; a value that does is left alone.
@@ -108,14 +108,16 @@ impl Veil {
 
     fn event(&self, event: &mut Event, bulks: &mut Vec<Bulk>) {
         match event {
-            Event::Message { payload, .. } => {
-                if let Some((range, zero)) = bulk(payload)
-                    && let Some(part) = payload.get_mut(range)
-                {
-                    bulks.push(Bulk::of(part));
-                    part.fill(zero);
+            Event::Messages(messages) => {
+                for Message { payload, .. } in messages {
+                    if let Some((range, zero)) = bulk(payload)
+                        && let Some(part) = payload.get_mut(range)
+                    {
+                        bulks.push(Bulk::of(part));
+                        part.fill(zero);
+                    }
+                    self.bytes(payload);
                 }
-                self.bytes(payload);
             }
             Event::HttpResponse { body, .. } => {
                 if !body.is_empty() {

@@ -564,10 +564,7 @@ mod tests {
             offset: 0,
             length: 1,
         };
-        let ask = Ask::Event(Event::Message {
-            topic: "t".to_owned(),
-            payload: br#"{"password":"hunter22"}"#.to_vec(),
-        });
+        let ask = Ask::Event(Event::message("t", br#"{"password":"hunter22"}"#));
         let end = End::Broken("at https://b.example/f?Signature=0123456789abcdef".to_owned());
         let live = Teller(Some(Arc::new(Veil::new([7; 16]))));
         for words in [live.order(&order), live.ask(&ask), live.end(&end)] {

@@ -103,7 +103,7 @@ fn weight(exchange: &Exchange) -> usize {
         .map(|(order, answer)| order.bytes() + answer.bytes())
         .sum();
     let asked = match &exchange.ask {
-        Ask::Event(Event::Message { payload, .. }) => payload.len(),
+        Ask::Event(Event::Messages(messages)) => messages.iter().map(|m| m.payload.len()).sum(),
         Ask::Event(Event::HttpResponse { body, .. }) => body.len(),
         Ask::Event(Event::Custom { bytes, .. }) => bytes.len(),
         Ask::Event(_) | Ask::Start(_) | Ask::Status | Ask::Snapshot => 0,

@@ -45,15 +45,20 @@ fn module(name: &str) -> String {
     (i32.const 2048))
   (func (export "ota:agent/job-agent@0.1.0#start") (param i32) (result i32) (i32.const 1024))
   (func (export "ota:agent/job-agent@0.1.0#handle") (param $p i32) (result i32)
-    (local $event i32)
+    (local $event i32) (local $at i32) (local $left i32)
     (local.set $event (i32.load8_u offset=24 (local.get $p)))
-    ;; message: answer with a deadline of its payload's length, and publish the payload on its topic
+    ;; messages: answer with a deadline of the last one's payload's length, and publish each payload on its topic
     (if (i32.eq (local.get $event) (i32.const 2)) (then
-      (drop (call $publish
-        (i32.load offset=32 (local.get $p)) (i32.load offset=36 (local.get $p))
-        (i32.load offset=40 (local.get $p)) (i32.load offset=44 (local.get $p)) (i32.const 1)))
-      (i32.store8 (i32.const 1024) (i32.const 1))
-      (i64.store (i32.const 1032) (i64.extend_i32_u (i32.load offset=44 (local.get $p))))))
+      (local.set $at (i32.load offset=32 (local.get $p)))
+      (local.set $left (i32.load offset=36 (local.get $p)))
+      (loop $more
+        (drop (call $publish
+          (i32.load (local.get $at)) (i32.load offset=4 (local.get $at))
+          (i32.load offset=8 (local.get $at)) (i32.load offset=12 (local.get $at)) (i32.const 1)))
+        (i32.store8 (i32.const 1024) (i32.const 1))
+        (i64.store (i32.const 1032) (i64.extend_i32_u (i32.load offset=12 (local.get $at))))
+        (local.set $at (i32.add (local.get $at) (i32.const 16)))
+        (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))
     ;; connected: log
     (if (i32.eqz (local.get $event)) (then
       (call $log (i32.const 2) (i32.const 3300) (i32.const 11))))
@@ -217,17 +222,21 @@ fn another_agent_has_no_schema_in_common_whatever_its_numbers_are() {
 fn events_go_in_and_calls_turns_and_snapshots_come_out() {
     let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
     let (mut instance, calls) = started(&build);
-    let message = Event::Message {
-        topic: "a/topic".into(),
-        payload: vec![9; 128 * 1024],
+    let message = |topic: &str, bytes| Message {
+        topic: topic.into(),
+        payload: vec![9; bytes],
     };
-    let turn = instance.handle(Context::default(), message).unwrap();
+    let messages = vec![message("a/topic", 3), message("another", 128 * 1024)];
+    let turn = instance
+        .handle(Context::default(), Event::Messages(messages))
+        .unwrap();
     assert_eq!(turn.deadline_ms, Some(128 * 1024));
     instance
         .handle(Context::default(), Event::Connected(true))
         .unwrap();
     let wanted = [
-        "publish a/topic 131072 AtLeastOnce",
+        "publish a/topic 3 AtLeastOnce",
+        "publish another 131072 AtLeastOnce",
         "Info \"hello\\nagent\"",
     ];
     assert_eq!(*calls.0.lock().unwrap(), wanted);

@@ -153,6 +153,16 @@ pub enum Command {
     },
 }
 
+/// An MQTT message (`job-agent.message`).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Message {
+    /// Full topic.
+    pub topic: String,
+    /// Payload.
+    #[serde(with = "octets")]
+    pub payload: Vec<u8>,
+}
+
 /// Everything that can happen to an agent (`job-agent.event`).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Event {
@@ -165,14 +175,8 @@ pub enum Event {
         /// For people.
         detail: String,
     },
-    /// An MQTT message of this device.
-    Message {
-        /// Full topic.
-        topic: String,
-        /// Payload.
-        #[serde(with = "octets")]
-        payload: Vec<u8>,
-    },
+    /// MQTT messages of this device, in order.
+    Messages(Vec<Message>),
     /// An operation is over.
     Done {
         /// Which one.
@@ -217,6 +221,15 @@ pub enum Event {
         #[serde(with = "octets")]
         bytes: Vec<u8>,
     },
+}
+
+impl Event {
+    /// One message.
+    #[must_use]
+    pub fn message(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
+        let (topic, payload) = (topic.into(), payload.into());
+        Self::Messages(vec![Message { topic, payload }])
+    }
 }
 
 /// What an agent waits for (`job-agent.wait`).

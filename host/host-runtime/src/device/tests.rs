@@ -286,7 +286,7 @@ fn calls_that_are_not_allowed_end_by_event_and_reach_nobody() {
     for (name, call, main) in rows {
         let mut bench = Bench::new();
         bench.react(move |outside, event| {
-            if matches!(event, Event::Message { .. }) {
+            if matches!(event, Event::Messages(_)) {
                 call(outside);
             }
             Ok(idle())
@@ -326,7 +326,7 @@ fn only_an_own_operation_under_way_is_cancelled() {
     let mut bench = Bench::new();
     bench.react(|outside, event| {
         match event {
-            Event::Message { .. } => {
+            Event::Messages(_) => {
                 outside.subscribe(TOPIC.into(), Qos::AtLeastOnce);
             }
             _ => {
@@ -350,8 +350,8 @@ fn only_an_own_operation_under_way_is_cancelled() {
 fn too_many_operations_under_way_are_refused_and_go_on_when_some_have_ended() {
     let mut bench = Bench::new();
     bench.react(|outside, event| {
-        if let Event::Message { payload, .. } = event {
-            let count = match payload.len() {
+        if let Event::Messages(messages) = event {
+            let count = match messages[0].payload.len() {
                 1 => 1,
                 _ => OPERATIONS_MAX + 1,
             };
@@ -392,8 +392,8 @@ fn an_agent_that_repeats_refused_calls_for_ever_is_slowed_down() {
 fn an_agent_that_collects_refusals_without_end_is_ended_and_none_is_left_over() {
     let mut bench = Bench::new();
     bench.react(|outside, event| {
-        if let Event::Message { payload, .. } = event {
-            let count = match payload.len() {
+        if let Event::Messages(messages) = event {
+            let count = match messages[0].payload.len() {
                 1 => REFUSALS_MAX,
                 _ => REFUSALS_MAX + 1,
             };
@@ -433,11 +433,11 @@ fn an_agent_that_collects_refusals_without_end_is_ended_and_none_is_left_over() 
 fn after_a_trap_the_agent_goes_on_from_its_snapshot_and_the_event_is_not_repeated() {
     let mut bench = Bench::new();
     bench.react(|outside, event| match event {
-        Event::Message { payload, .. } if payload.len() == 1 => {
+        Event::Messages(messages) if messages[0].payload.len() == 1 => {
             outside.publish(TOPIC.into(), Vec::new(), Qos::AtLeastOnce);
             Ok(changed(6, Some("job-1")))
         }
-        Event::Message { .. } => Err(trap()),
+        Event::Messages(_) => Err(trap()),
         _ => Ok(idle()),
     });
     bench.handle(message(1));
@@ -472,11 +472,11 @@ fn after_a_trap_the_agent_goes_on_from_its_snapshot_and_the_event_is_not_repeate
 fn a_snapshot_older_than_the_journal_is_not_used() {
     let mut bench = Bench::new();
     bench.react(|outside, event| match event {
-        Event::Message { payload, .. } if payload.len() == 1 => {
+        Event::Messages(messages) if messages[0].payload.len() == 1 => {
             outside.journal_store(blob("newer"));
             Ok(idle())
         }
-        Event::Message { .. } => Err(trap()),
+        Event::Messages(_) => Err(trap()),
         _ => Ok(idle()),
     });
     bench.handle(message(1));
@@ -533,7 +533,7 @@ fn a_job_over_which_the_agent_breaks_again_and_again_is_given_up() {
     let with_job = || Ok(Ok(changed(6, Some("job-1"))));
     bench.strings.lock().unwrap().on_start = Box::new(move |_| with_job());
     bench.react(|_, event| match event {
-        Event::Message { .. } => Err(trap()),
+        Event::Messages(_) => Err(trap()),
         Event::Command(_) => Ok(changed(3, None)),
         _ => Ok(idle()),
     });
@@ -616,7 +616,7 @@ fn an_agent_started_from_its_journal_is_told_that_there_is_a_connection() {
         session_present: true,
     });
     bench.react(|outside, event| match event {
-        Event::Message { .. } => {
+        Event::Messages(_) => {
             outside.journal_store(blob("newer"));
             Err(trap())
         }
@@ -637,7 +637,7 @@ fn an_agent_started_from_a_snapshot_is_told_only_what_has_changed_since() {
     // Nothing has changed.
     let mut bench = Bench::new();
     bench.react(|_, event| match event {
-        Event::Message { .. } => Err(trap()),
+        Event::Messages(_) => Err(trap()),
         _ => Ok(changed(1, None)),
     });
     bench.handle(Input::Connected {
@@ -649,7 +649,7 @@ fn an_agent_started_from_a_snapshot_is_told_only_what_has_changed_since() {
     // The connection was lost and came back, and the turns about it changed no status.
     let mut bench = Bench::new();
     bench.react(|_, event| match event {
-        Event::Message { .. } => Err(trap()),
+        Event::Messages(_) => Err(trap()),
         _ => Ok(idle()),
     });
     bench.handle(Input::Disconnected {
@@ -695,7 +695,7 @@ fn an_agent_that_waits_without_a_deadline_is_asked_again_all_the_same() {
     bench.react(|_, event| {
         let mut turn = idle();
         if let Some(wait) = &mut turn.wait
-            && matches!(event, Event::Message { .. })
+            && matches!(event, Event::Messages(_))
         {
             wait.reason = 3;
         }
@@ -774,7 +774,7 @@ fn an_agent_that_was_shut_down_stays_so() {
 fn events_are_stored_with_their_document_and_the_next_start_knows_the_last_one() {
     let mut bench = Bench::new();
     bench.react(|outside, event| {
-        if matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Messages(_)) {
             for sequence in [1, 2] {
                 outside.emit(ApplicationEvent {
                     sequence,
@@ -817,7 +817,7 @@ fn a_damaged_journal_is_reported_and_the_device_starts_without_it() {
 fn a_full_disk_fails_the_journal_and_leaves_the_device_alive() {
     let mut bench = Bench::new();
     bench.react(|outside, event| {
-        if matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Messages(_)) {
             outside.journal_store(blob("phases"));
         }
         Ok(idle())

@@ -3,8 +3,8 @@
 
 use agent_core::types as core;
 use host_runtime::agent::{
-    AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Event, FileStatus, OfferAnswer,
-    Saved, StartInfo, Turn, Wait, clean,
+    AgentStatus, ApplicationEvent, Command, Context, CustomAnswer, Event, FileStatus, Message,
+    OfferAnswer, Saved, StartInfo, Turn, Wait, clean,
 };
 use host_runtime::types::{
     Blob, DETAIL_MAX_BYTES, Failure, FileSpec, ImageInfo, Level, Outcome, Qos, Setting,
@@ -48,11 +48,16 @@ fn settings(from: Vec<Setting>) -> Vec<core::Setting> {
         .collect()
 }
 
-pub(super) fn event(from: Event) -> core::Event {
-    match from {
+pub(super) fn events(from: Event) -> Vec<core::Event> {
+    let event = match from {
         Event::Connected(session_present) => core::Event::Connected { session_present },
         Event::Disconnected { reason, detail } => core::Event::Disconnected { reason, detail },
-        Event::Message { topic, payload } => core::Event::Message { topic, payload },
+        Event::Messages(messages) => {
+            let messages = messages.into_iter();
+            return messages
+                .map(|Message { topic, payload }| core::Event::Message { topic, payload })
+                .collect();
+        }
         Event::Done {
             token,
             outcome: ended,
@@ -77,7 +82,8 @@ pub(super) fn event(from: Event) -> core::Event {
         Event::Command(ordered) => core::Event::Command(command(ordered)),
         Event::Allowance(rate) => core::Event::Allowance(rate),
         Event::Custom { name, bytes } => core::Event::Custom { name, bytes },
-    }
+    };
+    vec![event]
 }
 
 fn command(from: Command) -> core::Command {

@@ -105,13 +105,7 @@ fn path(prepared: &Prepared, build: &Arc<AgentBuild>, turn: Turn) -> Result<Path
 /// How long an idle agent takes over messages of a topic that it has not asked for.
 fn stray(build: &Arc<AgentBuild>, bytes: usize) -> Result<Duration, Untaken> {
     let mut idle = Idle::start(build)?;
-    let events = vec![
-        Event::Message {
-            topic: "nobody/wants/this".to_owned(),
-            payload: vec![7; bytes],
-        };
-        STRAY_EVENTS
-    ];
+    let events = vec![Event::message("nobody/wants/this", vec![7; bytes]); STRAY_EVENTS];
     let begun = now();
     for event in events {
         idle.handle(event)?;

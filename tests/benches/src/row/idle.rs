@@ -113,7 +113,7 @@ impl Outside for Nobody {
     fn publish(&mut self, topic: String, payload: Vec<u8>, _: Qos) -> Token {
         let token = self.token();
         if let Some((topic, payload)) = no_job(&topic, &payload) {
-            self.asked().ended.push(Event::Message { topic, payload });
+            self.asked().ended.push(Event::message(topic, payload));
         }
         token
     }

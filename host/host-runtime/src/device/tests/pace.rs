@@ -23,7 +23,7 @@ fn receiving(bytes_per_s: u64) -> Bench {
 /// Asks for so many ranges at the next message.
 fn ask(bench: &mut Bench, count: u64) {
     bench.react(move |outside, event| {
-        if matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Messages(_)) {
             for at in 0..count {
                 outside.http_get("https://x/y".into(), at * u64::from(RANGE), RANGE);
             }
@@ -124,7 +124,7 @@ fn a_range_that_waits_can_be_given_up_and_ends_once() {
     ask(&mut bench, 2);
     bench.seen();
     bench.react(|outside, event| {
-        if matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Messages(_)) {
             outside.cancel(1);
             outside.cancel(1);
         }
@@ -153,7 +153,7 @@ fn deep_in_debt_requests_wait_and_what_is_acknowledged_does_not() {
         bench.handle(message(128 * 1024));
     }
     bench.react(|outside, event| {
-        if matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Messages(_)) {
             outside.publish(TOPIC.into(), vec![0], Qos::AtMostOnce);
             outside.publish(TOPIC.into(), vec![0; 2], Qos::AtLeastOnce);
         }
@@ -180,7 +180,7 @@ fn a_lost_connection_ends_requests_that_wait_and_leaves_ranges() {
         bench.handle(message(128 * 1024));
     }
     bench.react(|outside, event| {
-        if matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Messages(_)) {
             outside.publish(TOPIC.into(), vec![0], Qos::AtMostOnce);
             outside.http_get("https://x/y".into(), 0, RANGE);
         }

@@ -324,7 +324,7 @@ fn a_build_that_breaks_on_trial_is_sent_back_and_the_one_before_goes_on_from_its
     let next = next();
     bench.swapped(Some(&next.0)).unwrap();
     next.1.lock().unwrap().react = Box::new(|_, event| match event {
-        Event::Message { payload, .. } if payload.len() == 9 => Err(trap()),
+        Event::Messages(messages) if messages[0].payload.len() == 9 => Err(trap()),
         _ => Ok(changed(7, Some("job-1"))),
     });
     bench.handle(message(1));

@@ -306,7 +306,7 @@ impl World {
             let due = self.desk().due.pop_front();
             let event = match due {
                 None => return Ok(()),
-                Some(Due::Message(topic, payload)) => Event::Message { topic, payload },
+                Some(Due::Message(topic, payload)) => Event::message(topic, payload),
                 Some(Due::Done(token, order, outcome)) => {
                     self.desk().on_done(&order, &outcome);
                     Event::Done { token, outcome }

@@ -94,10 +94,7 @@ impl World {
             | Input::Range(_) => self.serve(input),
             Input::Message(topic, payload) => {
                 let topic = topic.replacen('~', &format!("$aws/things/{}", self.desk().device), 1);
-                self.handle(Event::Message {
-                    topic,
-                    payload: payload.clone(),
-                })
+                self.handle(Event::message(topic, payload.as_slice()))
             }
             Input::On { kind, answer, once } => {
                 let mut desk = self.desk();

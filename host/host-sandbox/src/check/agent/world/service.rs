@@ -87,10 +87,7 @@ impl World {
             body[*key] = value.clone();
         }
         let topic = format!("$aws/things/{}/{topic}", self.desk().device);
-        self.handle(Event::Message {
-            topic,
-            payload: body.to_string().into_bytes(),
-        })
+        self.handle(Event::message(topic, body.to_string()))
     }
 
     fn answer_update(&mut self, verdict: &str, members: &[(&str, Value)]) -> Result<(), Error> {
@@ -183,9 +180,6 @@ impl World {
         let length = block.length.unwrap_or(payload.len() as u64);
         let file = block.file.unwrap_or(request.file);
         let message = wire::block_message(file, block.index, length, &payload);
-        self.handle(Event::Message {
-            topic,
-            payload: message,
-        })
+        self.handle(Event::message(topic, message))
     }
 }
