@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use host_runtime::agent::{
-    AgentBuild, AgentInstance, ApplicationEvent, Around, Context, Event, Outside, Turn,
+    AgentBuild, AgentInstance, ApplicationEvent, Around, Context, Event, Message, Outside, Turn,
 };
 use host_runtime::engine::GuestFault;
 use host_runtime::ports::clock::SystemClock;

@@ -12,7 +12,7 @@ use crate::agent::{
     STRIKES_OF_A_JOB_MAX, Saved, Turn,
 };
 use crate::engine::GuestFault;
-use crate::mailbox::MESSAGES_MAX;
+use crate::mailbox::{EVENT_MESSAGES_MAX, MESSAGES_MAX};
 use crate::ports::state_dir::StateDir;
 use crate::status::AgentLife;
 use crate::testing::{
@@ -182,6 +182,46 @@ fn a_new_device_starts_from_nothing_and_a_restarted_one_from_its_journal() {
     let mut again = bench.restarted();
     again.device.start(again.now).unwrap();
     assert_eq!(again.seen(), ["start from journal phases"]);
+}
+
+#[test]
+fn messages_that_wait_are_told_together_and_pass_nothing() {
+    let mut bench = Bench::new();
+    let mailbox = bench.device.mailbox();
+    for size in [1, 2, 3] {
+        mailbox.send(message(size));
+    }
+    mailbox.send(Input::TargetRestarted(4));
+    mailbox.send(message(4));
+    bench.settle();
+    let sizes: Vec<String> = bench.seen().iter().map(|line| lengths(line)).collect();
+    assert_eq!(sizes, ["1 2 3", "TargetRestarted(4)", "4"]);
+
+    // No more in a poll than other tasks can wait for.
+    let count = INPUTS_PER_POLL + 1;
+    for _ in 0..count {
+        mailbox.send(message(1));
+    }
+    bench.device.poll(bench.now);
+    assert_eq!(mailbox.len(), 1);
+    bench.settle();
+    let events = bench.seen();
+    assert_eq!(events.len(), count.div_ceil(EVENT_MESSAGES_MAX));
+    let told: usize = events
+        .iter()
+        .map(|line| line.matches("Message {").count())
+        .sum();
+    assert_eq!(told, count);
+}
+
+/// The payloads of messages as their lengths; any other line as it is.
+fn lengths(line: &str) -> String {
+    let Some(messages) = line.strip_prefix("Messages(") else {
+        return line.to_owned();
+    };
+    let payloads = messages.split("payload: [").skip(1);
+    let lengths = payloads.map(|rest| rest.split(']').next().unwrap_or("").split(',').count());
+    lengths.map(|n| n.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

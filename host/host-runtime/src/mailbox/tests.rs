@@ -230,3 +230,38 @@ fn a_closed_mailbox_answers_commands_and_keeps_nothing() {
         .collect();
     assert_eq!(details, ["the device has ended"; 2]);
 }
+
+#[test]
+fn messages_come_out_together_up_to_what_an_event_tells() {
+    let sizes = |mailbox: &Mailbox, most| -> Vec<usize> {
+        let messages = mailbox.take_messages(most);
+        messages.iter().map(|(_, payload)| payload.len()).collect()
+    };
+    let (mailbox, _) = mailbox();
+    assert!(sizes(&mailbox, 64).is_empty());
+    for size in 1..=EVENT_MESSAGES_MAX + 3 {
+        mailbox.send(message("t", size, Qos::AtMostOnce));
+    }
+    mailbox.send(Input::TargetRestarted(1));
+    mailbox.send(message("t", 1, Qos::AtLeastOnce));
+    let all: Vec<usize> = (1..=EVENT_MESSAGES_MAX + 3).collect();
+    assert_eq!(sizes(&mailbox, 64), all[..EVENT_MESSAGES_MAX]);
+    assert_eq!(sizes(&mailbox, 2), all[EVENT_MESSAGES_MAX..][..2]);
+    assert_eq!(sizes(&mailbox, 64), all[EVENT_MESSAGES_MAX + 2..]);
+    // Nothing passes what lies between.
+    assert!(sizes(&mailbox, 64).is_empty());
+    assert_eq!(drain(&mailbox).len(), 2);
+
+    // By bytes: topics count, a large one comes alone.
+    let half = EVENT_BYTES_MAX / 2 - 1;
+    for size in [half, half, 1, EVENT_BYTES_MAX + 1, 1] {
+        mailbox.send(message("t", size, Qos::AtMostOnce));
+    }
+    assert_eq!(sizes(&mailbox, 64), [half, half]);
+    assert_eq!(sizes(&mailbox, 64), [1]);
+    assert_eq!(sizes(&mailbox, 64), [EVENT_BYTES_MAX + 1]);
+    assert_eq!(mailbox.counters().waiting, 1);
+    assert_eq!(sizes(&mailbox, 64), [1]);
+    let counters = mailbox.counters();
+    assert_eq!((counters.waiting, counters.dropped), (0, 0));
+}

@@ -55,6 +55,10 @@ pub enum Input {
     Range(Range),
     /// Any message.
     Message(String, Vec<u8>),
+    /// The messages of what follows come together.
+    Together,
+    /// They are there, with one event.
+    Told,
     /// Orders of this kind are answered so from now on, or once.
     On {
         /// First word of the order.
@@ -112,6 +116,7 @@ impl Input {
                 | Self::Target(..)
                 | Self::Image(..)
                 | Self::WentBack(_)
+                | Self::Together
                 | Self::Statistics
                 | Self::Why
         )
@@ -180,6 +185,8 @@ pub fn parse(text: &str) -> Result<Input, String> {
             };
             Input::Message((*topic).to_owned(), bytes)
         }
+        ("together", []) => Input::Together,
+        ("told", []) => Input::Told,
         ("on", [kind, "once", answer @ ..]) => Input::On {
             kind: (*kind).to_owned(),
             answer: self::answer(answer)?,

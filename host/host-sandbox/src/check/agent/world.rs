@@ -16,7 +16,7 @@ mod service;
 use std::sync::{Arc, MutexGuard};
 
 use host_runtime::agent::{
-    AgentBuild, AgentConfig, AgentInstance, Context, Event, Saved, StartInfo,
+    AgentBuild, AgentConfig, AgentInstance, Context, Event, Message, Saved, StartInfo,
     Target as TargetConfig, Turn, Wait,
 };
 use host_runtime::status::{STATE_NAMES, WAIT_JOB, WAIT_RESUME, name};
@@ -67,6 +67,8 @@ pub struct World {
     state: Option<u8>,
     wait: Option<Wait>,
     clock_jumps: bool,
+    /// Messages that are to come together, while they are collected.
+    together: Option<Vec<Message>>,
 }
 
 /// Begins a line about what no transcript may hold: the agent did what is never right, or the script asks for what is
@@ -160,6 +162,7 @@ impl World {
             state: None,
             wait: None,
             clock_jumps: false,
+            together: None,
         };
         {
             let mut desk = world.desk();
@@ -285,6 +288,13 @@ impl World {
     }
 
     pub(super) fn handle(&mut self, event: Event) -> Result<(), Error> {
+        let event = match (&mut self.together, event) {
+            (Some(together), Event::Messages(messages)) => {
+                together.extend(messages);
+                return Ok(());
+            }
+            (_, event) => event,
+        };
         let turn = self.call(event)?;
         self.settle(turn)
     }

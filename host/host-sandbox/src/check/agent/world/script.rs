@@ -96,6 +96,15 @@ impl World {
                 let topic = topic.replacen('~', &format!("$aws/things/{}", self.desk().device), 1);
                 self.handle(Event::message(topic, payload.as_slice()))
             }
+            Input::Together => {
+                self.together = Some(Vec::new());
+                Ok(())
+            }
+            Input::Told => {
+                let together = self.together.take();
+                let together = together.ok_or_else(|| misused("nothing was to come together"))?;
+                self.handle(Event::Messages(together))
+            }
             Input::On { kind, answer, once } => {
                 let mut desk = self.desk();
                 if *answer == Answer::Model {
