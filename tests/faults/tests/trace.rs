@@ -206,10 +206,18 @@ impl Around for Deaf {
     }
 
     fn handle(&mut self, context: Context, event: Event) -> Result<Turn, GuestFault> {
-        let is_block = matches!(&event, Event::Messages(messages) if messages.iter().any(|m| m.topic.contains("/data/")));
-        let event = match is_block && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            true => Event::Timeout,
-            false => event,
+        let event = match event {
+            Event::Messages(mut messages) => {
+                messages.retain(|message| {
+                    let is_block = message.topic.contains("/data/");
+                    !is_block || self.left.fetch_sub(1, Ordering::Relaxed) != 1
+                });
+                match messages.is_empty() {
+                    true => Event::Timeout,
+                    false => Event::Messages(messages),
+                }
+            }
+            event => event,
         };
         self.inner.handle(context, event)
     }
