@@ -35,10 +35,11 @@ pub trait Plugin: Sized + 'static {
     /// As `create`.
     fn reopen(&mut self, transfer: Transfer) -> Result<Duty, Failure>;
 
-    /// Direct targets. Put bytes at their place, in any order.
+    /// Direct targets. Put bytes at their place, in any order: one block, several side by side, or a part of one, and never
+    /// more than [`Description::largest_write`](crate::Description::largest_write).
     ///
     /// # Errors
-    /// 0xed, or what the storage says; the block does not count as held.
+    /// 0xed, or what the storage says; none of the bytes count as held.
     fn write_block(&mut self, _offset: u64, _data: Vec<u8>) -> Result<Duty, Failure> {
         Err(Failure::unsupported("a staged target takes no blocks"))
     }

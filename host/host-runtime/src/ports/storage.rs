@@ -27,13 +27,6 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn erase(&self, offset: u64, length: u64) -> io::Result<()>;
-    /// Write what a wrapper has kept back so far.
-    ///
-    /// # Errors
-    /// What the medium says.
-    fn write_out(&self) -> io::Result<()> {
-        Ok(())
-    }
     /// Make everything written so far durable.
     ///
     /// # Errors

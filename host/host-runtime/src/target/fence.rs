@@ -145,11 +145,6 @@ impl Storage for Fenced {
         Ok(())
     }
 
-    fn write_out(&self) -> io::Result<()> {
-        // Its bytes have passed the fence already.
-        self.storage.write_out()
-    }
-
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
         let mut watch = self.before_change(offset..offset.saturating_add(length));
         // Also if it fails: perhaps a part of it was done.

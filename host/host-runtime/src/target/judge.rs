@@ -151,7 +151,6 @@ impl Target {
         self.staging = None;
         self.sync.reset();
         self.regions.set_window(Vec::new());
-        self.regions.discard();
         self.staged.show(None);
         self.plugin.set_attached(false);
         self.ahead = Ahead::No;

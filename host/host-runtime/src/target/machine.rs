@@ -27,7 +27,7 @@ use super::swap::Swap;
 use super::sync::Sync;
 use super::trial::{Debt, Former};
 use super::work::{Inbox, Promise, Report};
-use super::write::{Taken, Write};
+use super::write::Write;
 use super::{TargetError, TargetEvent, VerifiedRef};
 use crate::choice::{self, Book, Place, Word};
 use crate::desk::Desk;
@@ -70,8 +70,8 @@ pub(super) struct Target {
     pub(super) op: Option<Box<Op>>,
     pub(super) waiting: VecDeque<Asker>,
     pub(super) writes: VecDeque<Write>,
-    /// Written, and not entered in the map: only between an agent's write and whatever is done with the target next.
-    pub(super) taken: Vec<Taken>,
+    /// The close that waits until the last of them have their end.
+    pub(super) closing: Option<Token>,
     pub(super) sync: Sync,
     /// The last reset command has failed: who knows what runs.
     pub(super) disturbed: bool,
@@ -182,7 +182,7 @@ impl Target {
             op: None,
             waiting: VecDeque::new(),
             writes: VecDeque::new(),
-            taken: Vec::new(),
+            closing: None,
             sync: Sync::default(),
             disturbed: false,
             restart: None,
@@ -221,7 +221,7 @@ impl Target {
 
     /// Everything that can be done now.
     pub(super) fn poll(&mut self, now_ms: u64) {
-        self.enter_taken();
+        self.write_out();
         self.collect(now_ms);
         self.look_after_swap();
         self.hand_over_plugin();
@@ -239,7 +239,6 @@ impl Target {
     pub(super) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
         self.writes.shrink_to_fit();
-        self.taken.shrink_to_fit();
         self.events.shrink_to_fit();
         if self.storing.is_none() && self.outstanding == 0 {
             // It spares whoever writes the record again and again from reading it.
@@ -259,8 +258,8 @@ impl Target {
             Running::Nothing => Some(0),
             Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
         });
-        let told = self.events.is_empty() && self.taken.is_empty();
-        let events = (!told || self.owes_reopen()).then_some(0);
+        let closing = self.closing.is_some() && self.writes.is_empty() && self.op.is_none();
+        let events = (closing || !self.events.is_empty() || self.owes_reopen()).then_some(0);
         let watch = self.restart.filter(|_| self.op.is_none());
         let watch = watch.map(|restart| restart.next_at);
         let ahead = self.ahead_wake_at();

@@ -38,7 +38,6 @@ mod durable;
 mod duty;
 mod early;
 mod fence;
-mod gather;
 mod image;
 mod judge;
 mod layout;
@@ -386,10 +385,10 @@ impl Targets {
         Some(target.awake())
     }
 
-    /// All but a write begins with the map knowing of all blocks that were taken.
+    /// All but a write begins with the storage and the map having all blocks that were taken.
     fn with(&mut self, file: FileId, call: impl FnOnce(&mut Target) -> Started) -> Started {
         self.with_taken(file, |target| {
-            target.enter_taken();
+            target.write_out();
             call(target)
         })
     }

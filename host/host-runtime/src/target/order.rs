@@ -27,11 +27,20 @@ const TEXT_MAX_BYTES: usize = 512;
 
 impl Target {
     pub(super) fn create(&mut self, token: Token, spec: FileSpec) -> Started {
-        if let Err(failure) = self.check_spec(&spec).and_then(|()| self.check_idle()) {
+        if let Err(failure) = self.check_spec(&spec) {
             return refuse(failure);
         }
-        // Of the transfer that is thrown away.
-        self.cancel_writes();
+        // Of the transfer that is thrown away, and told as taken.
+        let free = matches!(
+            self.op.as_ref().map(|op| &op.kind),
+            None | Some(Kind::Revive)
+        );
+        if free && self.owes_blocks() && self.cancel_writes() {
+            self.plugin.drop_instance();
+        }
+        if let Err(failure) = self.check_idle() {
+            return refuse(failure);
+        }
         self.start(token, Kind::Create(Box::new(spec)))
     }
 
@@ -76,7 +85,7 @@ impl Target {
                 Some(grid) => check_write(grid, offset, data.len()),
                 None => Ok(()),
             })
-            .and_then(|()| self.queue_write(now_ms, Write::new(token, offset, data)));
+            .and_then(|()| self.queue_write(Write::new(token, now_ms, offset, data)));
         match end {
             Ok(None) => self.started(token),
             Ok(Some(outcome)) => Started::Done(outcome),
@@ -85,6 +94,11 @@ impl Target {
     }
 
     pub(super) fn close(&mut self, token: Token) -> Started {
+        if self.closing.is_none() && self.owes_blocks() && self.check_receiving().is_ok() {
+            // All of them were told as taken: the plugin is slow with the last ones, or another one is given them.
+            self.closing = Some(token);
+            return self.started(token);
+        }
         match self.check_idle().and_then(|()| self.check_complete()) {
             Ok(()) => self.start(token, Kind::Close),
             Err(failure) => refuse(failure),

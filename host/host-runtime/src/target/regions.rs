@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{RegionConfig, RegionKind, limit};
 use super::fence::Fenced;
-use super::gather::Gathered;
 use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
 use crate::engine::Use;
@@ -143,8 +142,6 @@ pub(super) struct Regions {
     regions: Vec<RegionConfig>,
     /// Their storage: what `regions` has of it is the same.
     fenced: Vec<Arc<Fenced>>,
-    /// The storage of the slots among them.
-    slots: Vec<Arc<Gathered>>,
     account: Arc<Account>,
     access: Mutex<Access>,
     /// How far each region's cache is what its medium has.
@@ -172,14 +169,6 @@ struct Access {
 
 impl Regions {
     pub(super) fn new(mut regions: Vec<RegionConfig>, account: Arc<Account>) -> Self {
-        let mut slots = Vec::new();
-        for region in &mut regions {
-            if region.kind == RegionKind::Slot && !region.read_only {
-                let slot = Arc::new(Gathered::new(Arc::clone(&region.storage)));
-                region.storage = Arc::clone(&slot) as _;
-                slots.push(slot);
-            }
-        }
         let caches = regions.iter().map(|region| {
             if region.kind == RegionKind::Record && !region.read_only {
                 // An earlier process may have been killed before it could sync.
@@ -198,7 +187,6 @@ impl Regions {
             caches,
             fenced: regions.iter_mut().map(fence).collect(),
             regions,
-            slots,
             account,
             access: Mutex::default(),
         }
@@ -206,22 +194,6 @@ impl Regions {
 
     pub(super) fn is_empty(&self) -> bool {
         self.regions.is_empty()
-    }
-
-    /// Have the slots written what was gathered for them.
-    ///
-    /// # Errors
-    /// A medium that refuses it.
-    pub(super) fn write_out(&self) -> Result<(), Failure> {
-        self.regions.iter().try_for_each(|region| {
-            let written = region.storage.write_out();
-            written.map_err(|e| Failure::storage(format_args!("write `{}`", region.name), &e))
-        })
-    }
-
-    /// What was gathered for the slots is of no use any more.
-    pub(super) fn discard(&self) {
-        self.slots.iter().for_each(|slot| slot.discard());
     }
 
     /// The instance is gone: its successor cannot know what it has written and not made durable.
@@ -259,9 +231,8 @@ impl Regions {
     /// told. Otherwise a power cut could take back what the job service knows already.
     ///
     /// # Errors
-    /// A slot cannot be written; a write or a sync of a record has failed since the last [`settle`](Self::settle), or does now.
+    /// A write or a sync of a record has failed since the last [`settle`](Self::settle), or does now.
     pub(super) fn end_duty(&self) -> Result<(), Failure> {
-        self.write_out()?;
         let mut caches = self.caches();
         for (region, cache) in self.regions.iter().zip(caches.iter_mut()) {
             if *cache == Cache::Written {

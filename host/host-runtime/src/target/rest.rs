@@ -115,7 +115,7 @@ impl Target {
             && self.op.is_none()
             && self.waiting.is_empty()
             && self.writes.is_empty()
-            && self.taken.is_empty()
+            && self.closing.is_none()
             && self.sync.is_quiet()
             && self.restart.is_none()
             && !self.ahead.is_running()
@@ -156,7 +156,7 @@ impl Target {
             op: _,
             waiting: _,
             writes: _,
-            taken: _,
+            closing: _,
             sync: _,
             restart: _,
             data: _,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::config::StorageFactory;
 use super::fence::Fenced;
-use super::gather::Gathered;
 use super::layout::{Layout, Piece};
 use super::machine::Target;
 use super::map::{BlockMap, Grid};
@@ -92,6 +91,16 @@ impl Target {
         }]))
     }
 
+    /// Whether one extent of the transfer ends here, and another one begins.
+    pub(super) fn is_border(&self, offset: u64) -> bool {
+        let extents = self.record.transfer.iter().flat_map(|t| &t.extents);
+        let mut ends = extents.scan(0, |end: &mut u64, extent| {
+            *end = end.saturating_add(extent.length);
+            Some(*end)
+        });
+        ends.any(|end| end == offset)
+    }
+
     /// The staging file; opened once a transfer.
     pub(super) fn open_staging(&mut self, size: u64) -> Result<Arc<Fenced>, Failure> {
         if let Some(storage) = &self.staging {
@@ -101,7 +110,7 @@ impl Target {
             .staging_factory()?
             .open(size)
             .map_err(|e| Failure::storage("open staging", &e))?;
-        let storage = Fenced::new(Arc::new(Gathered::new(file)));
+        let storage = Fenced::new(file);
         self.staging = Some(Arc::clone(&storage));
         Ok(storage)
     }

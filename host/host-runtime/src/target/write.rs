@@ -1,9 +1,17 @@
 //! Blocks: checked against the grid, given to the plugin or the staging file, entered in the block map, synced.
 //!
+//! ```text
+//! write-block ─▶ gathered with those beside it ─▶ plugin or staging file ─▶ block map ─▶ sync
+//!      │  Done        until the turn ends, a block lies elsewhere,          held
+//!      │              there is no room, a sync is due, or anything is asked
+//!      └─▶ what cannot be gathered waits, Pending, for what is before it and for its own end
+//! ```
+//!
 //! Whoever brings a block is told at once that it was taken. What comes in one turn of the device lies in the storage and
-//! in the map at its end, each with one call where the blocks lie side by side (`gather.rs`), and counts as held from
-//! then on. A process that is killed before it fetches those blocks again. A storage that refuses them fails the
-//! transfer's next operations, as a failed sync does; an append that fails is made good by the map's being written anew.
+//! in the map at its end, each with one call where the blocks lie side by side, and counts as held from then on. A
+//! process that is killed before it fetches those blocks again. A plugin that breaks with them loses none: a fresh instance
+//! is given them, as long as there may be one. A plugin or a storage that refuses them fails the transfer's next
+//! operations, as a failed sync does; an append that fails is made good by the map's being written anew.
 //! Data and map are made durable together by a worker, after so many bytes or so much time; blocks go on arriving
 //! meanwhile, up to twice that many, then they wait. A failed sync releases everything since the last good one and fails
 //! the transfer's next operations: after fsync has failed once, what a read says is no proof that the medium has it.
@@ -18,32 +26,23 @@ use super::machine::Target;
 use super::map::{BlockMap, Grid};
 use super::script::{Asker, Kind};
 use super::work;
+use crate::agent::text::clean;
 use crate::plugin::Duty;
-use crate::ports::storage::Storage as _;
-use crate::types::{Failure, Outcome, Token, code};
+use crate::types::{DETAIL_MAX_BYTES, Failure, Outcome, Token, code};
 
 /// Most bytes of one write (`wit/agent/pal.wit`).
 pub(super) const WRITE_MAX_BYTES: usize = 131_072;
 
 /// Calls of the plugin within the agent's call that brings a block: one writes it, or two if the plugin takes half a
-/// block at a time.
+/// block at a time. As many for those that were gathered before it.
 const INLINE_CALLS_MAX: u32 = 2;
-
-/// Most bytes of blocks that were taken and the map does not know yet: as much as one write may bring.
-const TAKEN_BYTES_MAX: u64 = WRITE_MAX_BYTES as u64;
-
-/// A write whose bytes were given to the storage, or gathered for it, on its way into the map.
-pub(super) struct Taken {
-    /// First block and CRCs of each run.
-    runs: Vec<(u32, Vec<u32>)>,
-    bytes: u64,
-    /// When.
-    at_ms: u64,
-}
 
 /// A write under way.
 pub(super) struct Write {
-    token: Token,
+    /// Who waits for its end: nobody if its blocks were gathered, and told as taken.
+    token: Option<Token>,
+    /// When it came, or its first block.
+    at_ms: u64,
     offset: u64,
     data: Vec<u8>,
     /// What is to be written, in bytes of `data`: runs of blocks not yet held. `None` until it begins.
@@ -54,9 +53,10 @@ pub(super) struct Write {
 }
 
 impl Write {
-    pub(super) fn new(token: Token, offset: u64, data: Vec<u8>) -> Self {
+    pub(super) fn new(token: Token, at_ms: u64, offset: u64, data: Vec<u8>) -> Self {
         Self {
-            token,
+            token: Some(token),
+            at_ms,
             offset,
             data,
             runs: None,
@@ -70,6 +70,10 @@ impl Write {
         self.runs = None;
         self.pieces.clear();
         self.duty = None;
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + self.data.len() as u64
     }
 }
 
@@ -103,18 +107,15 @@ pub(super) fn check_write(grid: Grid, offset: u64, length: usize) -> Result<(), 
 impl Target {
     /// Write what can be written now.
     pub(super) fn pump(&mut self, now_ms: u64) {
-        self.write_waiting(now_ms);
-        self.enter_taken();
-    }
-
-    fn write_waiting(&mut self, now_ms: u64) {
         loop {
-            if self.op.is_some() || self.writes.is_empty() {
+            if self.op.is_some() {
                 return;
+            }
+            if self.writes.is_empty() {
+                return self.close_at_last();
             }
             if !self.waiting.is_empty() && !self.is_writing() {
                 // Between two blocks; the rest goes on after the answer.
-                self.enter_taken();
                 return self.advance(now_ms);
             }
             if self.map_torn && self.sync.check().is_ok() {
@@ -135,58 +136,64 @@ impl Target {
                     self.fail_first(&self.broken());
                     continue;
                 }
-                self.enter_taken();
                 self.begin(None, Kind::Revive);
                 return;
             }
             let Some(ended) = self.write_first(now_ms, self.config.limits.steps_per_poll) else {
                 return;
             };
-            let (token, outcome) = ended;
-            self.events.push_back(TargetEvent::Done { token, outcome });
+            if let (Some(token), outcome) = ended {
+                self.events.push_back(TargetEvent::Done { token, outcome });
+            }
         }
+    }
+
+    /// Whether a block can be written now.
+    fn is_ready(&self) -> bool {
+        let attached = !self.is_direct() || self.plugin.is_attached();
+        attached && self.op.is_none() && !self.map_torn
+    }
+
+    /// Whether one that comes now may be.
+    fn takes_at_once(&self) -> bool {
+        self.is_ready() && self.waiting.is_empty() && !self.must_wait_for_sync()
     }
 
     /// Try a write within the call that brought it, if nothing is before it: a block costs a copy then, and no turn of
     /// the device. A few calls of the plugin at most, none of which may sync; what is left goes on in the next poll.
     fn write_at_once(&mut self, now_ms: u64) -> Option<Outcome> {
-        let first = self.op.is_none() && self.writes.len() == 1 && self.waiting.is_empty();
-        let ready = !self.is_direct() || self.plugin.is_attached();
-        if !first || !ready || self.map_torn || self.must_wait_for_sync() {
+        if self.writes.len() != 1 || !self.takes_at_once() {
             return None;
         }
         let (_, outcome) = self.write_first(now_ms, INLINE_CALLS_MAX)?;
         Some(outcome)
     }
 
-    /// Go on with the first write; how it ended, if it has.
-    fn write_first(&mut self, now_ms: u64, calls: u32) -> Option<(Token, Outcome)> {
+    /// Go on with the first write; who waited for it and how it ended, if it has.
+    fn write_first(&mut self, now_ms: u64, calls: u32) -> Option<(Option<Token>, Outcome)> {
         let mut write = self.writes.pop_front()?;
-        match self.write(now_ms, &mut write, calls) {
+        let failure = match self.write(now_ms, &mut write, calls) {
+            Ok(true) => return Some((write.token, Outcome::Nothing)),
             Ok(false) => {
                 self.writes.push_front(write);
-                None
+                return None;
             }
-            Ok(true) => Some((write.token, Outcome::Nothing)),
-            Err(_) if self.plugin.take_spared() => {
-                write.begin_again();
-                self.writes.push_front(write);
-                None
-            }
-            Err(failure) => {
-                self.leave_duty(&write);
-                Some((write.token, Outcome::Failed(failure)))
-            }
+            Err(failure) => failure,
+        };
+        // What was gathered nobody brings again.
+        let broke = self.plugin.take_broke() && write.token.is_none();
+        if self.plugin.take_spared() || broke {
+            write.begin_again();
+            self.writes.push_front(write);
+            return None;
         }
+        self.leave(&write, &failure);
+        Some((write.token, Outcome::Failed(failure)))
     }
 
     /// Go on with a write; `Ok(false)` = its plugin sleeps, or has had its calls.
     fn write(&mut self, now_ms: u64, write: &mut Write, calls: u32) -> Result<bool, Failure> {
         self.plugin.take_spared();
-        if write.runs.is_none() {
-            // The same blocks again: the map is to know of the first ones.
-            self.enter_overlapping(write);
-        }
         let (Some(grid), Some(map)) = (self.grid(), self.map.as_ref()) else {
             return Err(Failure::new(
                 code::BUSY,
@@ -195,10 +202,6 @@ impl Target {
             ));
         };
         self.sync.check()?;
-        if write.runs.is_none() && self.map_torn {
-            // By the first ones: this one waits until the map is mended, as any block does.
-            return Ok(false);
-        }
         let runs = match &write.runs {
             Some(runs) => runs.clone(),
             None => {
@@ -215,7 +218,7 @@ impl Target {
         } else {
             self.write_staged(write)?;
         }
-        self.take(now_ms, grid, write, &runs);
+        self.enter_in_map(grid, write, &runs);
         Ok(true)
     }
 
@@ -278,94 +281,25 @@ impl Target {
         Ok(())
     }
 
-    /// The storage has the blocks, or has gathered them. They are entered before anything else is done with the target,
-    /// and at once where a sync is due with them, or they are many.
-    fn take(&mut self, now_ms: u64, grid: Grid, write: &Write, runs: &[Range<usize>]) {
-        let block = grid.block as usize;
-        let bytes: usize = runs.iter().map(ExactSizeIterator::len).sum();
-        let runs = runs
-            .iter()
-            .map(|run| {
-                let first = (write.offset + run.start as u64) / u64::from(grid.block);
-                let crcs = write.data[run.clone()].chunks(block).map(crc32c::crc32c);
-                (u32::try_from(first).unwrap_or(u32::MAX), crcs.collect())
-            })
-            .collect();
-        self.taken.push(Taken {
-            runs,
-            bytes: bytes as u64,
-            at_ms: now_ms,
-        });
-        let taken: u64 = self.taken.iter().map(|taken| taken.bytes).sum();
-        let fresh = self.map.as_deref().map_or(0, BlockMap::unsynced_bytes);
-        if taken >= TAKEN_BYTES_MAX || fresh + taken >= self.sync_due_bytes() {
-            self.enter_taken();
-        }
-    }
-
-    /// Have what was gathered written, and enter the blocks.
-    pub(super) fn enter_taken(&mut self) {
-        let taken = std::mem::take(&mut self.taken);
-        let since = taken.iter().find(|taken| taken.bytes > 0);
-        if let Some(at_ms) = since.map(|taken| taken.at_ms)
-            && let Err(failure) = self.write_out().and_then(|()| self.enter_all(taken, at_ms))
-        {
-            tracing::error!(
-                device = %self.device, target = %self.config.name,
-                "blocks that came last are lost: {failure}"
-            );
-            self.sync.fail(failure);
-        }
-    }
-
-    /// Have the storage written what was gathered of the blocks.
-    fn write_out(&self) -> Result<(), Failure> {
-        let staged = self
-            .staging
-            .as_ref()
-            .map_or(Ok(()), |file| file.write_out());
-        staged.map_err(|e| Failure::storage("write `staging`", &e))?;
-        self.regions.write_out()
-    }
-
-    /// Enter what was taken if it is of the same blocks as `write`.
-    fn enter_overlapping(&mut self, write: &Write) {
-        let Some(grid) = self.grid() else { return };
-        let block = u64::from(grid.block);
-        let begin = write.offset / block;
-        let end = (write.offset + write.data.len() as u64).div_ceil(block);
-        let overlaps = |(first, crcs): &(u32, Vec<u32>)| {
-            let first = u64::from(*first);
-            first < end && begin < first + crcs.len() as u64
-        };
-        if self.taken.iter().any(|t| t.runs.iter().any(overlaps)) {
-            self.enter_taken();
-        }
-    }
-
-    fn enter_all(&mut self, taken: Vec<Taken>, at_ms: u64) -> Result<(), Failure> {
-        let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
-        for (first, crcs) in taken.into_iter().flat_map(|taken| taken.runs) {
-            match runs.last_mut() {
-                Some((begin, run)) if begin.saturating_add(run.len() as u32) == first => {
-                    run.extend(crcs);
-                }
-                _ => runs.push((first, crcs)),
-            }
-        }
+    /// The storage has the blocks: from now on they are held.
+    fn enter_in_map(&mut self, grid: Grid, write: &Write, runs: &[Range<usize>]) {
         let name = self.map_name();
-        let Some(map) = self.map.as_mut() else {
-            return Ok(());
+        let Some(map) = self.map.as_mut().filter(|_| !runs.is_empty()) else {
+            return;
         };
         let mut records = Vec::new();
-        for (first, crcs) in &runs {
-            records.extend(BlockMap::record(*first, crcs));
-            map.enter(*first, crcs);
+        for run in runs {
+            let first = (write.offset + run.start as u64) / u64::from(grid.block);
+            let first = u32::try_from(first).unwrap_or(u32::MAX);
+            let blocks = write.data[run.clone()].chunks(grid.block as usize);
+            let crcs: Vec<u32> = blocks.map(crc32c::crc32c).collect();
+            records.extend(BlockMap::record(first, &crcs));
+            map.enter(first, &crcs);
         }
         let (held, fresh) = (map.prefix_bytes(), map.unsynced_bytes());
         self.staged.set_held(held);
         self.data = true;
-        self.sync.written(at_ms);
+        self.sync.written(write.at_ms);
         if !self.map_torn
             && let Err(error) = self.ports.state.append(&name, &records, false)
         {
@@ -377,19 +311,25 @@ impl Target {
             self.map_torn = true;
             self.begin_mend();
         }
-        if fresh >= self.config.sync_bytes.max(1) {
-            self.begin_sync()?;
+        if fresh >= self.config.sync_bytes.max(1)
+            && let Err(failure) = self.begin_sync()
+        {
+            self.sync.fail(failure);
         }
-        Ok(())
     }
 
-    /// Cut runs to what the plugin takes at a time.
-    fn pieces(&self, runs: &[Range<usize>]) -> VecDeque<Range<usize>> {
-        let largest = if self.is_direct() {
+    /// Most bytes that plugin or file take at a time.
+    fn largest_write(&self) -> usize {
+        if self.is_direct() {
             (self.plugin.description().largest_write as usize).clamp(1, WRITE_MAX_BYTES)
         } else {
             WRITE_MAX_BYTES
-        };
+        }
+    }
+
+    /// Cut runs to what is taken at a time.
+    fn pieces(&self, runs: &[Range<usize>]) -> VecDeque<Range<usize>> {
+        let largest = self.largest_write();
         runs.iter()
             .flat_map(|run| {
                 let end = run.end;
@@ -417,12 +357,11 @@ impl Target {
         self.writes.front().is_some_and(|w| w.duty.is_some())
     }
 
-    /// Take a write; it is tried at once. How it ended, if it has.
-    pub(super) fn queue_write(
-        &mut self,
-        now_ms: u64,
-        write: Write,
-    ) -> Result<Option<Outcome>, Failure> {
+    /// Take a write; it is gathered, or tried at once. How it ended, if it has.
+    pub(super) fn queue_write(&mut self, write: Write) -> Result<Option<Outcome>, Failure> {
+        let Some(write) = self.gather(write) else {
+            return Ok(Some(Outcome::Nothing));
+        };
         let max = self.config.limits.pending_writes_max;
         if self.writes.len() >= max {
             return Err(Failure::new(
@@ -442,6 +381,7 @@ impl Target {
                 ),
             ));
         }
+        let now_ms = write.at_ms;
         self.writes.push_back(write);
         Ok(self.write_at_once(now_ms))
     }
@@ -455,26 +395,43 @@ impl Target {
 
     fn fail_first(&mut self, failure: &Failure) {
         if let Some(write) = self.writes.pop_front() {
-            self.leave_duty(&write);
-            self.events.push_back(TargetEvent::Done {
-                token: write.token,
-                outcome: Outcome::Failed(failure.clone()),
-            });
+            self.leave(&write, failure);
+            self.events
+                .extend(write.token.map(|token| TargetEvent::Done {
+                    token,
+                    outcome: Outcome::Failed(failure.clone()),
+                }));
         }
     }
 
-    /// A write ends before the duty that it has begun. The plugin is given one at a time, so its instance goes with it.
-    fn leave_duty(&mut self, write: &Write) {
+    /// A write fails. The plugin is given one at a time, so a duty that it has begun ends with its instance; and blocks that
+    /// were told as taken fail what is asked next.
+    fn leave(&mut self, write: &Write, failure: &Failure) {
         if write.duty.is_some() && self.plugin.is_attached() {
             self.plugin.drop_instance();
         }
+        if write.token.is_some() || self.sync.check().is_err() {
+            return;
+        }
+        let (from, end) = (write.offset, write.end());
+        let reason = format!(
+            "bytes {from} to {end} that came last are lost: {}",
+            failure.detail
+        );
+        tracing::error!(device = %self.device, target = %self.config.name, "{reason}");
+        let detail = clean(&reason, DETAIL_MAX_BYTES);
+        self.sync
+            .fail(Failure::new(failure.main, failure.sub, detail));
     }
 
-    /// Cancel all writes that wait; `true` if one had begun a duty.
+    /// Cancel all writes that wait, and the close that waits for them; `true` if one had begun a duty.
     pub(super) fn cancel_writes(&mut self) -> bool {
         let began = self.is_writing();
-        while let Some(write) = self.writes.pop_front() {
-            self.tell_cancelled(Some(Asker::Agent(write.token)));
+        let closing = self.closing.take();
+        let writes = self.writes.drain(..).filter_map(|write| write.token);
+        let tokens: Vec<Token> = writes.chain(closing).collect();
+        for token in tokens {
+            self.tell_cancelled(Some(Asker::Agent(token)));
         }
         began
     }
@@ -506,5 +463,6 @@ fn missing_runs(map: &BlockMap, grid: Grid, offset: u64, length: usize) -> Vec<R
     runs
 }
 
+mod gather;
 #[cfg(test)]
 mod tests;

@@ -175,7 +175,7 @@ fn extents_that_a_plugin_must_not_name_are_refused_and_nothing_is_erased() {
 #[test]
 fn an_image_in_several_extents_is_read_back_in_the_order_of_the_file() {
     // The double writes to its slot at the file's offset: only the identity layout is right for it.
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     let image = World::image(4000, 2);
     let size = image.len() as u64;
     world.truth.lock().unwrap().extents = Some(vec![

@@ -42,6 +42,10 @@ pub(super) struct Truth {
     pub(super) steps: BTreeMap<&'static str, u64>,
     /// Verbs called, with `step`.
     pub(super) calls: Vec<String>,
+    /// Place and length of what `write-block` was given.
+    pub(super) given: Vec<(u64, usize)>,
+    /// Most bytes that the direct one takes at a time, if not 4096.
+    pub(super) largest_write: Option<u32>,
     /// Extents to name instead of the right ones.
     pub(super) extents: Option<Vec<Extent>>,
     /// Before each of these verbs, write to these places (region, offset) and remember what came of it.
@@ -160,7 +164,7 @@ impl Factory {
                 version: "1.0.0".into(),
                 kinds: vec!["double".into()],
                 capabilities: capability::DIRECT | capability::REVERT | capability::SELF_TEST,
-                largest_write: 4096,
+                largest_write: truth.lock().unwrap().largest_write.unwrap_or(4096),
                 schemas: vec![1],
             },
             imports: vec!["block-device".into(), "log".into()],
@@ -513,6 +517,8 @@ impl Plugin for Double {
     }
 
     fn write_block(&mut self, offset: u64, data: &[u8]) -> Result<Duty, PluginError> {
+        let given = (offset, data.len());
+        self.truth.lock().unwrap().given.push(given);
         let begun = self.begin("write-block")?;
         let blank = data.iter().all(|byte| *byte == 0xff);
         if !(blank && self.truth.lock().unwrap().skips_blank) {

@@ -248,7 +248,7 @@ fn what_a_plugin_says_about_its_failure_is_passed_on() {
 
 #[test]
 fn a_plugin_that_breaks_while_it_writes_loses_that_block_only() {
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     let image = World::image(5000, 2);
     world.create("job-1", &image);
     world.write_blocks(&image, 0..2);
@@ -283,7 +283,7 @@ fn a_plugin_that_names_other_extents_after_reopen_is_struck() {
 
 #[test]
 fn blocks_wait_while_a_slow_plugin_writes_and_all_end() {
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     let image = World::image(5000, 2);
     world.create("job-1", &image);
     world.truth.lock().unwrap().steps.insert("write-block", 40);
@@ -310,6 +310,7 @@ fn more_writes_than_may_wait_are_refused() {
             pending_writes_max: 3,
             ..Limits::default()
         },
+        largest_write: Some(1024),
         ..Setup::default()
     });
     let image = World::image(5000, 2);
@@ -748,7 +749,7 @@ fn a_plugin_that_breaks_in_reopen_is_asked_without_the_transfer_and_struck_once(
 
 #[test]
 fn a_state_waits_for_the_end_of_a_block_and_not_for_all_of_them() {
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     let image = World::image(5000, 2);
     world.create("job-1", &image);
     world.truth.lock().unwrap().steps.insert("write-block", 40);
@@ -807,7 +808,7 @@ fn what_is_asked_for_is_begun_by_the_next_poll_and_not_in_the_agent_s_call() {
 
 #[test]
 fn a_block_takes_few_calls_of_a_slow_plugin_within_the_agent_s_call() {
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     let image = World::image(3000, 2);
     world.create("job-1", &image);
     let spin = Fault::Endless(WakeOn::default());

@@ -8,6 +8,7 @@ mod direct;
 mod double;
 mod early;
 mod faults;
+mod gather;
 mod locks;
 mod medium;
 mod proof;

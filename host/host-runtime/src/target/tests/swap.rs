@@ -14,7 +14,7 @@ use crate::types::{Blob, Failure, Outcome, Setting, Started, code};
 
 /// What is wrong with a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Wrong {
+pub(super) enum Wrong {
     #[default]
     Nothing,
     /// It refuses what the one before has saved, as nonsense.
@@ -37,7 +37,7 @@ enum Wrong {
 }
 
 /// A build: the double, with a name of its own, and something wrong.
-struct Build {
+pub(super) struct Build {
     label: String,
     digest: [u8; 32],
     description: Description,
@@ -50,7 +50,7 @@ struct Build {
     passed: AtomicU64,
 }
 
-fn build(world: &World, version: u8, wrong: Wrong) -> Arc<Build> {
+pub(super) fn build(world: &World, version: u8, wrong: Wrong) -> Arc<Build> {
     let inner = if world.setup.staged {
         Factory::staged(&world.truth)
     } else {
@@ -72,11 +72,11 @@ fn build(world: &World, version: u8, wrong: Wrong) -> Arc<Build> {
 }
 
 impl Build {
-    fn called(&self) -> Vec<&'static str> {
+    pub(super) fn called(&self) -> Vec<&'static str> {
         self.calls.lock().unwrap().clone()
     }
 
-    fn alive(&self) -> u64 {
+    pub(super) fn alive(&self) -> u64 {
         self.alive.load(Ordering::Relaxed)
     }
 
@@ -229,10 +229,10 @@ impl Plugin for Instance {
 }
 
 /// Where the answer to a swap arrives.
-type Answer = Arc<Mutex<Option<Result<(), Failure>>>>;
+pub(super) type Answer = Arc<Mutex<Option<Result<(), Failure>>>>;
 
 /// Ask for a swap.
-fn ask(world: &mut World, build: &Arc<Build>) -> Answer {
+pub(super) fn ask(world: &mut World, build: &Arc<Build>) -> Answer {
     let answer = Answer::default();
     let place = Arc::clone(&answer);
     let build = Arc::clone(build);
@@ -646,7 +646,7 @@ fn a_build_that_breaks_later_in_its_trial_is_sent_back_and_the_duty_is_done_by_t
 
 #[test]
 fn a_transfer_is_thrown_away_whatever_becomes_of_the_builds() {
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     world.setup.plugin = Some(build(&world, 2, Wrong::Nothing) as _);
     world.setup.former = Some(build(&world, 1, Wrong::RefusesReopen) as _);
     world.restart();
@@ -666,7 +666,7 @@ fn a_transfer_is_thrown_away_whatever_becomes_of_the_builds() {
 
 #[test]
 fn a_build_does_not_answer_for_the_strikes_of_the_one_before() {
-    let mut world = World::direct();
+    let mut world = World::block_by_block();
     let image = World::image(5000, 2);
     assert_eq!(world.create("job-1", &image), Outcome::Nothing);
     let (truth, trap) = (Arc::clone(&world.truth), Fault::Trap(3));

@@ -164,6 +164,8 @@ pub(super) struct Setup {
     pub(super) allow_unsigned: bool,
     pub(super) allow_no_revert: bool,
     pub(super) paths: PathRule,
+    /// Most bytes that the direct double takes at a time, if not 4096.
+    pub(super) largest_write: Option<u32>,
     /// Another plugin than the double.
     pub(super) plugin: Option<Arc<dyn PluginFactory>>,
     /// It is on trial in place of this one.
@@ -216,7 +218,8 @@ impl World {
         let region = |bytes| MemoryStorage::new(&power, bytes);
         let slots = [region(SLOT_BYTES), region(SLOT_BYTES)];
         slots[0].fill(b"the old image");
-        let truth = Arc::default();
+        let truth: Arc<Mutex<Truth>> = Arc::default();
+        truth.lock().unwrap().largest_write = setup.largest_write;
         let mut world = Self {
             slots,
             record: region(8192),
@@ -249,6 +252,14 @@ impl World {
 
     pub(super) fn direct() -> Self {
         Self::new(Setup::default())
+    }
+
+    /// Its plugin takes no more than a block at a time, so none is gathered.
+    pub(super) fn block_by_block() -> Self {
+        Self::new(Setup {
+            largest_write: Some(1024),
+            ..Setup::default()
+        })
     }
 
     pub(super) fn staged() -> Self {
