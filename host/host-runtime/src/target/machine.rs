@@ -221,6 +221,7 @@ impl Target {
 
     /// Everything that can be done now.
     pub(super) fn poll(&mut self, now_ms: u64) {
+        self.let_idle_plugin_go();
         self.enter_taken();
         self.collect(now_ms);
         self.look_after_swap();
@@ -260,7 +261,8 @@ impl Target {
             Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
         });
         let told = self.events.is_empty() && self.taken.is_empty();
-        let events = (!told || self.owes_reopen()).then_some(0);
+        let due = !told || self.owes_reopen() || self.is_plugin_idle();
+        let events = due.then_some(0);
         let watch = self.restart.filter(|_| self.op.is_none());
         let watch = watch.map(|restart| restart.next_at);
         let ahead = self.ahead_wake_at();
@@ -438,11 +440,25 @@ impl Target {
         if over && matches!(op.kind, Kind::Commit | Kind::Reject | Kind::Abort) {
             self.plugin.pass();
         }
-        let settled = self.phase().is_none_or(Phase::is_settled);
-        if settled && self.waiting.is_empty() {
-            self.plugin.drop_instance();
+        // Whoever asks how the target is often wants something of it next: the next poll sees whether that is so.
+        let asked = over && op.kind == Kind::State && op.token.is_some();
+        if !asked {
+            self.let_idle_plugin_go();
         }
         self.pump(now_ms);
+    }
+
+    /// Whether there is an instance, and nothing for it to do.
+    fn is_plugin_idle(&self) -> bool {
+        let settled = self.phase().is_none_or(Phase::is_settled);
+        settled && self.plugin.is_open() && self.op.is_none() && self.waiting.is_empty()
+    }
+
+    /// An instance lives no longer than there is something for it to do.
+    pub(super) fn let_idle_plugin_go(&mut self) {
+        if self.is_plugin_idle() {
+            self.plugin.drop_instance();
+        }
     }
 
     /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one. An
