@@ -221,6 +221,7 @@ impl Target {
 
     /// Everything that can be done now.
     pub(super) fn poll(&mut self, now_ms: u64) {
+        self.let_idle_plugin_go();
         self.write_out();
         self.collect(now_ms);
         self.look_after_swap();
@@ -259,7 +260,8 @@ impl Target {
             Running::Drain | Running::Report(..) | Running::ProcessEnd => None,
         });
         let closing = self.closing.is_some() && self.writes.is_empty() && self.op.is_none();
-        let events = (closing || !self.events.is_empty() || self.owes_reopen()).then_some(0);
+        let due = closing || !self.events.is_empty() || self.owes_reopen() || self.is_plugin_idle();
+        let events = due.then_some(0);
         let watch = self.restart.filter(|_| self.op.is_none());
         let watch = watch.map(|restart| restart.next_at);
         let ahead = self.ahead_wake_at();
@@ -437,11 +439,25 @@ impl Target {
         if over && matches!(op.kind, Kind::Commit | Kind::Reject | Kind::Abort) {
             self.plugin.pass();
         }
-        let settled = self.phase().is_none_or(Phase::is_settled);
-        if settled && self.waiting.is_empty() {
-            self.plugin.drop_instance();
+        // Whoever asks how the target is often wants something of it next: the next poll sees whether that is so.
+        let asked = over && op.kind == Kind::State && op.token.is_some();
+        if !asked {
+            self.let_idle_plugin_go();
         }
         self.pump(now_ms);
+    }
+
+    /// Whether there is an instance, and nothing for it to do.
+    fn is_plugin_idle(&self) -> bool {
+        let settled = self.phase().is_none_or(Phase::is_settled);
+        settled && self.plugin.is_open() && self.op.is_none() && self.waiting.is_empty()
+    }
+
+    /// An instance lives no longer than there is something for it to do.
+    pub(super) fn let_idle_plugin_go(&mut self) {
+        if self.is_plugin_idle() {
+            self.plugin.drop_instance();
+        }
     }
 
     /// Stop the operation under way; its token ends with 0xd7. What it has begun elsewhere is drained by the next one. An

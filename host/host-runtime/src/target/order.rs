@@ -221,6 +221,7 @@ impl Target {
                 ),
             ));
         }
+        self.let_idle_plugin_go();
         self.cancel_op(true);
         self.cancel_writes();
         while let Some(waiting) = self.waiting.pop_front() {

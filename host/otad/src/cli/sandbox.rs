@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use host_crypto::hex;
-use host_runtime::engine::Time;
+use host_runtime::engine::{Time, haste_faults};
 use host_runtime::status::{STATE_NAMES, name};
 use host_sandbox::Options;
 use host_sandbox::coverage::Coverage;
@@ -161,7 +161,7 @@ struct Judged {
 impl Judged {
     fn load(args: &SandboxArgs) -> Result<Self, Failed> {
         let components = Components::read(args)?;
-        // What is refused in haste is asked once more with all its words.
+        let before = haste_faults();
         let hasty = components.load(Time::Hasty);
         let (kitchen, who) = match hasty {
             Ok((options, who)) => {
@@ -172,6 +172,9 @@ impl Judged {
                 };
                 (Kitchen::hasty(options, careful), who)
             }
+            // It was refused for what it is: with more time it would be so in the same words.
+            Err(refused) if haste_faults() == before => return Err(refused),
+            // It broke when it was asked who it is, in haste: it is asked once more.
             Err(_) => {
                 let (options, who) = components.load(Time::Virtual)?;
                 (Kitchen::new(options), who)

@@ -5,7 +5,7 @@ use super::medium::Cut;
 use super::world::{FILE, Setup, World, main_of};
 use crate::plugin::Extent;
 use crate::target::{PathRule, TargetConfig, TargetError, Targets, VersionReader};
-use crate::types::{Failure, FileSpec, Outcome, TargetState, code};
+use crate::types::{Failure, FileSpec, Outcome, Started, TargetState, code};
 
 /// The end of a create of a good specification after `change`.
 fn create(change: impl FnOnce(&mut FileSpec)) -> Outcome {
@@ -440,4 +440,30 @@ fn a_target_that_cannot_go_back_is_updated_only_if_the_operator_says_so() {
         assert_eq!(world.phase(), "none", "nothing was changed");
         assert!(truth.lock().unwrap().calls.is_empty());
     }
+}
+
+#[test]
+fn who_asks_how_a_target_is_and_then_wants_something_of_it_does_so_with_one_instance() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    world.state_now();
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    let calls = world.calls();
+    assert_eq!(calls.iter().filter(|call| *call == "open").count(), 1);
+    assert_eq!(calls[..4], ["open", "state", "state", "create"]);
+}
+
+#[test]
+fn an_instance_that_was_only_asked_goes_with_the_next_poll_or_an_abort() {
+    let mut world = World::direct();
+    world.state_now();
+    assert_eq!(world.poll(), None);
+    world.state_now();
+    assert_eq!(world.calls(), ["open", "state", "open", "state"]);
+    // There is nothing to be thrown away, and nobody is asked to do so.
+    let aborted = world.start(|t, _, token| t.abort(token, FILE));
+    assert_eq!(aborted, Started::Done(Outcome::Nothing));
+    assert_eq!(world.calls(), [""; 0]);
+    world.state_now();
+    assert_eq!(world.calls(), ["open", "state"]);
 }

@@ -33,6 +33,9 @@ fn a_target_rests_before_its_first_transfer_and_after_its_last_and_not_within_on
         world.poll();
         assert!(world.is_resting());
         world.state_now();
+        // Whoever asked may want something of it now.
+        assert!(!world.is_resting());
+        assert_eq!(world.poll(), None);
         assert!(world.is_resting());
         let image = World::image(5000, 2);
         assert_eq!(world.create("job-1", &image), Outcome::Nothing);
