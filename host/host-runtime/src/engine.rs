@@ -106,7 +106,7 @@ impl Budget {
     /// second, only while a guest runs.
     pub const TICK_MS: u64 = 10;
 
-    /// An agent. An event costs some thousand units, a job document or a snapshot a few million. The costliest document
+    /// An agent. A message costs some thousand units, a job document or a snapshot a few million. The costliest document
     /// of 128 KiB, which is read some ten times, was measured at 181 million (tests/e2e, `hostile.rs`); twice that is
     /// well below a second here and a few on a small gateway. Memory: 16 files with a bitmap of 2^20 blocks
     /// each are 2 MiB. Host call (and result): a snapshot of 256 KiB, and what is round it. Handles: one image a file,

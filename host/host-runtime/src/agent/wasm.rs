@@ -220,13 +220,11 @@ impl wit_transport::Host for Inside {
 
 impl wit_pal::Host for Inside {
     fn create(&mut self, file: wit_pal::FileSpec) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(
-            self.outside()?.create(convert::file_spec(file)),
-        ))
+        self.started(|outside| outside.create(convert::file_spec(file)))
     }
 
     fn reopen(&mut self, job_id: String, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.reopen(job_id, file)))
+        self.started(|outside| outside.reopen(job_id, file))
     }
 
     fn write_block(
@@ -235,15 +233,11 @@ impl wit_pal::Host for Inside {
         offset: u64,
         data: Vec<u8>,
     ) -> wasmtime::Result<wit_types::Started> {
-        let began = self.meter.ticks();
-        let started = self.outside()?.write_block(file, offset, data);
-        // A slow plugin or disk is not the agent's fault.
-        self.meter.excuse_since(began);
-        Ok(convert::started(started))
+        self.started(|outside| outside.write_block(file, offset, data))
     }
 
     fn close(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.close(file)))
+        self.started(|outside| outside.close(file))
     }
 
     fn verified(
@@ -270,39 +264,50 @@ impl wit_pal::Host for Inside {
     }
 
     fn reset(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.reset(file)))
+        self.started(|outside| outside.reset(file))
     }
 
     fn self_test(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.self_test(file)))
+        self.started(|outside| outside.self_test(file))
     }
 
     fn commit(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.commit(file)))
+        self.started(|outside| outside.commit(file))
     }
 
     fn reject(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.reject(file)))
+        self.started(|outside| outside.reject(file))
     }
 
     fn state(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.state(file)))
+        self.started(|outside| outside.state(file))
     }
 
     fn abort(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
-        Ok(convert::started(self.outside()?.abort(file)))
+        self.started(|outside| outside.abort(file))
     }
 }
 
 impl Inside {
+    /// A call of a target. Blocks that came before it may be on their way to the plugin and the storage until then: a slow
+    /// one is not the agent's fault.
+    fn started(
+        &mut self,
+        call: impl FnOnce(&mut dyn Outside) -> crate::types::Started,
+    ) -> wasmtime::Result<wit_types::Started> {
+        let began = self.meter.ticks();
+        let started = call(self.outside()?);
+        self.meter.excuse_since(began);
+        Ok(convert::started(started))
+    }
+
     fn with_image(
         &mut self,
         image: &Resource<VerifiedRef>,
         call: impl FnOnce(&mut dyn Outside, &VerifiedRef) -> crate::types::Started,
     ) -> wasmtime::Result<wit_types::Started> {
-        self.meter.host_call()?;
-        let image = self.table.get(image)?;
-        Ok(convert::started(call(&mut *self.outside, image)))
+        let image = self.table.get(image)?.clone();
+        self.started(|outside| call(outside, &image))
     }
 }
 

@@ -35,7 +35,8 @@ impl Target {
             self.op.as_ref().map(|op| &op.kind),
             None | Some(Kind::Revive)
         );
-        if free && self.owes_blocks() && self.cancel_writes() {
+        let owes = self.owes_blocks() || self.closing.is_some();
+        if free && owes && self.cancel_writes() {
             self.plugin.drop_instance();
         }
         if let Err(failure) = self.check_idle() {
@@ -94,7 +95,14 @@ impl Target {
     }
 
     pub(super) fn close(&mut self, token: Token) -> Started {
-        if self.closing.is_none() && self.owes_blocks() && self.check_receiving().is_ok() {
+        if let Err(failure) = self.sync.check() {
+            return refuse(failure);
+        }
+        if self.closing.is_some() {
+            let detail = "the file is being closed already";
+            return refuse(Failure::new(code::BUSY, 0, detail));
+        }
+        if self.owes_blocks() && self.check_receiving().is_ok() {
             // All of them were told as taken: the plugin is slow with the last ones, or another one is given them.
             self.closing = Some(token);
             return self.started(token);

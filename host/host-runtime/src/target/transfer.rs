@@ -91,7 +91,7 @@ impl Target {
         }]))
     }
 
-    /// Whether one extent of the transfer ends here, and another one begins.
+    /// Whether an extent of the transfer ends here.
     pub(super) fn is_border(&self, offset: u64) -> bool {
         let extents = self.record.transfer.iter().flat_map(|t| &t.extents);
         let mut ends = extents.scan(0, |end: &mut u64, extent| {

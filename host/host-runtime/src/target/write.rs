@@ -131,10 +131,14 @@ impl Target {
                 return;
             }
             if self.is_direct() && !self.plugin.is_attached() {
-                if began {
-                    // Its plugin broke between two steps.
-                    self.fail_first(&self.broken());
-                    continue;
+                // Its plugin broke between two steps. What was told as taken nobody brings again.
+                match self.writes.front_mut() {
+                    Some(write) if began && write.token.is_none() => write.begin_again(),
+                    _ if began => {
+                        self.fail_first(&self.broken());
+                        continue;
+                    }
+                    _ => {}
                 }
                 self.begin(None, Kind::Revive);
                 return;
@@ -330,13 +334,18 @@ impl Target {
     /// Cut runs to what is taken at a time.
     fn pieces(&self, runs: &[Range<usize>]) -> VecDeque<Range<usize>> {
         let largest = self.largest_write();
-        runs.iter()
-            .flat_map(|run| {
-                let end = run.end;
-                run.clone()
-                    .step_by(largest)
-                    .map(move |start| start..end.min(start + largest))
-            })
+        let block = self.grid().map_or(largest, |grid| grid.block as usize);
+        // Whole blocks, or parts of one.
+        let whole = (largest / block * block).max(block);
+        let cut = |range: Range<usize>, step: usize| {
+            let end = range.end;
+            range
+                .step_by(step)
+                .map(move |start| start..end.min(start + step))
+        };
+        let runs = runs.iter().cloned();
+        runs.flat_map(|run| cut(run, whole))
+            .flat_map(|part| cut(part, largest))
             .collect()
     }
 
@@ -411,6 +420,15 @@ impl Target {
             self.plugin.drop_instance();
         }
         if write.token.is_some() || self.sync.check().is_err() {
+            return;
+        }
+        if failure.main == code::BUSY {
+            // They are in no map, so the close says that they are missing, and they are fetched again.
+            let (from, end) = (write.offset, write.end());
+            tracing::warn!(
+                device = %self.device, target = %self.config.name,
+                "bytes {from} to {end} were not taken: {failure}"
+            );
             return;
         }
         let (from, end) = (write.offset, write.end());

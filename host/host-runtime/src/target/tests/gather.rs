@@ -209,6 +209,52 @@ fn what_a_plugin_refuses_of_gathered_blocks_fails_what_is_asked_next_by_name() {
 }
 
 #[test]
+fn what_a_busy_plugin_refuses_is_missing_at_the_close_and_brought_again() {
+    let image = World::image(5000, 2);
+    let mut world = receiving(&image, Setup::default());
+    let busy = Failure::new(code::BUSY, 0, "later");
+    world.fault("write-block", Fault::Fail(1, busy));
+    bring_all(&mut world, &image, 0..2);
+    world.poll();
+    bring_all(&mut world, &image, 2..blocks(&image).end);
+    assert_eq!(main_of(&world.close()), code::FILE_CLOSE);
+    assert_eq!(world.reopen("job-1"), Outcome::Held(vec![0b1_1100]));
+    world.write_blocks(&image, 0..2);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_write_of_several_blocks_is_cut_between_them() {
+    let image = World::image(6 * 1024, 2);
+    for (largest, wanted) in [
+        (2500, vec![(0, 2048), (2048, 1024)]),
+        (
+            1000,
+            vec![
+                (0, 1000),
+                (1000, 24),
+                (1024, 1000),
+                (2024, 24),
+                (2048, 1000),
+                (3048, 24),
+            ],
+        ),
+    ] {
+        let mut world = receiving(
+            &image,
+            Setup {
+                largest_write: Some(largest),
+                ..Setup::default()
+            },
+        );
+        let data = image[..3 * BLOCK].to_vec();
+        let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, data));
+        assert_eq!(end, Outcome::Nothing);
+        assert_eq!(given(&world), wanted, "{largest}");
+    }
+}
+
+#[test]
 fn a_build_on_trial_that_breaks_with_gathered_blocks_is_sent_back_and_the_one_before_gets_them() {
     for wrong in [Wrong::TrapsInFirstCall, Wrong::FailsFirstCall] {
         let image = World::image(5000, 2);

@@ -293,7 +293,12 @@ impl World {
                 together.extend(messages);
                 return Ok(());
             }
-            (_, event) => event,
+            (Some(_), _) => {
+                return Err(misused(
+                    "something else passes messages that are to come together",
+                ));
+            }
+            (None, event) => event,
         };
         let turn = self.call(event)?;
         self.settle(turn)

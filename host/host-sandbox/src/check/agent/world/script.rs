@@ -96,13 +96,18 @@ impl World {
                 let topic = topic.replacen('~', &format!("$aws/things/{}", self.desk().device), 1);
                 self.handle(Event::message(topic, payload.as_slice()))
             }
+            Input::Together if self.together.is_some() => {
+                Err(misused("messages are to come together already"))
+            }
             Input::Together => {
                 self.together = Some(Vec::new());
                 Ok(())
             }
             Input::Told => {
-                let together = self.together.take();
-                let together = together.ok_or_else(|| misused("nothing was to come together"))?;
+                let together = self.together.take().unwrap_or_default();
+                if together.is_empty() {
+                    return Err(misused("no message was to come together"));
+                }
                 self.handle(Event::Messages(together))
             }
             Input::On { kind, answer, once } => {
