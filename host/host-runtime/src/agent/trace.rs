@@ -1,7 +1,7 @@
 //! The file of a trace: one line an exchange, versioned, each line checked and chained to the one before.
 //!
 //! ```text
-//! otad-trace 1 {"agent":"otad-agent","version":"0.1.0","digest":"9f86…","device":"pump-1"}
+//! otad-trace 2 {"agent":"otad-agent","version":"0.1.0","digest":"9f86…","device":"pump-1"}
 //! 1c2d3e4f {"exchange":{"at":{…},"ask":{"event":"Timeout"},"calls":[],"end":{"turn":{…}}},"bulk":[]}
 //! ```
 //!
@@ -18,7 +18,7 @@ use super::octets;
 use super::tap::{Ask, Bulk, Exchange};
 
 /// Format of the lines; another one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a trace begins with.
 const MAGIC: &str = "otad-trace";

@@ -85,7 +85,7 @@ pub fn agent_trace(bytes: &[u8]) {
 /// Traces.
 #[must_use]
 pub fn agent_traces() -> Vec<Vec<u8>> {
-    let header = r#"otad-trace 1 {"agent":"a","version":"1","digest":"","device":"d"}"#;
+    let header = r#"otad-trace 2 {"agent":"a","version":"1","digest":"","device":"d"}"#;
     let start = r#"{"exchange":{"at":{"now_ms":1,"wall_s":null},"ask":{"start":{"config":{"device":"d","settings":[],"targets":[]},"saved":{"Snapshot":{"schema":1,"bytes":["x00ff",[0,64]]}},"schema":1,"seed":7,"outstanding":[],"last_event":0}},"calls":[[{"log":{"level":"Info","text":"t"}},"none"]],"end":{"refused":{"main":1,"sub":2,"detail":"no"}}},"bulk":[]}"#;
     let event = r#"{"exchange":{"at":{"now_ms":2,"wall_s":5},"ask":{"event":{"Messages":[{"topic":"t","payload":["t{}",[65,4096]]}]}},"calls":[[{"write-block":{"file":0,"offset":0,"data":{"length":256,"crc":1}}},{"started":{"Done":"Nothing"}}]],"end":{"broken":"b"}},"bulk":[{"length":1,"crc":2}]}"#;
     let lines = format!("{header}\n00000000 {start}\n00000000 {event}\n");
