@@ -93,7 +93,7 @@ impl Place {
     }
 
     /// An item of a list; behind the last one none, and the list is given back.
-    pub(crate) fn item<T: Layout>(self, index: usize) -> Option<Place> {
+    pub(crate) fn item<T: Layout>(self, index: usize) -> Option<Self> {
         let (start, count) = self.list();
         if index < count {
             return Some(Self(start).at(index * T::SIZE));
