@@ -295,7 +295,8 @@ impl Targets {
 
     /// `pal.abort`.
     pub fn abort(&mut self, token: Token, file: FileId) -> Started {
-        self.with(file, |target| target.abort(token))
+        // What was gathered goes with the transfer.
+        self.with_taken(file, |target| target.abort(token))
     }
 
     /// The file id of a target.

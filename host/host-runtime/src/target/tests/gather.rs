@@ -367,6 +367,17 @@ fn who_gives_a_transfer_up_gives_up_its_gathered_blocks_and_the_close_that_waits
 }
 
 #[test]
+fn an_abort_gives_the_plugin_nothing_that_it_throws_away() {
+    let image = World::image(5000, 2);
+    let mut world = receiving(&image, Setup::default());
+    bring_all(&mut world, &image, 0..3);
+    assert_eq!(world.abort(), Outcome::Nothing);
+    world.poll();
+    assert!(given(&world).is_empty());
+    assert!(world.targets.report()[0].job_id.is_none());
+}
+
+#[test]
 fn gathered_bytes_count_as_waiting_ones() {
     let image = World::image(8000, 2);
     let mut world = receiving(
