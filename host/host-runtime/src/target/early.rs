@@ -4,7 +4,7 @@
 //! blocks      ────────────────────────────────────────▶
 //! fence       raised ┐      raised ┐
 //! sync               └─────▶       └─────▶
-//! worker                     reads ──▶     reads ──▶
+//! worker                     reads ─────────▶ reads ──▶
 //! close                                             stop ▶ lock ▶ flush ▶ reads the rest ▶ signature
 //! ```
 //!
@@ -14,8 +14,9 @@
 //! another opening of the transfer ([`Sync::reset`](super::sync::Sync::reset)), and all of it ends with the process. There is
 //! no second try within a transfer: a plugin that writes everything twice has it read twice, and no more.
 //!
-//! It disturbs nobody: a worker reads between syncs, never beside one, and stops after the read that it is in once an operation
-//! or a sync begins. What it has read by then is kept.
+//! It disturbs no operation: a worker stops after the read that it is in once one begins. What it has read by then is kept. A
+//! sync does not stop it, for that is about what comes behind the fence; syncs come often towards the end of a file, and what
+//! they would hold up is left to the close.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -60,7 +61,6 @@ impl Early {
     /// A sync of a file begins that is held without a gap so far. The fence comes before: what is changed from now on the
     /// sync may not cover.
     pub(super) fn sync_begins(&mut self, layout: &Layout, held: u64) {
-        self.give_way();
         let upto = held - held % GRID_BYTES;
         if matches!(self, Self::Nothing) && upto > 0 {
             *self = Self::Going(Box::default());
@@ -160,7 +160,7 @@ impl Early {
 impl Target {
     /// Let a worker read what is durable and was not read yet, if nothing else is to be done.
     pub(super) fn read_early(&mut self, now_ms: u64) {
-        let is_free = self.op.is_none() && self.sync.is_quiet();
+        let is_free = self.op.is_none() && self.sync.check().is_ok();
         let to = self.sync.early.wants().filter(|_| is_free);
         let (Some(to), Some(grid), Some(Phase::Receiving)) = (to, self.grid(), self.phase()) else {
             return;

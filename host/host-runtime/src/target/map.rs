@@ -269,6 +269,11 @@ impl BlockMap {
         self.held_bytes
     }
 
+    /// Bytes not held.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.grid.size - self.held_bytes
+    }
+
     /// Bytes held without a gap from the start.
     pub(super) fn prefix_bytes(&self) -> u64 {
         self.grid.offset(self.prefix).min(self.grid.size)

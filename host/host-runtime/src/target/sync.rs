@@ -10,6 +10,9 @@ use super::record::Phase;
 use super::work::{self, Flush, Report};
 use crate::types::{Failure, code};
 
+/// Towards the end of a file a sync comes after half of what was still to come, but no sooner than after so many bytes.
+const SYNC_LAST_BYTES: u64 = 512 * 1024;
+
 /// The sync under way, and the last one's failure.
 #[derive(Debug, Default)]
 pub(super) struct Sync {
@@ -85,12 +88,19 @@ impl Target {
     }
 
     /// Bytes that are not durable with which something is due: a sync, or, while there is one, that blocks wait for it.
+    ///
+    /// A sync is due with fewer bytes the fewer are still to come: what the last one leaves, the close has to make durable and
+    /// to read while nothing else goes on.
     pub(super) fn sync_due_bytes(&self) -> u64 {
-        let at_a_time = match self.sync.under_way {
-            Some(_) => 2,
-            None => 1,
-        };
-        self.config.sync_bytes.max(1).saturating_mul(at_a_time)
+        let sync_bytes = self.config.sync_bytes.max(1);
+        if self.sync.under_way.is_some() {
+            return sync_bytes.saturating_mul(2);
+        }
+        match self.map.as_deref().map_or(0, BlockMap::missing_bytes) {
+            // Its close makes it durable.
+            0 => sync_bytes,
+            to_come => sync_bytes.min(to_come.max(SYNC_LAST_BYTES)),
+        }
     }
 
     /// Begin to make data and map durable, if nothing of the kind is under way.

@@ -315,7 +315,7 @@ impl Target {
             self.map_torn = true;
             self.begin_mend();
         }
-        if fresh >= self.config.sync_bytes.max(1)
+        if fresh >= self.sync_due_bytes()
             && let Err(failure) = self.begin_sync()
         {
             self.sync.fail(failure);

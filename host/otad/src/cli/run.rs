@@ -7,12 +7,12 @@ use host_runtime::ports::commands;
 use super::args::{COMPILE_CPU_S, GuestArg, RunArgs};
 use super::load;
 use crate::console;
-use crate::daemon;
+use crate::daemon::{self, Threads};
 use crate::exit::{Exit, Failed, Verb};
 use crate::gateway::{Witnesses, native};
 
-/// Threads of the daemon: one for the devices, one for what must not wait for them. Hashing and fsync have their own.
-const WORKER_THREADS: usize = 2;
+/// Threads for what must not wait for devices, which have [their own](Threads), as have hashing and fsync.
+const WORKER_THREADS: usize = 1;
 
 /// How long work that is under way at the end (a sync, reading an image back) may take before it is cut off. It keeps
 /// the lock of the state directory until it has ended or the process has, so that it never meets the next daemon.
@@ -36,7 +36,9 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
         .enable_all()
         .build()
         .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?;
-    let ended = runtime.block_on(daemon::run(config, args.log.is_some(), witnesses));
+    let threads = Threads::default();
+    let ended = runtime.block_on(daemon::run(config, args.log.is_some(), witnesses, &threads));
+    threads.end(SHUTDOWN_MAX);
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     ended
 }

@@ -20,6 +20,7 @@ mod rollout;
 mod session;
 mod signals;
 mod story;
+mod threads;
 mod watchdog;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(crate) use dropped::check_dir;
 use notify::{Notifier, Word};
 use session::Session;
 use signals::Signals;
+pub use threads::Threads;
 
 /// How long an orderly end may take; service managers wait 90 s before they kill.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -52,12 +54,18 @@ enum Ending {
 }
 
 /// Run until a signal, or until a target that is otad itself is to be restarted. `log_is_given`: the command line says
-/// what is logged, whatever a configuration that is read again says. `witnesses` look on, over reloads too.
+/// what is logged, whatever a configuration that is read again says. `witnesses` look on, over reloads too. Devices live on
+/// `threads`.
 ///
 /// # Errors
 /// [`Exit::Config`] for what the operator must mend, [`Exit::Retry`] if another instance runs, [`Exit::Failed`]
 /// otherwise.
-pub async fn run(config: Config, log_is_given: bool, witnesses: Witnesses) -> Verb {
+pub async fn run(
+    config: Config,
+    log_is_given: bool,
+    witnesses: Witnesses,
+    threads: &Threads,
+) -> Verb {
     tracing::info!("otad version {}", env!("CARGO_PKG_VERSION"));
     check(&config)?;
     let access = access(&config)?;
@@ -73,7 +81,7 @@ pub async fn run(config: Config, log_is_given: bool, witnesses: Witnesses) -> Ve
             format!("control socket {}: {e}", socket.display()),
         )
     })?;
-    let mut session = Session::start(gateway, &notifier)?;
+    let mut session = Session::start(gateway, &notifier, threads)?;
     let switch = Arc::new(Switch::new(session.devices()));
     let mut serving = JoinSet::new();
     serving.spawn(server.serve(Arc::clone(&switch)));
@@ -89,7 +97,7 @@ pub async fn run(config: Config, log_is_given: bool, witnesses: Witnesses) -> Ve
         }
         signals.heard();
         notifier.say(&Word::Reloading);
-        session = reload::reload(session, &switch, &notifier, log_is_given).await?;
+        session = reload::reload(session, &switch, &notifier, threads, log_is_given).await?;
         notifier.say(&Word::Ready);
     };
     signals.end();

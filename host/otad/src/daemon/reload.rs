@@ -17,6 +17,7 @@ use host_runtime::ports::commands;
 use super::backend::{Devices, FailedDevice, Switch};
 use super::notify::{Notifier, Word};
 use super::session::Session;
+use super::threads::Threads;
 use crate::config::{self, Config};
 use crate::console;
 use crate::exit::{Exit, Failed};
@@ -36,6 +37,7 @@ pub(super) async fn reload(
     session: Session,
     switch: &Switch,
     notifier: &Arc<Notifier>,
+    threads: &Threads,
     log_is_given: bool,
 ) -> Result<Session, Failed> {
     let former = session.gateway.config().clone();
@@ -57,13 +59,13 @@ pub(super) async fn reload(
     session.end().await;
     // As at the end of a process: what belonged to the former devices must not meet the new ones.
     commands::kill_all();
-    let session = match start(config, &witnesses, notifier).await {
+    let session = match start(config, &witnesses, notifier, threads).await {
         Ok(session) => session,
         Err(failed) => {
             tracing::error!(
                 "not started with the new configuration, the former one goes on: {failed}"
             );
-            start(former, &witnesses, notifier).await?
+            start(former, &witnesses, notifier, threads).await?
         }
     };
     switch.set(session.devices());
@@ -117,13 +119,14 @@ async fn start(
     config: Config,
     witnesses: &Witnesses,
     notifier: &Arc<Notifier>,
+    threads: &Threads,
 ) -> Result<Session, Failed> {
     let mut waited = Duration::ZERO;
     loop {
         match Gateway::open(config.clone()) {
             Ok(gateway) => {
                 let gateway = gateway.with_witnesses(witnesses.clone());
-                return Session::start(gateway, notifier);
+                return Session::start(gateway, notifier, threads);
             }
             // Work begun for the former devices still writes.
             Err(GatewayError::Lock(failed)) if failed.exit == Exit::Retry && waited < LOCK_MAX => {

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::backend::{Builds, Devices, FailedDevice};
 use super::notify::Notifier;
+use super::threads::Threads;
 use super::{STOP_MAX, dropped, pages, story, watchdog};
 use crate::exit::Failed;
 use crate::gateway::{ConnectedDevice, Gateway};
@@ -29,8 +30,12 @@ impl Session {
     ///
     /// # Errors
     /// None of the devices can be set up: those of the first.
-    pub(super) fn start(gateway: Gateway, notifier: &Arc<Notifier>) -> Result<Self, Failed> {
-        let (running, failed) = connect(&gateway)?;
+    pub(super) fn start(
+        gateway: Gateway,
+        notifier: &Arc<Notifier>,
+        threads: &Threads,
+    ) -> Result<Self, Failed> {
+        let (running, failed) = connect(&gateway, threads)?;
         let mut tasks = JoinSet::new();
         for device in &running {
             tasks.spawn(story::tell(device.handle.clone()));
@@ -97,11 +102,14 @@ impl Session {
 ///
 /// # Errors
 /// None can be: those of the first.
-fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>), Failed> {
+fn connect(
+    gateway: &Gateway,
+    threads: &Threads,
+) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>), Failed> {
     let mut running = Vec::new();
     let mut failed = Vec::new();
     let mut first = None;
-    for device in &gateway.config().devices {
+    for (index, device) in gateway.config().devices.iter().enumerate() {
         let name = &device.name.value;
         let mqtt = &device.mqtt;
         match &mqtt.connection_of {
@@ -114,6 +122,7 @@ fn connect(gateway: &Gateway) -> Result<(Vec<ConnectedDevice>, Vec<FailedDevice>
                 mqtt.port
             ),
         }
+        let _there = threads.enter(index)?;
         match gateway.connect(name) {
             Ok(device) => running.push(device),
             Err(error) => {

@@ -86,6 +86,29 @@ fn a_file_that_comes_in_order_is_read_once_and_mostly_before_its_close() {
     }
 }
 
+#[test]
+fn the_end_of_a_file_is_synced_and_read_in_ever_smaller_parts() {
+    const MIB: usize = 1 << 20;
+    let image = World::image(4 * MIB, 2);
+    let mut world = receiving(true, 2 * MIB as u64, &image);
+    let mut reads = vec![0];
+    for block in 0..blocks(&image) {
+        world.write_blocks(&image, block..block + 1);
+        let read = read(&world);
+        if reads.last() != Some(&read) {
+            // The world takes turns: what is synced with a block is read in the next turn at the latest.
+            assert!((block as u64 + 1) * 1024 - read <= 64 * 1024, "{block}");
+            reads.push(read);
+        }
+    }
+    let quarters: Vec<u64> = reads.iter().map(|read| read * 4 / MIB as u64).collect();
+    assert_eq!(quarters, [0, 8, 12, 14]);
+    assert_eq!(
+        finish_well(&mut world, &image, blocks(&image)),
+        image.len() as u64
+    );
+}
+
 /// What a plugin does before each `verb` (to block 300, or between the last block and the close): how the close ends, and
 /// what was read beside the whole file.
 fn meddle(verb: &'static str, offset: u64, image: &[u8]) -> (Outcome, u64) {
@@ -238,6 +261,25 @@ fn a_file_that_comes_backwards_is_read_at_its_close() {
         finish_well(&mut world, &image, blocks(&image)),
         image.len() as u64
     );
+}
+
+#[test]
+fn a_sync_does_not_stop_an_early_read() {
+    let image = image();
+    let mut world = receiving(true, SYNC * 4, &image);
+    let reader = Reader::begin(&mut world, &image);
+    // By time, while the reader is in the middle of its first read.
+    world.write_blocks(&image, 512..640);
+    world.turn_clock(1000);
+    world.poll();
+    assert_eq!(world.bench.waiting(), 1, "the sync");
+    reader.finish();
+    assert_eq!(read(&world), 2 * READ);
+    world.bench.hold(false);
+    world.bench.run_all();
+    world.poll();
+    let all = finish_well(&mut world, &image, 640);
+    assert_eq!(all, image.len() as u64);
 }
 
 #[test]
@@ -471,7 +513,7 @@ fn a_close_that_is_given_up_is_closed_again_by_reading_everything() {
 }
 
 #[test]
-fn an_early_read_makes_way_for_a_sync_and_goes_on_after_it() {
+fn an_early_read_goes_on_beside_a_sync_and_the_next_one_follows() {
     let image = image();
     let mut world = receiving(false, SYNC, &image);
     world.bench.hold(true);
@@ -482,9 +524,9 @@ fn an_early_read_makes_way_for_a_sync_and_goes_on_after_it() {
     world.write_blocks(&image, 128..256);
     assert_eq!(world.bench.waiting(), 2, "and a sync behind it");
     world.bench.run_all();
-    assert_eq!(read(&world), 0);
+    assert_eq!(read(&world), SYNC);
     world.poll();
-    assert_eq!(world.bench.waiting(), 1, "an early read of both");
+    assert_eq!(world.bench.waiting(), 1, "the next early read");
     world.bench.run_all();
     assert_eq!(read(&world), 2 * SYNC);
     world.bench.hold(false);
