@@ -29,8 +29,8 @@ pub const MESSAGE_MAX_BYTES: usize = 160 * 1024;
 /// with two blocks.
 pub const EVENT_MESSAGES_MAX: usize = 16;
 
-/// Most bytes of such messages; a larger one is told alone.
-pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of such messages, 16 blocks of 4 KiB with their envelopes; a larger one is told alone.
+pub const EVENT_BYTES_MAX: usize = 72 * 1024;
 
 /// Commands and custom values that may wait for an agent; operators are slower than that.
 pub const COMMANDS_MAX: usize = 32;
