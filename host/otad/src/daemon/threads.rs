@@ -60,3 +60,48 @@ impl Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    /// Where what the `index`th device spawns runs.
+    fn thread_of(threads: &Threads, index: usize) -> ThreadId {
+        let there = threads.enter(index).unwrap();
+        let (told, tells) = std::sync::mpsc::channel();
+        drop(tokio::spawn(async move {
+            // A task that waits for another one comes back to the same thread.
+            let inner = tokio::spawn(async { thread::current().id() }).await;
+            told.send((inner.ok(), thread::current().id())).ok();
+        }));
+        let (inner, outer) = tells.recv().unwrap();
+        drop(there);
+        assert_eq!(inner, Some(outer));
+        outer
+    }
+
+    #[test]
+    fn each_device_stays_on_one_thread_and_neighbours_have_different_ones() {
+        let threads = Threads(vec![OnceLock::new(), OnceLock::new()].into());
+        let first: Vec<ThreadId> = (0..6).map(|index| thread_of(&threads, index)).collect();
+        let again: Vec<ThreadId> = (0..6).map(|index| thread_of(&threads, index)).collect();
+        assert_eq!(first, again);
+        let [even, odd] = [0, 1].map(|rest| first.iter().skip(rest).step_by(2));
+        let [even, odd] = [even.collect(), odd.collect()].map(|of: HashSet<_>| of);
+        assert_eq!((even.len(), odd.len()), (1, 1));
+        assert_ne!(even, odd);
+        threads.end(Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_thread_begins_with_its_first_device() {
+        let threads = Threads(vec![OnceLock::new(), OnceLock::new()].into());
+        drop(threads.enter(2).unwrap());
+        let begun: Vec<bool> = threads.0.iter().map(|of| of.get().is_some()).collect();
+        assert_eq!(begun, [true, false]);
+        threads.end(Duration::ZERO);
+    }
+}
