@@ -267,7 +267,10 @@ impl Gateway {
             seed: Arc::new(SystemSeed::new().map_err(GatewayError::Random)?),
         };
         let gate = Arc::new(Gate::new(&config, Arc::clone(&ports.clock)));
-        let shelf = |kind| Shelf::new(&ports.state, kind, &lock);
+        let shelf = |kind| {
+            let places = kept::places(&config, kind);
+            Shelf::new(&ports.state, kind, &lock, places)
+        };
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
