@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use host_runtime::mailbox::{Input, Mailbox};
 use host_runtime::types::{Failure, Outcome, Qos, Token, code};
-use rumqttc::{AsyncClient, Event, Packet, Publish, QoS};
+use rumqttc::{AsyncClient, ClientError, Event, Packet, Publish, QoS};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -45,6 +45,8 @@ struct State {
     devices: BTreeMap<String, Device>,
     /// Topics of notices, and the devices that hear of each: there may be thousands of devices, and every block comes by here.
     listeners: BTreeMap<String, BTreeSet<String>>,
+    /// Subscriptions to notices that wait for room in the queue of this connection.
+    late: Vec<AbortHandle>,
     /// Calls that timed out since the last acknowledgement.
     unanswered: u32,
     unrouted: u64,
@@ -64,15 +66,20 @@ struct Device {
 }
 
 impl Device {
-    /// Asks the broker for what comes by other topics; clean sessions forget them.
-    fn subscribe(&self, client: &AsyncClient) {
+    /// Asks the broker for what comes by other topics; clean sessions forget them. Those for which the queue has no room come
+    /// back.
+    fn subscribe(&self, client: &AsyncClient) -> Vec<String> {
+        let mut late = Vec::new();
         for notice in &self.notices {
             let topic = notice.topic();
-            if let Err(error) = client.try_subscribe(topic, QoS::AtLeastOnce) {
-                // The queue is full or the connection gone: the next one subscribes again.
-                tracing::warn!(topic, "no subscription for notices: {error}");
+            match client.try_subscribe(topic, QoS::AtLeastOnce) {
+                Ok(()) => {}
+                Err(ClientError::RequestChannelFull(_)) => late.push(topic.to_owned()),
+                // The next connection subscribes again.
+                Err(error) => tracing::warn!(topic, "no subscription for notices: {error}"),
             }
         }
+        late
     }
 }
 
@@ -114,6 +121,8 @@ impl State {
         if self.up.take().is_none() {
             return;
         }
+        // The next connection subscribes to all of them.
+        self.late.drain(..).for_each(|task| task.abort());
         for device in self.devices.values_mut() {
             device.mailbox.send(Input::Disconnected {
                 reason: lost.reason.number(),
@@ -124,6 +133,24 @@ impl State {
                 end(&device.mailbox, token, Err(not_connected()));
             }
         }
+    }
+
+    /// Subscribe as soon as there is room.
+    fn subscribe_late(&mut self, topics: Vec<String>, runtime: &Handle) {
+        self.late.retain(|task| !task.is_finished());
+        if topics.is_empty() {
+            return;
+        }
+        let client = self.client.clone();
+        let task = runtime.spawn(async move {
+            for topic in topics {
+                // The connection has gone.
+                if let Err(error) = client.subscribe(topic.as_str(), QoS::AtLeastOnce).await {
+                    return tracing::warn!(topic, "no subscription for notices: {error}");
+                }
+            }
+        });
+        self.late.push(task.abort_handle());
     }
 }
 
@@ -141,6 +168,7 @@ impl Core {
                 up: None,
                 devices: BTreeMap::new(),
                 listeners: BTreeMap::new(),
+                late: Vec::new(),
                 unanswered: 0,
                 unrouted: 0,
             }),
@@ -185,7 +213,8 @@ impl Core {
         let mut state = self.lock();
         state.listen(thing, notices);
         if let (Some(_), Some(device)) = (state.up, state.devices.get(thing)) {
-            device.subscribe(&state.client);
+            let late = device.subscribe(&state.client);
+            state.subscribe_late(late, &self.runtime);
         }
     }
 
@@ -213,10 +242,12 @@ impl Core {
         }
         state.up = Some(Up { session_present });
         state.unanswered = 0;
+        let mut late = Vec::new();
         for device in state.devices.values() {
             device.mailbox.send(Input::Connected { session_present });
-            device.subscribe(&state.client);
+            late.extend(device.subscribe(&state.client));
         }
+        state.subscribe_late(late, &self.runtime);
     }
 
     /// The connection is gone: tell every device, then end its calls. Nothing if there was none.

@@ -10,6 +10,7 @@ use host_mqtt::{Brings, Connection, ConnectionConfig, MqttTransport, Notice};
 use host_runtime::mailbox::{Input, MESSAGES_MAX};
 use host_runtime::ports::transport::Transport;
 use host_runtime::types::{Qos, Token};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 struct Bench {
@@ -43,6 +44,15 @@ impl Bench {
             inbox,
             transport,
         }
+    }
+
+    /// Another connection, in place of the one whose peer goes.
+    async fn replaced(&mut self) -> Peer<TcpStream> {
+        self.peer.0.shutdown().await.unwrap();
+        let peer = self.broker.accept_connected().await;
+        self.inbox.disconnected().await;
+        self.inbox.connected().await;
+        peer
     }
 }
 
@@ -384,6 +394,36 @@ async fn more_requests_than_the_queue_holds_fail_at_once() {
         assert_eq!(bench.inbox.done().await, (token, None));
     }
     assert_eq!(bench.inbox.failed().await, (5, 0xd1, 0));
+}
+
+#[tokio::test]
+async fn subscriptions_to_notices_that_find_the_queue_full_leave_when_there_is_room() {
+    let mut bench = Bench::with(|config| config.limits.queue_max = 4, true).await;
+    let topics: Vec<String> = (10..30).map(|n| format!("site/{n}")).collect();
+    let notice = |topic: &String| Notice::new(topic, Brings::Job).unwrap();
+    // The event loop does not run while these are asked for.
+    bench.transport.listen(topics.iter().map(notice).collect());
+    // Then those of a new connection, which has all of them to ask for at once.
+    for round in 1..=2 {
+        let mut asked = Vec::new();
+        for _ in &topics {
+            let packet = patient("a subscription", bench.peer.read()).await;
+            assert_eq!(packet.kind, SUBSCRIBE, "{round}: {asked:?}");
+            let [high, low] = packet.id();
+            bench.peer.write(&[0x90, 3, high, low, 1]).await;
+            let filter = &packet.body[4..packet.body.len() - 1];
+            asked.push(String::from_utf8(filter.to_vec()).unwrap());
+        }
+        asked.sort();
+        assert_eq!(asked, topics, "{round}");
+        // Each once.
+        bench
+            .transport
+            .publish(round, &topic("x"), Vec::new(), Qos::AtMostOnce);
+        assert_eq!(bench.inbox.done().await, (round, None));
+        assert_eq!(bench.peer.read().await.kind, PUBLISH);
+        bench.peer = bench.replaced().await;
+    }
 }
 
 #[tokio::test]

@@ -190,7 +190,9 @@ impl Place {
         }
     }
 
-    fn choice(&self) -> String {
+    /// The name in the state directory of what was chosen for this place.
+    #[must_use]
+    pub fn choice_file(&self) -> String {
         let kind = match &self.target {
             Some(_) => Kind::Plugin,
             None => Kind::Agent,
@@ -220,37 +222,101 @@ struct File {
 /// # Errors
 /// What the medium says, and `InvalidData` for a file that is damaged or of another format.
 pub fn load(state: &dyn StateDir, place: &Place) -> io::Result<Option<Choice>> {
-    read_file(state, &place.choice())
+    match state.load(&place.choice_file())? {
+        Some(bytes) => Ok(Some(parse(&bytes)?)),
+        None => Ok(None),
+    }
+}
+
+/// What was chosen at all places of a kind.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// What can be read.
+    pub choices: Vec<Choice>,
+    /// Files that are no choices: nobody serves by them.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A file that is no choice.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its name in the state directory.
+    pub name: String,
+    /// What is wrong with it.
+    pub error: io::Error,
+    bytes: Vec<u8>,
+}
+
+/// Digits of a digest in a row by which a damaged file may still name it: one in 4 billion has them by chance.
+const NAMING_DIGITS: usize = 8;
+
+impl Damaged {
+    /// Whether there may stand, or have stood, this digest in hex: a part of it does.
+    #[must_use]
+    pub fn may_name(&self, sha256: &str) -> bool {
+        let mut parts = sha256.as_bytes().windows(NAMING_DIGITS);
+        parts.any(|part| self.bytes.windows(part.len()).any(|bytes| bytes == part))
+    }
 }
 
 /// All that was chosen, also in places that the configuration does not name now.
 ///
 /// # Errors
-/// What the medium says, and `InvalidData` for a file that is damaged or of another format, with its name.
-pub fn all(state: &dyn StateDir, kind: Kind) -> io::Result<Vec<Choice>> {
-    let mut choices = Vec::new();
+/// What the medium says, and `InvalidData` for a file of another format, with its name.
+pub fn all(state: &dyn StateDir, kind: Kind) -> io::Result<Chosen> {
+    let mut chosen = Chosen::default();
     for name in state.list(kind.folder())? {
         let is_choice = name
             .rsplit_once('/')
             .is_some_and(|(_, leaf)| leaf == kind.leaf());
-        if is_choice {
-            let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
-            choices.extend(read_file(state, &name).map_err(named)?);
+        if !is_choice {
+            continue;
+        }
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
+        let Some(bytes) = state.load(&name).map_err(named)? else {
+            continue;
+        };
+        match parse(&bytes) {
+            Ok(choice) => chosen.choices.push(choice),
+            // Whole, and of a build to which this one may give way again.
+            Err(error @ Unreadable::Format(_)) => return Err(named(error.into())),
+            Err(error @ Unreadable::Damaged(_)) => chosen.damaged.push(Damaged {
+                error: error.into(),
+                name,
+                bytes,
+            }),
         }
     }
-    Ok(choices)
+    Ok(chosen)
 }
 
-fn read_file(state: &dyn StateDir, name: &str) -> io::Result<Option<Choice>> {
-    let Some(bytes) = state.load(name)? else {
-        return Ok(None);
-    };
-    let file: File = serde_json::from_slice(&bytes)?;
-    if file.format != FORMAT {
-        let text = format!("format {}, this build reads {FORMAT}", file.format);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+/// Why a file is no choice that this build reads.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("format {0}, this build reads {FORMAT}")]
+    Format(u64),
+    #[error("{0}")]
+    Damaged(serde_json::Error),
+}
+
+impl From<Unreadable> for io::Error {
+    fn from(error: Unreadable) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error.to_string())
     }
-    Ok(Some(file.choice))
+}
+
+fn parse(bytes: &[u8]) -> Result<Choice, Unreadable> {
+    /// What all formats begin with.
+    #[derive(Deserialize)]
+    struct Head {
+        format: u64,
+    }
+    let head: Head = serde_json::from_slice(bytes).map_err(Unreadable::Damaged)?;
+    if head.format != u64::from(FORMAT) {
+        return Err(Unreadable::Format(head.format));
+    }
+    let file: File = serde_json::from_slice(bytes).map_err(Unreadable::Damaged)?;
+    Ok(file.choice)
 }
 
 /// What the medium says. What cannot be read counts as nothing said: the configured build serves.
@@ -275,13 +341,13 @@ pub fn forget(state: &dyn StateDir, place: &Place) -> io::Result<()> {
 /// Write it down; durable when it returns.
 fn store(state: &dyn StateDir, place: &Place, choice: Option<&Choice>) -> io::Result<()> {
     let Some(choice) = choice else {
-        return state.remove(&place.choice());
+        return state.remove(&place.choice_file());
     };
     let file = File {
         format: FORMAT,
         choice: choice.clone(),
     };
-    state.store(&place.choice(), &serde_json::to_vec(&file)?)
+    state.store(&place.choice_file(), &serde_json::to_vec(&file)?)
 }
 
 /// How far a build is on its way in.
@@ -499,12 +565,27 @@ mod tests {
     fn read(text: &str) -> io::Result<Option<Choice>> {
         let (state, place) = (FakeState::default(), Place::agent("pump"));
         state.store("devices/pump/agent.json", text.as_bytes())?;
-        let all = all(&state, Kind::Agent).map_err(|e| e.to_string());
         let one = load(&state, &place);
-        // Whoever reads all of them names the one that cannot be read.
-        match &one {
-            Ok(choice) => assert_eq!(all, Ok(Vec::from_iter(choice.clone()))),
-            Err(e) => assert_eq!(all, Err(format!("devices/pump/agent.json: {e}"))),
+        // Whoever reads all of them names the one that cannot be read, and goes on unless it is whole.
+        let name = "devices/pump/agent.json";
+        match (&one, all(&state, Kind::Agent)) {
+            (Ok(choice), Ok(all)) => {
+                assert_eq!(all.choices, Vec::from_iter(choice.clone()));
+                assert!(all.damaged.is_empty());
+            }
+            (Err(e), Ok(all)) => {
+                assert_eq!((all.choices.len(), all.damaged.len()), (0, 1));
+                let damaged = &all.damaged[0];
+                assert_eq!(
+                    (&*damaged.name, damaged.error.to_string()),
+                    (name, e.to_string())
+                );
+            }
+            (Err(e), Err(of_all)) => {
+                assert_eq!(of_all.to_string(), format!("{name}: {e}"));
+                assert!(e.to_string().starts_with("format "), "{e}");
+            }
+            (Ok(choice), Err(e)) => panic!("{choice:?}: {e}"),
         }
         one
     }
@@ -522,9 +603,36 @@ mod tests {
         let newer = read(&file(FORMAT, newer)).unwrap().unwrap();
         assert_eq!(newer.serves.manifest.as_deref(), Some("cd"));
         assert!(newer.on_trial);
-        for bad in [file(FORMAT + 1, "}}"), "{}".to_owned(), "x".to_owned()] {
+        let cut = file(FORMAT, "}");
+        let others = [
+            file(FORMAT + 1, "}}"),
+            r#"{"format":9,"members":"of tomorrow"}"#.to_owned(),
+        ];
+        for bad in others
+            .into_iter()
+            .chain([cut, "{}".to_owned(), "x".to_owned()])
+        {
             let error = read(&bad).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_may_name_what_a_part_of_stands_in_it() {
+        let state = FakeState::default();
+        let digest = "0123456789abcdef".repeat(4);
+        let rows = [
+            (format!("{{\"sha256\":\"{digest}"), true),
+            (format!("\0\0{}\0\0", &digest[3..11]), true),
+            (format!("\0\0{}\0\0", &digest[3..10]), false),
+            (String::new(), false),
+        ];
+        for (text, may) in rows {
+            state
+                .store("targets/a/b/plugin.json", text.as_bytes())
+                .unwrap();
+            let chosen = all(&state, Kind::Plugin).unwrap();
+            assert_eq!(chosen.damaged[0].may_name(&digest), may, "{text:?}");
         }
     }
 
@@ -551,7 +659,7 @@ mod tests {
             // Other files of a place are none.
             state.store(&place.file("record.json"), b"x").unwrap();
         }
-        let found = |kind| all(&state, kind).unwrap();
+        let found = |kind| all(&state, kind).unwrap().choices;
         assert_eq!(found(Kind::Agent), [choice("agent")]);
         assert_eq!(found(Kind::Plugin), [choice("main"), choice("mcu")]);
     }

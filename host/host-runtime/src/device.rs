@@ -36,6 +36,7 @@ use crate::types::{Failure, FileId, Outcome, Qos, Setting, code};
 use self::host::Door;
 use self::token::Owner;
 
+pub use self::log::is_level_read;
 pub use self::prepare::{DeviceConfig, DeviceError, DevicePorts, PreparedDevice};
 pub use self::swap::AgentTrial;
 

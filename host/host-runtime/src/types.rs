@@ -259,6 +259,17 @@ pub enum Level {
     Error,
 }
 
+impl Level {
+    /// All of them, the least first.
+    pub const ALL: [Self; 5] = [
+        Self::Trace,
+        Self::Debug,
+        Self::Info,
+        Self::Warn,
+        Self::Error,
+    ];
+}
+
 /// MQTT quality of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Qos {

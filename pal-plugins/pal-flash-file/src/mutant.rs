@@ -37,6 +37,7 @@ mutants! {
     ShiftsBlocks "shifts-blocks" "writes blocks one byte before their place";
     CutsBlocks "cuts-blocks" "leaves the last byte of each block away";
     LosesLastBlock "loses-last-block" "does not write a block that is shorter than the grid";
+    TakesFirstBlock "takes-first-block" "writes the first block of a call and says written for all of them";
     WantsOrder "wants-order" "takes blocks from first to last only";
     TakesAnyBlock "takes-any-block" "says written for blocks beyond the file";
     ForgetsTransfer "forgets-transfer" "does not reopen a transfer";
@@ -208,6 +209,8 @@ pub struct Broken<L> {
     lent: Shared<L>,
     mutant: Option<Mutant>,
     written: bool,
+    /// The grid of the transfer.
+    block_size: u32,
     activated: bool,
     rejected: bool,
     testing: bool,
@@ -257,6 +260,7 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Broken<L> {
             lent,
             mutant,
             written: false,
+            block_size: 0,
             activated: false,
             rejected: false,
             testing: false,
@@ -266,6 +270,7 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Broken<L> {
 
     fn create(&mut self, mut transfer: Transfer) -> Result<Duty, Failure> {
         self.written = false;
+        self.block_size = transfer.block_size;
         if self.is(Mutant::TakesTooLarge) {
             transfer.size = transfer.size.min(4096);
         }
@@ -279,10 +284,14 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Broken<L> {
         if self.is(Mutant::ForgetsTransfer) {
             return Err(Failure::new(0xdb, 0, "what transfer?"));
         }
+        self.block_size = transfer.block_size;
         self.inner.reopen(transfer)
     }
 
-    fn write_block(&mut self, offset: u64, data: Vec<u8>) -> Result<Duty, Failure> {
+    fn write_block(&mut self, offset: u64, mut data: Vec<u8>) -> Result<Duty, Failure> {
+        if self.is(Mutant::TakesFirstBlock) {
+            data.truncate(usize::try_from(self.block_size).unwrap_or(usize::MAX));
+        }
         if self.is(Mutant::HoardsMemory) {
             self.hoard.push(data.clone());
         }

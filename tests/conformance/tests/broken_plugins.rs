@@ -14,13 +14,14 @@ use host_sandbox::check::script::Case;
 use host_sandbox::check::{Options, Subject, plugin_cases, run};
 
 /// The bugs: `pal-flash-file` with feature `mutants` has what each does.
-const MUTANTS: [&str; 37] = [
+const MUTANTS: [&str; 38] = [
     "forgets-sync",
     "ignores-sync-error",
     "ignores-write-error",
     "shifts-blocks",
     "cuts-blocks",
     "loses-last-block",
+    "takes-first-block",
     "wants-order",
     "takes-any-block",
     "forgets-transfer",
@@ -100,6 +101,28 @@ fn every_bug_is_found() {
         missed.concat()
     });
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn a_plugin_that_takes_one_block_a_call_is_found_by_the_cases_of_several_and_by_no_other() {
+    let factory = plugin();
+    let cases = plugin_cases().unwrap();
+    let finds = |case: &&Case| {
+        let case = std::slice::from_ref(*case);
+        found(&factory, "takes-first-block", case).is_some()
+    };
+    let finders: Vec<&str> = cases.iter().filter(finds).map(|c| &*c.name).collect();
+    assert_eq!(
+        finders,
+        [
+            "blocks-that-lie-side-by-side-come-in-one-call",
+            "the-last-block-of-several-in-one-call-may-be-shorter",
+            "several-blocks-in-one-call-begin-anywhere",
+            "several-blocks-that-a-busy-storage-refuses-are-brought-again",
+            "several-blocks-again-after-a-restart-are-taken",
+            "several-blocks-across-the-end-of-the-file-are-refused",
+        ]
+    );
 }
 
 #[test]

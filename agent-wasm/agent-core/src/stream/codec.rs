@@ -123,34 +123,87 @@ impl Member {
         Self::LongToken,
     ];
 
+    /// How many of them have a key of one byte; those come first.
+    const SHORT: usize = Self::Token as usize + 1;
+
     /// Its key.
     #[must_use]
     pub const fn key(self) -> &'static str {
         KEYS[self as usize]
     }
+
+    /// The same, for the table.
+    const fn named(self) -> &'static str {
+        match self {
+            Self::FileId => "f",
+            Self::Index => "i",
+            Self::Size => "l",
+            Self::Payload => "p",
+            Self::Code => "o",
+            Self::Message => "m",
+            Self::Token => "c",
+            Self::LongCode => "code",
+            Self::LongMessage => "message",
+            Self::LongToken => "clientToken",
+        }
+    }
 }
 
-/// In the order of the members; those of one byte come first.
-const KEYS: [&str; 10] = [
-    "f",
-    "i",
-    "l",
-    "p",
-    "o",
-    "m",
-    "c",
-    "code",
-    "message",
-    "clientToken",
-];
-const SHORT_KEYS: &[u8] = b"filpomc";
+/// In the order of the members.
+const KEYS: [&str; Member::ALL.len()] = {
+    let mut keys = [""; Member::ALL.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        let member = Member::ALL[at];
+        assert!(member as usize == at, "the list is in the members' order");
+        keys[at] = member.named();
+        at += 1;
+    }
+    keys
+};
+
+const SHORT_KEYS: &[u8] = &{
+    let mut keys = [0; Member::SHORT];
+    let mut at = 0;
+    while at < KEYS.len() {
+        let key = KEYS[at].as_bytes();
+        assert!(
+            (key.len() == 1) == (at < keys.len()),
+            "short ones come first"
+        );
+        if at < keys.len() {
+            keys[at] = key[0];
+        }
+        at += 1;
+    }
+    keys
+};
 
 /// Members, a bit for each.
 type Members = u32;
-const OF_BLOCK: Members = MUST_OF_BLOCK | 1 << Member::Token as u32;
-const MUST_OF_BLOCK: Members = 0b1111;
+
+const fn members(list: &[Member]) -> Members {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < list.len() {
+        bits |= 1 << list[at] as u32;
+        at += 1;
+    }
+    bits
+}
+
+const MUST_OF_BLOCK: Members =
+    members(&[Member::FileId, Member::Index, Member::Size, Member::Payload]);
+const OF_BLOCK: Members = MUST_OF_BLOCK | members(&[Member::Token]);
 /// By short and by long names. Both may be there.
-const OF_REFUSAL: Members = 0b11_1111_0000;
+const OF_REFUSAL: Members = members(&[
+    Member::Code,
+    Member::Message,
+    Member::Token,
+    Member::LongCode,
+    Member::LongMessage,
+    Member::LongToken,
+]);
 
 /// Why a message is not what its topic says. The peer is at fault; the message is dropped, the job goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

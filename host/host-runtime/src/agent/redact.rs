@@ -540,8 +540,9 @@ fn text_bulk(payload: &[u8]) -> Option<std::ops::Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trace::{Header, Trace, Writer};
     use super::*;
-    use crate::agent::JobResult;
+    use crate::agent::{AgentConfig, Context, JobResult, StartInfo};
 
     fn veil() -> Veil {
         Veil::new([7; 16])
@@ -633,6 +634,75 @@ mod tests {
         assert_eq!(bulk(b""), None);
         assert_eq!(bulk(b"\xbf\x7f\xff\xff"), None);
         assert_eq!(bulk(b"\xa1\x5b\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+    }
+
+    #[test]
+    fn each_of_the_messages_of_one_event_loses_its_block_and_its_secrets() {
+        let mut cbor = b"\xa2\x61i\x00\x61p\x59\x01\x00".to_vec();
+        cbor.extend_from_slice(&[0xee; 256]);
+        let json = br#"{"f":0,"i":3,"l":4,"p":"7u7u7g=="}"#;
+        let login = br#"{"password":"hunter22"}"#;
+        let payloads = [&cbor[..], login, json, &cbor];
+        let message = |payload: &&[u8]| Message {
+            topic: "t".to_owned(),
+            payload: payload.to_vec(),
+        };
+        let mut exchange = Exchange {
+            at: Context::default(),
+            ask: Ask::Event(Event::Messages(payloads.iter().map(message).collect())),
+            calls: Vec::new(),
+            end: End::Turn(Box::default()),
+        };
+        // In their order; what has none stands for nothing.
+        let block = Bulk::of(&[0xee; 256]);
+        let bulks = veil().cover(&mut exchange);
+        assert_eq!(bulks, [block, Bulk::of(b"7u7u7g"), block]);
+        let Ask::Event(Event::Messages(covered)) = &exchange.ask else {
+            panic!("{:?}", exchange.ask);
+        };
+        for (message, payload) in covered.iter().zip(payloads) {
+            let text = String::from_utf8_lossy(&message.payload);
+            assert_eq!(message.payload.len(), payload.len());
+            assert!(!message.payload.contains(&0xee), "{text}");
+            assert!(
+                !text.contains("hunter22") && !text.contains("7u7u"),
+                "{text}"
+            );
+        }
+        assert_eq!(covered[2].payload, br#"{"f":0,"i":3,"l":4,"p":"AAAAAA=="}"#);
+        // The line of a trace holds all of it, and who reads it has the same messages.
+        let header = Header {
+            agent: String::new(),
+            version: String::new(),
+            digest: String::new(),
+            device: String::new(),
+        };
+        let mut writer = Writer::default();
+        let mut trace = writer.header(&header);
+        let start = StartInfo {
+            config: AgentConfig {
+                device: String::new(),
+                settings: Vec::new(),
+                targets: Vec::new(),
+            },
+            saved: Saved::None,
+            schema: 1,
+            seed: 1,
+            outstanding: Vec::new(),
+            last_event: 0,
+        };
+        let start = Exchange {
+            ask: Ask::Start(Box::new(start)),
+            ..exchange.clone()
+        };
+        assert!(writer.line(start, Vec::new(), &mut trace));
+        assert!(writer.line(exchange.clone(), bulks, &mut trace));
+        let text = String::from_utf8(trace.clone()).unwrap();
+        assert_eq!(text.matches("\"length\":256").count(), 2, "{text}");
+        assert_eq!(text.matches("\"length\":6,").count(), 1, "{text}");
+        let mut trace = Trace::open(&trace).unwrap();
+        trace.next_exchange().unwrap().unwrap();
+        assert_eq!(trace.next_exchange().unwrap(), Some(exchange));
     }
 
     #[test]

@@ -246,6 +246,47 @@ fn events_go_in_and_calls_turns_and_snapshots_come_out() {
     assert!(instance.memory_bytes() >= 3 * 65_536);
 }
 
+/// The contract has at least one message in an event; a host that is wrong about that breaks nothing.
+#[test]
+fn our_agent_takes_an_event_without_a_message_for_nothing() {
+    let build = AgentBuild::load(&engine(), "ours", guest_artifacts::AGENT).unwrap();
+    let start = || {
+        let calls = Calls::default();
+        let mut instance = build.instantiate(Box::new(calls.clone())).unwrap();
+        let info = StartInfo {
+            schema: build.schema(),
+            outstanding: Vec::new(),
+            ..start_info()
+        };
+        let turn = instance.start(Context::default(), info).unwrap();
+        (instance, calls, turn.unwrap())
+    };
+    let (mut asked, calls, _) = start();
+    let (mut other, other_calls, _) = start();
+    let before = calls.0.lock().unwrap().len();
+    let none = |instance: &mut Box<dyn AgentInstance>| {
+        let turn = instance.handle(Context::default(), Event::Messages(Vec::new()));
+        turn.unwrap()
+    };
+    let first = none(&mut asked);
+    let bytes = asked.memory_bytes();
+    // What the parameters of one call take, lost each time, would be some pages.
+    for _ in 0..2000 {
+        assert_eq!(none(&mut asked), first);
+    }
+    assert_eq!(asked.memory_bytes(), bytes);
+    assert_eq!(calls.0.lock().unwrap().len(), before, "it did something");
+    // It is where one is that was asked nothing.
+    let turns = [&mut asked, &mut other]
+        .map(|instance| instance.handle(Context::default(), Event::Connected(false)));
+    let [turn, expected] = turns.map(Result::unwrap);
+    assert_eq!(turn, expected);
+    assert!(turn.deadline_ms.is_some());
+    let (calls, expected) = (calls.0.lock().unwrap(), other_calls.0.lock().unwrap());
+    assert_eq!(*calls, *expected);
+    assert!(calls.len() > before);
+}
+
 #[test]
 fn the_largest_snapshot_comes_out_and_one_that_is_far_larger_is_a_fault() {
     let engine = engine();

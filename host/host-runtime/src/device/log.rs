@@ -40,7 +40,7 @@ impl GuestLog {
         text: &str,
     ) {
         // A line that nobody reads costs nobody else's.
-        if !is_enabled(level) {
+        if !is_level_read(level) {
             return;
         }
         match self.admit(now_ms) {
@@ -77,7 +77,9 @@ impl GuestLog {
     }
 }
 
-fn is_enabled(level: Level) -> bool {
+/// Whether the log of this process shows agents' lines of this level.
+#[must_use]
+pub fn is_level_read(level: Level) -> bool {
     match level {
         Level::Trace => tracing::enabled!(target: "agent", tracing::Level::TRACE),
         Level::Debug => tracing::enabled!(target: "agent", tracing::Level::DEBUG),

@@ -170,6 +170,16 @@ impl<F: Files> FileStateDir<F> {
         }
     }
 
+    /// Remove what was being written when a process ended: for whoever has the directory alone.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn sweep(&self) -> io::Result<()> {
+        let names = self.files.list()?;
+        let mut drafts = names.iter().filter(|name| name.ends_with(DRAFT));
+        drafts.try_for_each(|name| self.files.remove(name))
+    }
+
     fn opened(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,10 +201,14 @@ impl<F: Files> StateDir for FileStateDir<F> {
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let draft = format!("{name}{DRAFT}");
         let mut file = self.files.create(&draft)?;
-        file.write(bytes)?;
-        file.sync()?;
+        let written = file.write(bytes).and_then(|()| file.sync());
         drop(file);
-        self.files.rename(&draft, name)?;
+        let end = written.and_then(|()| self.files.rename(&draft, name));
+        if let Err(error) = end {
+            // What is there of it takes the room of others. Where it cannot be removed the next start does it.
+            drop(self.files.remove(&draft));
+            return Err(error);
+        }
         self.close(name);
         self.files.sync_directory(name)
     }
@@ -382,6 +396,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_process_that_was_killed_has_left_half_written_goes_at_the_next_start() {
+        let (root, state) = dir();
+        state.store("agents/build", b"whole").unwrap();
+        fs::create_dir_all(root.path().join("targets/pump/main")).unwrap();
+        let halves = ["agents/build.new", "targets/pump/main/record.json.new"];
+        for half in halves {
+            fs::write(root.path().join(half), b"ha").unwrap();
+        }
+        // Nobody takes it for what it was to be.
+        assert_eq!(state.list("").unwrap(), ["agents/build"]);
+        assert_eq!(state.load("targets/pump/main/record.json").unwrap(), None);
+        state.sweep().unwrap();
+        for half in halves {
+            assert!(!root.path().join(half).exists(), "{half}");
+        }
+        assert_eq!(state.load("agents/build").unwrap().unwrap(), b"whole");
+    }
+
+    #[test]
     fn only_so_many_files_stay_open_and_the_others_are_found_again() {
         let (_root, state) = dir();
         let names: Vec<String> = (0..OPEN_MAX + 8).map(|n| format!("{n}/log")).collect();
@@ -420,12 +453,21 @@ mod tests {
         Write,
         Sync,
         SyncDirectory,
+        /// Of new contents, beside the old ones.
+        Draft,
+        SyncDraft,
+        Rename,
     }
 
     /// A directory where somebody looks on.
     struct Hooked(DirFiles, Arc<Hook>);
 
-    struct HookedFile(Box<dyn OpenFile>, Arc<Hook>);
+    struct HookedFile {
+        file: Box<dyn OpenFile>,
+        hook: Arc<Hook>,
+        write: Step,
+        sync: Step,
+    }
 
     impl Hooked {
         fn dir(
@@ -435,6 +477,16 @@ mod tests {
             let files = DirFiles::new(root.path().to_owned());
             (root, FileStateDir::over(Self(files, Arc::new(hook))))
         }
+
+        fn hooked(&self, file: Box<dyn OpenFile>, write: Step, sync: Step) -> Box<dyn OpenFile> {
+            let hook = Arc::clone(&self.1);
+            Box::new(HookedFile {
+                file,
+                hook,
+                write,
+                sync,
+            })
+        }
     }
 
     impl Files for Hooked {
@@ -442,13 +494,14 @@ mod tests {
             self.0.read(name)
         }
         fn create(&self, name: &str) -> io::Result<Box<dyn OpenFile>> {
-            self.0.create(name)
+            Ok(self.hooked(self.0.create(name)?, Step::Draft, Step::SyncDraft))
         }
         fn append(&self, name: &str) -> io::Result<(Box<dyn OpenFile>, bool)> {
             let (file, fresh) = self.0.append(name)?;
-            Ok((Box::new(HookedFile(file, Arc::clone(&self.1))), fresh))
+            Ok((self.hooked(file, Step::Write, Step::Sync), fresh))
         }
         fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            (self.1)(Step::Rename)?;
             self.0.rename(from, to)
         }
         fn remove(&self, name: &str) -> io::Result<()> {
@@ -465,12 +518,39 @@ mod tests {
 
     impl OpenFile for HookedFile {
         fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-            (self.1)(Step::Write)?;
-            self.0.write(bytes)
+            // As on a full disk: a part is there.
+            let part = bytes.get(..bytes.len() / 2).unwrap_or_default();
+            (self.hook)(self.write).inspect_err(|_| drop(self.file.write(part)))?;
+            self.file.write(bytes)
         }
         fn sync(&mut self) -> io::Result<()> {
-            (self.1)(Step::Sync)?;
-            self.0.sync()
+            (self.hook)(self.sync)?;
+            self.file.sync()
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_takes_no_room_and_leaves_the_old_contents() {
+        for failing in [Step::Draft, Step::SyncDraft, Step::Rename] {
+            let full = Arc::new(AtomicBool::new(false));
+            let is_full = Arc::clone(&full);
+            let (root, state) =
+                Hooked::dir(
+                    move |step| match step == failing && is_full.load(Ordering::SeqCst) {
+                        true => Err(io::ErrorKind::StorageFull.into()),
+                        false => Ok(()),
+                    },
+                );
+            state.store("a/x", b"old").unwrap();
+            full.store(true, Ordering::SeqCst);
+            let error = state.store("a/x", b"newer").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            assert_eq!(state.load("a/x").unwrap().unwrap(), b"old");
+            let there: Vec<_> = fs::read_dir(root.path().join("a")).unwrap().collect();
+            assert_eq!(there.len(), 1, "{there:?}");
+            full.store(false, Ordering::SeqCst);
+            state.store("a/x", b"newer").unwrap();
+            assert_eq!(state.load("a/x").unwrap().unwrap(), b"newer");
         }
     }
 

@@ -30,13 +30,11 @@ impl Target {
         if let Err(failure) = self.check_spec(&spec) {
             return refuse(failure);
         }
-        // Of the transfer that is thrown away, and told as taken.
-        let free = matches!(
-            self.op.as_ref().map(|op| &op.kind),
-            None | Some(Kind::Revive)
-        );
+        // Of the transfer that is thrown away, and told as taken. They stay where what is under way does not give way.
+        let is_revived = matches!(self.op.as_ref().map(|op| &op.kind), Some(Kind::Revive));
+        let is_free = self.op.is_none() || is_revived || self.gives_way();
         let owes = self.owes_blocks() || self.closing.is_some();
-        if free && owes && self.cancel_writes() {
+        if is_free && owes && self.cancel_writes() {
             self.plugin.drop_instance();
         }
         if let Err(failure) = self.check_idle() {
@@ -349,13 +347,7 @@ impl Target {
 
     /// Whether nothing is under way that was asked for.
     fn check_idle(&mut self) -> Result<(), Failure> {
-        // What the agent did not ask for gives way; whatever comes next tells the plugin of the transfer itself.
-        let gives_way = match self.op.as_ref().map(|op| (&op.kind, &op.question)) {
-            Some((Kind::Watch, _) | (Kind::State, Some(_))) => true,
-            Some((Kind::Revive, _)) => self.writes.is_empty(),
-            Some(_) | None => false,
-        };
-        if gives_way {
+        if self.gives_way() {
             self.cancel_op(false);
         }
         let busy = match &self.op {
@@ -368,6 +360,15 @@ impl Target {
             0,
             format!("{busy} of target `{}` is under way", self.config.name),
         ))
+    }
+
+    /// What the agent did not ask for gives way; whatever comes next tells the plugin of the transfer itself.
+    fn gives_way(&self) -> bool {
+        match self.op.as_ref().map(|op| (&op.kind, &op.question)) {
+            Some((Kind::Watch, _) | (Kind::State, Some(_))) => true,
+            Some((Kind::Revive, _)) => self.writes.is_empty(),
+            Some(_) | None => false,
+        }
     }
 
     fn check_receiving(&self) -> Result<(), Failure> {

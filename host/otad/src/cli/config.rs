@@ -39,10 +39,9 @@ pub(super) fn follow(verb: &ConfigVerb) -> Verb {
         ConfigVerb::Keys => {
             for n in keys::NUMBERS {
                 say(&format!("[{}] {}", n.section, n.key));
-                say(&format!(
-                    "    {}; {} to {}, default {}",
-                    n.unit, n.min, n.max, n.default
-                ));
+                let default = n.default.map(|n| format!(", default {n}"));
+                let default = default.unwrap_or_default();
+                say(&format!("    {}; {} to {}{default}", n.unit, n.min, n.max));
                 say(&format!("    {}", n.about));
             }
             Ok(Exit::Done)

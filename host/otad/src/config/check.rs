@@ -11,7 +11,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host_mqtt::{Endpoint, Notice};
+use host_cloud::limits::AWS_SUBSCRIPTIONS_MAX;
+use host_mqtt::Notice;
 use host_runtime::choice;
 use host_runtime::ports::clock::SystemClock;
 use host_runtime::ports::line::LinePlace;
@@ -24,7 +25,7 @@ use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
     AgentChoice, Carrier, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program,
-    ReplySubscriptions, Reset, Target, VersionFrom,
+    Reset, Target, VersionFrom,
 };
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place};
@@ -45,9 +46,6 @@ pub struct Finding {
 
 /// Largest PEM file read: a root store with every public authority has some 250 KiB.
 const PEM_MAX_BYTES: u64 = 1 << 20;
-
-/// Most subscriptions of a connection at AWS IoT.
-const AWS_SUBSCRIPTIONS_MAX: usize = 50;
 
 /// Those of an agent in a job: `notify-next`, blocks, and refusals of the stream's.
 const AGENT_SUBSCRIPTIONS: usize = 3;
@@ -424,26 +422,22 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
 fn subscriptions(config: &Config, findings: &mut Findings) {
     let mut needed: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
     for device in &config.devices {
-        let owner = device.mqtt.connection_of.as_ref().unwrap_or(&device.name);
-        let replies = match device.mqtt.reply_subscriptions {
-            ReplySubscriptions::Always => REPLY_SUBSCRIPTIONS,
-            ReplySubscriptions::Auto | ReplySubscriptions::Never => 0,
+        let replies = match device.mqtt.subscribes_replies() {
+            true => REPLY_SUBSCRIPTIONS,
+            false => 0,
         };
-        let (agents, topics) = needed.entry(owner.value.as_str()).or_default();
+        let owner = device.connection_owner().value.as_str();
+        let (agents, topics) = needed.entry(owner).or_default();
         *agents += AGENT_SUBSCRIPTIONS + replies;
         topics.extend(device.notices.iter().map(Notice::topic));
     }
     for Device { name, mqtt, .. } in &config.devices {
-        let endpoint = Endpoint {
-            host: mqtt.endpoint.value.clone(),
-            port: mqtt.port,
-        };
         // By the names of those that have a connection of their own.
         let Some((agents, topics)) = needed.get(name.value.as_str()) else {
             continue;
         };
         let count = agents + topics.len();
-        if (mqtt.aws || endpoint.is_aws()) && count > AWS_SUBSCRIPTIONS_MAX {
+        if mqtt.is_aws() && count > AWS_SUBSCRIPTIONS_MAX {
             findings.warning(
                 &name.origin,
                 format!(

@@ -12,8 +12,8 @@ pub struct Number {
     pub key: &'static str,
     /// Unit, for messages.
     pub unit: &'static str,
-    /// Value when it is not set.
-    pub default: u64,
+    /// Value when it is not set; `None` = no number, what holds then stands in `about`.
+    pub default: Option<u64>,
     /// Least value.
     pub min: u64,
     /// Greatest value.
@@ -22,16 +22,26 @@ pub struct Number {
     pub about: &'static str,
 }
 
+impl Number {
+    /// What a reader goes on with where nothing is said: of a number without a default the least value.
+    #[must_use]
+    pub fn otherwise(&self) -> u64 {
+        self.default.unwrap_or(self.min)
+    }
+}
+
 const MINUTE_MS: u64 = 60 * 1000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 macro_rules! numbers {
-    ($($name:ident = $section:literal $key:literal [$unit:literal] $default:expr, $min:expr => $max:expr, $about:literal;)*) => {
+    (@default) => { None };
+    (@default $default:expr) => { Some($default) };
+    ($($name:ident = $section:literal $key:literal [$unit:literal] $($default:expr)?, $min:expr => $max:expr, $about:literal;)*) => {
         $(
             #[doc = $about]
             pub const $name: Number = Number {
-                section: $section, key: $key, unit: $unit, default: $default, min: $min, max: $max, about: $about,
+                section: $section, key: $key, unit: $unit, default: numbers!(@default $($default)?), min: $min, max: $max, about: $about,
             };
         )*
         /// All of them, in the order of the documentation.
@@ -90,7 +100,7 @@ numbers! {
         "time for the answer to a custom job before it counts as nobody's; 0 = nobody is asked";
     CUSTOM_JOB_DEADLINE_MS = "device.agent" "custom_job_deadline_ms" ["milliseconds"] DAY_MS, 10 => 365 * DAY_MS,
         "time for a custom job from taken to finished";
-    LOG_LEVEL = "device.agent" "log_level" ["level"] 0, 0 => 5,
+    LOG_LEVEL = "device.agent" "log_level" ["level"], 0 => 5,
         "lines of the agent below this level are not made: 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 none at all; left out: as far as the daemon's log shows them";
     HTTP_CONNECTIONS_PER_HOST_MAX = "http" "connections_per_host_max" ["connections"] 32, 1 => 256,
         "ranges under way at one server; 32 of 128 KiB fill 100 Mbit/s at 200 ms";
@@ -143,7 +153,15 @@ mod tests {
     #[test]
     fn every_default_lies_within_its_range_and_every_key_is_explained() {
         for n in NUMBERS {
-            assert!(n.min <= n.default && n.default <= n.max, "{}", n.key);
+            let is_within = |default| n.min <= default && default <= n.max;
+            assert!(n.default.is_none_or(is_within), "{}", n.key);
+            // Whoever reads how it is without it finds a number, or words.
+            assert_eq!(
+                n.default.is_none(),
+                n.about.contains("left out: "),
+                "{}",
+                n.key
+            );
             assert!(
                 n.max <= i64::MAX as u64,
                 "{}: TOML integers are 64 bits",

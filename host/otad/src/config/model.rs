@@ -163,6 +163,14 @@ pub struct Device {
     pub targets: Vec<Target>,
 }
 
+impl Device {
+    /// The device that has the connection: this one, unless it uses another one's.
+    #[must_use]
+    pub fn connection_owner(&self) -> &Located<String> {
+        self.mqtt.connection_of.as_ref().unwrap_or(&self.name)
+    }
+}
+
 /// How replies of the job service reach the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplySubscriptions {
@@ -232,6 +240,32 @@ pub struct Mqtt {
 }
 
 impl Mqtt {
+    /// Where it connects to.
+    #[must_use]
+    pub fn place(&self) -> host_mqtt::Endpoint {
+        host_mqtt::Endpoint {
+            host: self.endpoint.value.clone(),
+            port: self.port,
+        }
+    }
+
+    /// Whether AWS IoT is there.
+    #[must_use]
+    pub fn is_aws(&self) -> bool {
+        self.aws || self.place().is_aws()
+    }
+
+    /// Whether the device subscribes to the replies of the job service.
+    #[must_use]
+    pub fn subscribes_replies(&self) -> bool {
+        match self.reply_subscriptions {
+            ReplySubscriptions::Auto => host_mqtt::ReplySubscriptions::Auto,
+            ReplySubscriptions::Always => host_mqtt::ReplySubscriptions::Always,
+            ReplySubscriptions::Never => host_mqtt::ReplySubscriptions::Never,
+        }
+        .resolve(&self.place(), self.aws)
+    }
+
     /// Whether the endpoint is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

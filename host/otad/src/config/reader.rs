@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
 
     /// The number of `spec`, within its range; its default if it is not there.
     pub(crate) fn number(&self, spec: &Number) -> u64 {
-        self.number_if_set(spec).unwrap_or(spec.default)
+        self.number_if_set(spec).unwrap_or_else(|| spec.otherwise())
     }
 
     pub(crate) fn number_if_set(&self, spec: &Number) -> Option<u64> {
@@ -218,7 +218,10 @@ impl<'a> Reader<'a> {
                         "`{}` is {n}, expected {} to {} ({})",
                         spec.key, spec.min, spec.max, spec.unit
                     ),
-                    format!("{}; without the key it is {}", spec.about, spec.default),
+                    match spec.default {
+                        Some(default) => format!("{}; without the key it is {default}", spec.about),
+                        None => spec.about.to_owned(),
+                    },
                 );
                 None
             }

@@ -240,7 +240,7 @@ fn agent_settings(section: Reader<'_>) -> Vec<Setting> {
     let fitting = (REQUEST_MAX_BYTES / block).max(1);
     let blocks = section
         .number_if_set(&keys::BLOCKS_PER_REQUEST)
-        .unwrap_or_else(|| keys::BLOCKS_PER_REQUEST.default.min(fitting));
+        .unwrap_or_else(|| keys::BLOCKS_PER_REQUEST.otherwise().min(fitting));
     if blocks * block > REQUEST_MAX_BYTES {
         section.sink.advise(
             &section.place(keys::BLOCKS_PER_REQUEST.key),
@@ -578,7 +578,7 @@ fn program(section: &Reader<'_>, key: &'static str) -> Option<Program> {
     table.finish();
     Some(program.unwrap_or_else(|| Program {
         argv: Vec::new(),
-        deadline_ms: keys::DEADLINE_MS.default,
+        deadline_ms: keys::DEADLINE_MS.otherwise(),
     }))
 }
 

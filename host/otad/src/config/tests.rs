@@ -171,6 +171,34 @@ fn a_device_on_the_connection_of_another_has_what_belongs_to_it() {
         (&owner.endpoint, owner.port, &owner.client_id)
     );
     assert_eq!(guest.reply_subscriptions, ReplySubscriptions::Always);
+    for device in &config.devices {
+        assert_eq!(device.connection_owner().value, "pump-1");
+    }
+    assert_eq!(guest.place(), owner.place());
+}
+
+#[test]
+fn replies_are_subscribed_to_except_at_aws_unless_something_else_is_said() {
+    let aws = "a1b2c3-ats.iot.eu-central-1.amazonaws.com";
+    let rows = [
+        ("localhost", "", (false, true)),
+        ("localhost", "reply_subscriptions = 'never'", (false, false)),
+        ("localhost", "aws = true", (true, false)),
+        (aws, "", (true, false)),
+        (aws, "reply_subscriptions = 'always'", (true, true)),
+    ];
+    for (endpoint, more, expected) in rows {
+        let line = format!("endpoint = \"{endpoint}\"\n{more}\n");
+        let text = GOOD.replace("endpoint = \"localhost\"\n", &line);
+        let config = read(&text).expect("good");
+        let mqtt = &config.devices[0].mqtt;
+        assert_eq!(
+            (mqtt.is_aws(), mqtt.subscribes_replies()),
+            expected,
+            "{line}"
+        );
+        assert_eq!(mqtt.place().host, endpoint);
+    }
 }
 
 #[test]

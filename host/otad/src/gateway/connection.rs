@@ -4,17 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use host_mqtt::{
-    Alpn, BackOffLimits, ConnectionConfig, Endpoint, Limits, Login, MqttError, Security, TlsFiles,
+    Alpn, BackOffLimits, ConnectionConfig, Limits, Login, MqttError, Security, TlsFiles,
 };
 
 use crate::config::{self, Device, Located, Mqtt, Password};
-
-pub(super) fn endpoint(mqtt: &Mqtt) -> Endpoint {
-    Endpoint {
-        host: mqtt.endpoint.value.clone(),
-        port: mqtt.port,
-    }
-}
 
 /// Requests of each further device that may wait for the connection: what an agent and its notices subscribe to when the
 /// connection is back, which all do at once, and the first requests of a job.
@@ -43,7 +36,7 @@ pub(super) fn config(
             ..Limits::default()
         },
         ..ConnectionConfig::new(
-            endpoint(mqtt),
+            mqtt.place(),
             &mqtt.client_id.value,
             security(mqtt, allow_plaintext),
         )

@@ -11,15 +11,32 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use host_crypto::hex;
-use host_runtime::choice::{self, Build, Choice, Kind, Place};
+use host_runtime::choice::{self, Build, Choice, Damaged, Kind, Place};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::types::Failure;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::GatewayError;
+use crate::config::{Config, Device};
 use crate::exit::Failed;
 use crate::lock::Lock;
+
+/// The files of the choices for what the configuration has.
+pub(super) fn places(config: &Config, kind: Kind) -> BTreeSet<String> {
+    let of_device = |device: &Device| -> Vec<Place> {
+        let name = &device.name.value;
+        let targets = device.targets.iter();
+        match kind {
+            Kind::Agent => vec![Place::agent(name)],
+            Kind::Plugin => targets
+                .map(|t| Place::plugin(name, &t.name.value))
+                .collect(),
+        }
+    };
+    let places = config.devices.iter().flat_map(of_device);
+    places.map(|place| place.choice_file()).collect()
+}
 
 /// Where the bytes of agents are kept in the state directory.
 pub(super) const AGENTS: &str = "agents/";
@@ -100,6 +117,12 @@ pub(crate) fn name(folder: &str, sha256: &str, manifest: Option<&str>) -> String
     }
 }
 
+/// The digest of the bytes in such a name.
+fn sha256_of<'a>(folder: &str, name: &'a str) -> &'a str {
+    let digests = name.strip_prefix(folder).unwrap_or(name);
+    digests.split('-').next().unwrap_or_default()
+}
+
 /// The same of a build by its names.
 pub(super) fn name_of(folder: &str, build: &Build) -> String {
     name(folder, &hex(&build.sha256), build.manifest.as_deref())
@@ -111,6 +134,8 @@ pub(super) struct Shelf {
     kind: Kind,
     /// Of the state directory. Without it the directory is another gateway's, who clears it up itself.
     lock: Weak<Lock>,
+    /// See [`places`].
+    places: BTreeSet<String>,
     /// Shared by builds on their way to a place that does not name them yet; whoever lets go what nothing names has it alone.
     way: Arc<RwLock<()>>,
 }
@@ -128,11 +153,17 @@ struct Held {
 
 impl Shelf {
     /// The folder, without what no place names any more.
-    pub(super) fn new(state: &Arc<dyn StateDir>, kind: Kind, lock: &Arc<Lock>) -> Arc<Self> {
+    pub(super) fn new(
+        state: &Arc<dyn StateDir>,
+        kind: Kind,
+        lock: &Arc<Lock>,
+        places: BTreeSet<String>,
+    ) -> Arc<Self> {
         let shelf = Self {
             state: Arc::clone(state),
             kind,
             lock: Arc::downgrade(lock),
+            places,
             way: Arc::default(),
         };
         shelf.sweep();
@@ -169,16 +200,33 @@ impl Shelf {
     }
 
     /// What is kept of a build begins with its name. A device or target that the configuration does not have now may come
-    /// back, and is served by what serves it now. Nothing goes if one choice cannot be read: that one may name it.
+    /// back, and is served by what serves it now. Nothing goes if a choice cannot be read: that one may name it. But where the
+    /// file is damaged and the configuration does not have the place, nobody is served by it, now or when the place comes
+    /// back, unless somebody mends the file; what a part of its digest stands for in it stays for that.
     fn try_sweep(&self) -> io::Result<()> {
+        let choice::Chosen { choices, damaged } = choice::all(&*self.state, self.kind)?;
         let mut named = BTreeSet::new();
-        for choice in choice::all(&*self.state, self.kind)? {
+        for choice in choices {
             let builds = [Some(choice.serves), choice.former].into_iter().flatten();
             named.extend(builds.map(|build| name_of(self.folder(), &build)));
         }
+        for Damaged { name, error, .. } in &damaged {
+            if self.places.contains(name) {
+                return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
+            }
+            tracing::warn!(
+                "{name} is damaged ({error}) and about nothing that the configuration has: it may be removed; builds that it \
+                 may name stay till then"
+            );
+        }
         let files = self.state.list(self.folder())?;
         let stem = |file: &str| file.split('.').next().unwrap_or_default().to_owned();
-        let mut unnamed = files.iter().filter(|file| !named.contains(&stem(file)));
+        let is_named = |file: &&String| {
+            let stem = stem(file);
+            let sha256 = sha256_of(self.folder(), &stem);
+            named.contains(&stem) || damaged.iter().any(|damaged| damaged.may_name(sha256))
+        };
+        let mut unnamed = files.iter().filter(|file| !is_named(file));
         unnamed.try_for_each(|file| self.state.remove(file))
     }
 }

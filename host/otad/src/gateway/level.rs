@@ -1,19 +1,13 @@
 //! Which lines of an agent somebody reads. A line that nobody reads costs as much as the block that it is about.
 
-use tracing::{Level, enabled};
+use host_runtime::device::is_level_read;
+use host_runtime::types::Level;
 
 /// The least level of the agents' lines that the log of this process shows, as the agent's setting `log_level` has it: 0 is
 /// trace, 5 none at all. Asked when a device is set up.
 pub(super) fn least_read() -> usize {
-    let read = [
-        enabled!(target: "agent", Level::TRACE),
-        enabled!(target: "agent", Level::DEBUG),
-        enabled!(target: "agent", Level::INFO),
-        enabled!(target: "agent", Level::WARN),
-        enabled!(target: "agent", Level::ERROR),
-    ];
-    let least = read.iter().position(|read| *read);
-    least.unwrap_or(read.len())
+    let least = Level::ALL.iter().position(|level| is_level_read(*level));
+    least.unwrap_or(Level::ALL.len())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::code::{CodeError, Gate, Kind};
 use crate::config::keys::LOG_LEVEL;
-use crate::config::{BUILD, Config, Device, PluginChoice, ReplySubscriptions, Target};
+use crate::config::{BUILD, Config, Device, PluginChoice, Target};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::{self, Keeping};
 
@@ -252,6 +252,9 @@ impl Gateway {
             path: state_dir.clone(),
             source,
         })?;
+        if let Err(error) = state.sweep() {
+            tracing::warn!("what a process before this one has left half written stays: {error}");
+        }
         let engine = Engine::new(&EngineOptions {
             cache_dir: Some(config.daemon.cache_dir.clone()),
             ..EngineOptions::default()
@@ -264,7 +267,10 @@ impl Gateway {
             seed: Arc::new(SystemSeed::new().map_err(GatewayError::Random)?),
         };
         let gate = Arc::new(Gate::new(&config, Arc::clone(&ports.clock)));
-        let shelf = |kind| Shelf::new(&ports.state, kind, &lock);
+        let shelf = |kind| {
+            let places = kept::places(&config, kind);
+            Shelf::new(&ports.state, kind, &lock, places)
+        };
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
@@ -355,7 +361,7 @@ impl Gateway {
         let mut settings = device.agent.clone();
         settings.push(Setting {
             key: "reply_subscriptions".to_owned(),
-            value: match self.subscribes_replies(device) {
+            value: match device.mqtt.subscribes_replies() {
                 true => "always".to_owned(),
                 false => "never".to_owned(),
             },
@@ -415,7 +421,7 @@ impl Gateway {
         let pending = self.prepare(device)?;
         let device = self.device(device)?;
         let name = &device.name.value;
-        let replies = self.subscribes_replies(device);
+        let replies = device.mqtt.subscribes_replies();
         let transport = connection
             .attach(name, pending.mailbox(), replies)
             .map_err(|source| GatewayError::Mqtt {
@@ -446,8 +452,8 @@ impl Gateway {
                 device: device.name.value.clone(),
                 source,
             })?;
-        let owner = device.mqtt.connection_of.as_ref().unwrap_or(&device.name);
-        let guests = self.guests.get(&owner.value).copied().unwrap_or_default();
+        let owner = &device.connection_owner().value;
+        let guests = self.guests.get(owner).copied().unwrap_or_default();
         config.limits.queue_max += guests * connection::QUEUE_OF_A_GUEST;
         Ok(config)
     }
@@ -482,8 +488,7 @@ impl Gateway {
         mailbox: Mailbox,
     ) -> Result<(Connection, MqttTransport), GatewayError> {
         let name = &device.name.value;
-        let owner = device.mqtt.connection_of.as_ref();
-        let owner = &owner.unwrap_or(&device.name).value;
+        let owner = &device.connection_owner().value;
         let no_client = |device: &str, source| GatewayError::Mqtt {
             device: device.to_owned(),
             source,
@@ -502,7 +507,7 @@ impl Gateway {
             }
         };
         let transport = connection
-            .attach(name, mailbox, self.subscribes_replies(device))
+            .attach(name, mailbox, device.mqtt.subscribes_replies())
             .map_err(|source| no_client(name, source))?;
         Ok((connection, transport))
     }
@@ -552,16 +557,6 @@ impl Gateway {
         self.config
             .device(Some(name))
             .ok_or_else(|| GatewayError::NoDevice(name.to_owned()))
-    }
-
-    fn subscribes_replies(&self, device: &Device) -> bool {
-        let mqtt = &device.mqtt;
-        match mqtt.reply_subscriptions {
-            ReplySubscriptions::Auto => host_mqtt::ReplySubscriptions::Auto,
-            ReplySubscriptions::Always => host_mqtt::ReplySubscriptions::Always,
-            ReplySubscriptions::Never => host_mqtt::ReplySubscriptions::Never,
-        }
-        .resolve(&connection::endpoint(mqtt), mqtt.aws)
     }
 }
 

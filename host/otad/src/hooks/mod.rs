@@ -124,7 +124,7 @@ impl Plan {
             asks: set("on_job").is_some_and(|s| s.value == "ask"),
             later_ms: set(reminder.key)
                 .and_then(|s| s.value.parse().ok())
-                .unwrap_or(reminder.default),
+                .unwrap_or_else(|| reminder.otherwise()),
             config: whole(&config.file),
             socket: whole(&config.daemon.control_socket.value),
             places: Arc::clone(places),

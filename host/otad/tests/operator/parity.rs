@@ -222,7 +222,7 @@ fn each_macro_is_a_key_with_its_limits_or_says_why_not() {
 fn check_number(row: &[String], n: &Number) {
     let stands = [
         n.unit.to_owned(),
-        n.default.to_string(),
+        n.default.map(|n| n.to_string()).unwrap_or_default(),
         n.min.to_string(),
         n.max.to_string(),
     ];
@@ -235,7 +235,7 @@ fn check_number(row: &[String], n: &Number) {
         };
         format!("{window}{} = {value}", n.key)
     };
-    for good in [n.min, n.default, n.max] {
+    for good in [Some(n.min), n.default, Some(n.max)].into_iter().flatten() {
         assert_eq!(is_taken(n.section, &line(good.into())), Ok(()), "{}", n.key);
     }
     for bad in [i128::from(n.min) - 1, i128::from(n.max) + 1] {
@@ -259,4 +259,6 @@ fn the_list_of_keys_that_the_program_prints_is_the_same() {
         );
         assert!(list.contains(&line), "{line}");
     }
+    // What holds without it is no number.
+    assert!(list.contains("log_level\n    level; 0 to 5\n"), "{list}");
 }

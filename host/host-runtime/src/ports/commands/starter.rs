@@ -4,6 +4,9 @@
 //! a task ── order ──▶ this thread ── vfork, exec ──▶ the starter ── limits, tie ── exec ──▶ the program
 //! ```
 //!
+//! The thread has a runtime of its own, which looks after the programs' pipes and ends: that of the task may end while a program
+//! is being started, and what then runs already would be nobody's.
+//!
 //! What must be done between fork and exec leaves the standard library only a `fork`, and that copies the page tables of
 //! a process with thousands of mappings: some 70 ms with a thousand devices, against less than one for a `vfork`. So it
 //! is done by a process that has begun anew: this same program in another role. The thread is there because the kernel
@@ -22,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::process::{Child, Command};
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::Group;
@@ -82,11 +85,7 @@ impl Start {
     /// awaited on a tokio runtime.
     pub(super) async fn by(self, desk: &Desk) -> io::Result<Started> {
         let (reply, answer) = oneshot::channel();
-        let order = Order {
-            start: self,
-            runtime: Handle::current(),
-            reply,
-        };
+        let order = Order::new(move || self.spawn(), reply);
         if let Err(mpsc::error::SendError(order)) = desk.send(order).await {
             // The thread is not to be had: here, then.
             order.follow();
@@ -157,19 +156,26 @@ impl Start {
 
 /// A start for the thread.
 pub(super) struct Order {
-    start: Start,
-    runtime: Handle,
+    start: Box<dyn FnOnce() -> io::Result<Started> + Send>,
     reply: oneshot::Sender<io::Result<Started>>,
 }
 
 impl Order {
+    pub(super) fn new(
+        start: impl FnOnce() -> io::Result<Started> + Send + 'static,
+        reply: oneshot::Sender<io::Result<Started>>,
+    ) -> Self {
+        let start = Box::new(start);
+        Self { start, reply }
+    }
+
+    /// To be called on a runtime.
     fn follow(self) {
         if self.reply.is_closed() {
             return;
         }
-        let _inside = self.runtime.enter();
         // Nobody waits for it any more: with the answer its process group goes.
-        drop(self.reply.send(self.start.spawn()));
+        drop(self.reply.send((self.start)()));
     }
 }
 
@@ -182,15 +188,17 @@ pub(super) fn desk() -> &'static Desk {
     DESK.get_or_init(|| {
         let (sender, mut orders) = mpsc::channel::<Order>(ORDERS_MAX);
         let thread = std::thread::Builder::new().name("starter".to_owned());
-        let started = thread.spawn(move || {
-            while let Some(order) = orders.blocking_recv() {
+        let runtime = Builder::new_current_thread().enable_io().build();
+        let serve = async move {
+            while let Some(order) = orders.recv().await {
                 // With this thread every program that it has started would be killed. Whoever waits for this one hears that
                 // nobody answers.
                 if catch_unwind(AssertUnwindSafe(|| order.follow())).is_err() {
                     tracing::error!("the start of a program broke");
                 }
             }
-        });
+        };
+        let started = runtime.and_then(|runtime| thread.spawn(move || runtime.block_on(serve)));
         if let Err(e) = started {
             tracing::warn!("programs are started by the threads that want them: {e}");
         }

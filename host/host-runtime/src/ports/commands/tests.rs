@@ -214,26 +214,43 @@ async fn a_start_that_breaks_leaves_alone_what_was_started_before() {
     let temp = tempfile::tempdir().unwrap();
     let cancel = Arc::new(AtomicBool::new(false));
     let (pid, end) = endless(temp.path(), Arc::downgrade(&cancel)).await;
-    // A runtime that waits for no programs cannot start any.
-    let breaks = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let end = runtime.block_on(clean("exit 0", 10_000, b"").run());
-        // Beyond its tasks: it may be dropped here.
-        drop(runtime);
-        end
-    };
-    let broken = std::thread::scope(|scope| scope.spawn(breaks).join().unwrap());
-    assert_eq!(broken.way, Way::NotStarted);
-    assert!(broken.end.detail.contains("broke"), "{broken:?}");
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let breaks = starter::Order::new(|| panic!("as a mistake would"), reply);
+    assert!(starter::desk().send(breaks).await.is_ok());
+    assert!(answer.await.is_err());
     // Through the same thread as the one that lives.
     assert_eq!(shell("exit 4", 10_000).await.code, Some(4));
     let lives = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     assert!(!lives.contains(") Z"), "{lives}");
     cancel.store(true, Ordering::Relaxed);
     assert_eq!(end.await.unwrap().detail, "cancelled, killed");
+}
+
+#[tokio::test]
+async fn a_command_whose_start_broke_says_so() {
+    let (desk, mut orders) = tokio::sync::mpsc::channel(1);
+    let command = Command {
+        argv: vec!["/bin/true".to_owned()],
+        deadline_ms: 10_000,
+    };
+    let surroundings = Surroundings::Inherited(&[]);
+    let run = child::run_by(&desk, &command, &surroundings, None);
+    let (broken, ()) = tokio::join!(run, async { drop(orders.recv().await) });
+    assert_eq!(broken.way, Way::NotStarted);
+    assert!(broken.end.detail.contains("broke"), "{broken:?}");
+}
+
+/// Or one of a runtime that ends while it is being started would run, and be nobody's.
+#[test]
+fn a_command_hangs_on_nothing_of_the_runtime_that_has_asked_for_it() {
+    // It looks after no pipes and no programs.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let end = runtime.block_on(clean("cat; echo $OTAD_HOOK >&2; exit 5", 10_000, b"read").run());
+    assert_eq!((end.end.code, &*end.end.stdout), (Some(5), &b"read"[..]));
+    assert_eq!(end.stderr, b"job\n");
 }
 
 #[tokio::test]

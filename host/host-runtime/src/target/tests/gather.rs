@@ -1,6 +1,8 @@
 //! Blocks that lie side by side and come in one turn: given to the plugin with one call, and lost by none of the ways in
 //! which that may end.
 
+use std::sync::{Arc, Mutex};
+
 use super::double::{Fault, SLOT_B};
 use super::swap::{Wrong, ask, build};
 use super::world::{FILE, Setup, World, main_of};
@@ -364,6 +366,31 @@ fn who_gives_a_transfer_up_gives_up_its_gathered_blocks_and_the_close_that_waits
         world.write_all(&image);
         assert!(matches!(world.close(), Outcome::Verified(_)), "{verb}");
     }
+}
+
+#[test]
+fn a_create_gives_up_told_blocks_and_a_question_of_the_operator_s_alike() {
+    let image = World::image(5000, 2);
+    let mut world = receiving(&image, Setup::default());
+    // The plugin breaks with the blocks, and before a fresh one is given them it is asked.
+    world.fault("write-block", Fault::Trap(1));
+    world.truth.lock().unwrap().steps.insert("state", 40);
+    bring_all(&mut world, &image, 0..3);
+    let answer = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&answer);
+    let reply = move |end| *told.lock().unwrap() = Some(end);
+    world.targets.ask(FILE, Box::new(reply));
+    world.calls();
+    world.poll();
+    let calls = world.calls();
+    assert!(calls.iter().any(|call| call == "state"), "{calls:?}");
+    assert!(world.targets.report()[0].held == 0 && answer.lock().unwrap().is_none());
+    world.truth.lock().unwrap().steps.clear();
+    assert_eq!(world.create("job-2", &image), Outcome::Nothing);
+    world.write_all(&image);
+    assert!(matches!(world.close(), Outcome::Verified(_)));
+    // It is asked again, and answered.
+    assert!(matches!(answer.lock().unwrap().take(), Some(Ok(_))));
 }
 
 #[test]

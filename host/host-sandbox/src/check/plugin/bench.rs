@@ -40,6 +40,9 @@ const CALL_BYTES_MAX: u64 = 512 * 1024;
 /// What a step is told that it may move: the host's (`step_budget_bytes`).
 const STEP_BYTES: u32 = 64 * 1024;
 
+/// Most bytes of the blocks that lie side by side and come with one call: the host's (`target/write/gather.rs`).
+const TOGETHER_MAX_BYTES: u64 = 64 * 1024;
+
 /// Most bytes of a saved state (`wit/pal/types.wit`, record `blob`).
 const BLOB_MAX_BYTES: usize = 64 * 1024;
 
@@ -216,9 +219,14 @@ impl Bench {
 
     /// Begins a duty and drives it to its end.
     pub(super) fn duty(&mut self, duty: &Duty) -> Result<End, Broken> {
-        if let Duty::Write(which) = duty {
+        let write = match duty {
+            Duty::Write(which) => Some((which, 0)),
+            Duty::WriteTogether(which) => Some((which, TOGETHER_MAX_BYTES)),
+            _ => None,
+        };
+        if let Some((which, together)) = write {
             self.begun = None;
-            return self.write(which);
+            return self.write(which, together);
         }
         let before = self.device.standing();
         let begun = self.call_of(duty)?;
@@ -275,7 +283,7 @@ impl Bench {
             Duty::Abort => plugin.abort(),
             Duty::Step => plugin.step(STEP_BYTES),
             // It is many calls, and driven by itself.
-            Duty::Write(_) => no_transfer(),
+            Duty::Write(_) | Duty::WriteTogether(_) => no_transfer(),
         })
     }
 

@@ -15,7 +15,10 @@ pub(super) enum Duty {
         block: u32,
     },
     Reopen,
+    /// Each block with a call of its own.
     Write(Which),
+    /// Blocks that lie side by side with one call, as the host gives them to a plugin.
+    WriteTogether(Which),
     /// Bytes at any offset, which no host would ask for.
     WriteAt {
         offset: u64,
@@ -193,14 +196,8 @@ fn duty(words: &[&str]) -> Result<Duty, String> {
             }
         }
         ["reopen"] => Duty::Reopen,
-        ["write", "all"] => Duty::Write(Which::All),
-        ["write", "backwards"] => Duty::Write(Which::Backwards),
-        ["write", "shuffled"] => Duty::Write(Which::Shuffled),
-        ["write", "rest"] => Duty::Write(Which::Rest),
-        ["write", blocks @ ..] if !blocks.is_empty() => {
-            let blocks: Result<Vec<u64>, String> = blocks.iter().map(|b| number(b)).collect();
-            Duty::Write(Which::These(blocks?))
-        }
+        ["write", "together", blocks @ ..] => Duty::WriteTogether(which(blocks)?),
+        ["write", blocks @ ..] => Duty::Write(which(blocks)?),
         ["write-at", offset, length] => Duty::WriteAt {
             offset: number(offset)?,
             length: number(length)?,
@@ -216,6 +213,20 @@ fn duty(words: &[&str]) -> Result<Duty, String> {
         ["abort"] => Duty::Abort,
         ["step"] => Duty::Step,
         _ => return Err(format!("{} is no input", words.join(" "))),
+    })
+}
+
+fn which(words: &[&str]) -> Result<Which, String> {
+    Ok(match words {
+        [] => return Err("write says which blocks".to_owned()),
+        ["all"] => Which::All,
+        ["backwards"] => Which::Backwards,
+        ["shuffled"] => Which::Shuffled,
+        ["rest"] => Which::Rest,
+        blocks => {
+            let blocks: Result<Vec<u64>, String> = blocks.iter().map(|b| number(b)).collect();
+            Which::These(blocks?)
+        }
     })
 }
 

@@ -43,8 +43,11 @@ impl Scene {
         self.lock = Some(Arc::new(lock::take(self.dir.path()).unwrap()));
     }
 
+    /// That of a gateway with target "main" of pump.
     fn shelf(&self) -> Arc<Shelf> {
-        Shelf::new(&self.state, Kind::Plugin, self.lock.as_ref().unwrap())
+        let lock = self.lock.as_ref().unwrap();
+        let places = [Place::plugin("pump", "main").choice_file()].into();
+        Shelf::new(&self.state, Kind::Plugin, lock, places)
     }
 
     fn keep(&self, name: &str) {
@@ -175,6 +178,36 @@ fn a_choice_that_cannot_be_read_keeps_everything() {
     assert_eq!(scene.kept(), ["plugins/new"]);
     let error = shelf.try_sweep().unwrap_err().to_string();
     assert!(error.starts_with(&file), "{error}");
+}
+
+#[test]
+fn a_damaged_choice_of_what_the_configuration_has_not_keeps_what_it_may_name() {
+    let scene = Scene::new();
+    let (named, other) = ("ab".repeat(32), "0123456789abcdef".repeat(4));
+    for file in [&named, &format!("{named}.manifest"), &other] {
+        scene.keep(file);
+    }
+    let gone = Place::plugin("former", "main").choice_file();
+    scene.choose(&Place::plugin("former", "main"), &named, "");
+    let text = scene.state.load(&gone).unwrap().unwrap();
+    // The medium has lost a part of it.
+    scene.state.store(&gone, &text[20..]).unwrap();
+    let shelf = scene.shelf();
+    let left = [
+        format!("plugins/{named}"),
+        format!("plugins/{named}.manifest"),
+    ];
+    assert_eq!(scene.kept(), left);
+    // Of another build's format, it may name anything.
+    scene.keep("any");
+    scene.state.store(&gone, br#"{"format":9}"#).unwrap();
+    let error = shelf.try_sweep().unwrap_err().to_string();
+    assert!(error.starts_with(&gone), "{error}");
+    assert_eq!(scene.kept().len(), 3);
+    // It goes with the file.
+    scene.state.remove(&gone).unwrap();
+    shelf.sweep();
+    assert_eq!(scene.kept(), [] as [&str; 0]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Not here: what else a plugin is told to do, and what each call may touch (`bench.rs`).
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use host_mcu_sim::sample;
 use host_runtime::plugin::{Answer, Extent, PluginError, Transfer};
@@ -130,7 +131,8 @@ impl Bench {
         }
     }
 
-    pub(super) fn write(&mut self, which: &Which) -> Result<End, Broken> {
+    /// Blocks, each with a call of its own, or as many as lie side by side with one call of so many bytes.
+    pub(super) fn write(&mut self, which: &Which, together: u64) -> Result<End, Broken> {
         let Some(job) = self.job.clone() else {
             return self.duty(&Duty::WriteAt {
                 offset: 0,
@@ -146,8 +148,9 @@ impl Bench {
             Which::Shuffled => shuffled(count),
             Which::These(blocks) => blocks.clone(),
         };
-        for block in blocks {
-            let (offset, data) = block_of(&job, block, self.largest_write);
+        let most = together.min(self.largest_write.into());
+        for run in runs(&job, &blocks, block, most) {
+            let (offset, data) = run_of(&job, &run, self.largest_write);
             self.device.shelf().allowed = self.blocks_allowed();
             let begun = self.call(|plugin| plugin.write_block(offset, data))?;
             if let failed @ End::Failed(_) = self.drive(begun)? {
@@ -156,12 +159,20 @@ impl Bench {
             }
             let stored = self.stored(&job, offset, data.len() as u64);
             if stored.as_deref() != Some(data) {
-                self.mistake(format!(
-                    "block {block} is acknowledged, and its bytes are not at its extent"
-                ));
+                self.mistake(match run.end - run.start {
+                    1 => format!(
+                        "block {} is acknowledged, and its bytes are not at its extent",
+                        run.start
+                    ),
+                    _ => format!(
+                        "blocks {} to {} of one call are acknowledged, and their bytes are not at their extents",
+                        run.start,
+                        run.end - 1
+                    ),
+                });
             }
             if let Some(job) = &mut self.job {
-                job.held.insert(block);
+                job.held.extend(run);
             }
         }
         self.device.shelf().allowed = Allowed::Nothing;
@@ -250,6 +261,46 @@ fn block_of(job: &Job, block: u64, largest: u32) -> (u64, &[u8]) {
         .saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
         .min(job.image.len());
     (offset, &job.image[start..end])
+}
+
+/// The blocks of one call.
+fn run_of<'a>(job: &'a Job, run: &Range<u64>, largest: u32) -> (u64, &'a [u8]) {
+    let (offset, first) = block_of(job, run.start, largest);
+    let (last_offset, last) = block_of(job, run.end.saturating_sub(1), largest);
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(last_offset.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let end = start.saturating_add(bytes).saturating_add(last.len());
+    (offset, job.image.get(start..end).unwrap_or(first))
+}
+
+/// Blocks as they are given to the plugin: those that follow one another in one call of at most so many bytes, which
+/// crosses no border of two extents.
+fn runs(job: &Job, blocks: &[u64], block_bytes: u64, most: u64) -> Vec<Range<u64>> {
+    let mut border = 0_u64;
+    let borders: BTreeSet<u64> = job
+        .extents
+        .iter()
+        .map(|extent| {
+            border = border.saturating_add(extent.length);
+            border
+        })
+        .collect();
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for &block in blocks {
+        let offset = block.saturating_mul(block_bytes);
+        let end = offset.saturating_add(block_bytes).min(job.transfer.size);
+        match runs.last_mut() {
+            Some(run)
+                if run.end == block
+                    && end.saturating_sub(run.start.saturating_mul(block_bytes)) <= most
+                    && !borders.contains(&offset) =>
+            {
+                run.end = block + 1;
+            }
+            _ => runs.push(block..block + 1),
+        }
+    }
+    runs
 }
 
 /// Files larger than this are only spoken of: no region here holds them.
