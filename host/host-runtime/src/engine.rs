@@ -429,7 +429,11 @@ impl Engine {
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, String> {
-        let unfolded = unfold::unfold(bytes).map_err(|e| e.to_string())?;
+        let measure = match self.time {
+            Time::Real | Time::Virtual => unfold::Measure::SMALL,
+            Time::Hasty => unfold::Measure::LARGE,
+        };
+        let unfolded = unfold::unfold(bytes, measure).map_err(|e| e.to_string())?;
         Component::from_binary(&self.inner, &unfolded).map_err(|e| format!("{e:#}"))
     }
 
