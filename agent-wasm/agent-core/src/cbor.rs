@@ -228,12 +228,13 @@ pub(crate) fn push_map(out: &mut Vec<u8>, pairs: u64) {
 }
 
 fn push_head(out: &mut Vec<u8>, major: u8, value: u64) {
-    let (info, bytes) = match value {
-        0..=23 => (value as u8, 0),
-        24..=0xff => (24, 1),
-        0x100..=0xffff => (25, 2),
-        0x1_0000..=0xffff_ffff => (26, 4),
-        _ => (27, 8),
+    // Most are as small as that.
+    let (info, bytes) = if value < 24 {
+        (value as u8, 0)
+    } else {
+        let more_than = |max: u64| u8::from(value > max);
+        let power = more_than(0xff) + more_than(0xffff) + more_than(0xffff_ffff);
+        (24 + power, 1 << power)
     };
     out.push(major << 5 | info);
     for at in (0..bytes).rev() {

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap,
-    UpdateDeadline,
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store,
+    Trap, UpdateDeadline,
 };
 
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
@@ -429,7 +429,11 @@ impl Engine {
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, String> {
-        let unfolded = unfold::unfold(bytes).map_err(|e| e.to_string())?;
+        let measure = match self.time {
+            Time::Real | Time::Virtual => unfold::Measure::SMALL,
+            Time::Hasty => unfold::Measure::LARGE,
+        };
+        let unfolded = unfold::unfold(bytes, measure).map_err(|e| e.to_string())?;
         Component::from_binary(&self.inner, &unfolded).map_err(|e| format!("{e:#}"))
     }
 
@@ -571,7 +575,8 @@ const POOL_INSTANCES: u32 = 4096;
 const POOL_PARTS: u32 = 4;
 
 /// Bytes of an emptied memory that are kept for the next instance: an agent touches some 200 KiB. To set them to zero takes a
-/// third of the time that the kernel needs to hand out as many new ones.
+/// third of the time that the kernel needs to hand out as many new ones; and where the kernel can say which pages were written
+/// (Linux 6.7), only those are.
 const POOL_KEEPS_BYTES: usize = 256 * 1024;
 
 /// The pool. What an instance may have is for its [`Budget`] to say: each limit here is above that, or above what a component
@@ -586,7 +591,8 @@ fn pool() -> InstanceAllocationStrategy {
         .max_core_instance_size(1 << 30)
         .max_tables_per_module(100)
         .linear_memory_keep_resident(POOL_KEEPS_BYTES)
-        .table_keep_resident(POOL_KEEPS_BYTES);
+        .table_keep_resident(POOL_KEEPS_BYTES)
+        .pagemap_scan(Enabled::Auto);
     InstanceAllocationStrategy::Pooling(pool)
 }
 

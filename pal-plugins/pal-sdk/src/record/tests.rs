@@ -117,6 +117,18 @@ fn one_damaged_byte_in_a_copy_makes_the_other_one_count() {
 }
 
 #[test]
+fn one_damaged_byte_in_the_older_copy_is_no_matter_even_if_that_makes_it_look_newer() {
+    for at in 0..48 {
+        for bit in 0..8 {
+            let fake = world(1, 1);
+            write_versions(&fake, 2);
+            fake.world().regions[0].bytes[at] ^= 1 << bit;
+            assert_eq!(valid(RECORD.load(&fake).unwrap()).body, [2; BODY_BYTES]);
+        }
+    }
+}
+
+#[test]
 fn a_damaged_record_is_not_followed() {
     let fake = world(1, 1);
     let failure = RECORD

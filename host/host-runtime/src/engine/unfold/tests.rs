@@ -9,7 +9,8 @@ use crate::engine::{Time, config};
 
 /// A component whose `run` does what `body` says to `n`; the functions below are there to be called.
 fn component(body: &str) -> Vec<u8> {
-    let (locals, table) = ("i32 ".repeat(CALLEE_MAX), "0 ".repeat(CALLEE_MAX + 1));
+    let max = Measure::LARGE.callee_max;
+    let (locals, table) = ("i32 ".repeat(max), "0 ".repeat(max + 1));
     let text = format!(
         r#"(component
   (core module $m
@@ -106,10 +107,17 @@ fn calls(component: &[u8]) -> usize {
 
 /// `run` with this body answers the same when it is unfolded, and so many calls are left in it.
 fn check(body: &str, left: usize) {
+    check_both(body, left, left);
+}
+
+/// The same, with so many left by the large measure.
+fn check_both(body: &str, left: usize, left_by_large: usize) {
     let before = component(body);
-    let after = unfold(&before).unwrap();
-    assert_eq!(answers(true, &after), answers(false, &before), "{body}");
-    assert_eq!(calls(&after), left, "{body}");
+    for (measure, left) in [(Measure::SMALL, left), (Measure::LARGE, left_by_large)] {
+        let after = unfold(&before, measure).unwrap();
+        assert_eq!(answers(true, &after), answers(false, &before), "{body}");
+        assert_eq!(calls(&after), left, "{body}");
+    }
 }
 
 #[test]
@@ -122,13 +130,14 @@ fn arguments_keep_their_order() {
 
 #[test]
 fn locals_are_zero_each_time_and_those_of_callers_are_kept() {
-    check(
+    check_both(
         "(loop
            (local.set $x (call $minus (call $deep (local.get $n)) (local.get $x)))
            (br_if 0 (i32.lt_s (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 9))))
          (i64.extend_i32_s (i32.add (local.get $x) (local.get $n)))",
-        // `deep` calls two of what is no longer small by then.
+        // `deep` calls two of what is no longer small by then, by the small measure.
         2,
+        0,
     );
 }
 
@@ -189,7 +198,7 @@ fn what_fails_fails_and_what_is_never_reached_is_no_matter() {
 fn a_function_gains_so_much_and_no_more() {
     let body = "(drop (call $sums (local.get $n)))".repeat(4000) + "(i64.const 1)";
     let before = component(&body);
-    let after = unfold(&before).unwrap();
+    let after = unfold(&before, Measure::LARGE).unwrap();
     assert!(calls(&after) > 0);
     assert_eq!(answers(true, &after), answers(false, &before));
 }
@@ -218,13 +227,14 @@ fn the_modules_of_a_component_gain_so_much_together() {
         "(core module (func $small (param i32) (result i32) local.get 0 {small}) {})",
         format!("(func (param i32) {large})").repeat(44)
     );
+    let measure = Measure::SMALL;
     let gain = |modules: usize| {
         let before = wat::parse_str(format!("(component {})", module.repeat(modules))).unwrap();
-        instructions(&unfold(&before).unwrap()) - instructions(&before)
+        instructions(&unfold(&before, measure).unwrap()) - instructions(&before)
     };
     let alone = gain(1);
     assert!(alone > GAIN_MAX / 2, "{alone}");
     let together = gain(2);
     // The last function that is taken in may bring a little more than there is room for.
-    assert!(together < GAIN_MAX + 3 * CALLEE_MAX, "{together}");
+    assert!(together < GAIN_MAX + 3 * measure.callee_max, "{together}");
 }
