@@ -9,7 +9,7 @@
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 
@@ -52,11 +52,11 @@ impl Threads {
         Ok(place.get().map(Runtime::enter))
     }
 
-    /// End all of them; what still runs then may take so long, and is cut off.
+    /// End all of them; what still runs then may take so long, an equal share for each thread, and is cut off.
     pub(crate) fn end(self, within: Duration) {
-        let began = Instant::now();
+        let threads = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         for runtime in self.0.into_iter().filter_map(OnceLock::into_inner) {
-            runtime.shutdown_timeout(within.saturating_sub(began.elapsed()));
+            runtime.shutdown_timeout(within / threads.max(1));
         }
     }
 }
