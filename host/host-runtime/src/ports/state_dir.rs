@@ -170,16 +170,6 @@ impl<F: Files> FileStateDir<F> {
         }
     }
 
-    /// Remove what was being written when a process ended: for whoever has the directory alone.
-    ///
-    /// # Errors
-    /// What the medium says.
-    pub fn sweep(&self) -> io::Result<()> {
-        let names = self.files.list()?;
-        let mut drafts = names.iter().filter(|name| name.ends_with(DRAFT));
-        drafts.try_for_each(|name| self.files.remove(name))
-    }
-
     fn opened(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,7 +195,7 @@ impl<F: Files> StateDir for FileStateDir<F> {
         drop(file);
         let end = written.and_then(|()| self.files.rename(&draft, name));
         if let Err(error) = end {
-            // What is there of it takes the room of others. Where it cannot be removed the next start does it.
+            // What is there of it takes the room of others. What a kill leaves, the next one to be stored there replaces.
             drop(self.files.remove(&draft));
             return Err(error);
         }
@@ -396,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_that_was_killed_has_left_half_written_goes_at_the_next_start() {
+    fn what_a_process_that_was_killed_has_left_half_written_is_nothing_and_is_replaced() {
         let (root, state) = dir();
         state.store("agents/build", b"whole").unwrap();
         fs::create_dir_all(root.path().join("targets/pump/main")).unwrap();
@@ -407,11 +397,14 @@ mod tests {
         // Nobody takes it for what it was to be.
         assert_eq!(state.list("").unwrap(), ["agents/build"]);
         assert_eq!(state.load("targets/pump/main/record.json").unwrap(), None);
-        state.sweep().unwrap();
+        state.store("agents/build", b"newer").unwrap();
+        state
+            .store("targets/pump/main/record.json", b"first")
+            .unwrap();
         for half in halves {
             assert!(!root.path().join(half).exists(), "{half}");
         }
-        assert_eq!(state.load("agents/build").unwrap().unwrap(), b"whole");
+        assert_eq!(state.load("agents/build").unwrap().unwrap(), b"newer");
     }
 
     #[test]

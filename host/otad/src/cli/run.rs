@@ -38,7 +38,7 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
         .map_err(|e| Failed::chain(Exit::Failed, "starting the runtime", &e))?;
     let threads = Threads::default();
     let ended = runtime.block_on(daemon::run(config, args.log.is_some(), witnesses, &threads));
-    threads.end(SHUTDOWN_MAX);
+    threads.end();
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     ended
 }

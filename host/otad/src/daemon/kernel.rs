@@ -12,12 +12,17 @@ use host_runtime::ports::commands::start_with_files;
 use host_runtime::ports::state_dir;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::threads::THREADS_MAX;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 
+/// Of a runtime: two of epoll, its waker, signals.
+const FILES_OF_RUNTIME: u64 = 4;
+
 /// Open files besides those of devices: state and lock, control socket and its clients, cache, log, runtime, a child's pipes;
-/// and what the state directory keeps open.
-const FILES_BESIDES: u64 = 128 + state_dir::OPEN_MAX as u64;
+/// what the state directory keeps open; the threads that devices live on, and the one that starts programs.
+const FILES_BESIDES: u64 =
+    128 + state_dir::OPEN_MAX as u64 + FILES_OF_RUNTIME * (THREADS_MAX as u64 + 1);
 
 /// Of a connection.
 const FILES_OF_CONNECTION: u64 = 1;
@@ -214,12 +219,12 @@ mod tests {
         };
         let (refusal, warnings) = judge(MANY, given);
         let text = refusal.expect("a refusal");
-        for word in ["1000 devices", "9160", "1024", "LimitNOFILE"] {
+        for word in ["1000 devices", "9196", "1024", "LimitNOFILE"] {
             assert!(text.contains(word), "{text}");
         }
         assert_eq!(warnings, [] as [&str; 0]);
         let one_more = Given {
-            files: Some(9160),
+            files: Some(9196),
             ..Given::default()
         };
         assert_eq!(judge(MANY, one_more).0, None);
@@ -240,7 +245,7 @@ mod tests {
         let (refusal, warnings) = judge(MANY, low);
         assert_eq!((refusal, warnings.len()), (None, 3));
         for (warning, words) in warnings.iter().zip([
-            ["18160", "10000", "ulimit -n"],
+            ["18196", "10000", "ulimit -n"],
             ["14000", "12000", "vm.max_map_count"],
             ["62 MiB", "16 MiB", "1000 agents"],
         ]) {
@@ -251,7 +256,7 @@ mod tests {
     #[test]
     fn limits_that_are_high_enough_or_that_there_are_not_are_nothing_to_speak_of() {
         let high = Given {
-            files: Some(18_160),
+            files: Some(18_196),
             maps: Some(14_000),
             memory_bytes: Some(1 << 30),
         };

@@ -122,11 +122,12 @@ fn connect(
                 mqtt.port
             ),
         }
-        let _there = threads.enter(index)?;
-        match gateway.connect(name) {
+        let connected = threads
+            .enter(index)
+            .and_then(|_there| gateway.connect(name).map_err(Failed::from));
+        match connected {
             Ok(device) => running.push(device),
             Err(error) => {
-                let error = Failed::from(error);
                 tracing::error!(
                     "{name}: does not run until this is mended and otad started again: {}",
                     error.text

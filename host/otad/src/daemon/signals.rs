@@ -18,7 +18,8 @@ use tokio::sync::watch;
 
 use crate::exit::{Exit, Failed};
 
-/// From the decision to end until the process is made to: devices and connections (15 s), workers (5 s), and room.
+/// From the decision to end until the process is made to: devices and connections (15 s), their threads (1 s), workers (5 s),
+/// and room.
 /// Service managers wait 90 s before they kill.
 const END_MAX: Duration = Duration::from_secs(25);
 

@@ -1,5 +1,5 @@
 //! The threads that devices live on: a few, each with a runtime of its own, and a device stays on one of them together with
-//! its connection.
+//! its connection, if it has one of its own.
 //!
 //! A message is read, understood by the agent, written and answered in a row, so a second thread would not bring any of that
 //! forward: it would be woken, find the same socket, and have each block's memory fetched from another core. Devices are many
@@ -16,7 +16,10 @@ use tokio::runtime::{Builder, EnterGuard, Runtime};
 use crate::exit::{Exit, Failed};
 
 /// Most threads for devices, on however many cores.
-const THREADS_MAX: usize = 8;
+pub(super) const THREADS_MAX: usize = 8;
+
+/// How long all of them may take to end. Devices have ended by then, and what takes time for them is done by workers elsewhere.
+const END_MAX: Duration = Duration::from_secs(1);
 
 /// Threads for devices, one a core; each begins with its first device.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl Threads {
     /// Where the `index`th device is to be made: what it spawns while the guard lives runs there.
     ///
     /// # Errors
-    /// [`Exit::Failed`]: the system has no further thread.
+    /// [`Exit::Failed`]: the system has no further descriptors for a runtime.
     pub(super) fn enter(&self, index: usize) -> Result<Option<EnterGuard<'_>>, Failed> {
         let Some(place) = self.0.get(index % self.0.len().max(1)) else {
             return Ok(None);
@@ -52,11 +55,11 @@ impl Threads {
         Ok(place.get().map(Runtime::enter))
     }
 
-    /// End all of them; what still runs then may take so long, an equal share for each thread, and is cut off.
-    pub(crate) fn end(self, within: Duration) {
+    /// End all of them, each within its share of a second; what still runs then is cut off.
+    pub(crate) fn end(self) {
         let threads = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         for runtime in self.0.into_iter().filter_map(OnceLock::into_inner) {
-            runtime.shutdown_timeout(within / threads.max(1));
+            runtime.shutdown_timeout(END_MAX / threads.max(1));
         }
     }
 }
@@ -93,7 +96,7 @@ mod tests {
         let [even, odd] = [even.collect(), odd.collect()].map(|of: HashSet<_>| of);
         assert_eq!((even.len(), odd.len()), (1, 1));
         assert_ne!(even, odd);
-        threads.end(Duration::from_secs(5));
+        threads.end();
     }
 
     #[test]
@@ -102,6 +105,6 @@ mod tests {
         drop(threads.enter(2).unwrap());
         let begun: Vec<bool> = threads.0.iter().map(|of| of.get().is_some()).collect();
         assert_eq!(begun, [true, false]);
-        threads.end(Duration::ZERO);
+        threads.end();
     }
 }

@@ -252,9 +252,6 @@ impl Gateway {
             path: state_dir.clone(),
             source,
         })?;
-        if let Err(error) = state.sweep() {
-            tracing::warn!("what a process before this one has left half written stays: {error}");
-        }
         let engine = Engine::new(&EngineOptions {
             cache_dir: Some(config.daemon.cache_dir.clone()),
             ..EngineOptions::default()

@@ -188,7 +188,6 @@ pub(super) fn desk() -> &'static Desk {
     DESK.get_or_init(|| {
         let (sender, mut orders) = mpsc::channel::<Order>(ORDERS_MAX);
         let thread = std::thread::Builder::new().name("starter".to_owned());
-        let runtime = Builder::new_current_thread().enable_io().build();
         let serve = async move {
             while let Some(order) = orders.recv().await {
                 // With this thread every program that it has started would be killed. Whoever waits for this one hears that
@@ -198,9 +197,18 @@ pub(super) fn desk() -> &'static Desk {
                 }
             }
         };
-        let started = runtime.and_then(|runtime| thread.spawn(move || runtime.block_on(serve)));
+        let unserved =
+            |e| tracing::warn!("programs are started by the threads that want them: {e}");
+        // Made there: a runtime must not be dropped on another one's thread. Without it nobody takes orders.
+        let started =
+            thread.spawn(
+                move || match Builder::new_current_thread().enable_io().build() {
+                    Ok(runtime) => runtime.block_on(serve),
+                    Err(e) => unserved(e),
+                },
+            );
         if let Err(e) = started {
-            tracing::warn!("programs are started by the threads that want them: {e}");
+            unserved(e);
         }
         sender
     })
