@@ -74,7 +74,7 @@ mod tests {
     /// Where what the `index`th device spawns runs.
     fn thread_of(threads: &Threads, index: usize) -> ThreadId {
         let there = threads.enter(index).unwrap();
-        let (told, tells) = std::sync::mpsc::channel();
+        let (told, tells) = std::sync::mpsc::sync_channel(1);
         drop(tokio::spawn(async move {
             // A task that waits for another one comes back to the same thread.
             let inner = tokio::spawn(async { thread::current().id() }).await;
