@@ -239,7 +239,8 @@ impl Listener for Recorder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AgentConfig, Context, Event, Saved, StartInfo};
+    use super::super::tests::{header, start_info};
+    use super::super::{Context, Event};
     use super::*;
 
     fn exchange(ask: Ask, end: End) -> Exchange {
@@ -255,31 +256,13 @@ mod tests {
     #[test]
     fn lines_of_one_poll_are_written_at_its_end_and_those_before_a_break_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let header = Header {
-            agent: String::new(),
-            version: String::new(),
-            digest: String::new(),
-            device: String::new(),
-        };
-        let mut recorder = Recorder::new(dir.path(), header, [1; 16]).unwrap();
+        let mut recorder = Recorder::new(dir.path(), header(), [1; 16]).unwrap();
         let lines = || {
             let text = fs::read_to_string(dir.path().join("000001.trace"));
             text.map_or(0, |text| text.lines().count())
         };
         let turn = || End::Turn(Box::default());
-        let start = StartInfo {
-            config: AgentConfig {
-                device: String::new(),
-                settings: Vec::new(),
-                targets: Vec::new(),
-            },
-            saved: Saved::None,
-            schema: 1,
-            seed: 1,
-            outstanding: Vec::new(),
-            last_event: 0,
-        };
-        recorder.hear(exchange(Ask::Start(Box::new(start)), turn()));
+        recorder.hear(exchange(Ask::Start(Box::new(start_info())), turn()));
         assert_eq!(lines(), 2, "nobody has said that more comes");
         recorder.gather(true);
         recorder.hear(exchange(Ask::Event(Event::Timeout), turn()));

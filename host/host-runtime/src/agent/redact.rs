@@ -540,9 +540,10 @@ fn text_bulk(payload: &[u8]) -> Option<std::ops::Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trace::{Header, Trace, Writer};
+    use super::super::tests::{header, start_info};
+    use super::super::trace::{Trace, Writer};
     use super::*;
-    use crate::agent::{AgentConfig, Context, JobResult, StartInfo};
+    use crate::agent::{Context, JobResult};
 
     fn veil() -> Veil {
         Veil::new([7; 16])
@@ -671,28 +672,10 @@ mod tests {
         }
         assert_eq!(covered[2].payload, br#"{"f":0,"i":3,"l":4,"p":"AAAAAA=="}"#);
         // The line of a trace holds all of it, and who reads it has the same messages.
-        let header = Header {
-            agent: String::new(),
-            version: String::new(),
-            digest: String::new(),
-            device: String::new(),
-        };
         let mut writer = Writer::default();
-        let mut trace = writer.header(&header);
-        let start = StartInfo {
-            config: AgentConfig {
-                device: String::new(),
-                settings: Vec::new(),
-                targets: Vec::new(),
-            },
-            saved: Saved::None,
-            schema: 1,
-            seed: 1,
-            outstanding: Vec::new(),
-            last_event: 0,
-        };
+        let mut trace = writer.header(&header());
         let start = Exchange {
-            ask: Ask::Start(Box::new(start)),
+            ask: Ask::Start(Box::new(start_info())),
             ..exchange.clone()
         };
         assert!(writer.line(start, Vec::new(), &mut trace));
