@@ -56,9 +56,7 @@ impl Agent {
         if self.job.is_taken() || (notified && has(&self.seen, id.as_str())) {
             return;
         }
-        self.asking.next = false;
-        self.asking.sent = None;
-        self.stop(Timer::Ask);
+        self.answer_is_here();
         self.refuse(id, defective(error.error));
     }
 
@@ -118,6 +116,7 @@ impl Agent {
             self.refute_claim();
         } else {
             self.drop_offer(false);
+            self.answer_is_here();
             self.judge(id, &execution.state, execution.document);
         }
     }

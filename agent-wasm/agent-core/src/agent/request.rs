@@ -345,6 +345,13 @@ impl Agent {
         true
     }
 
+    /// A job that was told unasked is news: what the service answers to a question from before must not take it back.
+    pub(super) fn answer_is_here(&mut self) {
+        self.asking.next = false;
+        self.asking.sent = None;
+        self.stop(Timer::Ask);
+    }
+
     pub(super) fn on_message(&mut self, topic: &str, payload: Vec<u8>) {
         if matches!(self.state, State::ShuttingDown | State::Stopped) {
             return;

@@ -52,6 +52,10 @@ impl Fingerprint {
             .wrapping_mul(0x0000_0100_0000_01b3)
             .rotate_left(29);
     }
+
+    fn add_text(&mut self, text: &str) {
+        text.bytes().for_each(|byte| self.add(byte.into()));
+    }
 }
 
 impl Agent {
@@ -77,10 +81,7 @@ impl Agent {
         let mut print = Fingerprint::new();
         print.add(self.state.code().into());
         if self.job.is_taken() {
-            self.job
-                .text()
-                .bytes()
-                .for_each(|byte| print.add(byte.into()));
+            print.add_text(self.job.text());
         }
         for file in &self.job.files {
             let unknown = || Version {
@@ -113,6 +114,8 @@ impl Agent {
         print.add(tries.into());
         print.add(gives_up);
         print.add(u64::from(last_error.main) << 32 | u64::from(last_error.sub));
+        // An offer by a notification changes nothing else.
+        print.add_text(if reason == 1 { self.job.text() } else { "" });
         if core::mem::replace(&mut self.view.wait, print.0) == print.0 {
             return None;
         }

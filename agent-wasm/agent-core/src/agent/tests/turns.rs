@@ -4,7 +4,7 @@ use alloc::format;
 
 use super::world::{Boot, World, config, version};
 use crate::code::State;
-use crate::types::{Command, Outcome};
+use crate::types::{Command, Event, Outcome};
 
 const LONG: usize = 400;
 
@@ -204,6 +204,42 @@ fn a_target_whose_activation_is_deferred_is_not_restarted_unasked() {
         assert_eq!(world.count(call), 0, "{call}");
     }
     assert_eq!(world.targets[&0].code, 2);
+}
+
+#[test]
+fn the_wait_names_the_job_that_a_notification_offers() {
+    let mut world = World::with_config(config(&[("on_job", "ask")], &[(0, &[])]));
+    world.connect();
+    world.settle();
+    let waits = |world: &World| world.waits.last().map(|wait| wait.detail.clone());
+    assert_eq!(waits(&world).unwrap(), "a job");
+    for job in ["job-1", "job-2"] {
+        world.jobs.clear();
+        world.create_job(job, &super::world::document(&[(0, 2500, 0)]));
+        world.notify();
+        world.settle();
+        assert_eq!(waits(&world).unwrap(), format!("answer to job {job}"));
+    }
+}
+
+#[test]
+fn an_offer_by_a_notification_outlives_an_older_answer_that_there_is_no_job() {
+    let mut world = World::with_config(config(&[("on_job", "ask")], &[(0, &[])]));
+    world.connect();
+    let asked = |world: &World| {
+        let mut sent = world.published.iter();
+        sent.any(|(topic, _)| topic.ends_with("$next/get"))
+    };
+    world.run_until("the question", asked);
+    // The question is answered, but the answer is on its way when the job is made.
+    let is_answer = |event: &Event| matches!(event, Event::Message { .. });
+    let at = world.inbox.iter().position(is_answer).unwrap();
+    let answer = world.inbox.remove(at);
+    world.usual_job();
+    world.notify();
+    world.inbox.extend(answer);
+    world.settle();
+    assert_eq!(world.waits.last().unwrap().detail, "answer to job job1");
 }
 
 #[test]
