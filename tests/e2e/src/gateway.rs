@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::binary::{self, otad_command};
-use support::deadline::PATIENCE;
+use support::deadline::{Deadline, PATIENCE, pass};
 use support::process::Process;
 use tempfile::TempDir;
 
@@ -16,6 +16,9 @@ use crate::Cloud;
 
 /// A first start may have to compile agent and plugin, in a debug build on a machine that does other things too.
 const COLD_START: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether a device is as a test wants it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The tests' restart command: the launcher starts the slot, whose program ends at once. Arguments: thing, target.
 const RESTART: &str = r#"#!/bin/sh
@@ -324,6 +327,23 @@ impl Gateway {
     #[must_use]
     pub fn status(&self) -> Value {
         serde_json::from_str(&self.expect_verb(&["status", "--json"])).unwrap()
+    }
+
+    /// Waits until the service has told the first device that there is no job. State `WaitingForJob` is not enough: it begins
+    /// with the question, and the answer to that may still bring a job that is made now.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn wait_idle(&self) {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let wait = self.status()["devices"][0]["wait"].clone();
+            if wait["detail"] == "a job" {
+                return;
+            }
+            assert!(deadline.left().is_some(), "not idle: {wait}");
+            pass(LOOK_EVERY);
+        }
     }
 }
 

@@ -91,18 +91,6 @@ impl World {
         }
     }
 
-    /// Until the service has told the agent that there is no job.
-    fn wait_idle(&self) {
-        let deadline = Deadline::after(PATIENCE);
-        loop {
-            let wait = self.gateway.status()["devices"][0]["wait"].clone();
-            if wait["detail"] == "a job" {
-                return;
-            }
-            assert!(deadline.left().is_some(), "not idle: {wait}");
-        }
-    }
-
     fn running_version(&self) -> Value {
         self.gateway.status()["devices"][0]["targets"][0]["running_version"].clone()
     }
@@ -145,7 +133,7 @@ fn a_job_hook_that_hangs_or_fails_takes_nothing_and_is_asked_again() {
     world.script("job", "exec sleep 1000");
     let mut daemon = world.gateway.run();
     // The offer comes by a notification to an agent that has nothing to do.
-    world.wait_idle();
+    world.gateway.wait_idle();
     let job = world.update("1.1.0");
     says(&mut daemon, "job", "failed: not done at its deadline");
     assert_eq!(world.cloud.now(&job).status, "QUEUED");

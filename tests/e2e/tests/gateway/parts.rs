@@ -20,7 +20,7 @@ use host_runtime::mailbox::{Input, Mailbox};
 use host_runtime::ports::transport::Transport as _;
 use host_runtime::types::Qos;
 use serde_json::{Value, json};
-use support::deadline::{Deadline, PATIENCE};
+use support::deadline::PATIENCE;
 
 const THING: &str = "parted";
 const SIZE: usize = 20_000;
@@ -35,18 +35,6 @@ fn gateway(cloud: &Cloud, change: impl FnOnce(&mut Lines)) -> Gateway {
     let gateway = Gateway::with(cloud, &[THING], change);
     gateway.init(&image::program("1.0.0", "", SIZE));
     gateway
-}
-
-/// Waits until the status of the device is as wanted.
-fn wait_status(gateway: &Gateway, what: &str, is_so: impl Fn(&Value) -> bool) {
-    let deadline = Deadline::after(PATIENCE);
-    loop {
-        let status = gateway.status()["devices"][0].clone();
-        if is_so(&status) {
-            return;
-        }
-        assert!(deadline.left().is_some(), "not {what}: {status}");
-    }
 }
 
 /// A thing of somebody else's making on the same broker.
@@ -163,7 +151,7 @@ fn a_job_is_announced_by_another_topic_or_comes_by_it() {
             .to_owned();
     });
     let daemon = gateway.run();
-    wait_status(&gateway, "idle", |s| s["state_name"] == "WaitingForJob");
+    gateway.wait_idle();
     let mut other = Peer::new(&cloud, "announcer");
 
     let update = |version| {
@@ -177,9 +165,7 @@ fn a_job_is_announced_by_another_topic_or_comes_by_it() {
     let ended = cloud.wait_end(&first);
     assert_eq!(ended.as_pair(), ("SUCCEEDED", "accepted  v1.1.0"));
 
-    wait_status(&gateway, "idle", |s| {
-        s["state_name"] == "WaitingForJob" && s["job_id"].is_null()
-    });
+    gateway.wait_idle();
     let second = update("1.2.0");
     let document = loop {
         // One said that the first job was over.
