@@ -160,7 +160,7 @@ fn a_job_hook_that_hangs_or_fails_takes_nothing_and_is_asked_again() {
 
 #[test]
 fn a_start_test_hook_gives_the_verdict_of_the_target_in_test() {
-    let world = World::new(&[("start_test", 2000)], "", |lines| {
+    let world = World::new(&[("start_test", 5000)], "", |lines| {
         lines.device().targets.push(target(THING, "aux", 1));
     });
     let _daemon = world.gateway.run();
@@ -235,7 +235,7 @@ fn the_memory_of_an_agent_is_told_while_its_job_runs() {
 
 #[test]
 fn a_custom_job_is_taken_by_its_hook_and_finished_later_after_a_restart() {
-    let world = World::new(&[("custom_job", 2000)], "", |_| {});
+    let world = World::new(&[("custom_job", 5000)], "", |_| {});
     world.script("custom_job", "exit 0");
     let mut daemon = world.gateway.run();
     let job = world
