@@ -160,7 +160,7 @@ fn a_secondary_target_changes_nothing_of_the_main_ones_story() {
         gateway.init(&image::program("1.0.0", "", SIZE));
         let mut daemon = gateway.run();
         // A job that is there at the first question has another story than one that comes later.
-        daemon.wait_line("new state [WaitingForJob]");
+        gateway.wait_idle();
         assert_eq!(update(&cloud).status, "SUCCEEDED");
         daemon
             .process
