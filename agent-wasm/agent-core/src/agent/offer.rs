@@ -116,7 +116,9 @@ impl Agent {
             self.refute_claim();
         } else {
             self.drop_offer(false);
-            self.answer_is_here();
+            if self.asking.sent.is_some() {
+                self.answer_is_here();
+            }
             self.judge(id, &execution.state, execution.document);
         }
     }

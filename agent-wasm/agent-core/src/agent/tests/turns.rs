@@ -243,6 +243,26 @@ fn an_offer_by_a_notification_outlives_an_older_answer_that_there_is_no_job() {
 }
 
 #[test]
+fn a_job_told_before_the_first_question_does_not_keep_it_from_being_asked() {
+    for on_job in ["ignore", "ask"] {
+        let mut world = World::with_config(config(&[("on_job", on_job)], &[(0, &[])]));
+        world.connect();
+        world.run_until("a subscription", |world| !world.subscribed.is_empty());
+        world.usual_job();
+        world.notify();
+        let news = world.inbox.pop_back().unwrap();
+        world.inbox.push_front(news);
+        world.settle();
+        let mut sent = world.published.iter();
+        assert!(
+            sent.any(|(topic, _)| topic.ends_with("$next/get")),
+            "{on_job}"
+        );
+        assert_eq!(world.state(), State::WaitingForJob, "{on_job}");
+    }
+}
+
+#[test]
 fn a_decision_that_cannot_be_written_down_is_not_made_and_one_that_is_goes_through() {
     let full = || crate::types::Failure::new(0xd6, 28, "no space");
     let mut early = World::single();
