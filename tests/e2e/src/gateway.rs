@@ -365,6 +365,17 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Waits until it has logged this, before or behind what was found last. The pipe may hold what it has written: [`Self::log`]
+    /// alone proves only what was not said.
+    ///
+    /// # Panics
+    /// If it does not say so.
+    pub fn wait_said(&self, text: &str) -> String {
+        self.process
+            .wait_said(text, PATIENCE)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Ends it in order.
     ///
     /// # Panics
@@ -374,7 +385,7 @@ impl Daemon {
         assert_eq!(status.code(), Some(0), "{:?}", self.process.lines());
     }
 
-    /// Everything it has logged.
+    /// Everything it has logged, as far as it was read.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.text(support::process::Stream::Err)

@@ -163,8 +163,30 @@ impl Process {
         wait: Duration,
         matches: impl Fn(&Line) -> bool,
     ) -> Result<String, Error> {
+        let (line, next) = self.look(self.cursor, what, wait, matches)?;
+        self.cursor = next;
+        Ok(line)
+    }
+
+    /// Waits for a line that contains `text` anywhere in what it says, and leaves the cursor where it is: for what must have
+    /// been written by now, but need not have been read yet.
+    ///
+    /// # Errors
+    /// As `wait_line`.
+    pub fn wait_said(&self, text: &str, wait: Duration) -> Result<String, Error> {
+        let (line, _next) = self.look(0, text, wait, |line| line.text.contains(text))?;
+        Ok(line)
+    }
+
+    /// The first line at `next` or behind it that `matches` takes, and the index of the one after it.
+    fn look(
+        &self,
+        mut next: usize,
+        what: &str,
+        wait: Duration,
+        matches: impl Fn(&Line) -> bool,
+    ) -> Result<(String, usize), Error> {
         let deadline = Deadline::after(wait);
-        let mut next = self.cursor;
         let (state, found) = wait_until(
             self.shared.lock(),
             &self.shared.changed,
@@ -183,10 +205,7 @@ impl Process {
         drop(state);
         let (name, text) = (self.name.clone(), what.to_owned());
         match found {
-            Some(Ok(line)) => {
-                self.cursor = next;
-                Ok(line)
-            }
+            Some(Ok(line)) => Ok((line, next)),
             Some(Err(status)) => Err(Error::Ended {
                 name,
                 text,
@@ -351,6 +370,19 @@ mod tests {
         ));
         assert_eq!(shell.text(Stream::Err), "two");
         assert_eq!(shell.text(Stream::Out), "one\nthree");
+    }
+
+    #[test]
+    fn what_was_said_is_found_from_the_first_line_however_late_it_comes() {
+        let mut shell = shell("echo one; echo two; echo three; exec tail -f /dev/null");
+        shell.wait_line("two", LONG).unwrap();
+        assert_eq!(shell.wait_said("one", LONG).unwrap(), "one");
+        assert_eq!(shell.wait_said("three", LONG).unwrap(), "three");
+        assert_eq!(shell.wait_line("three", LONG).unwrap(), "three");
+        assert!(matches!(
+            shell.wait_said("four", Duration::from_millis(1)),
+            Err(Error::NoLine { .. })
+        ));
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn a_build_that_is_no_good_fails_its_job_with_the_reason_and_changes_nothing() {
         assert_eq!(ended.status, "FAILED", "{words}: {ended:?}\n{log}");
         // All of it before anything is swapped.
         assert!(ended.reason.contains("0x000000de"), "{words}: {ended:?}");
-        assert!(log.contains(words), "{words}: {ended:?}\n{log}");
+        daemon.wait_said(words);
         assert_eq!(scene.agent()["digest"], before["digest"], "{words}");
     }
     scene.updates_program("1.1.0", &daemon);
@@ -197,8 +197,8 @@ fn a_build_that_breaks_on_its_trial_is_sent_back_and_its_job_fails() {
     let ended = scene.update(1, scene.bundle(&agent_of("1.0.0"), &weak));
     let log = daemon.log();
     assert_eq!(ended.status, "FAILED", "{ended:?}\n{log}");
-    assert!(log.contains("serves in place of the one before"), "{log}");
-    assert!(log.contains("is sent back"), "{log}");
+    daemon.wait_said("serves in place of the one before");
+    daemon.wait_said("is sent back");
     let after = scene.agent();
     assert_eq!(after["digest"], before["digest"]);
     assert!(
@@ -257,11 +257,14 @@ fn a_build_that_the_operators_check_refuses_goes_back_and_its_job_fails() {
             .push_str("health = { command = [\"./no.sh\"] }\n");
     });
     scene.gateway.script("no.sh", "#!/bin/sh\nexit 1\n");
-    let daemon = scene.gateway.run();
+    let mut daemon = scene.gateway.run();
     let before = scene.agent();
     let ended = scene.update(1, scene.bundle(&agent_of("1.0.0"), &[]));
+    assert_eq!(ended.status, "FAILED", "{ended:?}\n{}", daemon.log());
+    // There and back, and no more.
+    daemon.wait_line("serves in place of the one before");
+    daemon.wait_line("serves in place of the one before");
     let log = daemon.log();
-    assert_eq!(ended.status, "FAILED", "{ended:?}\n{log}");
     let served = log.matches("serves in place of the one before").count();
     assert_eq!(served, 2, "there and back: {log}");
     assert!(!log.contains("is accepted for"), "{log}");

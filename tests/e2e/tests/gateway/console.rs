@@ -119,10 +119,8 @@ fn the_version_that_runs_is_told_at_every_start() {
     daemon.stop();
     let mut daemon = gateway.run();
     daemon.wait_line("agent ready");
-    let log = daemon.log();
-    assert!(log.contains("info otad version 0.0.0"), "{log}");
-    let version = "target main (file 0) runs version 1.1.0, image valid";
-    assert!(log.contains(version), "{log}");
+    daemon.wait_said("info otad version 0.0.0");
+    daemon.wait_said("target main (file 0) runs version 1.1.0, image valid");
 }
 
 #[test]

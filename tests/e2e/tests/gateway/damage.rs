@@ -55,7 +55,7 @@ fn a_damaged_record_is_the_end_of_its_target_alone_until_it_is_moved_away() {
     let (status, reason) = update(&cloud, 1, "1.1.0");
     assert_eq!((&*status, &*reason), ("FAILED", "aborted: 0xd6000000"));
     let name = format!("targets/{THING}/mcu/record.json");
-    assert!(daemon.log().contains(&name), "{}", daemon.log());
+    daemon.wait_said(&name);
     let damaged = shown(&gateway, 1);
     assert_eq!(damaged["phase"], "damaged", "{damaged}");
     let words = damaged["warnings"].to_string();

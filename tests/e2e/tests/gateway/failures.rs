@@ -187,7 +187,7 @@ fn a_disk_that_is_full_ends_the_job_with_the_code_of_storage() {
     let ended = update(&cloud, "1.1.0", LONG);
     assert_eq!(ended.status, "FAILED");
     assert!(ended.reason.contains(STORAGE), "{ended:?}");
-    assert!(daemon.log().contains("File too large"), "{}", daemon.log());
+    daemon.wait_said("File too large");
     check_alive(&cloud, &gateway);
 }
 
@@ -275,7 +275,7 @@ fn check_restart(script: &str, reason: &str, said: &str) {
     let daemon = gateway.run();
     let ended = update(&cloud, "1.1.0", SIZE);
     assert_eq!(ended.as_pair(), ("FAILED", reason));
-    assert!(daemon.log().contains(said), "{}", daemon.log());
+    daemon.wait_said(said);
     assert_eq!(target(&gateway)["running_version"], "1.0.0");
     gateway.script("restart.sh", &good);
     check_alive(&cloud, &gateway);

@@ -148,8 +148,7 @@ fn refused(mut stage: Stage, said: &str) {
     let ended = stage.update(&[Protocol::Http]);
     assert_eq!(ended.status, "FAILED", "{ended:?}");
     assert_eq!(stage.cloud.stats().ranges, 0);
-    let log = stage.daemon.log();
-    assert!(log.contains(said), "{log}");
+    stage.daemon.wait_said(said);
 }
 
 #[test]

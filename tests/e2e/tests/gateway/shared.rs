@@ -26,11 +26,7 @@ fn three_devices_on_one_connection_are_updated_cut_off_and_updated_again() {
     });
     gateway.init(&image::program("1.0.0", "", SIZE));
     let daemon = gateway.run();
-    let log = daemon.log();
-    assert!(
-        log.contains("first-guest: by the connection of owner"),
-        "{log}"
-    );
+    daemon.wait_said("first-guest: by the connection of owner");
 
     let update = |version: &str| {
         let job = cloud.update_all(&THINGS, Update::of(image::program(version, "", SIZE)));
@@ -70,8 +66,7 @@ fn a_guest_goes_on_when_the_device_that_has_the_connection_cannot_be_set_up() {
         .create(gateway.path("state/devices/owner/journal"))
         .unwrap();
     let daemon = gateway.run();
-    let log = daemon.log();
-    assert!(log.contains("owner: does not run until"), "{log}");
+    daemon.wait_said("owner: does not run until");
     let update = Update::of(image::program("1.1.0", "", SIZE));
     let ended = cloud.wait_end(&cloud.update("first-guest", update));
     assert_eq!(ended.as_pair(), ("SUCCEEDED", "accepted  v1.1.0"));

@@ -73,7 +73,7 @@ fn the_setting_for_unsigned_images_is_loud_at_every_start() {
     });
     let loud = "warn DEVELOPMENT SETTING allow_unsigned_images";
     let daemon = gateway.run();
-    assert!(daemon.log().contains(loud), "{}", daemon.log());
+    daemon.wait_said(loud);
     let update = Update {
         signed: Signed::Unsigned,
         ..Update::of(new_image())
@@ -84,7 +84,7 @@ fn the_setting_for_unsigned_images_is_loud_at_every_start() {
     assert!(warnings.contains("unsigned images are taken"), "{warnings}");
     daemon.stop();
     let daemon = gateway.run();
-    assert!(daemon.log().contains(loud), "{}", daemon.log());
+    daemon.wait_said(loud);
 }
 
 #[test]

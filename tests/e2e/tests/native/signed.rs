@@ -143,11 +143,7 @@ fn only_what_somebody_trusted_has_signed_is_loaded() {
     let said = scene.exits_78(&["config", "check"], "otad sign ");
     assert!(said.contains("otad.toml:"), "with its place: {said}");
     let daemon = scene.gateway.run();
-    assert!(
-        daemon.log().contains("nobody has signed it"),
-        "{}",
-        daemon.log()
-    );
+    daemon.wait_said("nobody has signed it");
     scene.board_is_down(&daemon, "1.1.0");
     daemon.stop();
     let stranger = Signer::new(&scene.gateway.path(""), "stranger");
@@ -164,11 +160,7 @@ fn only_what_somebody_trusted_has_signed_is_loaded() {
     let daemon = scene.gateway.run();
     let ended = scene.updates_board(1);
     assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
-    assert!(
-        daemon.log().contains("signed by vendor"),
-        "{}",
-        daemon.log()
-    );
+    daemon.wait_said("signed by vendor");
     daemon.stop();
     // Accepted is accepted: what is older does not come in any more, unless somebody says so, loudly.
     scene.signed("1.0.9");
@@ -178,11 +170,7 @@ fn only_what_somebody_trusted_has_signed_is_loaded() {
         lines.development = "allow_older_code = true".to_owned();
     });
     let daemon = scene.gateway.run();
-    assert!(
-        daemon
-            .log()
-            .contains("DEVELOPMENT SETTING allow_older_code")
-    );
+    daemon.wait_said("DEVELOPMENT SETTING allow_older_code");
     daemon.stop();
 }
 
@@ -194,8 +182,7 @@ fn a_plugin_that_cannot_be_loaded_takes_no_other_target_down() {
     });
     fs::write(scene.plugin(), "no library").unwrap();
     let daemon = scene.gateway.run();
-    let log = daemon.log();
-    assert!(log.contains("pal.so is refused: "), "{log}");
+    daemon.wait_said("pal.so is refused: ");
     scene.board_is_down(&daemon, "1.1.0");
     daemon.stop();
 }
@@ -210,11 +197,7 @@ fn a_signer_who_is_not_trusted_any_more_loses_his_plugin_without_a_restart_and_a
     scene.vendor.trust(&scene.gateway, "vendor", false);
     daemon.process.signal(Signal::HUP).unwrap();
     daemon.wait_line("ready again");
-    assert!(
-        daemon.log().contains("nobody whom this gateway trusts"),
-        "{}",
-        daemon.log()
-    );
+    daemon.wait_said("nobody whom this gateway trusts");
     scene.board_is_down(&daemon, "1.1.0");
     // A power cut does not take the rest of the gateway down.
     daemon.stop();
@@ -304,9 +287,8 @@ fn an_agent_from_a_file_is_signed_like_a_plugin() {
     scene.refuses("changed after it was signed");
     // The gateway comes up all the same, and says so.
     let daemon = scene.gateway.run();
-    let log = daemon.log();
-    assert!(log.contains("changed after it was signed"), "{log}");
-    assert!(log.contains("the built-in agent serves"), "{log}");
+    daemon.wait_said("changed after it was signed");
+    daemon.wait_said("the built-in agent serves");
     let list = scene.gateway.expect_verb(&["agent", "list"]);
     assert!(list.contains("the built-in agent serves"), "{list}");
     let program = Update::of(image::program("1.0.1", "", 6000));
@@ -318,8 +300,7 @@ fn an_agent_from_a_file_is_signed_like_a_plugin() {
     let program = Update::of(image::program("1.1.0", "", 6000));
     let ended = scene.cloud.wait_end(&scene.cloud.update(THING, program));
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
-    let log = daemon.log();
-    assert!(log.contains("agent.wasm, signed by vendor"), "{log}");
+    daemon.wait_said("agent.wasm, signed by vendor");
     let floor = scene
         .gateway
         .path(&format!("state/devices/{THING}/code.json"));
@@ -382,8 +363,7 @@ fn a_signed_agent_is_put_in_and_nothing_older_after_its_trial() {
     daemon.stop();
     let daemon = scene.gateway.run();
     assert_eq!(serves(), "0.0.0");
-    let log = daemon.log();
-    assert!(log.contains("nobody whom this gateway trusts"), "{log}");
+    daemon.wait_said("nobody whom this gateway trusts");
     daemon.stop();
 }
 

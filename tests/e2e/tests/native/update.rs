@@ -166,21 +166,21 @@ impl Trouble {
         children.remove(0)
     }
 
-    /// It ends well, under the daemon that runs now. What that one has logged.
-    fn end(self) -> String {
+    /// It ends well, under the daemon that runs now.
+    fn end(self) -> Daemon {
         let ended = self.cloud.wait_end(&self.job);
         let log = self.daemon.log();
         assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{log}");
         assert!(holds(&self.gateway, &self.image));
-        self.daemon.stop();
-        log
+        self.daemon
     }
 }
 
 #[test]
 fn a_segfault_of_the_plugin_in_mid_write_costs_its_process_and_not_the_update() {
-    let log = Trouble::begin("-DTROUBLE=*(volatile int *)16 = 1").end();
-    assert!(log.contains("by signal 11"), "{log}");
+    let daemon = Trouble::begin("-DTROUBLE=*(volatile int *)16 = 1").end();
+    daemon.wait_said("by signal 11");
+    daemon.stop();
 }
 
 /// Trouble that lasts as long as the process.
@@ -191,8 +191,9 @@ fn kill_9_of_the_plugin_in_mid_write_costs_its_process_and_not_the_update() {
     let trouble = Trouble::begin(HANGS);
     let killed = Command::new("kill").args(["-9", &trouble.child()]).status();
     assert!(killed.unwrap().success());
-    let log = trouble.end();
-    assert!(log.contains("by signal 9"), "{log}");
+    let daemon = trouble.end();
+    daemon.wait_said("by signal 9");
+    daemon.stop();
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn nothing_is_left_of_a_plugin_whose_host_is_killed() {
         pass(Duration::from_millis(2));
     }
     trouble.daemon = trouble.gateway.run();
-    trouble.end();
+    trouble.end().stop();
 }
 
 /// Whether this process holds a plugin, and has not ended.
