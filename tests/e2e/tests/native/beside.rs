@@ -20,6 +20,10 @@ const HONEST: &str = "honest";
 const BLOCKS: u64 = 128;
 const BLOCK_BYTES: usize = 4096;
 
+/// Six times what a native call may take (`OTA_PAL_CALL_MAX_MS`), in milliseconds. A build is not known to be slow before its
+/// first bad call, which holds up whoever shares its thread: on two cores half of the hostile devices share the honest one's.
+const REQUEST_TIMEOUT_MS: u64 = 6 * 5000;
+
 /// Blocks of an image for a hostile target.
 const FEW: u64 = 2;
 
@@ -61,6 +65,7 @@ fn an_update_beside_hostile_plugins_takes_as_many_blocks_as_alone() {
     let things = [&[HONEST][..], &names].concat();
     let gateway = Gateway::with(&cloud, &things, |lines| {
         lines.development = "allow_file_plugins = true".to_owned();
+        lines.device().agent = format!("request_timeout_ms = {REQUEST_TIMEOUT_MS}\n");
         for (device, deed) in lines.devices.iter_mut().skip(1).zip(DEEDS) {
             device.targets = vec![target(deed)];
         }
