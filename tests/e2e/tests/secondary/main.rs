@@ -362,10 +362,13 @@ fn sixteen_mcus_behind_one_gateway_take_the_time_of_the_slowest_alone() {
         };
         cloud.update(&things[n], update)
     };
-    let clock = now();
-    let alone = begin(MANY - 1, "1.1.0");
-    assert_eq!(cloud.wait_end(&alone).status, "SUCCEEDED");
-    let alone = clock.elapsed();
+    let time_alone = |version: &str| {
+        let clock = now();
+        let alone = begin(MANY - 1, version);
+        assert_eq!(cloud.wait_end(&alone).status, "SUCCEEDED");
+        clock.elapsed()
+    };
+    let before = time_alone("1.1.0");
     let clock = now();
     let jobs: Vec<_> = (0..MANY).map(|n| begin(n, "1.2.0")).collect();
     for job in &jobs {
@@ -375,6 +378,8 @@ fn sixteen_mcus_behind_one_gateway_take_the_time_of_the_slowest_alone() {
     for mcu in &mcus {
         assert_eq!(mcu.runs(), confirmed("1.2.0"));
     }
+    // Other tests run beside this one, and not all the time.
+    let alone = before.max(time_alone("1.3.0"));
     let thousandths = together.as_micros() * 1000 / alone.as_micros().max(1);
     let bound = match asked {
         Some(_) => MANY_BOUND_FULL,
