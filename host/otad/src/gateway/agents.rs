@@ -11,6 +11,7 @@ use host_runtime::agent::{AgentBuild, FormerAgent, clean};
 use host_runtime::choice::{self, Build};
 use host_runtime::engine::{Budget, Engine};
 use host_runtime::ports::state_dir::StateDir;
+use tokio::runtime::Handle;
 
 use super::kept::{AGENTS, Hold, Shelf};
 use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, aside, kept, verdict, witness};
@@ -25,6 +26,8 @@ pub(crate) struct Agents {
     state: Arc<dyn StateDir>,
     gate: Arc<Gate>,
     shelf: Arc<Shelf>,
+    /// Where builds are loaded.
+    workers: Handle,
     witnesses: Witnesses,
     /// Of the configuration, by label: loaded once for all devices that have it.
     configured: Mutex<BTreeMap<String, LoadedAgent>>,
@@ -57,9 +60,11 @@ impl Agents {
         state: &Arc<dyn StateDir>,
         gate: &Arc<Gate>,
         shelf: Arc<Shelf>,
+        workers: &Handle,
     ) -> Self {
         Self {
             shelf,
+            workers: workers.clone(),
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
@@ -78,6 +83,7 @@ impl Agents {
             state: Arc::clone(&self.state),
             gate: Arc::clone(&self.gate),
             shelf: Arc::clone(&self.shelf),
+            workers: self.workers.clone(),
             witnesses,
             configured: Mutex::default(),
             stored: Mutex::default(),
@@ -123,15 +129,16 @@ impl Agents {
     /// compiling does, off the tasks that serve others.
     ///
     /// # Errors
-    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium; what `fits`
-    /// says.
+    /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Failed`] for a medium;
+    /// [`Exit::Retry`] once the gateway has ended; what `fits` says.
     pub(crate) async fn take_in(
         self: Arc<Self>,
         source: Source,
         kept: &Hold,
         fits: impl FnOnce(&Arc<AgentBuild>) -> Result<(), Failed> + Send + 'static,
     ) -> Result<LoadedAgent, Failed> {
-        aside(Some(kept), move || self.take_in_now(source, fits)).await
+        let workers = self.workers.clone();
+        aside(&workers, Some(kept), move || self.take_in_now(source, fits)).await
     }
 
     fn take_in_now(
@@ -148,8 +155,7 @@ impl Agents {
             Failed::new(Exit::Refused, text)
         })?;
         fits(&agent)?;
-        let kept = code.keep(&*self.state, AGENTS);
-        kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the agent", &e))?;
+        self.shelf.keep(|state, folder| code.keep(state, folder))?;
         let signed = code.signed;
         Ok(LoadedAgent { agent, signed })
     }

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::GatewayError;
 use crate::config::{Config, Device};
-use crate::exit::Failed;
+use crate::exit::{Exit, Failed};
 use crate::lock::Lock;
 
 /// The files of the choices for what the configuration has.
@@ -176,6 +176,26 @@ impl Shelf {
         let shelf = Arc::clone(self);
         let _held = Arc::new(Held { shelf, way });
         Hold { _held }
+    }
+
+    /// Store a build here, as long as the directory is this gateway's: nobody else takes it before that has ended. It needs a
+    /// [`Hold`].
+    ///
+    /// # Errors
+    /// [`Exit::Retry`] once this gateway has ended; [`Exit::Failed`] for a medium.
+    pub(super) fn keep(
+        &self,
+        store: impl FnOnce(&dyn StateDir, &'static str) -> io::Result<()>,
+    ) -> Result<(), Failed> {
+        let Some(_lock) = self.lock.upgrade() else {
+            let text = "the devices are being stopped, or started again with another configuration; ask again";
+            return Err(Failed::new(Exit::Retry, text));
+        };
+        let what = match self.kind {
+            Kind::Agent => "keeping the agent",
+            Kind::Plugin => "keeping the plugin",
+        };
+        store(&*self.state, self.folder()).map_err(|e| Failed::chain(Exit::Failed, what, &e))
     }
 
     fn folder(&self) -> &'static str {

@@ -47,7 +47,8 @@ use host_runtime::ports::workers::BlockingPool;
 use host_runtime::supervisor::{self, DeviceHandle, OwnDevice, PendingDevice};
 use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use crate::code::{CodeError, Gate, Kind};
 use crate::config::keys::LOG_LEVEL;
@@ -268,6 +269,7 @@ impl Gateway {
             let places = kept::places(&config, kind);
             Shelf::new(&ports.state, kind, &lock, places)
         };
+        let workers = Handle::current();
         Ok(Self {
             trust: target::trust_store(&config)?,
             http: http_client(&config)?,
@@ -282,6 +284,7 @@ impl Gateway {
                 &ports.state,
                 &gate,
                 shelf(choice::Kind::Agent),
+                &workers,
             )),
             plugins: Arc::new(Plugins::new(
                 &config,
@@ -289,6 +292,7 @@ impl Gateway {
                 &ports.state,
                 &gate,
                 shelf(choice::Kind::Plugin),
+                &workers,
             )),
             config,
             ports,
@@ -575,8 +579,10 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// Load a build off the tasks that serve others. What it is `kept` by stays to its end: whoever waits for it may go.
+/// Load a build off the tasks that serve others, by workers of the gateway's own runtime: whoever waits for it may go, and the
+/// runtime of a device with it. What it is `kept` by stays to its end.
 async fn aside<T: Send + 'static>(
+    workers: &Handle,
     kept: Option<&Hold>,
     work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Failed> {
@@ -586,7 +592,7 @@ async fn aside<T: Send + 'static>(
         drop(kept);
         end
     };
-    let end = spawn_blocking(work).await;
+    let end = workers.spawn_blocking(work).await;
     end.unwrap_or_else(|e| {
         let text = format!("loading it broke: {e}");
         Err(Failed::new(Exit::Failed, text))

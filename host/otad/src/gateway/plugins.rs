@@ -14,6 +14,7 @@ use host_runtime::plugin::native::NativePlugin;
 use host_runtime::plugin::{ComponentPlugin, PluginFactory};
 use host_runtime::ports::state_dir::StateDir;
 use host_runtime::target::FormerPlugin;
+use tokio::runtime::Handle;
 
 use super::kept::{Hold, PLUGINS, Shelf};
 use super::placed::{Placed, Refused};
@@ -29,6 +30,8 @@ pub(crate) struct Plugins {
     state: Arc<dyn StateDir>,
     gate: Arc<Gate>,
     shelf: Arc<Shelf>,
+    /// Where builds are loaded.
+    workers: Handle,
     /// Of the configuration, by label: loaded once for all targets that have it.
     configured: Mutex<BTreeMap<String, Loaded>>,
 }
@@ -58,9 +61,11 @@ impl Plugins {
         state: &Arc<dyn StateDir>,
         gate: &Arc<Gate>,
         shelf: Arc<Shelf>,
+        workers: &Handle,
     ) -> Self {
         Self {
             shelf,
+            workers: workers.clone(),
             config: config.clone(),
             engine: Arc::clone(engine),
             state: Arc::clone(state),
@@ -104,7 +109,7 @@ impl Plugins {
     ///
     /// # Errors
     /// [`Exit::Refused`] for one that may not be loaded or is none, with the reason; [`Exit::Nothing`] for a target that is
-    /// not there; [`Exit::Failed`] for a medium.
+    /// not there; [`Exit::Failed`] for a medium; [`Exit::Retry`] once the gateway has ended.
     pub(crate) async fn take_in(
         self: Arc<Self>,
         device: &str,
@@ -114,8 +119,9 @@ impl Plugins {
         kept: &Hold,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let (device, target) = (device.to_owned(), target.to_owned());
+        let workers = self.workers.clone();
         let work = move || self.take_in_now(&device, &target, source, entry);
-        aside(Some(kept), work).await
+        aside(&workers, Some(kept), work).await
     }
 
     /// Whether a build that was taken in from there, and did not get to serve, still may: who may vouch for it, and what was
@@ -133,7 +139,8 @@ impl Plugins {
     ) -> Result<bool, Failed> {
         let place = Place::plugin(device, target);
         let taken = (hex(taken.digest()), taken.manifest().map(str::to_owned));
-        aside(None, move || {
+        let workers = self.workers.clone();
+        aside(&workers, None, move || {
             let code = self.let_in(&place, source, entry)?;
             let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
             Ok((code.sha256, manifest) == taken)
@@ -169,8 +176,7 @@ impl Plugins {
             let text = format!("{words} is refused: {}", chain(&error));
             Failed::new(Exit::Refused, text)
         })?;
-        let kept = code.keep(&*self.state, PLUGINS);
-        kept.map_err(|e| Failed::chain(Exit::Failed, "keeping the plugin", &e))?;
+        self.shelf.keep(|state, folder| code.keep(state, folder))?;
         let signed = code.signed;
         Ok(self.placed(&place, Loaded { plugin, signed }))
     }

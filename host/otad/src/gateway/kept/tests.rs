@@ -3,6 +3,7 @@
 use std::future::{poll_fn, ready};
 use std::sync::mpsc;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use host_runtime::ports::state_dir::FileStateDir;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::super::aside;
 use super::*;
 use crate::lock;
 
@@ -125,7 +127,8 @@ async fn a_build_that_nobody_waits_for_any_more_stays_until_it_is_loaded() {
         Ok(())
     };
     let kept = shelf.hold().await;
-    let mut asked = Box::pin(super::super::aside(Some(&kept), work));
+    let workers = Handle::current();
+    let mut asked = Box::pin(aside(&workers, Some(&kept), work));
     tokio::select! {
         biased;
         _ = &mut asked => panic!("it has not ended"),
@@ -139,6 +142,36 @@ async fn a_build_that_nobody_waits_for_any_more_stays_until_it_is_loaded() {
     assert_eq!(scene.kept(), ["plugins/new.manifest"]);
     go.send(()).unwrap();
     scene.gone().await;
+}
+
+#[test]
+fn a_build_is_loaded_by_the_gateways_workers_whichever_runtime_asks() {
+    let named = |name: &str| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.thread_name(name).build().unwrap()
+    };
+    let (gateway, device) = (named("gateway"), named("device"));
+    let load = || Ok(thread::current().name().map(str::to_owned));
+    let loaded = device.block_on(aside(gateway.handle(), None, load));
+    assert_eq!(loaded.unwrap().as_deref(), Some("gateway"));
+}
+
+#[test]
+fn a_build_is_stored_under_the_lock_and_not_once_another_gateway_has_it() {
+    let mut scene = Scene::new();
+    let shelf = scene.shelf();
+    let path = scene.dir.path().to_owned();
+    let stored = shelf.keep(|state, folder| {
+        // The gateway ends meanwhile.
+        scene.lock = None;
+        assert_eq!(lock::take(&path).unwrap_err().exit, Exit::Retry);
+        state.store(&format!("{folder}new"), b"x")
+    });
+    stored.unwrap();
+    assert_eq!(scene.kept(), ["plugins/new"]);
+    scene.reload();
+    let late = shelf.keep(|_, _| panic!("it is another gateway's"));
+    assert_eq!(late.unwrap_err().exit, Exit::Retry);
 }
 
 #[test]
