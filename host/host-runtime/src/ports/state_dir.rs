@@ -41,6 +41,14 @@ pub trait StateDir: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
+    /// Names, below a prefix, of what is being stored or was not stored to its end, for [`Self::remove`]: `list` does not tell
+    /// them. Only who knows that nothing is being stored there may remove any. By default nothing is left of that.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn drafts(&self, _prefix: &str) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// What a [`FileStateDir`] does to files: a file system as far as it matters for what survives a power cut. Names are
@@ -195,7 +203,8 @@ impl<F: Files> StateDir for FileStateDir<F> {
         drop(file);
         let end = written.and_then(|()| self.files.rename(&draft, name));
         if let Err(error) = end {
-            // What is there of it takes the room of others. What a kill leaves, the next one to be stored there replaces.
+            // What is there of it takes the room of others. What a kill leaves, the next one to be stored there replaces, or
+            // who knows its folder removes it (`drafts`).
             drop(self.files.remove(&draft));
             return Err(error);
         }
@@ -256,6 +265,13 @@ impl<F: Files> StateDir for FileStateDir<F> {
     fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
         let mut names = self.files.list()?;
         names.retain(|name| name.starts_with(prefix) && !name.ends_with(DRAFT));
+        names.sort();
+        Ok(names)
+    }
+
+    fn drafts(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let mut names = self.files.list()?;
+        names.retain(|name| name.starts_with(prefix) && name.ends_with(DRAFT));
         names.sort();
         Ok(names)
     }
@@ -396,6 +412,8 @@ mod tests {
         }
         // Nobody takes it for what it was to be.
         assert_eq!(state.list("").unwrap(), ["agents/build"]);
+        assert_eq!(state.drafts("").unwrap(), halves);
+        assert_eq!(state.drafts("agents/").unwrap(), halves[..1]);
         assert_eq!(state.load("targets/pump/main/record.json").unwrap(), None);
         state.store("agents/build", b"newer").unwrap();
         state

@@ -1,8 +1,8 @@
 //! Builds that an operator has put in the place of configured ones: which of them serves at a place, and their bytes.
 //!
 //! The bytes are kept in the state directory by their digest, so that the choice (`host_runtime::choice`) holds without the
-//! file that they came from. What no place names any more goes when a swap has ended, and at the next start. Not here: whether
-//! a file may be loaded, and the swap itself (`host-runtime`).
+//! file that they came from. What no place names any more goes when a swap has ended, and at the next start; so does what a kill
+//! has left half stored. Not here: whether a file may be loaded, and the swap itself (`host-runtime`).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -224,6 +224,9 @@ impl Shelf {
     /// file is damaged and the configuration does not have the place, nobody is served by it, now or when the place comes
     /// back, unless somebody mends the file; what a part of its digest stands for in it stays for that.
     fn try_sweep(&self) -> io::Result<()> {
+        // Nothing is on its way, so a kill has left them. Such a build may never come again.
+        let drafts = self.state.drafts(self.folder())?;
+        drafts.iter().try_for_each(|file| self.state.remove(file))?;
         let choice::Chosen { choices, damaged } = choice::all(&*self.state, self.kind)?;
         let mut named = BTreeSet::new();
         for choice in choices {

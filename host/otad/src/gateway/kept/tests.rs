@@ -1,6 +1,8 @@
 //! What stays of builds, and for how long.
 
+use std::fs;
 use std::future::{poll_fn, ready};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
@@ -54,6 +56,14 @@ impl Scene {
 
     fn keep(&self, name: &str) {
         self.state.store(&format!("plugins/{name}"), b"x").unwrap();
+    }
+
+    /// What is left of a file that was not stored to its end.
+    fn half(&self, name: &str) -> PathBuf {
+        let half = self.dir.path().join(name);
+        fs::create_dir_all(half.parent().unwrap()).unwrap();
+        fs::write(&half, b"ha").unwrap();
+        half
     }
 
     fn kept(&self) -> Vec<String> {
@@ -198,6 +208,27 @@ fn what_nothing_names_goes_when_the_last_build_on_its_way_has_arrived() {
         format!("plugins/{named}.manifest"),
     ];
     assert_eq!(scene.kept(), wanted);
+}
+
+#[test]
+fn what_a_kill_has_left_of_a_build_goes_once_nothing_is_on_its_way() {
+    let (scene, runtime) = (Scene::new(), runtime());
+    let (left, strangers) = (scene.half("plugins/left.new"), scene.half("mine/left.new"));
+    let shelf = scene.shelf();
+    assert!(!left.exists());
+    let hold = runtime.block_on(shelf.hold());
+    let on_its_way = scene.half("plugins/next.manifest.new");
+    shelf.sweep();
+    assert!(on_its_way.exists());
+    drop(hold);
+    assert!(!on_its_way.exists());
+    // Also where nobody can tell which builds are named: this is none.
+    let file = Place::plugin("pump", "main").file("plugin.json");
+    scene.state.store(&file, b"{}").unwrap();
+    let left = scene.half("plugins/left.new");
+    assert!(shelf.try_sweep().is_err());
+    assert!(!left.exists());
+    assert!(strangers.exists());
 }
 
 #[test]
