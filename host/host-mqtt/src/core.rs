@@ -45,8 +45,8 @@ struct State {
     devices: BTreeMap<String, Device>,
     /// Topics of notices, and the devices that hear of each: there may be thousands of devices, and every block comes by here.
     listeners: BTreeMap<String, BTreeSet<String>>,
-    /// Subscriptions to notices that wait for room in the queue of this connection.
-    late: Vec<AbortHandle>,
+    /// Subscriptions to notices that wait for room in the queue of this connection, by the device that is to hear of them.
+    late: BTreeMap<String, AbortHandle>,
     /// Calls that timed out since the last acknowledgement.
     unanswered: u32,
     unrouted: u64,
@@ -89,6 +89,9 @@ impl State {
         let Some(device) = self.devices.get_mut(thing) else {
             return;
         };
+        if let Some(task) = self.late.remove(thing) {
+            task.abort();
+        }
         let former = std::mem::replace(&mut device.notices, notices);
         for notice in former {
             if let Some(things) = self.listeners.get_mut(notice.topic()) {
@@ -121,8 +124,7 @@ impl State {
         if self.up.take().is_none() {
             return;
         }
-        // The next connection subscribes to all of them.
-        self.late.drain(..).for_each(|task| task.abort());
+        self.abort_late();
         for device in self.devices.values_mut() {
             device.mailbox.send(Input::Disconnected {
                 reason: lost.reason.number(),
@@ -135,9 +137,14 @@ impl State {
         }
     }
 
-    /// Subscribe as soon as there is room.
-    fn subscribe_late(&mut self, topics: Vec<String>, runtime: &Handle) {
-        self.late.retain(|task| !task.is_finished());
+    /// For a connection that subscribes to all of them anew.
+    fn abort_late(&mut self) {
+        let late = std::mem::take(&mut self.late);
+        late.into_values().for_each(|task| task.abort());
+    }
+
+    /// Subscribe for a device as soon as there is room.
+    fn subscribe_late(&mut self, thing: &str, topics: Vec<String>, runtime: &Handle) {
         if topics.is_empty() {
             return;
         }
@@ -150,7 +157,7 @@ impl State {
                 }
             }
         });
-        self.late.push(task.abort_handle());
+        self.late.insert(thing.to_owned(), task.abort_handle());
     }
 }
 
@@ -168,7 +175,7 @@ impl Core {
                 up: None,
                 devices: BTreeMap::new(),
                 listeners: BTreeMap::new(),
-                late: Vec::new(),
+                late: BTreeMap::new(),
                 unanswered: 0,
                 unrouted: 0,
             }),
@@ -214,7 +221,7 @@ impl Core {
         state.listen(thing, notices);
         if let (Some(_), Some(device)) = (state.up, state.devices.get(thing)) {
             let late = device.subscribe(&state.client);
-            state.subscribe_late(late, &self.runtime);
+            state.subscribe_late(thing, late, &self.runtime);
         }
     }
 
@@ -242,12 +249,18 @@ impl Core {
         }
         state.up = Some(Up { session_present });
         state.unanswered = 0;
+        state.abort_late();
         let mut late = Vec::new();
-        for device in state.devices.values() {
+        for (thing, device) in &state.devices {
             device.mailbox.send(Input::Connected { session_present });
-            late.extend(device.subscribe(&state.client));
+            let topics = device.subscribe(&state.client);
+            if !topics.is_empty() {
+                late.push((thing.clone(), topics));
+            }
         }
-        state.subscribe_late(late, &self.runtime);
+        for (thing, topics) in late {
+            state.subscribe_late(&thing, topics, &self.runtime);
+        }
     }
 
     /// The connection is gone: tell every device, then end its calls. Nothing if there was none.

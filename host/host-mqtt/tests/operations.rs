@@ -405,15 +405,7 @@ async fn subscriptions_to_notices_that_find_the_queue_full_leave_when_there_is_r
     bench.transport.listen(topics.iter().map(notice).collect());
     // Then those of a new connection, which has all of them to ask for at once.
     for round in 1..=2 {
-        let mut asked = Vec::new();
-        for _ in &topics {
-            let packet = patient("a subscription", bench.peer.read()).await;
-            assert_eq!(packet.kind, SUBSCRIBE, "{round}: {asked:?}");
-            let [high, low] = packet.id();
-            bench.peer.write(&[0x90, 3, high, low, 1]).await;
-            let filter = &packet.body[4..packet.body.len() - 1];
-            asked.push(String::from_utf8(filter.to_vec()).unwrap());
-        }
+        let mut asked = asked(&mut bench.peer, topics.len()).await;
         asked.sort();
         assert_eq!(asked, topics, "{round}");
         // Each once.
@@ -424,6 +416,47 @@ async fn subscriptions_to_notices_that_find_the_queue_full_leave_when_there_is_r
         assert_eq!(bench.peer.read().await.kind, PUBLISH);
         bench.peer = bench.replaced().await;
     }
+}
+
+/// The topics of the next subscriptions, which are acknowledged.
+async fn asked(peer: &mut Peer<TcpStream>, count: usize) -> Vec<String> {
+    let mut asked = Vec::new();
+    for _ in 0..count {
+        let packet = peer.read().await;
+        assert_eq!(packet.kind, SUBSCRIBE, "{asked:?}");
+        let [high, low] = packet.id();
+        peer.write(&[0x90, 3, high, low, 1]).await;
+        let filter = &packet.body[4..packet.body.len() - 1];
+        asked.push(String::from_utf8(filter.to_vec()).unwrap());
+    }
+    asked
+}
+
+#[tokio::test]
+async fn what_waits_for_room_is_not_subscribed_to_any_more_once_nobody_is_to_hear_of_it() {
+    let notices = |of: &str, count: usize| -> Vec<Notice> {
+        let notice = |n: usize| Notice::new(&format!("{of}/{n}"), Brings::Job).unwrap();
+        (0..count).map(notice).collect()
+    };
+    let mut bench = Bench::with(|config| config.limits.queue_max = 4, true).await;
+    let other = Inbox::new();
+    let second = bench
+        .connection
+        .attach("thing-2", other.mailbox.clone(), true)
+        .unwrap();
+    other.connected().await;
+    // The event loop does not run while these are asked for.
+    second.listen(notices("gone", 10));
+    bench.transport.listen(notices("former", 10));
+    bench.transport.listen(notices("now", 1));
+    drop(second);
+    let expected = ["gone/0", "gone/1", "gone/2", "gone/3", "now/0"];
+    assert_eq!(asked(&mut bench.peer, 5).await, expected);
+    bench
+        .transport
+        .publish(1, &topic("x"), Vec::new(), Qos::AtMostOnce);
+    assert_eq!(bench.inbox.done().await, (1, None));
+    assert_eq!(bench.peer.read().await.kind, PUBLISH);
 }
 
 #[tokio::test]

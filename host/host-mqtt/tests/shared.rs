@@ -4,17 +4,20 @@
 mod common;
 
 use common::*;
-use host_mqtt::SharedConnection;
+use host_mqtt::{Brings, Notice, SharedConnection};
 use host_runtime::ports::transport::Transport;
 use host_runtime::types::Qos;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet as Incoming};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
+
+/// Requests that the application's queue holds.
+const QUEUE: usize = 16;
 
 fn application(broker: &Broker) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new("application", ("127.0.0.1", broker.port));
     options.set_max_packet_size(256 * 1024, 256 * 1024);
-    AsyncClient::builder(options).capacity(16).build()
+    AsyncClient::builder(options).capacity(QUEUE).build()
 }
 
 /// The application's loop: it keeps the messages that are its own.
@@ -125,4 +128,36 @@ async fn an_application_may_close_and_come_back_with_another_client() {
     assert!(inbox.mailbox.is_empty());
     transport.publish(1, &topic("a"), b"over it".to_vec(), Qos::AtMostOnce);
     assert_eq!(peer.read().await.publish().2, b"over it");
+}
+
+#[tokio::test]
+async fn a_device_that_goes_leaves_nothing_that_waits_for_room_at_any_client() {
+    let broker = Broker::new().await;
+    let (client, event_loop) = application(&broker);
+    let shared = SharedConnection::new(client.clone()).unwrap();
+    let inbox = Inbox::new();
+    let transport = shared.attach(THING, inbox.mailbox.clone(), true).unwrap();
+    let notice = |n: usize| Notice::new(&format!("site/{n}"), Brings::Job).unwrap();
+    // Nothing leaves either queue before its loop is driven.
+    shared.connected(false);
+    transport.listen((0..2 * QUEUE).map(notice).collect());
+    yield_now().await;
+    let (next, next_loop) = application(&broker);
+    let renewed = shared.renew(next.clone());
+    renewed.connected(false);
+    yield_now().await;
+    drop(transport);
+    for (shared, client, event_loop) in [(shared, client, event_loop), (renewed, next, next_loop)] {
+        let _driven = drive(shared, event_loop);
+        let mut peer = broker.accept_connected().await;
+        for n in 0..QUEUE {
+            let packet = peer.read().await;
+            assert_eq!(packet.kind, SUBSCRIBE, "{n}");
+            let [high, low] = packet.id();
+            peer.write(&[0x90, 3, high, low, 1]).await;
+        }
+        let options = rumqttc::PublishOptions::at_most_once();
+        client.publish("own", "x", options).await.unwrap();
+        assert_eq!(peer.read().await.publish().2, b"x");
+    }
 }
