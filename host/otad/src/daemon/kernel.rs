@@ -20,9 +20,10 @@ use crate::exit::{Exit, Failed};
 const FILES_OF_RUNTIME: u64 = 4;
 
 /// Open files besides those of devices: state and lock, control socket and its clients, cache, log, runtime, a child's pipes;
-/// what the state directory keeps open; the threads that devices live on, and the one that starts programs.
+/// what the state directory keeps open; the runtimes of the threads that devices live on, of the one that starts programs and of
+/// the one that waits for signals.
 const FILES_BESIDES: u64 =
-    128 + state_dir::OPEN_MAX as u64 + FILES_OF_RUNTIME * (THREADS_MAX as u64 + 1);
+    128 + state_dir::OPEN_MAX as u64 + FILES_OF_RUNTIME * (THREADS_MAX as u64 + 2);
 
 /// Of a connection.
 const FILES_OF_CONNECTION: u64 = 1;
@@ -219,12 +220,12 @@ mod tests {
         };
         let (refusal, warnings) = judge(MANY, given);
         let text = refusal.expect("a refusal");
-        for word in ["1000 devices", "9196", "1024", "LimitNOFILE"] {
+        for word in ["1000 devices", "9200", "1024", "LimitNOFILE"] {
             assert!(text.contains(word), "{text}");
         }
         assert_eq!(warnings, [] as [&str; 0]);
         let one_more = Given {
-            files: Some(9196),
+            files: Some(9200),
             ..Given::default()
         };
         assert_eq!(judge(MANY, one_more).0, None);
@@ -245,7 +246,7 @@ mod tests {
         let (refusal, warnings) = judge(MANY, low);
         assert_eq!((refusal, warnings.len()), (None, 3));
         for (warning, words) in warnings.iter().zip([
-            ["18196", "10000", "ulimit -n"],
+            ["18200", "10000", "ulimit -n"],
             ["14000", "12000", "vm.max_map_count"],
             ["62 MiB", "16 MiB", "1000 agents"],
         ]) {
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn limits_that_are_high_enough_or_that_there_are_not_are_nothing_to_speak_of() {
         let high = Given {
-            files: Some(18_196),
+            files: Some(18_200),
             maps: Some(14_000),
             memory_bytes: Some(1 << 30),
         };
