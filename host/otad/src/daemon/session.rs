@@ -122,9 +122,10 @@ fn connect(
                 mqtt.port
             ),
         }
-        let connected = threads
-            .enter(index)
-            .and_then(|_there| gateway.connect(name).map_err(Failed::from));
+        let connected = threads.place(index).and_then(|there| {
+            let _there = there.enter();
+            gateway.connect(name).map_err(Failed::from)
+        });
         match connected {
             Ok(device) => running.push(device),
             Err(error) => {
