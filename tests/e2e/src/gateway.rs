@@ -335,13 +335,23 @@ impl Gateway {
     /// # Panics
     /// If it does not come to that.
     pub fn wait_idle(&self) {
+        self.wait_status("idle", |status| {
+            status["devices"][0]["wait"]["detail"] == "a job"
+        });
+    }
+
+    /// The status, once it is as wanted; `what` that is, is named where it does not come.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn wait_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let deadline = Deadline::after(PATIENCE);
         loop {
-            let wait = self.status()["devices"][0]["wait"].clone();
-            if wait["detail"] == "a job" {
-                return;
+            let status = self.status();
+            if is_so(&status) {
+                return status;
             }
-            assert!(deadline.left().is_some(), "not idle: {wait}");
+            assert!(deadline.left().is_some(), "not {what}: {status:#}");
             pass(LOOK_EVERY);
         }
     }

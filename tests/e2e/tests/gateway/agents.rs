@@ -8,7 +8,6 @@ use e2e::gateway::read;
 use e2e::{Cloud, Gateway, Update, image};
 use serde_json::Value;
 use support::binary::otad_command;
-use support::deadline::{Deadline, PATIENCE};
 use support::proxy::Proxy;
 
 use crate::swap::{REFUSED, again_and_again, file, held, marked};
@@ -95,10 +94,9 @@ fn an_agent_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
     let log = daemon.log();
     assert_eq!(log.matches("connected to ").count(), 1, "{log}");
     // The cloud knows of the job's end a moment before the agent hears of it.
-    let deadline = Deadline::after(PATIENCE);
-    while agents(&gateway)[0]["on_trial"] == true {
-        assert!(deadline.left().is_some(), "{}", daemon.log());
-    }
+    gateway.wait_status("proved", |status| {
+        status["devices"][0]["agent"]["on_trial"] == false
+    });
     daemon.stop();
     // Its file is not needed any more: the daemon has kept a copy.
     fs::remove_file(&next).unwrap();

@@ -212,16 +212,11 @@ fn check_runs(gateway: &Gateway, version: &str, bytes: &[u8]) {
         slots.iter().any(|slot| read(slot) == bytes),
         "{version} is in no slot"
     );
-    let deadline = Deadline::after(PATIENCE);
-    loop {
-        // It asks its target when it starts; a kill may have been the last thing.
-        let target = gateway.status()["devices"][0]["targets"][0].clone();
-        if target["running_version"] == version && target["image_state"] == "valid" {
-            return;
-        }
-        assert!(deadline.left().is_some(), "{version}: {target}");
-        pass(Duration::from_millis(20));
-    }
+    // It asks its target when it starts; a kill may have been the last thing.
+    gateway.wait_status(version, |status| {
+        let target = &status["devices"][0]["targets"][0];
+        target["running_version"] == version && target["image_state"] == "valid"
+    });
 }
 
 /// The newest job of the gateway's own history.

@@ -1,9 +1,11 @@
 //! A gateway whose devices have nothing to do most of the time: their agents are parked, and whatever happens to one of
 //! them wakes it, and no other.
 
+use std::time::Duration;
+
 use e2e::{Cloud, Gateway, Update, image};
 use serde_json::Value;
-use support::deadline::{Deadline, PATIENCE, pass};
+use support::deadline::{PATIENCE, pass};
 use support::proxy::Proxy;
 
 use crate::swap::{file, marked};
@@ -12,22 +14,14 @@ const SIZE: usize = 6000;
 
 const THINGS: [&str; 2] = ["sleeper", "neighbour"];
 
-/// How often it is looked whether something has happened.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
-
-/// `life` of each device's agent, once all are as wanted.
+/// The devices, once all are as wanted.
 fn wait_for(gateway: &Gateway, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let deadline = Deadline::after(PATIENCE);
-    loop {
-        let status = gateway.status();
-        let devices = status["devices"].as_array().unwrap();
-        if wanted(devices) {
-            return devices.clone();
-        }
-        assert!(deadline.left().is_some(), "{status:#}");
-        pass(LOOK_EVERY);
-    }
+    let devices = |status: &Value| status["devices"].as_array().unwrap().clone();
+    devices(&gateway.wait_status("as wanted", |status| wanted(&devices(status))))
 }
+
+/// Some times `park_after_ms` of these tests.
+const PARKED_LONG_AGO: Duration = Duration::from_millis(500);
 
 fn is_parked(device: &Value) -> bool {
     device["agent"]["life"] == "parked" && device["connected"] == true
@@ -148,7 +142,7 @@ fn an_agent_that_a_candidate_follows_is_not_parked() {
         devices[0]["state_name"] == "WaitingForJob" && devices[0]["connected"] == true
     });
     // As long as it takes to be parked, and some more.
-    pass(LOOK_EVERY * 25);
+    pass(PARKED_LONG_AGO);
     let status = gateway.status();
     assert_eq!(status["devices"][0]["agent"]["life"], "running");
     daemon.stop();

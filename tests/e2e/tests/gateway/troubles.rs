@@ -12,13 +12,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use e2e::gateway::{Daemon, Lines};
 use e2e::{Cloud, Ended, Gateway, Update, WallClock, image};
 use host_cloud::fault::{Fault, FaultPlan, NoFaults};
 use host_cloud::service::{JobId, RejectCode};
-use support::deadline::{Deadline, PATIENCE, now, pass};
+use support::deadline::now;
 use support::note;
 use support::proxy::Proxy;
 
@@ -140,15 +140,9 @@ impl Scene {
 
     /// This version runs, the daemon is the same, and it does its next job.
     fn alive(&self, version: &str) {
-        let deadline = Deadline::after(PATIENCE);
-        loop {
-            let target = self.gateway.status()["devices"][0]["targets"][0].clone();
-            if target["running_version"] == version {
-                break;
-            }
-            assert!(deadline.left().is_some(), "{target}: {}", self.daemon.log());
-            pass(Duration::from_millis(50));
-        }
+        self.gateway.wait_status(version, |status| {
+            status["devices"][0]["targets"][0]["running_version"] == version
+        });
         self.next();
     }
 
