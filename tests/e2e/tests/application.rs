@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::sync::mpsc as blocking;
+use std::time::Duration;
 
+use e2e::cloud::Signed;
 use e2e::gateway::Lines;
 use e2e::{Cloud, Gateway, Update, image};
+use host_cloud::service::ThingName;
 use otad::application::rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS,
 };
@@ -14,7 +17,7 @@ use otad::application::{
     Command, DeviceHandle, Failure, Gateway as Otad, SharedConnection, StoredEvent, event,
 };
 use support::binary::{code_cache, warm_code_cache};
-use support::deadline::PATIENCE;
+use support::deadline::{Deadline, PATIENCE, pass};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -310,4 +313,59 @@ fn the_applications_own_messages_flow_while_an_update_is_received() {
     // 200 requests of two blocks each: were messages to wait for blocks, there would be next to none.
     assert!(round_trips >= 40, "only {round_trips} round trips");
     assert_eq!(cloud.stats().connections, 1);
+}
+
+/// A guest's messages come by a task of another thread's, whatever the number of cores.
+#[test]
+fn devices_of_one_connection_may_live_on_runtimes_of_their_own() {
+    let things = ["owner", "guest", "another"];
+    let cloud = Cloud::start_with(|config| config.plain = Some(([127, 0, 0, 1], 0).into()));
+    let gateway = Gateway::with(&cloud, &things, |lines| {
+        let (owner, guests) = lines.devices.split_first_mut().unwrap();
+        owner.port = cloud.running().plain_addr().unwrap().port();
+        owner.mqtt = "tls = false\n".to_owned();
+        for guest in guests {
+            guest.connection_of = Some(owner.thing.clone());
+        }
+    });
+    gateway.init(&image::program("1.0.0", "", 6000));
+    let runtime = || {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (main, threads) = (runtime(), things.map(|_| runtime()));
+    let warming = warm_code_cache().unwrap();
+    let mut config = otad::config::load(&gateway.config()).unwrap();
+    config.daemon.cache_dir = code_cache();
+    let otad = {
+        let _on_it = main.enter();
+        Otad::open(config).unwrap()
+    };
+    let connect = |(thing, thread): (&&str, &Runtime)| {
+        let _there = thread.enter();
+        otad.connect(thing).unwrap()
+    };
+    let devices: Vec<_> = things.iter().zip(&threads).map(connect).collect();
+    warming.done().unwrap();
+    // It comes whole and is refused then: nothing is started in this process.
+    let update = Update {
+        signed: Signed::Before(vec![1]),
+        ..Update::of(image::program("1.1.0", "", 6000))
+    };
+    let job = cloud.update_all(&things, update);
+    let deadline = Deadline::after(PATIENCE);
+    while cloud.counts(&job).get("FAILED") != Some(&things.len()) {
+        assert!(deadline.left().is_some(), "{:?}", cloud.counts(&job));
+        pass(Duration::from_millis(20));
+    }
+    let stats = cloud.stats();
+    for thing in things {
+        let blocks = stats.things[&ThingName::new(thing).unwrap()].service.blocks;
+        assert_eq!(blocks, 2, "{thing}");
+    }
+    assert_eq!(stats.connections, 1);
+    for device in devices {
+        main.block_on(device.handle.stop());
+    }
+    main.block_on(otad.disconnect());
 }

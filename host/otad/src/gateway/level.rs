@@ -34,8 +34,12 @@ mod tests {
                 .with_env_filter(EnvFilter::new(filter))
                 .with_writer(std::io::sink)
                 .finish();
-            let found = tracing::subscriber::with_default(log, least_read);
+            let (found, read) = tracing::subscriber::with_default(log, || {
+                (least_read(), Level::ALL.map(is_level_read))
+            });
             assert_eq!(found, least, "{filter}");
+            // Each of them is the log's own of that name, and what is worse than one that is read is read too.
+            assert_eq!(read, [0, 1, 2, 3, 4].map(|n| n >= least), "{filter}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use e2e::gateway::{read, target};
 use e2e::{Cloud, Gateway, Update, image};
 use serde_json::Value;
+use support::process::Signal;
 
 const SIZE: usize = 10_446;
 
@@ -75,4 +76,33 @@ fn a_job_for_one_target_leaves_the_other_alone() {
     let status = gateway.status();
     assert_eq!(version(&status, thing, "main").as_deref(), Some("1.2.0"));
     assert_eq!(version(&status, thing, "mcu").as_deref(), Some("1.1.0"));
+}
+
+/// Where a device lives depends on its place among the others.
+#[test]
+fn devices_that_a_reload_gives_other_places_go_on_there() {
+    let things = ["north", "south", "west"];
+    let cloud = Cloud::start();
+    let mut gateway = Gateway::with(&cloud, &things, |_| {});
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let mut daemon = gateway.run();
+    let update = |things: &[&str], version: &str| {
+        let update = |thing| cloud.update(thing, Update::of(image::program(version, "", SIZE)));
+        let jobs: Vec<_> = things.iter().copied().map(update).collect();
+        let accepted = format!("accepted  v{version}");
+        for job in &jobs {
+            assert_eq!(cloud.wait_end(job).as_pair(), ("SUCCEEDED", &*accepted));
+        }
+    };
+    update(&things, "1.1.0");
+    let mut gone = Vec::new();
+    gateway.reconfigure(|lines| gone.push(lines.devices.remove(0)));
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again, with 2 devices");
+    update(&things[1..], "1.2.0");
+    gateway.reconfigure(|lines| lines.devices.append(&mut gone));
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again, with 3 devices");
+    update(&things, "1.3.0");
+    daemon.stop();
 }
