@@ -1,5 +1,6 @@
 //! Components that were made without our SDK and without our compilers: a good plugin in WebAssembly text passes, bad ones do
-//! not, and what is no component for this host is refused, each with a reason.
+//! not, and what is no component for this host is refused, each with a reason. And the agent of our own that leads another
+//! conversation than the cases.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -7,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use host_runtime::agent::AgentBuild;
 use host_runtime::engine::{Engine, EngineOptions};
 use host_runtime::plugin::ComponentPlugin;
 use host_runtime::ports::clock::SystemClock;
 use host_sandbox::check::verdict::{Report, Verdict};
-use host_sandbox::check::{Options, Subject, plugin_cases, run};
+use host_sandbox::check::{Options, Subject, agent_cases, plugin_cases, run};
 use support::binary;
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -289,5 +291,32 @@ fn a_component_that_would_reach_beyond_what_is_lent_is_refused_before_it_is_comp
         let refusal = ComponentPlugin::load(&engine, "hostile.wasm", &bytes);
         let words = refusal.expect_err(name).to_string();
         assert!(words.contains(&format!("imports `{name}`")), "{words}");
+    }
+}
+
+#[test]
+fn the_second_agents_readme_tells_how_many_cases_it_does_not_follow() {
+    let engine = Engine::new(&EngineOptions::default()).expect("the engine runs here");
+    let agent = AgentBuild::load(&engine, "simple", guest_artifacts::AGENT_SIMPLE);
+    let subject = Subject::Agent(agent.expect("it loads"));
+    let cases = agent_cases().expect("the cases are scripts");
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        exact: false,
+    };
+    let report = run(&subject, &cases, options, &SystemClock::new(), |_| {});
+    let [passed, failed, skipped] = ["passed", "failed", "skipped"].map(|how| report.count(how));
+    let readme = binary::workspace().join("agent-wasm/agent-simple/README.md");
+    let readme = fs::read_to_string(readme).expect("it has a README");
+    let readme: Vec<&str> = readme.split_whitespace().collect();
+    let readme = readme.join(" ");
+    for words in [
+        format!(
+            "of {} `otad check --builtin simple` passes {passed}, parts from {failed},",
+            cases.len()
+        ),
+        format!("and is not asked {skipped}."),
+    ] {
+        assert!(readme.contains(&words), "its README does not say: {words}");
     }
 }
