@@ -7,6 +7,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
+
 /// Random-access storage of one region or staging file. Positions are bytes from its start.
 pub trait Storage: Send + Sync {
     /// Bytes it can hold.
@@ -27,6 +30,15 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn erase(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Find room for what will be written there, where the medium can do so before: one that is full says so before anything is
+    /// fetched, and what comes in pieces lies together. Nothing reads differently.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        let _ = (offset, length);
+        Ok(())
+    }
     /// Make everything written so far durable.
     ///
     /// # Errors
@@ -166,11 +178,12 @@ impl Storage for FileStorage {
 
     fn erase(&self, offset: u64, length: u64) -> io::Result<()> {
         let end = self.reader.metadata()?.len();
-        if offset >= end {
+        if offset > end {
             return Ok(());
         }
         let writer = self.writer()?;
         if offset.saturating_add(length) >= end {
+            // Also what was reserved behind it.
             return writer.set_len(offset);
         }
         let blank = [0xff; 4096];
@@ -182,6 +195,16 @@ impl Storage for FileStorage {
             at += n as u64;
         }
         Ok(())
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        let writer = self.writer()?;
+        let keep = FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| fallocate(&*writer, keep, offset, length)) {
+            // The file system cannot.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -238,6 +261,39 @@ mod tests {
         storage.write_at(0, b"x").unwrap();
         storage.sync().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn room_is_found_before_anything_is_written_and_given_back() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slot-a");
+        let storage = FileStorage::open(&path, 1 << 20, false).unwrap();
+        let room = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        storage.reserve(0, 100_000).unwrap();
+        let mut buffer = [0; 4];
+        storage.read_at(0, &mut buffer).unwrap();
+        assert_eq!(buffer, [0xff; 4]);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        if room() == 0 {
+            // A file system that cannot.
+            return;
+        }
+        assert!(room() >= 100_000, "{}", room());
+        storage.write_at(0, b"abc").unwrap();
+        storage.sync().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+        assert!(room() >= 100_000, "{}", room());
+        for _ in 0..2 {
+            storage.erase(0, 1 << 20).unwrap();
+            assert_eq!(room(), 0);
+            storage.reserve(0, 100_000).unwrap();
+        }
+        let more = rustix::fs::statvfs(dir.path()).unwrap();
+        let more = (more.f_blocks + 1) * more.f_frsize;
+        let error = storage.reserve(0, more).unwrap_err();
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::FileTooLarge];
+        assert!(kinds.contains(&error.kind()), "{error}");
     }
 
     #[test]

@@ -13,11 +13,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::layout::Layout;
+use super::write::WRITE_MAX_BYTES;
 use crate::ports::storage::Storage;
 
-/// Both ends of a fenced range are on this grid: no page of any cache lies on both sides (64 KiB, the largest page of arm64).
-/// So what is behind the fence is not made dirty again by what is written before it.
-pub(super) const GRID_BYTES: u64 = 64 * 1024;
+/// Both ends of a fenced range are on this grid: no page of any cache lies on both sides, and no folio, which Linux makes as
+/// large as a write at most and puts on a multiple of its size. So what is behind the fence is not made dirty again by what
+/// is written before it, and can be evicted without it.
+pub(super) const GRID_BYTES: u64 = WRITE_MAX_BYTES as u64;
 
 /// A fence round the first bytes of a file. Told apart from every other fence by where it lies in memory.
 #[derive(Debug, Default)]
@@ -150,6 +152,10 @@ impl Storage for Fenced {
         // Also if it fails: perhaps a part of it was done.
         watch.end = watch.end.min(offset);
         self.storage.erase(offset, length)
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.storage.reserve(offset, length)
     }
 
     fn sync(&self) -> io::Result<()> {

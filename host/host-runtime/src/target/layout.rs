@@ -88,6 +88,17 @@ impl Layout {
         self.each_storage(|storage| storage.erase(0, storage.capacity()))
     }
 
+    /// Find room for the file.
+    pub(super) fn reserve(&self) -> Result<(), At> {
+        self.0.iter().try_for_each(|piece| {
+            let end = piece.storage.reserve(piece.offset, piece.length);
+            end.map_err(|error| At {
+                place: Arc::clone(&piece.name),
+                error,
+            })
+        })
+    }
+
     /// Call `action` with each piece of `offset..offset + length`, its place in the storage and its range in the buffer.
     fn each(
         &self,

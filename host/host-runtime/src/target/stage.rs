@@ -50,7 +50,7 @@ impl Target {
             Stage::Lay => return self.lay(op),
             Stage::Erase => {
                 let layout = self.layout()?;
-                self.hand_over(op, stage, move || work::erase(&layout));
+                self.hand_over(op, stage, move || work::make_room(&layout));
             }
             Stage::LayMap => self.lay_map(op),
             Stage::Receive => self.receive(op),

@@ -168,9 +168,16 @@ pub(super) fn storage(step: &str, at: &At) -> Failure {
 }
 
 /// Erase all storage that the file touches.
-pub(super) fn erase(layout: &Layout) -> Result<(), Failure> {
+fn erase(layout: &Layout) -> Result<(), Failure> {
     layout.erase().map_err(|at| storage("erase", &at))?;
     layout.sync().map_err(|at| storage("sync erased", &at))
+}
+
+/// Erase the storage of a file, and find room for it there.
+pub(super) fn make_room(layout: &Layout) -> Result<(), Failure> {
+    erase(layout)?;
+    let reserved = layout.reserve();
+    reserved.map_err(|at| storage("find room for the image in", &at))
 }
 
 /// Delete or erase what a transfer that was thrown away has left. All of it is tried; the first failure is told.
@@ -304,8 +311,9 @@ fn is_wanted(cancel: &Weak<AtomicBool>) -> bool {
 /// before.
 pub(super) fn read_back(order: ReadBackOrder) -> Result<Box<ReadBack>, Failure> {
     let size = order.spec.size;
-    order.layout.evict().map_err(|at| storage("evict", &at))?;
     let mut prefix = order.prefix;
+    let evicted = order.layout.evict_range(prefix.size(), size);
+    evicted.map_err(|at| storage("evict", &at))?;
     let whole = prefix.read_on(&order.layout, size, |done| {
         order.progress.store(done, Ordering::Relaxed);
         is_wanted(&order.cancel)

@@ -97,6 +97,25 @@ fn a_listed_path_is_allowed_even_if_it_is_absolute() {
 }
 
 #[test]
+fn a_medium_without_room_for_the_image_says_so_before_a_block_comes() {
+    const ENOSPC: i32 = 28;
+    let mut world = World::direct();
+    let image = World::image(500, 2);
+    world.slots[1].fail_to_reserve(Some(ENOSPC));
+    let spec = world.spec("job-1", &image);
+    let Outcome::Failed(failure) = world.run(|t, _, token| t.create(token, spec)) else {
+        panic!("there is room");
+    };
+    assert_eq!((failure.main, failure.sub), (code::STORAGE, 28));
+    assert!(failure.detail.contains("find room"), "{failure}");
+    // With room the next one goes through.
+    world.slots[1].fail_to_reserve(None);
+    let spec = world.spec("job-2", &image);
+    let end = world.run(|t, _, token| t.create(token, spec));
+    assert_eq!(end, Outcome::Nothing);
+}
+
+#[test]
 fn extents_that_a_plugin_must_not_name_are_refused_and_nothing_is_erased() {
     let extent = |region, offset, length| Extent {
         region,

@@ -61,17 +61,17 @@ fn strikes(world: &World) -> u32 {
 #[test]
 fn what_lies_side_by_side_and_comes_in_one_turn_is_one_call_of_the_plugin() {
     const K: usize = 1024;
-    let whole: Vec<usize> = (0..98).collect();
+    let whole: Vec<usize> = (0..162).collect();
     // Most bytes that the plugin takes, after how many a sync is due, blocks, what the plugin is given.
     type Row<'a> = (u32, u64, &'a [usize], &'a [(u64, usize)]);
     let rows: [Row<'_>; 8] = [
         (131_072, 1 << 20, &[3, 4, 5, 6], &[(3072, 4 * K)]),
-        // No more than 64 KiB, or than the plugin takes; the end of the file is shorter.
+        // No more than the plugin takes; the end of the file is shorter.
         (
             131_072,
             1 << 20,
             &whole,
-            &[(0, 64 * K), (65_536, 33 * K + 152)],
+            &[(0, 128 * K), (131_072, 33 * K + 152)],
         ),
         (4096, 1 << 20, &[0, 1, 2, 3, 4], &[(0, 4 * K), (4096, K)]),
         (2500, 1 << 20, &[0, 1, 2], &[(0, 2 * K), (2048, K)]),
@@ -88,8 +88,8 @@ fn what_lies_side_by_side_and_comes_in_one_turn_is_one_call_of_the_plugin() {
         (131_072, 2048, &[0, 1, 2, 3], &[(0, 2 * K), (2048, 2 * K)]),
     ];
     for (largest, sync_bytes, order, expected) in rows {
-        let image = World::image(97 * K + 24, 2);
-        assert_eq!(image.len(), 97 * K + 152);
+        let image = World::image(161 * K + 24, 2);
+        assert_eq!(image.len(), 161 * K + 152);
         let setup = Setup {
             largest_write: Some(largest),
             sync_bytes: Some(sync_bytes),

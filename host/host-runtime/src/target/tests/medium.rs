@@ -197,6 +197,8 @@ pub(super) struct MemoryStorage {
     errno: Mutex<Option<i32>>,
     /// Its syncs do, and nothing else.
     sync_errno: Mutex<Option<i32>>,
+    /// Whoever wants room is told this.
+    room_errno: Mutex<Option<i32>>,
 }
 
 impl MemoryStorage {
@@ -211,6 +213,7 @@ impl MemoryStorage {
             read_errno: Mutex::default(),
             errno: Mutex::default(),
             sync_errno: Mutex::default(),
+            room_errno: Mutex::default(),
         })
     }
 
@@ -281,6 +284,11 @@ impl MemoryStorage {
         *self.sync_errno.lock().unwrap() = errno;
     }
 
+    /// There is no room from now on for what is not written yet, or there is again.
+    pub(super) fn fail_to_reserve(&self, errno: Option<i32>) {
+        *self.room_errno.lock().unwrap() = errno;
+    }
+
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap()
     }
@@ -343,6 +351,13 @@ impl Storage for MemoryStorage {
         let (start, end) = (offset as usize, (offset + length) as usize);
         self.pages().erase(start, end);
         Power::end(&luck)
+    }
+
+    fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
+        match *self.room_errno.lock().unwrap() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Ok(()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -159,7 +159,7 @@ fn an_update_survives_a_kill_of_the_process_at_every_change() {
 
 #[test]
 fn an_update_that_is_read_early_survives_a_cut_or_a_kill_at_every_change() {
-    let (image, sync_bytes) = (World::image(90_000, 2), 64 * 1024);
+    let (image, sync_bytes) = (World::image(150_000, 2), 128 * 1024);
     for comes_back in [World::power_cut, kill] {
         let world = every_cut(&image, sync_bytes, comes_back);
         assert_eq!(world.slots[1].reads(), 2, "one of them early");

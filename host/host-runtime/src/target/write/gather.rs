@@ -1,18 +1,15 @@
 //! Blocks that are kept until there are some: those that lie side by side and come in one turn are given to the plugin, or
 //! written to the staging file, with one call.
 //!
-//! A plugin and a file system take 64 KiB in little more time than 4 KiB, and blocks come side by side. What is gathered is a
-//! [`Write`] that nobody waits for, the first of the queue: whatever holds for one that was begun holds for it.
+//! A plugin and a file system take many blocks in little more time than one, and blocks come side by side. As many as a plugin
+//! takes at a time are a whole request of the agent, so the next one has left before any of it is written. What is gathered is
+//! a [`Write`] that nobody waits for, the first of the queue: whatever holds for one that was begun holds for it.
 
 use super::{BlockMap, Grid, INLINE_CALLS_MAX, Write};
 use crate::target::TargetEvent;
 use crate::target::machine::Target;
 use crate::target::script::Kind;
 use crate::types::Outcome;
-
-/// Most bytes that are gathered: what the connection reads at a time. A file system takes them in little more time than a
-/// block, and so does a plugin.
-const GATHERED_MAX_BYTES: usize = 64 * 1024;
 
 impl Target {
     /// Take a write to those that were gathered, or as the first of them. Given back: it is to go its own way.
@@ -81,7 +78,7 @@ impl Target {
     /// Most bytes that are gathered for this target.
     fn gathered_max_bytes(&self) -> usize {
         let pending = self.config.limits.pending_bytes_max;
-        GATHERED_MAX_BYTES.min(self.largest_write()).min(pending)
+        self.largest_write().min(pending)
     }
 
     /// Whether a write lies right behind what was gathered, in the same extent, and there is room for it.

@@ -40,9 +40,6 @@ const CALL_BYTES_MAX: u64 = 512 * 1024;
 /// What a step is told that it may move: the host's (`step_budget_bytes`).
 const STEP_BYTES: u32 = 64 * 1024;
 
-/// Most bytes of the blocks that lie side by side and come with one call: the host's (`target/write/gather.rs`).
-const TOGETHER_MAX_BYTES: u64 = 64 * 1024;
-
 /// Most bytes of a saved state (`wit/pal/types.wit`, record `blob`).
 const BLOB_MAX_BYTES: usize = 64 * 1024;
 
@@ -221,7 +218,7 @@ impl Bench {
     pub(super) fn duty(&mut self, duty: &Duty) -> Result<End, Broken> {
         let write = match duty {
             Duty::Write(which) => Some((which, 0)),
-            Duty::WriteTogether(which) => Some((which, TOGETHER_MAX_BYTES)),
+            Duty::WriteTogether(which) => Some((which, u64::MAX)),
             _ => None,
         };
         if let Some((which, together)) = write {

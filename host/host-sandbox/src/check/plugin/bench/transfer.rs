@@ -131,7 +131,8 @@ impl Bench {
         }
     }
 
-    /// Blocks, each with a call of its own, or as many as lie side by side with one call of so many bytes.
+    /// Blocks, each with a call of its own, or as many as lie side by side with one call of so many bytes, and of no more than
+    /// the plugin takes.
     pub(super) fn write(&mut self, which: &Which, together: u64) -> Result<End, Broken> {
         let Some(job) = self.job.clone() else {
             return self.duty(&Duty::WriteAt {
