@@ -1,7 +1,7 @@
 //! What a process has cost so far: processor time and memory, as the kernel tells it.
 //!
-//! Exact where the kernel is: threads that live are counted in nanoseconds, those that have ended and children that were
-//! waited for in its ticks. Nothing here judges, and a process that is gone is an error, not a zero.
+//! Exact where the kernel is: threads that live are counted in nanoseconds (as of when they had a turn last, but for the
+//! thread that asks for its own), those that have ended and children that were waited for in its ticks. Nothing here judges, and a process that is gone is an error, not a zero.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,11 +70,13 @@ impl Usage {
     }
 }
 
-/// Processor time of the calling thread.
+/// Processor time of the calling thread, until this call.
 ///
 /// # Errors
 /// The kernel does not tell it.
 pub fn of_this_thread() -> Result<Duration, Error> {
+    // It adds up at its ticks, some milliseconds apart, and whenever a thread lets others have its turn.
+    std::thread::yield_now();
     let path = Path::new("/proc/thread-self/schedstat");
     running(&read(path)?).ok_or_else(|| strange(path))
 }
@@ -168,6 +170,17 @@ mod tests {
         assert_eq!(kib(status, "VmRSS:"), Some(1024));
         assert_eq!(kib(status, "VmHWM:"), Some(2048));
         assert_eq!(kib(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn work_of_less_than_a_tick_is_seen() {
+        let mut random = crate::image::Random::new(1);
+        for _ in 0..16 {
+            let before = of_this_thread().unwrap();
+            let sum = (0..2000).fold(0, |sum: u64, _| sum.wrapping_add(random.next_u64()));
+            assert_ne!(sum, 0);
+            assert!(of_this_thread().unwrap() > before);
+        }
     }
 
     #[test]
