@@ -201,10 +201,12 @@ impl AgentSlot {
                     refused: turn.refused.take(),
                     changed: turn.status.is_some(),
                 };
-                let job = self.status.job_id.clone();
+                let told = turn.status.as_ref();
+                let has_new_job = told.is_some_and(|told| told.job_id != self.status.job_id);
+                let left = has_new_job.then(|| self.status.job_id.clone()).flatten();
                 self.accept(now, turn, after_timeout);
-                if job.is_some() && job != self.status.job_id {
-                    self.let_go(job);
+                if left.is_some() {
+                    self.let_go(left);
                 }
                 Ok(handled)
             }

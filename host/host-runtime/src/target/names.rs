@@ -1,6 +1,6 @@
 //! Names of the durable files of a target, all below `targets/<device>/<target>/`.
 
-use crate::names::component;
+use crate::names::path;
 
 /// The transfer under way and the last committed image.
 pub(super) const RECORD: &str = "record.json";
@@ -15,5 +15,5 @@ pub(super) const VERIFIED: &str = "verified.json";
 /// from the operator and the cloud; each becomes one path component, whatever is in it.
 #[must_use]
 pub fn state_name(device: &str, target: &str, leaf: &str) -> String {
-    format!("targets/{}/{}/{leaf}", component(device), component(target))
+    path("targets", &[device, target], leaf)
 }

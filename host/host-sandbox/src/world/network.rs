@@ -16,8 +16,12 @@ const ASKED_MAX: u32 = 2000;
 
 /// Whether a topic is of a filter, by the rules of MQTT: `+` is one level, `#` the rest.
 fn matches_filter(filter: &str, topic: &str) -> bool {
-    if !filter.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
-        return filter == topic;
+    let mut both = filter.bytes().zip(topic.bytes());
+    match both.find(|(wanted, byte)| wanted != byte) {
+        // Most differ in a letter.
+        Some((wanted, _)) if !matches!(wanted, b'+' | b'#') => return false,
+        None if filter.len() == topic.len() => return true,
+        Some(_) | None => {}
     }
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
@@ -257,5 +261,32 @@ impl World<'_> {
         }
         let detail = "the connection is gone".to_owned();
         self.tell(Input::Disconnected { reason: 4, detail });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_filter;
+
+    #[test]
+    fn a_plus_is_one_level_and_a_hash_the_rest() {
+        let rows = [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("a/b", "a/b/c", false),
+            ("a/b/c", "a/b", false),
+            ("a/+/c", "a/b/c", true),
+            ("a/+/c", "a/b/d", false),
+            ("a/+", "a/b/c", false),
+            ("a/+", "a", false),
+            ("+/+", "+/b", true),
+            ("a/#", "a/b/c", true),
+            ("a/#", "a", true),
+            ("a/#", "ab/c", false),
+            ("#", "a/b", true),
+        ];
+        for (filter, topic, wanted) in rows {
+            assert_eq!(matches_filter(filter, topic), wanted, "{filter} {topic}");
+        }
     }
 }
