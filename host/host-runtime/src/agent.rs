@@ -59,7 +59,7 @@ pub trait Outside: Send {
     /// `pal.reopen`.
     fn reopen(&mut self, job_id: String, file: FileId) -> Started;
     /// `pal.write-block`.
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started;
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started;
     /// `pal.close`.
     fn close(&mut self, file: FileId) -> Started;
     /// `pal.verified`.

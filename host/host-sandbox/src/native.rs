@@ -84,7 +84,7 @@ impl Native {
             core::Order::Create(spec) => outside.create(convert::file_spec(spec)),
             core::Order::Reopen { job_id, file } => outside.reopen(job_id, file),
             core::Order::WriteBlock { file, offset, data } => {
-                outside.write_block(file, offset, data.as_slice().to_vec())
+                outside.write_block(file, offset, data.as_slice())
             }
             core::Order::Pal(call, file) => self.call(call, file),
             core::Order::JournalStore(blob) => {

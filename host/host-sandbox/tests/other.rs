@@ -67,7 +67,7 @@ impl Outside for Other {
     fn reopen(&mut self, job_id: String, file: FileId) -> Started {
         self.0.reopen(job_id, file)
     }
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
         self.0.write_block(file, offset, data)
     }
     fn close(&mut self, file: FileId) -> Started {

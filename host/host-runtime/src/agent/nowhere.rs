@@ -52,7 +52,7 @@ impl Outside for Nowhere {
     fn reopen(&mut self, _: String, _: FileId) -> Started {
         self.pending()
     }
-    fn write_block(&mut self, _: FileId, _: u64, _: Vec<u8>) -> Started {
+    fn write_block(&mut self, _: FileId, _: u64, _: &[u8]) -> Started {
         self.pending()
     }
     fn close(&mut self, _: FileId) -> Started {

@@ -500,8 +500,8 @@ impl Outside for Led {
     fn reopen(&mut self, job_id: String, file: FileId) -> Started {
         self.started(&Order::Reopen { job_id, file })
     }
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
-        let data = Bulk::of(&data);
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
+        let data = Bulk::of(data);
         self.started(&Order::WriteBlock { file, offset, data })
     }
     fn close(&mut self, file: FileId) -> Started {

@@ -609,9 +609,9 @@ impl Outside for Ear {
         self.started(|| order, |outside| outside.reopen(job_id, file))
     }
 
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
         let keeps = lock(&self.0).keeps;
-        let data_of = keeps.then(|| Bulk::of(&data));
+        let data_of = keeps.then(|| Bulk::of(data));
         let order = || Order::WriteBlock {
             file,
             offset,

@@ -98,7 +98,7 @@ fn engine() -> Arc<Engine> {
     Engine::new(&EngineOptions::default()).unwrap()
 }
 
-/// Writes down the two calls that the hand-made agent makes.
+/// Writes down the calls that the hand-made agent makes.
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<Vec<String>>>);
 
@@ -130,7 +130,12 @@ impl Outside for Calls {
     fn reopen(&mut self, _: String, _: FileId) -> Started {
         Started::Done(Outcome::Nothing)
     }
-    fn write_block(&mut self, _: FileId, _: u64, _: Vec<u8>) -> Started {
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
+        let begin = String::from_utf8_lossy(&data[..5]);
+        self.line(format!(
+            "write {} of {file} at {offset}: {begin}",
+            data.len()
+        ));
         Started::Done(Outcome::Nothing)
     }
     fn close(&mut self, _: FileId) -> Started {
@@ -316,6 +321,39 @@ fn the_largest_snapshot_comes_out_and_one_that_is_far_larger_is_a_fault() {
                 !fits && fault.to_string().contains("too much data"),
                 "{fault}"
             ),
+        }
+    }
+}
+
+#[test]
+fn a_block_is_taken_out_of_the_agents_memory_and_has_a_limit_and_an_end_there() {
+    const MAX: usize = Budget::AGENT.hostcall_bytes;
+    let engine = engine();
+    for (size, wanted) in [
+        (5, None),
+        (MAX, None),
+        (MAX + 1, Some("too much data")),
+        (1024 * 1024, Some("out of bounds")),
+    ] {
+        let import = "(import \"ota:agent/pal@0.1.0\" \"write-block\" \
+                      (func $write (param i32 i64 i32 i32 i32))) (memory (export \"memory\") 16)";
+        let write = format!(
+            "(call $write (i32.const 3) (i64.const 4096) (i32.const 3300) (i32.const {size}) (i32.const 4096))"
+        );
+        let module = module("by-hand")
+            .replace("(memory (export \"memory\") 1)", import)
+            .replace("(loop br 0)", &write);
+        let build = AgentBuild::load(&engine, "hand-made", &component(&module)).unwrap();
+        let (mut instance, calls) = started(&build);
+        let end = instance.handle(Context::default(), Event::Timeout);
+        let calls = calls.0.lock().unwrap().clone();
+        match (end, wanted) {
+            (Ok(_), None) => assert_eq!(calls, [format!("write {size} of 3 at 4096: hello")]),
+            (Err(fault), Some(wanted)) => {
+                assert!(fault.to_string().contains(wanted), "{size}: {fault}");
+                assert_eq!(calls, [""; 0]);
+            }
+            (end, _) => panic!("{size}: {end:?}"),
         }
     }
 }

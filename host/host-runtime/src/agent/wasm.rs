@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::Store;
-use wasmtime::component::{HasSelf, Resource, ResourceTable, ResourceTableError};
+use wasmtime::component::{HasSelf, Resource, ResourceTable, ResourceTableError, WasmList};
+use wasmtime::{Store, StoreContextMut};
 
 use super::nowhere::Nowhere;
 use super::{
@@ -34,7 +34,8 @@ pub(super) use bindings::ota::agent::{os as wit_os, pal as wit_pal, transport as
 struct Inside {
     meter: Meter,
     table: ResourceTable,
-    outside: Box<dyn Outside>,
+    /// `None` while it is given something that lies in the guest's memory.
+    outside: Option<Box<dyn Outside>>,
 }
 
 impl Metered for Inside {
@@ -47,7 +48,10 @@ impl Inside {
     /// The outside, one host call later.
     fn outside(&mut self) -> wasmtime::Result<&mut dyn Outside> {
         self.meter.host_call()?;
-        Ok(&mut *self.outside)
+        match &mut self.outside {
+            Some(outside) => Ok(&mut **outside),
+            None => Err(calls_within_call()),
+        }
     }
 }
 
@@ -68,6 +72,11 @@ impl Program {
         let refuse = |e: wasmtime::Error| Refusal::Link(format!("{e:#}"));
         let mut linker = engine.linker();
         bindings::Agent::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |inside| inside)
+            .and_then(|()| {
+                linker.allow_shadowing(true);
+                let mut pal = linker.instance("ota:agent/pal@0.1.0")?;
+                pal.func_wrap("write-block", write_block)
+            })
             .map_err(refuse)?;
         let pre = linker
             .instantiate_pre(&loaded.component)
@@ -123,7 +132,7 @@ impl Program {
         let mut store = self.engine.store(Inside {
             meter: Meter::new(budget),
             table,
-            outside,
+            outside: Some(outside),
         });
         let agent = self
             .engine
@@ -227,13 +236,8 @@ impl wit_pal::Host for Inside {
         self.started(|outside| outside.reopen(job_id, file))
     }
 
-    fn write_block(
-        &mut self,
-        file: u32,
-        offset: u64,
-        data: Vec<u8>,
-    ) -> wasmtime::Result<wit_types::Started> {
-        self.started(|outside| outside.write_block(file, offset, data))
+    fn write_block(&mut self, _: u32, _: u64, _: Vec<u8>) -> wasmtime::Result<wit_types::Started> {
+        Err(wasmtime::Error::msg("`write-block` is linked by itself"))
     }
 
     fn close(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
@@ -286,6 +290,28 @@ impl wit_pal::Host for Inside {
     fn abort(&mut self, file: u32) -> wasmtime::Result<wit_types::Started> {
         self.started(|outside| outside.abort(file))
     }
+}
+
+/// `pal.write-block`, in place of the generated one, which has the block copied before it is called: here the target takes it
+/// out of the guest's memory.
+fn write_block(
+    mut store: StoreContextMut<'_, Inside>,
+    (file, offset, data): (u32, u64, WasmList<u8>),
+) -> wasmtime::Result<(wit_types::Started,)> {
+    let inside = store.data_mut();
+    inside.meter.host_call()?;
+    inside.meter.host_call_list(data.len())?;
+    let began = inside.meter.ticks();
+    let mut outside = inside.outside.take().ok_or_else(calls_within_call)?;
+    let started = outside.write_block(file, offset, data.as_le_slice(&store));
+    let inside = store.data_mut();
+    inside.outside = Some(outside);
+    inside.meter.excuse_since(began);
+    Ok((convert::started(started),))
+}
+
+fn calls_within_call() -> wasmtime::Error {
+    wasmtime::Error::msg("the guest calls while a call of its is under way")
 }
 
 impl Inside {

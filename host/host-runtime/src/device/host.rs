@@ -356,7 +356,7 @@ impl Outside for Door {
             .on_target(|targets, _, token| targets.reopen(token, &job_id, file))
     }
 
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
         let size = data.len();
         let mut host = self.lock();
         let started = host

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wasmtime::Store;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker, WasmList};
+use wasmtime::{Store, StoreContextMut};
 
 use super::convert;
 use super::lend::{LENDABLE, Lent, SerialLine};
@@ -180,6 +180,11 @@ fn link(engine: &Arc<Engine>, loaded: &Loaded) -> Result<bindings::PluginPre<Ins
     wit_hardware_reset::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     wit_clock::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
     wit_log::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |i| i).map_err(refuse)?;
+    linker.allow_shadowing(true);
+    linker
+        .instance("ota:pal/block-device@0.1.0")
+        .and_then(|mut device| device.func_wrap("write-at", write_at))
+        .map_err(refuse)?;
     linker
         .instantiate_pre(&loaded.component)
         .and_then(bindings::PluginPre::new)
@@ -374,13 +379,11 @@ impl wit_block_device::Host for Inside {
 
     fn write_at(
         &mut self,
-        region: u32,
-        offset: u64,
-        data: Vec<u8>,
+        _: u32,
+        _: u64,
+        _: Vec<u8>,
     ) -> wasmtime::Result<Result<(), wit_types::Failure>> {
-        let device = self.lent()?.storage();
-        self.meter.carry(data.len());
-        Ok(self.storage(|| device?.write_at(region, offset, &data)))
+        Err(wasmtime::Error::msg("`write-at` is linked by itself"))
     }
 
     fn erase(
@@ -397,6 +400,23 @@ impl wit_block_device::Host for Inside {
         let device = self.lent()?.storage();
         Ok(self.storage(|| device?.sync(region)))
     }
+}
+
+/// `block-device.write-at`, in place of the generated one, which has the bytes copied before it is called: here they go from the
+/// guest's memory to the storage.
+fn write_at(
+    mut store: StoreContextMut<'_, Inside>,
+    (region, offset, data): (u32, u64, WasmList<u8>),
+) -> wasmtime::Result<(Result<(), wit_types::Failure>,)> {
+    let inside = store.data_mut();
+    let device = inside.lent()?.storage();
+    inside.meter.host_call_list(data.len())?;
+    inside.meter.carry(data.len());
+    let began = inside.meter.ticks();
+    let bytes = data.as_le_slice(&store);
+    let end = device.and_then(|device| device.write_at(region, offset, bytes));
+    store.data_mut().meter.excuse_since(began);
+    Ok((end.map_err(convert::failure_out),))
 }
 
 impl wit_staged_image::Host for Inside {

@@ -20,6 +20,7 @@ use crate::types::{
 
 use self::machine::Target;
 use self::rest::Resident;
+use self::write::Brought;
 
 pub use self::config::{
     FormerPlugin, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, SYNC_BYTES,
@@ -235,10 +236,15 @@ impl Targets {
         token: Token,
         file: FileId,
         offset: u64,
-        data: Vec<u8>,
+        data: &[u8],
     ) -> Started {
         self.with_taken(file, |target| {
-            target.write_block(now_ms, token, offset, data)
+            target.write_block(Brought {
+                token,
+                at_ms: now_ms,
+                offset,
+                data,
+            })
         })
     }
 

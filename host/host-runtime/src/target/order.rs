@@ -5,7 +5,7 @@ use super::machine::Target;
 use super::record::Phase;
 use super::script::{Asker, Kind, Running};
 use super::work::refused;
-use super::write::{Write, check_write};
+use super::write::{Brought, check_write};
 use super::{TargetEvent, VerifiedRef, path};
 use crate::plugin::capability;
 use crate::types::{Failure, FileSpec, Outcome, Started, Token, code};
@@ -71,22 +71,16 @@ impl Target {
         self.start(token, Kind::Reopen)
     }
 
-    pub(super) fn write_block(
-        &mut self,
-        now_ms: u64,
-        token: Token,
-        offset: u64,
-        data: Vec<u8>,
-    ) -> Started {
+    pub(super) fn write_block(&mut self, brought: Brought<'_>) -> Started {
         let end = self
             .check_receiving()
             .and_then(|()| match self.grid() {
-                Some(grid) => check_write(grid, offset, data.len()),
+                Some(grid) => check_write(grid, brought.offset, brought.data.len()),
                 None => Ok(()),
             })
-            .and_then(|()| self.queue_write(Write::new(token, now_ms, offset, data)));
+            .and_then(|()| self.queue_write(brought));
         match end {
-            Ok(None) => self.started(token),
+            Ok(None) => self.started(brought.token),
             Ok(Some(outcome)) => Started::Done(outcome),
             Err(failure) => refuse(failure),
         }

@@ -52,12 +52,24 @@ pub(super) struct Write {
     duty: Option<DutyRun>,
 }
 
+/// A write as it comes: its bytes are still whose it is.
+#[derive(Clone, Copy)]
+pub(super) struct Brought<'a> {
+    pub(super) token: Token,
+    pub(super) at_ms: u64,
+    pub(super) offset: u64,
+    pub(super) data: &'a [u8],
+}
+
 impl Write {
-    pub(super) fn new(token: Token, at_ms: u64, offset: u64, data: Vec<u8>) -> Self {
+    /// For the same, with room for so many bytes.
+    fn of(brought: Brought<'_>, capacity: usize) -> Self {
+        let mut data = Vec::with_capacity(capacity.max(brought.data.len()));
+        data.extend_from_slice(brought.data);
         Self {
-            token: Some(token),
-            at_ms,
-            offset,
+            token: Some(brought.token),
+            at_ms: brought.at_ms,
+            offset: brought.offset,
             data,
             runs: None,
             pieces: VecDeque::new(),
@@ -367,10 +379,10 @@ impl Target {
     }
 
     /// Take a write; it is gathered, or tried at once. How it ended, if it has.
-    pub(super) fn queue_write(&mut self, write: Write) -> Result<Option<Outcome>, Failure> {
-        let Some(write) = self.gather(write) else {
+    pub(super) fn queue_write(&mut self, brought: Brought<'_>) -> Result<Option<Outcome>, Failure> {
+        if self.gather(brought) {
             return Ok(Some(Outcome::Nothing));
-        };
+        }
         let max = self.config.limits.pending_writes_max;
         if self.writes.len() >= max {
             return Err(Failure::new(
@@ -381,7 +393,7 @@ impl Target {
         }
         let waiting: usize = self.writes.iter().map(|w| w.data.len()).sum();
         let max = self.config.limits.pending_bytes_max;
-        if waiting > 0 && waiting.saturating_add(write.data.len()) > max {
+        if waiting > 0 && waiting.saturating_add(brought.data.len()) > max {
             return Err(Failure::new(
                 code::LIMIT,
                 limit::PENDING_BYTES,
@@ -390,9 +402,8 @@ impl Target {
                 ),
             ));
         }
-        let now_ms = write.at_ms;
-        self.writes.push_back(write);
-        Ok(self.write_at_once(now_ms))
+        self.writes.push_back(Write::of(brought, 0));
+        Ok(self.write_at_once(brought.at_ms))
     }
 
     /// End all writes that wait.

@@ -91,7 +91,7 @@ impl Outside for Nobody {
     refused! {
         create(FileSpec);
         reopen(String, FileId);
-        write_block(FileId, u64, Vec<u8>);
+        write_block(FileId, u64, &[u8]);
         close(FileId);
         install(&VerifiedRef);
         activate(&VerifiedRef);

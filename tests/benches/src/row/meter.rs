@@ -133,7 +133,7 @@ impl Outside for Without {
         emit(event: ApplicationEvent) -> ();
     }
 
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
         let begun = now();
         let started = self.outside.write_block(file, offset, data);
         add_since(&self.meter.outside_ns, begun);

@@ -399,7 +399,7 @@ fn an_unknown_file_id_is_a_failure_everywhere() {
     let mut world = World::direct();
     let rows: [fn(&mut World) -> Outcome; 8] = [
         |w| w.run(|t, _, token| t.reopen(token, "j", FILE + 1)),
-        |w| w.run(|t, now, token| t.write_block(now, token, FILE + 1, 0, vec![0])),
+        |w| w.run(|t, now, token| t.write_block(now, token, FILE + 1, 0, &[0])),
         |w| w.run(|t, _, token| t.close(token, FILE + 1)),
         |w| w.run(|t, _, token| t.reset(token, FILE + 1)),
         |w| w.run(|t, _, token| t.commit(token, FILE + 1)),

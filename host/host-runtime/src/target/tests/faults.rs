@@ -291,7 +291,7 @@ fn blocks_wait_while_a_slow_plugin_writes_and_all_end() {
     for index in 0..6 {
         let offset = index * 1024;
         let data = image[offset..image.len().min(offset + 1024)].to_vec();
-        match world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data)) {
+        match world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, &data)) {
             Started::Pending(token) => tokens.push(token),
             Started::Done(end) => panic!("{end:?}"),
         }
@@ -322,8 +322,8 @@ fn more_writes_than_may_wait_are_refused() {
     world.fault("write-block", Fault::Endless(slow));
     for index in 0..3usize {
         let data = image[index * 1024..][..1024].to_vec();
-        let started =
-            world.start(|t, now, token| t.write_block(now, token, FILE, index as u64 * 1024, data));
+        let started = world
+            .start(|t, now, token| t.write_block(now, token, FILE, index as u64 * 1024, &data));
         assert!(matches!(started, Started::Pending(_)));
     }
     assert_eq!(main_of(&world.write_block(&image, 3)), code::LIMIT);
@@ -346,7 +346,7 @@ fn a_block_that_is_held_is_not_written_again_and_writes_are_checked() {
     world.write_blocks(&image, 0..2);
     world.calls();
     let whole = image[..4096].to_vec();
-    let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, whole));
+    let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, &whole));
     assert_eq!(end, Outcome::Nothing);
     assert_eq!(
         world.calls(),
@@ -363,7 +363,7 @@ fn a_block_that_is_held_is_not_written_again_and_writes_are_checked() {
         (1 << 40, 1024),
     ] {
         let end =
-            world.run(|t, now, token| t.write_block(now, token, FILE, offset, vec![0; length]));
+            world.run(|t, now, token| t.write_block(now, token, FILE, offset, &vec![0; length]));
         assert_eq!(main_of(&end), code::BAD_ARGUMENT, "{offset} {length}");
     }
 }
@@ -378,7 +378,7 @@ fn a_block_larger_than_the_plugin_takes_is_cut() {
     world.calls();
     for (offset, end) in [(0, 16_384), (16_384, image.len())] {
         let data = image[offset..end].to_vec();
-        let end = world.run(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+        let end = world.run(|t, now, token| t.write_block(now, token, FILE, offset as u64, &data));
         assert_eq!(end, Outcome::Nothing);
     }
     // 4096 bytes at a time: four, and 3744 bytes are one.
@@ -560,7 +560,7 @@ fn blocks_wait_for_a_sync_that_is_too_slow() {
     assert_eq!(world.bench.waiting(), 1, "one sync at a time");
     let data = image[2048..3072].to_vec();
     let Started::Pending(token) =
-        world.start(|t, now, token| t.write_block(now, token, FILE, 2048, data))
+        world.start(|t, now, token| t.write_block(now, token, FILE, 2048, &data))
     else {
         panic!("it did not wait");
     };
@@ -599,7 +599,8 @@ fn the_block_map_costs_less_than_one_percent() {
     let before = world.state.written();
     for (n, block) in image.chunks(4096).enumerate() {
         let data = block.to_vec();
-        let end = world.run(|t, now, token| t.write_block(now, token, FILE, n as u64 * 4096, data));
+        let end =
+            world.run(|t, now, token| t.write_block(now, token, FILE, n as u64 * 4096, &data));
         assert_eq!(end, Outcome::Nothing);
     }
     let written = world.state.written() - before;
@@ -757,7 +758,7 @@ fn a_state_waits_for_the_end_of_a_block_and_not_for_all_of_them() {
     for index in 0..4usize {
         let data = image[index * 1024..][..1024].to_vec();
         let at = index as u64 * 1024;
-        match world.start(|t, now, token| t.write_block(now, token, FILE, at, data)) {
+        match world.start(|t, now, token| t.write_block(now, token, FILE, at, &data)) {
             Started::Pending(token) => writes.push(token),
             Started::Done(end) => panic!("{end:?}"),
         }
@@ -815,11 +816,11 @@ fn a_block_takes_few_calls_of_a_slow_plugin_within_the_agent_s_call() {
     world.fault("write-block", spin);
     world.calls();
     let data = image[..1024].to_vec();
-    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, &data));
     assert!(matches!(started, Started::Pending(_)));
     assert_eq!(world.calls(), ["write-block", "step"]);
     let data = image[1024..2048].to_vec();
-    world.start(|t, now, token| t.write_block(now, token, FILE, 1024, data));
+    world.start(|t, now, token| t.write_block(now, token, FILE, 1024, &data));
     assert_eq!(world.calls(), [""; 0], "it is not the first");
 }
 
@@ -842,7 +843,7 @@ fn waiting_writes_are_limited_in_bytes_too_and_one_may_always_wait() {
     world.fault("write-block", fault);
     let mut write = |from: usize, length: usize| {
         let data = image[from..from + length].to_vec();
-        match world.start(|t, now, token| t.write_block(now, token, FILE, from as u64, data)) {
+        match world.start(|t, now, token| t.write_block(now, token, FILE, from as u64, &data)) {
             Started::Pending(_) => None,
             Started::Done(Outcome::Failed(failure)) => Some((failure.main, failure.sub)),
             Started::Done(end) => panic!("{end:?}"),

@@ -27,7 +27,7 @@ fn receiving(image: &[u8], setup: Setup) -> World {
 fn bring(world: &mut World, image: &[u8], index: usize) -> Started {
     let (from, to) = (index * BLOCK, image.len().min((index + 1) * BLOCK));
     let data = image[from..to].to_vec();
-    world.start(|t, now, token| t.write_block(now, token, FILE, from as u64, data))
+    world.start(|t, now, token| t.write_block(now, token, FILE, from as u64, &data))
 }
 
 /// Bring blocks of which each is told as taken.
@@ -251,7 +251,7 @@ fn a_write_of_several_blocks_is_cut_between_them() {
             },
         );
         let data = image[..3 * BLOCK].to_vec();
-        let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, data));
+        let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, &data));
         assert_eq!(end, Outcome::Nothing);
         assert_eq!(given(&world), wanted, "{largest}");
     }

@@ -198,7 +198,7 @@ fn a_plugin_that_moves_too_much_in_one_call_is_stopped() {
         world.run(|t, _, token| t.create(token, spec)),
         Outcome::Nothing
     );
-    let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, vec![7; 8192]));
+    let end = world.run(|t, now, token| t.write_block(now, token, FILE, 0, &[7; 8192]));
     let Outcome::Failed(failure) = end else {
         panic!("it was taken");
     };

@@ -311,7 +311,7 @@ fn update(world: &mut World, mut at_poll: impl FnMut(&mut World, u64)) -> Result
         let data = image[from..to].to_vec();
         well(run(world, &|w| {
             let data = data.clone();
-            w.start(|t, now, token| t.write_block(now, token, FILE, from as u64, data))
+            w.start(|t, now, token| t.write_block(now, token, FILE, from as u64, &data))
         }))?;
     }
     well(run(world, &|w| w.start(|t, _, token| t.close(token, FILE))))?;
@@ -656,7 +656,7 @@ fn a_transfer_is_thrown_away_whatever_becomes_of_the_builds() {
     truth.lock().unwrap().faults.insert("write-block", trap);
     // It is sent back within the call, and the abort comes before the former one knows the transfer.
     let data = image[..1024].to_vec();
-    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, &data));
     assert!(matches!(started, Started::Pending(_)), "{started:?}");
     assert_eq!(world.abort(), Outcome::Nothing);
     let report = world.targets.report().remove(0);

@@ -140,7 +140,7 @@ fn a_block_map_that_was_torn_is_written_anew_before_the_next_block_counts() {
     world.bench.hold(true);
     let data = image[3072..4096].to_vec();
     let before = world.state.slow();
-    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 3072, data));
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 3072, &data));
     let Started::Pending(write) = started else {
         panic!("{started:?}");
     };
@@ -171,7 +171,7 @@ fn write_in_one_turn(world: &mut World, image: &[u8], blocks: impl Iterator<Item
         let offset = index * 1024;
         let data = image[offset..image.len().min(offset + 1024)].to_vec();
         let started =
-            world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+            world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, &data));
         assert_eq!(started, Started::Done(Outcome::Nothing), "block {index}");
     }
 }
@@ -270,7 +270,7 @@ fn a_block_that_comes_again_finds_its_first_one_held_though_the_map_is_torn() {
     world.bench.hold(true);
     world.state.fail_with(Some(28));
     let data = image[..1024].to_vec();
-    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, data));
+    let started = world.start(|t, now, token| t.write_block(now, token, FILE, 0, &data));
     let Started::Pending(again) = started else {
         panic!("{started:?}");
     };
@@ -297,7 +297,7 @@ fn a_write_that_waits_when_the_map_is_torn_is_begun_when_it_is_mended() {
     let [first, second] = [0, HALF].map(|offset| {
         let data = image[offset..offset + HALF].to_vec();
         let started =
-            world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+            world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, &data));
         let Started::Pending(token) = started else {
             panic!("{started:?}");
         };
@@ -324,7 +324,8 @@ fn a_write_that_waits_when_the_map_is_torn_is_begun_when_it_is_mended() {
 fn begin_block(world: &mut World, image: &[u8], index: usize) -> Token {
     let offset = index * 1024;
     let data = image[offset..offset + 1024].to_vec();
-    let started = world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, data));
+    let started =
+        world.start(|t, now, token| t.write_block(now, token, FILE, offset as u64, &data));
     match started {
         Started::Pending(token) => token,
         Started::Done(end) => panic!("block {index}: {end:?}"),

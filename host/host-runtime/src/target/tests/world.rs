@@ -488,7 +488,7 @@ impl World {
     pub(super) fn write_block(&mut self, image: &[u8], index: usize) -> Outcome {
         let offset = index * 1024;
         let data = image[offset..image.len().min(offset + 1024)].to_vec();
-        self.run(|t, now, token| t.write_block(now, token, FILE, offset as u64, data))
+        self.run(|t, now, token| t.write_block(now, token, FILE, offset as u64, &data))
     }
 
     pub(super) fn write_all(&mut self, image: &[u8]) {

@@ -5,39 +5,37 @@
 //! takes at a time are a whole request of the agent, so the next one has left before any of it is written. What is gathered is
 //! a [`Write`] that nobody waits for, the first of the queue: whatever holds for one that was begun holds for it.
 
-use super::{BlockMap, Grid, INLINE_CALLS_MAX, Write};
+use super::{BlockMap, Brought, Grid, INLINE_CALLS_MAX, Write};
 use crate::target::TargetEvent;
 use crate::target::machine::Target;
 use crate::target::script::Kind;
 use crate::types::Outcome;
 
 impl Target {
-    /// Take a write to those that were gathered, or as the first of them. Given back: it is to go its own way.
-    pub(super) fn gather(&mut self, mut write: Write) -> Option<Write> {
+    /// Take a write to those that were gathered, or as the first of them, with room for all. Otherwise it is to go its own
+    /// way.
+    pub(super) fn gather(&mut self, brought: Brought<'_>) -> bool {
         let max = self.gathered_max_bytes();
         let first = self.gathered();
-        if first.is_some_and(|run| !self.is_followed(run, &write, max)) {
+        if first.is_some_and(|run| !self.is_followed(run, brought, max)) {
             self.write_out();
         }
-        if !self.is_gathered(&write, max) {
-            return Some(write);
+        if !self.is_gathered(brought, max) {
+            return false;
         }
         match self.writes.front_mut() {
-            Some(run) => {
-                run.data.reserve_exact(max - run.data.len());
-                run.data.extend_from_slice(&write.data);
-            }
-            None => {
-                write.token = None;
-                self.writes.push_back(write);
-            }
+            Some(run) => run.data.extend_from_slice(brought.data),
+            None => self.writes.push_back(Write {
+                token: None,
+                ..Write::of(brought, max)
+            }),
         }
         let gathered = self.gathered().map_or(0, |run| run.data.len() as u64);
         let fresh = self.map.as_deref().map_or(0, BlockMap::unsynced_bytes);
         if fresh + gathered >= self.sync_due_bytes() {
             self.write_out();
         }
-        None
+        true
     }
 
     /// Give what was gathered to the plugin or the file, and enter it: before anything else is done with the target. What a
@@ -82,17 +80,17 @@ impl Target {
     }
 
     /// Whether a write lies right behind what was gathered, in the same extent, and there is room for it.
-    fn is_followed(&self, run: &Write, next: &Write, max: usize) -> bool {
+    fn is_followed(&self, run: &Write, next: Brought<'_>, max: usize) -> bool {
         run.end() == next.offset
             && run.data.len() + next.data.len() <= max
             && !self.is_border(next.offset)
     }
 
     /// Whether a write is gathered: with those before it, or as the first where there is room for another one like it.
-    fn is_gathered(&self, write: &Write, max: usize) -> bool {
+    fn is_gathered(&self, brought: Brought<'_>, max: usize) -> bool {
         let beside = match (self.gathered(), self.writes.len()) {
-            (None, 0) => 2 * write.data.len() <= max,
-            (Some(run), 1) => self.is_followed(run, write, max),
+            (None, 0) => 2 * brought.data.len() <= max,
+            (Some(run), 1) => self.is_followed(run, brought, max),
             (None | Some(_), _) => false,
         };
         let (Some(grid), Some(map)) = (self.grid(), self.map.as_ref()) else {
@@ -101,11 +99,11 @@ impl Target {
         beside
             && self.takes_at_once()
             && self.sync.check().is_ok()
-            && blocks_of(grid, write).all(|index| !map.holds(index))
+            && blocks_of(grid, brought).all(|index| !map.holds(index))
     }
 }
 
-fn blocks_of(grid: Grid, write: &Write) -> impl Iterator<Item = u32> {
-    let first = u32::try_from(write.offset / u64::from(grid.block)).unwrap_or(u32::MAX);
-    (first..).take(write.data.len().div_ceil(grid.block as usize))
+fn blocks_of(grid: Grid, brought: Brought<'_>) -> impl Iterator<Item = u32> {
+    let first = u32::try_from(brought.offset / u64::from(grid.block)).unwrap_or(u32::MAX);
+    (first..).take(brought.data.len().div_ceil(grid.block as usize))
 }

@@ -439,7 +439,8 @@ impl Outside for Line {
     fn reopen(&mut self, job_id: String, file: FileId) -> Started {
         self.started(Order::Reopen { job_id, file })
     }
-    fn write_block(&mut self, file: FileId, offset: u64, data: Vec<u8>) -> Started {
+    fn write_block(&mut self, file: FileId, offset: u64, data: &[u8]) -> Started {
+        let data = data.to_vec();
         self.started(Order::WriteBlock { file, offset, data })
     }
     fn close(&mut self, file: FileId) -> Started {
