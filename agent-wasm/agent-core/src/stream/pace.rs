@@ -2,7 +2,8 @@
 //!
 //! The C agent bears ten seconds of silence, always: one lost block costs ten seconds. Here the time that is borne
 //! follows the service: eight times the longest pause seen of late between a request and its blocks, at least one
-//! second, at most the configured time-out, which also holds until something is known. Each silence doubles it, up to
+//! second (a fifth of that where tokens say whose answer it was), at most the configured time-out, which also holds until
+//! something is known. Each silence doubles it, up to
 //! six times the configured one, until a request is answered that was not a repetition: an answer to a repeated one may
 //! be a late answer to the first, and says nothing about the service, unless it has the token of its request. (Karn's
 //! rules, RFC 6298 sections 3 and 5.) Silence after some of the blocks of a request is a loss, and halves it instead: else
@@ -18,11 +19,13 @@ use super::{DownloadConfig, Plane};
 
 /// Shortest silence that is borne, unless the configured time-out is shorter: a busy service may take so long.
 const PATIENCE_MIN_MS: u64 = 1000;
+/// The same where it is certain how long answers take. What is asked for twice for nothing is a window at most, and less often
+/// each time; a line of a few milliseconds that loses messages would stand still most of the time.
+const CERTAIN_PATIENCE_MIN_MS: u64 = 200;
 /// Times the longest pause seen of late.
 const PATIENCE_FACTOR: u64 = 8;
-/// The same two where it is certain how long answers take and nothing is left to ask for: a block that is missing then
-/// keeps the whole file waiting, and asking for it twice costs little.
-const LAST_PATIENCE_MIN_MS: u64 = 200;
+/// The same where that is certain and nothing is left to ask for: a block that is missing then keeps the whole file waiting,
+/// and asking for it twice costs little.
 const LAST_PATIENCE_FACTOR: u64 = 3;
 /// Times the configured time-out, the most that doubling makes of it: 60 s by default, so that 32 requests take half an
 /// hour.
@@ -374,10 +377,16 @@ impl Pace {
     #[inline(never)]
     fn patience(&self) -> u64 {
         // The time-out has at most a day, so nothing here overflows.
-        let (factor, least) = if self.last && self.answer_ms != NEVER {
-            (LAST_PATIENCE_FACTOR, LAST_PATIENCE_MIN_MS)
+        let certain = self.answer_ms != NEVER;
+        let least = if certain {
+            CERTAIN_PATIENCE_MIN_MS
         } else {
-            (PATIENCE_FACTOR, PATIENCE_MIN_MS)
+            PATIENCE_MIN_MS
+        };
+        let factor = if certain && self.last {
+            LAST_PATIENCE_FACTOR
+        } else {
+            PATIENCE_FACTOR
         };
         let pause = self.pause_ms.min(self.timeout_ms) * factor;
         let base = pause.max(least).min(self.timeout_ms);

@@ -300,6 +300,15 @@ fn a_stream_that_loses_one_message_in_twenty_fills_most_of_the_link() {
 }
 
 #[test]
+fn a_stream_on_a_short_line_that_loses_one_message_in_twenty_does_not_stand_still_most_of_the_time()
+{
+    for round_trip_ms in [0, 2, 5] {
+        check(link(false, round_trip_ms, 50), 500);
+        check(link(false, round_trip_ms, 10), 900);
+    }
+}
+
+#[test]
 fn ranges_fill_100_mbit_at_a_round_trip_of_50_ms() {
     check(link(true, 50, 0), 950);
 }
