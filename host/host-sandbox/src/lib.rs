@@ -16,6 +16,7 @@ pub mod coverage;
 pub mod explore;
 pub mod fault;
 pub mod judge;
+pub mod larder;
 pub mod net;
 pub mod random;
 pub mod recipe;

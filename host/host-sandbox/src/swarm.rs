@@ -15,6 +15,7 @@ use crate::coverage::{Coverage, Move};
 use crate::fault::{Fault, KINDS, Kind, Strike};
 use crate::ground::{CutKind, Moment, Verb};
 use crate::judge::Violation;
+use crate::larder;
 use crate::random::Random;
 use crate::recipe::{Kitchen, Recipe, RecipeError, Served, UPDATE, story};
 use crate::world::Report;
@@ -380,9 +381,9 @@ pub fn make(
     std::thread::scope(|scope| {
         let workers = batch.jobs.get().min(usize::try_from(chunks).unwrap_or(1));
         for _ in 1..workers {
-            scope.spawn(work);
+            scope.spawn(|| larder::open(work));
         }
-        work();
+        larder::open(work);
     });
     let merge = merge.into_inner().unwrap_or_else(PoisonError::into_inner);
     match merge.error {

@@ -17,6 +17,11 @@ use benches::row::instance::Held;
 use benches::table;
 use clap::builder::TypedValueParser as _;
 use clap::{Parser, Subcommand};
+use host_sandbox::larder::Larder;
+
+/// That of `otad`.
+#[global_allocator]
+static LARDER: Larder = Larder;
 
 /// Speed and cost of the whole path, each figure as a ratio against a baseline of the same run.
 #[derive(Parser, Debug)]

@@ -23,10 +23,15 @@ use host_runtime::agent::replay::{Likeness, replay};
 use host_runtime::agent::tap::tapped;
 use host_runtime::agent::trace::{Header, Trace};
 use host_runtime::engine::Time;
+use host_sandbox::larder::Larder;
 use host_sandbox::recipe::{Kitchen, Recipe, UPDATE, UPDATE_BLOCKS};
 use host_sandbox::scenario::Scenario;
 use host_sandbox::swarm::{self, Batch};
 use host_sandbox::{Options, Shipped, explore};
+
+/// That of `otad`.
+#[global_allocator]
+static LARDER: Larder = Larder;
 
 /// Image of the recorded updates, and its blocks.
 const RECORDED_BYTES: usize = 1024 * 1024;

@@ -1,5 +1,6 @@
 //! Simulated updates a second of one core: the shipped components, to agent and plugin compiled in.
 
+use host_sandbox::larder;
 use host_sandbox::recipe::{Kitchen, Recipe, UPDATE};
 use host_sandbox::{Options, swarm};
 use support::usage::of_this_thread;
@@ -47,11 +48,13 @@ fn sample(rig: &Rig, turn: Turn) -> Sample {
 
 fn rate(kitchen: &Kitchen, recipes: &[Recipe]) -> Result<f64, Untaken> {
     let spent = || of_this_thread().map_err(|error| Untaken::by("own processor time", &error));
-    // Its images are made once.
-    run(kitchen, &recipes[..1])?;
-    let before = spent()?;
-    run(kitchen, recipes)?;
-    Ok(recipes.len() as f64 / (spent()? - before).as_secs_f64())
+    larder::open(|| {
+        // Its images are made once.
+        run(kitchen, &recipes[..1])?;
+        let before = spent()?;
+        run(kitchen, recipes)?;
+        Ok(recipes.len() as f64 / (spent()? - before).as_secs_f64())
+    })
 }
 
 fn run(kitchen: &Kitchen, recipes: &[Recipe]) -> Result<(), Untaken> {
