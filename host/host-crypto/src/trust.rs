@@ -132,8 +132,8 @@ pub struct TrustPolicy {
     remembered: Option<Arc<Mutex<Remembered>>>,
 }
 
-/// Signatures that were checked, by entry, digest and signature, and whether they fit.
-type Remembered = BTreeMap<(String, [u8; 32], Vec<u8>), bool>;
+/// Signatures by entry, each with a digest that it was held against and whether it fits: one that fits if there is one.
+type Remembered = BTreeMap<(String, Vec<u8>), ([u8; 32], bool)>;
 
 /// Signatures that are remembered; then all are forgotten. Simulations have a few dozen images.
 const REMEMBERED_MAX: usize = 256;
@@ -175,8 +175,8 @@ impl TrustPolicy {
         self
     }
 
-    /// Check each signature once: for simulations, which verify the same few images thousands of times. Everything else is
-    /// looked at each time.
+    /// Check each signature once, and know from then on what it fits: for simulations, which verify the same few images, and
+    /// what corruption makes of them, thousands of times. Everything else is looked at each time.
     #[must_use]
     pub fn remembering(mut self) -> Self {
         self.remembered = Some(Arc::default());
@@ -256,19 +256,20 @@ impl TrustPolicy {
         let Some(remembered) = &self.remembered else {
             return certificate.verifier().fits(hashed, signature);
         };
-        let entry = certificate.entry().to_owned();
-        let key = (entry, *hashed.sha256(), signature.to_vec());
+        let key = (certificate.entry().to_owned(), signature.to_vec());
         let known = remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fits) = known.get(&key) {
-            return Ok(*fits);
+        match known.get(&key) {
+            // Two that one signature fits, nobody can find: the second one would have to hash to a digest that is given.
+            Some((digest, true)) => return Ok(digest == hashed.sha256()),
+            Some((digest, false)) if digest == hashed.sha256() => return Ok(false),
+            Some(_) | None => drop(known),
         }
-        drop(known);
         let fits = certificate.verifier().fits(hashed, signature)?;
         let mut known = remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
-        known.insert(key, fits);
+        known.insert(key, (*hashed.sha256(), fits));
         Ok(fits)
     }
 
