@@ -124,7 +124,7 @@ impl Target {
         let next = match &op.kind {
             Kind::Create(spec) => {
                 self.record.transfers += 1;
-                Some(Box::new(TransferRecord {
+                Some(Arc::new(TransferRecord {
                     number: self.record.transfers,
                     spec: (**spec).clone(),
                     extents: Vec::new(),
@@ -173,7 +173,7 @@ impl Target {
         self.regions
             .check_extents(&extents, size, &self.kept_regions())?;
         let stored = self.regions.to_stored(&extents);
-        if let Some(transfer) = self.record.transfer.as_mut() {
+        if let Some(transfer) = self.record.transfer_mut() {
             transfer.extents = stored;
         }
         Ok(())
@@ -277,7 +277,7 @@ impl Target {
 
     /// The bytes are durable and the record says so.
     pub(super) fn closed(&mut self) {
-        if let Some(transfer) = self.record.transfer.as_mut()
+        if let Some(transfer) = self.record.transfer_mut()
             && transfer.phase == Phase::Receiving
         {
             tracing::info!(
@@ -337,7 +337,7 @@ impl Target {
     }
 
     pub(super) fn verify(&mut self, op: &mut Op) {
-        if let (Some(transfer), Some(fits)) = (self.record.transfer.as_mut(), &op.fits) {
+        if let (Some(transfer), Some(fits)) = (self.record.transfer_mut(), &op.fits) {
             transfer.image = Some(StoredImage {
                 image: VerifiedImage::from(&fits.1),
                 product: fits.1.product.clone(),
@@ -402,7 +402,7 @@ impl Target {
 
     /// The phase is another, and the operation goes on when that stands on the medium.
     fn set_phase(&mut self, op: &mut Op, phase: Phase) {
-        let Some(transfer) = self.record.transfer.as_mut() else {
+        let Some(transfer) = self.record.transfer_mut() else {
             return;
         };
         let before = std::mem::replace(&mut transfer.phase, phase);
@@ -417,14 +417,14 @@ impl Target {
 
     /// The new image is the committed one; its slot is not written while it is.
     pub(super) fn settle(&mut self, op: &mut Op) {
-        let Some(transfer) = self.record.transfer.as_mut() else {
+        let Some(transfer) = self.record.transfer.as_ref() else {
             return;
         };
         if let Some(image) = transfer.image.clone() {
             let mut regions: Vec<String> =
                 transfer.extents.iter().map(|e| e.region.clone()).collect();
             regions.dedup();
-            self.record.committed = Some(Box::new(Committed {
+            self.record.committed = Some(Arc::new(Committed {
                 regions,
                 image: image.image,
                 product: image.product,

@@ -8,6 +8,7 @@
 //! alone, so they hold across restarts.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,7 +29,7 @@ const FORMAT_MIN: u32 = 1;
 const FILE_MAX_BYTES: usize = 4096;
 
 /// What is known of a target across restarts. Held three times over, and mostly by targets that have neither: what may be
-/// missing lies elsewhere.
+/// missing lies elsewhere, and is shared by those who hold the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TargetRecord {
     /// Encoding.
@@ -38,11 +39,19 @@ pub(super) struct TargetRecord {
     #[serde(default)]
     pub(super) transfers: u64,
     /// The last image that was committed here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) committed: Option<Box<Committed>>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "serial::shared"
+    )]
+    pub(super) committed: Option<Arc<Committed>>,
     /// The transfer under way, or the last one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) transfer: Option<Box<TransferRecord>>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "serial::shared"
+    )]
+    pub(super) transfer: Option<Arc<TransferRecord>>,
 }
 
 /// The last committed image.
@@ -114,6 +123,13 @@ pub(super) struct StoredBlob {
     pub(super) schema: u32,
     #[serde(with = "serial::hex")]
     pub(super) bytes: Vec<u8>,
+}
+
+impl TargetRecord {
+    /// The transfer, to be changed: whoever else holds this one keeps it as it is.
+    pub(super) fn transfer_mut(&mut self) -> Option<&mut TransferRecord> {
+        self.transfer.as_mut().map(Arc::make_mut)
+    }
 }
 
 impl From<&Blob> for StoredBlob {
@@ -301,10 +317,14 @@ fn patch(old: &TargetRecord, new: &TargetRecord) -> io::Result<Option<Value>> {
     let mut patch = Patch::default();
     patch.member("format", &old.format, format)?;
     patch.member("transfers", &old.transfers, transfers)?;
-    patch.member("committed", &old.committed, committed)?;
+    patch.member(
+        "committed",
+        &old.committed.as_deref(),
+        &committed.as_deref(),
+    )?;
     match (&old.transfer, transfer) {
         (Some(old), Some(new)) => patch.put("transfer", patch_of_transfer(old, new)?),
-        _ => patch.member("transfer", &old.transfer, transfer)?,
+        _ => patch.member("transfer", &old.transfer.as_deref(), &transfer.as_deref())?,
     }
     Ok(patch.whole())
 }

@@ -41,6 +41,28 @@ pub(crate) mod hex32 {
     }
 }
 
+/// What may be missing, and is shared where it is not.
+pub(crate) mod shared {
+    use std::sync::Arc;
+
+    use serde::Serialize;
+
+    use super::*;
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(
+        shared: &Option<Arc<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        shared.as_deref().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<T>>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map(Arc::new))
+    }
+}
+
 /// Any bytes. A list of numbers is read, too: what earlier builds wrote.
 pub(crate) mod hex {
     use super::*;

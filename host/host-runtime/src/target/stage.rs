@@ -459,7 +459,7 @@ impl Target {
     fn begin_flush(&mut self, op: &mut Op) -> Result<(), Failure> {
         let layout = self.layout()?;
         let mut closed = self.record.clone();
-        let recorded = match closed.transfer.as_mut() {
+        let recorded = match closed.transfer_mut() {
             Some(transfer) if transfer.phase == Phase::Receiving => {
                 transfer.phase = Phase::Closed;
                 false

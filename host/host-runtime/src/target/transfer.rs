@@ -31,7 +31,7 @@ impl Target {
         }
         match self.plugin.call(|plugin| plugin.suspend()) {
             Ok(blob) if blob.bytes.len() <= BLOB_MAX_BYTES => {
-                if let Some(transfer) = self.record.transfer.as_mut() {
+                if let Some(transfer) = self.record.transfer_mut() {
                     transfer.blob = Some(StoredBlob::from(&blob));
                 }
             }

@@ -5,6 +5,7 @@
 //! the first image. The list is short; the oldest entries go, the committed image stays.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,8 +86,8 @@ fn decode(bytes: &[u8]) -> io::Result<Vec<VerifiedImage>> {
 fn of_record(state: &dyn StateDir, device: &str, target: &str) -> Vec<VerifiedImage> {
     // A record that is damaged, too, knows nothing.
     let record = record::load(state, device, target).unwrap_or_default();
-    let committed = record.committed.map(|committed| committed.image);
-    let transfer = record.transfer.and_then(|transfer| transfer.image);
+    let committed = record.committed.map(|committed| committed.image.clone());
+    let transfer = record.transfer.and_then(|transfer| transfer.image.clone());
     let mut images: Vec<_> = committed
         .into_iter()
         .chain(transfer.map(|stored| stored.image))
@@ -188,7 +189,7 @@ pub fn enter_initial(
     image: VerifiedImage,
 ) -> io::Result<()> {
     let record = TargetRecord {
-        committed: Some(Box::new(Committed {
+        committed: Some(Arc::new(Committed {
             regions: vec![region.to_owned()],
             image: image.clone(),
             product: None,

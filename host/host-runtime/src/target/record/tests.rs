@@ -23,7 +23,7 @@ fn story() -> Vec<TargetRecord> {
     };
     let mut story = vec![record.clone()];
     let mut tell = |change: &dyn Fn(&mut TargetRecord, &mut TransferRecord)| {
-        let transfer = record.transfer.take().map(|transfer| *transfer);
+        let transfer = record.transfer.take().map(Arc::unwrap_or_clone);
         let mut transfer = transfer.unwrap_or_else(|| TransferRecord {
             number: 3,
             spec: crate::types::FileSpec {
@@ -44,7 +44,7 @@ fn story() -> Vec<TargetRecord> {
             blob: None,
         });
         change(&mut record, &mut transfer);
-        record.transfer = Some(Box::new(transfer));
+        record.transfer = Some(Arc::new(transfer));
         story.push(record.clone());
     };
     tell(&|record, _| record.transfers = 3);
@@ -74,7 +74,7 @@ fn story() -> Vec<TargetRecord> {
     tell(&|record, transfer| {
         transfer.phase = Phase::Committed;
         transfer.blob = None;
-        record.committed = Some(Box::new(Committed {
+        record.committed = Some(Arc::new(Committed {
             regions: vec!["slot-b".into()],
             image: image(),
             product: Some("demo".into()),
@@ -264,7 +264,7 @@ fn what_an_earlier_build_wrote_is_read_and_changed() {
 }"#;
     state.store(NAME, written.as_bytes()).unwrap();
     let mut record = loaded(&state);
-    let transfer = record.transfer.as_mut().unwrap();
+    let transfer = record.transfer_mut().unwrap();
     assert_eq!(transfer.spec.signature, [48, 69, 2]);
     transfer.phase = Phase::Rejected;
     stored(&state, &record);

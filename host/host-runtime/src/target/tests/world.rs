@@ -565,7 +565,7 @@ impl World {
     pub(super) fn swap_signature(&mut self, signature: &[u8]) {
         let state = Arc::clone(&self.state);
         let mut record = crate::target::record::load(&*state, "gateway", "app").unwrap();
-        record.transfer.as_mut().unwrap().spec.signature = signature.to_vec();
+        record.transfer_mut().unwrap().spec.signature = signature.to_vec();
         let mut memo = crate::target::record::Memo::default();
         crate::target::record::store(&*state, "gateway", "app", &record, &mut memo).unwrap();
         self.restart();
