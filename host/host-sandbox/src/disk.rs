@@ -186,11 +186,12 @@ fn write_sectors(bytes: &mut Vec<u8>, at: usize, new: &[u8], random: &mut Random
 
 /// Put `new` into `bytes` at `at`; a gap before it is a hole.
 fn overlay(bytes: &mut Vec<u8>, at: usize, new: &[u8]) {
-    let end = at + new.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
+    if bytes.len() < at {
+        bytes.resize(at, 0);
     }
-    bytes[at..end].copy_from_slice(new);
+    let (over, beyond) = new.split_at(new.len().min(bytes.len() - at));
+    bytes[at..at + over.len()].copy_from_slice(over);
+    bytes.extend_from_slice(beyond);
 }
 
 impl Disk {

@@ -180,6 +180,7 @@ impl World<'_> {
     /// Send what the services want sent.
     pub(super) fn answer(&mut self, outgoing: Vec<Outgoing>) {
         let now_ms = self.ground.now_ms();
+        let mut out = Vec::new();
         for message in outgoing {
             let is_block = message.kind == Kind::Block;
             self.blocks_sent += u64::from(is_block);
@@ -195,9 +196,8 @@ impl World<'_> {
                 topic: message.topic.to_string(),
                 payload: message.payload,
             };
-            let mut out = Vec::new();
             way.carry(now_ms, packet, &mut out);
-            for (at, packet) in out {
+            for (at, packet) in out.drain(..) {
                 self.schedule(at, Some(self.starts), Happening::ToDevice(packet, qos));
             }
         }
