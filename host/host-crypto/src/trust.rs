@@ -259,7 +259,7 @@ impl TrustPolicy {
         let key = (certificate.entry().to_owned(), signature.to_vec());
         let known = remembered.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&key) {
-            // Two that one signature fits, nobody can find: the second one would have to hash to a digest that is given.
+            // Two that one signature fits are found by nobody who has not made the key for it, and then one is refused.
             Some((digest, true)) => return Ok(digest == hashed.sha256()),
             Some((digest, false)) if digest == hashed.sha256() => return Ok(false),
             Some(_) | None => drop(known),
@@ -269,7 +269,12 @@ impl TrustPolicy {
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
-        known.insert(key, (*hashed.sha256(), fits));
+        let answer = (*hashed.sha256(), fits);
+        let place = known.entry(key).or_insert(answer);
+        // Another thread may have found one that fits meanwhile.
+        if fits {
+            *place = answer;
+        }
         Ok(fits)
     }
 

@@ -176,11 +176,6 @@ pub enum GuestFault {
 #[error("more than {0} host calls in one call")]
 struct HostCallLimit(u32);
 
-/// A list that is longer than what one host call may hand over.
-#[derive(Debug, thiserror::Error)]
-#[error("too much data for a host call: {0} bytes, it may have {1}")]
-struct ListLimit(usize, usize);
-
 /// Counts what one instance uses, and refuses what is over its budget. Lives in the store's data.
 #[derive(Debug)]
 pub struct Meter {
@@ -267,17 +262,6 @@ impl Meter {
         self.host_calls += 1;
         if self.host_calls > self.budget.host_calls {
             return Err(HostCallLimit(self.budget.host_calls).into());
-        }
-        Ok(())
-    }
-
-    /// A list that is read where it lies in the guest's memory: it is held to what one that is copied may have.
-    ///
-    /// # Errors
-    /// It has more bytes than one host call may hand over: trap with it.
-    pub fn host_call_list(&self, bytes: usize) -> wasmtime::Result<()> {
-        if bytes > self.budget.hostcall_bytes {
-            return Err(ListLimit(bytes, self.budget.hostcall_bytes).into());
         }
         Ok(())
     }

@@ -2,13 +2,12 @@
 //!
 //! The C agent bears ten seconds of silence, always: one lost block costs ten seconds. Here the time that is borne
 //! follows the service: eight times the longest pause seen of late between a request and its blocks, at least one
-//! second (a fifth of that where tokens say whose answer it was), at most the configured time-out, which also holds until
-//! something is known. Each silence doubles it, up to
-//! six times the configured one, until a request is answered that was not a repetition: an answer to a repeated one may
-//! be a late answer to the first, and says nothing about the service, unless it has the token of its request. (Karn's
-//! rules, RFC 6298 sections 3 and 5.) Silence after some of the blocks of a request is a loss, and halves it instead: else
-//! a line that loses a few blocks of every window would be asked less and less. Ranges by URL end by themselves, so their
-//! silence is not looked at.
+//! second (less where tokens have said whose answer came, until nothing comes at all), at most the configured time-out,
+//! which also holds until something is known. Each silence doubles it, up to six times the configured one, until a request
+//! is answered that was not a repetition: an answer to a repeated one may be a late answer to the first, and says nothing
+//! about the service, unless it has the token of its request. (Karn's rules, RFC 6298 sections 3 and 5.) Silence after some
+//! of the blocks of a request is a loss, and halves it instead: else a line that loses a few blocks of every window would be
+//! asked less and less. Ranges by URL end by themselves, so their silence is not looked at.
 //!
 //! How much is in flight follows the time that answers take. While that is less than a quarter above the shortest one
 //! seen, the line is not full and the window grows; when it is half as much again, what was asked for waits in a queue,
@@ -19,13 +18,15 @@ use super::{DownloadConfig, Plane};
 
 /// Shortest silence that is borne, unless the configured time-out is shorter: a busy service may take so long.
 const PATIENCE_MIN_MS: u64 = 1000;
-/// The same where it is certain how long answers take. What is asked for twice for nothing is a window at most, and less often
-/// each time; a line of a few milliseconds that loses messages would stand still most of the time.
-const CERTAIN_PATIENCE_MIN_MS: u64 = 200;
+/// The same where it is certain how long answers take. A line of a few milliseconds that loses messages would stand still most
+/// of the time else; TCP's own repetition of what was lost, 200 ms and a round trip, is not to be taken for a loss. What is asked
+/// for twice for nothing is a window at most, and twice that where the line has stood still for two of these.
+const CERTAIN_PATIENCE_MIN_MS: u64 = 400;
 /// Times the longest pause seen of late.
 const PATIENCE_FACTOR: u64 = 8;
-/// The same where that is certain and nothing is left to ask for: a block that is missing then keeps the whole file waiting,
-/// and asking for it twice costs little.
+/// The same two where that is certain and nothing is left to ask for: a block that is missing then keeps the whole file
+/// waiting, and asking for it twice costs little.
+const LAST_PATIENCE_MIN_MS: u64 = 200;
 const LAST_PATIENCE_FACTOR: u64 = 3;
 /// Times the configured time-out, the most that doubling makes of it: 60 s by default, so that 32 requests take half an
 /// hour.
@@ -339,6 +340,8 @@ impl Pace {
         if self.hold_until > now_ms || (self.ranges && core::mem::take(&mut self.heard)) {
             return;
         }
+        // Nothing is certain any more: a refusal is borne for as long as the silence of a service that nobody knows.
+        self.answer_ms = NEVER;
         let wait = if self.ranges {
             (RANGE_HOLD_MS << self.silences).min(self.timeout_ms)
         } else {
@@ -377,16 +380,12 @@ impl Pace {
     #[inline(never)]
     fn patience(&self) -> u64 {
         // The time-out has at most a day, so nothing here overflows.
-        let certain = self.answer_ms != NEVER;
-        let least = if certain {
-            CERTAIN_PATIENCE_MIN_MS
+        let (factor, least) = if self.answer_ms == NEVER {
+            (PATIENCE_FACTOR, PATIENCE_MIN_MS)
+        } else if self.last {
+            (LAST_PATIENCE_FACTOR, LAST_PATIENCE_MIN_MS)
         } else {
-            PATIENCE_MIN_MS
-        };
-        let factor = if certain && self.last {
-            LAST_PATIENCE_FACTOR
-        } else {
-            PATIENCE_FACTOR
+            (PATIENCE_FACTOR, CERTAIN_PATIENCE_MIN_MS)
         };
         let pause = self.pause_ms.min(self.timeout_ms) * factor;
         let base = pause.max(least).min(self.timeout_ms);
@@ -526,6 +525,34 @@ mod tests {
         assert_eq!(pace.silence(), 50);
         pace.on_block(20, NEVER, false);
         assert_eq!(pace.silence(), 70);
+    }
+
+    #[test]
+    fn where_answers_are_known_silence_is_borne_for_less_than_a_second_until_nothing_comes() {
+        let mut pace = Pace::new(10_000, 32, false);
+        pace.on_request(0, false);
+        assert_eq!(pace.silence(), 10_000);
+        pace.on_block(1, 0, false);
+        assert_eq!(pace.silence(), 401);
+        // Some of it came: a loss.
+        pace.on_silence();
+        pace.on_request(401, false);
+        assert_eq!(pace.silence(), 801);
+        // Nothing came.
+        pace.on_silence();
+        pace.on_request(801, false);
+        assert_eq!(pace.silence(), 2801);
+    }
+
+    #[test]
+    fn a_refused_request_is_made_again_after_a_second_or_what_is_configured() {
+        for (timeout_ms, pause) in [(10_000, 1000), (300, 300)] {
+            let mut pace = Pace::new(timeout_ms, 32, false);
+            pace.on_request(0, false);
+            pace.on_block(1, 0, false);
+            pace.on_failure(1);
+            assert_eq!(pace.hold(), 1 + pause);
+        }
     }
 
     #[test]

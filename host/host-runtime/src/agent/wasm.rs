@@ -3,6 +3,7 @@
 //! Generated types go no further than this file and `convert.rs`. Every import counts as a host call and is handed to
 //! the [`Outside`]; nothing is decided here.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Resource, ResourceTable, ResourceTableError, WasmList};
@@ -30,12 +31,15 @@ pub(super) use bindings::exports::ota::agent::job_agent as wit_agent;
 pub(super) use bindings::ota::agent::types as wit_types;
 pub(super) use bindings::ota::agent::{os as wit_os, pal as wit_pal, transport as wit_transport};
 
+/// The interface of `write-block`, as [`bindings`] link it: under another name there would be two.
+const PAL: &str = "ota:agent/pal@0.1.0";
+
 /// What a store of an agent holds.
 struct Inside {
     meter: Meter,
     table: ResourceTable,
-    /// `None` while it is given something that lies in the guest's memory.
-    outside: Option<Box<dyn Outside>>,
+    /// A cell, so that it can be lent what lies in the guest's memory.
+    outside: RefCell<Box<dyn Outside>>,
 }
 
 impl Metered for Inside {
@@ -48,10 +52,7 @@ impl Inside {
     /// The outside, one host call later.
     fn outside(&mut self) -> wasmtime::Result<&mut dyn Outside> {
         self.meter.host_call()?;
-        match &mut self.outside {
-            Some(outside) => Ok(&mut **outside),
-            None => Err(calls_within_call()),
-        }
+        Ok(&mut **self.outside.get_mut())
     }
 }
 
@@ -74,8 +75,9 @@ impl Program {
         bindings::Agent::add_to_linker::<_, HasSelf<Inside>>(&mut linker, |inside| inside)
             .and_then(|()| {
                 linker.allow_shadowing(true);
-                let mut pal = linker.instance("ota:agent/pal@0.1.0")?;
-                pal.func_wrap("write-block", write_block)
+                let linked = linker.instance(PAL)?.func_wrap("write-block", write_block);
+                linker.allow_shadowing(false);
+                linked
             })
             .map_err(refuse)?;
         let pre = linker
@@ -132,7 +134,7 @@ impl Program {
         let mut store = self.engine.store(Inside {
             meter: Meter::new(budget),
             table,
-            outside: Some(outside),
+            outside: RefCell::new(outside),
         });
         let agent = self
             .engine
@@ -293,25 +295,18 @@ impl wit_pal::Host for Inside {
 }
 
 /// `pal.write-block`, in place of the generated one, which has the block copied before it is called: here the target takes it
-/// out of the guest's memory.
+/// out of the guest's memory. It counts for the bytes of a host call all the same.
 fn write_block(
     mut store: StoreContextMut<'_, Inside>,
     (file, offset, data): (u32, u64, WasmList<u8>),
 ) -> wasmtime::Result<(wit_types::Started,)> {
     let inside = store.data_mut();
     inside.meter.host_call()?;
-    inside.meter.host_call_list(data.len())?;
     let began = inside.meter.ticks();
-    let mut outside = inside.outside.take().ok_or_else(calls_within_call)?;
-    let started = outside.write_block(file, offset, data.as_le_slice(&store));
-    let inside = store.data_mut();
-    inside.outside = Some(outside);
-    inside.meter.excuse_since(began);
+    let block = data.as_le_slice(&store);
+    let started = (store.data().outside.borrow_mut()).write_block(file, offset, block);
+    store.data_mut().meter.excuse_since(began);
     Ok((convert::started(started),))
-}
-
-fn calls_within_call() -> wasmtime::Error {
-    wasmtime::Error::msg("the guest calls while a call of its is under way")
 }
 
 impl Inside {
