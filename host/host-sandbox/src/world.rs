@@ -198,7 +198,8 @@ enum Happening {
     Range(Token, range::Answer),
     LinkUp,
     LinkDown,
-    Order(Command),
+    /// An order that had no answer, given again unless there was another one since: the number of orders then.
+    Order(Command, u32),
     ProgramEnds(host_runtime::ports::workers::Reply<CommandEnd>, i32),
     /// What a launcher has started ends, unless it was started anew since.
     Dies {
@@ -269,6 +270,8 @@ pub struct World<'p> {
     last_deed_ms: u64,
     /// The last order, and when it was given.
     last_order: Option<(u64, Command)>,
+    /// Orders so far.
+    orders: u32,
 }
 
 impl<'p> World<'p> {
@@ -346,6 +349,7 @@ impl<'p> World<'p> {
             returns: 0,
             last_deed_ms: 0,
             last_order: None,
+            orders: 0,
         };
         for outage in &scenario.outages {
             match outage.kind {

@@ -188,3 +188,23 @@ fn a_failure_is_made_as_small_as_what_causes_it() {
     assert!(report.violations.iter().any(|v| v.invariant == invariant));
     assert!(!report.trace.events().is_empty());
 }
+
+#[test]
+fn an_order_that_had_no_answer_is_not_given_again_after_another_one() {
+    // The power fails while the agent is suspended; the operator resumes it, and the update restarts the process before he would
+    // ask why the first order had no answer.
+    let faults = [
+        "requests-lost=300@2128",
+        "power=after-11",
+        "suspend=8054-9358",
+    ];
+    let recipe = Recipe {
+        story: UPDATE.into(),
+        blocks: Some(1),
+        faults: faults.iter().map(|word| word.parse().unwrap()).collect(),
+        seed: 27481,
+    };
+    let kitchen = Kitchen::new(Options::native(0));
+    let report = kitchen.run(&recipe, false).unwrap().report;
+    assert_eq!((report.violations, report.cuts.len()), (Vec::new(), 1));
+}

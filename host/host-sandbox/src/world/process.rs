@@ -59,8 +59,8 @@ impl World<'_> {
                 Happening::LinkUp => self.link_up(),
                 Happening::LinkDown => self.link_down(),
                 // Another order since then is the one that counts.
-                Happening::Order(command) => {
-                    if self.last_order.is_none() {
+                Happening::Order(command, orders) => {
+                    if self.orders == orders {
                         self.order(command);
                     }
                 }
@@ -128,6 +128,7 @@ impl World<'_> {
 
     pub(super) fn order(&mut self, command: Command) {
         self.last_order = Some((self.ground.now_ms(), command.clone()));
+        self.orders += 1;
         let reply = None;
         self.tell(Input::Command { command, reply });
     }
@@ -192,9 +193,13 @@ impl World<'_> {
         let answer_by = at_ms + ANSWER_MS;
         let now_ms = self.ground.now_ms();
         if !answered && now_ms < answer_by {
-            self.schedule(answer_by, None, Happening::Order(command));
+            self.schedule(answer_by, None, Happening::Order(command, self.orders));
         } else if self.prepared.scenario.spells.iter().any(ailing) {
-            self.schedule(now_ms + ANSWER_MS, None, Happening::Order(command));
+            self.schedule(
+                now_ms + ANSWER_MS,
+                None,
+                Happening::Order(command, self.orders),
+            );
         }
     }
 
