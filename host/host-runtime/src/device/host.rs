@@ -319,6 +319,7 @@ impl Outside for Door {
             Qos::AtLeastOnce => Ok(()),
         });
         host.begin(Owner::Transport, check, |host, token| {
+            host.targets.write_out();
             let transport = &mut *host.transport;
             host.pace.publish(transport, token, &topic, payload, qos);
         })
@@ -328,6 +329,7 @@ impl Outside for Door {
         let mut host = self.lock();
         let check = check_range(&url, offset, length).and_then(|()| host.check_room(url.len()));
         host.begin(Owner::Http, check, |host, token| {
+            host.targets.write_out();
             let transport = &mut *host.transport;
             let range = (offset, length);
             host.pace.http_get(host.now, transport, token, &url, range);

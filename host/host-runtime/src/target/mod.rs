@@ -370,6 +370,16 @@ impl Targets {
         next
     }
 
+    /// Let storage and maps have all blocks that were taken: before anything leaves that was asked for after them. A process that
+    /// is killed then fetches again what it had asked for, and nothing of what it had.
+    pub fn write_out(&mut self) {
+        for resident in &mut self.targets {
+            if let Resident::Awake(target) = resident {
+                target.write_out();
+            }
+        }
+    }
+
     /// Fold up those that have nothing to do, until they are asked for something.
     pub(crate) fn rest(&mut self) {
         for resident in &mut self.targets {

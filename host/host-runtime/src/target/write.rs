@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! write-block ─▶ gathered with those beside it ─▶ plugin or staging file ─▶ block map ─▶ sync
-//!      │  Done        until the turn ends, a block lies elsewhere,          held
-//!      │              there is no room, a sync is due, or anything is asked
+//!      │  Done        until the turn ends, a block lies elsewhere, there    held
+//!      │              is no room, a sync is due, or anything is asked or sent
 //!      └─▶ what cannot be gathered waits, Pending, for what is before it and for its own end
 //! ```
 //!
 //! Whoever brings a block is told at once that it was taken. What comes in one turn of the device lies in the storage and
-//! in the map at its end, each with one call where the blocks lie side by side, and counts as held from then on. A
-//! process that is killed before it fetches those blocks again. A plugin that breaks with them loses none: a fresh instance
+//! in the map at its end, or before the next request leaves, each with one call where the blocks lie side by side, and counts
+//! as held from then on. A process that is killed before it fetches those blocks again. A plugin that breaks with them loses none: a fresh instance
 //! is given them, as long as there may be one. A plugin or a storage that refuses them fails the transfer's next
 //! operations, as a failed sync does; an append that fails is made good by the map's being written anew.
 //! Data and map are made durable together by a worker, after so many bytes or so much time; blocks go on arriving

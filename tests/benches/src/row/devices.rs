@@ -47,8 +47,11 @@ pub const ROW: Row = Row {
     sample,
 };
 
-/// Devices of one sample: a tenth of what is promised to be live, a hundredth of what is promised to be parked.
-const DEVICES: usize = 1000;
+/// Devices of one sample that are awake: a tenth of what is promised.
+const AWAKE: usize = 1000;
+
+/// Devices of one sample that are parked: a tenth of what is promised, too. Fewer would share what a process has but once.
+const PARKED: usize = 10_000;
 
 /// Devices that are started before the next ones are: the memory of those that are awake for a moment is used again.
 const AT_ONCE: usize = 50;
@@ -218,7 +221,7 @@ fn sample(rig: &Rig, turn: Turn) -> Sample {
     };
     // Compiles.
     crowd(1, true)?;
-    let (parked, awake) = turn.both(|| crowd(DEVICES, true), || crowd(DEVICES, false))?;
+    let (parked, awake) = turn.both(|| crowd(PARKED, true), || crowd(AWAKE, false))?;
     Ok(vec![
         Figure::cost("memory of a parked device", "bytes")
             .held(Of::Subject, 4096.0, 2048.0)

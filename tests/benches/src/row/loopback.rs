@@ -5,6 +5,7 @@
 //! either, for the rows that need some other pair.
 
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use e2e::gateway::Lines;
@@ -66,6 +67,7 @@ const CPU_BOUNDS: [(f64, f64); 2] = [(6.3, 4.2), (7.5, 5.0)];
 const WINDOWS_OF_8: [usize; 4] = [2, 4, 6, 8];
 
 fn sample(turn: Turn, site: &dyn Fn() -> Result<Site, Untaken>, rig: &Rig) -> Sample {
+    let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
     let mut taken = Vec::new();
     for (shape, (floor, goal)) in SHAPES.into_iter().zip(CPU_BOUNDS) {
         let site = site()?;
@@ -94,6 +96,8 @@ fn sample(turn: Turn, site: &dyn Fn() -> Result<Site, Untaken>, rig: &Rig) -> Sa
         taken.push(figure.taken(rate(daemon.seconds), rate(best)));
         let figure = Figure::cost(format!("{name}, processor"), "s").held(Of::Ratio, floor, goal);
         taken.push(figure.taken(daemon.cpu_seconds, same.cpu_seconds));
+        let figure = Figure::rate(format!("{name}, cores at work"), "cores");
+        taken.push(figure.taken(daemon.all_cpu_seconds / daemon.seconds, cores));
     }
     Ok(taken)
 }
@@ -117,6 +121,8 @@ pub struct Cost {
     pub seconds: f64,
     /// Processor time of the daemon and its children within it.
     pub cpu_seconds: f64,
+    /// The same, and that of the cloud and of its broker.
+    pub all_cpu_seconds: f64,
     /// Memory before the job, in KiB.
     pub idle_kib: u64,
     /// Most memory until the end of the job, in KiB.
@@ -209,6 +215,14 @@ impl Site {
         port.ok_or_else(|| Untaken::because("the cloud has no endpoint without TLS"))
     }
 
+    /// What the cloud, which is in this process, and its broker have cost so far.
+    fn usage(&self) -> Result<Vec<Usage>, Untaken> {
+        let broker = self.broker.as_ref().map(Mosquitto::id);
+        let ids = [std::process::id()].into_iter().chain(broker);
+        let usage = ids.map(Usage::of).collect::<Result<_, _>>();
+        usage.map_err(|error| Untaken::by("what the cloud has cost", &error))
+    }
+
     /// Size of the image in MiB.
     #[must_use]
     pub fn mib(&self) -> f64 {
@@ -284,8 +298,13 @@ impl Site {
             ..Update::of(self.image.clone())
         };
         let job = self.cloud.update(THING, update);
+        let others = self.usage()?;
         let end = daemon.wait_line("state [ClosingFile] ");
         let after = usage(&daemon)?;
+        let others = self.usage()?.into_iter().zip(&others);
+        let others: f64 = others
+            .map(|(now, then)| now.cpu_since(then).as_secs_f64())
+            .sum();
         let ended = self.cloud.wait_end(&job);
         if ended.status != "SUCCEEDED" {
             return Err(Untaken::because(format!("the job ended as {ended:?}")));
@@ -293,9 +312,11 @@ impl Site {
         let log = daemon.log();
         let begin = log.lines().find(|line| line.contains(TOLD));
         let begin = begin.ok_or_else(|| Untaken::because("the log lacks the job's beginning"))?;
+        let cpu_seconds = after.cpu_since(&before).as_secs_f64();
         let cost = Cost {
             seconds: between(begin, &end)?,
-            cpu_seconds: after.cpu_since(&before).as_secs_f64(),
+            cpu_seconds,
+            all_cpu_seconds: cpu_seconds + others,
             idle_kib: before.rss_kib,
             peak_kib: usage(&daemon)?.peak_kib,
         };
