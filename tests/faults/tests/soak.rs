@@ -5,7 +5,8 @@
 //! first day: books and rings fill up to their bounds ─▶ a look ─▶ second day ─▶ another look, which is held against it
 //! ```
 //!
-//! A look is taken when every device is between two jobs and its agent is parked. The state directories are real ones, with
+//! The devices live through it hour by hour, one after the other, on both days: how their memory lies among each other is
+//! settled by the first look. A look is taken when every device is between two jobs and its agent is parked. The state directories are real ones, with
 //! real descriptors. The heap is counted to the byte, by thread; resident memory says something only of many devices.
 
 #![expect(unsafe_code, reason = "an allocator is about raw memory")]
@@ -243,7 +244,7 @@ fn soak(options: &Options, count: usize) -> Vec<String> {
     let mut found = BTreeSet::new();
     let mut largest = 0;
     let mut first = None;
-    for hour in WARM_UP_H..=END_H {
+    for hour in 1..=END_H {
         for (number, world) in worlds.iter_mut().enumerate() {
             let goes_on = world.go_on(hour * HOUR_MS);
             assert!(goes_on, "device {number} was over before hour {hour}");
