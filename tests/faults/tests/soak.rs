@@ -5,9 +5,10 @@
 //! first day: books and rings fill up to their bounds ─▶ a look ─▶ second day ─▶ another look, which is held against it
 //! ```
 //!
-//! The devices live through it hour by hour, one after the other, on both days: how their memory lies among each other is
-//! settled by the first look. A look is taken when every device is between two jobs and its agent is parked. The state directories are real ones, with
-//! real descriptors. The heap is counted to the byte, by thread; resident memory says something only of many devices.
+//! The devices live through it hour by hour, one after the other, on both days: were it one device's whole day after another's
+//! at first, resident memory would grow by the change to the other order. A look is taken when every device is between two jobs
+//! and its agent is parked. The state directories are real ones, with real descriptors. The heap is counted to the byte, by
+//! thread; resident memory says something only of many devices.
 
 #![expect(unsafe_code, reason = "an allocator is about raw memory")]
 
@@ -256,7 +257,7 @@ fn soak(options: &Options, count: usize) -> Vec<String> {
         }
     }
     let (Some(first), second) = (first, look(&worlds)) else {
-        unreachable!("the first hour is among them");
+        unreachable!("the end of the first day is among them");
     };
     let jobs = second.jobs - first.jobs;
     support::note(&format!(

@@ -2,6 +2,7 @@
 //! happens when it misbehaves.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
@@ -98,12 +99,13 @@ fn engine() -> Arc<Engine> {
     Engine::new(&EngineOptions::default()).unwrap()
 }
 
-/// Writes down the calls that the hand-made agent makes.
+/// Writes down the calls that the hand-made agent makes, and takes so long for each.
 #[derive(Clone, Default)]
-struct Calls(Arc<Mutex<Vec<String>>>);
+struct Calls(Arc<Mutex<Vec<String>>>, Duration);
 
 impl Calls {
     fn line(&self, line: String) -> Token {
+        std::thread::sleep(self.1);
         let mut lines = self.0.lock().unwrap();
         lines.push(line);
         lines.len() as Token
@@ -355,6 +357,44 @@ fn a_block_is_taken_out_of_the_agents_memory_and_has_a_limit_and_an_end_there() 
             }
             (end, _) => panic!("{size}: {end:?}"),
         }
+    }
+}
+
+#[test]
+fn time_in_which_the_host_writes_blocks_before_a_request_is_not_the_agents() {
+    const REQUESTS: usize = 6;
+    let budget = Budget {
+        ticks: 30,
+        ..Budget::AGENT
+    };
+    // Twice the agent's 300 ms in all.
+    let slow = Duration::from_millis(100);
+    let publishes = module("by-hand");
+    let gets = publishes
+        .replace(
+            "\"publish\" (func $publish (param i32 i32 i32 i32 i32)",
+            "\"http-get\" (func $publish (param i32 i32 i64 i32)",
+        )
+        .replace(
+            "(i32.load offset=8 (local.get $at)) (i32.load offset=12 (local.get $at)) (i32.const 1)))",
+            "(i64.const 0) (i32.const 1)))",
+        );
+    for (module, wanted) in [
+        (publishes, "publish https://a 3 AtLeastOnce"),
+        (gets, "https://a"),
+    ] {
+        let bytes = component(&module);
+        let build = AgentBuild::load_within(&engine(), "hand-made", &bytes, &budget).unwrap();
+        let calls = Calls(Arc::default(), slow);
+        let mut instance = build.instantiate(Box::new(calls.clone())).unwrap();
+        let message = Message {
+            topic: "https://a".into(),
+            payload: vec![9; 3],
+        };
+        let messages = Event::Messages(vec![message; REQUESTS]);
+        let turn = instance.handle(Context::default(), messages);
+        assert_eq!(turn.map(|turn| turn.deadline_ms), Ok(Some(3)), "{wanted}");
+        assert_eq!(*calls.0.lock().unwrap(), [wanted; REQUESTS]);
     }
 }
 

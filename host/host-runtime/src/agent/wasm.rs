@@ -216,11 +216,11 @@ impl wit_transport::Host for Inside {
         payload: Vec<u8>,
         qos: wit_transport::Qos,
     ) -> wasmtime::Result<u64> {
-        Ok(self.outside()?.publish(topic, payload, convert::qos(qos)))
+        self.excused(|outside| outside.publish(topic, payload, convert::qos(qos)))
     }
 
     fn http_get(&mut self, url: String, offset: u64, length: u32) -> wasmtime::Result<u64> {
-        Ok(self.outside()?.http_get(url, offset, length))
+        self.excused(|outside| outside.http_get(url, offset, length))
     }
 
     fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
@@ -310,16 +310,21 @@ fn write_block(
 }
 
 impl Inside {
-    /// A call of a target. Blocks that came before it may be on their way to the plugin and the storage until then: a slow
-    /// one is not the agent's fault.
+    /// A call of the outside that has blocks which came before it written first: a slow plugin or storage is not the agent's
+    /// fault.
+    fn excused<R>(&mut self, call: impl FnOnce(&mut dyn Outside) -> R) -> wasmtime::Result<R> {
+        let began = self.meter.ticks();
+        let answer = call(self.outside()?);
+        self.meter.excuse_since(began);
+        Ok(answer)
+    }
+
+    /// A call of a target.
     fn started(
         &mut self,
         call: impl FnOnce(&mut dyn Outside) -> crate::types::Started,
     ) -> wasmtime::Result<wit_types::Started> {
-        let began = self.meter.ticks();
-        let started = call(self.outside()?);
-        self.meter.excuse_since(began);
-        Ok(convert::started(started))
+        self.excused(call).map(convert::started)
     }
 
     fn with_image(

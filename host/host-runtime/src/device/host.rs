@@ -193,6 +193,7 @@ impl Host {
 
     /// Let go what the bandwidth cap held back; returns when to look again.
     pub(super) fn poll_pace(&mut self) -> Option<u64> {
+        self.targets.write_out();
         self.pace.poll(self.now, &mut *self.transport)
     }
 

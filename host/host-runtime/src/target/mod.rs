@@ -370,8 +370,8 @@ impl Targets {
         next
     }
 
-    /// Let storage and maps have all blocks that were taken: before anything leaves that was asked for after them. A process that
-    /// is killed then fetches again what it had asked for, and nothing of what it had.
+    /// Let storage and maps have the blocks that were taken, as far as their plugins are done with them in two calls: before
+    /// anything leaves the device. A process that is killed then fetches again what it had asked for, and nothing that it had.
     pub fn write_out(&mut self) {
         for resident in &mut self.targets {
             if let Resident::Awake(target) = resident {

@@ -9,9 +9,9 @@
 //!
 //! Whoever brings a block is told at once that it was taken. What comes in one turn of the device lies in the storage and
 //! in the map at its end, or before the next request leaves, each with one call where the blocks lie side by side, and counts
-//! as held from then on. A process that is killed before it fetches those blocks again. A plugin that breaks with them loses none: a fresh instance
-//! is given them, as long as there may be one. A plugin or a storage that refuses them fails the transfer's next
-//! operations, as a failed sync does; an append that fails is made good by the map's being written anew.
+//! as held from then on. A process that is killed before that fetches them again. A plugin that breaks with them loses none:
+//! a fresh instance is given them, as long as there may be one. A plugin or a storage that refuses them fails the transfer's
+//! next operations, as a failed sync does; an append that fails is made good by the map's being written anew.
 //! Data and map are made durable together by a worker, after so many bytes or so much time; blocks go on arriving
 //! meanwhile, up to twice that many, then they wait. A failed sync releases everything since the last good one and fails
 //! the transfer's next operations: after fsync has failed once, what a read says is no proof that the medium has it.

@@ -50,7 +50,8 @@ pub const ROW: Row = Row {
 /// Devices of one sample that are awake: a tenth of what is promised.
 const AWAKE: usize = 1000;
 
-/// Devices of one sample that are parked: a tenth of what is promised, too. Fewer would share what a process has but once.
+/// Devices of one sample that are parked: a tenth of what is promised, too. With fewer, each one's share of what a process has
+/// but once would be larger than what it may take.
 const PARKED: usize = 10_000;
 
 /// Devices that are started before the next ones are: the memory of those that are awake for a moment is used again.
@@ -223,9 +224,12 @@ fn sample(rig: &Rig, turn: Turn) -> Sample {
     crowd(1, true)?;
     let (parked, awake) = turn.both(|| crowd(PARKED, true), || crowd(AWAKE, false))?;
     Ok(vec![
-        Figure::cost("memory of a parked device", "bytes")
-            .held(Of::Subject, 4096.0, 2048.0)
-            .taken(parked.bytes, awake.bytes),
+        Figure::cost(
+            format!("memory of each of {PARKED} parked devices"),
+            "bytes",
+        )
+        .held(Of::Subject, 4096.0, 2048.0)
+        .taken(parked.bytes, awake.bytes),
         Figure::cost("an order, waking included, to its answer", "µs")
             .held(Of::Subject, 200.0, 50.0)
             .taken(parked.order_us, awake.order_us),

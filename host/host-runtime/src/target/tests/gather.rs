@@ -4,18 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use super::double::{Fault, SLOT_B};
-use super::medium::MemoryStorage;
 use super::swap::{Wrong, ask, build};
 use super::world::{FILE, Setup, World, main_of};
-use crate::agent::{Context, Outside};
-use crate::device::{DeviceConfig, DevicePorts, PreparedDevice};
-use crate::mailbox::Input;
 use crate::plugin::{Extent, WakeOn};
-use crate::ports::transport::Transport;
 use crate::target::rest::Resident;
 use crate::target::{Limits, limit};
-use crate::testing::{CountingSeed, idle, no_wake, puppet};
-use crate::types::{Failure, Outcome, Qos, Started, Token, code};
+use crate::types::{Failure, Outcome, Started, Token, code};
 
 const BLOCK: usize = 1024;
 
@@ -462,108 +456,3 @@ fn a_target_keeps_no_room_for_blocks_beyond_their_turn() {
     world.poll();
     assert_eq!(room(&world), (0, 0));
 }
-
-/// A transport that notes what lies in a slot whenever something leaves.
-struct Scales {
-    slot: Arc<MemoryStorage>,
-    left: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Scales {
-    fn weigh(&self) {
-        self.left.lock().unwrap().push(self.slot.contents());
-    }
-}
-
-impl Transport for Scales {
-    fn subscribe(&mut self, _: Token, _: &str, _: Qos) {}
-
-    fn unsubscribe(&mut self, _: Token, _: &str) {}
-
-    fn publish(&mut self, _: Token, _: &str, _: Vec<u8>, _: Qos) {
-        self.weigh();
-    }
-
-    fn http_get(&mut self, _: Token, _: &str, _: u64, _: u32) {
-        self.weigh();
-    }
-
-    fn cancel(&mut self, _: Token) {}
-}
-
-#[test]
-fn a_request_leaves_when_the_blocks_that_were_taken_before_it_lie_in_the_storage() {
-    // A process that is killed fetches again what it had asked for, and nothing of what it was told before.
-    const TOPIC: &str = "$aws/things/gateway/streams/s/get/cbor";
-    let asks: [fn(&mut dyn Outside) -> Token; 3] = [
-        |outside| outside.publish(TOPIC.into(), vec![0xa0], Qos::AtMostOnce),
-        |outside| outside.publish(TOPIC.into(), vec![0xa0], Qos::AtLeastOnce),
-        |outside| outside.http_get("https://cloud/file".into(), 4096, 4096),
-    ];
-    for ask in asks {
-        let world = World::new(Setup {
-            largest_write: Some(131_072),
-            ..Setup::default()
-        });
-        let image = World::image(20 * BLOCK, 2);
-        let spec = world.spec("job-1", &image);
-        let (agent, strings) = puppet();
-        let config = DeviceConfig {
-            name: "gateway".into(),
-            agent,
-            former_agent: None,
-            settings: Vec::new(),
-            targets: vec![world.config()],
-            topics: vec!["$aws/things/gateway/".into()],
-        };
-        let ports = DevicePorts {
-            state: Arc::clone(&world.state) as _,
-            workers: Arc::clone(&world.bench) as _,
-            commands: Arc::clone(&world.programs) as _,
-            clock: Arc::clone(&world.clock) as _,
-            seed: Arc::new(CountingSeed::default()),
-        };
-        let left = Arc::default();
-        let scales = Scales {
-            slot: Arc::clone(&world.slots[1]),
-            left: Arc::clone(&left),
-        };
-        let prepared = PreparedDevice::new(config, ports, no_wake()).unwrap();
-        let mut device = prepared.into_device(Box::new(scales));
-        let now = Context {
-            now_ms: 1000,
-            wall_s: None,
-        };
-        device.start(now).unwrap();
-        let mut do_next = |deed: Deed| {
-            let mut deed = Some(deed);
-            strings.lock().unwrap().react = Box::new(move |outside, _| {
-                if let Some(deed) = deed.take() {
-                    deed(outside);
-                }
-                Ok(idle())
-            });
-            device.handle(now, Input::Allowance(0));
-            while device.poll(now).is_some_and(|at| at <= now.now_ms) {}
-        };
-        do_next(Box::new(move |outside| {
-            assert!(matches!(outside.create(spec), Started::Pending(_)));
-        }));
-        let blocks = image.clone();
-        do_next(Box::new(move |outside| {
-            for index in 0..3 {
-                let at = index * BLOCK;
-                let taken = outside.write_block(FILE, at as u64, &blocks[at..at + BLOCK]);
-                assert_eq!(taken, Started::Done(Outcome::Nothing));
-            }
-            ask(outside);
-        }));
-        let left: Vec<Vec<u8>> = std::mem::take(&mut *left.lock().unwrap());
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0], image[..3 * BLOCK]);
-        assert_eq!(given(&world), [(0, 3 * BLOCK)]);
-    }
-}
-
-/// What an agent does with an event.
-type Deed = Box<dyn FnOnce(&mut dyn Outside) + Send>;

@@ -9,6 +9,7 @@ mod double;
 mod early;
 mod faults;
 mod gather;
+mod leave;
 mod locks;
 mod medium;
 mod proof;

@@ -1,10 +1,10 @@
 //! Blocks that are kept until there are some: those that lie side by side and come in one turn are given to the plugin, or
 //! written to the staging file, with one call.
 //!
-//! A plugin and a file system take many blocks in little more time than one, and blocks come side by side. As many as a plugin
-//! takes at a time are a whole request of the agent, and all of them are written before the next one leaves: what a killed process
-//! fetches again is what was on its way, and nothing that it had. What is gathered is a [`Write`] that nobody waits for, the first
-//! of the queue: whatever holds for one that was begun holds for it.
+//! A plugin and a file system take many blocks in little more time than one, and blocks come side by side. As many as a
+//! plugin takes at a time are a whole request of the agent, and they are written before the next one leaves, unless the plugin
+//! is slow: what a killed process fetches again is what was on its way. What is gathered is a [`Write`] that nobody waits for,
+//! the first of the queue: whatever holds for one that was begun holds for it.
 
 use super::{BlockMap, Brought, Grid, INLINE_CALLS_MAX, Write};
 use crate::target::TargetEvent;
