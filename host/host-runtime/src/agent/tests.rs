@@ -105,7 +105,7 @@ struct Calls(Arc<Mutex<Vec<String>>>, Duration);
 
 impl Calls {
     fn line(&self, line: String) -> Token {
-        std::thread::sleep(self.1);
+        std::thread::park_timeout(self.1);
         let mut lines = self.0.lock().unwrap();
         lines.push(line);
         lines.len() as Token
