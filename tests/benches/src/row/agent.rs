@@ -25,17 +25,15 @@ pub const ROW: Row = Row {
     sample,
 };
 
-/// Blocks of the simulated image: the cost of a block is what counts, and this many make a second in a debug build.
-const BLOCKS: usize = 1024;
-
 /// Events that the agent has no use for.
 const STRAY_EVENTS: usize = 2000;
 
 fn sample(rig: &Rig, turn: Turn) -> Sample {
     let shape = SHAPES[0];
-    let mut scenario = Scenario::plain("blocks", BLOCKS);
+    let blocks = rig.image_bytes.div_ceil(shape.block_bytes);
+    let mut scenario = Scenario::plain("blocks", blocks);
     for file in &mut scenario.files {
-        file.size_bytes = BLOCKS * shape.block_bytes;
+        file.size_bytes = blocks * shape.block_bytes;
     }
     scenario.sync_bytes = 4 << 20;
     scenario.settings = [
@@ -48,16 +46,15 @@ fn sample(rig: &Rig, turn: Turn) -> Sample {
     let prepared = scenario.prepare();
     let build = Arc::clone(&rig.shipped()?.agent);
     let (wasm, native) = turn.both(
-        || path(&prepared, &build, turn),
-        || path(&prepared, &native_agent(), turn),
+        || path(&prepared, &build, blocks, turn),
+        || path(&prepared, &native_agent(), blocks, turn),
     )?;
     let (crossing, call) = turn.both(
         || stray(&build, shape.block_bytes),
         || stray(&native_agent(), shape.block_bytes),
     )?;
     let daemon = Site::new(rig, turn.seed()).daemon(shape)?.cpu_seconds;
-    let blocks = rig.image_bytes.div_ceil(shape.block_bytes) as f64;
-    let more = (1.0 / wasm.blocks_per_s - 1.0 / native.blocks_per_s) * blocks;
+    let more = (1.0 / wasm.blocks_per_s - 1.0 / native.blocks_per_s) * blocks as f64;
     let name = |what: &str| format!("{}, {what}", shape.name());
     Ok(vec![
         Figure::rate(name("blocks"), "1/s").taken(wasm.blocks_per_s, native.blocks_per_s),
@@ -78,7 +75,12 @@ struct Path {
     events_per_s: f64,
 }
 
-fn path(prepared: &Prepared, build: &Arc<AgentBuild>, turn: Turn) -> Result<Path, Untaken> {
+fn path(
+    prepared: &Prepared,
+    build: &Arc<AgentBuild>,
+    blocks: usize,
+    turn: Turn,
+) -> Result<Path, Untaken> {
     let (agent, meter) = metered(build);
     let options = Options {
         agent,
@@ -92,8 +94,8 @@ fn path(prepared: &Prepared, build: &Arc<AgentBuild>, turn: Turn) -> Result<Path
         );
         return Err(Untaken::because(text));
     }
-    if meter.blocks() != BLOCKS as u64 {
-        let text = format!("{} of {BLOCKS} blocks were written", meter.blocks());
+    if meter.blocks() != blocks as u64 {
+        let text = format!("{} of {blocks} blocks were written", meter.blocks());
         return Err(Untaken::because(text));
     }
     Ok(Path {
