@@ -202,6 +202,12 @@ impl History {
             book.words = story.words.as_ref().and_then(Packed::new);
             book.file_bytes = bytes.len();
             book.rewrite = !whole;
+            // From now on the end that they tell of is not the last one.
+            if let Some(mut words) = story.words.filter(|words| words.stopped) {
+                words.stopped = false;
+                book.words = Packed::new(&words);
+                book.append(&file::Entry::Words(words), false);
+            }
         }
         let last = book
             .jobs

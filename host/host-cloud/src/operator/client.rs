@@ -46,7 +46,10 @@ pub enum OperatorError {
     /// The connection broke.
     #[error("the connection to the cloud broke")]
     Broken(#[from] std::io::Error),
-    /// The cloud went away, or says what this client does not understand.
+    /// The cloud went away.
+    #[error("the cloud has closed the connection")]
+    Gone,
+    /// The cloud says what this client does not understand.
     #[error("the cloud's answer makes no sense: {0}")]
     Protocol(String),
 }
@@ -473,7 +476,7 @@ impl OperatorClient {
     async fn receive(&mut self) -> Result<AnswerBody, OperatorError> {
         let line = match read_line(&mut self.reader, ANSWER_BYTES_MAX).await? {
             Line::Whole(line) => line,
-            Line::End => return Err(OperatorError::Protocol("it stopped".to_owned())),
+            Line::End => return Err(OperatorError::Gone),
             Line::TooLong => return Err(OperatorError::Protocol("a line without end".to_owned())),
         };
         let answer: Answer =

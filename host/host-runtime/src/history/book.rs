@@ -286,7 +286,7 @@ impl Book {
         }
     }
 
-    fn append(&mut self, entry: &file::Entry, sync: bool) {
+    pub(super) fn append(&mut self, entry: &file::Entry, sync: bool) {
         let pending = self.pending.get_or_insert_default();
         pending.sync |= sync;
         // While the medium fails the file is to be written anew at any rate: nothing need wait here.

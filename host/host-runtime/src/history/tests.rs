@@ -345,6 +345,19 @@ fn a_clean_stop_leaves_its_last_words_and_the_counts_of_the_job() {
 }
 
 #[test]
+fn what_an_orderly_stop_left_is_no_stop_of_the_process_that_came_after_it() {
+    let mut bench = Bench::new();
+    bench
+        .history
+        .last_words(bench.now, &Bench::glance(&AgentStatus::default()));
+    bench.settle();
+    let left = bench.kept().words.unwrap();
+    let words = bench.killed().killed().kept().words.unwrap();
+    assert!(left.stopped && !words.stopped);
+    assert_eq!(words.at_s, left.at_s);
+}
+
+#[test]
 fn a_wall_clock_that_jumps_changes_no_duration() {
     let mut bench = Bench::new();
     bench.status(Some("job-1"), 2, 0, 0);

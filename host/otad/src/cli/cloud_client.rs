@@ -87,7 +87,9 @@ pub(super) fn refused_by_name(error: OperatorError) -> Failed {
 /// What went wrong with the cloud, with the exit code for it.
 pub(super) fn refused(error: OperatorError) -> Failed {
     let exit = match &error {
-        OperatorError::Connect { .. } | OperatorError::Broken(_) => Exit::Retry,
+        OperatorError::Connect { .. } | OperatorError::Broken(_) | OperatorError::Gone => {
+            Exit::Retry
+        }
         OperatorError::Request(_) => Exit::Usage,
         OperatorError::Refused(_) | OperatorError::Protocol(_) => Exit::Failed,
     };

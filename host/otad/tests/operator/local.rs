@@ -2,8 +2,9 @@
 //! and a signing profile serves later updates.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use host_cloud::operator::OperatorClient;
 use host_cloud::service::{GroupName, JobView, ThingName};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::{done, otad, out, refused};
+use crate::{command, done, otad, out, refused};
 
 /// A cloud with two things, and a folder with images and signers.
 struct Operator {
@@ -410,4 +411,30 @@ fn an_update_is_listed_cancelled_and_deleted() {
     );
     assert!(out(&of("list", &[])).is_empty());
     assert!(Path::new(&operator.path("cloud")).is_dir());
+}
+
+#[test]
+fn a_cloud_that_goes_away_is_no_end_of_the_update_that_is_waited_for() {
+    let Operator {
+        runtime,
+        cloud,
+        dir,
+    } = Operator::new();
+    let mut waiting = command(
+        dir.path(),
+        &[
+            "update", "create", "--cloud", "cloud", "--thing", "pump-1", "--file", "app.img",
+            "--job-id", "x", "--wait",
+        ],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut said = BufReader::new(waiting.stdout.take().unwrap()).lines();
+    let told = said.any(|line| line.unwrap().contains("AFR_OTA-x"));
+    assert!(told, "it never named its job");
+    runtime.block_on(cloud.shutdown());
+    let end = waiting.wait_with_output().unwrap();
+    refused(&end, 3, &["the cloud", "otad update show AFR_OTA-x"]);
 }

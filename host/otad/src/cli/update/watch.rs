@@ -22,7 +22,17 @@ const WORST_FIRST: [Exit; 6] = [
 
 /// Follow a job to its end.
 pub(super) async fn follow(client: &mut OperatorClient, job: JobId, json: bool) -> Verb {
-    let things = client.show(job.clone()).await.map_err(refused)?;
+    let id = job.to_string();
+    let lost = |error| {
+        let mut failed = refused(error);
+        if failed.exit == Exit::Retry {
+            failed.text += &format!(
+                "; how {id} goes on is not known here: see `otad update show {id}` once the cloud is back"
+            );
+        }
+        failed
+    };
+    let things = client.show(job.clone()).await.map_err(lost)?;
     let mut story = Story::new(things.executions.len());
     let ended = client
         .watch(job, |change| {
@@ -33,7 +43,7 @@ pub(super) async fn follow(client: &mut OperatorClient, job: JobId, json: bool) 
             }
         })
         .await
-        .map_err(refused)?;
+        .map_err(lost)?;
     story.progress.finish();
     if json {
         say(&json!({ "job": ended }).to_string());
