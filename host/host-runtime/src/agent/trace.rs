@@ -63,6 +63,9 @@ pub enum TraceError {
     /// It does not begin like one.
     #[error("it is not a trace: it does not begin with `{MAGIC}`")]
     Magic,
+    /// Not even its first line is whole.
+    #[error("it was cut off within its first line: nothing can be told from it")]
+    Cut,
     /// Of another format.
     #[error("a trace of format {0}; this build reads {FORMAT}")]
     Format(String),
@@ -137,7 +140,12 @@ impl<'b> Trace<'b> {
         if bytes.len() > TRACE_MAX_BYTES {
             return Err(TraceError::TooLarge(bytes.len()));
         }
-        let (line, rest) = split(bytes).ok_or(TraceError::Magic)?;
+        let Some((line, rest)) = split(bytes) else {
+            return Err(match bytes.starts_with(MAGIC.as_bytes()) {
+                true => TraceError::Cut,
+                false => TraceError::Magic,
+            });
+        };
         let text = std::str::from_utf8(line).map_err(|_| TraceError::Magic)?;
         let words = text.strip_prefix(MAGIC).ok_or(TraceError::Magic)?;
         let words = words.strip_prefix(' ').ok_or(TraceError::Magic)?;

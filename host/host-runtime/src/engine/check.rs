@@ -92,7 +92,7 @@ pub enum Refusal {
     Unreadable(String),
     /// A core module.
     #[error(
-        "it is a core module, not a component; wrap it with `wasm-tools component new` or wit-component"
+        "it is a core module, not a component; wrap it with `otad plugin wrap` or `wasm-tools component new`"
     )]
     CoreModule,
     /// An import that no world offers, such as `wasi:cli/environment@0.2.0`.

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use host_runtime::engine::AGENT_WORLD;
 use serde_json::Value;
 
-use super::args::{DeviceArgs, PluginVerb};
+use super::args::{CheckArgs, DeviceArgs, PluginVerb};
 use super::control::{client, done, request};
 use super::{check, project, sign, wait};
 use crate::control::protocol::{Request, Verb};
@@ -37,10 +38,19 @@ pub(super) fn follow(verb: &PluginVerb) -> Ended {
             trusted,
             json,
         } => sign::verify_code(file, trusted, *json),
-        PluginVerb::Test(args) => check::follow(args),
+        PluginVerb::Test(args) => test(args),
         PluginVerb::New(args) => project::new(args),
         PluginVerb::Wrap { module, output } => project::wrap(module, output),
     }
+}
+
+fn test(args: &CheckArgs) -> Ended {
+    if *args.guest.world()? == AGENT_WORLD {
+        let label = args.guest.label();
+        let text = format!("{label} is an agent, not a plugin: `otad check` tests it");
+        return Err(Failed::new(Exit::Refused, text));
+    }
+    check::follow(args)
 }
 
 /// The daemon has a working directory of its own.

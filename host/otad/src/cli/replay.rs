@@ -82,6 +82,8 @@ fn tell_replayed(replayed: &Replayed, json: bool) -> Exit {
         say(&answer.to_string());
     } else if let Some(difference) = difference {
         print(difference, "recorded", "instead");
+    } else if *exchanges == 0 {
+        say("the trace holds no exchange: nothing was compared");
     } else {
         say(&format!(
             "the same in {exchanges} exchanges with {calls} calls"
@@ -91,6 +93,7 @@ fn tell_replayed(replayed: &Replayed, json: bool) -> Exit {
         }
     }
     match difference {
+        None if *exchanges == 0 => Exit::Nothing,
         None => Exit::Done,
         Some(_) => Exit::Failed,
     }
@@ -124,6 +127,10 @@ fn print(difference: &Difference, one: &str, other: &str) {
 
 fn tell_compared(compared: &Compared, json: bool) -> Exit {
     let (words, answer) = match compared {
+        Compared::Same { exchanges: 0 } => (
+            "the trace holds no exchange: nothing was compared".to_owned(),
+            json!({ "same": 0 }),
+        ),
         Compared::Same { exchanges } => (
             format!("both did the same in {exchanges} exchanges"),
             json!({ "same": exchanges }),
@@ -173,6 +180,7 @@ fn tell_compared(compared: &Compared, json: bool) -> Exit {
         }
     }
     match compared {
+        Compared::Same { exchanges: 0 } => Exit::Nothing,
         Compared::Same { .. } => Exit::Done,
         Compared::Left(_) | Compared::Differ { .. } => Exit::Failed,
     }

@@ -95,6 +95,9 @@ fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// What a plugin may need and the targets here do not have.
+const NOT_LENT: [&str; 2] = ["serial-line", "staged-image"];
+
 /// The components that are judged, as they were read.
 #[derive(Clone)]
 struct Components {
@@ -120,6 +123,14 @@ impl Components {
         let load = |(guest, bytes): &(GuestArg, Vec<u8>)| {
             let label = guest.label();
             let loaded = guest.load_bytes(bytes, self.compile_s, time)?;
+            let needs = |name: &&&str| loaded.imports().iter().any(|i| i == **name);
+            let missing = NOT_LENT.iter().find(needs);
+            if let Some(missing) = missing {
+                let text = format!(
+                    "{label} needs {missing}, which no target of the sandbox has: `otad check` tries it out on one"
+                );
+                return Err(Failed::new(Exit::Refused, text));
+            }
             Ok::<_, Failed>((label, loaded))
         };
         let mut options = Options::native(0);

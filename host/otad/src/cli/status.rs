@@ -8,6 +8,8 @@ use super::args::StatusArgs;
 use super::control::{client, request};
 use crate::control::protocol::Verb;
 use crate::exit::{Exit, Verb as Ended};
+use crate::past::time::duration;
+use crate::past::why::next_attempt;
 use crate::progress::is_heard;
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -79,9 +81,10 @@ fn long(device: &Value) -> String {
         lines.push(format!("  connected to {}", text(connection, "endpoint")));
     } else {
         lines.push(format!(
-            "  not connected to {}: {}",
+            "  not connected to {}: {}{}",
             text(connection, "endpoint"),
-            text(connection, "last_error")
+            text(connection, "last_error"),
+            next_attempt(connection)
         ));
     }
     if let Some(job) = device["job_id"].as_str() {
@@ -90,7 +93,7 @@ fn long(device: &Value) -> String {
     if device["agent"]["life"] == "parked" {
         lines.push("  agent parked, until something happens".to_owned());
     }
-    if let Some(wait) = wait(&device["wait"]) {
+    if let Some(wait) = wait(device) {
         lines.push(format!("  waits for {wait}"));
     }
     for target in list(device, "targets") {
@@ -121,13 +124,14 @@ fn image_state(target: &Value) -> &str {
 }
 
 /// What it waits for, since when, and when it tries again or gives up.
-fn wait(wait: &Value) -> Option<String> {
+fn wait(device: &Value) -> Option<String> {
+    let wait = &device["wait"];
     let mut line = wait["reason_name"].as_str()?.to_owned();
     let detail = text(wait, "detail");
     if detail != "-" && !detail.is_empty() && detail != line {
         line.push_str(&format!(" ({detail})"));
     }
-    line.push_str(&format!(" for {}", seconds(number(wait, "waiting_ms"))));
+    line.push_str(&format!(" for {}", duration(number(wait, "waiting_ms"))));
     let tries = number(wait, "tries");
     if tries > 1 {
         line.push_str(&format!(", asked {tries} times"));
@@ -136,18 +140,16 @@ fn wait(wait: &Value) -> Option<String> {
         ("next_try_in_ms", "next look in"),
         ("gives_up_in_ms", "gives up in"),
     ] {
-        if let Some(ms) = wait[key].as_u64() {
-            line.push_str(&format!(", {words} {}", seconds(ms)));
+        // Without a connection the agent's own time says little: it looks as soon as there is one.
+        let counts = key != "next_try_in_ms" || device["connected"] == true;
+        if let Some(ms) = wait[key].as_u64().filter(|_| counts) {
+            line.push_str(&format!(", {words} {}", duration(ms)));
         }
     }
     if let Some(detail) = wait["last_error"]["detail"].as_str() {
         line.push_str(&format!("; last error: {detail}"));
     }
     Some(line)
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
 #[cfg(test)]
@@ -159,7 +161,8 @@ mod tests {
             "device": "pump-1", "connected": false, "state_name": "WaitingForFileBlock", "job_id": "j-1",
             "counters": { "received": 5, "queued": 4, "processed": 3, "dropped": 1 },
             "files": [{ "file_id": 0, "phase_name": "Receiving", "done": 3, "total": 512 }],
-            "connection": { "endpoint": "localhost:8883", "last_error": "closed by peer" },
+            "connection": { "endpoint": "localhost:8883", "last_error": "closed by peer",
+                            "state": { "waiting": { "retry_ms": 2000 } } },
             "wait": { "reason_name": "blocks", "detail": "block 3 of file 0", "waiting_ms": 1234, "tries": 2,
                       "next_try_in_ms": 800, "gives_up_in_ms": null, "last_error": null },
             "targets": [{ "name": "main", "file_id": 0, "running_version": "1.0.0", "image_state": "valid",
@@ -187,15 +190,22 @@ mod tests {
     fn the_long_form_says_what_is_waited_for() {
         let text = long(&device());
         for line in [
-            "  not connected to localhost:8883: closed by peer",
+            "  not connected to localhost:8883: closed by peer; the next attempt is made after a pause of 2.0 s",
             "  job j-1",
-            "  waits for blocks (block 3 of file 0) for 1.2 s, asked 2 times, next look in 0.8 s",
+            "  waits for blocks (block 3 of file 0) for 1.2 s, asked 2 times",
             "  target main (file 0): version 1.0.0, image valid, plugin builtin:flash-file",
             "    warning: unsigned images are taken",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
         assert!(!text.contains("parked"), "{text}");
+        let mut connected = device();
+        connected["connected"] = true.into();
+        let text = long(&connected);
+        assert!(
+            text.contains("asked 2 times, next look in 0.8 s\n"),
+            "{text}"
+        );
         let mut parked = device();
         parked["agent"]["life"] = "parked".into();
         let text = long(&parked);

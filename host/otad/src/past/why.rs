@@ -37,7 +37,7 @@ pub fn lines(device: &Value) -> Vec<String> {
     let indented = told(device)
         .into_iter()
         .chain(broken(device))
-        .chain(wait(&device["wait"]))
+        .chain(wait(device))
         .chain(connection(device));
     lines.extend(indented.map(|line| format!("  {line}")));
     if let Some(error) = device["last_error"].as_str() {
@@ -93,7 +93,8 @@ fn broken(device: &Value) -> Option<String> {
     Some(format!("the agent broke {strikes} times in a row{again}"))
 }
 
-fn wait(wait: &Value) -> Vec<String> {
+fn wait(device: &Value) -> Vec<String> {
+    let wait = &device["wait"];
     let Some(reason) = wait["reason"].as_u64() else {
         return Vec::new();
     };
@@ -114,11 +115,14 @@ fn wait(wait: &Value) -> Vec<String> {
     if tries > 0 {
         lines.push(format!("asked {tries} times without success"));
     }
-    let next = number("next_try_in_ms").map(|ms| format!("looks again in {}", duration(ms)));
+    // Without a connection the agent's own time says little: it looks as soon as there is one.
+    let tries_again = number("next_try_in_ms");
+    let next = tries_again.filter(|_| device["connected"] != false);
+    let next = next.map(|ms| format!("looks again in {}", duration(ms)));
     let end = match number("gives_up_in_ms") {
         Some(ms) => Some(format!("gives up in {}", duration(ms))),
         // Blocks are not given up by the clock, but after so many requests that brought nothing.
-        None if next.is_some() && reason != BLOCKS => Some("does not give up".to_owned()),
+        None if tries_again.is_some() && reason != BLOCKS => Some("does not give up".to_owned()),
         None => None,
     };
     let times: Vec<String> = next.into_iter().chain(end).collect();
@@ -154,8 +158,21 @@ fn connection(device: &Value) -> Option<String> {
     let attempts = connection["attempts"].as_u64().unwrap_or(0);
     let error = connection["last_error"].as_str().unwrap_or("nothing yet");
     Some(format!(
-        "no connection to {endpoint} after {attempts} attempts: {error}"
+        "no connection to {endpoint} after {attempts} attempts: {error}{}",
+        next_attempt(connection)
     ))
+}
+
+/// When a connection that waits is tried again; empty where it does not wait.
+#[must_use]
+pub fn next_attempt(connection: &Value) -> String {
+    let pause = connection["state"]["waiting"]["retry_ms"].as_u64();
+    pause.map_or_else(String::new, |ms| {
+        format!(
+            "; the next attempt is made after a pause of {}",
+            duration(ms)
+        )
+    })
 }
 
 /// The same for programs: what the device shows, with the wait's words and the cure of its last error.
@@ -200,7 +217,8 @@ mod tests {
         json!({
             "device": "pump-1", "connected": false, "state_name": "WaitingForFileBlock", "job_id": "j-1",
             "files": [{ "file_id": 0, "phase_name": "Receiving", "done": 3, "total": 512 }],
-            "connection": { "endpoint": "localhost:8883", "last_error": "closed by peer", "attempts": 4 },
+            "connection": { "endpoint": "localhost:8883", "last_error": "closed by peer", "attempts": 4,
+                            "state": { "waiting": { "retry_ms": 2000 } } },
             "agent": { "life": "running" },
             "wait": { "reason": 3, "reason_name": "blocks", "detail": "block 3 of file 0", "waiting_ms": 1234, "tries": 2,
                       "next_try_in_ms": 800, "gives_up_in_ms": 90_000,
@@ -216,13 +234,20 @@ mod tests {
             "pump-1: job j-1, WaitingForFileBlock; file 0 Receiving 3 of 512",
             "  waits for data of the image (block 3 of file 0), for 1.2 s",
             "  asked 2 times without success",
-            "  looks again in 0.8 s; gives up in 90.0 s",
+            "  gives up in 90.0 s",
             "  last error: 32 requests (0x0e: 0x0)",
             "    do: check the network and the stream; raise `momentum_max` or `request_timeout_ms` on slow links",
-            "  no connection to localhost:8883 after 4 attempts: closed by peer",
+            "  no connection to localhost:8883 after 4 attempts: closed by peer; the next attempt is made after a pause of 2.0 s",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+        let mut connected = device();
+        connected["connected"] = json!(true);
+        let text = lines(&connected).join("\n");
+        assert!(
+            text.contains("\n  looks again in 0.8 s; gives up in 90.0 s\n"),
+            "{text}"
+        );
     }
 
     #[test]

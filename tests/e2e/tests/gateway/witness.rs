@@ -140,6 +140,14 @@ fn what_was_recorded_of_an_update_is_replayed_and_another_build_is_told_where_it
     let (code, said) = replay(&[&copy, diff, shipped, &other]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("self_tesT"), "{said}");
+
+    let header = recorded.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for (kept, code, words) in [(header, 2, "no exchange"), (header - 1, 6, "was cut off")] {
+        fs::write(&copy, &recorded[..kept]).unwrap();
+        let (ended, said) = replay(&[&copy, builtin]);
+        assert_eq!(ended, Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
 }
 
 #[test]

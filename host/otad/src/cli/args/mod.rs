@@ -125,7 +125,7 @@ Examples:
   otad replay --diff old.wasm new.wasm pump-1/000007.trace
                                                  where two builds first differ
 
-Exit code 0 if there is no difference, 1 if there is one, 5 for a component that this host refuses, 6 for a damaged trace.")]
+Exit code 0 if there is no difference, 1 if there is one, 2 if nothing was recorded or there is no such file, 5 for a component that this host refuses, 6 for a damaged trace.")]
     Replay(ReplayArgs),
     /// Run the cloud in a box: AWS IoT Jobs and file streams over an MQTT endpoint with TLS.
     #[command(after_help = "\
