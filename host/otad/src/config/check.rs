@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_cloud::limits::AWS_SUBSCRIPTIONS_MAX;
+use host_crypto::{Certificate, TrustStore};
+use host_http::{Proxies, Roots};
 use host_mqtt::Notice;
 use host_runtime::choice;
 use host_runtime::ports::clock::SystemClock;
@@ -251,17 +253,18 @@ fn trust(config: &Config, findings: &mut Findings) {
     let Some(directory) = &config.trust.directory else {
         return;
     };
-    let names = match entry_names(&directory.value) {
-        Ok(names) => names,
+    let store = match TrustStore::load_for(&directory.value, user(config)) {
+        Ok(store) => store,
         Err(e) => {
             findings.error(
                 &directory.origin,
-                format!("trust store {}: {e}", directory.value.display()),
-                "create the directory and put the signers' certificates (PEM) into it",
+                format!("trust store: {}", chain(&e)),
+                "a directory with the certificates (PEM, P-256 or RSA) of those who may sign, each in a file of its own",
             );
             return;
         }
     };
+    let names: Vec<&str> = store.entries().map(Certificate::entry).collect();
     if names.is_empty() && !config.development.allow_unsigned_images {
         findings.error(
             &directory.origin,
@@ -282,7 +285,7 @@ fn trust(config: &Config, findings: &mut Findings) {
                 .flat_map(|d| d.targets.iter().filter_map(|t| t.certificate.as_ref())),
         );
     if let Some(signers) = &config.trust.code_signers {
-        for entry in signers.value.iter().filter(|e| !names.contains(e)) {
+        for entry in signers.value.iter().filter(|e| store.entry(e).is_none()) {
             findings.error(
                 &signers.origin,
                 format!("the trust store has no entry \"{entry}\""),
@@ -291,7 +294,7 @@ fn trust(config: &Config, findings: &mut Findings) {
         }
     }
     for entry in entries {
-        if !names.contains(&entry.value) {
+        if store.entry(&entry.value).is_none() {
             findings.error(
                 &entry.origin,
                 format!("the trust store has no entry \"{}\"", entry.value),
@@ -299,22 +302,6 @@ fn trust(config: &Config, findings: &mut Findings) {
             );
         }
     }
-}
-
-/// Names of the entries of a trust store: its PEM files without their extension.
-fn entry_names(directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let is_pem = path
-            .extension()
-            .is_some_and(|e| e == "pem" || e == "crt" || e == "cer");
-        if let (true, Some(stem)) = (is_pem, path.file_stem()) {
-            names.push(stem.to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// The bytes of a PEM file, within the limit.
@@ -375,13 +362,26 @@ pub(crate) fn go_together(
 
 fn http(config: &Config, findings: &mut Findings) {
     for root in &config.http.roots {
-        if let Err(message) = certificates(&root.value) {
+        if let Err(error) = Roots::Files(vec![root.value.clone()]).check() {
             findings.error(
                 &root.origin,
-                message,
+                chain(&error),
                 "PEM files of those who vouch for image servers; without `roots` the machine's are used",
             );
         }
+    }
+    // Whoever checks is often not whom the service manager starts.
+    if config.http.uses_proxy
+        && let Err(error) = Proxies::from_environment(|name| std::env::var(name).ok())
+    {
+        findings.warning(
+            &Origin::File,
+            format!(
+                "[http] takes the proxies of the environment: {}",
+                chain(&error)
+            ),
+            "mend the variable where `otad run` is started, or set `proxy = \"none\"` in [http]",
+        );
     }
 }
 

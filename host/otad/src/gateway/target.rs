@@ -25,14 +25,6 @@ use crate::config::{
 use crate::launch::record::REGION_BYTES;
 use crate::launch::{RECORD_MODE, make_directory};
 
-/// The operator's trust store; an empty one if none is configured.
-pub(super) fn trust_store(config: &Config) -> Result<TrustStore, GatewayError> {
-    match &config.trust.directory {
-        None => Ok(TrustStore::default()),
-        Some(directory) => TrustStore::load(&directory.value).map_err(GatewayError::Trust),
-    }
-}
-
 /// Whose signatures count for one target: labels for all, the default entry its own or the store's.
 fn policy(
     config: &Config,
