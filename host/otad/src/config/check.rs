@@ -14,7 +14,7 @@ use std::sync::Arc;
 use host_cloud::limits::AWS_SUBSCRIPTIONS_MAX;
 use host_crypto::{Certificate, TrustStore};
 use host_http::{Proxies, Roots};
-use host_mqtt::Notice;
+use host_mqtt::{MqttError, Notice};
 use host_runtime::choice;
 use host_runtime::ports::clock::SystemClock;
 use host_runtime::ports::line::LinePlace;
@@ -26,8 +26,8 @@ use super::build::BUILD;
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
-    AgentChoice, Carrier, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program,
-    Reset, Target, VersionFrom,
+    AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
+    Program, Reset, Target, VersionFrom,
 };
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place};
@@ -120,7 +120,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut granted = Vec::new();
     for device in &config.devices {
         if device.mqtt.connection_of.is_none() {
-            mqtt(&device.mqtt, &mut findings);
+            mqtt(&device.mqtt, config.development, &mut findings);
         }
         hooks(device, &mut findings);
         for t in &device.targets {
@@ -385,15 +385,35 @@ fn http(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
+fn mqtt(mqtt: &Mqtt, development: Development, findings: &mut Findings) {
+    if let Some(login) = &mqtt.login {
+        password(login, findings);
+    }
+    if let Some(key) = &mqtt.private_key {
+        private_mode(key, findings);
+    }
+    let Err(error) = gateway::connection::check(mqtt, development.allow_plaintext) else {
+        return;
+    };
+    let before = findings.0.len();
+    identity(mqtt, findings);
+    let is_of_files = matches!(
+        error,
+        MqttError::Unreadable { .. } | MqttError::Unusable { .. } | MqttError::Identity { .. }
+    );
+    if !is_of_files || findings.0.len() == before {
+        let help = "host, port, client id and PEM files are those that the broker expects";
+        findings.error(&mqtt.endpoint.origin, chain(&error), help);
+    }
+}
+
+/// What is wrong with each of the files of a connection.
+fn identity(mqtt: &Mqtt, findings: &mut Findings) {
     const HELP: &str = "PEM files; `otad thing create` and the AWS console write them";
     if let Some(root) = &mqtt.root_certificate
         && let Err(message) = certificates(&root.value)
     {
         findings.error(&root.origin, message, HELP);
-    }
-    if let Some(login) = &mqtt.login {
-        password(login, findings);
     }
     let (Some(certificate), Some(key)) = (&mqtt.certificate, &mqtt.private_key) else {
         return;
@@ -414,7 +434,6 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
             }
         }
     }
-    private_mode(key, findings);
 }
 
 /// Whether AWS takes what all devices of a connection subscribe to. One whose subscription it refuses hears of no job, or fails

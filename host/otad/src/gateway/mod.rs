@@ -10,7 +10,7 @@
 
 mod agents;
 mod build;
-mod connection;
+pub(crate) mod connection;
 mod download;
 pub(crate) mod kept;
 mod level;
