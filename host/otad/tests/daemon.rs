@@ -319,6 +319,50 @@ fn a_file_on_disk_that_is_wrong_changes_nothing_at_a_reload_and_is_named_by_run_
 }
 
 #[test]
+fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_nothing_at_a_reload()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let good = std::fs::read_to_string(&config).unwrap();
+    let with = |line: &str| {
+        let toml = format!("{good}[device.target.settings]\n{line}\n");
+        std::fs::write(&config, toml).unwrap();
+    };
+    for (line, word) in [
+        ("settle_ms = 600000000000", "600000000000"),
+        ("settle_mss = 500", "settle_mss"),
+    ] {
+        with(line);
+        let checked = ask(&config, &["config", "check"]);
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(78), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+    let (mut daemon, mut log) = Daemon::start(&config);
+    let told = "the plugin does not begin";
+    if !log.contains(told) {
+        log.push_str(&daemon.wait_log(told));
+    }
+    assert!(log.contains("settle_mss"), "{log}");
+    let status = text(&ask(&config, &["status"]).stdout);
+    assert!(status.contains("its plugin does not begin"), "{status}");
+
+    with("settle_ms = 500");
+    assert!(ask(&config, &["config", "check"]).status.success());
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("ready again, with 1 devices");
+    let status = text(&ask(&config, &["status"]).stdout);
+    assert!(!status.contains("its plugin does not begin"), "{status}");
+    with("settle_mss = 500");
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("the configuration is not taken, the former one goes on");
+    let status = text(&ask(&config, &["status"]).stdout);
+    assert!(!status.contains("its plugin does not begin"), "{status}");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
 fn why_and_history_ask_the_daemon_and_read_what_a_stopped_one_left() {
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), &["pump-1"]);

@@ -191,6 +191,55 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
     findings.0
 }
 
+/// Whether plugins take their settings: each is asked. Apart from [`check`], for `otad run` goes on where one does not: the
+/// other targets can still be updated. A reload does not, for there the former settings serve.
+#[must_use]
+pub fn check_settings(config: &Config) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    let gate = Gate::new(config, Arc::new(SystemClock::new()));
+    let state = state(config);
+    let mut asker = gateway::Asker::new(config);
+    for device in &config.devices {
+        for target in &device.targets {
+            let place = Place::plugin(&device.name.value, &target.name.value);
+            let label = gateway::label(target);
+            // Another build serves there, and the settings may be for that one.
+            if state
+                .as_ref()
+                .is_some_and(|s| is_replaced(s, &place, &label))
+            {
+                continue;
+            }
+            let answer = match (&target.plugin, &target.carrier) {
+                // These need none.
+                (PluginChoice::Builtin(_), _) if target.plugin_settings.is_empty() => continue,
+                (PluginChoice::Builtin(_), _) => asker.ask(target, None),
+                (PluginChoice::File(_), Carrier::Native(_)) => continue,
+                (PluginChoice::File(file), Carrier::Component) => {
+                    let let_in = gate.read(Kind::Plugin, &file.value).and_then(|code| {
+                        gate.check(code.signed.as_ref(), &place, Entry::New)?;
+                        Ok(code)
+                    });
+                    match let_in {
+                        Ok(code) => asker.ask(target, Some(&code)),
+                        // Said by `check_code`.
+                        Err(_) => continue,
+                    }
+                }
+            };
+            if let Err(why) = answer {
+                let name = &target.name.value;
+                findings.error(
+                    &target.name.origin,
+                    format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
+                    "mend [device.target.settings]; which there are, says the plugin's own description",
+                );
+            }
+        }
+    }
+    findings.0
+}
+
 /// The user that otad runs as, who owns the state directory. Before there is one, whoever asks, but for root: that may be an
 /// administrator who looks at the configuration of a service.
 fn user(config: &Config) -> Option<u32> {

@@ -29,7 +29,7 @@ use std::path::Path;
 
 pub use agent::BUILTIN_AGENTS;
 pub use build::BUILD;
-pub use check::{Finding, check, check_code};
+pub use check::{Finding, check, check_code, check_settings};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
     Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,

@@ -111,6 +111,8 @@ fn read_again(former: &Config) -> Result<Whole, Failed> {
     new.control_socket = kept.control_socket.clone();
     new.control_group.clone_from(&kept.control_group);
     super::check(&config)?;
+    // A start goes on without a target whose plugin refuses them; here there are the former ones to go on with.
+    super::refuse(&config, config::check_settings(&config))?;
     let trusted = Trusted::read(&config)?;
     Ok(Whole { config, trusted })
 }

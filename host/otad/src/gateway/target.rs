@@ -107,7 +107,7 @@ pub(super) fn target(
 }
 
 /// What the plugin is told: the operator's settings, and the speed of the line, which its first time-outs follow.
-fn plugin_settings(target: &Target) -> Vec<Setting> {
+pub(super) fn plugin_settings(target: &Target) -> Vec<Setting> {
     let mut settings = target.plugin_settings.clone();
     let is_serial = target.plugin == PluginChoice::Builtin("serial-mcu");
     let baud = target.line.as_ref().and_then(|line| line.config.baud);
