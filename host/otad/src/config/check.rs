@@ -29,6 +29,7 @@ use super::model::{
     AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
     Program, Reset, Target, VersionFrom,
 };
+use super::place::{TAKEN_HELP, Taken, taken};
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place};
 use crate::control::group;
@@ -125,6 +126,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
+            for Taken { place, why } in taken(config, t) {
+                findings.error(&place.origin, why, TAKEN_HELP);
+            }
             grants(config, t, &mut findings);
             alone(t, &mut granted, &mut findings);
         }

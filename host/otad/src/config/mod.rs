@@ -19,6 +19,7 @@ mod model;
 mod mqtt;
 mod native;
 mod parts;
+mod place;
 mod reader;
 mod sections;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use model::{
     Hook, Hooks, Http, Line, Login, Mqtt, Native, Password, PluginChoice, Program, Region,
     RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust, VersionFrom,
 };
+pub(crate) use place::{TAKEN_HELP, taken};
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};
 

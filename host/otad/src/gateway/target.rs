@@ -122,6 +122,9 @@ pub(super) fn plugin_settings(target: &Target) -> Vec<Setting> {
     settings
 }
 
+/// Folder of the state directory in which staged targets' images are put together.
+pub(crate) const STAGING: &str = "staging";
+
 /// Where the file of a staged target is put together: for the built-in one, and for others if the operator says where.
 fn staging(
     config: &Config,
@@ -131,7 +134,7 @@ fn staging(
     let path = match (&target.staging, &target.plugin) {
         (Some(path), _) => path.value.clone(),
         (None, PluginChoice::Builtin("serial-mcu" | BUILD)) => {
-            let directory = config.daemon.state_dir.value.join("staging").join(device);
+            let directory = config.daemon.state_dir.value.join(STAGING).join(device);
             directory.join(&target.name.value)
         }
         (None, PluginChoice::Builtin(_) | PluginChoice::File(_)) => return Ok(None),
