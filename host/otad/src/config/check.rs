@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_cloud::limits::AWS_SUBSCRIPTIONS_MAX;
-use host_crypto::{Certificate, TrustStore};
+use host_crypto::{Certificate, Facts, TrustStore};
 use host_http::{Proxies, Roots};
 use host_mqtt::{MqttError, Notice};
 use host_runtime::choice;
-use host_runtime::ports::clock::SystemClock;
+use host_runtime::ports::clock::{Clock as _, SystemClock, utc};
 use host_runtime::ports::line::LinePlace;
 use host_runtime::ports::state_dir::FileStateDir;
 use rustls_pki_types::pem::PemObject as _;
@@ -31,7 +31,7 @@ use super::model::{
 };
 use super::place::{TAKEN_HELP, Taken, taken};
 use super::reader::Located;
-use crate::code::{Entry, Gate, Kind, Place};
+use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
 use crate::daemon::check_dir;
 use crate::exit::chain;
@@ -390,6 +390,21 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
+/// Whether a device's certificate is one that TLS takes.
+///
+/// # Errors
+/// Worded: it is too old, and how to make another one.
+pub(crate) fn of_version_3(chain: &[CertificateDer<'_>]) -> Result<(), String> {
+    let facts = chain.first().and_then(|own| Facts::of_der(own).ok());
+    match facts {
+        Some(Facts { version, .. }) if version != 3 => Err(format!(
+            "the certificate is of X.509 version {version}, and TLS takes version 3 alone: make it anew with an extension, such \
+             as `openssl x509 -req … -extfile FILE` where FILE says `basicConstraints=CA:FALSE`"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The private key of a PEM file.
 ///
 /// # Errors
@@ -445,6 +460,9 @@ fn mqtt(mqtt: &Mqtt, development: Development, findings: &mut Findings) {
     if let Some(key) = &mqtt.private_key {
         private_mode(key, findings);
     }
+    if let Some(certificate) = &mqtt.certificate {
+        holds(certificate, findings);
+    }
     let Err(error) = gateway::connection::check(mqtt, development.allow_plaintext) else {
         return;
     };
@@ -474,7 +492,10 @@ fn identity(mqtt: &Mqtt, findings: &mut Findings) {
     let chain = certificates(&certificate.value);
     match (chain, private_key(&key.value)) {
         (Ok(chain), Ok(private)) => {
-            if let Err(message) = go_together(chain, private) {
+            if let Err(message) = of_version_3(&chain) {
+                let text = format!("{}: {message}", certificate.value.display());
+                findings.error(&certificate.origin, text, HELP);
+            } else if let Err(message) = go_together(chain, private) {
                 findings.error(&key.origin, message, HELP);
             }
         }
@@ -546,6 +567,28 @@ fn password(login: &Login, findings: &mut Findings) {
             );
         }
         None | Some(Password::Environment(_)) => {}
+    }
+}
+
+/// The clock of a gateway may be wrong when it starts, so one that does not hold by it is worth a warning and no more.
+fn holds(certificate: &Located<PathBuf>, findings: &mut Findings) {
+    let chain = certificates(&certificate.value).unwrap_or_default();
+    let facts = chain.first().and_then(|own| Facts::of_der(own).ok());
+    let (Some(Facts { validity, .. }), Some(now)) = (facts, SystemClock::new().wall_s()) else {
+        return;
+    };
+    if let Some(what) = lapse(validity, now) {
+        findings.warning(
+            &certificate.origin,
+            format!(
+                "certificate {} {what}: it holds from {} to {}, this machine's clock says {}",
+                certificate.value.display(),
+                utc(validity.not_before),
+                utc(validity.not_after),
+                utc(now)
+            ),
+            "the broker will refuse it: renew it, or set the clock",
+        );
     }
 }
 
