@@ -339,7 +339,7 @@ fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_
         assert!(said.contains(word), "{said}");
     }
     let (mut daemon, mut log) = Daemon::start(&config);
-    let told = "the plugin does not begin";
+    let told = "plugin builtin:flash-file does not begin";
     if !log.contains(told) {
         log.push_str(&daemon.wait_log(told));
     }

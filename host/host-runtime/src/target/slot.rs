@@ -280,22 +280,10 @@ impl PluginSlot {
                 let failure = self.judge(error);
                 // One on trial has been sent back with that: it is not what serves now.
                 if says && saved.is_none() && Arc::ptr_eq(&factory, &self.factory) {
-                    self.close(&failure);
+                    self.closed = Some(failure.to_string());
                 }
                 Err(failure)
             }
-        }
-    }
-
-    /// It refuses to begin with nothing but its settings: somebody has to mend those. Said once.
-    fn close(&mut self, why: &Failure) {
-        let why = why.to_string();
-        if self.closed.as_ref() != Some(&why) {
-            tracing::error!(
-                plugin = self.label(),
-                "the plugin does not begin, jobs of its target fail: {why}; mend the target's settings"
-            );
-            self.closed = Some(why);
         }
     }
 

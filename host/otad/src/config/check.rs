@@ -234,9 +234,9 @@ pub fn check_settings(config: &Config) -> Vec<Finding> {
             if let Err(why) = answer {
                 let name = &target.name.value;
                 findings.error(
-                    &target.name.origin,
+                    &target.settings_at,
                     format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
-                    "mend [device.target.settings]; which there are, says the plugin's own description",
+                    "mend [device.target.settings]; the README of the plugin lists what it knows",
                 );
             }
         }

@@ -367,6 +367,7 @@ fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
     );
     let target = Target {
         agent_settings: target_agent_settings(&section, activation, hooks),
+        settings_at: section.place("settings"),
         plugin_settings: section
             .free_table("settings")
             .into_iter()
