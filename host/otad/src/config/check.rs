@@ -35,7 +35,7 @@ use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
 use crate::daemon::check_dir;
 use crate::exit::chain;
-use crate::gateway;
+use crate::gateway::{self, Denial};
 use crate::lock;
 
 /// One thing found.
@@ -195,53 +195,76 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
     findings.0
 }
 
-/// Whether plugins take their settings: each is asked. Apart from [`check`], for `otad run` goes on where one does not: the
-/// other targets can still be updated. A reload does not, for there the former settings serve.
+/// Whether plugins can be loaded and take their settings: each is asked. Apart from [`check`], for `otad run` goes on where
+/// one does not: the other targets can still be updated.
 #[must_use]
-pub fn check_settings(config: &Config) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
-    let gate = Gate::new(config, Arc::new(SystemClock::new()));
+pub fn check_plugins(config: &Config) -> Vec<Finding> {
+    denials(config)
+        .map(|(target, denial)| denied(target, &denial))
+        .collect()
+}
+
+/// Of these what the configuration alone is to blame for. A reload does not take it, for the former settings serve; but where a
+/// file cannot be loaded it goes on, as a start does, with what else has changed.
+pub(crate) fn check_settings(config: &Config) -> Vec<Finding> {
+    denials(config)
+        .filter(|(_, denial)| matches!(denial, Denial::Settings(_)))
+        .map(|(target, denial)| denied(target, &denial))
+        .collect()
+}
+
+fn denials(config: &Config) -> impl Iterator<Item = (&Target, Denial)> {
     let state = state(config);
     let mut asker = gateway::Asker::new(config);
-    for device in &config.devices {
-        for target in &device.targets {
-            let place = Place::plugin(&device.name.value, &target.name.value);
-            let label = gateway::label(target);
-            // Another build serves there, and the settings may be for that one.
-            if state
-                .as_ref()
-                .is_some_and(|s| is_replaced(s, &place, &label))
-            {
-                continue;
-            }
-            let answer = match (&target.plugin, &target.carrier) {
-                // These need none.
-                (PluginChoice::Builtin(_), _) if target.plugin_settings.is_empty() => continue,
-                (PluginChoice::Builtin(_), _) => asker.ask(target, None),
-                (PluginChoice::File(_), Carrier::Native(_)) => continue,
-                (PluginChoice::File(file), Carrier::Component) => {
-                    let let_in = gate.read(Kind::Plugin, &file.value).and_then(|code| {
-                        gate.check(code.signed.as_ref(), &place, Entry::New)?;
-                        Ok(code)
-                    });
-                    match let_in {
-                        Ok(code) => asker.ask(target, Some(&code)),
-                        // Said by `check_code`.
-                        Err(_) => continue,
-                    }
-                }
-            };
-            if let Err(why) = answer {
-                let name = &target.name.value;
-                findings.error(
-                    &target.settings_at,
-                    format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
-                    "mend [device.target.settings]; the README of the plugin lists what it knows",
-                );
-            }
+    let targets = config.devices.iter().flat_map(|device| {
+        let name = &device.name.value;
+        device.targets.iter().map(move |target| (name, target))
+    });
+    targets.filter_map(move |(device, target)| {
+        let place = Place::plugin(device, &target.name.value);
+        // Another build serves there, and the settings may be for that one.
+        let is_replaced =
+            |state: &FileStateDir| is_replaced(state, &place, &gateway::label(target));
+        let is_asked = match (&target.plugin, &target.carrier) {
+            // These need none.
+            (PluginChoice::Builtin(_), _) => !target.plugin_settings.is_empty(),
+            (PluginChoice::File(_), Carrier::Component) => true,
+            (PluginChoice::File(_), Carrier::Native(_)) => false,
+        };
+        if !is_asked || state.as_ref().is_some_and(is_replaced) {
+            return None;
         }
+        match asker.ask(&place, target) {
+            // The first is said by `check_code`.
+            Err(Denial::Gate) | Ok(()) => None,
+            Err(denial) => Some((target, denial)),
+        }
+    })
+}
+
+fn denied(target: &Target, denial: &Denial) -> Finding {
+    let (name, label) = (&target.name.value, gateway::label(target));
+    let (origin, message, help) = match denial {
+        Denial::Settings(why) => (
+            &target.settings_at,
+            format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
+            "mend [device.target.settings]; the README of the plugin lists what it knows",
+        ),
+        Denial::Load(why) => (
+            &target.name.origin,
+            format!("plugin {label} of target \"{name}\" cannot be loaded: {why}"),
+            "`otad check FILE` says more; or use a built-in one by its name",
+        ),
+        Denial::Gate => (
+            &target.name.origin,
+            format!("plugin {label} of target \"{name}\" is not let in"),
+            "`otad verify` says what is wrong",
+        ),
+    };
+    Finding {
+        is_error: true,
+        diagnostic: Diagnostic::new(origin.clone(), message).help(help),
     }
-    findings.0
 }
 
 /// The user that otad runs as, who owns the state directory. Before there is one, whoever asks, but for root: that may be an

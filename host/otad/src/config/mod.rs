@@ -30,7 +30,8 @@ use std::path::Path;
 
 pub use agent::BUILTIN_AGENTS;
 pub use build::BUILD;
-pub use check::{Finding, check, check_code, check_settings};
+pub(crate) use check::check_settings;
+pub use check::{Finding, check, check_code, check_plugins};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
     Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,

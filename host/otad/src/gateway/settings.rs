@@ -15,15 +15,37 @@ use host_runtime::target::takes_settings;
 
 use super::plugins::{builtin, label};
 use super::target::plugin_settings;
-use crate::code::Code;
+use crate::code::{Code, Entry, Gate, Kind, Place};
 use crate::config::{Carrier, Config, PluginChoice, Target};
 use crate::exit::chain;
 
-/// Asks plugins; each build is loaded once.
+/// Why a plugin would not serve a target.
+#[derive(Clone, Debug)]
+pub(crate) enum Denial {
+    /// The gate does not let it in.
+    Gate,
+    /// It cannot be loaded: something stands in for it.
+    Load(String),
+    /// It does not take the target's settings.
+    Settings(String),
+}
+
+/// Asks plugins; each build is loaded once, and asked once about the same settings.
 pub(crate) struct Asker<'a> {
     config: &'a Config,
+    gate: Gate,
     engine: Option<Arc<Engine>>,
-    loaded: BTreeMap<String, Result<Arc<dyn PluginFactory>, String>>,
+    /// By label.
+    builds: BTreeMap<String, Build>,
+}
+
+/// A build that is configured.
+struct Build {
+    /// None = it is part of otad.
+    code: Option<Code>,
+    loaded: Option<Result<Arc<dyn PluginFactory>, Denial>>,
+    /// By settings.
+    answers: BTreeMap<String, Result<(), Denial>>,
 }
 
 impl<'a> Asker<'a> {
@@ -31,63 +53,90 @@ impl<'a> Asker<'a> {
     pub(crate) fn new(config: &'a Config) -> Self {
         Self {
             config,
+            gate: Gate::new(config, Arc::new(SystemClock::new())),
             engine: None,
-            loaded: BTreeMap::new(),
+            builds: BTreeMap::new(),
         }
     }
 
-    /// Whether a target's plugin takes its settings; `code` is what the gate has let in for one from a file.
+    /// Whether a target's plugin takes its settings.
     ///
     /// # Errors
-    /// In words: what the plugin says, or why it cannot be loaded.
-    pub(crate) fn ask(&mut self, target: &Target, code: Option<&Code>) -> Result<(), String> {
+    /// [`Denial`].
+    pub(crate) fn ask(&mut self, place: &Place, target: &Target) -> Result<(), Denial> {
         let label = label(target);
-        let plugin = match self.loaded.get(&label) {
-            Some(loaded) => loaded.clone(),
-            None => {
-                let loaded = self.load(target, &label, code);
-                self.loaded.insert(label, loaded.clone());
-                loaded
-            }
-        }?;
-        let clock = Arc::new(SystemClock::new());
-        takes_settings(&*plugin, &plugin_settings(target), clock).map_err(|e| e.to_string())
-    }
-
-    fn load(
-        &mut self,
-        target: &Target,
-        label: &str,
-        code: Option<&Code>,
-    ) -> Result<Arc<dyn PluginFactory>, String> {
-        let engine = self.engine()?;
-        let (bytes, budget) = match (code, &target.plugin) {
-            (Some(code), _) => (&code.bytes[..], code.budget()),
-            // Either carrier of it is built of the same source.
-            (None, PluginChoice::Builtin(name)) => {
-                (builtin(name, &Carrier::Component), Budget::PLUGIN)
-            }
-            (None, PluginChoice::File(_)) => return Err("it is not let in".to_owned()),
-        };
-        let loaded = ComponentPlugin::load_within(&engine, label, bytes, &budget);
-        loaded
-            .map(|plugin| plugin as _)
-            .map_err(|refusal| refusal.to_string())
-    }
-
-    /// With the cache of compiled code if that is there and this user's: one that a service is to use is not made here.
-    fn engine(&mut self) -> Result<Arc<Engine>, String> {
-        if let Some(engine) = &self.engine {
-            return Ok(Arc::clone(engine));
+        if !self.builds.contains_key(&label) {
+            let build = self.read(target)?;
+            self.builds.insert(label.clone(), build);
         }
-        let options = |cache_dir| EngineOptions {
-            cache_dir,
-            ..EngineOptions::default()
+        let Some(build) = self.builds.get_mut(&label) else {
+            return Err(Denial::Gate);
         };
-        let cache = Some(self.config.daemon.cache_dir.clone()).filter(|dir| dir.is_dir());
-        let engine = Engine::new(&options(cache))
-            .or_else(|_| Engine::new(&options(None)))
-            .map_err(|e| chain(&e))?;
-        Ok(Arc::clone(self.engine.insert(engine)))
+        // Before any of it is compiled or run.
+        if let Some(code) = &build.code {
+            let let_in = self.gate.check(code.signed.as_ref(), place, Entry::New);
+            let_in.map_err(|_| Denial::Gate)?;
+        }
+        let (config, engine) = (self.config, &mut self.engine);
+        let load = || load(config, engine, target, &label, build.code.as_ref());
+        let plugin = build.loaded.get_or_insert_with(load).clone()?;
+        let settings = plugin_settings(target);
+        let answer = || {
+            let clock = Arc::new(SystemClock::new());
+            takes_settings(&*plugin, &settings, clock)
+                .map_err(|failure| Denial::Settings(failure.to_string()))
+        };
+        let key = format!("{settings:?}");
+        build.answers.entry(key).or_insert_with(answer).clone()
     }
+
+    fn read(&self, target: &Target) -> Result<Build, Denial> {
+        let code = match &target.plugin {
+            PluginChoice::Builtin(_) => None,
+            PluginChoice::File(file) => {
+                let code = self.gate.read(Kind::Plugin, &file.value);
+                Some(code.map_err(|_| Denial::Gate)?)
+            }
+        };
+        Ok(Build {
+            code,
+            loaded: None,
+            answers: BTreeMap::new(),
+        })
+    }
+}
+
+fn load(
+    config: &Config,
+    engine: &mut Option<Arc<Engine>>,
+    target: &Target,
+    label: &str,
+    code: Option<&Code>,
+) -> Result<Arc<dyn PluginFactory>, Denial> {
+    let (bytes, budget) = match (code, &target.plugin) {
+        (Some(code), _) => (&code.bytes[..], code.budget()),
+        // Either carrier of it is built of the same source.
+        (None, PluginChoice::Builtin(name)) => (builtin(name, &Carrier::Component), Budget::PLUGIN),
+        (None, PluginChoice::File(_)) => return Err(Denial::Gate),
+    };
+    let engine = match engine {
+        Some(engine) => engine,
+        None => engine.insert(self::engine(config).map_err(Denial::Load)?),
+    };
+    let loaded = ComponentPlugin::load_within(engine, label, bytes, &budget);
+    loaded
+        .map(|plugin| plugin as _)
+        .map_err(|refusal| Denial::Load(chain(&refusal)))
+}
+
+/// With the cache of compiled code if that is there and this user's: one that a service is to use is not made here.
+fn engine(config: &Config) -> Result<Arc<Engine>, String> {
+    let options = |cache_dir| EngineOptions {
+        cache_dir,
+        ..EngineOptions::default()
+    };
+    let cache = Some(config.daemon.cache_dir.clone()).filter(|dir| dir.is_dir());
+    Engine::new(&options(cache))
+        .or_else(|_| Engine::new(&options(None)))
+        .map_err(|e| chain(&e))
 }
