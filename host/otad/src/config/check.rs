@@ -735,6 +735,14 @@ fn target(target: &Target, findings: &mut Findings) {
     if let Some(line) = &target.line {
         check_line(line, findings);
     }
+    let compared = (target.product.as_deref(), target.hardware.as_deref());
+    if let Err(why) = gateway::version_reader(target.version_from).check(compared.0, compared.1) {
+        findings.error(
+            place,
+            format!("target \"{}\": {why}", target.name.value),
+            "`version_from` says what reads the image: \"trailer\" tells version, product and hardware",
+        );
+    }
     if target.version_from == VersionFrom::None && target.version_command.is_none() {
         findings.warning(
             place,

@@ -75,13 +75,7 @@ pub(super) fn target(
         staging: staging(config, device, target)?,
         hardware_reset: hardware_reset(device, target, line.as_ref(), commands),
         line,
-        version_from: match target.version_from {
-            VersionFrom::Trailer => VersionReader::Trailer,
-            VersionFrom::Mcuboot => VersionReader::Mcuboot,
-            VersionFrom::Plugin => VersionReader::Plugin,
-            VersionFrom::Offset(offset) => VersionReader::Offset(offset),
-            VersionFrom::None => VersionReader::None,
-        },
+        version_from: version_reader(target.version_from),
         version_command: target.version_command.as_ref().map(command),
         product: target.product.clone(),
         hardware: target.hardware.clone(),
@@ -104,6 +98,17 @@ pub(super) fn target(
         sync_bytes: target.sync_bytes,
         limits: Limits::default(),
     })
+}
+
+/// Who reads version and product from an image.
+pub(crate) fn version_reader(from: VersionFrom) -> VersionReader {
+    match from {
+        VersionFrom::Trailer => VersionReader::Trailer,
+        VersionFrom::Mcuboot => VersionReader::Mcuboot,
+        VersionFrom::Plugin => VersionReader::Plugin,
+        VersionFrom::Offset(offset) => VersionReader::Offset(offset),
+        VersionFrom::None => VersionReader::None,
+    }
 }
 
 /// What the plugin is told: the operator's settings, and the speed of the line, which its first time-outs follow.
