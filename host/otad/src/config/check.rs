@@ -491,13 +491,18 @@ fn mqtt(mqtt: &Mqtt, development: Development, findings: &mut Findings) {
     };
     let before = findings.0.len();
     identity(mqtt, findings);
-    let is_of_files = matches!(
-        error,
-        MqttError::Unreadable { .. } | MqttError::Unusable { .. } | MqttError::Identity { .. }
-    );
-    if !is_of_files || findings.0.len() == before {
+    let file = match &error {
+        MqttError::Unreadable { path, .. } | MqttError::Unusable { path, .. } => Some(path),
+        MqttError::Identity { certificate, .. } => Some(certificate),
+        _ => None,
+    };
+    if file.is_none() || findings.0.len() == before {
+        let files = [&mqtt.root_certificate, &mqtt.certificate, &mqtt.private_key];
+        let named = |at: &&Located<PathBuf>| Some(&at.value) == file;
+        let at = files.into_iter().flatten().find(named);
+        let origin = at.map_or(&mqtt.endpoint.origin, |at| &at.origin);
         let help = "host, port, client id and PEM files are those that the broker expects";
-        findings.error(&mqtt.endpoint.origin, chain(&error), help);
+        findings.error(origin, chain(&error), help);
     }
 }
 
