@@ -6,11 +6,11 @@
 
 use p256::ecdsa::VerifyingKey;
 use p256::pkcs8::DecodePublicKey;
-use x509_cert::Certificate as X509;
 use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
 use x509_cert::der::{Decode, DecodePem, Encode, Reader, SliceReader};
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage};
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use x509_cert::{Certificate as X509, Version};
 
 use crate::error::TrustError;
 use crate::signature::{P256, Verifier, rsa};
@@ -37,6 +37,41 @@ pub struct Validity {
     pub not_before: u64,
     /// Last second.
     pub not_after: u64,
+}
+
+/// What a certificate says of itself, whatever it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Of X.509: 1, 2 or 3.
+    pub version: u8,
+    /// When it holds.
+    pub validity: Validity,
+}
+
+impl Facts {
+    /// Read them from a certificate, DER.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn of_der(der: &[u8]) -> Result<Self, String> {
+        let x509 = X509::from_der(der).map_err(|e| format!("not a certificate: {e}"))?;
+        Ok(Self::of(&x509))
+    }
+
+    fn of(x509: &X509) -> Self {
+        let tbs = x509.tbs_certificate();
+        Self {
+            version: match tbs.version() {
+                Version::V1 => 1,
+                Version::V2 => 2,
+                Version::V3 => 3,
+            },
+            validity: Validity {
+                not_before: tbs.validity().not_before.to_unix_duration().as_secs(),
+                not_after: tbs.validity().not_after.to_unix_duration().as_secs(),
+            },
+        }
+    }
 }
 
 /// A certificate of the trust store.
@@ -88,10 +123,7 @@ impl Certificate {
         let x509 = X509::from_pem(block(pem)?).map_err(|e| format!("not a certificate: {e}"))?;
         let tbs = x509.tbs_certificate();
         check_usage(&x509)?;
-        let validity = Validity {
-            not_before: tbs.validity().not_before.to_unix_duration().as_secs(),
-            not_after: tbs.validity().not_after.to_unix_duration().as_secs(),
-        };
+        let Facts { validity, .. } = Facts::of(&x509);
         if validity.not_before > validity.not_after {
             return Err(format!(
                 "it ends ({}) before it begins ({})",

@@ -176,6 +176,19 @@ pub enum TrustError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// The same, of a file in the trust directory.
+    #[error(
+        "certificate `{entry}` ({}): {reason}; put another one in its place, or take it out of the trust directory",
+        path.display()
+    )]
+    CertificateFile {
+        /// Entry name.
+        entry: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two entries of one name.
     #[error("there are two certificates named `{0}`; rename one of the files")]
     Duplicate(String),

@@ -41,7 +41,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use certificate::{Certificate, Validity};
+pub use certificate::{Certificate, Facts, Validity};
 pub use error::{BAD_SIGNER_CERT, SIGNATURE_CHECK_FAILED, SigningError, TrustError, VerifyError};
 pub use hash::{Hashed, Hasher, hex};
 pub use signature::{SignatureKind, Verifier};

@@ -479,6 +479,8 @@ fn one_bad_file_refuses_the_directory_and_is_named() {
     fs::write(path.join("bad.pem"), "nothing").unwrap();
     let refused = TrustStore::load(path).unwrap_err().to_string();
     assert!(refused.contains("`bad`"), "{refused}");
+    let file = path.join("bad.pem").display().to_string();
+    assert!(refused.contains(&file), "{refused}");
     fs::write(path.join("bad.pem"), vec![b' '; 64 * 1024 + 1]).unwrap();
     let refused = TrustStore::load(path).unwrap_err();
     assert!(matches!(refused, TrustError::Limit { found: 65_537, .. }));

@@ -48,11 +48,21 @@ impl TrustStore {
     /// [`TrustError`]: a directory with one bad certificate is refused as a whole, so that nobody believes in one that
     /// does not count.
     pub fn load(directory: &Path) -> Result<Self, TrustError> {
+        Self::load_for(directory, Some(rustix::process::geteuid().as_raw()))
+    }
+
+    /// As a process of this user would [`load`](Self::load) it; `None` = nobody knows which, and whose the files are does not
+    /// count: for an administrator who looks at what a service will find.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_for(directory: &Path, user: Option<u32>) -> Result<Self, TrustError> {
         let unreadable = |source| TrustError::Directory {
             path: directory.to_owned(),
             source,
         };
-        check_access(directory, &fs::metadata(directory).map_err(unreadable)?)?;
+        let metadata = fs::metadata(directory).map_err(unreadable)?;
+        check_access(directory, &metadata, user)?;
         let mut paths = Vec::new();
         for item in fs::read_dir(directory).map_err(unreadable)? {
             let path = item.map_err(unreadable)?.path();
@@ -68,7 +78,9 @@ impl TrustStore {
         let mut store = Self::default();
         for path in paths {
             let entry = path.file_stem().unwrap_or_default().to_string_lossy();
-            store.add(&entry, &read(&path)?)?;
+            store
+                .add(&entry, &read(&path, user)?)
+                .map_err(|error| in_file(error, &path))?;
         }
         Ok(store)
     }
@@ -402,10 +414,22 @@ fn check_validity(certificate: &Certificate, now: u64) -> Result<(), VerifyError
     Ok(())
 }
 
+/// The same error, with the file that is to be mended.
+fn in_file(error: TrustError, path: &Path) -> TrustError {
+    match error {
+        TrustError::Certificate { entry, reason } => TrustError::CertificateFile {
+            entry,
+            path: path.to_owned(),
+            reason,
+        },
+        other => other,
+    }
+}
+
 /// Whoever may write the store decides what runs on the gateway: root and otad's own user, nobody else.
-fn check_access(path: &Path, metadata: &fs::Metadata) -> Result<(), TrustError> {
-    let own = rustix::process::geteuid().as_raw();
-    check_rights(path, metadata.mode(), metadata.uid(), own)
+fn check_access(path: &Path, metadata: &fs::Metadata, user: Option<u32>) -> Result<(), TrustError> {
+    let owner = metadata.uid();
+    check_rights(path, metadata.mode(), owner, user.unwrap_or(owner))
 }
 
 fn check_rights(path: &Path, mode: u32, owner: u32, own: u32) -> Result<(), TrustError> {
@@ -425,7 +449,7 @@ fn check_rights(path: &Path, mode: u32, owner: u32, own: u32) -> Result<(), Trus
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, TrustError> {
+fn read(path: &Path, user: Option<u32>) -> Result<String, TrustError> {
     let unreadable = |source| TrustError::File {
         path: path.to_owned(),
         source,
@@ -433,7 +457,7 @@ fn read(path: &Path) -> Result<String, TrustError> {
     // What was checked is what is read: one open for both.
     let file = fs::File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    check_access(path, &metadata)?;
+    check_access(path, &metadata, user)?;
     let limit = |found| TrustError::Limit {
         what: format!("bytes of certificate file {}", path.display()),
         found,

@@ -37,6 +37,16 @@ impl Tls {
     }
 }
 
+impl Roots {
+    /// Whether a client can be made with them.
+    ///
+    /// # Errors
+    /// The first file that cannot be read, or holds no certificate that TLS takes.
+    pub fn check(&self) -> Result<(), HttpError> {
+        Tls::new(self).map(drop)
+    }
+}
+
 fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, HttpError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -1,7 +1,7 @@
 //! What an operator says about a connection, checked before anything is opened.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::back_off::BackOffLimits;
@@ -84,6 +84,16 @@ pub enum Security {
     PlaintextLoopback,
     /// None, to anywhere: a development setting, said aloud at every attempt.
     PlaintextAnywhere,
+}
+
+impl Security {
+    /// The file of those that the broker's certificate must lead to.
+    pub(crate) fn ca(&self) -> Option<&Path> {
+        match self {
+            Self::Tls(TlsFiles { ca, .. }) | Self::TlsByPassword { ca } => Some(ca),
+            Self::PlaintextLoopback | Self::PlaintextAnywhere => None,
+        }
+    }
 }
 
 /// What to offer in TLS (RFC 7301).

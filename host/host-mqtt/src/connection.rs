@@ -360,7 +360,7 @@ impl Task {
 
     fn lost(&self, error: &ConnectionError, connected: bool) -> Lost {
         debug!("MQTT event loop: {error:?}");
-        Lost::of(error, connected)
+        Lost::of(error, connected, self.config.security.ca())
     }
 
     fn on_event(&mut self, event: &Event) {

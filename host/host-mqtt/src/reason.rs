@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 
 use host_runtime::ports::clock::utc;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
@@ -73,11 +74,12 @@ impl Lost {
         }
     }
 
-    /// What an error of the event loop means. `connected` is whether there was a connection before it.
+    /// What an error of the event loop means. `connected` is whether there was a connection before it, `ca` the file that the
+    /// broker's certificate was held against, if that is known.
     #[must_use]
-    pub fn of(error: &ConnectionError, connected: bool) -> Self {
+    pub fn of(error: &ConnectionError, connected: bool, ca: Option<&Path>) -> Self {
         if let Some(tls) = find::<rustls::Error>(error) {
-            return Self::new(Reason::Tls, tls_words(tls));
+            return Self::new(Reason::Tls, tls_words(tls, ca));
         }
         match error {
             ConnectionError::MqttState(StateError::AwaitPingResp) => {
@@ -147,7 +149,7 @@ fn refusal_words(code: ConnectReturnCode) -> String {
     format!("the broker refused the connection: {words}")
 }
 
-fn tls_words(error: &rustls::Error) -> String {
+fn tls_words(error: &rustls::Error, ca: Option<&Path>) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
             time,
@@ -172,7 +174,11 @@ fn tls_words(error: &rustls::Error) -> String {
                 .to_owned()
         }
         rustls::Error::InvalidCertificate(why) => {
-            format!("the broker's certificate is not accepted: {why}; see the configured CA file")
+            let ca = ca.map_or_else(
+                || "the configured CA file".to_owned(),
+                |path| format!("CA file {}", path.display()),
+            );
+            format!("the broker's certificate is not accepted: {why}; it must lead to one in {ca}")
         }
         rustls::Error::AlertReceived(alert) => format!(
             "the broker ended TLS with alert {alert:?}; does it know the client certificate?"

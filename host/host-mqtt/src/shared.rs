@@ -86,7 +86,8 @@ impl SharedConnection {
 
     /// The loop has failed: the connection is gone, and every call under way with it.
     pub fn lost(&self, error: &ConnectionError) {
-        let lost = Lost::of(error, self.core.is_connected());
+        // Whose files it has, the application knows.
+        let lost = Lost::of(error, self.core.is_connected(), None);
         self.core.lost(self.generation, &lost);
     }
 

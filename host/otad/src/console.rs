@@ -41,10 +41,10 @@ pub enum LogFormat {
 /// [`Exit::Usage`] for a filter that is none.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
     let text = std::env::var("OTAD_LOG").unwrap_or_else(|_| filter.to_owned());
-    let filter = EnvFilter::try_new(&text).map_err(|e| {
+    let filter = parse(&text).map_err(|e| {
         Failed::new(
             Exit::Usage,
-            format!("log filter \"{text}\": {e}; such as `info` or `info,host_mqtt=debug`"),
+            format!("log filter \"{text}\": {e}; {SUCH_AS}"),
         )
     })?;
     let lines = Lines {
@@ -76,6 +76,21 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
     Ok(())
 }
 
+/// What a filter looks like.
+pub(crate) const SUCH_AS: &str = "such as `info` or `info,host_mqtt=debug`";
+
+/// Whether a filter is one.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
+    parse(filter).map(drop)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(filter).map_err(|e| e.to_string())
+}
+
 /// The filter of this process's log.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
@@ -87,9 +102,7 @@ pub fn filter_again(filter: &str) {
     else {
         return;
     };
-    let changed = EnvFilter::try_new(filter)
-        .map_err(|e| e.to_string())
-        .and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
+    let changed = parse(filter).and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
     if let Err(e) = changed {
         tracing::warn!("log filter \"{filter}\": {e}; the former one stays");
     }

@@ -333,6 +333,43 @@ fn a_configuration_whose_files_are_missing_is_refused_with_every_line() {
 }
 
 #[test]
+fn a_target_is_given_no_place_where_the_gateway_keeps_what_decides_about_it() {
+    let (dir, path) = configuration();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("trust")).unwrap();
+    std::os::unix::fs::symlink(at("trust"), at("link")).unwrap();
+    std::fs::write(at("app.img"), "an image").unwrap();
+    let good = std::fs::read_to_string(&path).unwrap();
+    let image = at("app.img");
+    let image = image.to_str().unwrap();
+    for (directory, words) in [
+        ("trust", "is the trust directory"),
+        ("link", "is the trust directory"),
+        ("trust/main", "lies in the trust directory"),
+        ("state", "is the state directory"),
+        ("state/targets", "lies in the state directory"),
+        (".", "holds the state directory"),
+    ] {
+        std::fs::write(&path, good.replace("targets/main", directory)).unwrap();
+        for verb in [
+            &["config", "check"][..],
+            &["run"],
+            &["target", "init", "main", image],
+        ] {
+            let mut arguments = verb.to_vec();
+            arguments.extend(["--config", &path]);
+            let output = otad(&arguments);
+            let error = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{directory}: {error}");
+            assert!(error.contains(words), "{directory}: {error}");
+            assert!(error.contains("a directory of its own"), "{error}");
+        }
+        assert!(!at("state").exists(), "{directory}");
+        assert_eq!(std::fs::read_dir(at("trust")).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn a_target_is_laid_down_once_and_launched_with_its_arguments() {
     let (dir, path) = configuration();
     let app = dir.path().join("app");

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -257,6 +257,107 @@ fn a_reload_takes_a_whole_configuration_and_no_other() {
     std::fs::write(&config, &good).unwrap();
     assert_eq!(names(), ["pump-1", "pump-2"]);
     assert!(!dir.path().join("other").exists());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+/// A certificate that may sign images, and vouch for a server.
+fn certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["images of ours".to_owned()];
+    let params = rcgen::CertificateParams::new(names).unwrap();
+    params.self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn a_file_on_disk_that_is_wrong_changes_nothing_at_a_reload_and_is_named_by_run_and_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let mut toml = std::fs::read_to_string(&config).unwrap();
+    toml.push_str("[trust]\ndirectory = \"trust\"\n[http]\nroots = [\"images.pem\"]\n");
+    std::fs::write(&config, toml).unwrap();
+    let trust = dir.path().join("trust");
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(&trust)
+        .unwrap();
+    std::fs::write(trust.join("ours.pem"), certificate()).unwrap();
+    let root = dir.path().join("images.pem");
+    std::fs::write(&root, certificate()).unwrap();
+
+    let (mut daemon, _) = Daemon::start(&config);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (file, content) in [(trust.join("x.pem"), "hello"), (root, no_certificate)] {
+        let former = std::fs::read(&file).ok();
+        std::fs::write(&file, content).unwrap();
+        let name = file.display().to_string();
+        daemon.signal(Signal::HUP);
+        let log = daemon.wait_log("the configuration is not taken, the former one goes on");
+        assert!(!log.contains("stopping"), "{log}");
+        let log = if log.contains(&name) {
+            log
+        } else {
+            daemon.wait_log(&name)
+        };
+        assert!(!log.contains("ready again"), "{log}");
+        assert!(ask(&config, &["status"]).status.success());
+        for verb in [&["run"][..], &["config", "check"]] {
+            let refused = ask(&config, verb);
+            let said = text(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(78), "{verb:?}: {said}");
+            assert!(said.contains(&name), "{verb:?}: {said}");
+        }
+        match former {
+            Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+    }
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("ready again, with 1 devices");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
+fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_nothing_at_a_reload()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let good = std::fs::read_to_string(&config).unwrap();
+    let with = |line: &str| {
+        let toml = format!("{good}[device.target.settings]\n{line}\n");
+        std::fs::write(&config, toml).unwrap();
+    };
+    for (line, word) in [
+        ("settle_ms = 600000000000", "600000000000"),
+        ("settle_mss = 500", "settle_mss"),
+    ] {
+        with(line);
+        let checked = ask(&config, &["config", "check"]);
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(78), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+    let (mut daemon, mut log) = Daemon::start(&config);
+    let told = "plugin builtin:flash-file does not begin";
+    if !log.contains(told) {
+        log.push_str(&daemon.wait_log(told));
+    }
+    assert!(log.contains("settle_mss"), "{log}");
+    let status = text(&ask(&config, &["status"]).stdout);
+    assert!(status.contains("its plugin does not begin"), "{status}");
+
+    with("settle_ms = 500");
+    assert!(ask(&config, &["config", "check"]).status.success());
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("ready again, with 1 devices");
+    let status = text(&ask(&config, &["status"]).stdout);
+    assert!(!status.contains("its plugin does not begin"), "{status}");
+    with("settle_mss = 500");
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("the configuration is not taken, the former one goes on");
+    let status = text(&ask(&config, &["status"]).stdout);
+    assert!(!status.contains("its plugin does not begin"), "{status}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
 }

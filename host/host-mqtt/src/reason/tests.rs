@@ -1,6 +1,7 @@
 //! Errors as rumqttc makes them, and what is said of them.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rumqttc::mqttbytes::Error as PacketError;
@@ -55,7 +56,7 @@ fn every_cause_has_its_number_and_its_words() {
         (refused(ConnectReturnCode::ServiceUnavailable), false, 4, "not available"),
         (refused(ConnectReturnCode::BadUserNamePassword), false, 4, "password"),
         (refused(ConnectReturnCode::NotAuthorized), false, 4, "not authorized"),
-        (ConnectionError::Tls(TlsError::Io(io::Error::new(io::ErrorKind::InvalidData, issuer))), false, 5, "CA file"),
+        (ConnectionError::Tls(TlsError::Io(io::Error::new(io::ErrorKind::InvalidData, issuer))), false, 5, "CA file /etc/otad/root.pem"),
         (read_error(io::Error::new(io::ErrorKind::InvalidData, alert)), false, 5, "CertificateUnknown"),
         (wrong(early), false, 5, "not valid yet: the gateway's clock says 1970-01-01 00:00:12Z, the certificate begins at 2026-11-21"),
         (wrong(late), false, 5, "the gateway's clock says 2100-03-01 00:00:00Z, the certificate ended at 2026-11-21"),
@@ -67,7 +68,7 @@ fn every_cause_has_its_number_and_its_words() {
         (read_error(io_error(io::ErrorKind::NetworkUnreachable)), true, 7, "words of the system"),
     ];
     for (error, connected, number, words) in rows {
-        let lost = Lost::of(&error, connected);
+        let lost = Lost::of(&error, connected, Some(Path::new("/etc/otad/root.pem")));
         assert_eq!(lost.reason.number(), number, "{error:?}: {lost}");
         assert!(lost.detail.contains(words), "{error:?}: {lost}");
     }

@@ -296,7 +296,8 @@ pub(super) fn check(config: &TargetConfig) -> Result<(), TargetError> {
             ));
         }
     }
-    check_reader(config).or_else(refuse)
+    let (product, hardware) = (config.product.as_deref(), config.hardware.as_deref());
+    config.version_from.check(product, hardware).or_else(refuse)
 }
 
 /// Whether a build is one that a host can work with, on a target that has these interfaces.
@@ -329,22 +330,27 @@ pub(super) fn check_plugin(
     Ok(())
 }
 
-/// Whether the reader can tell what the operator wants compared.
-fn check_reader(config: &TargetConfig) -> Result<(), String> {
-    let (product, hardware) = match config.version_from {
-        VersionReader::Trailer => (true, true),
-        VersionReader::Plugin => (true, false),
-        VersionReader::Mcuboot | VersionReader::Offset(_) | VersionReader::None => (false, false),
-    };
-    for (what, wanted, readable) in [
-        ("product", &config.product, product),
-        ("hardware", &config.hardware, hardware),
-    ] {
-        if wanted.is_some() && !readable {
-            return Err(format!(
-                "{what} is to be compared, and version_from cannot read it; use \"trailer\" or leave it out"
-            ));
+impl VersionReader {
+    /// Whether it can tell what the operator wants compared.
+    ///
+    /// # Errors
+    /// What it cannot tell, in words.
+    pub fn check(&self, product: Option<&str>, hardware: Option<&str>) -> Result<(), String> {
+        let (reads_product, reads_hardware) = match self {
+            Self::Trailer => (true, true),
+            Self::Plugin => (true, false),
+            Self::Mcuboot | Self::Offset(_) | Self::None => (false, false),
+        };
+        for (what, wanted, readable) in [
+            ("product", product, reads_product),
+            ("hardware", hardware, reads_hardware),
+        ] {
+            if wanted.is_some() && !readable {
+                return Err(format!(
+                    "{what} is to be compared, and version_from cannot read it; use \"trailer\" or leave it out"
+                ));
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

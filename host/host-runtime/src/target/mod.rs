@@ -28,6 +28,7 @@ pub use self::config::{
 };
 pub use self::names::state_name;
 pub use self::report::{BuildReport, TargetReport};
+pub use self::sealed::takes_settings;
 pub(crate) use self::serial::{hex, hex32};
 pub use self::staging::FileStaging;
 pub use self::swap::SwapReply;

@@ -131,6 +131,12 @@ impl Target {
         let description = self.plugin.description();
         let mut warnings = Vec::new();
         warnings.extend(self.damage.as_ref().map(|damage| damage.detail.clone()));
+        let closed = self.plugin.closed.as_ref();
+        warnings.extend(closed.map(|why| {
+            format!(
+                "its plugin does not begin, so every job fails: {why}; mend the target's settings"
+            )
+        }));
         if self.own.trust.allows_unsigned() {
             warnings.push(
                 "unsigned images are taken (development setting); take allow_unsigned_images out where it is no test"

@@ -48,6 +48,7 @@ pub(super) struct Rest {
     pub(super) durable: bool,
     pub(super) last_state: Option<TargetState>,
     pub(super) refusal: Option<Box<str>>,
+    pub(super) closed: Option<Box<str>>,
     pub(super) swaps: u64,
 }
 
@@ -184,6 +185,7 @@ impl Target {
             durable: regions.are_durable(),
             last_state: *last_state,
             refusal: refusal.take().map(String::into_boxed_str),
+            closed: plugin.closed.take().map(String::into_boxed_str),
             swaps: *swaps,
         }
     }
@@ -209,6 +211,7 @@ impl Target {
         target.disturbed = rest.disturbed;
         target.last_state = rest.last_state;
         target.refusal = rest.refusal.map(String::from);
+        target.plugin.closed = rest.closed.map(String::from);
         target.swaps = rest.swaps;
         target
     }

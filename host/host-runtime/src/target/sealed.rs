@@ -5,11 +5,40 @@
 
 use std::sync::Arc;
 
+use super::slot::opened;
+use super::trial::refused;
+use crate::plugin::PluginFactory;
 use crate::plugin::lend::{
-    BlockDevice, HardwareReset, Lent, LineParameters, Region, SerialLine, StagedImage,
+    BlockDevice, HardwareReset, Lent, LineParameters, Log, Region, SerialLine, StagedImage,
 };
+use crate::ports::clock::Clock;
 use crate::ports::workers::Wake;
-use crate::types::{Failure, code};
+use crate::types::{Failure, Level, Setting, code};
+
+/// Whether a build takes these settings, by its own word: an instance is opened with them, and thrown away. `image.open`
+/// touches nothing of what is lent but the log, and what is lent here leads nowhere: so this may be asked of a component
+/// beside whatever serves the target, and where there is no target.
+///
+/// # Errors
+/// What the build says, or how it broke.
+pub fn takes_settings(
+    build: &dyn PluginFactory,
+    settings: &[Setting],
+    clock: Arc<dyn Clock>,
+) -> Result<(), Failure> {
+    let lent = Lent {
+        block_device: Some(none()),
+        staged_image: Some(none()),
+        serial_line: Some(none()),
+        hardware_reset: Some(none()),
+        wake: Arc::new(|| {}),
+        clock,
+        log: none(),
+    };
+    opened(build, lent, settings, None)
+        .map(drop)
+        .map_err(refused)
+}
 
 /// The same interfaces, sealed.
 pub(super) fn sealed(lent: &Lent) -> Lent {
@@ -100,4 +129,9 @@ impl HardwareReset for Sealed {
     fn pulse(&self, _: u32) -> Result<(), Failure> {
         refuse()
     }
+}
+
+/// What it has to say, it says in its answer.
+impl Log for Sealed {
+    fn log(&self, _: Level, _: &str) {}
 }

@@ -69,6 +69,8 @@ pub(super) struct PluginSlot {
     account: Arc<Account>,
     strikes_max: u32,
     pub(super) instance: Option<Box<dyn Plugin>>,
+    /// Why the build did not begin when it was opened last, in its own words: no operation of the target can be done.
+    pub(super) closed: Option<String>,
     /// The instance knows the transfer: it was given `create` or `reopen`.
     pub(super) attached: bool,
     strikes: u32,
@@ -102,6 +104,7 @@ impl PluginSlot {
             account,
             strikes_max,
             instance: None,
+            closed: None,
             attached: false,
             strikes: 0,
             writes: false,
@@ -203,12 +206,14 @@ impl PluginSlot {
 
     /// The instance in charge is another one.
     pub(super) fn succeed(&mut self, instance: Box<dyn Plugin>) {
+        self.closed = None;
         self.instance = Some(instance);
         self.regions.change_hands();
     }
 
     /// Another build begins with nothing.
     pub(super) fn close_books(&mut self) {
+        self.closed = None;
         self.used = Usage::default();
         self.moved = Books::default();
         self.rate = Rate::default();
@@ -266,11 +271,18 @@ impl PluginSlot {
         match self.shut_out(|slot| opened(&*factory, slot.lent.clone(), &slot.settings, saved)) {
             Ok(instance) => {
                 self.instance = Some(instance);
+                self.closed = None;
                 Ok(())
             }
             Err(error) => {
                 self.close_line();
-                Err(self.judge(error))
+                let says = matches!(error, PluginError::Failed(_));
+                let failure = self.judge(error);
+                // One on trial has been sent back with that: it is not what serves now.
+                if says && saved.is_none() && Arc::ptr_eq(&factory, &self.factory) {
+                    self.closed = Some(failure.to_string());
+                }
+                Err(failure)
             }
         }
     }

@@ -335,7 +335,18 @@ impl Target {
             | Kind::SelfTest => self.plugin.check_strikes()?,
         }
         let blob = self.blob();
-        self.plugin.open(blob.as_ref())
+        let known = self.plugin.closed.clone();
+        let end = self.plugin.open(blob.as_ref());
+        match &self.plugin.closed {
+            // Said once: it is asked again with every operation.
+            Some(why) if self.plugin.closed != known => tracing::error!(
+                device = %self.device, target = %self.config.name,
+                "plugin {} does not begin, so every job of this target fails: {why}; mend the target's settings",
+                self.plugin.label()
+            ),
+            Some(_) | None => {}
+        }
+        end
     }
 
     pub(super) fn attach(&mut self, now_ms: u64, op: &mut Op, stage: Stage) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use host_crypto::TrustStore;
 
 use super::args::InitArgs;
 use super::problems::Problems;
-use crate::config::check::{certificates, go_together, private_key, read_pem};
+use crate::config::check::{certificates, go_together, of_version_3, private_key, read_pem};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 use crate::restart_script;
@@ -76,7 +76,10 @@ fn check(args: &InitArgs, problems: &mut Problems) {
         private_key(&args.private_key),
     ) {
         (Ok(chain), Ok(key)) => {
-            if let Err(text) = go_together(chain, key) {
+            if let Err(text) = of_version_3(&chain) {
+                let path = args.certificate.display();
+                problems.usage(format!("--certificate {path}: {text}"));
+            } else if let Err(text) = go_together(chain, key) {
                 problems.usage(format!(
                     "--private-key {}: {text}; AWS gives both files of a thing names that begin alike",
                     args.private_key.display()

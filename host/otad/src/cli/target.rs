@@ -11,7 +11,9 @@ use super::args::{ConfigArg, DeviceArgs, LinkArgs, TargetVerb};
 use super::control::{client, request};
 use super::launch::files;
 use super::{device, load, mcu, target};
-use crate::config::{BUILD, Device, PluginChoice, Reset, ResetBy, Target, VersionFrom};
+use crate::config::{
+    BUILD, Device, PluginChoice, Reset, ResetBy, TAKEN_HELP, Target, VersionFrom, taken,
+};
 use crate::control::protocol;
 use crate::exit::{Exit, Failed, Verb};
 use crate::image::failed;
@@ -78,6 +80,11 @@ fn init(
             "\"{name}\" brings builds of otad's own guests: its first one is what is configured"
         );
         return Err(Failed::new(Exit::Refused, text));
+    }
+    // Before anything is written: only `run` and `config check` look at the rest.
+    if let Some(taken) = taken(&config, target).first() {
+        let text = format!("target \"{name}\": {}; {TAKEN_HELP}", taken.why);
+        return Err(Failed::new(Exit::Config, text));
     }
     let state_dir = &config.daemon.state_dir.value;
     let _lock = lock::take(state_dir)?;

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_cloud::limits::AWS_SUBSCRIPTIONS_MAX;
-use host_mqtt::Notice;
+use host_crypto::{Certificate, Facts, TrustStore};
+use host_http::{Proxies, Roots};
+use host_mqtt::{MqttError, Notice};
 use host_runtime::choice;
-use host_runtime::ports::clock::SystemClock;
+use host_runtime::ports::clock::{Clock as _, SystemClock, utc};
 use host_runtime::ports::line::LinePlace;
 use host_runtime::ports::state_dir::FileStateDir;
 use rustls_pki_types::pem::PemObject as _;
@@ -24,15 +26,16 @@ use super::build::BUILD;
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
-    AgentChoice, Carrier, Config, Device, Line, Login, Mqtt, Password, PluginChoice, Program,
-    Reset, Target, VersionFrom,
+    AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
+    Program, Reset, Target, VersionFrom,
 };
+use super::place::{TAKEN_HELP, Taken, taken};
 use super::reader::Located;
-use crate::code::{Entry, Gate, Kind, Place};
+use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
 use crate::daemon::check_dir;
 use crate::exit::chain;
-use crate::gateway;
+use crate::gateway::{self, Denial};
 use crate::lock;
 
 /// One thing found.
@@ -118,11 +121,14 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut granted = Vec::new();
     for device in &config.devices {
         if device.mqtt.connection_of.is_none() {
-            mqtt(&device.mqtt, &mut findings);
+            mqtt(&device.mqtt, config.development, &mut findings);
         }
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
+            for Taken { place, why } in taken(config, t) {
+                findings.error(&place.origin, why, TAKEN_HELP);
+            }
             grants(config, t, &mut findings);
             alone(t, &mut granted, &mut findings);
         }
@@ -189,6 +195,78 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
     findings.0
 }
 
+/// Whether plugins can be loaded and take their settings: each is asked. Apart from [`check`], for `otad run` goes on where
+/// one does not: the other targets can still be updated.
+#[must_use]
+pub fn check_plugins(config: &Config) -> Vec<Finding> {
+    denials(config)
+        .map(|(target, denial)| denied(target, &denial))
+        .collect()
+}
+
+/// Of these what the configuration alone is to blame for. A reload does not take it, for the former settings serve; but where a
+/// file cannot be loaded it goes on, as a start does, with what else has changed.
+pub(crate) fn check_settings(config: &Config) -> Vec<Finding> {
+    denials(config)
+        .filter(|(_, denial)| matches!(denial, Denial::Settings(_)))
+        .map(|(target, denial)| denied(target, &denial))
+        .collect()
+}
+
+fn denials(config: &Config) -> impl Iterator<Item = (&Target, Denial)> {
+    let state = state(config);
+    let mut asker = gateway::Asker::new(config);
+    let targets = config.devices.iter().flat_map(|device| {
+        let name = &device.name.value;
+        device.targets.iter().map(move |target| (name, target))
+    });
+    targets.filter_map(move |(device, target)| {
+        let place = Place::plugin(device, &target.name.value);
+        // Another build serves there, and the settings may be for that one.
+        let is_replaced =
+            |state: &FileStateDir| is_replaced(state, &place, &gateway::label(target));
+        let is_asked = match (&target.plugin, &target.carrier) {
+            // These need none.
+            (PluginChoice::Builtin(_), _) => !target.plugin_settings.is_empty(),
+            (PluginChoice::File(_), Carrier::Component) => true,
+            (PluginChoice::File(_), Carrier::Native(_)) => false,
+        };
+        if !is_asked || state.as_ref().is_some_and(is_replaced) {
+            return None;
+        }
+        match asker.ask(&place, target) {
+            // The first is said by `check_code`.
+            Err(Denial::Gate) | Ok(()) => None,
+            Err(denial) => Some((target, denial)),
+        }
+    })
+}
+
+fn denied(target: &Target, denial: &Denial) -> Finding {
+    let (name, label) = (&target.name.value, gateway::label(target));
+    let (origin, message, help) = match denial {
+        Denial::Settings(why) => (
+            &target.settings_at,
+            format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
+            "mend [device.target.settings]; the README of the plugin lists what it knows",
+        ),
+        Denial::Load(why) => (
+            &target.name.origin,
+            format!("plugin {label} of target \"{name}\" cannot be loaded: {why}"),
+            "`otad check FILE` says more; or use a built-in one by its name",
+        ),
+        Denial::Gate => (
+            &target.name.origin,
+            format!("plugin {label} of target \"{name}\" is not let in"),
+            "`otad verify` says what is wrong",
+        ),
+    };
+    Finding {
+        is_error: true,
+        diagnostic: Diagnostic::new(origin.clone(), message).help(help),
+    }
+}
+
 /// The user that otad runs as, who owns the state directory. Before there is one, whoever asks, but for root: that may be an
 /// administrator who looks at the configuration of a service.
 fn user(config: &Config) -> Option<u32> {
@@ -251,17 +329,18 @@ fn trust(config: &Config, findings: &mut Findings) {
     let Some(directory) = &config.trust.directory else {
         return;
     };
-    let names = match entry_names(&directory.value) {
-        Ok(names) => names,
+    let store = match TrustStore::load_for(&directory.value, user(config)) {
+        Ok(store) => store,
         Err(e) => {
             findings.error(
                 &directory.origin,
-                format!("trust store {}: {e}", directory.value.display()),
-                "create the directory and put the signers' certificates (PEM) into it",
+                format!("trust store: {}", chain(&e)),
+                "a directory with the certificates (PEM, P-256 or RSA) of those who may sign, each in a file of its own",
             );
             return;
         }
     };
+    let names: Vec<&str> = store.entries().map(Certificate::entry).collect();
     if names.is_empty() && !config.development.allow_unsigned_images {
         findings.error(
             &directory.origin,
@@ -282,7 +361,7 @@ fn trust(config: &Config, findings: &mut Findings) {
                 .flat_map(|d| d.targets.iter().filter_map(|t| t.certificate.as_ref())),
         );
     if let Some(signers) = &config.trust.code_signers {
-        for entry in signers.value.iter().filter(|e| !names.contains(e)) {
+        for entry in signers.value.iter().filter(|e| store.entry(e).is_none()) {
             findings.error(
                 &signers.origin,
                 format!("the trust store has no entry \"{entry}\""),
@@ -291,7 +370,7 @@ fn trust(config: &Config, findings: &mut Findings) {
         }
     }
     for entry in entries {
-        if !names.contains(&entry.value) {
+        if store.entry(&entry.value).is_none() {
             findings.error(
                 &entry.origin,
                 format!("the trust store has no entry \"{}\"", entry.value),
@@ -299,22 +378,6 @@ fn trust(config: &Config, findings: &mut Findings) {
             );
         }
     }
-}
-
-/// Names of the entries of a trust store: its PEM files without their extension.
-fn entry_names(directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let is_pem = path
-            .extension()
-            .is_some_and(|e| e == "pem" || e == "crt" || e == "cer");
-        if let (true, Some(stem)) = (is_pem, path.file_stem()) {
-            names.push(stem.to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// The bytes of a PEM file, within the limit.
@@ -350,6 +413,21 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
+/// Whether a device's certificate is one that TLS takes.
+///
+/// # Errors
+/// Worded: it is too old, and how to make another one.
+pub(crate) fn of_version_3(chain: &[CertificateDer<'_>]) -> Result<(), String> {
+    let facts = chain.first().and_then(|own| Facts::of_der(own).ok());
+    match facts {
+        Some(Facts { version, .. }) if version != 3 => Err(format!(
+            "the certificate is of X.509 version {version}, and TLS takes version 3 alone: make it anew with an extension, such \
+             as `openssl x509 -req … -extfile FILE` where FILE says `basicConstraints=CA:FALSE`"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The private key of a PEM file.
 ///
 /// # Errors
@@ -375,25 +453,66 @@ pub(crate) fn go_together(
 
 fn http(config: &Config, findings: &mut Findings) {
     for root in &config.http.roots {
-        if let Err(message) = certificates(&root.value) {
+        if let Err(error) = Roots::Files(vec![root.value.clone()]).check() {
             findings.error(
                 &root.origin,
-                message,
+                chain(&error),
                 "PEM files of those who vouch for image servers; without `roots` the machine's are used",
             );
         }
     }
+    // Whoever checks is often not whom the service manager starts.
+    if config.http.uses_proxy
+        && let Err(error) = Proxies::from_environment(|name| std::env::var(name).ok())
+    {
+        findings.warning(
+            &Origin::File,
+            format!(
+                "[http] takes the proxies of the environment: {}",
+                chain(&error)
+            ),
+            "mend the variable where `otad run` is started, or set `proxy = \"none\"` in [http]",
+        );
+    }
 }
 
-fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
+fn mqtt(mqtt: &Mqtt, development: Development, findings: &mut Findings) {
+    if let Some(login) = &mqtt.login {
+        password(login, findings);
+    }
+    if let Some(key) = &mqtt.private_key {
+        private_mode(key, findings);
+    }
+    if let Some(certificate) = &mqtt.certificate {
+        holds(certificate, findings);
+    }
+    let Err(error) = gateway::connection::check(mqtt, development.allow_plaintext) else {
+        return;
+    };
+    let before = findings.0.len();
+    identity(mqtt, findings);
+    let file = match &error {
+        MqttError::Unreadable { path, .. } | MqttError::Unusable { path, .. } => Some(path),
+        MqttError::Identity { certificate, .. } => Some(certificate),
+        _ => None,
+    };
+    if file.is_none() || findings.0.len() == before {
+        let files = [&mqtt.root_certificate, &mqtt.certificate, &mqtt.private_key];
+        let named = |at: &&Located<PathBuf>| Some(&at.value) == file;
+        let at = files.into_iter().flatten().find(named);
+        let origin = at.map_or(&mqtt.endpoint.origin, |at| &at.origin);
+        let help = "host, port, client id and PEM files are those that the broker expects";
+        findings.error(origin, chain(&error), help);
+    }
+}
+
+/// What is wrong with each of the files of a connection.
+fn identity(mqtt: &Mqtt, findings: &mut Findings) {
     const HELP: &str = "PEM files; `otad thing create` and the AWS console write them";
     if let Some(root) = &mqtt.root_certificate
         && let Err(message) = certificates(&root.value)
     {
         findings.error(&root.origin, message, HELP);
-    }
-    if let Some(login) = &mqtt.login {
-        password(login, findings);
     }
     let (Some(certificate), Some(key)) = (&mqtt.certificate, &mqtt.private_key) else {
         return;
@@ -401,7 +520,10 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
     let chain = certificates(&certificate.value);
     match (chain, private_key(&key.value)) {
         (Ok(chain), Ok(private)) => {
-            if let Err(message) = go_together(chain, private) {
+            if let Err(message) = of_version_3(&chain) {
+                let text = format!("{}: {message}", certificate.value.display());
+                findings.error(&certificate.origin, text, HELP);
+            } else if let Err(message) = go_together(chain, private) {
                 findings.error(&key.origin, message, HELP);
             }
         }
@@ -414,7 +536,6 @@ fn mqtt(mqtt: &Mqtt, findings: &mut Findings) {
             }
         }
     }
-    private_mode(key, findings);
 }
 
 /// Whether AWS takes what all devices of a connection subscribe to. One whose subscription it refuses hears of no job, or fails
@@ -474,6 +595,28 @@ fn password(login: &Login, findings: &mut Findings) {
             );
         }
         None | Some(Password::Environment(_)) => {}
+    }
+}
+
+/// The clock of a gateway may be wrong when it starts, so one that does not hold by it is worth a warning and no more.
+fn holds(certificate: &Located<PathBuf>, findings: &mut Findings) {
+    let chain = certificates(&certificate.value).unwrap_or_default();
+    let facts = chain.first().and_then(|own| Facts::of_der(own).ok());
+    let (Some(Facts { validity, .. }), Some(now)) = (facts, SystemClock::new().wall_s()) else {
+        return;
+    };
+    if let Some(what) = lapse(validity, now) {
+        findings.warning(
+            &certificate.origin,
+            format!(
+                "certificate {} {what}: it holds from {} to {}, this machine's clock says {}",
+                certificate.value.display(),
+                utc(validity.not_before),
+                utc(validity.not_after),
+                utc(now)
+            ),
+            "the broker will refuse it: renew it, or set the clock",
+        );
     }
 }
 
@@ -596,6 +739,14 @@ fn target(target: &Target, findings: &mut Findings) {
     slot_directories(target, findings);
     if let Some(line) = &target.line {
         check_line(line, findings);
+    }
+    let compared = (target.product.as_deref(), target.hardware.as_deref());
+    if let Err(why) = gateway::version_reader(target.version_from).check(compared.0, compared.1) {
+        findings.error(
+            place,
+            format!("target \"{}\": {why}", target.name.value),
+            "`version_from` says what reads the image: \"trailer\" tells version, product and hardware",
+        );
     }
     if target.version_from == VersionFrom::None && target.version_command.is_none() {
         findings.warning(

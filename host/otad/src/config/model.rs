@@ -480,6 +480,8 @@ pub struct Target {
     pub carrier: Carrier,
     /// `[device.target.settings]`, for the plugin.
     pub plugin_settings: Vec<Setting>,
+    /// Where these stand, or would.
+    pub settings_at: Origin,
     /// What the agent is told about this target.
     pub agent_settings: Vec<Setting>,
     /// Directory of a flash-file target.

@@ -116,8 +116,8 @@ pub(super) fn share(devices: &mut [Device], sink: &Sink) {
 fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
     let sink = section.sink;
     let endpoint = &mqtt.endpoint;
-    let bad = |c: char| c.is_whitespace() || c == '/' || c == '@';
-    if endpoint.value.contains("://") || endpoint.value.contains(bad) {
+    let bad = |c: char| c.is_whitespace() || ['/', '@', '[', ']'].contains(&c);
+    if endpoint.value.is_empty() || endpoint.value.contains(bad) {
         sink.advise(
             &endpoint.origin,
             format!(

@@ -24,6 +24,7 @@ use super::native;
 use super::parts;
 use super::reader::{Located, Reader, Sink};
 use super::tree::Table;
+use crate::console;
 use crate::control::server::PATH_MAX_BYTES;
 
 /// Plugins that are part of otad.
@@ -100,9 +101,7 @@ fn daemon(root: &Reader<'_>) -> Daemon {
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::MIN),
         plugin_dir_shared: section.boolean("plugin_dir_shared", false),
-        log: section
-            .text("log")
-            .map_or_else(|| "info".to_owned(), |t| t.value),
+        log: log(&section),
         cache_dir: section
             .path("cache_dir")
             .map_or_else(|| state_dir.value.join("code"), |p| p.value),
@@ -111,6 +110,18 @@ fn daemon(root: &Reader<'_>) -> Daemon {
     };
     section.finish();
     daemon
+}
+
+/// The filter of the log; otherwise only the start would find that it is none.
+fn log(section: &Reader<'_>) -> String {
+    let Some(log) = section.text("log") else {
+        return "info".to_owned();
+    };
+    if let Err(why) = console::check_filter(&log.value) {
+        let text = format!("`log` is \"{}\": {why}", log.value);
+        section.sink.advise(&log.origin, text, console::SUCH_AS);
+    }
+    log.value
 }
 
 fn development(root: &Reader<'_>) -> Development {
@@ -356,6 +367,7 @@ fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
     );
     let target = Target {
         agent_settings: target_agent_settings(&section, activation, hooks),
+        settings_at: section.place("settings"),
         plugin_settings: section
             .free_table("settings")
             .into_iter()

@@ -164,8 +164,14 @@ fn check(config: &Config) -> Result<(), Failed> {
             tracing::warn!("{}", finding.diagnostic.message);
         }
     }
+    refuse(config, errors)?;
+    kernel::check(config)
+}
+
+/// All of these errors in one, with the places that they are about.
+fn refuse(config: &Config, errors: Vec<config::Finding>) -> Result<(), Failed> {
     if errors.is_empty() {
-        return kernel::check(config);
+        return Ok(());
     }
     let text = std::fs::read_to_string(&config.file).unwrap_or_default();
     let diagnostics = errors.into_iter().map(|f| f.diagnostic).collect();

@@ -6,6 +6,9 @@
 //!                                                                        └─ none can be: the former configuration
 //! ```
 //!
+//! What the configuration names on disk is read before anything is stopped, and the former configuration comes back with
+//! what was read for it: a file that has become wrong meanwhile would end the process otherwise.
+//!
 //! What the process itself was started with stays: state directory, cache, control socket and its group. An update
 //! under way goes on from its journal, as over a restart of the daemon.
 
@@ -21,13 +24,19 @@ use super::threads::Threads;
 use crate::config::{self, Config};
 use crate::console;
 use crate::exit::{Exit, Failed};
-use crate::gateway::{Gateway, GatewayError, Witnesses};
+use crate::gateway::{Gateway, GatewayError, Trusted, Witnesses};
 
 /// How long work of the former devices may keep the lock of the state directory: a sync of a slow card.
 const LOCK_MAX: Duration = Duration::from_secs(20);
 
 /// Pause between two looks at the lock.
 const LOCK_LOOK: Duration = Duration::from_millis(50);
+
+/// A configuration, with what it names on disk.
+struct Whole {
+    config: Config,
+    trusted: Trusted,
+}
 
 /// Go over to the configuration as it is now.
 ///
@@ -40,11 +49,14 @@ pub(super) async fn reload(
     threads: &Threads,
     log_is_given: bool,
 ) -> Result<Session, Failed> {
-    let former = session.gateway.config().clone();
+    let former = Whole {
+        config: session.gateway.config().clone(),
+        trusted: session.gateway.trusted().clone(),
+    };
     let witnesses = session.gateway.witnesses().clone();
-    tracing::info!("SIGHUP: reading {} again", former.file.display());
-    let config = match read_again(&former) {
-        Ok(config) => config,
+    tracing::info!("SIGHUP: reading {} again", former.config.file.display());
+    let new = match read_again(&former.config) {
+        Ok(new) => new,
         Err(failed) => {
             tracing::error!("the configuration is not taken, the former one goes on: {failed}");
             let text = "the new configuration is wrong, the former one goes on".to_owned();
@@ -53,13 +65,13 @@ pub(super) async fn reload(
         }
     };
     if !log_is_given {
-        console::filter_again(&config.daemon.log);
+        console::filter_again(&new.config.daemon.log);
     }
-    switch.set(between(&config));
+    switch.set(between(&new.config));
     session.end().await;
     // As at the end of a process: what belonged to the former devices must not meet the new ones.
     commands::kill_all();
-    let session = match start(config, &witnesses, notifier, threads).await {
+    let session = match start(new, &witnesses, notifier, threads).await {
         Ok(session) => session,
         Err(failed) => {
             tracing::error!(
@@ -74,7 +86,7 @@ pub(super) async fn reload(
 }
 
 /// The configuration as it is now, with what the process cannot change.
-fn read_again(former: &Config) -> Result<Config, Failed> {
+fn read_again(former: &Config) -> Result<Whole, Failed> {
     let mut config =
         config::load(&former.file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
     let kept = &former.daemon;
@@ -99,7 +111,10 @@ fn read_again(former: &Config) -> Result<Config, Failed> {
     new.control_socket = kept.control_socket.clone();
     new.control_group.clone_from(&kept.control_group);
     super::check(&config)?;
-    Ok(config)
+    // A start goes on without a target whose plugin refuses them; here there are the former ones to go on with.
+    super::refuse(&config, config::check_settings(&config))?;
+    let trusted = Trusted::read(&config)?;
+    Ok(Whole { config, trusted })
 }
 
 /// What the control socket says meanwhile.
@@ -116,14 +131,14 @@ fn between(config: &Config) -> Devices {
 }
 
 async fn start(
-    config: Config,
+    whole: Whole,
     witnesses: &Witnesses,
     notifier: &Arc<Notifier>,
     threads: &Threads,
 ) -> Result<Session, Failed> {
     let mut waited = Duration::ZERO;
     loop {
-        match Gateway::open(config.clone()) {
+        match Gateway::open_with(whole.config.clone(), whole.trusted.clone()) {
             Ok(gateway) => {
                 let gateway = gateway.with_witnesses(witnesses.clone());
                 return Session::start(gateway, notifier, threads);

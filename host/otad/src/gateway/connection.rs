@@ -17,9 +17,27 @@ pub(super) fn config(
     device: &Device,
     allow_plaintext: bool,
 ) -> Result<ConnectionConfig, MqttError> {
-    let mqtt = &device.mqtt;
-    Ok(ConnectionConfig {
-        login: mqtt.login.as_ref().map(login).transpose()?,
+    let login = device.mqtt.login.as_ref().map(login).transpose()?;
+    Ok(with_login(&device.mqtt, allow_plaintext, login))
+}
+
+/// Whether a client can be made of it, by what makes one when the device connects. A password that cannot be had here, perhaps
+/// because only the daemon's environment has it, is `config/check.rs`'s to tell.
+///
+/// # Errors
+/// The first value or file that is wrong.
+pub(crate) fn check(mqtt: &Mqtt, allow_plaintext: bool) -> Result<(), MqttError> {
+    let stand_in = |of: &config::Login| Login::new(&of.user_name.value, "password");
+    let login = mqtt.login.as_ref();
+    let login = login.map(|of| self::login(of).unwrap_or_else(|_| stand_in(of)));
+    with_login(mqtt, allow_plaintext, login)
+        .mqtt_options()
+        .map(drop)
+}
+
+fn with_login(mqtt: &Mqtt, allow_plaintext: bool, login: Option<Login>) -> ConnectionConfig {
+    ConnectionConfig {
+        login,
         alpn: match mqtt.alpn.as_deref() {
             None | Some("auto") => Alpn::Auto,
             Some("off") => Alpn::Off,
@@ -40,7 +58,7 @@ pub(super) fn config(
             &mqtt.client_id.value,
             security(mqtt, allow_plaintext),
         )
-    })
+    }
 }
 
 fn security(mqtt: &Mqtt, allow_plaintext: bool) -> Security {

@@ -10,14 +10,16 @@
 
 mod agents;
 mod build;
-mod connection;
+pub(crate) mod connection;
 mod download;
 pub(crate) mod kept;
 mod level;
 pub(crate) mod native;
 mod placed;
 mod plugins;
+mod settings;
 mod target;
+mod trusted;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -26,8 +28,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use host_crypto::{TrustError, TrustStore};
-use host_http::{HttpClient, HttpError, Proxies, ProxyError};
+use host_crypto::TrustError;
+use host_http::{HttpClient, HttpError, ProxyError};
 use host_mqtt::{
     Connection, ConnectionConfig, ConnectionState, MqttError, MqttTransport, SharedConnection,
     Turnstile,
@@ -63,7 +65,9 @@ use kept::Shelf;
 pub(crate) use kept::{Hold, to_its_end};
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
-pub(crate) use target::hardware_reset;
+pub(crate) use settings::{Asker, Denial};
+pub(crate) use target::{STAGING, hardware_reset, version_reader};
+pub(crate) use trusted::Trusted;
 pub use witness::Witnesses;
 
 /// Most bytes of a build's label: a path that somebody can still recognise.
@@ -216,9 +220,8 @@ impl From<GatewayError> for Failed {
 /// devices, until the last of them and the last work begun for them has ended.
 pub struct Gateway {
     config: Config,
-    trust: TrustStore,
+    trusted: Trusted,
     ports: DevicePorts,
-    http: HttpClient,
     turnstile: Turnstile,
     /// Of devices, by their names, as far as they are made.
     connections: Mutex<BTreeMap<String, Connection>>,
@@ -242,11 +245,17 @@ pub struct ConnectedDevice {
 }
 
 impl Gateway {
-    /// Take the lock, load the engine and the trust store. To be called on a tokio runtime.
+    /// Load the trust store, take the lock, load the engine. To be called on a tokio runtime.
     ///
     /// # Errors
     /// [`GatewayError`].
     pub fn open(config: Config) -> Result<Self, GatewayError> {
+        let trusted = Trusted::read(&config)?;
+        Self::open_with(config, trusted)
+    }
+
+    /// The same, with what was read before.
+    pub(crate) fn open_with(config: Config, trusted: Trusted) -> Result<Self, GatewayError> {
         let state_dir = &config.daemon.state_dir.value;
         let lock = Arc::new(lock::take(state_dir).map_err(GatewayError::Lock)?);
         let state = FileStateDir::open(state_dir).map_err(|source| GatewayError::State {
@@ -271,8 +280,7 @@ impl Gateway {
         };
         let workers = Handle::current();
         Ok(Self {
-            trust: target::trust_store(&config)?,
-            http: http_client(&config)?,
+            trusted,
             turnstile: Turnstile::new(config.daemon.connects_per_s_max),
             connections: Mutex::default(),
             guests: guests(&config),
@@ -318,6 +326,11 @@ impl Gateway {
         &self.config
     }
 
+    /// Whom it trusts, as it was read.
+    pub(crate) fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
     /// Its agent builds, for whoever puts another one in.
     pub(crate) fn agents(&self) -> Arc<Agents> {
         Arc::clone(&self.agents)
@@ -350,8 +363,8 @@ impl Gateway {
                     Some(plugin) => (plugin, None),
                     None => self.plugins.serving(name, t)?,
                 };
-                let commands = &self.ports.commands;
-                let target = target::target(&self.config, &self.trust, name, t, plugin, commands)?;
+                let (trust, commands) = (&self.trusted.store, &self.ports.commands);
+                let target = target::target(&self.config, trust, name, t, plugin, commands)?;
                 Ok(TargetConfig {
                     former_plugin,
                     ..target
@@ -437,7 +450,7 @@ impl Gateway {
     /// ([`HttpClient::join`]).
     #[must_use]
     pub fn http(&self) -> &HttpClient {
-        &self.http
+        &self.trusted.http
     }
 
     /// How a device connects: for an application that makes the connection itself. Of a device that uses another one's, it
@@ -547,7 +560,7 @@ impl Gateway {
     fn equip(&self, device: &Device, mqtt: MqttTransport, mailbox: Mailbox) -> Box<dyn Transport> {
         mqtt.listen(device.notices.clone());
         Box::new(Downloads {
-            inner: self.http.join(mqtt, mailbox.clone()),
+            inner: self.http().join(mqtt, mailbox.clone()),
             downloads: self.config.downloads.clone(),
             mailbox,
             workers: Arc::clone(&self.ports.workers),
@@ -611,12 +624,4 @@ fn verdict(label: &str, error: &CodeError) -> Failed {
 /// Whether the images of a target are builds of otad's own guests.
 fn brings_builds(target: &Target) -> bool {
     target.plugin == PluginChoice::Builtin(BUILD)
-}
-
-fn http_client(config: &Config) -> Result<HttpClient, GatewayError> {
-    let mut http = config.http.config.clone();
-    if config.http.uses_proxy {
-        http.proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
-    }
-    Ok(HttpClient::new(http)?)
 }

@@ -378,7 +378,7 @@ pub(crate) fn label(target: &Target) -> String {
 }
 
 /// A plugin that is part of otad; `sections.rs` has checked the name against the same list.
-fn builtin(name: &str, carrier: &Carrier) -> &'static [u8] {
+pub(super) fn builtin(name: &str, carrier: &Carrier) -> &'static [u8] {
     match (name, carrier) {
         ("serial-mcu", Carrier::Component) => guest_artifacts::SERIAL_MCU,
         ("serial-mcu", Carrier::Native(_)) => guest_artifacts::SERIAL_MCU_NATIVE,

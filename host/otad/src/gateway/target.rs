@@ -25,14 +25,6 @@ use crate::config::{
 use crate::launch::record::REGION_BYTES;
 use crate::launch::{RECORD_MODE, make_directory};
 
-/// The operator's trust store; an empty one if none is configured.
-pub(super) fn trust_store(config: &Config) -> Result<TrustStore, GatewayError> {
-    match &config.trust.directory {
-        None => Ok(TrustStore::default()),
-        Some(directory) => TrustStore::load(&directory.value).map_err(GatewayError::Trust),
-    }
-}
-
 /// Whose signatures count for one target: labels for all, the default entry its own or the store's.
 fn policy(
     config: &Config,
@@ -83,13 +75,7 @@ pub(super) fn target(
         staging: staging(config, device, target)?,
         hardware_reset: hardware_reset(device, target, line.as_ref(), commands),
         line,
-        version_from: match target.version_from {
-            VersionFrom::Trailer => VersionReader::Trailer,
-            VersionFrom::Mcuboot => VersionReader::Mcuboot,
-            VersionFrom::Plugin => VersionReader::Plugin,
-            VersionFrom::Offset(offset) => VersionReader::Offset(offset),
-            VersionFrom::None => VersionReader::None,
-        },
+        version_from: version_reader(target.version_from),
         version_command: target.version_command.as_ref().map(command),
         product: target.product.clone(),
         hardware: target.hardware.clone(),
@@ -114,8 +100,19 @@ pub(super) fn target(
     })
 }
 
+/// Who reads version and product from an image.
+pub(crate) fn version_reader(from: VersionFrom) -> VersionReader {
+    match from {
+        VersionFrom::Trailer => VersionReader::Trailer,
+        VersionFrom::Mcuboot => VersionReader::Mcuboot,
+        VersionFrom::Plugin => VersionReader::Plugin,
+        VersionFrom::Offset(offset) => VersionReader::Offset(offset),
+        VersionFrom::None => VersionReader::None,
+    }
+}
+
 /// What the plugin is told: the operator's settings, and the speed of the line, which its first time-outs follow.
-fn plugin_settings(target: &Target) -> Vec<Setting> {
+pub(super) fn plugin_settings(target: &Target) -> Vec<Setting> {
     let mut settings = target.plugin_settings.clone();
     let is_serial = target.plugin == PluginChoice::Builtin("serial-mcu");
     let baud = target.line.as_ref().and_then(|line| line.config.baud);
@@ -130,6 +127,9 @@ fn plugin_settings(target: &Target) -> Vec<Setting> {
     settings
 }
 
+/// Folder of the state directory in which staged targets' images are put together.
+pub(crate) const STAGING: &str = "staging";
+
 /// Where the file of a staged target is put together: for the built-in one, and for others if the operator says where.
 fn staging(
     config: &Config,
@@ -139,7 +139,7 @@ fn staging(
     let path = match (&target.staging, &target.plugin) {
         (Some(path), _) => path.value.clone(),
         (None, PluginChoice::Builtin("serial-mcu" | BUILD)) => {
-            let directory = config.daemon.state_dir.value.join("staging").join(device);
+            let directory = config.daemon.state_dir.value.join(STAGING).join(device);
             directory.join(&target.name.value)
         }
         (None, PluginChoice::Builtin(_) | PluginChoice::File(_)) => return Ok(None),

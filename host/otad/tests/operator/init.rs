@@ -173,3 +173,47 @@ fn everything_that_is_wrong_is_named_and_nothing_is_written() {
     let own = [("--endpoint", "iot.example.com")];
     done(&init(dir.path(), &own, &["--custom-domain"]));
 }
+
+/// Made by `openssl x509 -req` without an extension, for some key; until 2126.
+const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBHjCBxQIUAOw3NJOqMyV5id8WqAIEAhQ9aZwwCgYIKoZIzj0EAwIwETEPMA0G
+A1UEAwwGcHVtcC0xMCAXDTI2MTEyMzEzNDcwMloYDzIxMjYxMDMwMTM0NzAyWjAR
+MQ8wDQYDVQQDDAZwdW1wLTEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASr/n0R
+KGK1ytSG6VNfaT5+DYTUiQaYhAJXKRZo0tVd7ZptNQT/kuwD3aCkZ4zRMKpV6rLr
+Gio5vBwqsWyZwJVYMAoGCCqGSM49BAMCA0gAMEUCIB0Zur35DlRkKoApn2vuB8Oy
+ikBlQg0sqZjhJWXqbOUGAiEA7Jk8d85KRM9BhreJP/9UtyhG1xteMgLTA04+J8tZ
+DMo=
+-----END CERTIFICATE-----
+";
+
+#[test]
+fn a_certificate_that_tls_does_not_take_is_told_by_its_version_and_one_that_has_ended_is_warned_of()
+{
+    let dir = downloads();
+    done(&init(dir.path(), &[], &[]));
+    let config = ["config", "check", "--config", "etc/otad.toml"];
+    let certificate = dir.path().join("etc/certificate.pem");
+
+    fs::write(dir.path().join("thing.pem.crt"), VERSION_1).unwrap();
+    fs::write(&certificate, VERSION_1).unwrap();
+    for output in [otad(dir.path(), &config), init(dir.path(), &[], &[])] {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        for words in [".pem", "of X.509 version 1", "-extfile"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("do not go together"), "{said}");
+    }
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    fs::write(&certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.path().join("etc/private-key.pem"), key.serialize_pem()).unwrap();
+    let checked = otad(dir.path(), &config);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{said}");
+    assert!(said.contains("etc/certificate.pem has ended"), "{said}");
+    assert!(said.contains("2002-01-01"), "{said}");
+}
