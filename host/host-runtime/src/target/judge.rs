@@ -10,10 +10,11 @@ use super::verified_record::{self, VerifiedImage};
 use super::{VerifiedRef, image};
 use crate::types::{Failure, ImageInfo, Outcome, TargetState, code};
 
-/// Codes of `target-state` (`wit/pal/types.wit`); 3, refused or gone back, needs no decision here.
+/// Codes of `target-state` (`wit/pal/types.wit`).
 const UNKNOWN: u8 = 0;
 const PENDING: u8 = 1;
-const VALID: u8 = 2;
+pub(super) const VALID: u8 = 2;
+pub(super) const INVALID: u8 = 3;
 pub(super) const ARMED: u8 = 4;
 const FOREIGN: u8 = 5;
 
@@ -305,6 +306,7 @@ impl Target {
             self.config.product.as_deref(),
             self.config.hardware.as_deref(),
         )?;
+        self.check_downgrade(facts.version)?;
         let verified = read_back.verified;
         for warning in verified.warnings() {
             tracing::warn!(device = %self.device, target = %self.config.name, "{warning}");

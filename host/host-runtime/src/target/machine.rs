@@ -82,6 +82,8 @@ pub(super) struct Target {
     /// The file on its way to a staged target, while it is received.
     pub(super) ahead: Ahead,
     pub(super) last_state: Option<TargetState>,
+    /// The committed image was running then, and is not what was committed.
+    pub(super) image_damaged: bool,
     /// Another build is on its way in.
     pub(super) swap: Option<Swap>,
     pub(super) book: Book,
@@ -189,6 +191,7 @@ impl Target {
             data: false,
             ahead: Ahead::No,
             last_state: None,
+            image_damaged: false,
             swap: None,
             book,
             refusal: None,

@@ -51,6 +51,7 @@ mod record;
 mod regions;
 mod report;
 mod rest;
+mod running;
 mod script;
 mod sealed;
 mod serial;
