@@ -69,6 +69,33 @@ fn a_damaged_record_is_the_end_of_its_target_alone_until_it_is_moved_away() {
 }
 
 #[test]
+fn a_damaged_running_image_is_said_and_mended_by_a_job_but_not_by_an_older_version() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let slot = gateway.target_file("main", "slot-a");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(slot)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    let daemon = gateway.run();
+    daemon.wait_said("the running image is damaged: `slot-a`");
+    daemon.wait_said("runs version 1.0.0, image damaged");
+    let why = gateway.expect_verb(&["why"]);
+    assert!(
+        why.contains("target main: the running image is damaged"),
+        "{why}"
+    );
+    let refused = ("FAILED".to_owned(), "0x0000000f: 0x00000000".to_owned());
+    assert_eq!(update(&cloud, 0, "0.9.0"), refused);
+    assert_eq!(update(&cloud, 0, "1.0.0"), succeeded("1.0.0"));
+    let mended = shown(&gateway, 0);
+    assert_eq!(mended["image_state"], "valid", "{mended}");
+    assert_eq!(mended["running_version"], "1.0.0", "{mended}");
+}
+
+#[test]
 fn a_state_directory_that_others_may_write_launches_nothing() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud);
