@@ -28,6 +28,7 @@ impl Target {
             state.runs_new = None;
         }
         let state = *state;
+        self.check_record(&state)?;
         match op.kind {
             Kind::Create(_) => self.judge_create(op, state),
             Kind::Commit => self.judge_commit(state),
@@ -145,7 +146,7 @@ impl Target {
     }
 
     /// Nothing of the transfer is held, proved or writable any more.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.proof = None;
         self.map = None;
         self.map_torn = false;
@@ -171,9 +172,12 @@ impl Target {
             return Ok(());
         }
         let extents = self.plugin.call(|plugin| plugin.extents())?;
-        self.regions
-            .check_extents(&extents, size, &self.kept_regions())?;
+        self.regions.check_extents(&extents, size)?;
         let stored = self.regions.to_stored(&extents);
+        let kept = self.kept_regions();
+        if let Some(extent) = stored.iter().find(|extent| kept.contains(&extent.region)) {
+            return Err(self.refuse_kept(&extent.region, op.state.as_ref()));
+        }
         if let Some(transfer) = self.record.transfer_mut() {
             transfer.extents = stored;
         }

@@ -35,6 +35,7 @@ pub use self::swap::SwapReply;
 mod ahead;
 mod command;
 mod config;
+mod damage;
 mod durable;
 mod duty;
 mod early;

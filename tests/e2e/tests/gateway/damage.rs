@@ -69,6 +69,33 @@ fn a_damaged_record_is_the_end_of_its_target_alone_until_it_is_moved_away() {
 }
 
 #[test]
+fn a_record_that_has_lost_its_last_lines_is_named_and_moved_away() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let daemon = gateway.run();
+    for version in ["1.1.0", "1.2.0"] {
+        assert_eq!(update(&cloud, 0, version), succeeded(version));
+    }
+    daemon.stop();
+    let record = gateway.path(&format!("state/targets/{THING}/main/record.json"));
+    let text = fs::read_to_string(&record).unwrap();
+    // The first of the two is the last that it knows of.
+    let at = text.find("\"phase\":\"committed\"").unwrap();
+    let end = at + text[at..].find('\n').unwrap() + 1;
+    assert!(end < text.len(), "{text}");
+    fs::write(&record, &text[..end]).unwrap();
+    let daemon = gateway.run();
+    let (status, reason) = update(&cloud, 0, "1.3.0");
+    assert_eq!((&*status, &*reason), ("FAILED", "aborted: 0xd6000000"));
+    let said = daemon.wait_said("has lost its end: 1.2.0 runs, and by it 1.1.0 in `slot-b`");
+    assert!(said.contains("move the file away"), "{said}");
+    daemon.stop();
+    fs::rename(&record, record.with_extension("damaged")).unwrap();
+    let _daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.3.0"), succeeded("1.3.0"));
+}
+
+#[test]
 fn a_damaged_running_image_is_said_and_mended_by_a_job_but_not_by_an_older_version() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud);

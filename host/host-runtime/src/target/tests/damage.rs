@@ -4,7 +4,7 @@ use super::double::version;
 use super::world::{FILE, Setup, World, main_of};
 use crate::ports::state_dir::StateDir as _;
 use crate::target::{Targets, VersionReader, verified_record};
-use crate::types::{Outcome, Started, TargetState, code};
+use crate::types::{Failure, Outcome, Started, TargetState, code};
 
 const RECORD: &str = "targets/gateway/app/record.json";
 const VERIFIED: &str = "targets/gateway/app/verified.json";
@@ -165,4 +165,68 @@ fn an_image_whose_version_its_plugin_cannot_read_is_no_damaged_one() {
             world.deliver(job, &World::image(600, 1));
         }
     }
+}
+
+/// Two updates were committed; their record was shortened to `length`, where the daemon finds it.
+fn shortened(length: usize) -> World {
+    let mut world = World::direct();
+    // What the double says to run in either slot.
+    for (job, major) in [("job-1", 2), ("job-2", 1)] {
+        world.deliver_and_start(job, &World::image(500, major));
+        assert_eq!(world.commit(), Outcome::Nothing);
+    }
+    let mut record = world.state.load(RECORD).unwrap().unwrap();
+    record.truncate(length);
+    world.state.store(RECORD, &record).unwrap();
+    world.restart();
+    world
+}
+
+/// Whether a failure says what has happened to the record and what to do.
+fn is_told(failure: &Failure) -> bool {
+    let cure = failure.detail.contains("move the file away");
+    failure.main == code::STORAGE && failure.detail.contains(RECORD) && cure
+}
+
+#[test]
+fn a_shortened_record_costs_no_image_and_blames_no_plugin() {
+    let whole = shortened(usize::MAX).state.load(RECORD).unwrap().unwrap();
+    let ends = (1..=whole.len()).filter(|end| whole[end - 1] == b'\n');
+    // Whole lines, and half of one.
+    let cuts: Vec<usize> = ends.flat_map(|end| [end, end - 9]).collect();
+    assert!(cuts.len() > 20, "{cuts:?}");
+    let mut told = 0;
+    for cut in cuts {
+        for abort in [false, true] {
+            let mut world = shortened(cut);
+            let running = world.slots[0].contents();
+            // The agent asks each target before anything else.
+            let mut ends = vec![world.state()];
+            if abort {
+                ends.push(world.abort());
+            }
+            ends.push(world.create("job-3", &World::image(600, 4)));
+            let text = String::from_utf8_lossy(&whole[..cut]);
+            for end in &ends {
+                match end {
+                    Outcome::State(_) | Outcome::Nothing => {}
+                    // It may be in test, by the record.
+                    Outcome::Failed(failure) if failure.main == code::BUSY => {}
+                    Outcome::Failed(failure) => assert!(is_told(failure), "{text}{failure}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(world.slots[0].contents(), running, "{text}");
+            if let Some(Outcome::Failed(_)) = ends.last() {
+                told += 1;
+                world.state.remove(RECORD).unwrap();
+                world.restart();
+                world.state_now();
+            }
+            world.deliver_and_start("job-4", &World::image(700, 5));
+            assert_eq!(world.commit(), Outcome::Nothing);
+            assert_eq!(world.slots[0].contents(), running, "{text}");
+        }
+    }
+    assert!(told > 10, "{told}");
 }
