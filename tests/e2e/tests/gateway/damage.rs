@@ -123,6 +123,49 @@ fn a_damaged_running_image_is_said_and_mended_by_a_job_but_not_by_an_older_versi
 }
 
 #[test]
+fn after_damage_of_history_and_events_nothing_is_invented_and_no_number_comes_again() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.1.0"), succeeded("1.1.0"));
+    gateway.wait_idle();
+    let numbers = |after: &str| -> Vec<u64> {
+        let told = gateway.verb(&["events", "--json", "--after", after]);
+        let told = String::from_utf8(told.stdout).unwrap();
+        let events = told.lines().map(|line| serde_json::from_str(line).unwrap());
+        events
+            .map(|event: Value| event["sequence"].as_u64().unwrap())
+            .collect()
+    };
+    let last = numbers("0").pop().unwrap();
+    daemon.stop();
+    let file = |name: &str| gateway.path(&format!("state/devices/{THING}/{name}"));
+    let length = fs::metadata(file("history")).unwrap().len();
+    fs::write(file("history"), vec![b'#'; length as usize]).unwrap();
+    let stopped = gateway.verb(&["history"]);
+    let said = String::from_utf8(stopped.stderr).unwrap();
+    assert!(said.contains("is damaged"), "{said}");
+    let daemon = gateway.run();
+    daemon.wait_said("the history of jobs is damaged: 0 jobs can be read");
+    let shown = gateway.expect_verb(&["history"]);
+    assert!(
+        shown.contains("SUCCEEDED  no more than its end is known"),
+        "{shown}"
+    );
+    assert!(!shown.contains("0 bytes"), "{shown}");
+    daemon.stop();
+    // By now the history knows of the numbers.
+    fs::remove_file(file("events.log")).unwrap();
+    let daemon = gateway.run();
+    daemon.wait_said("the event log has lost its end");
+    assert_eq!(update(&cloud, 0, "1.2.0"), succeeded("1.2.0"));
+    gateway.wait_idle();
+    assert!(numbers(&last.to_string())[0] > last);
+    // Whoever has seen more than there is gets what there is.
+    assert_eq!(numbers("5000"), numbers("0"));
+}
+
+#[test]
 fn a_state_directory_that_others_may_write_launches_nothing() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud);
