@@ -8,9 +8,9 @@
 //! A record is begun with its job and written again with every `NOTE_EVERY_BYTES` of blocks, with its end, and when
 //! the process starts again under it; the last one of a job counts. So a kill costs no count but that of the bytes
 //! since, and a power cut no ended job: an end is synced. Ends come from the agent's `job-ended` events, and one that
-//! was stored there but not here is made good at the next start: of such a job no more than its end is said. What a device waits for is written once the wait has
-//! lasted for `WORDS_AFTER_MS`, and at a clean stop. Nothing here decides anything. Not here: what a status text or a
-//! code means; that is the reader's business.
+//! was stored there but not here is made good at the next start: of such a job no more than its end is said. What a
+//! device waits for is written once the wait has lasted for `WORDS_AFTER_MS`, and at a clean stop. Nothing here decides
+//! anything. Not here: what a status text or a code means; that is the reader's business.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

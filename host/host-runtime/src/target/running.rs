@@ -40,8 +40,8 @@ impl Target {
                 code::DOWNGRADE,
                 0,
                 format!(
-                    "version {new} is older than {old}, which was committed and is damaged; bring {old} once more or a newer one, \
-                     or set `{ALLOW_DOWNGRADE} = true` for the target"
+                    "version {new} is older than {old}, which was committed and is damaged; bring {old} once more or a \
+                     newer one, or set `{ALLOW_DOWNGRADE} = true` for the target"
                 ),
             )),
             _ => Ok(()),

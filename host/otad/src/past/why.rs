@@ -258,7 +258,10 @@ mod tests {
 
     #[test]
     fn a_damaged_target_is_named_and_a_whole_one_is_not() {
-        let target = |name: &str, phase: &str, image: &str| json!({ "name": name, "phase": phase, "image_state": image, "warnings": [format!("{name} is it")] });
+        let target = |name: &str, phase: &str, image: &str| {
+            let warning = format!("{name} is it");
+            json!({ "name": name, "phase": phase, "image_state": image, "warnings": [warning] })
+        };
         let mut device = device();
         device["targets"] = json!([
             target("a", "damaged", "unknown"),
