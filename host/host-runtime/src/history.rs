@@ -8,9 +8,9 @@
 //! A record is begun with its job and written again with every `NOTE_EVERY_BYTES` of blocks, with its end, and when
 //! the process starts again under it; the last one of a job counts. So a kill costs no count but that of the bytes
 //! since, and a power cut no ended job: an end is synced. Ends come from the agent's `job-ended` events, and one that
-//! was stored there but not here is made good at the next start. What a device waits for is written once the wait has
-//! lasted for `WORDS_AFTER_MS`, and at a clean stop. Nothing here decides anything. Not here: what a status text or a
-//! code means; that is the reader's business.
+//! was stored there but not here is made good at the next start: of such a job no more than its end is said. What a
+//! device waits for is written once the wait has lasted for `WORDS_AFTER_MS`, and at a clean stop. Nothing here decides
+//! anything. Not here: what a status text or a code means; that is the reader's business.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentStatus, ApplicationEvent, Context, Wait};
 use crate::desk::Desk;
-use crate::events::EventRing;
+use crate::events::{EventRing, ON_THEIR_WAY_MAX};
 use crate::names::state_name;
 use crate::packed::Packed;
 use crate::ports::state_dir::StateDir;
@@ -61,6 +61,9 @@ pub struct JobRecord {
     pub restarts: u32,
     /// Instances of the agent that broke.
     pub faults: u32,
+    /// Nothing but its end is known: its record is lost, or was never written.
+    #[serde(default)]
+    pub only_end: bool,
     /// Its end; none = under way, or the process ended before it was known.
     pub end: Option<End>,
 }
@@ -116,6 +119,9 @@ pub struct Words {
     pub wait: Option<WaitReport>,
     /// What went wrong last in the host's keeping.
     pub last_error: Option<String>,
+    /// Number of the last event that was stored.
+    #[serde(default)]
+    pub events: u64,
 }
 
 /// All that is kept of one device.
@@ -125,6 +131,8 @@ pub struct Story {
     pub jobs: Vec<JobRecord>,
     /// The last words.
     pub words: Option<Words>,
+    /// Bytes that could not be read, of a file that is damaged.
+    pub lost_bytes: Option<u64>,
 }
 
 /// Read what is kept of a device whose daemon does not run.
@@ -170,6 +178,8 @@ pub(crate) struct Glance<'a> {
     /// Instances of the agent that broke so far.
     pub(crate) faults: u32,
     pub(crate) last_error: Option<&'a str>,
+    /// Number of the last event that was stored.
+    pub(crate) events: u64,
 }
 
 /// The history of one device. Clones are the same; it can be read after its device has ended.
@@ -198,6 +208,18 @@ impl History {
         let mut book = Book::default();
         if let Some(bytes) = desk.state.load(&path(&desk.device))? {
             let (story, whole) = file::decode(&bytes);
+            if let Some(lost) = story.lost_bytes {
+                let (file, jobs) = (path(&desk.device), story.jobs.len());
+                tracing::warn!(
+                    file,
+                    "the history of jobs is damaged: {jobs} jobs can be read, {lost} bytes are lost"
+                );
+                // Said once: it is written anew.
+                book.pending.get_or_insert_default();
+            }
+            if let Some(words) = &story.words {
+                events.go_on_after(words.events);
+            }
             book.jobs = story.jobs.into();
             book.words = story.words.as_ref().and_then(Packed::new);
             book.file_bytes = bytes.len();
@@ -213,13 +235,15 @@ impl History {
             .jobs
             .iter()
             .filter_map(|job| Some(job.end.as_ref()?.event));
+        let last = last.max().unwrap_or(0);
+        // An end is noted while its event is on its way.
+        if last > events.last().saturating_add(ON_THEIR_WAY_MAX) {
+            events.go_on_after(last);
+        }
         // Numbers that have begun anew say nothing of what is older.
-        let last = last
-            .max()
-            .filter(|last| *last <= events.last())
-            .unwrap_or(0);
-        for stored in events.after(last, usize::MAX) {
-            book.on_event(stored.at_s, &stored.event);
+        let known = Some(last).filter(|last| *last <= events.last());
+        for stored in events.after(known.unwrap_or(0), usize::MAX) {
+            book.on_event(stored.at_s, &stored.event, true);
         }
         if let Some(job) = book.jobs.back_mut().filter(|job| job.end.is_none()) {
             job.restarts = job.restarts.saturating_add(1);
@@ -247,6 +271,7 @@ impl History {
         Story {
             jobs: book.jobs.iter().cloned().collect(),
             words: book.words.as_ref().and_then(Packed::open),
+            lost_bytes: None,
         }
     }
 
@@ -268,7 +293,7 @@ impl History {
     /// The agent told the application something.
     pub(crate) fn on_event(&self, at_s: Option<u64>, event: &ApplicationEvent) {
         if event.kind == event::JOB_ENDED {
-            self.lock().on_event(at_s, event);
+            self.lock().on_event(at_s, event, false);
         }
     }
 

@@ -20,6 +20,7 @@ pub mod types;
 
 mod common;
 mod desk;
+mod frames;
 mod journal;
 mod names;
 mod packed;

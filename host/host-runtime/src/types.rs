@@ -57,6 +57,8 @@ impl fmt::Display for Version {
 
 /// Codes of `failure.main` that the host itself gives; the whole table is in `wit/agent/types.wit`.
 pub mod code {
+    /// Agent: an older version than what runs. Where the host alone knows what ran, it says so itself.
+    pub const DOWNGRADE: u8 = 0x0f;
     /// Bad argument: unknown file id, offset off the grid, name not allowed.
     pub const BAD_ARGUMENT: u8 = 0xd0;
     /// A limit was reached.

@@ -169,7 +169,8 @@ impl Book {
         }
     }
 
-    pub(super) fn on_event(&mut self, at_s: Option<u64>, event: &ApplicationEvent) {
+    /// `later` = it was not there when it happened.
+    pub(super) fn on_event(&mut self, at_s: Option<u64>, event: &ApplicationEvent, later: bool) {
         let Some(job_id) = event
             .job_id
             .as_ref()
@@ -186,10 +187,11 @@ impl Book {
         }
         let is_it = |job: &&mut JobRecord| job.job_id == *job_id && job.end.is_none();
         if self.jobs.iter_mut().rev().find(is_it).is_none() {
-            // Refused before it was taken.
+            // Refused before it was taken, or its record is lost.
             self.push(JobRecord {
                 job_id: job_id.clone(),
-                began_s: at_s,
+                began_s: at_s.filter(|_| !later),
+                only_end: later,
                 ..JobRecord::default()
             });
         }
@@ -258,6 +260,7 @@ impl Book {
                 .wait
                 .map(|wait| WaitReport::new(wait, glance.deadline_ms, now.now_ms)),
             last_error: glance.last_error.map(str::to_owned),
+            events: glance.events,
         };
         self.told = Some(key(glance));
         self.candidate = None;

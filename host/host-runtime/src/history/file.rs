@@ -1,6 +1,8 @@
-//! The history on the medium: a magic number, then records of length, CRC-32C and JSON. The last record of a job counts.
+//! The history on the medium: records of JSON ([`frames`]). The last record of a job counts.
 
 use serde::{Deserialize, Serialize};
+
+use crate::frames;
 
 use super::{JOBS_MAX, JobRecord, Story, Words};
 
@@ -24,45 +26,20 @@ pub(super) enum Entry {
 pub(super) fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
     // Nothing in it can fail to serialize; an empty body would be skipped as damage by the reader.
     let body = serde_json::to_vec(entry).unwrap_or_default();
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    frames::put(&body, bytes);
 }
 
-/// Everything up to the first damage, and whether there was none.
+/// Everything that can be read, and whether it can be appended to.
 pub(super) fn decode(bytes: &[u8]) -> (Story, bool) {
-    let mut story = Story::default();
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        return (story, false);
+    let found = frames::read(bytes, MAGIC, RECORD_MAX_BYTES, |body| {
+        serde_json::from_slice(body).ok()
+    });
+    let mut story = Story {
+        lost_bytes: found.is_damaged.then_some(found.lost_bytes as u64),
+        ..Story::default()
     };
-    while !rest.is_empty() {
-        let Some((entry, after)) = decode_one(rest) else {
-            return (story, false);
-        };
-        story.take(entry);
-        rest = after;
-    }
-    (story, true)
-}
-
-fn decode_one(bytes: &[u8]) -> Option<(Entry, &[u8])> {
-    let (length, rest) = word(bytes)?;
-    let (crc, rest) = word(rest)?;
-    let length = usize::try_from(length).ok()?;
-    if length > RECORD_MAX_BYTES {
-        return None;
-    }
-    let (body, rest) = rest.split_at_checked(length)?;
-    if crc32c::crc32c(body) != crc {
-        return None;
-    }
-    Some((serde_json::from_slice(body).ok()?, rest))
-}
-
-fn word(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (word, rest) = bytes.split_first_chunk::<4>()?;
-    Some((u32::from_le_bytes(*word), rest))
+    found.items.into_iter().for_each(|entry| story.take(entry));
+    (story, found.is_whole)
 }
 
 impl Story {

@@ -111,6 +111,7 @@ impl Bench {
             connected: true,
             faults: 0,
             last_error: None,
+            events: 28,
         }
     }
 
@@ -263,7 +264,7 @@ fn wherever_the_file_is_cut_what_came_before_is_read() {
 }
 
 #[test]
-fn a_flipped_bit_loses_what_comes_after_it_and_nothing_else() {
+fn a_flipped_bit_loses_its_record_and_nothing_else_and_that_is_said() {
     let mut bench = Bench::new();
     bench.status(Some("job-1"), 2, 0, 0);
     bench.event(1, "job-1", "{}");
@@ -273,8 +274,57 @@ fn a_flipped_bit_loses_what_comes_after_it_and_nothing_else() {
         bytes[byte] ^= 0x10;
         let (story, is_whole) = file::decode(&bytes);
         assert!(!is_whole, "byte {byte}");
-        assert!(story.jobs.len() <= 1);
+        assert_eq!(story.jobs.len(), 1, "byte {byte}");
     }
+    let middle = whole.len() / 2;
+    let spoilt = [&whole[..20], b"#####", &whole[25..]].concat();
+    bench.state.store(FILE, &spoilt).unwrap();
+    assert!(
+        bench
+            .kept()
+            .lost_bytes
+            .is_some_and(|lost| lost < middle as u64)
+    );
+    // Once: the file is whole again when it has been loaded.
+    let bench = Bench::on(bench.state);
+    assert_eq!(bench.kept().lost_bytes, None);
+    assert_eq!(bench.kept().jobs.len(), 1);
+}
+
+#[test]
+fn of_a_job_whose_record_is_lost_only_its_end_is_said_to_be_known() {
+    let mut bench = Bench::new();
+    bench.status(Some("job-1"), 2, 0, 0);
+    let event = bench.event(1, "job-1", "{}");
+    bench.events.emit(Some(5), event);
+    // Refused before it was taken: there is nothing more to be known.
+    bench.event(2, "job-2", "{}");
+    bench.settle();
+    assert!(bench.jobs().iter().all(|job| !job.only_end));
+    bench.state.store(FILE, b"damaged").unwrap();
+    let bench = Bench::on(bench.state);
+    let jobs = bench.jobs();
+    assert_eq!(jobs.len(), 1);
+    assert!(jobs[0].only_end && jobs[0].end.is_some());
+    assert_eq!(jobs[0].began_s, None);
+}
+
+#[test]
+fn numbers_of_events_that_the_history_knows_of_are_not_given_again() {
+    let mut bench = Bench::new();
+    // Its event may be on its way still.
+    bench.event(9, "job-1", "{}");
+    let mut bench = bench.killed();
+    assert_eq!(bench.events.last(), 0);
+    bench.event(1000, "job-2", "{}");
+    let bench = bench.killed();
+    assert_eq!(bench.events.last(), 1000);
+    let bench = Bench::new();
+    let status = AgentStatus::default();
+    bench.history.last_words(bench.now, &Bench::glance(&status));
+    let mut bench = bench;
+    bench.settle();
+    assert_eq!(bench.killed().events.last(), 28);
 }
 
 #[test]

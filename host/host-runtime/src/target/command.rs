@@ -212,13 +212,16 @@ impl Target {
         if command {
             state.running = self.last_state.and_then(|last| last.running);
         }
+        state.running = self.known_running(&state);
         self.last_state = Some(state);
     }
 
     pub(super) fn tell_state(&mut self, op: &mut Op) {
-        if let Some(state) = op.state {
+        if let Some(mut state) = op.state {
+            state.running = self.known_running(&state);
             self.last_state = Some(state);
             if op.kind == Kind::State {
+                state.running = state.running.filter(|_| !self.image_damaged);
                 op.outcome = Outcome::State(state);
             }
         }

@@ -49,6 +49,11 @@ impl Glance {
         }
     }
 
+    /// First byte and number of those that it is for.
+    pub(super) fn wants(&self) -> (u64, usize) {
+        (self.from, self.wanted)
+    }
+
     /// The next bytes, which begin at `offset` of the file.
     pub(super) fn update(&mut self, offset: u64, bytes: &[u8]) {
         let next = self.from + self.seen.len() as u64;

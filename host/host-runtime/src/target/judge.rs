@@ -10,10 +10,11 @@ use super::verified_record::{self, VerifiedImage};
 use super::{VerifiedRef, image};
 use crate::types::{Failure, ImageInfo, Outcome, TargetState, code};
 
-/// Codes of `target-state` (`wit/pal/types.wit`); 3, refused or gone back, needs no decision here.
+/// Codes of `target-state` (`wit/pal/types.wit`).
 const UNKNOWN: u8 = 0;
 const PENDING: u8 = 1;
-const VALID: u8 = 2;
+pub(super) const VALID: u8 = 2;
+pub(super) const INVALID: u8 = 3;
 pub(super) const ARMED: u8 = 4;
 const FOREIGN: u8 = 5;
 
@@ -27,6 +28,7 @@ impl Target {
             state.runs_new = None;
         }
         let state = *state;
+        self.check_record(&state)?;
         match op.kind {
             Kind::Create(_) => self.judge_create(op, state),
             Kind::Commit => self.judge_commit(state),
@@ -144,7 +146,7 @@ impl Target {
     }
 
     /// Nothing of the transfer is held, proved or writable any more.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.proof = None;
         self.map = None;
         self.map_torn = false;
@@ -170,9 +172,12 @@ impl Target {
             return Ok(());
         }
         let extents = self.plugin.call(|plugin| plugin.extents())?;
-        self.regions
-            .check_extents(&extents, size, &self.kept_regions())?;
+        self.regions.check_extents(&extents, size)?;
         let stored = self.regions.to_stored(&extents);
+        let kept = self.kept_regions();
+        if let Some(extent) = stored.iter().find(|extent| kept.contains(&extent.region)) {
+            return Err(self.refuse_kept(&extent.region, op.state.as_ref()));
+        }
         if let Some(transfer) = self.record.transfer_mut() {
             transfer.extents = stored;
         }
@@ -305,6 +310,7 @@ impl Target {
             self.config.product.as_deref(),
             self.config.hardware.as_deref(),
         )?;
+        self.check_downgrade(facts.version)?;
         let verified = read_back.verified;
         for warning in verified.warnings() {
             tracing::warn!(device = %self.device, target = %self.config.name, "{warning}");

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ahead::Ahead;
 use super::config::{TargetConfig, VersionReader};
+use super::damage::damaged;
 use super::duty::News;
 use super::fence::Fenced;
 use super::map::BlockMap;
@@ -82,6 +83,8 @@ pub(super) struct Target {
     /// The file on its way to a staged target, while it is received.
     pub(super) ahead: Ahead,
     pub(super) last_state: Option<TargetState>,
+    /// The committed image was running then, and is not what was committed.
+    pub(super) image_damaged: bool,
     /// Another build is on its way in.
     pub(super) swap: Option<Swap>,
     pub(super) book: Book,
@@ -189,6 +192,7 @@ impl Target {
             data: false,
             ahead: Ahead::No,
             last_state: None,
+            image_damaged: false,
             swap: None,
             book,
             refusal: None,
@@ -552,20 +556,8 @@ fn load(ports: &Desk, device: &str, target: &str) -> ((TargetRecord, Option<Fail
     match record::load_to_write(&*ports.state, device, target) {
         Ok((record, memo)) => ((record, None), memo),
         Err(e) => {
-            let damage = Some(damaged(device, target, &e));
-            ((TargetRecord::default(), damage), Memo::default())
+            let damage = damaged(device, target, &format!("cannot be read ({e})"));
+            ((TargetRecord::default(), Some(damage)), Memo::default())
         }
     }
-}
-
-/// What is said to every order for a target whose record cannot be read. Nothing is guessed: without its record the host
-/// does not know which slot it must not write to.
-fn damaged(device: &str, target: &str, error: &std::io::Error) -> Failure {
-    let file = state_name(device, target, RECORD);
-    let detail = format!(
-        "`{file}` in the state directory cannot be read ({error}); see that the image in `verified.json` beside it runs, \
-         move the file away and start otad again: only an update that was under way is lost"
-    );
-    tracing::error!(device, target, "no updates until this is mended: {detail}");
-    Failure::new(code::STORAGE, 0, detail)
 }

@@ -232,6 +232,13 @@ pub(super) fn load_to_write(
         return Ok(Default::default());
     };
     let (said, is_whole) = replay(&bytes)?;
+    if !is_whole {
+        tracing::info!(
+            device,
+            target,
+            "`{RECORD}` ends with half a line, which counts for nothing"
+        );
+    }
     let record = TargetRecord::deserialize(&said)?;
     if !(FORMAT_MIN..=FORMAT).contains(&record.format) {
         let (format, detail) = (record.format, "this build reads");

@@ -301,14 +301,8 @@ impl Regions {
         self.access().record = open;
     }
 
-    /// Check extents that a plugin names for a file of `size` bytes; `kept` are slots that hold an image which runs or
-    /// is committed.
-    pub(super) fn check_extents(
-        &self,
-        extents: &[Extent],
-        size: u64,
-        kept: &[String],
-    ) -> Result<(), Failure> {
+    /// Check extents that a plugin names for a file of `size` bytes.
+    pub(super) fn check_extents(&self, extents: &[Extent], size: u64) -> Result<(), Failure> {
         let refuse = |reason: String| Err(Failure::new(code::PLUGIN_FAILED, 0, reason));
         if extents.is_empty() || extents.len() > EXTENTS_MAX {
             return refuse(format!(
@@ -344,16 +338,6 @@ impl Regions {
                 return refuse(format!(
                     "extent {n} overlaps an earlier one in `{}`",
                     region.name
-                ));
-            }
-            if kept.contains(&region.name) {
-                return Err(Failure::new(
-                    code::PLUGIN_FAILED,
-                    0,
-                    format!(
-                        "plugin puts the file into `{}`, which holds the image that runs or is committed",
-                        region.name
-                    ),
                 ));
             }
             total = total.saturating_add(extent.length);

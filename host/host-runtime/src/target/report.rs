@@ -33,6 +33,9 @@ pub struct TargetReport {
     pub operation: Option<String>,
     /// What the target said last about itself.
     pub state: Option<TargetState>,
+    /// The committed image was running then, and its slot does not hold it any more.
+    #[serde(default)]
+    pub image_damaged: bool,
     /// Broken calls of the plugin in this transfer.
     pub strikes: u32,
     /// The last committed image, as far as the host knows.
@@ -131,6 +134,7 @@ impl Target {
         let description = self.plugin.description();
         let mut warnings = Vec::new();
         warnings.extend(self.damage.as_ref().map(|damage| damage.detail.clone()));
+        warnings.extend(self.image_damaged.then(|| self.damaged_image()));
         let closed = self.plugin.closed.as_ref();
         warnings.extend(closed.map(|why| {
             format!(
@@ -149,11 +153,7 @@ impl Target {
                     .to_owned(),
             );
         }
-        let is_external = self
-            .config
-            .agent_settings
-            .iter()
-            .any(|s| s.key == "self_test" && s.value == "external");
+        let is_external = self.config.says("self_test", "external");
         if self.config.health.is_none() && !is_external && !self.config.is_asked {
             warnings.push(
                 "neither a health command nor an external test: a new image that stays up counts as good; set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`"
@@ -185,6 +185,7 @@ impl Target {
             },
             operation: self.op.as_ref().map(|op| op.kind.name().to_owned()),
             state: self.last_state,
+            image_damaged: self.image_damaged,
             strikes: self.plugin.strikes(),
             committed: self.record.committed.as_deref().map(Committed::info),
             warnings,

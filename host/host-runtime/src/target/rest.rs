@@ -47,6 +47,7 @@ pub(super) struct Rest {
     /// The record regions read as their media have them.
     pub(super) durable: bool,
     pub(super) last_state: Option<TargetState>,
+    pub(super) image_damaged: bool,
     pub(super) refusal: Option<Box<str>>,
     pub(super) closed: Option<Box<str>>,
     pub(super) swaps: u64,
@@ -140,6 +141,7 @@ impl Target {
             proof,
             disturbed,
             last_state,
+            image_damaged,
             book,
             refusal,
             swaps,
@@ -184,6 +186,7 @@ impl Target {
             disturbed: *disturbed,
             durable: regions.are_durable(),
             last_state: *last_state,
+            image_damaged: *image_damaged,
             refusal: refusal.take().map(String::into_boxed_str),
             closed: plugin.closed.take().map(String::into_boxed_str),
             swaps: *swaps,
@@ -210,6 +213,7 @@ impl Target {
         target.map_torn = rest.map_torn;
         target.disturbed = rest.disturbed;
         target.last_state = rest.last_state;
+        target.image_damaged = rest.image_damaged;
         target.refusal = rest.refusal.map(String::from);
         target.plugin.closed = rest.closed.map(String::from);
         target.swaps = rest.swaps;

@@ -135,6 +135,12 @@ pub(super) fn apart(config: TargetConfig) -> (Arc<Setup>, Own, Builds) {
 }
 
 impl Setup {
+    /// Whether the operator has set this for the agent.
+    pub(super) fn says(&self, key: &str, value: &str) -> bool {
+        let mut settings = self.agent_settings.iter();
+        settings.any(|s| s.key == key && s.value == value)
+    }
+
     /// The regions with their bytes.
     pub(super) fn regions(&self, own: &Own) -> Vec<RegionConfig> {
         let regions = self.regions.iter().zip(own.storages.iter());

@@ -200,6 +200,7 @@ impl Target {
                     tracing::warn!(target = %self.config.name, "unknown state {}", state.code);
                     state.code = 0;
                 }
+                self.look_at_running(&state);
                 op.state = Some(state);
                 if stage == Stage::Look {
                     self.on_look(op, state);

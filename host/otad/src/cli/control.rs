@@ -161,6 +161,13 @@ pub(super) async fn events(args: &EventsArgs) -> Ended {
     let mut any = false;
     client(&args.device.control)?
         .stream(&request, |event| {
+            let began_anew = event["sequence"].as_u64().is_some_and(|n| n <= args.after);
+            if began_anew && !any {
+                super::history::tell(&format!(
+                    "no event has a number above {}: numbers began anew, and these are all that are kept",
+                    args.after
+                ));
+            }
             any = true;
             let text = if json {
                 event.to_string()

@@ -70,13 +70,17 @@ pub(super) async fn source(args: &DeviceArgs, state_dir: Option<&Path>) -> Resul
 
 /// Say on standard error that nobody was asked.
 pub(super) fn warn(dir: &Path) {
+    tell(&format!(
+        "no daemon was asked; this is what the state directory {} holds",
+        dir.display()
+    ));
+}
+
+/// Say something beside the answer.
+pub(super) fn tell(text: &str) {
     use std::io::Write as _;
     // A closed standard error: there is nobody left to tell.
-    let _ = writeln!(
-        std::io::stderr(),
-        "otad: no daemon was asked; this is what the state directory {} holds",
-        dir.display()
-    );
+    let _ = writeln!(std::io::stderr(), "otad: {text}");
 }
 
 /// The jobs that the daemon knows, with their devices.
@@ -138,6 +142,11 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
         .into_iter()
         .map(|device| {
             let story = history::read(&state, &device).map_err(unreadable)?;
+            if let Some(lost) = story.lost_bytes {
+                tell(&format!(
+                    "the history of device \"{device}\" is damaged, {lost} bytes of it are lost"
+                ));
+            }
             Ok(Told {
                 device,
                 jobs: story.jobs,

@@ -58,9 +58,12 @@ pub fn running_version(report: &TargetReport) -> Option<String> {
     report.state?.running.map(|v| v.to_string())
 }
 
-/// The target's word on its image.
+/// The target's word on its image, as long as the host finds it there.
 #[must_use]
 pub fn image_state(report: &TargetReport) -> &'static str {
+    if report.image_damaged {
+        return "damaged";
+    }
     report
         .state
         .and_then(|state| IMAGE_STATES.get(usize::from(state.code)).copied())
@@ -103,6 +106,9 @@ mod tests {
         assert_eq!(value["running_version"], "1.1.0");
         assert_eq!(value["image_state"], "pending-commit");
         assert_eq!(value.get("state"), None);
+        report.image_damaged = true;
+        assert_eq!(target(&report)["image_state"], "damaged");
+        report.image_damaged = false;
         report.state = None;
         let value = target(&report);
         assert_eq!(value["running_version"], Value::Null);

@@ -452,7 +452,15 @@ async fn events(
     follow: bool,
     items: &mpsc::Sender<Value>,
 ) -> Result<Value, Refusal> {
-    let mut cursor = after;
+    let last = device.events().last();
+    // Numbers that nobody has given: whoever waits above them would wait for ever.
+    let mut cursor = if after > last { 0 } else { after };
+    if after > last {
+        tracing::warn!(
+            "{}: events after {after} are wanted, and {last} is the last: all that are kept are told",
+            device.name()
+        );
+    }
     loop {
         let batch = if follow {
             device.events_after(cursor, EVENTS_AT_A_TIME).await

@@ -52,6 +52,19 @@ fn meaning(outcome: &Outcome) -> Option<Code> {
 pub fn as_json(device: &str, job: &JobRecord) -> Value {
     let outcome = outcome(job);
     let mut value = json!(job);
+    if job.only_end {
+        for count in [
+            "took_ms",
+            "files",
+            "bytes",
+            "blocks_fetched",
+            "blocks_twice",
+            "restarts",
+            "faults",
+        ] {
+            value[count] = Value::Null;
+        }
+    }
     value["device"] = json!(device);
     value["status"] = json!(outcome.status);
     value["reason"] = json!(outcome.reason);
@@ -65,20 +78,16 @@ pub fn as_json(device: &str, job: &JobRecord) -> Value {
 #[must_use]
 pub fn lines(device: &str, job: &JobRecord) -> Vec<String> {
     let outcome = outcome(job);
-    let began = job.began_s.map_or_else(|| "time unknown".to_owned(), utc);
-    let files: Vec<String> = job.files.iter().map(file).collect();
-    let files = match files.is_empty() {
-        true => "no file".to_owned(),
-        false => files.join(", "),
+    let at_s = match &job.end {
+        Some(end) if job.only_end => end.at_s,
+        Some(_) | None => job.began_s,
     };
     let mut lines = vec![format!(
-        "{began}  {device}  {}  {}  {files}  {} bytes in {}, {} blocks twice, {}",
+        "{}  {device}  {}  {}  {}",
+        at_s.map_or_else(|| "time unknown".to_owned(), utc),
         job.job_id,
         outcome.status,
-        job.bytes,
-        duration(job.took_ms),
-        job.blocks_twice,
-        counted(job.restarts, "restart"),
+        counts(job)
     )];
     if job.faults > 0 {
         lines.push(format!("    the agent broke {} times", job.faults));
@@ -95,6 +104,25 @@ pub fn lines(device: &str, job: &JobRecord) -> Vec<String> {
         lines.push(format!("    do: {}", code.cure));
     }
     lines
+}
+
+/// What was done and what it cost.
+fn counts(job: &JobRecord) -> String {
+    if job.only_end {
+        return "no more than its end is known".to_owned();
+    }
+    let files: Vec<String> = job.files.iter().map(file).collect();
+    let files = match files.is_empty() {
+        true => "no file".to_owned(),
+        false => files.join(", "),
+    };
+    format!(
+        "{files}  {} bytes in {}, {} blocks twice, {}",
+        job.bytes,
+        duration(job.took_ms),
+        job.blocks_twice,
+        counted(job.restarts, "restart"),
+    )
 }
 
 fn counted(n: u32, what: &str) -> String {
@@ -166,6 +194,29 @@ mod tests {
         let value = as_json("pump-1", &failed);
         assert_eq!(value["status"], "FAILED");
         assert!(value["cure"].as_str().unwrap().len() > 10);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_shown_as_nothing() {
+        let lost = JobRecord {
+            job_id: "AFR_OTA-7".to_owned(),
+            only_end: true,
+            end: Some(End {
+                at_s: Some(1_795_245_243),
+                sent: Some(r#"{"status":"SUCCEEDED"}"#.to_owned()),
+                ..End::default()
+            }),
+            ..JobRecord::default()
+        };
+        let wanted =
+            "2026-11-21 07:14:03Z  pump-1  AFR_OTA-7  SUCCEEDED  no more than its end is known";
+        assert_eq!(lines("pump-1", &lost), [wanted]);
+        let value = as_json("pump-1", &lost);
+        assert_eq!(
+            (&value["bytes"], &value["took_ms"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!(value["status"], "SUCCEEDED");
     }
 
     #[test]

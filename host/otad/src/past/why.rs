@@ -37,6 +37,7 @@ pub fn lines(device: &Value) -> Vec<String> {
     let indented = told(device)
         .into_iter()
         .chain(broken(device))
+        .chain(damaged(device))
         .chain(wait(device))
         .chain(connection(device));
     lines.extend(indented.map(|line| format!("  {line}")));
@@ -91,6 +92,21 @@ fn broken(device: &Value) -> Option<String> {
             format!("; it is started again in {}", duration(ms))
         });
     Some(format!("the agent broke {strikes} times in a row{again}"))
+}
+
+/// The targets whose record or running image is damaged, with what the target says of that.
+fn damaged(device: &Value) -> Vec<String> {
+    let targets = device["targets"].as_array().map_or(&[][..], Vec::as_slice);
+    let damaged = targets
+        .iter()
+        .filter(|target| target["phase"] == "damaged" || target["image_state"] == "damaged");
+    let line = |target: &Value| {
+        let name = target["name"].as_str().unwrap_or("?");
+        // Damage stands before what else there is to warn of.
+        let words = target["warnings"][0].as_str().unwrap_or("damaged");
+        format!("target {name}: {words}")
+    };
+    damaged.map(line).collect()
 }
 
 fn wait(device: &Value) -> Vec<String> {
@@ -263,6 +279,26 @@ mod tests {
                 "  nothing to do: the job service has no job for it; a new one is told at once, for 2 d 7 h",
             ]
         );
+    }
+
+    #[test]
+    fn a_damaged_target_is_named_and_a_whole_one_is_not() {
+        let target = |name: &str, phase: &str, image: &str| {
+            let warning = format!("{name} is it");
+            json!({ "name": name, "phase": phase, "image_state": image, "warnings": [warning] })
+        };
+        let mut device = device();
+        device["targets"] = json!([
+            target("a", "damaged", "unknown"),
+            target("b", "none", "valid"),
+            target("c", "committed", "damaged"),
+        ]);
+        let text = lines(&device).join("\n");
+        assert!(
+            text.contains("\n  target a: a is it\n  target c: c is it\n"),
+            "{text}"
+        );
+        assert!(!text.contains("b is it"), "{text}");
     }
 
     #[test]

@@ -69,6 +69,103 @@ fn a_damaged_record_is_the_end_of_its_target_alone_until_it_is_moved_away() {
 }
 
 #[test]
+fn a_record_that_has_lost_its_last_lines_is_named_and_moved_away() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let daemon = gateway.run();
+    for version in ["1.1.0", "1.2.0"] {
+        assert_eq!(update(&cloud, 0, version), succeeded(version));
+    }
+    daemon.stop();
+    let record = gateway.path(&format!("state/targets/{THING}/main/record.json"));
+    let text = fs::read_to_string(&record).unwrap();
+    // The first of the two is the last that it knows of.
+    let at = text.find("\"phase\":\"committed\"").unwrap();
+    let end = at + text[at..].find('\n').unwrap() + 1;
+    assert!(end < text.len(), "{text}");
+    fs::write(&record, &text[..end]).unwrap();
+    let daemon = gateway.run();
+    let (status, reason) = update(&cloud, 0, "1.3.0");
+    assert_eq!((&*status, &*reason), ("FAILED", "aborted: 0xd6000000"));
+    let said = daemon.wait_said("has lost its end: 1.2.0 runs, and by it 1.1.0 in `slot-b`");
+    assert!(said.contains("move the file away"), "{said}");
+    daemon.stop();
+    fs::rename(&record, record.with_extension("damaged")).unwrap();
+    let _daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.3.0"), succeeded("1.3.0"));
+}
+
+#[test]
+fn a_damaged_running_image_is_said_and_mended_by_a_job_but_not_by_an_older_version() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let slot = gateway.target_file("main", "slot-a");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(slot)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    let daemon = gateway.run();
+    daemon.wait_said("the running image is damaged: `slot-a`");
+    daemon.wait_said("runs version 1.0.0, image damaged");
+    let why = gateway.expect_verb(&["why"]);
+    assert!(
+        why.contains("target main: the running image is damaged"),
+        "{why}"
+    );
+    let refused = ("FAILED".to_owned(), "0x0000000f: 0x00000000".to_owned());
+    assert_eq!(update(&cloud, 0, "0.9.0"), refused);
+    assert_eq!(update(&cloud, 0, "1.0.0"), succeeded("1.0.0"));
+    let mended = shown(&gateway, 0);
+    assert_eq!(mended["image_state"], "valid", "{mended}");
+    assert_eq!(mended["running_version"], "1.0.0", "{mended}");
+}
+
+#[test]
+fn after_damage_of_history_and_events_nothing_is_invented_and_no_number_comes_again() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud);
+    let daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.1.0"), succeeded("1.1.0"));
+    gateway.wait_idle();
+    let numbers = |after: &str| -> Vec<u64> {
+        let told = gateway.verb(&["events", "--json", "--after", after]);
+        let told = String::from_utf8(told.stdout).unwrap();
+        let events = told.lines().map(|line| serde_json::from_str(line).unwrap());
+        events
+            .map(|event: Value| event["sequence"].as_u64().unwrap())
+            .collect()
+    };
+    let last = numbers("0").pop().unwrap();
+    daemon.stop();
+    let file = |name: &str| gateway.path(&format!("state/devices/{THING}/{name}"));
+    let length = fs::metadata(file("history")).unwrap().len();
+    fs::write(file("history"), vec![b'#'; length as usize]).unwrap();
+    let stopped = gateway.verb(&["history"]);
+    let said = String::from_utf8(stopped.stderr).unwrap();
+    assert!(said.contains("is damaged"), "{said}");
+    let daemon = gateway.run();
+    daemon.wait_said("the history of jobs is damaged: 0 jobs can be read");
+    let shown = gateway.expect_verb(&["history"]);
+    assert!(
+        shown.contains("SUCCEEDED  no more than its end is known"),
+        "{shown}"
+    );
+    assert!(!shown.contains("0 bytes"), "{shown}");
+    daemon.stop();
+    // By now the history knows of the numbers.
+    fs::remove_file(file("events.log")).unwrap();
+    let daemon = gateway.run();
+    daemon.wait_said("the event log has lost its end");
+    assert_eq!(update(&cloud, 0, "1.2.0"), succeeded("1.2.0"));
+    gateway.wait_idle();
+    assert!(numbers(&last.to_string())[0] > last);
+    // Whoever has seen more than there is gets what there is.
+    assert_eq!(numbers("5000"), numbers("0"));
+}
+
+#[test]
 fn a_state_directory_that_others_may_write_launches_nothing() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud);

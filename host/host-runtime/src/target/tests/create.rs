@@ -175,8 +175,8 @@ fn extents_that_a_plugin_must_not_name_are_refused_and_nothing_is_erased() {
     for (name, extents, good) in rows {
         let mut world = World::direct();
         // An update before, so that the host knows which slot holds the committed image: slot-b, then slot-a.
-        for n in [1, 2] {
-            world.deliver_and_start(&format!("before-{n}"), &World::image(300, n));
+        for major in [2, 1] {
+            world.deliver_and_start(&format!("before-{major}"), &World::image(300, major));
             assert_eq!(world.commit(), Outcome::Nothing);
         }
         let before = [0, 1].map(|n| world.slots[n].contents());

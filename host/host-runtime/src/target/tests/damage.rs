@@ -1,9 +1,10 @@
 //! State files that are damaged: what they are needed for is refused by name, everything else goes on.
 
-use super::world::{FILE, World, main_of};
+use super::double::version;
+use super::world::{FILE, Setup, World, main_of};
 use crate::ports::state_dir::StateDir as _;
-use crate::target::{Targets, verified_record};
-use crate::types::{Outcome, Started, code};
+use crate::target::{Targets, VersionReader, verified_record};
+use crate::types::{Failure, Outcome, Started, TargetState, code};
 
 const RECORD: &str = "targets/gateway/app/record.json";
 const VERIFIED: &str = "targets/gateway/app/verified.json";
@@ -89,4 +90,143 @@ fn a_damaged_list_of_verified_images_is_made_anew_from_the_record() {
     // Without a record there is nothing to make it from.
     world.state.remove(RECORD).unwrap();
     assert!(list().is_err());
+}
+
+/// A world in which version 2 was committed to slot b, and the target does not say what runs.
+fn silent_on_version(setup: Setup) -> World {
+    let mut world = World::new(setup);
+    let image = World::image(500, 2);
+    world.deliver_and_start("job-1", &image);
+    assert_eq!(world.commit(), Outcome::Nothing);
+    world.truth.lock().unwrap().state = Some(Ok(TargetState {
+        code: 2,
+        ..TargetState::default()
+    }));
+    world
+}
+
+#[test]
+fn a_damaged_running_image_is_said_and_compared_by_what_was_committed() {
+    for allow_downgrade in [false, true] {
+        let mut world = silent_on_version(Setup {
+            allow_downgrade,
+            ..Setup::default()
+        });
+        let truncated = &World::image(500, 2)[..100];
+        world.slots[1].fill(truncated);
+        // The agent would refuse the same version, which is the cure.
+        assert_eq!(world.state_now().running, None);
+        let report = world.targets.report().remove(0);
+        assert!(report.image_damaged, "{report:?}");
+        assert_eq!(report.state.unwrap().running, Some(version(1)));
+        assert!(report.warnings[0].contains("2.0.0"), "{report:?}");
+        let older = World::image(600, 1);
+        assert_eq!(world.create("older", &older), Outcome::Nothing);
+        world.write_all(&older);
+        let end = world.close();
+        if allow_downgrade {
+            assert!(matches!(end, Outcome::Verified(_)), "{end:?}");
+        } else {
+            assert_eq!(main_of(&end), code::DOWNGRADE);
+        }
+        world.deliver("newer", &World::image(600, 3));
+        world.deliver("again", &World::image(600, 2));
+        assert_eq!(world.install(), Outcome::Nothing);
+        assert_eq!(world.activate(), Outcome::Nothing);
+        assert_eq!(world.reset(), Outcome::Nothing);
+        world.truth.lock().unwrap().state = None;
+        assert_eq!(world.state_now().code, 1);
+        assert_eq!(world.commit(), Outcome::Nothing);
+        assert!(!world.targets.report()[0].image_damaged);
+    }
+}
+
+#[test]
+fn an_image_whose_version_its_plugin_cannot_read_is_no_damaged_one() {
+    for setup in [
+        // The host reads it, from a slot that is whole.
+        Setup::default(),
+        Setup {
+            staged: true,
+            ..Setup::default()
+        },
+        Setup {
+            version_from: VersionReader::None,
+            ..Setup::default()
+        },
+    ] {
+        let known = setup.version_from != VersionReader::None;
+        let mut world = silent_on_version(setup);
+        for job in ["job-2", "job-3"] {
+            let running = world.state_now().running;
+            assert_eq!(running, known.then_some(version(1)));
+            assert!(!world.targets.report()[0].image_damaged);
+            // What is older the agent refuses, which has heard what runs.
+            world.deliver(job, &World::image(600, 1));
+        }
+    }
+}
+
+/// Two updates were committed; their record was shortened to `length`, where the daemon finds it.
+fn shortened(length: usize) -> World {
+    let mut world = World::direct();
+    // What the double says to run in either slot.
+    for (job, major) in [("job-1", 2), ("job-2", 1)] {
+        world.deliver_and_start(job, &World::image(500, major));
+        assert_eq!(world.commit(), Outcome::Nothing);
+    }
+    let mut record = world.state.load(RECORD).unwrap().unwrap();
+    record.truncate(length);
+    world.state.store(RECORD, &record).unwrap();
+    world.restart();
+    world
+}
+
+/// Whether a failure says what has happened to the record and what to do.
+fn is_told(failure: &Failure) -> bool {
+    let cure = failure.detail.contains("move the file away");
+    failure.main == code::STORAGE && failure.detail.contains(RECORD) && cure
+}
+
+#[test]
+fn a_shortened_record_costs_no_image_and_blames_no_plugin() {
+    let whole = shortened(usize::MAX).state.load(RECORD).unwrap().unwrap();
+    let ends = (1..=whole.len()).filter(|end| whole[end - 1] == b'\n');
+    // Whole lines, and half of one.
+    let cuts: Vec<usize> = ends.flat_map(|end| [end, end - 9]).collect();
+    assert!(cuts.len() > 20, "{cuts:?}");
+    let mut told = 0;
+    for cut in cuts {
+        for abort in [false, true] {
+            let mut world = shortened(cut);
+            let running = world.slots[0].contents();
+            // The agent asks each target before anything else.
+            let mut ends = vec![world.state()];
+            if abort {
+                ends.push(world.abort());
+            }
+            ends.push(world.create("job-3", &World::image(600, 4)));
+            let text = String::from_utf8_lossy(&whole[..cut]);
+            for end in &ends {
+                match end {
+                    Outcome::State(_) | Outcome::Nothing => {}
+                    // It may be in test, by the record.
+                    Outcome::Failed(failure) if failure.main == code::BUSY => {}
+                    Outcome::Failed(failure) => assert!(is_told(failure), "{text}{failure}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(world.slots[0].contents(), running, "{text}");
+            if let Some(Outcome::Failed(_)) = ends.last() {
+                told += 1;
+                world.state.remove(RECORD).unwrap();
+                world.restart();
+                world.state_now();
+            }
+            world.deliver_and_start("job-4", &World::image(700, 5));
+            assert_eq!(world.commit(), Outcome::Nothing);
+            assert_eq!(world.slots[0].contents(), running, "{text}");
+        }
+    }
+    assert!(told > 10, "{told}");
 }

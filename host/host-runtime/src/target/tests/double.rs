@@ -163,7 +163,10 @@ impl Factory {
                 name: "double-direct".into(),
                 version: "1.0.0".into(),
                 kinds: vec!["double".into()],
-                capabilities: capability::DIRECT | capability::REVERT | capability::SELF_TEST,
+                capabilities: capability::DIRECT
+                    | capability::REVERT
+                    | capability::SELF_TEST
+                    | capability::RUNNING_VERSION,
                 largest_write: truth.lock().unwrap().largest_write.unwrap_or(4096),
                 schemas: vec![1],
             },

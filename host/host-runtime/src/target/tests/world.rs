@@ -16,7 +16,7 @@ use crate::target::{
     FormerPlugin, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, TargetConfig,
     TargetEvent, TargetPorts, Targets, VersionReader,
 };
-use crate::types::{FileSpec, Outcome, Started, TargetState, Token, Version};
+use crate::types::{FileSpec, Outcome, Setting, Started, TargetState, Token, Version};
 
 /// Bytes of each slot.
 pub(super) const SLOT_BYTES: u64 = 1 << 20;
@@ -158,6 +158,7 @@ pub(super) struct Setup {
     pub(super) health: bool,
     pub(super) is_asked: bool,
     pub(super) product: Option<String>,
+    pub(super) allow_downgrade: bool,
     pub(super) reset: Option<ResetPolicy>,
     pub(super) sync_bytes: Option<u64>,
     pub(super) limits: Limits,
@@ -330,7 +331,10 @@ impl World {
                 on_trial: true,
             }),
             plugin_settings: Vec::new(),
-            agent_settings: Vec::new(),
+            agent_settings: Vec::from_iter(setup.allow_downgrade.then(|| Setting {
+                key: "allow_downgrade".into(),
+                value: "true".into(),
+            })),
             regions: if setup.staged {
                 Vec::new()
             } else {

@@ -99,7 +99,7 @@ pub struct EventsArgs {
     #[command(flatten)]
     /// The device.
     pub device: DeviceArgs,
-    /// Only events after this number.
+    /// Only events after this number; all of them, if the device has not come that far.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub after: u64,
     /// Wait for more, until interrupted.
