@@ -43,12 +43,12 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Goes on behind what the host has stored: events of the journal that it has are dropped.
+    /// Goes on behind what the host has stored: events of the journal that it has are dropped. A host that has lost events
+    /// gets none of their numbers again.
     pub(super) fn go_on_after(&mut self, last_event: u64) {
-        while self.last < last_event && self.take().is_some() {
-            self.last += 1;
+        while self.last < last_event {
+            self.last = self.take().map_or(last_event, |_| self.last + 1);
         }
-        self.last = last_event;
     }
 
     /// Takes the oldest.

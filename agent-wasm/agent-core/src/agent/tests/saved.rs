@@ -264,6 +264,23 @@ fn a_target_in_test_whose_journal_is_lost_is_adopted_by_its_job() {
 }
 
 #[test]
+fn a_host_that_has_lost_its_events_gets_none_of_their_numbers_for_another_one() {
+    let mut world = World::single();
+    world.usual_job();
+    world.connect();
+    world.run_to_end();
+    let last = world.events.last().unwrap().sequence;
+    for left in 0..=last {
+        world.last_event = left;
+        let journal = world.journal.clone().unwrap();
+        let news = start(&world, Saved::Journal(journal)).unwrap().news;
+        // Those that wait have the numbers that they had before.
+        let next = news.last + news.pending.len() as u64 + 1;
+        assert_eq!(next, last + 1, "{left} were left");
+    }
+}
+
+#[test]
 fn a_target_in_test_without_journal_and_job_goes_back() {
     let mut world = World::single();
     world.usual_job();
