@@ -400,7 +400,6 @@ impl Device {
             connected: self.connection.up.is_some(),
             faults: self.slot.faults(),
             last_error: self.slot.last_error().or(self.last_error.as_deref()),
-            events: self.door.lock().events.stored(),
         }
     }
 

@@ -2,8 +2,7 @@
 //!
 //! The agent counts its events and has each one in its journal before it emits it; the ring takes every number once.
 //! An event is shown to readers after it has reached the medium, so a reader never sees one that a power cut takes
-//! back. No number is given twice, also where the log was damaged: the agent goes on above all that anything knows of.
-//! Whoever reads through [`EventRing::next`] says by asking for the next event that it is done with the last one;
+//! back. Whoever reads through [`EventRing::next`] says by asking for the next event that it is done with the last one;
 //! that place is durable too, so every event is delivered at least once. Not here: what an event means.
 
 use std::collections::VecDeque;
@@ -36,13 +35,6 @@ pub const DOCUMENT_MAX_BYTES: usize = 128 * 1024;
 
 /// Events that may wait for a medium that takes nothing. After that the oldest are lost, and counted.
 const PENDING_MAX: usize = 64;
-
-/// Highest number that is believed, where it stands alone: JSON has exact numbers up to there.
-const NUMBER_MAX: u64 = 1 << 53;
-
-/// Most events that others may know of and the log does not, because they are on their way there: what waits, and what is
-/// being written.
-pub(crate) const ON_THEIR_WAY_MAX: u64 = 2 * PENDING_MAX as u64;
 
 /// Time between two tries to write to a medium that failed, in milliseconds: a full disk does not heal in less.
 const RETRY_MS: u64 = 5000;
@@ -106,8 +98,6 @@ enum LogWrite {
 struct Ring {
     /// On the medium, oldest first.
     events: VecDeque<Kept>,
-    /// Numbers up to this one were given away, though the log has lost them.
-    used: u64,
     /// Sum of their sizes.
     bytes: usize,
     /// Bytes in the log file.
@@ -164,69 +154,41 @@ impl EventRing {
         let mut ring = Ring::default();
         if let Some(bytes) = desk.state.load(&log)? {
             let found = file::decode(&bytes);
-            ring.rewrite = !found.is_whole;
-            ring.log_bytes = bytes.len();
-            let left = found.items.len();
-            ring.events.reserve_exact(left.min(EVENTS_MAX + 1));
-            for event in found.items {
-                ring.keep(event);
-            }
-            if found.is_damaged {
-                let lost = found.lost_bytes;
-                // No more events than that were in them.
-                let most = (lost / file::RECORD_MIN_BYTES) as u64;
-                ring.used = ring.last().saturating_add(most);
-                let last = ring.used;
+            if let Some(lost) = found.lost_bytes {
+                let left = found.items.len();
                 tracing::warn!(
                     file = %log,
-                    "the event log is damaged: {left} events can be read, {lost} bytes are lost; numbers go on after {last}"
+                    "the event log is damaged: {left} events can be read, {lost} bytes are lost"
                 );
+            }
+            ring.rewrite = !found.is_whole;
+            ring.log_bytes = bytes.len();
+            ring.events
+                .reserve_exact(found.items.len().min(EVENTS_MAX + 1));
+            for event in found.items {
+                ring.keep(event);
             }
             if ring.log_bytes > LOG_BYTES_MIN {
                 ring.whole_bytes = ring.whole(&VecDeque::new()).len();
             }
         }
+        let last = ring.last();
         let done_with = desk.state.load(&desk.file(CURSOR))?.and_then(|bytes| {
             std::str::from_utf8(&bytes)
                 .ok()
                 .and_then(|text| text.trim().parse::<u64>().ok())
         });
-        let done_with = done_with.filter(|number| *number <= NUMBER_MAX);
-        let used = done_with.unwrap_or(0);
-        ring.done_with = used;
-        ring.done_with_stored = done_with;
-        ring.handed_out = used;
-        let ring = Self {
+        // A place beyond the end would hide events from their reader.
+        ring.done_with = done_with.unwrap_or(0).min(last);
+        ring.done_with_stored = done_with.map(|_| ring.done_with);
+        ring.handed_out = ring.done_with;
+        Ok(Self {
             shared: Arc::new(Shared {
                 ring: Mutex::new(ring),
                 news: Notify::new(),
                 desk,
             }),
-        };
-        // A reader saw it, so it was stored.
-        ring.go_on_after(used);
-        Ok(ring)
-    }
-
-    /// An event of this number was stored, by whatever else knows of it: no later one may have it too, for who has seen it
-    /// does not look at it again.
-    pub(crate) fn go_on_after(&self, number: u64) {
-        let mut ring = self.lock();
-        let last = ring.last();
-        if number > last && number <= NUMBER_MAX {
-            ring.used = number;
-            let log = self.shared.desk.file(LOG);
-            tracing::warn!(
-                file = %log,
-                "the event log has lost its end: {last} is its last number, and event {number} was there; \
-                 numbers go on after that"
-            );
-        }
-    }
-
-    /// The last number that is on the medium.
-    pub(crate) fn stored(&self) -> u64 {
-        self.lock().last()
+        })
     }
 
     /// Take an event from the agent; a number that is there already is ignored.
@@ -424,10 +386,7 @@ impl Shared {
 
 impl Ring {
     fn last(&self) -> u64 {
-        self.events
-            .back()
-            .map_or(0, |kept| kept.sequence)
-            .max(self.used)
+        self.events.back().map_or(0, |kept| kept.sequence)
     }
 
     fn last_taken(&self) -> u64 {

@@ -6,16 +6,18 @@
 /// Length and checksum of a record.
 const HEAD_BYTES: usize = 8;
 
+/// Most bytes that are summed in search of what stands behind damage, in lengths of the file: at every place stands a
+/// number, and each may be the length of a body.
+const SUMMED_MAX: usize = 16;
+
 /// What a file holds.
 pub(crate) struct Found<T> {
     /// Oldest first.
     pub(crate) items: Vec<T>,
     /// There is nothing else: it can be appended to.
     pub(crate) is_whole: bool,
-    /// More is missing than what was being written.
-    pub(crate) is_damaged: bool,
-    /// Bytes that were passed over.
-    pub(crate) lost_bytes: usize,
+    /// Bytes that were passed over, where more is missing than what was being written.
+    pub(crate) lost_bytes: Option<usize>,
 }
 
 /// One record more.
@@ -33,50 +35,57 @@ pub(crate) fn read<T>(
     body_max: usize,
     open: impl Fn(&[u8]) -> Option<T>,
 ) -> Found<T> {
-    let one = |bytes: &[u8]| {
-        let (body, end) = body(bytes, body_max)?;
-        Some((open(body)?, end))
+    let one = |at: usize| {
+        let (body, length) = body(&bytes[at..], body_max)?;
+        Some((open(body)?, at + length))
     };
-    let mut found = Found {
-        items: Vec::new(),
-        is_whole: true,
-        is_damaged: !bytes.starts_with(magic),
-        lost_bytes: 0,
-    };
-    let mut at = match found.is_damaged {
-        true => 0,
-        false => magic.len(),
-    };
+    let mut items = Vec::new();
+    let has_magic = bytes.starts_with(magic);
+    let mut is_whole = has_magic;
+    let mut lost_bytes = (!has_magic).then_some(0);
+    let mut summed_max = bytes.len().saturating_mul(SUMMED_MAX);
+    let mut at = if has_magic { magic.len() } else { 0 };
     while at < bytes.len() {
-        if let Some((item, length)) = one(&bytes[at..]) {
-            found.items.push(item);
-            at += length;
+        if let Some((item, end)) = one(at) {
+            items.push(item);
+            at = end;
             continue;
         }
-        found.is_whole = false;
-        let next = (at + 1..bytes.len()).find(|next| one(&bytes[*next..]).is_some());
-        if next.is_none() && !found.is_damaged && is_torn(&bytes[at..], body_max) {
+        is_whole = false;
+        let next = (at + 1..bytes.len()).find(|next| {
+            let length = claimed(&bytes[*next..], body_max).unwrap_or(0);
+            let is_summed = length <= summed_max;
+            summed_max = summed_max.saturating_sub(length);
+            is_summed && one(*next).is_some()
+        });
+        if next.is_none() && lost_bytes.is_none() && is_torn(&bytes[at..], body_max) {
             break;
         }
         let end = next.unwrap_or(bytes.len());
-        found.is_damaged = true;
-        found.lost_bytes += end - at;
+        *lost_bytes.get_or_insert(0) += end - at;
         at = end;
     }
-    found.is_whole &= !found.is_damaged;
-    found
+    Found {
+        items,
+        is_whole,
+        lost_bytes,
+    }
+}
+
+/// Length of the body of the record that begins here, if all of it is there.
+fn claimed(bytes: &[u8], body_max: usize) -> Option<usize> {
+    let (length, _) = word(bytes)?;
+    let length = usize::try_from(length).ok()?;
+    let fits = (1..=body_max).contains(&length) && bytes.len() >= HEAD_BYTES + length;
+    fits.then_some(length)
 }
 
 /// The body of the record that begins here, and the length of the record.
 fn body(bytes: &[u8], body_max: usize) -> Option<(&[u8], usize)> {
-    let (length, rest) = word(bytes)?;
-    let (crc, rest) = word(rest)?;
-    let length = usize::try_from(length).ok()?;
-    if !(1..=body_max).contains(&length) {
-        return None;
-    }
-    let body = rest.get(..length)?;
-    (crc32c::crc32c(body) == crc).then_some((body, HEAD_BYTES + length))
+    let end = HEAD_BYTES + claimed(bytes, body_max)?;
+    let (crc, _) = word(&bytes[4..])?;
+    let body = &bytes[HEAD_BYTES..end];
+    (crc32c::crc32c(body) == crc).then_some((body, end))
 }
 
 /// Whether it is the begin of one record, or room that was not filled to its end.
@@ -124,7 +133,7 @@ mod tests {
                 let mut bytes = whole[..cut].to_vec();
                 bytes.resize(cut + zeros, 0);
                 let found = found(&bytes);
-                assert!(!found.is_damaged, "{cut} {zeros}");
+                assert_eq!(found.lost_bytes, None, "{cut} {zeros}");
                 assert_eq!(
                     found.items.len(),
                     1 + usize::from(cut >= second),
@@ -149,6 +158,16 @@ mod tests {
             assert_eq!(found.items.len(), left, "byte {at}");
             assert!(!found.is_whole, "byte {at}");
         }
-        assert!(found(b"").is_damaged);
+        assert_eq!(found(b"").lost_bytes, Some(0));
+    }
+
+    #[test]
+    fn a_search_among_numbers_that_are_no_lengths_has_an_end() {
+        let mut bytes = file();
+        let whole = bytes.len();
+        bytes.extend([0, 1].repeat(1 << 19));
+        let found = read(&bytes, MAGIC, 1 << 17, |body| Some(body.to_vec()));
+        assert_eq!(found.items.len(), 3);
+        assert_eq!(found.lost_bytes, Some(bytes.len() - whole));
     }
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentStatus, ApplicationEvent, Context, Wait};
 use crate::desk::Desk;
-use crate::events::{EventRing, ON_THEIR_WAY_MAX};
+use crate::events::EventRing;
 use crate::names::state_name;
 use crate::packed::Packed;
 use crate::ports::state_dir::StateDir;
@@ -119,9 +119,6 @@ pub struct Words {
     pub wait: Option<WaitReport>,
     /// What went wrong last in the host's keeping.
     pub last_error: Option<String>,
-    /// Number of the last event that was stored.
-    #[serde(default)]
-    pub events: u64,
 }
 
 /// All that is kept of one device.
@@ -178,8 +175,6 @@ pub(crate) struct Glance<'a> {
     /// Instances of the agent that broke so far.
     pub(crate) faults: u32,
     pub(crate) last_error: Option<&'a str>,
-    /// Number of the last event that was stored.
-    pub(crate) events: u64,
 }
 
 /// The history of one device. Clones are the same; it can be read after its device has ended.
@@ -217,32 +212,21 @@ impl History {
                 // Said once: it is written anew.
                 book.pending.get_or_insert_default();
             }
-            if let Some(words) = &story.words {
-                events.go_on_after(words.events);
-            }
             book.jobs = story.jobs.into();
             book.words = story.words.as_ref().and_then(Packed::new);
             book.file_bytes = bytes.len();
             book.rewrite = !whole;
-            // From now on the end that they tell of is not the last one.
-            if let Some(mut words) = story.words.filter(|words| words.stopped) {
-                words.stopped = false;
-                book.words = Packed::new(&words);
-                book.append(&file::Entry::Words(words), false);
-            }
         }
         let last = book
             .jobs
             .iter()
             .filter_map(|job| Some(job.end.as_ref()?.event));
-        let last = last.max().unwrap_or(0);
-        // An end is noted while its event is on its way.
-        if last > events.last().saturating_add(ON_THEIR_WAY_MAX) {
-            events.go_on_after(last);
-        }
         // Numbers that have begun anew say nothing of what is older.
-        let known = Some(last).filter(|last| *last <= events.last());
-        for stored in events.after(known.unwrap_or(0), usize::MAX) {
+        let last = last
+            .max()
+            .filter(|last| *last <= events.last())
+            .unwrap_or(0);
+        for stored in events.after(last, usize::MAX) {
             book.on_event(stored.at_s, &stored.event, true);
         }
         if let Some(job) = book.jobs.back_mut().filter(|job| job.end.is_none()) {

@@ -1,7 +1,8 @@
 //! One instance per state directory.
 //!
 //! An advisory lock on `<state_dir>/lock`, held by the kernel for as long as the process lives: a killed daemon leaves
-//! nothing to clean up. The file holds the owner's process id, for the message only.
+//! nothing to clean up. The file holds the owner's process id, for the message; one that lets go of it takes it out, so that
+//! it tells of a process that was killed.
 //!
 //! Whoever may still write holds it: a sync that hangs outlives the gateway that ordered it, and what it writes down
 //! afterwards must not meet the records of the next process. So every piece of work keeps the lock (`Keeping`).
@@ -20,7 +21,14 @@ use crate::exit::{Exit, Failed};
 /// The lock; let go when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // If that fails, the next one is told of a process that was killed: no more than that it may have been.
+        let _ = self.file.set_len(0);
+    }
 }
 
 /// Workers whose work keeps the lock until it has ended, whoever has let go of it by then.
@@ -95,7 +103,12 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
     file.set_len(0)
         .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
         .map_err(unusable)?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
+}
+
+/// Whether whoever had the lock last has not let go of it: it has it still, or it was killed.
+pub(crate) fn is_left_behind(state_dir: &Path) -> bool {
+    std::fs::metadata(state_dir.join("lock")).is_ok_and(|file| file.len() > 0)
 }
 
 /// Whether nobody but its owner, who is root or this user, may write a state directory.
@@ -157,7 +170,9 @@ mod tests {
         assert_eq!(failed.exit, Exit::Retry);
         let process = format!("process {}", std::process::id());
         assert!(failed.text.contains(&process), "{}", failed.text);
+        assert!(is_left_behind(&state));
         drop(first);
+        assert!(!is_left_behind(&state));
         take(&state).unwrap();
     }
 

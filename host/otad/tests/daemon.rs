@@ -385,6 +385,11 @@ fn why_and_history_ask_the_daemon_and_read_what_a_stopped_one_left() {
         "{said}"
     );
     assert!(warned.contains("no daemon was asked"), "{warned}");
+    let (mut daemon, _) = Daemon::start(&config);
+    daemon.signal(Signal::KILL);
+    daemon.exit_code();
+    let said = text(&ask(&config, &["why"]).stdout);
+    assert!(said.contains("was not stopped in order"), "{said}");
     let state = dir.path().join("state");
     let direct = otad(&["why", "--json", "--state-dir", state.to_str().unwrap()])
         .output()

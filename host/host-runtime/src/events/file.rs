@@ -14,9 +14,6 @@ const FRAME_BYTES: usize = 8;
 /// character is escaped), numbers.
 const HEAD_MAX_BYTES: usize = 4096;
 
-/// Fewest bytes of a record: the names of its members alone have more.
-pub(super) const RECORD_MIN_BYTES: usize = 64;
-
 /// Bytes that an event takes, near enough for a bound.
 pub(super) fn size(event: &StoredEvent) -> usize {
     FRAME_BYTES + 256 + event.event.document.len()

@@ -260,7 +260,6 @@ impl Book {
                 .wait
                 .map(|wait| WaitReport::new(wait, glance.deadline_ms, now.now_ms)),
             last_error: glance.last_error.map(str::to_owned),
-            events: glance.events,
         };
         self.told = Some(key(glance));
         self.candidate = None;
@@ -289,7 +288,7 @@ impl Book {
         }
     }
 
-    pub(super) fn append(&mut self, entry: &file::Entry, sync: bool) {
+    fn append(&mut self, entry: &file::Entry, sync: bool) {
         let pending = self.pending.get_or_insert_default();
         pending.sync |= sync;
         // While the medium fails the file is to be written anew at any rate: nothing need wait here.

@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8]) -> (Story, bool) {
         serde_json::from_slice(body).ok()
     });
     let mut story = Story {
-        lost_bytes: found.is_damaged.then_some(found.lost_bytes as u64),
+        lost_bytes: found.lost_bytes.map(|lost| lost as u64),
         ..Story::default()
     };
     found.items.into_iter().for_each(|entry| story.take(entry));

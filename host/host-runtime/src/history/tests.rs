@@ -111,7 +111,6 @@ impl Bench {
             connected: true,
             faults: 0,
             last_error: None,
-            events: 28,
         }
     }
 
@@ -310,24 +309,6 @@ fn of_a_job_whose_record_is_lost_only_its_end_is_said_to_be_known() {
 }
 
 #[test]
-fn numbers_of_events_that_the_history_knows_of_are_not_given_again() {
-    let mut bench = Bench::new();
-    // Its event may be on its way still.
-    bench.event(9, "job-1", "{}");
-    let mut bench = bench.killed();
-    assert_eq!(bench.events.last(), 0);
-    bench.event(1000, "job-2", "{}");
-    let bench = bench.killed();
-    assert_eq!(bench.events.last(), 1000);
-    let bench = Bench::new();
-    let status = AgentStatus::default();
-    bench.history.last_words(bench.now, &Bench::glance(&status));
-    let mut bench = bench;
-    bench.settle();
-    assert_eq!(bench.killed().events.last(), 28);
-}
-
-#[test]
 fn a_full_disk_is_tried_again_and_nothing_is_lost_once_it_has_room() {
     let mut bench = Bench::new();
     bench.state.fail_with(Some(28));
@@ -392,19 +373,6 @@ fn a_clean_stop_leaves_its_last_words_and_the_counts_of_the_job() {
     assert!(story.words.unwrap().stopped);
     assert_eq!((story.jobs[0].bytes, story.jobs[0].took_ms), (4096, 700));
     assert_eq!(devices(&*bench.state).unwrap(), [DEVICE]);
-}
-
-#[test]
-fn what_an_orderly_stop_left_is_no_stop_of_the_process_that_came_after_it() {
-    let mut bench = Bench::new();
-    bench
-        .history
-        .last_words(bench.now, &Bench::glance(&AgentStatus::default()));
-    bench.settle();
-    let left = bench.kept().words.unwrap();
-    let words = bench.killed().killed().kept().words.unwrap();
-    assert!(left.stopped && !words.stopped);
-    assert_eq!(words.at_s, left.at_s);
 }
 
 #[test]

@@ -7,7 +7,8 @@
 use super::machine::Target;
 use super::names::{RECORD, state_name};
 use super::record::{Phase, TargetRecord};
-use crate::types::{Failure, TargetState, code};
+use super::verified_record::{self, VerifiedImage};
+use crate::types::{Failure, TargetState, Version, code};
 
 /// What is said to every order for a target whose record cannot be believed. Nothing is guessed: without its record the host
 /// does not know which slot it must not write to.
@@ -24,13 +25,19 @@ pub(super) fn damaged(device: &str, target: &str, what: &str) -> Failure {
 impl Target {
     /// The target has said how it is: it cannot run what was never marked for it.
     pub(super) fn check_record(&mut self, state: &TargetState) -> Result<(), Failure> {
-        let Some(transfer) = self.record.transfer.as_ref().filter(|_| self.is_direct()) else {
+        self.found &= state.runs_new != Some(false);
+        let found = self.found && self.is_direct() && state.runs_new == Some(true);
+        let Some(transfer) = self.record.transfer.as_ref().filter(|_| found) else {
             return Ok(());
         };
         let unmarked = (Phase::Receiving..=Phase::Installed).contains(&transfer.phase);
-        // What this process has written or read back itself is no old tale; a plugin may take it for the same job's before.
-        let found = self.map.is_none() && self.proof.is_none() && self.plugin.is_attached();
-        if !unmarked || !found || state.runs_new != Some(true) {
+        // The committed image, brought once more: a plugin may take one for the other.
+        let again = self.record.committed.as_ref().is_some_and(|committed| {
+            let sha256 = transfer.image.as_ref().map(|stored| stored.image.sha256);
+            let known = state.running.is_some() && state.running == committed.image.version;
+            known || sha256 == Some(committed.image.sha256)
+        });
+        if !unmarked || again {
             return Ok(());
         }
         let (job, phase) = (&transfer.spec.job_id, transfer.phase.name());
@@ -42,6 +49,9 @@ impl Target {
         self.record = TargetRecord::default();
         self.stored = TargetRecord::default();
         self.damage = Some(damage.clone());
+        for asker in std::mem::take(&mut self.waiting) {
+            self.refuse(asker, damage.clone());
+        }
         Err(damage)
     }
 
@@ -50,7 +60,7 @@ impl Target {
         let running = state.and_then(|state| state.running);
         let committed = self.record.committed.as_ref();
         match running.zip(committed.and_then(|committed| committed.image.version)) {
-            Some((running, committed)) if running != committed => {
+            Some((running, committed)) if running != committed && self.was_verified(running) => {
                 let what = format!(
                     "has lost its end: {running} runs, and by it {committed} in `{region}`"
                 );
@@ -64,5 +74,13 @@ impl Target {
                 ),
             ),
         }
+    }
+
+    /// Whether the host has ever verified an image of this version for the target: what a plugin says alone is no reason to
+    /// give the record up, which keeps it off the running image.
+    fn was_verified(&self, version: Version) -> bool {
+        let listed = verified_record::list(&*self.ports.state, &self.device, &self.config.name);
+        let is_it = |image: &VerifiedImage| image.version == Some(version);
+        listed.is_ok_and(|images| images.iter().any(is_it))
     }
 }

@@ -117,7 +117,10 @@ impl Target {
     /// Replace the transfer by the one that begins, or by none. The record goes first: what is left on the medium
     /// afterwards belongs to nobody.
     pub(super) fn forget(&mut self, op: &mut Op) -> Result<(), Failure> {
-        if self.is_direct() && self.phase().is_some_and(|phase| phase <= Phase::Installed) {
+        let unmarked = self.phase().is_some_and(|phase| phase <= Phase::Installed);
+        // By an old record it may be what runs. It is cleaned before it is written to again at any rate.
+        let found = std::mem::take(&mut self.found);
+        if self.is_direct() && unmarked && !found {
             // A region that is no longer configured cannot be cleaned.
             op.leftover = self.layout().unwrap_or_default();
         }

@@ -83,6 +83,9 @@ pub(super) struct Target {
     /// The file on its way to a staged target, while it is received.
     pub(super) ahead: Ahead,
     pub(super) last_state: Option<TargetState>,
+    /// The transfer was read from the record, and the target has not said that it runs something else: nobody knows yet
+    /// whether there is no more to it.
+    pub(super) found: bool,
     /// The committed image was running then, and is not what was committed.
     pub(super) image_damaged: bool,
     /// Another build is on its way in.
@@ -121,6 +124,7 @@ impl Target {
             choice,
         );
         target.memo = Arc::new(Mutex::new(memo));
+        target.found = target.record.transfer.is_some();
         Ok(target)
     }
 
@@ -192,6 +196,7 @@ impl Target {
             data: false,
             ahead: Ahead::No,
             last_state: None,
+            found: false,
             image_damaged: false,
             swap: None,
             book,
@@ -489,15 +494,18 @@ impl Target {
     }
 
     pub(super) fn tell_cancelled(&mut self, asker: Option<Asker>) {
+        let Some(asker) = asker else { return };
         let text = format!("cancelled on target `{}`", self.config.name);
-        let cancelled = Failure::new(code::CANCELLED, 0, text);
+        self.refuse(asker, Failure::new(code::CANCELLED, 0, text));
+    }
+
+    pub(super) fn refuse(&mut self, asker: Asker, failure: Failure) {
         match asker {
-            Some(Asker::Agent(token)) => self.events.push_back(TargetEvent::Done {
+            Asker::Agent(token) => self.events.push_back(TargetEvent::Done {
                 token,
-                outcome: Outcome::Failed(cancelled),
+                outcome: Outcome::Failed(failure),
             }),
-            Some(Asker::Operator(question)) => (question.reply)(Err(cancelled)),
-            None => {}
+            Asker::Operator(question) => (question.reply)(Err(failure)),
         }
     }
 

@@ -21,7 +21,7 @@ pub struct TargetReport {
     #[serde(default)]
     pub build: BuildReport,
     /// Where the transfer stands: `none`, `creating`, `receiving`, `closed`, `verified`, `installed`, `activating`,
-    /// `activated`, `committing`, `committed`, `rejecting`, `rejected`; `damaged` if its record cannot be read.
+    /// `activated`, `committing`, `committed`, `rejecting`, `rejected`; `damaged` if its record cannot be read, or the target contradicts it.
     pub phase: String,
     /// Job of the transfer.
     pub job_id: Option<String>,
@@ -40,7 +40,8 @@ pub struct TargetReport {
     pub strikes: u32,
     /// The last committed image, as far as the host knows.
     pub committed: Option<ImageInfo>,
-    /// What an operator should know: a damaged record, unsigned images allowed, no revert.
+    /// What an operator should know: a damaged record or image, a plugin that does not begin, unsigned images allowed, no
+    /// revert.
     pub warnings: Vec<String>,
 }
 

@@ -47,6 +47,7 @@ pub(super) struct Rest {
     /// The record regions read as their media have them.
     pub(super) durable: bool,
     pub(super) last_state: Option<TargetState>,
+    pub(super) found: bool,
     pub(super) image_damaged: bool,
     pub(super) refusal: Option<Box<str>>,
     pub(super) closed: Option<Box<str>>,
@@ -141,6 +142,7 @@ impl Target {
             proof,
             disturbed,
             last_state,
+            found,
             image_damaged,
             book,
             refusal,
@@ -186,6 +188,7 @@ impl Target {
             disturbed: *disturbed,
             durable: regions.are_durable(),
             last_state: *last_state,
+            found: *found,
             image_damaged: *image_damaged,
             refusal: refusal.take().map(String::into_boxed_str),
             closed: plugin.closed.take().map(String::into_boxed_str),
@@ -213,6 +216,7 @@ impl Target {
         target.map_torn = rest.map_torn;
         target.disturbed = rest.disturbed;
         target.last_state = rest.last_state;
+        target.found = rest.found;
         target.image_damaged = rest.image_damaged;
         target.refusal = rest.refusal.map(String::from);
         target.plugin.closed = rest.closed.map(String::from);

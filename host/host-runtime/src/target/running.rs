@@ -78,12 +78,12 @@ impl Target {
         let silent = self.is_direct() && can_tell && state.running.is_none();
         self.running_committed(state)
             .filter(|committed| silent && committed.image.version.is_some())
-            .is_some_and(|committed| self.version_in_slot(committed) != committed.image.version)
+            .is_some_and(|committed| self.has_lost(committed) == Some(true))
     }
 
-    /// What the slot of the committed image says now, to the reader of the configuration.
-    fn version_in_slot(&self, committed: &Committed) -> Option<Version> {
-        // A slot is a whole region, with its image at the start.
+    /// Whether the slot of the committed image has another version by now, or none; `None` = this host cannot tell.
+    fn has_lost(&self, committed: &Committed) -> Option<bool> {
+        // In several regions it may lie in any way.
         let [region] = committed.regions.as_slice() else {
             return None;
         };
@@ -96,9 +96,13 @@ impl Target {
         let layout = self.regions.layout(&self.regions.to_extents(&[all])?);
         let mut glance = Glance::new(&self.config.version_from, size);
         let (offset, length) = glance.wants();
+        if length == 0 {
+            return None;
+        }
         let mut bytes = vec![0; length];
-        layout.read_at(offset, &mut bytes).ok()?;
+        let read = layout.read_at(offset, &mut bytes);
         glance.update(offset, &bytes);
-        glance.finish(size).ok()?.version
+        let facts = read.ok().and_then(|()| glance.finish(size).ok());
+        Some(facts.and_then(|facts| facts.version) != committed.image.version)
     }
 }

@@ -11,6 +11,7 @@ use super::control::{client, request};
 use super::load;
 use crate::control::protocol::Verb;
 use crate::exit::{Exit, Failed, Verb as Ended};
+use crate::lock;
 use crate::past::job;
 use crate::progress::{is_heard, say};
 
@@ -127,6 +128,7 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
     // Only to look: nothing is created where there is nothing.
     std::fs::read_dir(dir).map_err(unreadable)?;
     let state = FileStateDir::open(dir).map_err(unreadable)?;
+    let killed = lock::is_left_behind(dir);
     let mut names = history::devices(&state).map_err(unreadable)?;
     if let Some(name) = name {
         let known = names.join(", ");
@@ -147,10 +149,15 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
                     "the history of device \"{device}\" is damaged, {lost} bytes of it are lost"
                 ));
             }
+            // Words of an orderly stop may be older than the process that came after it.
+            let words = story.words.map(|words| Words {
+                stopped: words.stopped && !killed,
+                ..words
+            });
             Ok(Told {
                 device,
                 jobs: story.jobs,
-                words: story.words,
+                words,
             })
         })
         .collect()

@@ -154,10 +154,8 @@ fn after_damage_of_history_and_events_nothing_is_invented_and_no_number_comes_ag
     );
     assert!(!shown.contains("0 bytes"), "{shown}");
     daemon.stop();
-    // By now the history knows of the numbers.
     fs::remove_file(file("events.log")).unwrap();
-    let daemon = gateway.run();
-    daemon.wait_said("the event log has lost its end");
+    let _daemon = gateway.run();
     assert_eq!(update(&cloud, 0, "1.2.0"), succeeded("1.2.0"));
     gateway.wait_idle();
     assert!(numbers(&last.to_string())[0] > last);

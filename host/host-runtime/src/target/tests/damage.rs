@@ -197,11 +197,14 @@ fn a_shortened_record_costs_no_image_and_blames_no_plugin() {
     assert!(cuts.len() > 20, "{cuts:?}");
     let mut told = 0;
     for cut in cuts {
-        for abort in [false, true] {
+        // The agent asks each target before anything else, and the target may have no answer yet.
+        for (asked, abort) in [(true, false), (true, true), (false, true)] {
             let mut world = shortened(cut);
             let running = world.slots[0].contents();
-            // The agent asks each target before anything else.
-            let mut ends = vec![world.state()];
+            let mut ends = Vec::new();
+            if asked {
+                ends.push(world.state());
+            }
             if abort {
                 ends.push(world.abort());
             }
@@ -229,4 +232,22 @@ fn a_shortened_record_costs_no_image_and_blames_no_plugin() {
         }
     }
     assert!(told > 10, "{told}");
+}
+
+#[test]
+fn the_committed_image_brought_once_more_is_no_old_record() {
+    let image = World::image(500, 2);
+    let mut world = World::direct();
+    world.deliver_and_start("job-1", &image);
+    assert_eq!(world.commit(), Outcome::Nothing);
+    world.deliver("job-2", &image);
+    // By digest it is this one that runs.
+    world.truth.lock().unwrap().state = Some(Ok(TargetState {
+        code: 2,
+        runs_new: Some(true),
+        ..TargetState::default()
+    }));
+    world.restart();
+    world.state_now();
+    assert_eq!(world.targets.report()[0].phase, "verified");
 }
