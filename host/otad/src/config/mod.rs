@@ -30,8 +30,8 @@ use std::path::Path;
 
 pub use agent::BUILTIN_AGENTS;
 pub use build::BUILD;
-pub(crate) use check::check_settings;
-pub use check::{Finding, check, check_code, check_plugins};
+pub(crate) use check::check_plugins;
+pub use check::{Finding, check, check_code};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
     Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,
