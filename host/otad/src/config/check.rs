@@ -29,7 +29,7 @@ use super::model::{
     AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
     Program, Reset, Target, VersionFrom,
 };
-use super::place::{TAKEN_HELP, Taken, taken};
+use super::place::{Own, TAKEN_HELP, Taken};
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
@@ -118,7 +118,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
             );
         }
     }
-    let mut granted = Vec::new();
+    let (own, mut granted) = (Own::of(config), Vec::new());
     for device in &config.devices {
         if device.mqtt.connection_of.is_none() {
             mqtt(&device.mqtt, config.development, &mut findings);
@@ -126,7 +126,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
-            for Taken { place, why } in taken(config, t) {
+            for Taken { place, why } in own.taken(t) {
                 findings.error(&place.origin, why, TAKEN_HELP);
             }
             grants(config, t, &mut findings);
@@ -504,7 +504,7 @@ fn mqtt(mqtt: &Mqtt, development: Development, findings: &mut Findings) {
         let named = |at: &&Located<PathBuf>| Some(&at.value) == file;
         let at = files.into_iter().flatten().find(named);
         let origin = at.map_or(&mqtt.endpoint.origin, |at| &at.origin);
-        let help = "host, port, client id and PEM files are those that the broker expects";
+        let help = "host, port and PEM files are those that the broker expects";
         findings.error(origin, chain(&error), help);
     }
 }

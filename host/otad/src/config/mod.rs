@@ -38,7 +38,7 @@ pub use model::{
     Hook, Hooks, Http, Line, Login, Mqtt, Native, Password, PluginChoice, Program, Region,
     RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust, VersionFrom,
 };
-pub(crate) use place::{TAKEN_HELP, taken};
+pub(crate) use place::{Own, TAKEN_HELP};
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};
 
