@@ -202,7 +202,7 @@ pub struct ConnectionConfig {
 const KEEP_ALIVE_S: u16 = 60;
 
 /// Longest client id of AWS IoT.
-const CLIENT_ID_MAX_BYTES: usize = 128;
+pub const CLIENT_ID_MAX_BYTES: usize = 128;
 
 impl ConnectionConfig {
     /// Defaults for a device: its thing name is the client id.

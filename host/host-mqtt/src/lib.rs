@@ -34,7 +34,8 @@ mod turnstile;
 
 pub use back_off::{BackOff, BackOffLimits, Delay};
 pub use config::{
-    Alpn, ConnectionConfig, Endpoint, Limits, ReplySubscriptions, Security, TlsFiles,
+    Alpn, CLIENT_ID_MAX_BYTES, ConnectionConfig, Endpoint, Limits, ReplySubscriptions, Security,
+    TlsFiles,
 };
 pub use connection::{Connection, ConnectionState, ConnectionStatus};
 pub use error::MqttError;

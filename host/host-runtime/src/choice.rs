@@ -146,7 +146,7 @@ impl Kind {
 }
 
 /// Where a build serves; shown as people call it: `pump-1`, `target "main" of pump-1`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     device: Arc<str>,
     /// None = the device's agent.

@@ -337,9 +337,14 @@ fn a_target_is_given_no_place_where_the_gateway_keeps_what_decides_about_it() {
     let (dir, path) = configuration();
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("trust")).unwrap();
+    std::fs::create_dir(at("plugins")).unwrap();
+    std::fs::create_dir(at("beside")).unwrap();
     std::os::unix::fs::symlink(at("trust"), at("link")).unwrap();
+    std::os::unix::fs::symlink("trust/main", at("dangling")).unwrap();
+    std::os::unix::fs::symlink(&path, at("beside/record")).unwrap();
     std::fs::write(at("app.img"), "an image").unwrap();
     let good = std::fs::read_to_string(&path).unwrap();
+    let good = good.replace("[daemon]", "[daemon]\nplugin_dir = \"plugins\"");
     let image = at("app.img");
     let image = image.to_str().unwrap();
     for (directory, words) in [
@@ -349,6 +354,10 @@ fn a_target_is_given_no_place_where_the_gateway_keeps_what_decides_about_it() {
         ("state", "is the state directory"),
         ("state/targets", "lies in the state directory"),
         (".", "holds the state directory"),
+        ("targets/../trust", "is the trust directory"),
+        ("dangling", "lies in the trust directory"),
+        ("plugins", "is the directory that plugins are put into"),
+        ("beside", "record is the configuration"),
     ] {
         std::fs::write(&path, good.replace("targets/main", directory)).unwrap();
         for verb in [

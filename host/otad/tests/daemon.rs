@@ -8,6 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn otad(arguments: &[&str]) -> Command {
@@ -287,7 +288,10 @@ fn a_file_on_disk_that_is_wrong_changes_nothing_at_a_reload_and_is_named_by_run_
 
     let (mut daemon, _) = Daemon::start(&config);
     let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    for (file, content) in [(trust.join("x.pem"), "hello"), (root, no_certificate)] {
+    for (file, content) in [
+        (trust.join("x.pem"), "hello"),
+        (root.clone(), no_certificate),
+    ] {
         let former = std::fs::read(&file).ok();
         std::fs::write(&file, content).unwrap();
         let name = file.display().to_string();
@@ -314,7 +318,15 @@ fn a_file_on_disk_that_is_wrong_changes_nothing_at_a_reload_and_is_named_by_run_
     }
     daemon.signal(Signal::HUP);
     daemon.wait_log("ready again, with 1 devices");
+    // One that is never written to its end: SIGTERM does not wait for it.
+    std::fs::remove_file(&root).unwrap();
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, &root, FileType::Fifo, mode, 0).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("reading");
     daemon.signal(Signal::TERM);
+    daemon.wait_log("SIGTERM: stopping");
+    std::fs::write(&root, "").unwrap();
     assert_eq!(daemon.exit_code(), Some(0));
 }
 
@@ -346,6 +358,13 @@ fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_
     assert!(log.contains("settle_mss"), "{log}");
     let status = text(&ask(&config, &["status"]).stdout);
     assert!(status.contains("its plugin does not begin"), "{status}");
+    // What it runs with already is no reason against the rest.
+    configuration(dir.path(), &["pump-1", "pump-2"]);
+    let both = std::fs::read_to_string(&config).unwrap();
+    let second = both.strip_prefix(&good).unwrap();
+    with(&format!("settle_mss = 500\n{second}"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("ready again, with 2 devices");
 
     with("settle_ms = 500");
     assert!(ask(&config, &["config", "check"]).status.success());
@@ -354,6 +373,17 @@ fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_
     let status = text(&ask(&config, &["status"]).stdout);
     assert!(!status.contains("its plugin does not begin"), "{status}");
     with("settle_mss = 500");
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("the configuration is not taken, the former one goes on");
+    let plugin = dir.path().join("plugin.wasm");
+    std::fs::write(&plugin, guest_artifacts::SERIAL_MCU).unwrap();
+    let unfit = good
+        .replace("plugin = \"flash-file\"", "plugin = \"./plugin.wasm\"")
+        .replace("directory = \"targets/pump-1\"", "version_from = \"none\"")
+        .replace("[development]", "[development]\nallow_file_plugins = true");
+    std::fs::write(&config, unfit).unwrap();
+    let said = text(&ask(&config, &["config", "check"]).stderr);
+    assert!(said.contains("is not configured"), "{said}");
     daemon.signal(Signal::HUP);
     daemon.wait_log("the configuration is not taken, the former one goes on");
     let status = text(&ask(&config, &["status"]).stdout);

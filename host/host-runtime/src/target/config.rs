@@ -301,10 +301,10 @@ pub(super) fn check(config: &TargetConfig) -> Result<(), TargetError> {
 }
 
 /// Whether a build is one that a host can work with, on a target that has these interfaces.
-pub(super) fn check_plugin(
-    plugin: &dyn PluginFactory,
-    has: impl Fn(&str) -> bool,
-) -> Result<(), String> {
+///
+/// # Errors
+/// What the build needs and the target has not, in words.
+pub fn check_plugin(plugin: &dyn PluginFactory, has: impl Fn(&str) -> bool) -> Result<(), String> {
     let (label, description) = (plugin.label(), plugin.description());
     if let Err(reason) = description.check() {
         return Err(format!("plugin {label}: {reason}"));

@@ -24,7 +24,7 @@ use self::write::Brought;
 
 pub use self::config::{
     FormerPlugin, Limits, PathRule, RegionConfig, RegionKind, ResetPolicy, SYNC_BYTES,
-    StorageFactory, TargetConfig, TargetPorts, VersionReader, limit,
+    StorageFactory, TargetConfig, TargetPorts, VersionReader, check_plugin, limit,
 };
 pub use self::names::state_name;
 pub use self::report::{BuildReport, TargetReport};

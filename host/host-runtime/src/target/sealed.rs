@@ -5,27 +5,27 @@
 
 use std::sync::Arc;
 
-use super::slot::opened;
-use super::trial::refused;
-use crate::plugin::PluginFactory;
+use super::slot::{opened, sane};
+use crate::agent::text::clean;
 use crate::plugin::lend::{
     BlockDevice, HardwareReset, Lent, LineParameters, Log, Region, SerialLine, StagedImage,
 };
+use crate::plugin::{PluginError, PluginFactory};
 use crate::ports::clock::Clock;
 use crate::ports::workers::Wake;
-use crate::types::{Failure, Level, Setting, code};
+use crate::types::{DETAIL_MAX_BYTES, Failure, Level, Setting, code};
 
 /// Whether a build takes these settings, by its own word: an instance is opened with them, and thrown away. `image.open`
 /// touches nothing of what is lent but the log, and what is lent here leads nowhere: so this may be asked of a component
 /// beside whatever serves the target, and where there is no target.
 ///
 /// # Errors
-/// What the build says, or how it broke.
+/// What the build says, or how it broke, which is none of the settings' fault.
 pub fn takes_settings(
     build: &dyn PluginFactory,
     settings: &[Setting],
     clock: Arc<dyn Clock>,
-) -> Result<(), Failure> {
+) -> Result<(), PluginError> {
     let lent = Lent {
         block_device: Some(none()),
         staged_image: Some(none()),
@@ -37,7 +37,10 @@ pub fn takes_settings(
     };
     opened(build, lent, settings, None)
         .map(drop)
-        .map_err(refused)
+        .map_err(|error| match error {
+            PluginError::Failed(failure) => PluginError::Failed(sane(failure)),
+            PluginError::Broken(reason) => PluginError::Broken(clean(&reason, DETAIL_MAX_BYTES)),
+        })
 }
 
 /// The same interfaces, sealed.

@@ -14,7 +14,7 @@ pub(super) fn follow(verb: &ConfigVerb) -> Verb {
             let (errors, warnings): (Vec<_>, Vec<_>) = check(&config)
                 .into_iter()
                 .chain(check_code(&config))
-                .chain(check_plugins(&config))
+                .chain(check_plugins(&config, None))
                 .partition(|f| f.is_error);
             // Read once more for the excerpts; what has vanished since has none.
             let text = std::fs::read_to_string(file).unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::control::client::Client;
 use crate::control::protocol::{Request, Verb};
 use crate::exit::{Exit, Failed, Verb as Ended};
 use crate::hooks::{JobView, Waiting};
-use crate::progress::{is_heard, say};
+use crate::progress::{is_heard, note, say};
 
 /// A client of the daemon: by --socket, or by the configuration's socket.
 pub(super) fn client(args: &ControlArgs) -> Result<Client, Failed> {
@@ -161,10 +161,10 @@ pub(super) async fn events(args: &EventsArgs) -> Ended {
     let mut any = false;
     client(&args.device.control)?
         .stream(&request, |event| {
-            let began_anew = event["sequence"].as_u64().is_some_and(|n| n <= args.after);
-            if began_anew && !any {
-                super::history::tell(&format!(
-                    "no event has a number above {}: numbers began anew, and these are all that are kept",
+            let is_before = event["sequence"].as_u64().is_some_and(|n| n <= args.after);
+            if is_before && !any {
+                note(&format!(
+                    "no event has a number above {} yet: these are all that are kept",
                     args.after
                 ));
             }

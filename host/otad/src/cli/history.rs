@@ -13,7 +13,7 @@ use crate::control::protocol::Verb;
 use crate::exit::{Exit, Failed, Verb as Ended};
 use crate::lock;
 use crate::past::job;
-use crate::progress::{is_heard, say};
+use crate::progress::{is_heard, note, say};
 
 pub(super) async fn follow(args: &HistoryArgs) -> Ended {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
@@ -71,17 +71,10 @@ pub(super) async fn source(args: &DeviceArgs, state_dir: Option<&Path>) -> Resul
 
 /// Say on standard error that nobody was asked.
 pub(super) fn warn(dir: &Path) {
-    tell(&format!(
+    note(&format!(
         "no daemon was asked; this is what the state directory {} holds",
         dir.display()
     ));
-}
-
-/// Say something beside the answer.
-pub(super) fn tell(text: &str) {
-    use std::io::Write as _;
-    // A closed standard error: there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "otad: {text}");
 }
 
 /// The jobs that the daemon knows, with their devices.
@@ -145,7 +138,7 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
         .map(|device| {
             let story = history::read(&state, &device).map_err(unreadable)?;
             if let Some(lost) = story.lost_bytes {
-                tell(&format!(
+                note(&format!(
                     "the history of device \"{device}\" is damaged, {lost} bytes of it are lost"
                 ));
             }

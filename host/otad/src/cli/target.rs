@@ -12,7 +12,7 @@ use super::control::{client, request};
 use super::launch::files;
 use super::{device, load, mcu, target};
 use crate::config::{
-    BUILD, Device, PluginChoice, Reset, ResetBy, TAKEN_HELP, Target, VersionFrom, taken,
+    BUILD, Device, Own, PluginChoice, Reset, ResetBy, TAKEN_HELP, Target, VersionFrom,
 };
 use crate::control::protocol;
 use crate::exit::{Exit, Failed, Verb};
@@ -82,7 +82,7 @@ fn init(
         return Err(Failed::new(Exit::Refused, text));
     }
     // Before anything is written: only `run` and `config check` look at the rest.
-    if let Some(taken) = taken(&config, target).first() {
+    if let Some(taken) = Own::of(&config).taken(target).first() {
         let text = format!("target \"{name}\": {}; {TAKEN_HELP}", taken.why);
         return Err(Failed::new(Exit::Config, text));
     }

@@ -34,8 +34,8 @@ pub(super) const CODE_MAX_BYTES: u64 = if LIBRARY_MAX_BYTES > COMPONENT_MAX_BYTE
 enum Trust {
     /// Nowhere: nobody is trusted.
     Nobody,
-    /// Read at each look.
-    Directory(PathBuf),
+    /// Read at each look, as a process of this user would ([`TrustStore::load_for`]).
+    Directory(PathBuf, Option<u32>),
     /// Here, for one look.
     Store(TrustStore),
 }
@@ -102,10 +102,15 @@ impl Gate {
     /// As configured.
     #[must_use]
     pub fn new(config: &Config, clock: Arc<dyn Clock>) -> Self {
+        Self::for_user(config, Some(rustix::process::geteuid().as_raw()), clock)
+    }
+
+    /// As a process of this user would have it, for an administrator who looks at what a service will find.
+    pub(crate) fn for_user(config: &Config, user: Option<u32>, clock: Arc<dyn Clock>) -> Self {
         let trust = &config.trust;
         Self {
             trust: match &trust.directory {
-                Some(at) => Trust::Directory(at.value.clone()),
+                Some(at) => Trust::Directory(at.value.clone(), user),
                 None => Trust::Nobody,
             },
             signers: trust.code_signers.as_ref().map(|list| list.value.clone()),
@@ -293,8 +298,8 @@ impl Gate {
         let loaded;
         let store = match &self.trust {
             Trust::Nobody => return Err(CodeError::NoTrust),
-            Trust::Directory(directory) => {
-                loaded = TrustStore::load(directory)?;
+            Trust::Directory(directory, user) => {
+                loaded = TrustStore::load_for(directory, *user)?;
                 &loaded
             }
             Trust::Store(store) => store,

@@ -29,7 +29,7 @@ use super::model::{
     AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
     Program, Reset, Target, VersionFrom,
 };
-use super::place::{TAKEN_HELP, Taken, taken};
+use super::place::{Own, TAKEN_HELP, Taken};
 use super::reader::Located;
 use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
@@ -118,7 +118,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
             );
         }
     }
-    let mut granted = Vec::new();
+    let (own, mut granted) = (Own::of(config), Vec::new());
     for device in &config.devices {
         if device.mqtt.connection_of.is_none() {
             mqtt(&device.mqtt, config.development, &mut findings);
@@ -126,7 +126,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         hooks(device, &mut findings);
         for t in &device.targets {
             target(t, &mut findings);
-            for Taken { place, why } in taken(config, t) {
+            for Taken { place, why } in own.taken(t) {
                 findings.error(&place.origin, why, TAKEN_HELP);
             }
             grants(config, t, &mut findings);
@@ -149,7 +149,7 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
         let text = format!("{}: {why}", dir.value.display());
         findings.error(&dir.origin, text, "otad would run without it");
     }
-    let gate = Gate::new(config, Arc::new(SystemClock::new()));
+    let gate = gate(config);
     let state = state(config);
     let mut look = |place: &Place,
                     label: &str,
@@ -195,54 +195,55 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
     findings.0
 }
 
-/// Whether plugins can be loaded and take their settings: each is asked. Apart from [`check`], for `otad run` goes on where
-/// one does not: the other targets can still be updated.
-#[must_use]
-pub fn check_plugins(config: &Config) -> Vec<Finding> {
-    denials(config)
-        .map(|(target, denial)| denied(target, &denial))
-        .collect()
-}
-
-/// Of these what the configuration alone is to blame for. A reload does not take it, for the former settings serve; but where a
-/// file cannot be loaded it goes on, as a start does, with what else has changed.
-pub(crate) fn check_settings(config: &Config) -> Vec<Finding> {
-    denials(config)
-        .filter(|(_, denial)| matches!(denial, Denial::Settings(_)))
-        .map(|(target, denial)| denied(target, &denial))
-        .collect()
-}
-
-fn denials(config: &Config) -> impl Iterator<Item = (&Target, Denial)> {
+/// Whether plugins can be loaded, fit their targets and take their settings: each is asked. Apart from [`check`], for `otad run`
+/// goes on where one does not: what else there is can still be updated.
+///
+/// A reload names the `former` configuration: only what the new one alone is to blame for is found then. Where a file cannot be
+/// loaded it goes on, as a start does; and so it does with a target that is told nothing new.
+pub(crate) fn check_plugins(config: &Config, former: Option<&Config>) -> Vec<Finding> {
     let state = state(config);
-    let mut asker = gateway::Asker::new(config);
-    let targets = config.devices.iter().flat_map(|device| {
-        let name = &device.name.value;
-        device.targets.iter().map(move |target| (name, target))
-    });
-    targets.filter_map(move |(device, target)| {
-        let place = Place::plugin(device, &target.name.value);
-        // Another build serves there, and the settings may be for that one.
-        let is_replaced =
-            |state: &FileStateDir| is_replaced(state, &place, &gateway::label(target));
+    let known: BTreeMap<_, _> = former.into_iter().flat_map(targets).collect();
+    let mut asker = gateway::Asker::new(config, gate(config));
+    let mut findings = Findings(Vec::new());
+    for (place, target) in targets(config) {
         let is_asked = match (&target.plugin, &target.carrier) {
             // These need none.
             (PluginChoice::Builtin(_), _) => !target.plugin_settings.is_empty(),
             (PluginChoice::File(_), Carrier::Component) => true,
             (PluginChoice::File(_), Carrier::Native(_)) => false,
         };
-        if !is_asked || state.as_ref().is_some_and(is_replaced) {
-            return None;
+        let question = gateway::question;
+        let is_known = || {
+            known
+                .get(&place)
+                .is_some_and(|k| question(k) == question(target))
+        };
+        // Another build serves there, and the settings may be for that one.
+        let is_replaced =
+            |state: &FileStateDir| is_replaced(state, &place, &gateway::label(target));
+        if !is_asked || is_known() || state.as_ref().is_some_and(is_replaced) {
+            continue;
         }
         match asker.ask(&place, target) {
-            // The first is said by `check_code`.
-            Err(Denial::Gate) | Ok(()) => None,
-            Err(denial) => Some((target, denial)),
+            Ok(()) => {}
+            Err(Denial::Load(_)) if former.is_some() => {}
+            Err(denial) => denied(target, &denial, &mut findings),
         }
+    }
+    findings.0
+}
+
+fn targets(config: &Config) -> impl Iterator<Item = (Place, &Target)> {
+    config.devices.iter().flat_map(|device| {
+        let place = |target: &Target| Place::plugin(&device.name.value, &target.name.value);
+        device
+            .targets
+            .iter()
+            .map(move |target| (place(target), target))
     })
 }
 
-fn denied(target: &Target, denial: &Denial) -> Finding {
+fn denied(target: &Target, denial: &Denial, findings: &mut Findings) {
     let (name, label) = (&target.name.value, gateway::label(target));
     let (origin, message, help) = match denial {
         Denial::Settings(why) => (
@@ -250,21 +251,23 @@ fn denied(target: &Target, denial: &Denial) -> Finding {
             format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
             "mend [device.target.settings]; the README of the plugin lists what it knows",
         ),
+        Denial::Fit(why) => (
+            &target.name.origin,
+            format!("target \"{name}\": {why}"),
+            "configure what it needs, or name another plugin: as it is, the whole device does not run",
+        ),
         Denial::Load(why) => (
             &target.name.origin,
             format!("plugin {label} of target \"{name}\" cannot be loaded: {why}"),
             "`otad check FILE` says more; or use a built-in one by its name",
         ),
-        Denial::Gate => (
-            &target.name.origin,
-            format!("plugin {label} of target \"{name}\" is not let in"),
-            "`otad verify` says what is wrong",
-        ),
     };
-    Finding {
-        is_error: true,
-        diagnostic: Diagnostic::new(origin.clone(), message).help(help),
-    }
+    findings.error(origin, message, help);
+}
+
+/// As the user that otad runs as has it.
+fn gate(config: &Config) -> Gate {
+    Gate::for_user(config, user(config), Arc::new(SystemClock::new()))
 }
 
 /// The user that otad runs as, who owns the state directory. Before there is one, whoever asks, but for root: that may be an
@@ -501,7 +504,7 @@ fn mqtt(mqtt: &Mqtt, development: Development, findings: &mut Findings) {
         let named = |at: &&Located<PathBuf>| Some(&at.value) == file;
         let at = files.into_iter().flatten().find(named);
         let origin = at.map_or(&mqtt.endpoint.origin, |at| &at.origin);
-        let help = "host, port, client id and PEM files are those that the broker expects";
+        let help = "host, port and PEM files are those that the broker expects";
         findings.error(origin, chain(&error), help);
     }
 }

@@ -30,15 +30,15 @@ use std::path::Path;
 
 pub use agent::BUILTIN_AGENTS;
 pub use build::BUILD;
-pub(crate) use check::check_settings;
-pub use check::{Finding, check, check_code, check_plugins};
+pub(crate) use check::check_plugins;
+pub use check::{Finding, check, check_code};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
     Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,
     Hook, Hooks, Http, Line, Login, Mqtt, Native, Password, PluginChoice, Program, Region,
     RegionKind, ReplySubscriptions, Reset, ResetBy, Target, Trust, VersionFrom,
 };
-pub(crate) use place::{TAKEN_HELP, taken};
+pub(crate) use place::{Own, TAKEN_HELP};
 pub use reader::Located;
 pub use sections::{BUILTIN_PLUGINS, is_thing_name};
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use host_mqtt::CLIENT_ID_MAX_BYTES;
+
 use super::keys;
 use super::model::{Development, Device, Login, Mqtt, Password, ReplySubscriptions};
 use super::reader::{Located, Reader, Sink};
@@ -125,6 +127,18 @@ fn check_mqtt(section: &Reader<'_>, mqtt: &Mqtt, development: Development) {
                 endpoint.value
             ),
             "no scheme, no path; the port has its own key `port`",
+        );
+    }
+    let id = &mqtt.client_id;
+    let fits = (1..=CLIENT_ID_MAX_BYTES).contains(&id.value.len());
+    // MQTT 3.1.1, 1.5.3: a broker may close the connection over one.
+    if !fits || id.value.contains(char::is_control) {
+        sink.advise(
+            &id.origin,
+            format!("`client_id` is {:?}, which is no client id", id.value),
+            format!(
+                "1 to {CLIENT_ID_MAX_BYTES} bytes without control characters, or leave it out for the thing name"
+            ),
         );
     }
     if mqtt.reconnect_min_ms > mqtt.reconnect_max_ms {

@@ -456,7 +456,7 @@ async fn events(
     // Numbers that nobody has given: whoever waits above them would wait for ever.
     let mut cursor = if after > last { 0 } else { after };
     if after > last {
-        tracing::warn!(
+        tracing::debug!(
             "{}: events after {after} are wanted, and {last} is the last: all that are kept are told",
             device.name()
         );

@@ -97,7 +97,8 @@ pub async fn run(
         }
         signals.heard();
         notifier.say(&Word::Reloading);
-        session = reload::reload(session, &switch, &notifier, threads, log_is_given).await?;
+        session =
+            reload::reload(session, &signals, &switch, &notifier, threads, log_is_given).await?;
         notifier.say(&Word::Ready);
     };
     signals.end();

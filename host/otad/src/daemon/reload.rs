@@ -6,8 +6,10 @@
 //!                                                                        └─ none can be: the former configuration
 //! ```
 //!
-//! What the configuration names on disk is read before anything is stopped, and the former configuration comes back with
-//! what was read for it: a file that has become wrong meanwhile would end the process otherwise.
+//! Trust store and roots are read before anything is stopped, and the former configuration comes back with what was read for
+//! it (`gateway/trusted.rs`). The files of MQTT connections are looked at before, too, but each connection reads its own when it
+//! is made: one that becomes wrong in between stops its device. Where that is so of all devices, of the new configuration and of
+//! the former one, the process ends, and the service manager starts it again.
 //!
 //! What the process itself was started with stays: state directory, cache, control socket and its group. An update
 //! under way goes on from its journal, as over a restart of the daemon.
@@ -20,6 +22,7 @@ use host_runtime::ports::commands;
 use super::backend::{Devices, FailedDevice, Switch};
 use super::notify::{Notifier, Word};
 use super::session::Session;
+use super::signals::Signals;
 use super::threads::Threads;
 use crate::config::{self, Config};
 use crate::console;
@@ -38,12 +41,13 @@ struct Whole {
     trusted: Trusted,
 }
 
-/// Go over to the configuration as it is now.
+/// Go over to the configuration as it is now. A signal to end does not wait for what is read: the session comes back as it is.
 ///
 /// # Errors
 /// Neither the new configuration nor the former one can be used: the process has to end.
 pub(super) async fn reload(
     session: Session,
+    signals: &Signals,
     switch: &Switch,
     notifier: &Arc<Notifier>,
     threads: &Threads,
@@ -55,7 +59,14 @@ pub(super) async fn reload(
     };
     let witnesses = session.gateway.witnesses().clone();
     tracing::info!("SIGHUP: reading {} again", former.config.file.display());
-    let new = match read_again(&former.config) {
+    let config = former.config.clone();
+    let reading = tokio::task::spawn_blocking(move || read_again(&config));
+    let read = tokio::select! {
+        read = reading => read,
+        _ = signals.next() => return Ok(session),
+    };
+    let broke = |e| Err(Failed::chain(Exit::Failed, "reading it", &e));
+    let new = match read.unwrap_or_else(broke) {
         Ok(new) => new,
         Err(failed) => {
             tracing::error!("the configuration is not taken, the former one goes on: {failed}");
@@ -85,7 +96,8 @@ pub(super) async fn reload(
     Ok(session)
 }
 
-/// The configuration as it is now, with what the process cannot change.
+/// The configuration as it is now, with what the process cannot change. It takes as long as plugins that nobody has compiled
+/// yet, or a medium that hangs.
 fn read_again(former: &Config) -> Result<Whole, Failed> {
     let mut config =
         config::load(&former.file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
@@ -111,8 +123,8 @@ fn read_again(former: &Config) -> Result<Whole, Failed> {
     new.control_socket = kept.control_socket.clone();
     new.control_group.clone_from(&kept.control_group);
     super::check(&config)?;
-    // A start goes on without a target whose plugin refuses them; here there are the former ones to go on with.
-    super::refuse(&config, config::check_settings(&config))?;
+    // A start goes on without what a plugin would not serve; here there are the former ones to go on with.
+    super::refuse(&config, config::check_plugins(&config, Some(former)))?;
     let trusted = Trusted::read(&config)?;
     Ok(Whole { config, trusted })
 }

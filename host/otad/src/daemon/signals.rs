@@ -1,5 +1,5 @@
-//! The signals that end the daemon or have it read its configuration again, on a thread of their own: they count also when every thread of the runtime waits for
-//! a medium, and while the runtime itself is shut down.
+//! The signals that end the daemon or have it read its configuration again, on a thread of their own: they count also when
+//! every thread of the runtime waits for a medium, and while the runtime itself is shut down.
 //!
 //! ```text
 //! SIGHUP ─▶ counted

@@ -65,7 +65,7 @@ use kept::Shelf;
 pub(crate) use kept::{Hold, to_its_end};
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
-pub(crate) use settings::{Asker, Denial};
+pub(crate) use settings::{Asker, Denial, question};
 pub(crate) use target::{STAGING, hardware_reset, version_reader};
 pub(crate) use trusted::Trusted;
 pub use witness::Witnesses;

@@ -2,7 +2,7 @@
 //! refused, by the paths that are really there.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation};
 use host_runtime::ports::commands::Starter;
@@ -43,7 +43,7 @@ pub(crate) fn isolation(config: &Config, native: &Native) -> Result<Isolation, G
     if native.in_process {
         return Ok(Isolation::InProcess);
     }
-    let own = own(config);
+    let own = closed(config);
     let grants = |places: &[Located<PathBuf>]| -> Result<Vec<PathBuf>, GrantError> {
         places
             .iter()
@@ -112,24 +112,37 @@ fn grant(path: &Path, own: &[(PathBuf, &'static str)]) -> Result<PathBuf, GrantE
     Ok(real)
 }
 
-/// The path with all links followed, as far as it exists.
+/// The path with all links followed, also one to what is not there yet; where nothing is, `..` goes by the letter.
 pub(crate) fn real_ancestor(path: &Path) -> PathBuf {
-    let mut rest = Vec::new();
-    let mut at = path;
-    loop {
-        if let Ok(real) = fs::canonicalize(at) {
-            return rest.iter().rev().fold(real, |path, name| path.join(name));
-        }
-        let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
-            return path.to_owned();
-        };
-        rest.push(name);
-        at = parent;
-    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut links = LINKS_MAX;
+    followed(&path, &mut links)
 }
 
-/// What no plugin may open: state, code, trust, keys, and storage that is lent by way of the host.
-fn own(config: &Config) -> Vec<(PathBuf, &'static str)> {
+/// As many as Linux follows (path_resolution(7)); one more is opened by nobody.
+const LINKS_MAX: u32 = 40;
+
+fn followed(path: &Path, links: &mut u32) -> PathBuf {
+    let mut real = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            real.pop();
+            continue;
+        }
+        let above = real.clone();
+        real.push(part);
+        if *links > 0
+            && let Ok(to) = fs::read_link(&real)
+        {
+            *links -= 1;
+            real = followed(&above.join(to), links);
+        }
+    }
+    real
+}
+
+/// What is the gateway's alone: state, code, trust, keys. Nothing that is brought to a target is written there.
+pub(crate) fn own(config: &Config) -> Vec<(PathBuf, &'static str)> {
     let mut own = vec![
         (config.daemon.state_dir.value.clone(), "the state directory"),
         (
@@ -145,16 +158,17 @@ fn own(config: &Config) -> Vec<(PathBuf, &'static str)> {
     let mut add = |path: Option<&Located<PathBuf>>, what| {
         own.extend(path.map(|path| (path.value.clone(), what)));
     };
-    add(config.trust.directory.as_ref(), "the trust store");
+    add(config.trust.directory.as_ref(), "the trust directory");
     add(
         config.daemon.plugin_dir.as_ref(),
-        "what is put in from there",
+        "the directory that plugins are put into",
     );
     for root in &config.http.roots {
         add(Some(root), "a root certificate");
     }
     for download in &config.downloads {
-        add(Some(&download.directory), "where images are fetched from");
+        let what = "a directory that images are fetched from";
+        add(Some(&download.directory), what);
     }
     for device in &config.devices {
         add(device.mqtt.private_key.as_ref(), "a device's key");
@@ -168,18 +182,26 @@ fn own(config: &Config) -> Vec<(PathBuf, &'static str)> {
             add(Some(path), "an agent");
         }
         for target in &device.targets {
-            add(target.staging.as_ref(), "a staging file");
-            add(target.directory.as_ref(), "a target's storage");
-            for region in &target.regions {
-                add(Some(&region.path), "a target's storage");
-            }
             if let PluginChoice::File(path) = &target.plugin {
                 add(Some(path), "a plugin");
             }
         }
     }
-    own.extend(programs(config).map(|path| (path, "a program that otad runs")));
     own
+}
+
+/// What no plugin may open: besides, storage that is lent by way of the host, and programs.
+fn closed(config: &Config) -> Vec<(PathBuf, &'static str)> {
+    let mut closed = own(config);
+    for target in config.devices.iter().flat_map(|device| &device.targets) {
+        let regions = target.regions.iter().map(|region| &region.path);
+        let storage = target.directory.iter().chain(regions);
+        closed.extend(storage.map(|at| (at.value.clone(), "a target's storage")));
+        let staging = target.staging.iter();
+        closed.extend(staging.map(|at| (at.value.clone(), "a staging file")));
+    }
+    closed.extend(programs(config).map(|path| (path, "a program that otad runs")));
+    closed
 }
 
 /// The programs that otad runs, as far as they are not looked for in its `PATH`: whoever could write one would be run
@@ -256,6 +278,33 @@ no_revert_allowed = true
         ] {
             let refused = refusal(replaced, by).unwrap_or_default();
             assert!(refused.contains(what), "{by}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_followed_also_where_nothing_is_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        let at = |name: &str| real.join(name);
+        fs::create_dir_all(at("trust/below")).unwrap();
+        for (name, to) in [
+            ("link", "trust/below"),
+            ("dangling", "link/../yet"),
+            ("round", "round"),
+        ] {
+            std::os::unix::fs::symlink(to, at(name)).unwrap();
+        }
+        for (path, leads_to) in [
+            ("trust", "trust"),
+            ("link/..", "trust"),
+            ("link/main", "trust/below/main"),
+            ("not/../trust", "trust"),
+            ("not/yet/./../../link/..", "trust"),
+            ("dangling", "trust/yet"),
+            ("dangling/main", "trust/yet/main"),
+            ("round/x", "round/x"),
+        ] {
+            assert_eq!(real_ancestor(&at(path)), at(leads_to), "{path}");
         }
     }
 

@@ -1,20 +1,21 @@
-//! What a target's plugin says of its settings, asked before there is a job: by `otad config check`, and before a reload.
+//! Whether a plugin fits its target and takes its settings, asked before there is a job: by `otad config check`, and before a
+//! reload.
 //!
 //! Only the plugin knows its settings, so the plugin is asked: an instance is opened with them and thrown away, in the
 //! sandbox, with nothing behind what it is lent ([`takes_settings`]). Not here: a shared library from a file, which runs code
 //! of its own as soon as it is loaded, beside the one that serves; and a start, which asks every plugin anyway, and goes on
-//! without a target whose plugin refuses.
+//! without a target whose plugin refuses. Nor what the gate does not let in: `config::check_code` says that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use host_runtime::engine::{Budget, Engine, EngineOptions};
-use host_runtime::plugin::{ComponentPlugin, PluginFactory};
+use host_runtime::plugin::{ComponentPlugin, PluginError, PluginFactory};
 use host_runtime::ports::clock::SystemClock;
-use host_runtime::target::takes_settings;
+use host_runtime::target::{check_plugin, takes_settings};
 
 use super::plugins::{builtin, label};
-use super::target::plugin_settings;
+use super::target::{has, plugin_settings};
 use crate::code::{Code, Entry, Gate, Kind, Place};
 use crate::config::{Carrier, Config, PluginChoice, Target};
 use crate::exit::chain;
@@ -22,21 +23,32 @@ use crate::exit::chain;
 /// Why a plugin would not serve a target.
 #[derive(Clone, Debug)]
 pub(crate) enum Denial {
-    /// The gate does not let it in.
-    Gate,
-    /// It cannot be loaded: something stands in for it.
+    /// It cannot be loaded, is not what was signed, or breaks: none of the configuration's fault, and a start goes on.
     Load(String),
+    /// It needs what the target does not have: its whole device would not run.
+    Fit(String),
     /// It does not take the target's settings.
     Settings(String),
 }
 
-/// Asks plugins; each build is loaded once, and asked once about the same settings.
+/// All that the answer about a target hangs on, but for what lies in files.
+pub(crate) fn question(target: &Target) -> String {
+    let has = LENT.map(|interface| has(target, interface));
+    format!("{} {:?} {has:?}", label(target), plugin_settings(target))
+}
+
+/// The interfaces that not every target has.
+const LENT: [&str; 3] = ["block-device", "staged-image", "serial-line"];
+
+/// Asks plugins; each build is read and loaded once, and asked once about the same.
 pub(crate) struct Asker<'a> {
     config: &'a Config,
     gate: Gate,
     engine: Option<Arc<Engine>>,
-    /// By label.
-    builds: BTreeMap<String, Build>,
+    /// By label; None = the gate refuses it.
+    builds: BTreeMap<String, Option<Build>>,
+    /// By question.
+    answers: BTreeMap<String, Result<(), Denial>>,
 }
 
 /// A build that is configured.
@@ -44,66 +56,61 @@ struct Build {
     /// None = it is part of otad.
     code: Option<Code>,
     loaded: Option<Result<Arc<dyn PluginFactory>, Denial>>,
-    /// By settings.
-    answers: BTreeMap<String, Result<(), Denial>>,
 }
 
 impl<'a> Asker<'a> {
     /// Nobody is asked yet.
-    pub(crate) fn new(config: &'a Config) -> Self {
+    pub(crate) fn new(config: &'a Config, gate: Gate) -> Self {
         Self {
             config,
-            gate: Gate::new(config, Arc::new(SystemClock::new())),
+            gate,
             engine: None,
             builds: BTreeMap::new(),
+            answers: BTreeMap::new(),
         }
     }
 
-    /// Whether a target's plugin takes its settings.
+    /// Whether a target's plugin fits it and takes its settings; nothing is said of one that the gate does not let in.
     ///
     /// # Errors
     /// [`Denial`].
     pub(crate) fn ask(&mut self, place: &Place, target: &Target) -> Result<(), Denial> {
         let label = label(target);
-        if !self.builds.contains_key(&label) {
-            let build = self.read(target)?;
-            self.builds.insert(label.clone(), build);
-        }
-        let Some(build) = self.builds.get_mut(&label) else {
-            return Err(Denial::Gate);
+        let gate = &self.gate;
+        let build = self.builds.entry(label.clone());
+        let Some(build) = build.or_insert_with(|| read(gate, target)) else {
+            return Ok(());
         };
         // Before any of it is compiled or run.
-        if let Some(code) = &build.code {
-            let let_in = self.gate.check(code.signed.as_ref(), place, Entry::New);
-            let_in.map_err(|_| Denial::Gate)?;
+        if let Some(code) = &build.code
+            && gate.check(code.signed.as_ref(), place, Entry::New).is_err()
+        {
+            return Ok(());
         }
         let (config, engine) = (self.config, &mut self.engine);
         let load = || load(config, engine, target, &label, build.code.as_ref());
         let plugin = build.loaded.get_or_insert_with(load).clone()?;
-        let settings = plugin_settings(target);
-        let answer = || {
-            let clock = Arc::new(SystemClock::new());
-            takes_settings(&*plugin, &settings, clock)
-                .map_err(|failure| Denial::Settings(failure.to_string()))
-        };
-        let key = format!("{settings:?}");
-        build.answers.entry(key).or_insert_with(answer).clone()
+        let answer = || answer(&*plugin, target);
+        let answers = self.answers.entry(question(target));
+        answers.or_insert_with(answer).clone()
     }
+}
 
-    fn read(&self, target: &Target) -> Result<Build, Denial> {
-        let code = match &target.plugin {
-            PluginChoice::Builtin(_) => None,
-            PluginChoice::File(file) => {
-                let code = self.gate.read(Kind::Plugin, &file.value);
-                Some(code.map_err(|_| Denial::Gate)?)
-            }
-        };
-        Ok(Build {
-            code,
-            loaded: None,
-            answers: BTreeMap::new(),
-        })
-    }
+fn read(gate: &Gate, target: &Target) -> Option<Build> {
+    let code = match &target.plugin {
+        PluginChoice::Builtin(_) => None,
+        PluginChoice::File(file) => Some(gate.read(Kind::Plugin, &file.value).ok()?),
+    };
+    Some(Build { code, loaded: None })
+}
+
+fn answer(plugin: &dyn PluginFactory, target: &Target) -> Result<(), Denial> {
+    check_plugin(plugin, |interface| has(target, interface)).map_err(Denial::Fit)?;
+    let clock = Arc::new(SystemClock::new());
+    takes_settings(plugin, &plugin_settings(target), clock).map_err(|error| match error {
+        PluginError::Failed(failure) => Denial::Settings(failure.to_string()),
+        PluginError::Broken(_) => Denial::Load(error.to_string()),
+    })
 }
 
 fn load(
@@ -113,20 +120,24 @@ fn load(
     label: &str,
     code: Option<&Code>,
 ) -> Result<Arc<dyn PluginFactory>, Denial> {
-    let (bytes, budget) = match (code, &target.plugin) {
-        (Some(code), _) => (&code.bytes[..], code.budget()),
+    let bytes = match &target.plugin {
         // Either carrier of it is built of the same source.
-        (None, PluginChoice::Builtin(name)) => (builtin(name, &Carrier::Component), Budget::PLUGIN),
-        (None, PluginChoice::File(_)) => return Err(Denial::Gate),
+        PluginChoice::Builtin(name) => builtin(name, &Carrier::Component),
+        PluginChoice::File(_) => code.map_or(&[][..], |code| &code.bytes),
     };
+    let budget = code.map_or(Budget::PLUGIN, Code::budget);
     let engine = match engine {
         Some(engine) => engine,
         None => engine.insert(self::engine(config).map_err(Denial::Load)?),
     };
-    let loaded = ComponentPlugin::load_within(engine, label, bytes, &budget);
-    loaded
-        .map(|plugin| plugin as _)
-        .map_err(|refusal| Denial::Load(chain(&refusal)))
+    let plugin = ComponentPlugin::load_within(engine, label, bytes, &budget)
+        .map_err(|refusal| Denial::Load(chain(&refusal)))?;
+    if let Some(code) = code {
+        let who = plugin.description();
+        code.admit(&who.name, &who.version, plugin.imports())
+            .map_err(|e| Denial::Load(chain(&e)))?;
+    }
+    Ok(plugin)
 }
 
 /// With the cache of compiled code if that is there and this user's: one that a service is to use is not made here.

@@ -130,19 +130,36 @@ pub(super) fn plugin_settings(target: &Target) -> Vec<Setting> {
 /// Folder of the state directory in which staged targets' images are put together.
 pub(crate) const STAGING: &str = "staging";
 
-/// Where the file of a staged target is put together: for the built-in one, and for others if the operator says where.
+/// Whether its file is put together somewhere: that of a built-in one, and of others if the operator says where.
+fn is_staged(target: &Target) -> bool {
+    target.staging.is_some() || matches!(target.plugin, PluginChoice::Builtin("serial-mcu" | BUILD))
+}
+
+/// Whether a target has an interface to lend, as `host-runtime` will see it.
+pub(super) fn has(target: &Target, interface: &str) -> bool {
+    match interface {
+        "block-device" => !target.regions.is_empty(),
+        "staged-image" => is_staged(target),
+        "serial-line" => target.line.is_some(),
+        _ => true,
+    }
+}
+
+/// Where the file of a staged target is put together.
 fn staging(
     config: &Config,
     device: &str,
     target: &Target,
 ) -> Result<Option<Arc<dyn StorageFactory>>, GatewayError> {
-    let path = match (&target.staging, &target.plugin) {
-        (Some(path), _) => path.value.clone(),
-        (None, PluginChoice::Builtin("serial-mcu" | BUILD)) => {
+    if !is_staged(target) {
+        return Ok(None);
+    }
+    let path = match &target.staging {
+        Some(path) => path.value.clone(),
+        None => {
             let directory = config.daemon.state_dir.value.join(STAGING).join(device);
             directory.join(&target.name.value)
         }
-        (None, PluginChoice::Builtin(_) | PluginChoice::File(_)) => return Ok(None),
     };
     if let Some(parent) = path.parent() {
         make_directory(parent).map_err(|source| GatewayError::Storage {

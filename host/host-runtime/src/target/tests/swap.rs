@@ -10,6 +10,8 @@ use crate::plugin::lend::Lent;
 use crate::plugin::{
     Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, capability,
 };
+use crate::ports::clock::SystemClock;
+use crate::target::takes_settings;
 use crate::types::{Blob, Failure, Outcome, Setting, Started, code};
 
 /// What is wrong with a build.
@@ -902,4 +904,13 @@ fn a_choice_that_cannot_be_written_is_refused_and_a_second_swap_waits_its_turn()
     assert!(lost.detail.contains("has died"), "{lost}");
     world.bench.hold(false);
     assert_eq!(swap(&mut world, &next), Ok(()));
+}
+
+#[test]
+fn a_build_that_breaks_over_settings_does_not_refuse_them() {
+    let world = World::direct();
+    let end = |wrong| takes_settings(&*build(&world, 2, wrong), &[], Arc::new(SystemClock::new()));
+    assert_eq!(end(Wrong::Nothing), Ok(()));
+    let broken = PluginError::Broken("unreachable".to_owned());
+    assert_eq!(end(Wrong::TrapsInOpen), Err(broken));
 }

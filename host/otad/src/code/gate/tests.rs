@@ -90,7 +90,7 @@ impl Site {
 
     fn gate(&self) -> Gate {
         Gate {
-            trust: Trust::Directory(self.path("trust")),
+            trust: Trust::Directory(self.path("trust"), None),
             signers: None,
             unsigned_agents: false,
             unsigned_plugins: false,
@@ -338,6 +338,32 @@ fn a_configured_build_may_be_older_than_the_one_that_was_put_in_its_place() {
         let state = FileStateDir::open(&site.path("state")).unwrap();
         let chosen = chosen.to_string();
         state.store(&place.file(choice), chosen.as_bytes()).unwrap();
+        assert_eq!(crate::config::check_code(&config), []);
+    }
+}
+
+#[test]
+fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_service() {
+    let site = Site::new();
+    let bytes = guest_artifacts::FLASH_FILE;
+    let path = site.put("1.2.0", &site.signer, |m| {
+        m.size = bytes.len() as u64;
+        m.sha256 = hash(bytes);
+    });
+    fs::write(path, bytes).unwrap();
+    fs::create_dir(site.path("state")).unwrap();
+    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+    let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+    let found = crate::config::check_plugins(&config, None);
+    let said = format!("{found:?}");
+    assert!(said.contains("pal-pump 1.2.0"), "{said}");
+    let reloaded = crate::config::check_plugins(&config, Some(&config));
+    assert_eq!(reloaded, []);
+    // Only root can give files away.
+    let service = Some(4242);
+    let places = ["trust", "trust/vendor.pem", "state"];
+    let mut given = places.map(|name| std::os::unix::fs::chown(site.path(name), service, None));
+    if given.iter_mut().all(|given| given.is_ok()) {
         assert_eq!(crate::config::check_code(&config), []);
     }
 }
