@@ -148,7 +148,7 @@ impl Agent {
             let Some(mut event) = self.news.take() else {
                 return;
             };
-            self.news.last += 1;
+            self.news.last = self.news.last.saturating_add(1);
             event.sequence = self.news.last;
             self.note_number(Line::Emitted, event.kind);
             self.order_once(Order::Emit(event));

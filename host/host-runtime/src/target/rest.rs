@@ -33,7 +33,7 @@ pub(super) struct Rest {
     pub(super) own: Own,
     pub(super) ports: Arc<Desk>,
     pub(super) record: TargetRecord,
-    pub(super) damage: Option<Box<Failure>>,
+    troubles: Option<Box<Troubles>>,
     pub(super) factory: Arc<dyn PluginFactory>,
     pub(super) former: Option<Box<Former>>,
     pub(super) strikes: u32,
@@ -49,9 +49,15 @@ pub(super) struct Rest {
     pub(super) last_state: Option<TargetState>,
     pub(super) found: bool,
     pub(super) image_damaged: bool,
-    pub(super) refusal: Option<Box<str>>,
-    pub(super) closed: Option<Box<str>>,
     pub(super) swaps: u64,
+}
+
+/// What most targets have none of.
+#[derive(Clone)]
+struct Troubles {
+    damage: Option<Failure>,
+    refusal: Option<String>,
+    closed: Option<String>,
 }
 
 /// A target, as it is held.
@@ -172,12 +178,19 @@ impl Target {
             reports: _,
             outstanding: _,
         } = self;
+        let troubles = Troubles {
+            damage: damage.take(),
+            refusal: refusal.take(),
+            closed: plugin.closed.take(),
+        };
+        let has_some =
+            troubles.damage.is_some() || troubles.refusal.is_some() || troubles.closed.is_some();
         Rest {
             config: Arc::clone(config),
             own: own.clone(),
             ports: Arc::clone(ports),
             record: std::mem::take(record),
-            damage: damage.take().map(Box::new),
+            troubles: has_some.then(|| Box::new(troubles)),
             strikes: plugin.strikes(),
             spent: Packed::new(&plugin.spent()),
             factory: Arc::clone(&plugin.factory),
@@ -190,8 +203,6 @@ impl Target {
             last_state: *last_state,
             found: *found,
             image_damaged: *image_damaged,
-            refusal: refusal.take().map(String::into_boxed_str),
-            closed: plugin.closed.take().map(String::into_boxed_str),
             swaps: *swaps,
         }
     }
@@ -199,10 +210,14 @@ impl Target {
     /// The target again.
     fn unfold(rest: Rest) -> Self {
         let spent = rest.spent.as_ref().and_then(Packed::open);
+        let (damage, refusal, closed) = match rest.troubles {
+            Some(troubles) => (troubles.damage, troubles.refusal, troubles.closed),
+            None => (None, None, None),
+        };
         let mut target = Self::make(
             (rest.config, rest.own),
             rest.ports,
-            (rest.record, rest.damage.map(|damage| *damage)),
+            (rest.record, damage),
             (rest.factory, rest.former.map(|former| *former)),
             rest.choice,
         );
@@ -218,8 +233,8 @@ impl Target {
         target.last_state = rest.last_state;
         target.found = rest.found;
         target.image_damaged = rest.image_damaged;
-        target.refusal = rest.refusal.map(String::from);
-        target.plugin.closed = rest.closed.map(String::from);
+        target.refusal = refusal;
+        target.plugin.closed = closed;
         target.swaps = rest.swaps;
         target
     }
