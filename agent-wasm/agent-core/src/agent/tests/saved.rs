@@ -281,6 +281,18 @@ fn a_host_that_has_lost_its_events_gets_none_of_their_numbers_for_another_one() 
 }
 
 #[test]
+fn the_numbers_of_events_end_where_they_end() {
+    let mut world = World::single();
+    world.usual_job();
+    world.last_event = u64::MAX;
+    world.start(Saved::None, Vec::new());
+    world.connect();
+    world.run_to_end();
+    assert!(!world.events.is_empty());
+    assert!(world.events.iter().all(|event| event.sequence == u64::MAX));
+}
+
+#[test]
 fn a_target_in_test_without_journal_and_job_goes_back() {
     let mut world = World::single();
     world.usual_job();

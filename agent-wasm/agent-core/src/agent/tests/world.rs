@@ -533,7 +533,8 @@ impl World {
                 return None;
             }
             Order::Emit(event) => {
-                assert_eq!(event.sequence, self.last_event + 1, "{event:?}");
+                let next = self.last_event.saturating_add(1);
+                assert_eq!(event.sequence, next, "{event:?}");
                 self.last_event = event.sequence;
                 self.events.push(event);
                 return None;
