@@ -62,6 +62,7 @@ async fn application() -> Result<(), Box<dyn Error>> {
             },
         }
     }
+    gateway.ended();
     println!("the agent has stopped");
     Ok(())
 }

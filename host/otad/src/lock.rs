@@ -1,8 +1,8 @@
 //! One instance per state directory.
 //!
 //! An advisory lock on `<state_dir>/lock`, held by the kernel for as long as the process lives: a killed daemon leaves
-//! nothing to clean up. The file holds the owner's process id, for the message; one that lets go of it takes it out, so that
-//! it tells of a process that was killed.
+//! nothing to clean up. The file holds the owner's process id, for the message. It is empty while nobody has the lock and the
+//! last gateway was left in order, so that it tells of one that was killed; others that take it leave it as they found it.
 //!
 //! Whoever may still write holds it: a sync that hangs outlives the gateway that ordered it, and what it writes down
 //! afterwards must not meet the records of the next process. So every piece of work keeps the lock (`Keeping`).
@@ -12,6 +12,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_runtime::ports::workers::{Work, Workers};
 use rustix::fs::FlockOperation;
@@ -22,12 +23,22 @@ use crate::exit::{Exit, Failed};
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    in_order: AtomicBool,
+}
+
+impl Lock {
+    /// Whether the state is in order from now on: it is not while devices run.
+    pub(crate) fn set_in_order(&self, in_order: bool) {
+        self.in_order.store(in_order, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // If that fails, the next one is told of a process that was killed: no more than that it may have been.
-        let _ = self.file.set_len(0);
+        if self.in_order.load(Ordering::Relaxed) {
+            // If that fails, the next one is told of a process that was killed: no more than that it may have been.
+            let _ = self.file.set_len(0);
+        }
     }
 }
 
@@ -100,13 +111,17 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         }
         Err(e) => return Err(unusable(e.into())),
     }
+    let found = file.metadata().map_err(unusable)?.len();
     file.set_len(0)
         .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
         .map_err(unusable)?;
-    Ok(Lock { file })
+    Ok(Lock {
+        file,
+        in_order: AtomicBool::new(found == 0),
+    })
 }
 
-/// Whether whoever had the lock last has not let go of it: it has it still, or it was killed.
+/// Whether the last gateway was not left in order: somebody has the lock still, or it was killed.
 pub(crate) fn is_left_behind(state_dir: &Path) -> bool {
     std::fs::metadata(state_dir.join("lock")).is_ok_and(|file| file.len() > 0)
 }
@@ -174,6 +189,23 @@ mod tests {
         drop(first);
         assert!(!is_left_behind(&state));
         take(&state).unwrap();
+    }
+
+    #[test]
+    fn a_killed_gateway_is_known_until_another_one_is_left_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_left_behind = || is_left_behind(dir.path());
+        take(dir.path()).unwrap().set_in_order(false);
+        assert!(is_left_behind(), "it ended with devices that ran");
+        drop(take(dir.path()).unwrap());
+        assert!(is_left_behind(), "one came and went, and no device ran");
+        let next = take(dir.path()).unwrap();
+        next.set_in_order(false);
+        next.set_in_order(true);
+        drop(next);
+        assert!(!is_left_behind());
+        drop(take(dir.path()).unwrap());
+        assert!(!is_left_behind());
     }
 
     #[test]

@@ -164,7 +164,7 @@ pub(super) async fn events(args: &EventsArgs) -> Ended {
             let is_before = event["sequence"].as_u64().is_some_and(|n| n <= args.after);
             if is_before && !any {
                 note(&format!(
-                    "no event has a number above {} yet: these are all that are kept",
+                    "no event that is kept has a number above {}: these are all",
                     args.after
                 ));
             }

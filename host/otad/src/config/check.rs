@@ -35,7 +35,7 @@ use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
 use crate::daemon::check_dir;
 use crate::exit::chain;
-use crate::gateway::{self, Denial};
+use crate::gateway::{self, Denial, Questions};
 use crate::lock;
 
 /// One thing found.
@@ -198,12 +198,12 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
 /// Whether plugins can be loaded, fit their targets and take their settings: each is asked. Apart from [`check`], for `otad run`
 /// goes on where one does not: what else there is can still be updated.
 ///
-/// A reload names the `former` configuration: only what the new one alone is to blame for is found then. Where a file cannot be
-/// loaded it goes on, as a start does; and so it does with a target that is told nothing new.
-pub(crate) fn check_plugins(config: &Config, former: Option<&Config>) -> Vec<Finding> {
+/// A reload says what is `served` already, the same builds with the same settings: of that nobody is asked. Where a file cannot
+/// be loaded it goes on, as a start does.
+pub(crate) fn check_plugins(config: &Config, served: Option<&Questions>) -> Vec<Finding> {
     let state = state(config);
-    let known: BTreeMap<_, _> = former.into_iter().flat_map(targets).collect();
-    let mut asker = gateway::Asker::new(config, gate(config));
+    let nothing = Questions::new();
+    let mut asker = gateway::Asker::new(config, gate(config), served.unwrap_or(&nothing));
     let mut findings = Findings(Vec::new());
     for (place, target) in targets(config) {
         let is_asked = match (&target.plugin, &target.carrier) {
@@ -212,21 +212,15 @@ pub(crate) fn check_plugins(config: &Config, former: Option<&Config>) -> Vec<Fin
             (PluginChoice::File(_), Carrier::Component) => true,
             (PluginChoice::File(_), Carrier::Native(_)) => false,
         };
-        let question = gateway::question;
-        let is_known = || {
-            known
-                .get(&place)
-                .is_some_and(|k| question(k) == question(target))
-        };
         // Another build serves there, and the settings may be for that one.
         let is_replaced =
             |state: &FileStateDir| is_replaced(state, &place, &gateway::label(target));
-        if !is_asked || is_known() || state.as_ref().is_some_and(is_replaced) {
+        if !is_asked || state.as_ref().is_some_and(is_replaced) {
             continue;
         }
         match asker.ask(&place, target) {
             Ok(()) => {}
-            Err(Denial::Load(_)) if former.is_some() => {}
+            Err(Denial::Load(_)) if served.is_some() => {}
             Err(denial) => denied(target, &denial, &mut findings),
         }
     }
@@ -250,6 +244,13 @@ fn denied(target: &Target, denial: &Denial, findings: &mut Findings) {
             &target.settings_at,
             format!("plugin {label} does not begin with the settings of target \"{name}\": {why}"),
             "mend [device.target.settings]; the README of the plugin lists what it knows",
+        ),
+        Denial::Breaks(why) => (
+            &target.settings_at,
+            format!(
+                "plugin {label} breaks as it begins with the settings of target \"{name}\": {why}"
+            ),
+            "mend [device.target.settings], or use another build: one that breaks serves no job",
         ),
         Denial::Fit(why) => (
             &target.name.origin,

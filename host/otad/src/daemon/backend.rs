@@ -453,7 +453,7 @@ async fn events(
     items: &mpsc::Sender<Value>,
 ) -> Result<Value, Refusal> {
     let last = device.events().last();
-    // Numbers that nobody has given: whoever waits above them would wait for ever.
+    // Numbers that none has that is kept: whoever waits above them might wait for ever.
     let mut cursor = if after > last { 0 } else { after };
     if after > last {
         tracing::debug!(

@@ -27,10 +27,13 @@ use super::threads::Threads;
 use crate::config::{self, Config};
 use crate::console;
 use crate::exit::{Exit, Failed};
-use crate::gateway::{Gateway, GatewayError, Trusted, Witnesses};
+use crate::gateway::{Gateway, GatewayError, Questions, Trusted, Witnesses};
 
 /// How long work of the former devices may keep the lock of the state directory: a sync of a slow card.
 const LOCK_MAX: Duration = Duration::from_secs(20);
+
+/// How long reading may take, compiling of new plugins included: a medium may hang for ever.
+const READING_MAX: Duration = Duration::from_secs(120);
 
 /// Pause between two looks at the lock.
 const LOCK_LOOK: Duration = Duration::from_millis(50);
@@ -60,13 +63,18 @@ pub(super) async fn reload(
     let witnesses = session.gateway.witnesses().clone();
     tracing::info!("SIGHUP: reading {} again", former.config.file.display());
     let config = former.config.clone();
-    let reading = tokio::task::spawn_blocking(move || read_again(&config));
+    let served = session.gateway.plugins().questions();
+    let reading = tokio::task::spawn_blocking(move || read_again(&config, &served));
     let read = tokio::select! {
-        read = reading => read,
+        read = tokio::time::timeout(READING_MAX, reading) => read,
         _ = signals.next() => return Ok(session),
     };
+    let hangs = |_| {
+        let text = format!("reading it takes more than {} s", READING_MAX.as_secs());
+        Ok(Err(Failed::new(Exit::Retry, text)))
+    };
     let broke = |e| Err(Failed::chain(Exit::Failed, "reading it", &e));
-    let new = match read.unwrap_or_else(broke) {
+    let new = match read.unwrap_or_else(hangs).unwrap_or_else(broke) {
         Ok(new) => new,
         Err(failed) => {
             tracing::error!("the configuration is not taken, the former one goes on: {failed}");
@@ -98,7 +106,7 @@ pub(super) async fn reload(
 
 /// The configuration as it is now, with what the process cannot change. It takes as long as plugins that nobody has compiled
 /// yet, or a medium that hangs.
-fn read_again(former: &Config) -> Result<Whole, Failed> {
+fn read_again(former: &Config, served: &Questions) -> Result<Whole, Failed> {
     let mut config =
         config::load(&former.file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
     let kept = &former.daemon;
@@ -124,7 +132,7 @@ fn read_again(former: &Config) -> Result<Whole, Failed> {
     new.control_group.clone_from(&kept.control_group);
     super::check(&config)?;
     // A start goes on without what a plugin would not serve; here there are the former ones to go on with.
-    super::refuse(&config, config::check_plugins(&config, Some(former)))?;
+    super::refuse(&config, config::check_plugins(&config, Some(served)))?;
     let trusted = Trusted::read(&config)?;
     Ok(Whole { config, trusted })
 }

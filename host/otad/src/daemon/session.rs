@@ -85,12 +85,12 @@ impl Session {
     /// End them in order, within [`STOP_MAX`](super::STOP_MAX): first the devices, so that nothing new is sent, then the
     /// connections.
     pub(super) async fn end(mut self) {
-        if tokio::time::timeout(DEVICES_STOP_MAX, stop(self.running))
-            .await
-            .is_err()
-        {
-            let seconds = DEVICES_STOP_MAX.as_secs();
-            tracing::warn!("not every device ended within {seconds} s");
+        match tokio::time::timeout(DEVICES_STOP_MAX, stop(self.running)).await {
+            Ok(()) => self.gateway.ended(),
+            Err(_) => {
+                let seconds = DEVICES_STOP_MAX.as_secs();
+                tracing::warn!("not every device ended within {seconds} s");
+            }
         }
         self.gateway.disconnect().await;
         self.tasks.shutdown().await;

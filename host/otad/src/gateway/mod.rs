@@ -56,7 +56,7 @@ use crate::code::{CodeError, Gate, Kind};
 use crate::config::keys::LOG_LEVEL;
 use crate::config::{BUILD, Config, Device, PluginChoice, Target};
 use crate::exit::{Exit, Failed, chain};
-use crate::lock::{self, Keeping};
+use crate::lock::{self, Keeping, Lock};
 
 pub(crate) use agents::{Agents, label as agent_label};
 use build::{BuildTarget, Guest};
@@ -65,7 +65,9 @@ use kept::Shelf;
 pub(crate) use kept::{Hold, to_its_end};
 pub use native::GrantError;
 pub(crate) use plugins::{Plugins, label};
-pub(crate) use settings::{Asker, Denial, question};
+#[cfg(test)]
+pub(crate) use settings::question;
+pub(crate) use settings::{Asker, Denial, Questions};
 pub(crate) use target::{STAGING, hardware_reset, version_reader};
 pub(crate) use trusted::Trusted;
 pub use witness::Witnesses;
@@ -231,6 +233,7 @@ pub struct Gateway {
     bandwidth: Option<Bandwidth>,
     plugins: Arc<Plugins>,
     agents: Arc<Agents>,
+    lock: Arc<Lock>,
 }
 
 /// A device with its connection.
@@ -304,6 +307,7 @@ impl Gateway {
             )),
             config,
             ports,
+            lock,
         })
     }
 
@@ -396,6 +400,7 @@ impl Gateway {
             name,
         };
         let mut pending = supervisor::prepare(config, self.ports.clone())?;
+        self.lock.set_in_order(false);
         if device.targets.iter().any(brings_builds) {
             pending.introduce(own);
         }
@@ -544,6 +549,12 @@ impl Gateway {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All devices have ended in order: what they said last is how things are. Without this word the next `otad why` takes it
+    /// that they were killed.
+    pub fn ended(&self) {
+        self.lock.set_in_order(true);
     }
 
     /// End all connections, in order. For after the devices: by themselves they go on, also those that no device uses.

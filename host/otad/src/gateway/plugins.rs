@@ -4,7 +4,7 @@
 //! (`kept.rs`), the swap itself (`host-runtime`), and what stands where a build is refused (`placed.rs`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_crypto::hex;
 use host_runtime::agent::clean;
@@ -18,9 +18,10 @@ use tokio::runtime::Handle;
 
 use super::kept::{Hold, PLUGINS, Shelf};
 use super::placed::{Placed, Refused};
+use super::settings::{Questions, question};
 use super::{GatewayError, LABEL_MAX_BYTES, aside, kept, native, verdict};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
-use crate::config::{BUILD, Carrier, Config, PluginChoice as Configured, Target};
+use crate::config::{BUILD, Carrier, Config, Device, PluginChoice as Configured, Target};
 use crate::exit::{Exit, Failed, chain};
 
 /// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
@@ -97,6 +98,29 @@ impl Plugins {
         let former = serving.former;
         let former = former.map(|plugin| FormerPlugin { plugin, on_trial });
         Ok((serving.build, former))
+    }
+
+    /// What the configured builds of its targets are known to take.
+    pub(crate) fn questions(&self) -> Questions {
+        let configured = self.lock_configured();
+        let of = |device: &Device, target: &Target| {
+            let sha256 = match &target.plugin {
+                Configured::Builtin(_) => String::new(),
+                Configured::File(_) => hex(configured.get(&key(target))?.plugin.digest()),
+            };
+            let place = Place::plugin(&device.name.value, &target.name.value);
+            Some((place, question(target, &sha256)))
+        };
+        let devices = self.config.devices.iter();
+        devices
+            .flat_map(|device| device.targets.iter().filter_map(move |t| of(device, t)))
+            .collect()
+    }
+
+    fn lock_configured(&self) -> MutexGuard<'_, BTreeMap<String, Loaded>> {
+        self.configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that is kept stays until this goes, when the swap has ended.
@@ -341,12 +365,8 @@ impl Plugins {
 
     /// A plugin of the configuration, loaded once for all targets that have it in the same carrier with the same grants.
     fn configured(&self, target: &Target) -> Result<Loaded, GatewayError> {
-        let label = label(target);
-        let key = format!("{label} {:?}", target.carrier);
-        let mut plugins = self
-            .configured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let (label, key) = (label(target), key(target));
+        let mut plugins = self.lock_configured();
         if let Some(loaded) = plugins.get(&key) {
             return Ok(loaded.clone());
         }
@@ -367,6 +387,11 @@ impl Plugins {
         plugins.insert(key, loaded.clone());
         Ok(loaded)
     }
+}
+
+/// Targets with the same one share a build.
+fn key(target: &Target) -> String {
+    format!("{} {:?}", label(target), target.carrier)
 }
 
 /// What the configuration calls a target's plugin.

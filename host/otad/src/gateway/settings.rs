@@ -23,18 +23,24 @@ use crate::exit::chain;
 /// Why a plugin would not serve a target.
 #[derive(Clone, Debug)]
 pub(crate) enum Denial {
-    /// It cannot be loaded, is not what was signed, or breaks: none of the configuration's fault, and a start goes on.
+    /// It cannot be loaded, or is not what was signed: none of the configuration's fault, and a start goes on.
     Load(String),
+    /// It breaks over the target's settings, as far as can be seen.
+    Breaks(String),
     /// It needs what the target does not have: its whole device would not run.
     Fit(String),
     /// It does not take the target's settings.
     Settings(String),
 }
 
-/// All that the answer about a target hangs on, but for what lies in files.
-pub(crate) fn question(target: &Target) -> String {
+/// What was asked about targets, or need not be asked any more.
+pub(crate) type Questions = BTreeMap<Place, String>;
+
+/// All that the answer about a target hangs on. `sha256` is that of the plugin's file, in hex; empty where it has none.
+pub(crate) fn question(target: &Target, sha256: &str) -> String {
     let has = LENT.map(|interface| has(target, interface));
-    format!("{} {:?} {has:?}", label(target), plugin_settings(target))
+    let (label, settings) = (label(target), plugin_settings(target));
+    format!("{label} {sha256} {settings:?} {has:?}")
 }
 
 /// The interfaces that not every target has.
@@ -44,6 +50,7 @@ const LENT: [&str; 3] = ["block-device", "staged-image", "serial-line"];
 pub(crate) struct Asker<'a> {
     config: &'a Config,
     gate: Gate,
+    known: &'a Questions,
     engine: Option<Arc<Engine>>,
     /// By label; None = the gate refuses it.
     builds: BTreeMap<String, Option<Build>>,
@@ -59,11 +66,12 @@ struct Build {
 }
 
 impl<'a> Asker<'a> {
-    /// Nobody is asked yet.
-    pub(crate) fn new(config: &'a Config, gate: Gate) -> Self {
+    /// Nobody is asked yet; what is `known` is good.
+    pub(crate) fn new(config: &'a Config, gate: Gate, known: &'a Questions) -> Self {
         Self {
             config,
             gate,
+            known,
             engine: None,
             builds: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -81,6 +89,11 @@ impl<'a> Asker<'a> {
         let Some(build) = build.or_insert_with(|| read(gate, target)) else {
             return Ok(());
         };
+        let sha256 = build.code.as_ref().map_or("", |code| &code.sha256);
+        let question = question(target, sha256);
+        if self.known.get(place) == Some(&question) {
+            return Ok(());
+        }
         // Before any of it is compiled or run.
         if let Some(code) = &build.code
             && gate.check(code.signed.as_ref(), place, Entry::New).is_err()
@@ -91,7 +104,7 @@ impl<'a> Asker<'a> {
         let load = || load(config, engine, target, &label, build.code.as_ref());
         let plugin = build.loaded.get_or_insert_with(load).clone()?;
         let answer = || answer(&*plugin, target);
-        let answers = self.answers.entry(question(target));
+        let answers = self.answers.entry(question);
         answers.or_insert_with(answer).clone()
     }
 }
@@ -109,7 +122,7 @@ fn answer(plugin: &dyn PluginFactory, target: &Target) -> Result<(), Denial> {
     let clock = Arc::new(SystemClock::new());
     takes_settings(plugin, &plugin_settings(target), clock).map_err(|error| match error {
         PluginError::Failed(failure) => Denial::Settings(failure.to_string()),
-        PluginError::Broken(_) => Denial::Load(error.to_string()),
+        PluginError::Broken(reason) => Denial::Breaks(reason),
     })
 }
 

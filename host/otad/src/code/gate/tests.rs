@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::code::{Grants, Limits, floor};
-use crate::gateway::kept;
+use crate::gateway::{Questions, kept, question};
 
 /// 2027-01-15.
 const NOW: u64 = 1_800_000_000;
@@ -357,7 +357,8 @@ fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_servic
     let found = crate::config::check_plugins(&config, None);
     let said = format!("{found:?}");
     assert!(said.contains("pal-pump 1.2.0"), "{said}");
-    let reloaded = crate::config::check_plugins(&config, Some(&config));
+    // A reload, which goes on as a start does.
+    let reloaded = crate::config::check_plugins(&config, Some(&Questions::new()));
     assert_eq!(reloaded, []);
     // Only root can give files away.
     let service = Some(4242);
@@ -365,6 +366,64 @@ fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_servic
     let mut given = places.map(|name| std::os::unix::fs::chown(site.path(name), service, None));
     if given.iter_mut().all(|given| given.is_ok()) {
         assert_eq!(crate::config::check_code(&config), []);
+    }
+}
+
+#[test]
+fn a_reload_asks_again_where_the_file_has_changed_or_other_settings_are_told() {
+    let site = Site::new();
+    let path = site.path("plugin.wasm");
+    // It needs a line, which the target does not have.
+    fs::write(&path, guest_artifacts::SERIAL_MCU).unwrap();
+    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+    let text = format!("{text}[development]\nallow_file_plugins = true\n");
+    let file = site.path("otad.toml");
+    let config = crate::config::parse(&file, &text, []).unwrap();
+    let more = "[device.target.settings]\nbaud = 9600\n[development]";
+    let other = crate::config::parse(&file, &text.replace("[development]", more), []).unwrap();
+    let device = &config.devices[0];
+    let asked = |target, bytes| {
+        let place = Place::plugin(&device.name.value, "main");
+        Questions::from([(place, question(target, &hash(bytes)))])
+    };
+    let served = asked(&device.targets[0], guest_artifacts::SERIAL_MCU);
+    let replaced = asked(&device.targets[0], guest_artifacts::FLASH_FILE);
+    for (config, served, why) in [
+        (&config, &served, None),
+        (&config, &replaced, Some("staged-image")),
+        (&other, &served, Some("staged-image")),
+    ] {
+        let found = crate::config::check_plugins(config, Some(served));
+        assert_eq!(found.len(), usize::from(why.is_some()), "{found:?}");
+        let said = format!("{found:?}");
+        assert!(said.contains(why.unwrap_or_default()), "{said}");
+    }
+}
+
+#[test]
+fn a_plugin_that_breaks_over_its_settings_is_told_of_by_a_check_and_by_a_reload() {
+    let site = Site::new();
+    let bytes = guest_artifacts::FLASH_FILE;
+    let path = site.put("1.0.0", &site.signer, |m| {
+        m.size = bytes.len() as u64;
+        m.sha256 = hash(bytes);
+        m.name = "pal-flash-file".to_owned();
+        m.version = Version::default();
+        m.grants.lent = ["block-device", "clock", "log"].map(str::to_owned).into();
+        // Enough to say who it is.
+        m.limits.fuel = Some(1024);
+    });
+    fs::write(path, bytes).unwrap();
+    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+    let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+    for served in [None, Some(&Questions::new())] {
+        let found = crate::config::check_plugins(&config, served);
+        let said = format!("{found:?}");
+        assert!(
+            said.contains("breaks as it begins with the settings"),
+            "{said}"
+        );
+        assert!(said.contains("1024 units of fuel"), "{said}");
     }
 }
 
