@@ -337,7 +337,7 @@ impl DeviceHandle {
     }
 
     /// Let another agent build serve the device, in the middle of whatever it does; without one the build before the
-    /// present one. Returns when it serves. It is on trial until a job has ended under it or it has run for so long without
+    /// present one. Returns when it serves. It is on trial until a job has succeeded under it or it has run for so long without
     /// a break ([`Self::trial_over`]).
     ///
     /// # Errors

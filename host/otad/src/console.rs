@@ -194,7 +194,7 @@ impl Line {
             "target" => self.place.target = Some(value),
             // Of a target: `close failed: …`.
             "operation" => self.operation = Some(value),
-            // `DEVICE/TARGET`, of a plugin's own lines.
+            // `DEVICE/TARGET`, of a plugin's own lines and what is said of it.
             "plugin" => match value.split_once('/') {
                 Some((device, target)) => {
                     self.place.device = Some(device.to_owned());

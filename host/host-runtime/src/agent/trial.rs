@@ -1,8 +1,8 @@
 //! An agent build that takes the place of another one: tried where it reaches nothing, started beside it from its snapshot,
-//! and on trial until a job has ended under it or it has run for a while without a break.
+//! and on trial until a job has succeeded under it or it has run for a while without a break.
 //!
 //! ```text
-//!            take_over                job over, or quiet
+//!            take_over             job succeeded, or quiet
 //! former ───────────────▶ on trial ──────────────────────▶ for good
 //!    ▲                       │ breaks, refuses to start, is ended
 //!    └───────────────────────┘ send_back
@@ -18,7 +18,7 @@ use super::nowhere::Nowhere;
 use super::slot::{AgentSlot, Stamp};
 use super::text::{FAULT_MAX_BYTES, clean};
 use super::{AgentBuild, Context, Event, Saved, StartInfo};
-use crate::choice::SentBack;
+use crate::choice::{SentBack, is_same};
 use crate::engine::GuestFault;
 use crate::status::AgentLife;
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, code};
@@ -100,7 +100,7 @@ impl AgentSlot {
         }
     }
 
-    /// The agent has told of the end of a job. Where it was one of the build on trial, that has proved itself; one that
+    /// The agent has told of the end of a job, and that it went well. Where it was one of the build on trial, that has proved itself; one that
     /// only loses its job has not.
     pub(crate) fn job_ended(&mut self, job_id: &str) {
         let gone = self.trial().and_then(|trial| trial.job.as_deref());
@@ -135,6 +135,16 @@ impl AgentSlot {
         }
     }
 
+    /// The build to go back to from `next`, once that has come: the same one again is no way back from itself.
+    pub(crate) fn way_back(&self, next: &Arc<AgentBuild>) -> &Arc<AgentBuild> {
+        let serves =
+            || Arc::ptr_eq(&self.build, next) || is_same(self.build.digest(), next.digest());
+        match &self.former {
+            Some(former) if former.trial.is_none() && serves() => &former.build,
+            Some(_) | None => self.lasting(),
+        }
+    }
+
     /// The build before.
     pub(crate) fn former(&self) -> Option<&Arc<AgentBuild>> {
         self.former.as_ref().map(|former| &former.build)
@@ -162,7 +172,7 @@ impl AgentSlot {
             true => Some(start(build, (self.outside)(), now, info)?),
             false => None,
         };
-        let former = Arc::clone(self.lasting());
+        let former = Arc::clone(self.way_back(build));
         let former = match self.is_on_trial() && Arc::ptr_eq(&former, build) {
             // What goes back has proved itself.
             true => Former {

@@ -462,7 +462,8 @@ impl Outside for Door {
             tracing::warn!(%device, "an event's document of {size} bytes is left out, the limit is {DOCUMENT_MAX_BYTES}");
             event.document.clear();
         }
-        if event.kind == event::JOB_ENDED {
+        // One that failed may have done so for what the agent made of it.
+        if event.kind == event::JOB_ENDED && event.failure.is_none() {
             host.jobs_ended.extend(event.job_id.clone());
         }
         host.history.on_event(host.now.wall_s, &event);

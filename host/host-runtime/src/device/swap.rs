@@ -22,7 +22,7 @@ use crate::types::{Failure, code};
 /// A swap under way.
 pub(super) struct Swap {
     build: Arc<AgentBuild>,
-    /// How long it is on trial, unless a job ends before.
+    /// How long it is on trial, unless a job succeeds before.
     trial_ms: u64,
     reply: SwapReply,
     arrival: Arrival,
@@ -43,7 +43,7 @@ pub struct AgentTrial {
 
 impl Device {
     /// Let another agent build serve, or, without one, the build before the present one. It is on trial until a job has
-    /// ended under it or it has run for `trial_ms` without a break. `reply` hears once that it serves, or why the old one
+    /// succeeded under it or it has run for `trial_ms` without a break. `reply` hears once that it serves, or why the old one
     /// still does.
     pub fn swap_agent(
         &mut self,
@@ -56,7 +56,7 @@ impl Device {
         self.wake(now);
         let Some(build) = build.or_else(|| self.slot.former().cloned()) else {
             let label = self.slot.build().label();
-            let text = format!("there is no build to go back to: {label} is the first one");
+            let text = format!("there is no build to go back to: none is known before {label}");
             return reply(Err(Failure::new(code::NOT_FOUND, 0, text)));
         };
         let schema = match self.check_swap(&build) {
@@ -83,7 +83,7 @@ impl Device {
     ///
     /// # Errors
     /// Why a swap would be refused.
-    pub fn fits_agent(&self, build: &AgentBuild) -> Result<(), Failure> {
+    pub fn fits_agent(&self, build: &Arc<AgentBuild>) -> Result<(), Failure> {
         self.check_swap(build).map(|_| ())
     }
 
@@ -109,7 +109,7 @@ impl Device {
     }
 
     /// Whether a build may take over, and the schema that it is to write: one that the build to go back to reads, too.
-    fn check_swap(&self, build: &AgentBuild) -> Result<u32, Failure> {
+    fn check_swap(&self, build: &Arc<AgentBuild>) -> Result<u32, Failure> {
         let refuse = |main, text: String| Err(Failure::new(main, 0, text));
         if self.is_stopped() {
             let text = "the agent has been shut down; start the daemon again";
@@ -122,7 +122,7 @@ impl Device {
             let of = build.description();
             format!("{:?} of `{}`", of.schemas, of.name)
         };
-        let former = self.slot.lasting();
+        let former = self.slot.way_back(build);
         let Some(schema) = build.schema_for(former) else {
             let text = format!(
                 "it keeps its state in schemas {}, the build before in {}: there would be no way back",
@@ -161,7 +161,7 @@ impl Device {
     pub(super) fn look_after_swap(&mut self, now: Context) -> Option<u64> {
         if let Some(swap) = self.swap.as_mut() {
             let serves = Names::of_agent(&swap.build);
-            let former = Names::of_agent(self.slot.lasting());
+            let former = Names::of_agent(self.slot.way_back(&swap.build));
             if let Err(failure) = self.book.let_in(&mut swap.arrival, serves, former) {
                 self.refuse_swap(failure);
             }

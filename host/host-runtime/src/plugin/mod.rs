@@ -304,7 +304,7 @@ pub trait PluginFactory: Send + Sync {
     /// # Errors
     /// [`PluginError::Broken`] with the reason.
     fn make(&self, lent: lend::Lent) -> Result<Box<dyn Plugin>, PluginError>;
-    /// Its trial is over: it has taken the place of another build and brought a transfer to its end. Called on a worker,
+    /// Its trial is over: it has taken the place of another build, and an image was committed or rejected by it. Called on a worker,
     /// which may wait, before that is written down; so it is called again where the process ends in between.
     fn trial_passed(&self) {}
 }

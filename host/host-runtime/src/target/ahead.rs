@@ -106,7 +106,7 @@ impl Target {
                     .map(|()| run),
             },
             Ok(Duty::Finished(_)) if self.staged.verified() => {
-                tracing::info!(target = %self.config.name, "the image was pushed while it was received");
+                tracing::info!(device = %self.device, target = %self.config.name, "the image was pushed while it was received");
                 self.ahead = Ahead::Done;
                 return;
             }
@@ -117,7 +117,7 @@ impl Target {
             Ok(run) => self.ahead = Ahead::Running(run),
             Err(reason) => {
                 // Nothing is lost but time: `install` begins it anew, and what fails there counts.
-                tracing::info!(target = %self.config.name, "pushing ahead ends: {reason}");
+                tracing::info!(device = %self.device, target = %self.config.name, "pushing ahead ends: {reason}");
                 if self.plugin.take_spared() {
                     // The build before goes on with it, once it knows the transfer.
                     self.ahead = Ahead::Wanted;

@@ -167,7 +167,7 @@ impl Target {
             }
             Stage::RestartAnyway => {
                 if end.code != Some(0) {
-                    tracing::warn!(target = %self.config.name, "the old image may not run: the reset command {why}");
+                    tracing::warn!(device = %self.device, target = %self.config.name, "the old image may not run: the reset command {why}");
                 }
                 Ok(())
             }
@@ -189,7 +189,7 @@ impl Target {
                 };
                 if version.is_none() {
                     tracing::warn!(
-                        target = %self.config.name,
+                        device = %self.device, target = %self.config.name,
                         "the version command gives no version: {why}"
                     );
                 }

@@ -142,7 +142,8 @@ impl Target {
         let regions = Arc::new(Regions::new(config.regions(&own), Arc::clone(&account)));
         let staged = Arc::new(Staged::new(Arc::clone(&account)));
         let clock = Arc::clone(&ports.clock);
-        let log = PluginLog::new(format!("{device}/{}", config.name), Arc::clone(&clock));
+        let name = format!("{device}/{}", config.name);
+        let log = PluginLog::new(name.clone(), Arc::clone(&clock));
         let lent = Lent {
             block_device: (!regions.is_empty()).then(|| Arc::clone(&regions) as _),
             staged_image: own.staging().is_some().then(|| Arc::clone(&staged) as _),
@@ -160,8 +161,8 @@ impl Target {
             Arc::clone(&ports),
         );
         let plugin = PluginSlot::new(
-            factory,
-            former,
+            name,
+            (factory, former),
             config.plugin_settings.clone(),
             lent,
             Arc::clone(&regions),
@@ -445,7 +446,7 @@ impl Target {
             }
         }
         self.events.extend(op.after);
-        if over && matches!(op.kind, Kind::Commit | Kind::Reject | Kind::Abort) {
+        if over && matches!(op.kind, Kind::Commit | Kind::Reject) {
             self.plugin.pass();
         }
         // Whoever asks how the target is often wants something of it next: the next poll sees whether that is so.

@@ -70,7 +70,7 @@ pub struct BuildReport {
     pub warnings: Vec<String>,
     /// Label of the build before it, which a roll-back brings back.
     pub former: Option<String>,
-    /// It has not brought a transfer to its end yet: if it breaks, the build before it serves again.
+    /// It has not committed or rejected an image yet: if it breaks, the build before it serves again.
     pub on_trial: bool,
     /// The build that was refused or sent back last, and why.
     pub refused: Option<String>,

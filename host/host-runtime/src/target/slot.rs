@@ -47,6 +47,8 @@ pub(super) struct Spent {
 
 /// The plugin of one target.
 pub(super) struct PluginSlot {
+    /// `device/target`, for the log.
+    pub(super) name: String,
     pub(super) factory: Arc<dyn PluginFactory>,
     /// The build before it.
     pub(super) former: Option<Former>,
@@ -80,8 +82,8 @@ pub(super) struct PluginSlot {
 
 impl PluginSlot {
     pub(super) fn new(
-        factory: Arc<dyn PluginFactory>,
-        former: Option<Former>,
+        name: String,
+        (factory, former): (Arc<dyn PluginFactory>, Option<Former>),
         settings: Vec<Setting>,
         lent: Lent,
         regions: Arc<Regions>,
@@ -89,6 +91,7 @@ impl PluginSlot {
         strikes_max: u32,
     ) -> Self {
         Self {
+            name,
             factory,
             former,
             debt: Debt::default(),
@@ -257,7 +260,8 @@ impl PluginSlot {
         let known = saved.filter(|blob| self.description().schemas.contains(&blob.schema));
         match self.try_open(known) {
             Err(failure) if known.is_some() => {
-                tracing::warn!(plugin = self.label(), "saved state is not taken: {failure}");
+                let label = self.factory.label();
+                tracing::warn!(plugin = %self.name, "saved state is not taken by {label}: {failure}");
                 self.drop_instance();
                 self.try_open(None)
             }
@@ -351,11 +355,8 @@ impl PluginSlot {
         self.drop_instance();
         self.strikes = self.strikes.saturating_add(1);
         let label = self.factory.label();
-        tracing::warn!(
-            plugin = label,
-            strikes = self.strikes,
-            "plugin broke: {reason}"
-        );
+        let strikes = self.strikes;
+        tracing::warn!(plugin = %self.name, strikes, "plugin {label} broke: {reason}");
         Failure::new(
             code::PLUGIN_FAILED,
             self.strikes,

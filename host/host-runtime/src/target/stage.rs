@@ -28,7 +28,7 @@ impl Target {
             Stage::Open => self.open_plugin(op)?,
             Stage::TryOpen => {
                 if let Err(failure) = self.open_plugin(op) {
-                    tracing::warn!(target = %self.config.name, "without plugin: {failure}");
+                    tracing::warn!(device = %self.device, target = %self.config.name, "without plugin: {failure}");
                 }
             }
             Stage::Attach | Stage::TryAttach => return self.attach(now_ms, op, stage),
@@ -158,7 +158,12 @@ impl Target {
             }
             // The script goes on without: the transfer is thrown away in any case, or is not what was asked about.
             (Stage::Discard | Stage::TryAttach | Stage::Look, Err(failure)) => {
-                tracing::warn!(target = %self.config.name, "{stage:?}: {failure}");
+                let what = match stage {
+                    Stage::Discard => "the plugin does not give its transfer up",
+                    Stage::TryAttach => "the plugin does not take the transfer up again",
+                    _ => "the plugin does not say how the target is",
+                };
+                tracing::warn!(device = %self.device, target = %self.config.name, "{what}: {failure}");
                 let more = stage != Stage::Look && op.kind != Kind::Abort;
                 if more && !self.plugin.is_open() {
                     // It broke on the transfer; what follows needs an instance, without it.
@@ -197,7 +202,7 @@ impl Target {
             (Stage::Discard, _) => Ok(()),
             (Stage::Ask | Stage::Look, Answer::State(mut state)) => {
                 if state.code > STATE_MAX {
-                    tracing::warn!(target = %self.config.name, "unknown state {}", state.code);
+                    tracing::warn!(device = %self.device, target = %self.config.name, "unknown state {}", state.code);
                     state.code = 0;
                 }
                 self.look_at_running(&state);
@@ -253,7 +258,7 @@ impl Target {
         match report {
             Report::Done(Err(failure)) if stage == Stage::Clean => {
                 // Nobody reads there any more; the next create erases again.
-                tracing::warn!(target = %self.config.name, "{failure}");
+                tracing::warn!(device = %self.device, target = %self.config.name, "{failure}");
                 Ok(())
             }
             Report::Done(Err(failure))
@@ -264,7 +269,7 @@ impl Target {
             {
                 // The transfer itself fills the medium. The block map goes before the bytes that it speaks of, so that
                 // nothing counts as held should the power fail before the record is written.
-                tracing::warn!(target = %self.config.name, "{failure}; giving its space back first");
+                tracing::warn!(device = %self.device, target = %self.config.name, "{failure}; giving its space back first");
                 op.made_room = true;
                 op.stages.push_front(Stage::Forget);
                 op.stages.push_front(Stage::Clean);

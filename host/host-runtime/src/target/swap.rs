@@ -69,7 +69,7 @@ impl Target {
                 code::NOT_FOUND,
                 0,
                 format!(
-                    "target `{}` has no build to go back to: {} is the first one",
+                    "target `{}` has no build to go back to: none is known before {}",
                     self.config.name,
                     self.plugin.label()
                 ),
@@ -150,7 +150,7 @@ impl Target {
     pub(super) fn look_after_swap(&mut self) {
         if let Some(swap) = self.swap.as_mut() {
             let serves = Names::of_plugin(&*swap.build);
-            let former = Names::of_plugin(&**self.plugin.lasting());
+            let former = Names::of_plugin(&**self.plugin.way_back(&*swap.build));
             if let Err(failure) = self.book.let_in(&mut swap.arrival, serves, former) {
                 self.refuse_swap(failure);
             }

@@ -36,10 +36,12 @@ impl Target {
                 }
             }
             Ok(blob) => tracing::warn!(
-                target = %self.config.name,
+                device = %self.device, target = %self.config.name,
                 "plugin wants to save {} bytes, at most {BLOB_MAX_BYTES} are kept", blob.bytes.len()
             ),
-            Err(failure) => tracing::warn!(target = %self.config.name, "no saved state: {failure}"),
+            Err(failure) => {
+                tracing::warn!(device = %self.device, target = %self.config.name, "no saved state: {failure}")
+            }
         }
     }
 

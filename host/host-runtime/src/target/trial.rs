@@ -1,7 +1,7 @@
-//! A build that takes the place of another one: opened beside it, and on trial until it has brought a transfer to its end.
+//! A build that takes the place of another one: opened beside it, and on trial until an image that it brought is decided on.
 //!
 //! ```text
-//!            take_over                first duty done            transfer over
+//!            take_over                first duty done       committed or rejected
 //! former ───────────────▶ unproved ──────────────────▶ proved ──────────────────▶ for good
 //!    ▲                       │ fails or breaks            │ breaks
 //!    └───────────────────────┴────────────────────────────┘ send_back
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::config::FormerPlugin;
 use super::slot::{PluginSlot, opened, sane};
 use crate::agent::text::clean;
-use crate::choice::SentBack;
+use crate::choice::{SentBack, is_same};
 use crate::plugin::lend::Lent;
 use crate::plugin::{Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
@@ -35,7 +35,7 @@ pub(super) enum Trial {
     Unproved,
     /// It has done a duty.
     Proved,
-    /// It has brought a transfer to its end.
+    /// An image is committed or rejected by it. One that is given up may have been so for what it did.
     Passed,
 }
 
@@ -81,7 +81,7 @@ impl PluginSlot {
         }
     }
 
-    /// A transfer has come to its end.
+    /// An image has been decided on.
     pub(super) fn pass(&mut self) {
         if let Some(former) = self.former.as_mut()
             && former.trial == Trial::Proved
@@ -95,6 +95,19 @@ impl PluginSlot {
         match &self.former {
             Some(former) if former.trial != Trial::Passed => &former.factory,
             Some(_) | None => &self.factory,
+        }
+    }
+
+    /// The build to go back to from `next`, once that has come: the same one again is no way back from itself.
+    pub(super) fn way_back(&self, next: &dyn PluginFactory) -> &Arc<dyn PluginFactory> {
+        match &self.former {
+            Some(former)
+                if former.trial == Trial::Passed
+                    && is_same(self.factory.digest(), next.digest()) =>
+            {
+                &former.factory
+            }
+            Some(_) | None => self.lasting(),
         }
     }
 
@@ -115,7 +128,7 @@ impl PluginSlot {
             });
             self.succeed(made?);
         }
-        let lasting = Arc::clone(self.lasting());
+        let lasting = Arc::clone(self.way_back(&**build));
         self.former = Some(match self.is_on_trial() && Arc::ptr_eq(&lasting, build) {
             // What goes back has proved itself.
             true => Former {
@@ -142,7 +155,7 @@ impl PluginSlot {
         self.drop_instance();
         if let Some(former) = self.former.take() {
             let label = self.factory.label().to_owned();
-            tracing::warn!(plugin = label, "sent back while on trial: {reason}");
+            tracing::warn!(plugin = %self.name, "plugin {label} is sent back while on trial: {reason}");
             self.factory = former.factory;
             self.close_books();
             self.sent_back = Some(SentBack {

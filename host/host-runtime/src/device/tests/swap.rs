@@ -488,6 +488,28 @@ fn a_build_that_loses_its_job_has_not_proved_itself() {
 }
 
 #[test]
+fn a_job_that_fails_is_no_proof_of_a_build() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    next.1.lock().unwrap().react = Box::new(|outside, _| {
+        outside.emit(ApplicationEvent {
+            sequence: 1,
+            kind: event::JOB_ENDED,
+            job_id: Some("job-1".to_owned()),
+            file: None,
+            failure: Some(Failure::new(0x0f, 0, "a downgrade")),
+            version: None,
+            document: Vec::new(),
+        });
+        Ok(changed(3, None))
+    });
+    bench.handle(message(1));
+    bench.settle();
+    assert!(bench.device.agent_trial().on_trial);
+}
+
+#[test]
 fn a_build_has_proved_itself_once_a_job_is_over_or_after_its_time() {
     let by_jobs: [Option<&[&str]>; 4] = [
         Some(&["job-1"]),
@@ -547,6 +569,23 @@ fn a_roll_back_is_a_swap_and_a_second_one_takes_it_back() {
         assert_eq!(bench.serves(), label);
         assert_eq!(bench.device.agent_trial().on_trial, on_trial);
     }
+}
+
+#[test]
+fn the_same_build_put_in_again_is_no_way_back_from_itself() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    bench.now.now_ms += TRIAL_MS;
+    bench.settle();
+    bench.swapped(Some(&next.0)).unwrap();
+    let chosen = bench.chosen().unwrap();
+    assert_eq!((&*chosen.serves.label, chosen.on_trial), ("next", true));
+    assert_eq!(chosen.former.unwrap().label, "test");
+    next.1.lock().unwrap().react = Box::new(|_, _| Err(trap()));
+    bench.handle(message(1));
+    bench.settle();
+    assert_eq!(bench.serves(), "test");
 }
 
 #[test]

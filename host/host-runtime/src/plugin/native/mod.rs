@@ -124,7 +124,7 @@ impl NativePlugin {
             }
         };
         for caveat in &caveats {
-            tracing::warn!(plugin = label, "{caveat}");
+            tracing::warn!("plugin {label}: {caveat}");
         }
         let description = clean_description(description);
         description.check()?;

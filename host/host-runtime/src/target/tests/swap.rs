@@ -709,6 +709,34 @@ fn a_build_that_has_brought_an_update_to_its_end_stays_and_breaks_like_any_other
 }
 
 #[test]
+fn a_transfer_that_is_given_up_is_no_proof_of_a_build_and_the_same_build_no_way_back() {
+    let mut world = World::direct();
+    let [first, next] = [2, 3].map(|version| build(&world, version, Wrong::Nothing));
+    let chosen = |world: &World| {
+        let stored = choice::load(&*world.state, &Place::plugin("gateway", "app"));
+        stored.unwrap().unwrap()
+    };
+    assert_eq!(swap(&mut world, &first), Ok(()));
+    let image = World::image(5000, 2);
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    assert_eq!(world.abort(), Outcome::Nothing);
+    assert!(chosen(&world).on_trial, "for all it has shown");
+    let end_trial = |world: &mut World| {
+        world.targets.end_trial(FILE, Box::new(|_| ()));
+        while chosen(world).on_trial {
+            world.poll();
+        }
+        world.poll();
+    };
+    end_trial(&mut world);
+    for _ in 0..2 {
+        assert_eq!(swap(&mut world, &next), Ok(()));
+        assert_eq!(chosen(&world).former.unwrap().label, "test:2");
+        end_trial(&mut world);
+    }
+}
+
+#[test]
 fn what_was_chosen_is_on_the_medium_before_it_serves_and_a_trial_goes_on_after_a_restart() {
     let mut world = World::direct();
     let next = build(&world, 2, Wrong::Nothing);

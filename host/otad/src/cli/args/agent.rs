@@ -20,7 +20,7 @@ Exit codes: 0 listed, 2 no such device, 3 no daemon answers.")]
     /// Let another build serve a device, or all of them, also in the middle of an update.
     #[command(after_help = "\
 The new build is loaded, tried where it reaches nothing, and started beside the old one with all that the old one knows; the \
-connection to the broker, transfers and targets notice nothing. It is on trial until a job has ended under it or it has run for \
+connection to the broker, transfers and targets notice nothing. It is on trial until a job has succeeded under it or it has run for \
 --trial seconds without a break: if it breaks, the build before serves again by itself and goes on with the update. The choice \
 holds over restarts, until the configuration names another agent. The daemon reads FILE, and keeps a copy.
 

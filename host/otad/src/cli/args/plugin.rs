@@ -33,7 +33,7 @@ Exit codes: 0 told, 2 no such target, 3 no daemon answers.")]
     /// Let another build serve a target, also in the middle of an update.
     #[command(after_help = "\
 The new build is loaded and tried beside the old one and takes over between two steps; no block is lost, the connection to the \
-broker and other targets notice nothing. Until it has brought a transfer to its end it is on trial: if it breaks, the build \
+broker and other targets notice nothing. Until it has committed or rejected an image it is on trial: if it breaks, the build \
 before serves again by itself. The choice holds over restarts, until the configuration names another plugin. The daemon reads \
 FILE with FILE.manifest and FILE.manifest.sig (`otad sign`), and keeps a copy.
 
