@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::args::{CheckArgs, DeviceArgs, PluginVerb};
 use super::control::{client, done, request};
 use super::{check, project, sign, wait};
+use crate::config::BUILTIN;
 use crate::control::protocol::{Request, Verb};
 use crate::exit::{Exit, Failed, Verb as Ended};
 use crate::progress::say;
@@ -53,8 +54,11 @@ fn test(args: &CheckArgs) -> Ended {
     check::follow(args)
 }
 
-/// The daemon has a working directory of its own.
+/// The daemon has a working directory of its own. A part of otad is named the same everywhere.
 pub(super) fn absolute(file: &Path) -> Result<String, Failed> {
+    if let Some(name) = file.to_str().filter(|name| name.starts_with(BUILTIN)) {
+        return Ok(name.to_owned());
+    }
     let file = std::path::absolute(file)
         .map_err(|e| Failed::chain(Exit::Failed, &file.display().to_string(), &e))?;
     file.into_os_string().into_string().map_err(|file| {

@@ -8,6 +8,8 @@ use host_runtime::types::Version;
 
 use super::Place;
 use super::build::{MANIFEST, SIGNATURE, beside};
+use super::manifest::Kind;
+use crate::config::{BUILTIN_AGENTS, BUILTIN_PLUGINS};
 
 /// Why a file is not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +139,9 @@ pub enum CodeError {
         /// Where.
         place: Place,
     },
+    /// No part of otad has this name.
+    #[error("otad has no such {0}; built in: {list}", list = builtin_names(*.0))]
+    NoBuiltin(Kind),
     /// It describes itself otherwise than its manifest does.
     #[error("it says that it is {says}, its manifest says {signed}")]
     Describes {
@@ -162,6 +167,14 @@ pub enum CodeError {
         #[source]
         source: io::Error,
     },
+}
+
+fn builtin_names(kind: Kind) -> String {
+    let names = match kind {
+        Kind::Agent => BUILTIN_AGENTS,
+        Kind::Plugin => BUILTIN_PLUGINS,
+    };
+    names.join(", ")
 }
 
 impl CodeError {

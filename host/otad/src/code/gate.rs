@@ -10,6 +10,7 @@ use host_crypto::{Certificate, Hasher, TrustStore, Validity, hex};
 use host_runtime::engine::COMPONENT_MAX_BYTES;
 use host_runtime::plugin::native::LIBRARY_MAX_BYTES;
 use host_runtime::ports::clock::Clock;
+use rustix::io::Errno;
 
 use super::bundle::{BUNDLE_MAX_BYTES, Split, split};
 use super::floor::{Accepted, Floor};
@@ -17,7 +18,7 @@ use super::manifest::{MANIFEST_MAX_BYTES, printable};
 use super::{
     Code, CodeError, Form, Kind, MANIFEST, Manifest, Place, SIGNATURE, Signed, beside, world,
 };
-use crate::config::Config;
+use crate::config::{BUILTIN, Config};
 use crate::image::parse_version;
 
 /// Most bytes of a signature's file: a P-256 signature in DER has 72 at most.
@@ -58,6 +59,8 @@ pub struct Gate {
 pub enum Source {
     /// A file, with manifest and signature beside it or in it.
     File(PathBuf),
+    /// Part of otad, by its name.
+    Builtin(String),
     /// A bundle that is in memory.
     Bundle {
         /// What to call it.
@@ -67,10 +70,21 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// What somebody at the gateway names: a file, or a part of otad.
+    pub(crate) fn named(text: &str) -> Self {
+        match text.strip_prefix(BUILTIN) {
+            Some(name) => Self::Builtin(name.to_owned()),
+            None => Self::File(text.into()),
+        }
+    }
+}
+
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Builtin(name) => write!(f, "{BUILTIN}{name}"),
             Self::Bundle { label, .. } => f.write_str(label),
         }
     }
@@ -144,6 +158,7 @@ impl Gate {
     pub fn take(&self, kind: Kind, source: Source) -> Result<Code, CodeError> {
         match source {
             Source::File(path) => self.read(kind, &path),
+            Source::Builtin(_) => Err(CodeError::NoBuiltin(kind)),
             // A file is put in by somebody who is at the gateway. What a job brings comes from afar, and to sign images of one
             // target is not to be let replace what updates all of them.
             Source::Bundle { .. } if self.signers.is_none() => Err(CodeError::NoCodeSigners),
@@ -361,7 +376,7 @@ impl Gate {
     fn bytes(&self, path: &Path) -> Result<Vec<u8>, CodeError> {
         optional(path, BUNDLE_MAX_BYTES)?.ok_or_else(|| CodeError::File {
             path: path.to_owned(),
-            source: io::ErrorKind::NotFound.into(),
+            source: Errno::NOENT.into(),
         })
     }
 

@@ -40,7 +40,7 @@ pub use model::{
 };
 pub(crate) use place::{Own, TAKEN_HELP};
 pub use reader::Located;
-pub use sections::{BUILTIN_PLUGINS, is_thing_name};
+pub use sections::{BUILTIN, BUILTIN_PLUGINS, is_thing_name};
 
 /// Largest configuration file: a device takes some 550 bytes, and a gateway may have ten thousand.
 const FILE_MAX_BYTES: u64 = 8 << 20;

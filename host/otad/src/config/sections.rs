@@ -403,7 +403,7 @@ fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
 }
 
 /// What names of parts of otad may begin with, so that nobody takes them for files.
-pub(super) const BUILTIN: &str = "builtin:";
+pub const BUILTIN: &str = "builtin:";
 
 fn plugin(section: &Reader<'_>) -> PluginChoice {
     let text = section.required_text("plugin", "\"flash-file\"");

@@ -192,7 +192,7 @@ impl Devices {
         kept: &Hold,
     ) -> Result<Arc<dyn PluginFactory>, Refusal> {
         let plugins = Arc::clone(&self.builds()?.plugins);
-        let source = Source::File(file.into());
+        let source = Source::named(file);
         let taken = plugins.take_in(device, target, source, entry, kept).await;
         taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
     }

@@ -52,7 +52,7 @@ impl Rollout {
         items: mpsc::Sender<Value>,
     ) -> Result<(Self, Vec<Place>), Refusal> {
         let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
-        let source = Source::File(order.file.clone().into());
+        let source = Source::named(&order.file);
         let kept = agents.hold().await;
         // Whether it fits, the swap of each device says.
         let taken = Arc::clone(&agents).take_in(source, &kept, |_| Ok(()));

@@ -146,6 +146,13 @@ impl Agents {
         source: Source,
         fits: impl FnOnce(&Arc<AgentBuild>) -> Result<(), Failed>,
     ) -> Result<LoadedAgent, Failed> {
+        if let Source::Builtin(name) = &source
+            && let Some(choice) = builtin(name)
+        {
+            let loaded = self.configured(&choice)?;
+            fits(&loaded.agent)?;
+            return Ok(loaded);
+        }
         let words = source.to_string();
         let code = self.gate.take(Kind::Agent, source);
         let code = code.map_err(|error| verdict(&words, &error))?;
@@ -221,15 +228,20 @@ impl Agents {
     /// A build by its names. It was let in when it came, so neither its age counts nor that a certificate has ended since.
     fn kept(&self, device: &Device, build: &Build) -> Result<LoadedAgent, Failed> {
         let is_configured = build.label == label(&device.component);
-        let configured = || self.configured(&device.component).ok();
+        let named = match is_configured {
+            true => Some(device.component.clone()),
+            false => labelled(&build.label),
+        };
         let same = |loaded: &LoadedAgent| loaded.names() == *build;
-        let loaded = match is_configured.then(configured).flatten().filter(same) {
+        let loaded = named.as_ref().and_then(|named| self.configured(named).ok());
+        let loaded = match loaded.filter(same) {
             Some(loaded) => loaded,
-            None => match self.load_kept(build)? {
-                Some(loaded) => loaded,
+            None => match (self.load_kept(build)?, named) {
+                (Some(loaded), _) => loaded,
                 // Of the same name in another otad, or a file that was changed since.
-                None if is_configured => return Ok(self.configured_at(device)?),
-                None => {
+                (None, Some(AgentChoice::File(_))) => return Ok(self.configured_at(device)?),
+                (None, Some(builtin)) => self.configured(&builtin)?,
+                (None, None) => {
                     let text = format!("the bytes of {} are not there any more", build.label);
                     return Err(Failed::new(Exit::Failed, text));
                 }
@@ -326,6 +338,18 @@ impl Agents {
         configured.insert(label, loaded.clone());
         Ok(loaded)
     }
+}
+
+/// The part of otad that has this name.
+fn builtin(name: &str) -> Option<AgentChoice> {
+    let known = BUILTIN_AGENTS.iter().find(|known| **known == name);
+    known.map(|name| AgentChoice::Builtin(name))
+}
+
+/// The part of otad that the configuration calls this.
+fn labelled(text: &str) -> Option<AgentChoice> {
+    let mut all = BUILTIN_AGENTS.iter().map(|name| AgentChoice::Builtin(name));
+    all.find(|choice| label(choice) == text)
 }
 
 /// What the configuration calls a device's agent.

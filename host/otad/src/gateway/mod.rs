@@ -629,7 +629,13 @@ fn verdict(label: &str, error: &CodeError) -> Failed {
         true => Exit::Refused,
         false => Exit::Failed,
     };
-    Failed::new(exit, format!("{label}: {}", chain(error)))
+    let why = chain(error);
+    let text = match error {
+        // It names the file itself.
+        CodeError::File { .. } => why,
+        _ => format!("{label}: {why}"),
+    };
+    Failed::new(exit, text)
 }
 
 /// Whether the images of a target are builds of otad's own guests.

@@ -21,7 +21,9 @@ use super::placed::{Placed, Refused};
 use super::settings::{Questions, question};
 use super::{GatewayError, LABEL_MAX_BYTES, aside, kept, native, verdict};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
-use crate::config::{BUILD, Carrier, Config, Device, PluginChoice as Configured, Target};
+use crate::config::{
+    BUILD, BUILTIN, BUILTIN_PLUGINS, Carrier, Config, Device, PluginChoice as Configured, Target,
+};
 use crate::exit::{Exit, Failed, chain};
 
 /// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
@@ -193,6 +195,12 @@ impl Plugins {
             return Err(Failed::new(Exit::Refused, text));
         }
         let place = Place::plugin(device, &target.name.value);
+        if let Source::Builtin(name) = &source
+            && let Some(target) = with_builtin(target, name)
+        {
+            let loaded = self.configured(&target)?;
+            return Ok(self.placed(&place, loaded));
+        }
         let words = source.to_string();
         let code = self.let_in(&place, source, entry)?;
         let label = clean(&words, LABEL_MAX_BYTES);
@@ -320,10 +328,15 @@ impl Plugins {
         build: &Build,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let is_configured = build.label == label(target);
-        if is_configured
-            && let Ok(loaded) = self.configured(target)
-            && loaded.names() == *build
-        {
+        let named = match is_configured {
+            true => Some(target.clone()),
+            false => build
+                .label
+                .strip_prefix(BUILTIN)
+                .and_then(|name| with_builtin(target, name)),
+        };
+        let loaded = named.as_ref().and_then(|named| self.configured(named).ok());
+        if let Some(loaded) = loaded.filter(|loaded| loaded.names() == *build) {
             return self.let_in_again(place, target, loaded);
         }
         let name = kept::name_of(PLUGINS, build);
@@ -343,11 +356,13 @@ impl Plugins {
                 self.let_in_again(place, target, Loaded { plugin, signed })
             }
             // Of the same name in another otad, or a file that was changed since.
-            None if is_configured => Ok(self.configured_at(place, target)?),
-            None => Err(Failed::new(
-                Exit::Failed,
-                format!("{} ({name}) is not there any more", build.label),
-            )),
+            None => match named {
+                Some(named) => Ok(self.configured_at(place, &named)?),
+                None => Err(Failed::new(
+                    Exit::Failed,
+                    format!("{} ({name}) is not there any more", build.label),
+                )),
+            },
         }
     }
 
@@ -387,6 +402,16 @@ impl Plugins {
         plugins.insert(key, loaded.clone());
         Ok(loaded)
     }
+}
+
+/// The target, with the part of otad that has this name for its plugin.
+fn with_builtin(target: &Target, name: &str) -> Option<Target> {
+    let known = BUILTIN_PLUGINS.iter().find(|known| **known == name);
+    let name = known.filter(|known| **known != BUILD)?;
+    Some(Target {
+        plugin: Configured::Builtin(name),
+        ..target.clone()
+    })
 }
 
 /// Targets with the same one share a build.

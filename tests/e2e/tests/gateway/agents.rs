@@ -111,6 +111,29 @@ fn an_agent_is_swapped_in_mid_download_and_the_choice_holds_over_a_restart() {
     assert_eq!(agents(&gateway)[0]["digest"], before["digest"]);
     let list = gateway.expect_verb(&["agent", "list"]);
     assert!(list.contains("(built-in), on trial in place of"), "{list}");
+    // The part of otad serves by its name also where it is not the one before.
+    for file in [2, 3].map(|mark| file(&gateway, &format!("{mark}.wasm"), &marked(agent, mark))) {
+        gateway.expect_verb(&["agent", "swap", &file, "--trial", "0"]);
+        gateway.wait_status("proved", |status| {
+            status["devices"][0]["agent"]["on_trial"] == false
+        });
+    }
+    let none = gateway.verb(&["agent", "swap", "builtin:other"]);
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert_eq!(none.status.code(), REFUSED, "{said}");
+    assert!(said.contains("built in: agent, simple"), "{said}");
+    gateway.expect_verb(&["agent", "swap", "builtin:agent"]);
+    daemon.stop();
+    let daemon = gateway.run();
+    let kept = agents(&gateway).remove(0);
+    assert_eq!(
+        (&kept["digest"], &kept["label"]),
+        (&before["digest"], &"built-in".into())
+    );
+    assert!(
+        kept["former"].as_str().unwrap().ends_with("3.wasm"),
+        "{kept}"
+    );
     daemon.stop();
 }
 

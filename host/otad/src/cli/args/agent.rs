@@ -22,7 +22,8 @@ Exit codes: 0 listed, 2 no such device, 3 no daemon answers.")]
 The new build is loaded, tried where it reaches nothing, and started beside the old one with all that the old one knows; the \
 connection to the broker, transfers and targets notice nothing. It is on trial until a job has succeeded under it or it has run for \
 --trial seconds without a break: if it breaks, the build before serves again by itself and goes on with the update. The choice \
-holds over restarts, until the configuration names another agent. The daemon reads FILE, and keeps a copy.
+holds over restarts, until the configuration names another agent. The daemon reads FILE, and keeps a copy; `builtin:agent` is the \
+one that is part of otad.
 
 With --all one device comes first (--canary, or the first of the configuration); once the build has proved itself there, the rest \
 follow, one by one. Any device on which it is refused or sent back stops that; one that does not run is passed over, and named \
@@ -32,6 +33,7 @@ given again.
 Examples:
   otad agent swap agent-1.1.wasm
   otad agent swap agent-1.1.wasm --all --canary pump-1 --trial 3600
+  otad agent swap builtin:agent
 
 Exit codes: 0 it serves (with --all: and has proved itself), 1 FILE cannot be read or, with --all, a device does not run, 2 no \
 such device, 3 a swap is under way or no daemon answers, 5 refused or sent back: the old build serves there.")]
@@ -59,7 +61,7 @@ daemon answers, 5 refused.")]
 /// `otad agent swap`.
 #[derive(Debug, Args)]
 pub struct AgentSwapArgs {
-    /// A component of the world `agent`.
+    /// A component of the world `agent`, or `builtin:agent`, `builtin:simple`.
     pub file: PathBuf,
     /// All devices: one first, then the rest.
     #[arg(long, conflicts_with = "device")]
@@ -70,7 +72,7 @@ pub struct AgentSwapArgs {
     /// Take it also where it is older than what the device has accepted.
     #[arg(long)]
     pub allow_older: bool,
-    /// How long it has to run without a break, unless a job ends before.
+    /// How long it has to run without a break, unless a job succeeds before.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub trial: u64,
     #[command(flatten)]

@@ -35,7 +35,8 @@ Exit codes: 0 told, 2 no such target, 3 no daemon answers.")]
 The new build is loaded and tried beside the old one and takes over between two steps; no block is lost, the connection to the \
 broker and other targets notice nothing. Until it has committed or rejected an image it is on trial: if it breaks, the build \
 before serves again by itself. The choice holds over restarts, until the configuration names another plugin. The daemon reads \
-FILE with FILE.manifest and FILE.manifest.sig (`otad sign`), and keeps a copy.
+FILE with FILE.manifest and FILE.manifest.sig (`otad sign`), and keeps a copy; `builtin:flash-file` and `builtin:serial-mcu` are \
+parts of otad.
 
 Examples:
   otad plugin swap main pal-flash-file-1.1.wasm
@@ -46,7 +47,7 @@ build serves.")]
     Swap {
         /// Target, by its name.
         target: String,
-        /// A component of the world `plugin`; a shared library where the target has `carrier = "native"`.
+        /// A component of the world `plugin`, or a shared library where the target has `carrier = "native"`; or `builtin:NAME`.
         file: PathBuf,
         /// Also a version below one that this target has accepted.
         #[arg(long)]
