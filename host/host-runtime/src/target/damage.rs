@@ -66,13 +66,15 @@ impl Target {
                 );
                 damaged(&self.device, &self.config.name, &what)
             }
-            _ => Failure::new(
-                code::PLUGIN_FAILED,
-                0,
-                format!(
-                    "plugin puts the file into `{region}`, which holds the image that runs or is committed"
-                ),
-            ),
+            // What a bad plugin does looks the same.
+            _ => {
+                let file = state_name(&self.device, &self.config.name, RECORD);
+                let detail = format!(
+                    "plugin puts the file into `{region}`, which holds the image that runs or by `{file}` is committed; \
+                     where another one runs, that record has lost its end: move the file away and start otad again"
+                );
+                Failure::new(code::PLUGIN_FAILED, 0, detail)
+            }
         }
     }
 
