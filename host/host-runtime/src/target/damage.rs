@@ -23,10 +23,19 @@ pub(super) fn damaged(device: &str, target: &str, what: &str) -> Failure {
 }
 
 impl Target {
+    /// Whether the transfer is the one that was read from the record, and may be what runs. One that replaces it and cannot be
+    /// written down leaves it what it was.
+    pub(super) fn is_found(&self) -> bool {
+        let transfer = self.record.transfer.as_ref();
+        transfer.is_some_and(|transfer| self.found == Some(transfer.number))
+    }
+
     /// The target has said how it is: it cannot run what was never marked for it.
     pub(super) fn check_record(&mut self, state: &TargetState) -> Result<(), Failure> {
-        self.found &= state.runs_new != Some(false);
-        let found = self.found && self.is_direct() && state.runs_new == Some(true);
+        if state.runs_new == Some(false) {
+            self.found = None;
+        }
+        let found = self.is_found() && self.is_direct() && state.runs_new == Some(true);
         let Some(transfer) = self.record.transfer.as_ref().filter(|_| found) else {
             return Ok(());
         };
