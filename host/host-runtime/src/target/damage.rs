@@ -7,6 +7,7 @@
 use super::machine::Target;
 use super::names::{RECORD, state_name};
 use super::record::{Phase, TargetRecord};
+use super::script::Asker;
 use super::verified_record::{self, VerifiedImage};
 use crate::types::{Failure, TargetState, Version, code};
 
@@ -52,15 +53,17 @@ impl Target {
         let (job, phase) = (&transfer.spec.job_id, transfer.phase.name());
         let what = format!("has lost its end: by it job `{job}` is {phase}, and its image runs");
         let damage = damaged(&self.device, &self.config.name, &what);
-        // As where it cannot be read.
+        // As where it cannot be read. Blocks may have come while the target was asked, and a close behind them.
+        self.fail_writes(&damage);
+        let closing = self.closing.take().map(Asker::Agent);
+        for asker in closing.into_iter().chain(std::mem::take(&mut self.waiting)) {
+            self.refuse(asker, damage.clone());
+        }
         self.release();
         self.plugin.drop_instance();
         self.record = TargetRecord::default();
         self.stored = TargetRecord::default();
         self.damage = Some(damage.clone());
-        for asker in std::mem::take(&mut self.waiting) {
-            self.refuse(asker, damage.clone());
-        }
         Err(damage)
     }
 

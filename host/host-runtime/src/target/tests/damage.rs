@@ -1,6 +1,6 @@
 //! State files that are damaged: what they are needed for is refused by name, everything else goes on.
 
-use super::double::version;
+use super::double::{Fault, version};
 use super::world::{FILE, Setup, World, main_of};
 use crate::ports::state_dir::StateDir as _;
 use crate::target::{Targets, VersionReader, verified_record};
@@ -286,6 +286,59 @@ fn a_shortened_record_costs_no_image_and_blames_no_plugin() {
             assert_eq!(world.slots[0].contents(), running, "{row}: {text}");
         }
         assert!(told > 10, "{told}");
+    }
+}
+
+/// The target has not said what runs, its transfer is received on, and then it says that it runs it. How the
+/// question ends, and a block that comes meanwhile, or a close behind a block that was gathered and is still to be written.
+fn found_out_late(mut world: World, gathered: bool) -> Option<[Outcome; 2]> {
+    let says = |runs_new| TargetState {
+        code: 2,
+        runs_new,
+        ..TargetState::default()
+    };
+    let image = World::image(500, 1);
+    world.truth.lock().unwrap().state = Some(Ok(says(None)));
+    world.state();
+    // Nothing is held of the file.
+    let map = "targets/gateway/app/blocks.map";
+    world.state.remove(map).unwrap();
+    match world.reopen("job-2") {
+        Outcome::Held(held) if held == [0] => {}
+        _ => return None,
+    }
+    let write = |t: &mut Targets, now, token| t.write_block(now, token, FILE, 0, &image);
+    if gathered {
+        assert_eq!(world.start(write), Started::Done(Outcome::Nothing));
+        world.fault("write-block", Fault::Trap(1));
+    }
+    world.truth.lock().unwrap().state = Some(Ok(says(Some(true))));
+    let asked = world.start(|t, _, token| t.state(token, FILE));
+    let other = if gathered {
+        world.start(|t, _, token| t.close(token, FILE))
+    } else {
+        world.start(write)
+    };
+    Some([asked, other].map(|started| match started {
+        Started::Pending(token) => world.finish(token),
+        Started::Done(_) => panic!("{started:?}"),
+    }))
+}
+
+#[test]
+fn blocks_and_a_close_that_wait_when_the_record_is_found_out_end_with_it() {
+    let (_, cuts) = cuts(false);
+    for gathered in [false, true] {
+        let late = |cut: &usize| found_out_late(shortened(*cut, false), gathered);
+        let ends: Vec<Outcome> = cuts.iter().filter_map(late).flatten().collect();
+        assert!(!ends.is_empty());
+        for end in ends {
+            let Outcome::Failed(failure) = end else {
+                panic!("{end:?}");
+            };
+            assert!(is_told(&failure), "{failure}");
+            assert_eq!(failure.main, code::STORAGE);
+        }
     }
 }
 
