@@ -98,6 +98,7 @@ fn a_damaged_list_of_verified_images_is_made_anew_from_the_record() {
 /// A world in which version 2 was committed to slot b, and the target does not say what runs.
 fn silent_on_version(setup: Setup) -> World {
     let mut world = World::new(setup);
+    examines(&world, 1);
     let image = World::image(500, 2);
     world.deliver_and_start("job-1", &image);
     assert_eq!(world.commit(), Outcome::Nothing);
@@ -106,6 +107,11 @@ fn silent_on_version(setup: Setup) -> World {
         ..TargetState::default()
     }));
     world
+}
+
+/// Where the plugin reads the version of an image, it is the one of this slot.
+fn examines(world: &World, slot: u8) {
+    world.truth.lock().unwrap().examined.version = Some(version(slot));
 }
 
 #[test]
@@ -153,6 +159,12 @@ fn an_image_whose_version_its_plugin_cannot_read_is_no_damaged_one() {
             staged: true,
             ..Setup::default()
         },
+        // It may lie where nobody can look.
+        Setup {
+            staged: true,
+            version_from: VersionReader::Plugin,
+            ..Setup::default()
+        },
         Setup {
             version_from: VersionReader::None,
             ..Setup::default()
@@ -168,6 +180,28 @@ fn an_image_whose_version_its_plugin_cannot_read_is_no_damaged_one() {
             world.deliver(job, &World::image(600, 1));
         }
     }
+}
+
+#[test]
+fn an_image_whose_version_only_its_plugin_reads_is_damaged_when_it_reads_it_no_more() {
+    let mut world = silent_on_version(Setup {
+        version_from: VersionReader::Plugin,
+        ..Setup::default()
+    });
+    assert_eq!(world.state_now().running, None);
+    let report = world.targets.report().remove(0);
+    assert!(report.image_damaged, "{report:?}");
+    assert_eq!(report.state.unwrap().running, Some(version(1)));
+    let image = World::image(600, 9);
+    examines(&world, 0);
+    assert_eq!(world.create("older", &image), Outcome::Nothing);
+    world.write_all(&image);
+    assert_eq!(main_of(&world.close()), code::DOWNGRADE);
+    examines(&world, 1);
+    world.deliver("again", &image);
+    world.truth.lock().unwrap().state = None;
+    assert_eq!(world.state_now().running, Some(version(1)));
+    assert!(!world.targets.report()[0].image_damaged);
 }
 
 /// Two updates were committed, `same` = of one version; their record was shortened to `length`, where the daemon finds it.
