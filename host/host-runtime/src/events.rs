@@ -180,7 +180,9 @@ impl EventRing {
         });
         // A place beyond the end would hide events from their reader.
         ring.done_with = done_with.unwrap_or(0).min(last);
-        ring.done_with_stored = done_with.map(|_| ring.done_with);
+        ring.done_with_stored = done_with;
+        // Nor may it stand there when there are more.
+        ring.has_reader = done_with.is_some_and(|stored| stored != ring.done_with);
         ring.handed_out = ring.done_with;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -370,16 +372,15 @@ impl EventRing {
 impl Shared {
     fn write(&self, log: &LogWrite, cursor: Option<u64>) -> io::Result<()> {
         let desk = &self.desk;
-        match log {
-            LogWrite::Nothing => {}
-            LogWrite::Append(bytes) => desk.state.append(&desk.file(LOG), bytes, true)?,
-            LogWrite::Anew(bytes) => desk.state.store(&desk.file(LOG), bytes)?,
+        // The place first: one beyond the end would hide what the log is given.
+        if let Some(cursor) = cursor {
+            let place = cursor.to_string();
+            desk.state.store(&desk.file(CURSOR), place.as_bytes())?;
         }
-        match cursor {
-            Some(cursor) => desk
-                .state
-                .store(&desk.file(CURSOR), cursor.to_string().as_bytes()),
-            None => Ok(()),
+        match log {
+            LogWrite::Nothing => Ok(()),
+            LogWrite::Append(bytes) => desk.state.append(&desk.file(LOG), bytes, true),
+            LogWrite::Anew(bytes) => desk.state.store(&desk.file(LOG), bytes),
         }
     }
 }

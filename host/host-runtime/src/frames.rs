@@ -1,7 +1,7 @@
 //! Files that are appended to: a magic number, then records of length, CRC-32C and body.
 //!
 //! What a power cut leaves of the last record is no damage: nobody was told of it. Damage is passed over, and what stands
-//! behind it is found again; how much it was the reader says.
+//! behind it is found again, within `SUMMED_MAX`; how much it was the reader says.
 
 /// Length and checksum of a record.
 const HEAD_BYTES: usize = 8;
@@ -54,9 +54,12 @@ pub(crate) fn read<T>(
         is_whole = false;
         let next = (at + 1..bytes.len()).find(|next| {
             let length = claimed(&bytes[*next..], body_max).unwrap_or(0);
-            let is_summed = length <= summed_max;
-            summed_max = summed_max.saturating_sub(length);
-            is_summed && one(*next).is_some()
+            // One that is too long for what is left is no reason to pass over shorter ones behind it.
+            let Some(left) = summed_max.checked_sub(length) else {
+                return false;
+            };
+            summed_max = left;
+            one(*next).is_some()
         });
         if next.is_none() && lost_bytes.is_none() && is_torn(&bytes[at..], body_max) {
             break;
@@ -163,11 +166,17 @@ mod tests {
 
     #[test]
     fn a_search_among_numbers_that_are_no_lengths_has_an_end() {
-        let mut bytes = file();
-        let whole = bytes.len();
-        bytes.extend([0, 1].repeat(1 << 19));
-        let found = read(&bytes, MAGIC, 1 << 17, |body| Some(body.to_vec()));
-        assert_eq!(found.items.len(), 3);
-        assert_eq!(found.lost_bytes, Some(bytes.len() - whole));
+        // Every other place claims 64 KiB. What is left of the search is less than that, and enough for a record of usual size.
+        for (body_bytes, is_found) in [(20, true), (70_000, false)] {
+            let mut bytes = file();
+            let whole = bytes.len();
+            bytes.extend([0, 1].repeat(1 << 17));
+            let junk = bytes.len() - whole;
+            put(&vec![7; body_bytes], &mut bytes);
+            let found = read(&bytes, MAGIC, 1 << 17, |body| Some(body.to_vec()));
+            let rest = bytes.len() - whole;
+            assert_eq!(found.items.len(), 3 + usize::from(is_found));
+            assert_eq!(found.lost_bytes, Some(if is_found { junk } else { rest }));
+        }
     }
 }

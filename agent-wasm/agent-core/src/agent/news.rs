@@ -44,7 +44,7 @@ pub(super) struct News {
 
 impl News {
     /// Goes on behind what the host has stored: events of the journal that it has are dropped. A host that has lost events
-    /// gets none of their numbers again.
+    /// gets none of their numbers again, as long as there is the journal.
     pub(super) fn go_on_after(&mut self, last_event: u64) {
         while self.last < last_event {
             self.last = self.take().map_or(last_event, |_| self.last + 1);

@@ -312,8 +312,11 @@ fn a_stored_place_beyond_the_last_event_hides_nothing() {
         let ring = world.ring();
         ring.emit(None, event(1));
         world.settle(&ring);
-        let next = now(ring.next()).flatten();
-        assert_eq!(next.map(|stored| stored.event.sequence), Some(1), "{place}");
+        // Its reader has not come to it when the process ends.
+        for ring in [world.ring(), ring] {
+            let next = now(ring.next()).flatten();
+            assert_eq!(next.map(|stored| stored.event.sequence), Some(1), "{place}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use super::machine::Target;
 use super::names::{RECORD, state_name};
 use super::record::{Phase, TargetRecord};
+use super::script::Asker;
 use super::verified_record::{self, VerifiedImage};
 use crate::types::{Failure, TargetState, Version, code};
 
@@ -23,10 +24,19 @@ pub(super) fn damaged(device: &str, target: &str, what: &str) -> Failure {
 }
 
 impl Target {
+    /// Whether the transfer is the one that was read from the record, and may be what runs. One that replaces it and cannot be
+    /// written down leaves it what it was.
+    pub(super) fn is_found(&self) -> bool {
+        let transfer = self.record.transfer.as_ref();
+        transfer.is_some_and(|transfer| self.found == Some(transfer.number))
+    }
+
     /// The target has said how it is: it cannot run what was never marked for it.
     pub(super) fn check_record(&mut self, state: &TargetState) -> Result<(), Failure> {
-        self.found &= state.runs_new != Some(false);
-        let found = self.found && self.is_direct() && state.runs_new == Some(true);
+        if state.runs_new == Some(false) {
+            self.found = None;
+        }
+        let found = self.is_found() && self.is_direct() && state.runs_new == Some(true);
         let Some(transfer) = self.record.transfer.as_ref().filter(|_| found) else {
             return Ok(());
         };
@@ -43,15 +53,17 @@ impl Target {
         let (job, phase) = (&transfer.spec.job_id, transfer.phase.name());
         let what = format!("has lost its end: by it job `{job}` is {phase}, and its image runs");
         let damage = damaged(&self.device, &self.config.name, &what);
-        // As where it cannot be read.
+        // As where it cannot be read. Blocks may have come while the target was asked, and a close behind them.
+        self.fail_writes(&damage);
+        let closing = self.closing.take().map(Asker::Agent);
+        for asker in closing.into_iter().chain(std::mem::take(&mut self.waiting)) {
+            self.refuse(asker, damage.clone());
+        }
         self.release();
         self.plugin.drop_instance();
         self.record = TargetRecord::default();
         self.stored = TargetRecord::default();
         self.damage = Some(damage.clone());
-        for asker in std::mem::take(&mut self.waiting) {
-            self.refuse(asker, damage.clone());
-        }
         Err(damage)
     }
 
@@ -66,13 +78,15 @@ impl Target {
                 );
                 damaged(&self.device, &self.config.name, &what)
             }
-            _ => Failure::new(
-                code::PLUGIN_FAILED,
-                0,
-                format!(
-                    "plugin puts the file into `{region}`, which holds the image that runs or is committed"
-                ),
-            ),
+            // What a bad plugin does looks the same.
+            _ => {
+                let file = state_name(&self.device, &self.config.name, RECORD);
+                let detail = format!(
+                    "plugin puts the file into `{region}`, which holds the image that runs or by `{file}` is committed; \
+                     where another one runs, that record has lost its end: move the file away and start otad again"
+                );
+                Failure::new(code::PLUGIN_FAILED, 0, detail)
+            }
         }
     }
 

@@ -119,8 +119,7 @@ impl Target {
     pub(super) fn forget(&mut self, op: &mut Op) -> Result<(), Failure> {
         let unmarked = self.phase().is_some_and(|phase| phase <= Phase::Installed);
         // By an old record it may be what runs. It is cleaned before it is written to again at any rate.
-        let found = std::mem::take(&mut self.found);
-        if self.is_direct() && unmarked && !found {
+        if self.is_direct() && unmarked && !self.is_found() {
             // A region that is no longer configured cannot be cleaned.
             op.leftover = self.layout().unwrap_or_default();
         }

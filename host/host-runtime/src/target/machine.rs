@@ -83,9 +83,9 @@ pub(super) struct Target {
     /// The file on its way to a staged target, while it is received.
     pub(super) ahead: Ahead,
     pub(super) last_state: Option<TargetState>,
-    /// The transfer was read from the record, and the target has not said that it runs something else: nobody knows yet
-    /// whether there is no more to it.
-    pub(super) found: bool,
+    /// Number of the transfer that was read from the record, until the target has said that it runs something else: nobody
+    /// knows yet whether there is no more to it.
+    pub(super) found: Option<u64>,
     /// The committed image was running then, and is not what was committed.
     pub(super) image_damaged: bool,
     /// Another build is on its way in.
@@ -124,7 +124,7 @@ impl Target {
             choice,
         );
         target.memo = Arc::new(Mutex::new(memo));
-        target.found = target.record.transfer.is_some();
+        target.found = target.record.transfer.as_ref().map(|t| t.number);
         Ok(target)
     }
 
@@ -197,7 +197,7 @@ impl Target {
             data: false,
             ahead: Ahead::No,
             last_state: None,
-            found: false,
+            found: None,
             image_damaged: false,
             swap: None,
             book,

@@ -47,7 +47,6 @@ pub(super) struct Rest {
     /// The record regions read as their media have them.
     pub(super) durable: bool,
     pub(super) last_state: Option<TargetState>,
-    pub(super) found: bool,
     pub(super) image_damaged: bool,
     pub(super) swaps: u64,
 }
@@ -148,7 +147,6 @@ impl Target {
             proof,
             disturbed,
             last_state,
-            found,
             image_damaged,
             book,
             refusal,
@@ -161,6 +159,7 @@ impl Target {
             stored: _,
             memo: _,
             // Of a transfer, or of what is under way: there is none.
+            found: _,
             storing: _,
             staging: _,
             map: _,
@@ -201,7 +200,6 @@ impl Target {
             disturbed: *disturbed,
             durable: regions.are_durable(),
             last_state: *last_state,
-            found: *found,
             image_damaged: *image_damaged,
             swaps: *swaps,
         }
@@ -231,7 +229,6 @@ impl Target {
         target.map_torn = rest.map_torn;
         target.disturbed = rest.disturbed;
         target.last_state = rest.last_state;
-        target.found = rest.found;
         target.image_damaged = rest.image_damaged;
         target.refusal = refusal;
         target.plugin.closed = closed;

@@ -83,9 +83,14 @@ impl Target {
 
     /// Whether the slot of the committed image has another version by now, or none; `None` = this host cannot tell.
     fn has_lost(&self, committed: &Committed) -> Option<bool> {
-        // In several regions it may lie in any way.
-        let [region] = committed.regions.as_slice() else {
-            return None;
+        let region = match committed.regions.as_slice() {
+            // It was brought to no slot, by a staged plugin.
+            [] => return None,
+            // The plugin has read it from these bytes when they came, and nobody else can look.
+            _ if self.reads_by_plugin() => return Some(true),
+            [region] => region,
+            // In several regions it may lie in any way.
+            _ => return None,
         };
         let size = committed.image.size;
         let all = StoredExtent {

@@ -142,7 +142,8 @@ impl Target {
             if !began && self.must_wait_for_sync() {
                 return;
             }
-            if self.is_direct() && !self.plugin.is_attached() {
+            // Without a transfer that receives there is nothing to attach to, and the write is refused below.
+            if self.is_direct() && !self.plugin.is_attached() && self.map.is_some() {
                 // Its plugin broke between two steps. What was told as taken nobody brings again.
                 match self.writes.front_mut() {
                     Some(write) if began && write.token.is_none() => write.begin_again(),

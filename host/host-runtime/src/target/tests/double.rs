@@ -56,6 +56,8 @@ pub(super) struct Truth {
     pub(super) scribbled: Vec<(&'static str, Result<(), Failure>)>,
     /// The slot that runs.
     pub(super) running: u8,
+    /// The version that it says to run, in whichever slot.
+    pub(super) version: Option<Version>,
     /// The host must restart the target, and for `reject` too.
     pub(super) host_resets: bool,
     /// `state` fails or lies.
@@ -411,7 +413,7 @@ impl Double {
         let runs_new = mine && (record.state == 0 || next_runs);
         Ok(Answer::State(TargetState {
             code,
-            running: Some(version(running)),
+            running: Some(truth.version.unwrap_or_else(|| version(running))),
             runs_new: self.transfer.is_some().then_some(runs_new),
         }))
     }

@@ -69,7 +69,8 @@ impl Power {
         self.0.lock().unwrap().full = true;
     }
 
-    fn make_room(&self) {
+    /// Something was erased or removed.
+    pub(super) fn make_room(&self) {
         self.0.lock().unwrap().full = false;
     }
 
