@@ -25,7 +25,9 @@ pub(super) fn follow(verb: &PluginVerb) -> Ended {
             device,
         } => {
             let file = absolute(file)?;
-            let words = format!("{} serves target \"{target}\"", file);
+            let words = format!(
+                "{file} serves target \"{target}\", on trial until it has committed or rejected an image"
+            );
             let allow_older = *allow_older;
             let verb = Verb::SwapPlugin { file, allow_older };
             wait(on_target(device, target, verb, &words))

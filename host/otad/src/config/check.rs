@@ -725,7 +725,8 @@ fn target(target: &Target, findings: &mut Findings) {
         findings.warning(
             place,
             format!(
-                "target \"{}\" has no `health` command and no external test: a new image that stays up for its `settle_ms` counts as good",
+                "target \"{}\" has no `health` command and no external test: a new image counts as good if it stays up, as far \
+                 as its plugin can tell",
                 target.name.value
             ),
             "set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`",

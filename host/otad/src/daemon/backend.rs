@@ -194,7 +194,10 @@ impl Devices {
         let plugins = Arc::clone(&self.builds()?.plugins);
         let source = Source::named(file);
         let taken = plugins.take_in(device, target, source, entry, kept).await;
-        taken.map_err(|failed| Refusal::new(failed.exit, failed.text))
+        taken.map_err(|failed| {
+            tracing::warn!(device, target, "plugin {}", failed.text);
+            Refusal::new(failed.exit, failed.text)
+        })
     }
 
     fn builds(&self) -> Result<&Builds, Refusal> {

@@ -51,7 +51,10 @@ impl Rollout {
         devices: Vec<DeviceHandle>,
         items: mpsc::Sender<Value>,
     ) -> Result<(Self, Vec<Place>), Refusal> {
-        let told = |failed: Failed| Refusal::new(failed.exit, failed.text);
+        let told = |failed: Failed| {
+            tracing::warn!("agent {}", failed.text);
+            Refusal::new(failed.exit, failed.text)
+        };
         let source = Source::named(&order.file);
         let kept = agents.hold().await;
         // Whether it fits, the swap of each device says.
