@@ -112,9 +112,12 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         Err(e) => return Err(unusable(e.into())),
     }
     let found = file.metadata().map_err(unusable)?.len();
-    file.set_len(0)
-        .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
-        .map_err(unusable)?;
+    // On a full medium it goes without: nothing is lost but a name in a message.
+    let named = file.set_len(0);
+    let named = named.and_then(|()| writeln!(file, "{}", std::process::id()));
+    if let Err(e) = named {
+        tracing::warn!("lock of {}: {e}", state_dir.display());
+    }
     Ok(Lock {
         file,
         in_order: AtomicBool::new(found == 0),
@@ -159,7 +162,8 @@ pub(crate) fn unsafe_rights(directory: &Path) -> io::Result<Option<String>> {
     Ok(wrong_rights(metadata.mode(), metadata.uid(), own))
 }
 
-fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
+/// The same by mode and owner, for a process of user `own`.
+pub(crate) fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
     if owner != 0 && owner != own {
         return Some(format!(
             "belongs to uid {owner} and not to root or to uid {own}, chown it"

@@ -330,6 +330,53 @@ fn a_file_on_disk_that_is_wrong_changes_nothing_at_a_reload_and_is_named_by_run_
 }
 
 #[test]
+fn a_state_directory_that_others_may_write_changes_nothing_at_a_reload_and_is_named_by_run_and_check()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let (mut daemon, _) = Daemon::start(&config);
+    let state = dir.path().join("state");
+    let set = |mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&state, permissions).unwrap();
+    };
+    set(0o777);
+    daemon.signal(Signal::HUP);
+    let log = daemon.wait_log("the configuration is not taken, the former one goes on");
+    assert!(!log.contains("stopping"), "{log}");
+    for verb in [&["run"][..], &["config", "check"]] {
+        let refused = ask(&config, verb);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(78), "{verb:?}: {said}");
+        assert!(
+            said.contains("may be written by group or others"),
+            "{verb:?}: {said}"
+        );
+    }
+    set(0o700);
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("ready again, with 1 devices");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
+fn a_daemon_that_says_nothing_is_taken_for_one_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    let (mut daemon, _) = Daemon::start(&config);
+    daemon.signal(Signal::STOP);
+    let silent = ask(&config, &["status"]);
+    let said = text(&silent.stderr);
+    assert_eq!(silent.status.code(), Some(3), "{said}");
+    assert!(said.contains("has said nothing for 10 s"), "{said}");
+    daemon.signal(Signal::CONT);
+    assert!(ask(&config, &["status"]).status.success());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
 fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_nothing_at_a_reload()
  {
     let dir = tempfile::tempdir().unwrap();

@@ -50,7 +50,7 @@ async fn tell(args: &DeviceArgs, verb: Verb) -> Ended {
 
 async fn list(args: &DeviceArgs) -> Ended {
     let status = client(&args.control)?
-        .call(&request(args, Verb::Status))
+        .gather(&request(args, Verb::Status), "devices")
         .await?;
     let rows = rows(&status);
     if args.control.json {

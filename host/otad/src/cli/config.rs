@@ -2,7 +2,7 @@
 
 use super::args::ConfigVerb;
 use super::{init, load};
-use crate::config::{ConfigError, check, check_code, check_plugins, keys};
+use crate::config::{ConfigError, check, check_code, check_plugins, check_writable, keys};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 
@@ -14,6 +14,7 @@ pub(super) fn follow(verb: &ConfigVerb) -> Verb {
             let (errors, warnings): (Vec<_>, Vec<_>) = check(&config)
                 .into_iter()
                 .chain(check_code(&config))
+                .chain(check_writable(&config))
                 .chain(check_plugins(&config, None))
                 .partition(|f| f.is_error);
             // Read once more for the excerpts; what has vanished since has none.

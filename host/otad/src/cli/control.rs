@@ -120,7 +120,7 @@ pub(super) async fn job(verb: &JobVerb) -> Ended {
 
 async fn jobs(args: &DeviceArgs) -> Ended {
     let value = client(&args.control)?
-        .call(&request(args, Verb::Jobs))
+        .gather(&request(args, Verb::Jobs), "jobs")
         .await?;
     let jobs: Vec<JobView> = serde_json::from_value(value["jobs"].clone())
         .map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;

@@ -79,7 +79,7 @@ async fn on_target(args: &DeviceArgs, target: &str, verb: Verb, words: &str) -> 
 
 async fn list(args: &DeviceArgs, only: Option<&str>) -> Ended {
     let status = client(&args.control)?
-        .call(&request(args, Verb::Status))
+        .gather(&request(args, Verb::Status), "devices")
         .await?;
     let rows = rows(&status, only);
     if let (Some(only), []) = (only, &rows[..]) {

@@ -19,7 +19,7 @@ pub(super) async fn follow(args: &StatusArgs) -> Ended {
     let client = client(control)?;
     let request = request(&args.device, Verb::Status);
     loop {
-        let status = client.call(&request).await?;
+        let status = client.gather(&request, "devices").await?;
         let devices = list(&status, "devices").iter();
         let lines: Vec<String> = match (control.json, args.watch) {
             (true, _) => vec![status.to_string()],

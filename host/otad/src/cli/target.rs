@@ -121,7 +121,7 @@ async fn list(args: &DeviceArgs, only: Option<&str>) -> Verb {
         (name, _) => vec![device(&config, name.as_deref())?],
     };
     let status = client(&args.control)?
-        .call(&request(args, protocol::Verb::Status))
+        .gather(&request(args, protocol::Verb::Status), "devices")
         .await;
     // A daemon that does not answer is no error: the configuration is there.
     let status = match status {

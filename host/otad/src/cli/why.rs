@@ -71,7 +71,9 @@ struct Answer {
 
 async fn from_daemon(args: &WhyArgs) -> Result<Known, Failed> {
     let client = client(&args.device.control)?;
-    let mut status = client.call(&request(&args.device, Verb::Status)).await?;
+    let mut status = client
+        .gather(&request(&args.device, Verb::Status), "devices")
+        .await?;
     let devices = match status["devices"].take() {
         Value::Array(devices) => devices,
         _ => Vec::new(),
@@ -83,7 +85,9 @@ async fn from_daemon(args: &WhyArgs) -> Result<Known, Failed> {
             past: Vec::new(),
         });
     }
-    let mut jobs = client.call(&request(&args.device, Verb::Jobs)).await?;
+    let mut jobs = client
+        .gather(&request(&args.device, Verb::Jobs), "jobs")
+        .await?;
     let offers: Vec<JobView> = serde_json::from_value(jobs["jobs"].take())
         .map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;
     Ok(Known {

@@ -19,6 +19,7 @@ use host_runtime::choice;
 use host_runtime::ports::clock::{Clock as _, SystemClock, utc};
 use host_runtime::ports::line::LinePlace;
 use host_runtime::ports::state_dir::FileStateDir;
+use rustix::fs::Access;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -105,6 +106,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
             "create it; it belongs to otad's user, and nobody else may write there",
         );
     }
+    own_directories(config, &mut findings);
     trust(config, &mut findings);
     code_signers(config, &mut findings);
     http(config, &mut findings);
@@ -783,6 +785,84 @@ fn check_line(line: &Line, findings: &mut Findings) {
             "plug it in; until then its target cannot be reached",
         ),
     }
+}
+
+/// The state directory and the cache, as far as they are there: what otad refuses at its start. Who asks may be somebody else.
+fn own_directories(config: &Config, findings: &mut Findings) {
+    let daemon = &config.daemon;
+    let (state, cache) = (&daemon.state_dir, &daemon.cache_dir);
+    let rows = [
+        (&state.value, &state.origin, "the state directory"),
+        (cache, &Origin::File, "the cache of compiled code"),
+    ];
+    for (path, origin, what) in rows {
+        let mut there = path.ancestors().filter(|above| above.exists());
+        if let Some(file) = there.next().filter(|above| !above.is_dir()) {
+            findings.error(
+                origin,
+                format!(
+                    "{what} {}: {} is no directory",
+                    path.display(),
+                    file.display()
+                ),
+                "name another place, or move away what lies there",
+            );
+        }
+    }
+    if let Ok(meta) = fs::metadata(&state.value)
+        && let Some(wrong) = lock::wrong_rights(meta.mode(), meta.uid(), meta.uid())
+    {
+        findings.error(
+            &state.origin,
+            format!("the state directory {} {wrong}", state.value.display()),
+            "what lies there decides what `otad launch` starts",
+        );
+    }
+    if let Ok(meta) = fs::metadata(cache)
+        && meta.mode() & 0o077 != 0
+    {
+        let mode = meta.mode() & 0o7777;
+        findings.error(
+            &Origin::File,
+            format!(
+                "the cache of compiled code {} is open to others (mode {mode:04o})",
+                cache.display()
+            ),
+            "chmod 0700 it: compiled code is as trusted as otad itself",
+        );
+    }
+}
+
+/// Whether this process may write where it must. Apart from [`check`], for a medium that is mended needs no other configuration:
+/// `otad run` fails by itself where it cannot.
+pub(crate) fn check_writable(config: &Config) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    let asks = rustix::process::geteuid().as_raw();
+    if user(config).is_some_and(|user| asks != user && asks != 0) {
+        return findings.0;
+    }
+    let daemon = &config.daemon;
+    let mut places = BTreeMap::from([
+        (daemon.state_dir.value.as_path(), &daemon.state_dir.origin),
+        (daemon.cache_dir.as_path(), &Origin::File),
+    ]);
+    for target in config.devices.iter().flat_map(|device| &device.targets) {
+        let regions = target.regions.iter().map(|region| &region.path);
+        for place in regions.chain(&target.staging) {
+            places.extend(place.value.parent().map(|dir| (dir, &place.origin)));
+        }
+    }
+    for (dir, origin) in places.into_iter().filter(|(dir, _)| dir.is_dir()) {
+        let may = Access::WRITE_OK | Access::EXEC_OK;
+        if let Err(e) = rustix::fs::access(dir, may) {
+            findings.error(
+                origin,
+                format!("nothing can be written to {}: {e}", dir.display()),
+                "mount it for writing, or give it to otad's user",
+            );
+        }
+    }
+    findings.0
 }
 
 /// Whoever may write there may put something else into the place of what was verified, just before it is started.

@@ -30,8 +30,8 @@ use std::path::Path;
 
 pub use agent::BUILTIN_AGENTS;
 pub use build::BUILD;
-pub(crate) use check::check_plugins;
 pub use check::{Finding, check, check_code};
+pub(crate) use check::{check_plugins, check_writable};
 pub use diagnostic::{ConfigError, Diagnostic, Origin};
 pub use model::{
     Activation, AgentChoice, Carrier, Config, Daemon, Development, Device, Download, HardwareReset,

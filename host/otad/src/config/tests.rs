@@ -2,6 +2,7 @@
 
 mod wrong;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use self::wrong::WRONG;
@@ -446,6 +447,56 @@ fn findings(directory: &Path, lines: &str, word: &str) -> Vec<Finding> {
     let mut found = check(&config);
     found.retain(|f| f.diagnostic.message.contains(word));
     found
+}
+
+#[test]
+fn directories_of_otads_own_that_it_would_refuse_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("file"), "").unwrap();
+    for (name, mode) in [("state", 0o777), ("cache", 0o755), ("good", 0o700)] {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let found = |state: &str, cache: &str| {
+        let (state, cache) = (at(state), at(cache));
+        let named = format!("state_dir = {state:?}\ncache_dir = {cache:?}");
+        let config = read(&GOOD.replace("state_dir = \"state\"", &named)).expect("good");
+        let found = check(&config).into_iter().filter(|f| f.is_error);
+        let texts = found.map(|f| f.diagnostic.message);
+        texts
+            .filter(|text| text.contains("the cache") || text.contains("the state"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("good", "good/cache"), [] as [&str; 0]);
+    assert_eq!(found("good/not/yet", "not/yet"), [] as [&str; 0]);
+    for (state, cache, word) in [
+        ("state", "good", "may be written by group or others"),
+        ("good", "cache", "is open to others (mode 0755)"),
+        ("file", "good", "is no directory"),
+        ("good", "file/below", "is no directory"),
+    ] {
+        let texts = found(state, cache);
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        assert!(texts[0].contains(word), "{texts:?}");
+    }
+}
+
+#[test]
+fn a_place_to_which_nothing_can_be_written_is_found() {
+    let found = |directory: &Path| {
+        let text = GOOD.replace("targets/main", &directory.display().to_string());
+        check_writable(&read(&text).expect("good"))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(found(dir.path()), []);
+    // Not even by root.
+    let found = found(Path::new("/proc/self"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].diagnostic.message.contains("/proc/self"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::protocol::{ANSWER_MAX_BYTES, Answer, Body, Request, VERSION};
 use crate::exit::{Exit, Failed};
@@ -39,9 +41,20 @@ impl Client {
     /// One request, one answer.
     ///
     /// # Errors
-    /// [`Exit::Retry`] if nobody listens; otherwise what the daemon says.
+    /// [`Exit::Retry`] if nobody listens, or the daemon is silent for too long; otherwise what it says.
     pub async fn call(&self, request: &Request) -> Result<Value, Failed> {
         self.stream(request, |_| {}).await
+    }
+
+    /// One request that is answered in items: the answer, with these in a list as its member `key`.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn gather(&self, request: &Request, key: &str) -> Result<Value, Failed> {
+        let mut items = Vec::new();
+        let mut answer = self.stream(request, |item| items.push(item)).await?;
+        answer[key] = items.into();
+        Ok(answer)
     }
 
     /// One request; `on_item` sees every item before the answer.
@@ -64,7 +77,12 @@ impl Client {
         loop {
             line.clear();
             let mut limited = (&mut reader).take(ANSWER_MAX_BYTES as u64);
-            let n = limited.read_until(b'\n', &mut line).await.map_err(lost)?;
+            let reading = limited.read_until(b'\n', &mut line);
+            let read = match request.verb.silence_max() {
+                Some(max) => timeout(max, reading).await.map_err(|_| silent(max))?,
+                None => reading.await,
+            };
+            let n = read.map_err(lost)?;
             if n == 0 {
                 if let Err(e) = sent {
                     return Err(lost(e));
@@ -104,4 +122,13 @@ impl Client {
                 _ => Failed::new(Exit::Retry, format!("{path}: {e}")),
             })
     }
+}
+
+fn silent(max: Duration) -> Failed {
+    let text = format!(
+        "the daemon has said nothing for {} s: it hangs, or is stopped; `otad why --state-dir DIR` and `otad history \
+         --state-dir DIR` read what it has written down",
+        max.as_secs()
+    );
+    Failed::new(Exit::Retry, text)
 }

@@ -8,6 +8,8 @@
 //!
 //! Members may be added within a version; a line of another version is refused. Not here: sockets.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,14 +21,20 @@ pub const VERSION: u32 = 1;
 /// Longest request line: names and a reason of 1 KiB, with room.
 pub const REQUEST_MAX_BYTES: usize = 16 * 1024;
 
-/// Longest answer line: a job document of 128 KiB, escaped.
+/// Longest answer line: a job document of 128 KiB, escaped. What grows with the number of devices is told in items.
 pub const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+
+/// How long a daemon may be silent that is asked how things are: a device has half of that to answer.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// How long it may be silent that is given an order.
+const ORDER_MAX: Duration = Duration::from_secs(30);
 
 /// What is asked of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Verb {
-    /// What every device is doing.
+    /// What every device is doing: an item a device.
     Status,
     /// Stop requesting until `resume`.
     Suspend,
@@ -55,7 +63,7 @@ pub enum Verb {
         #[serde(default)]
         follow: bool,
     },
-    /// Jobs that wait for somebody, and those under way.
+    /// Jobs that wait for somebody, and those under way: an item a job.
     Jobs,
     /// Past jobs and the one under way: an item a job, oldest first.
     History {
@@ -104,6 +112,24 @@ pub enum Verb {
         #[serde(default)]
         reason: Option<String>,
     },
+}
+
+impl Verb {
+    /// How long the daemon may be silent before it is taken for one that hangs. None: it takes as long as it takes.
+    #[must_use]
+    pub fn silence_max(&self) -> Option<Duration> {
+        match self {
+            Self::Events { follow: true, .. }
+            | Self::SwapPlugin { .. }
+            | Self::RollBackPlugin
+            | Self::SwapAgent(_)
+            | Self::RollBackAgent { .. } => None,
+            Self::Status | Self::Jobs | Self::History { .. } | Self::Events { .. } => {
+                Some(LOOK_MAX)
+            }
+            _ => Some(ORDER_MAX),
+        }
+    }
 }
 
 /// An agent build for a device, or for all.

@@ -1,6 +1,6 @@
 //! What the control socket's verbs do to the devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const REJECTED_BY_OPERATOR: u8 = 0;
 
 /// How long a device may take to say how it is. It answers within milliseconds, unless it waits for a medium.
 const STATUS_MAX: Duration = Duration::from_secs(5);
+
+/// Devices that are asked at a time.
+const ASKED_AT_ONCE: usize = 64;
 
 /// The devices of a daemon.
 pub(super) struct Devices {
@@ -77,10 +80,10 @@ impl Backend for Switch {
 impl Backend for Devices {
     async fn call(&self, request: Request, items: mpsc::Sender<Value>) -> Result<Value, Refusal> {
         if matches!(request.verb, Verb::Status) {
-            return self.status(request.device.as_deref()).await;
+            return self.status(request.device.as_deref(), &items).await;
         }
         if matches!(request.verb, Verb::Jobs) {
-            return self.jobs(request.device.as_deref()).await;
+            return self.jobs(request.device.as_deref(), &items).await;
         }
         if let Verb::History { limit } = request.verb {
             return self.history(request.device.as_deref(), limit, &items).await;
@@ -267,28 +270,57 @@ impl Devices {
     }
 
     /// The devices, those that do not run too; always answered.
-    async fn status(&self, name: Option<&str>) -> Result<Value, Refusal> {
+    /// How the devices are, in their order.
+    async fn status(
+        &self,
+        name: Option<&str>,
+        items: &mpsc::Sender<Value>,
+    ) -> Result<Value, Refusal> {
         let wanted = |other: &str| name.is_none_or(|name| name == other);
-        let mut list = Vec::new();
-        for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
-            let asked = tokio::time::timeout(STATUS_MAX, device.handle.status());
-            list.push(match asked.await {
-                Ok(status) => view::device(&status, Some(&device.connection.status())),
-                Err(_) => {
-                    let why = format!(
-                        "no answer within {} s; it waits for its storage, or is broken",
-                        STATUS_MAX.as_secs()
-                    );
-                    view::silent(device.handle.name(), &why)
-                }
-            });
+        let mut any = name.is_none();
+        let mut asked = VecDeque::new();
+        let mut running = self.running.iter().filter(|d| wanted(d.handle.name()));
+        loop {
+            let next = running.next();
+            any |= next.is_some();
+            let is_last = next.is_none();
+            // One that does not answer keeps the others waiting no longer than it must.
+            asked.extend(next.map(|device| tokio::spawn(look(device.clone()))));
+            if !is_last && asked.len() < ASKED_AT_ONCE {
+                continue;
+            }
+            let Some(first) = asked.pop_front() else {
+                break;
+            };
+            let broke = |e| Refusal::new(Exit::Failed, format!("asking a device broke: {e}"));
+            if items.send(first.await.map_err(broke)?).await.is_err() {
+                return Ok(Value::Null);
+            }
         }
         for device in self.failed.iter().filter(|d| wanted(&d.name)) {
-            list.push(view::silent(&device.name, &device.why));
+            any = true;
+            let item = view::silent(&device.name, &device.why);
+            if items.send(item).await.is_err() {
+                return Ok(Value::Null);
+            }
         }
         match name {
-            Some(name) if list.is_empty() => Err(self.missing(name)),
-            Some(_) | None => Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "devices": list })),
+            Some(name) if !any => Err(self.missing(name)),
+            Some(_) | None => Ok(json!({ "version": env!("CARGO_PKG_VERSION") })),
+        }
+    }
+}
+
+/// How a device is.
+async fn look(device: ConnectedDevice) -> Value {
+    match tokio::time::timeout(STATUS_MAX, device.handle.status()).await {
+        Ok(status) => view::device(&status, Some(&device.connection.status())),
+        Err(_) => {
+            let why = format!(
+                "no answer within {} s; it waits for its storage, or is broken",
+                STATUS_MAX.as_secs()
+            );
+            view::silent(device.handle.name(), &why)
         }
     }
 }
@@ -321,9 +353,12 @@ impl Devices {
     }
 
     /// The jobs of a device, or of all.
-    async fn jobs(&self, name: Option<&str>) -> Result<Value, Refusal> {
+    async fn jobs(
+        &self,
+        name: Option<&str>,
+        items: &mpsc::Sender<Value>,
+    ) -> Result<Value, Refusal> {
         let wanted = |other: &str| name.is_none_or(|name| name == other);
-        let mut list = Vec::new();
         for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
             let status = tokio::time::timeout(STATUS_MAX, device.handle.status());
             let Ok(status) = status.await else {
@@ -331,13 +366,17 @@ impl Devices {
                 return Err(Refusal::new(Exit::Retry, text));
             };
             let events = device.handle.events().after(0, usize::MAX);
-            list.extend(hooks::jobs(&status, &events));
+            for job in hooks::jobs(&status, &events) {
+                if items.send(json!(job)).await.is_err() {
+                    return Ok(Value::Null);
+                }
+            }
         }
         match name {
             Some(name) if !self.running.iter().any(|d| d.handle.name() == name) => {
                 Err(self.missing(name))
             }
-            Some(_) | None => Ok(json!({ "jobs": list })),
+            Some(_) | None => Ok(Value::Null),
         }
     }
 }
@@ -470,6 +509,13 @@ async fn events(
         } else {
             device.events().after(cursor, EVENTS_AT_A_TIME)
         };
+        if batch.is_empty() && follow {
+            let text = format!(
+                "{} was stopped, for a reload or for good: follow on with --after {cursor}",
+                device.name()
+            );
+            return Err(Refusal::new(Exit::Retry, text));
+        }
         if batch.is_empty() {
             return Ok(Value::Null);
         }
@@ -488,7 +534,9 @@ mod tests {
     use host_runtime::status::FileReport;
     use host_runtime::target::TargetReport;
 
-    use crate::control::protocol::AgentOrder;
+    use crate::control::client::Client;
+    use crate::control::protocol::{ANSWER_MAX_BYTES, AgentOrder};
+    use crate::control::server::{Access, Server};
 
     use super::*;
 
@@ -538,10 +586,12 @@ mod tests {
     #[tokio::test]
     async fn a_device_that_could_not_be_set_up_is_shown_with_its_reason_and_takes_no_commands() {
         let devices = broken();
+        let (items, mut told) = mpsc::channel(4);
         for name in [None, Some("pump-1")] {
-            let status = devices.status(name).await.unwrap();
-            assert_eq!(status["devices"][0]["device"], "pump-1");
-            assert_eq!(status["devices"][0]["failed"], "its record is damaged");
+            devices.status(name, &items).await.unwrap();
+            let device = told.try_recv().unwrap();
+            assert_eq!(device["device"], "pump-1");
+            assert_eq!(device["failed"], "its record is damaged");
         }
         let refusal = devices.one(Some("pump-1")).unwrap_err();
         assert!(
@@ -549,13 +599,42 @@ mod tests {
             "{}",
             refusal.text
         );
-        let unknown = devices.status(Some("pump-2")).await.unwrap_err();
+        let unknown = devices.status(Some("pump-2"), &items).await.unwrap_err();
         assert_eq!(unknown.exit, "nothing");
         assert!(
             unknown.text.contains("there are: pump-1"),
             "{}",
             unknown.text
         );
+    }
+
+    #[tokio::test]
+    async fn thousands_of_devices_are_told_to_a_client() {
+        const DEVICES: usize = 10_000;
+        let failed = (0..DEVICES).map(|n| FailedDevice {
+            name: format!("pump-{n}"),
+            why: "its record is damaged, and it takes some words to say how; ".repeat(3),
+        });
+        let devices = Devices {
+            failed: failed.collect(),
+            ..broken()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let access = Access {
+            owner: rustix::process::geteuid().as_raw(),
+            group: None,
+        };
+        let server = Server::bind(&path, access).unwrap();
+        tokio::spawn(server.serve(Arc::new(Switch::new(devices))));
+        let request = Request::new(Verb::Status);
+        let status = Client::new(&path).gather(&request, "devices").await;
+        let status = status.unwrap();
+        let told = status["devices"].as_array().unwrap();
+        assert_eq!(told.len(), DEVICES);
+        assert_eq!(told[DEVICES - 1]["device"], format!("pump-{}", DEVICES - 1));
+        assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+        assert!(status.to_string().len() > ANSWER_MAX_BYTES);
     }
 
     #[tokio::test]

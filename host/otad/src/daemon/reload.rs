@@ -131,6 +131,8 @@ fn read_again(former: &Config, served: &Questions) -> Result<Whole, Failed> {
     new.control_socket = kept.control_socket.clone();
     new.control_group.clone_from(&kept.control_group);
     super::check(&config)?;
+    // The former devices need no more than they have: new ones would not come up.
+    super::refuse(&config, config::check_writable(&config))?;
     // A start goes on without what a plugin would not serve; here there are the former ones to go on with.
     super::refuse(&config, config::check_plugins(&config, Some(served)))?;
     let trusted = Trusted::read(&config)?;

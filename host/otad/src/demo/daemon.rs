@@ -119,7 +119,10 @@ impl Daemon {
 
     /// The status of the only device.
     pub(super) async fn status(&self) -> Result<Value, Failed> {
-        let mut status = self.client.call(&Request::new(Verb::Status)).await?;
+        let mut status = self
+            .client
+            .gather(&Request::new(Verb::Status), "devices")
+            .await?;
         Ok(status["devices"][0].take())
     }
 

@@ -295,7 +295,7 @@ fn an_update_is_told_in_json_and_by_exit_codes() {
 fn events_can_be_followed_as_they_come() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud);
-    let _daemon = gateway.run();
+    let daemon = gateway.run();
     let follow = gateway.command(&["events", "--follow", "--json"]);
     let mut events = Process::start("otad events", follow).unwrap();
     let job = cloud.update(THING, Update::of(image::program("1.1.0", "", SIZE)));
@@ -304,6 +304,13 @@ fn events_can_be_followed_as_they_come() {
         let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(event["job_id"], job.as_str(), "{line}");
     }
+    daemon.stop();
+    let ended = events.wait_exit(PATIENCE).unwrap();
+    assert_eq!(
+        ended.code(),
+        Some(3),
+        "whoever follows is told to come again"
+    );
 }
 
 #[test]
