@@ -536,3 +536,34 @@ fn a_check_says_where_an_agent_with_another_conversation_is_judged() {
     );
     assert!(said.contains("`otad sandbox` judges it"));
 }
+
+#[test]
+fn a_report_that_cannot_be_written_takes_no_verdict_away() {
+    for (json, verdict) in [(false, "\nnot fit: "), (true, "\"fit\":false")] {
+        let check = ["check", "--builtin", "simple", "--only", "cancel"];
+        let mut arguments = [&check[..], &["--junit", "/dev/full"]].concat();
+        arguments.extend(json.then_some("--json"));
+        let output = otad(&arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(
+            error.contains("writing /dev/full: No space left"),
+            "{error}"
+        );
+        let said = text(&output.stdout);
+        assert!(said.contains(verdict), "{said}");
+    }
+}
+
+#[test]
+fn the_help_says_what_each_tool_is_for_and_how_it_ends() {
+    for (verb, words) in [
+        ("check", "judged by `otad sandbox`"),
+        ("run", "5 the agent of --shadow is refused"),
+        ("sandbox", "of all others seed, scenario and invariants"),
+    ] {
+        let help = text(&otad(&[verb, "--help"]).stdout);
+        let help: Vec<&str> = help.split_whitespace().collect();
+        assert!(help.join(" ").contains(words), "{verb}: {words}");
+    }
+}
