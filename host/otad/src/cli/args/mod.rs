@@ -294,8 +294,8 @@ It looks at the component's world, compiles it in a process of its own with limi
 through the same engine and limits as the daemon. What the contract leaves open is not asked for.
 
 The cases for agents are the conversation of the shipped agent, which is the C agent's: $next/get, blocks in CBOR. An agent \
-that leads another one, as those of agent-sdk with start-next and JSON do, parts from nearly all of them at its first question: \
-what holds whatever an agent says is judged by `otad sandbox`.
+that leads another one, as those of agent-sdk with start-next and JSON do, parts from nearly all of them at its first \
+question: what holds whatever an agent says is judged by `otad sandbox`.
 
 Examples:
   otad check my-agent.wasm
