@@ -39,6 +39,7 @@ impl<A: Instance> Guest for Component<A> {
     }
 
     fn start(context: Context, info: StartInfo) -> Result<Turn, Failure> {
+        log_panics();
         let settings = Settings::read(&info.config)?;
         for unknown in &settings.unknown {
             os::log(Level::Warn, &format!("unknown setting: {unknown}"));
@@ -70,6 +71,13 @@ impl<A: Instance> Guest for Component<A> {
             bytes: Vec::new(),
         }
     }
+}
+
+/// A panic traps without a word; say it, and its place, through the host's log first.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        os::log(Level::Error, &info.to_string());
+    }));
 }
 
 /// The contract starts an instance first; a host that does not gets a trap.

@@ -13,6 +13,7 @@ use crate::ailment::{Ailment, Spell};
 use crate::ground::{Cut, CutKind, Moment};
 use crate::net::{Odds, Outage, OutageKind, UrlTrouble, Weather};
 use crate::scenario::{Deed, Ending, Scenario, When};
+use crate::world::Report;
 
 /// What can go wrong; [`KINDS`] has the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -302,7 +303,7 @@ pub enum FaultError {
         /// What was given.
         text: String,
         /// What it needs.
-        form: &'static str,
+        form: Form,
     },
     /// The story's own deeds stand in the way.
     #[error("{kind} does not go with scenario `{scenario}`, in which an operator acts already")]
@@ -356,6 +357,23 @@ const INSTANT_MAX_MS: u64 = 24 * 3600 * 1000;
 /// Farthest jump of the clock: a century.
 const JUMP_MAX_S: i64 = 100 * 365 * 24 * 3600;
 
+/// How a strike is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// With names in place of values.
+    pub syntax: &'static str,
+    /// What the names are, with their units.
+    pub needs: &'static str,
+    /// Such as.
+    pub example: &'static str,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, such as {}", self.needs, self.example)
+    }
+}
+
 fn instant(text: &str) -> Option<u64> {
     text.parse().ok().filter(|at| *at <= INSTANT_MAX_MS)
 }
@@ -371,14 +389,39 @@ fn span(text: &str, place: &str) -> Option<Strike> {
 }
 
 impl Kind {
-    fn form(self) -> &'static str {
-        match self.family() {
-            Family::Packets => "cases of 1000 and a last instant in ms, such as 300@60000",
-            Family::Outage(_) | Family::Suspend => "two instants in ms, such as 1000-9000",
-            Family::Spell(_) => "two instants in ms and maybe a place, such as 1000-9000@app/",
-            Family::Cut(_) => "before, during or after the number of a call, such as during-17",
-            Family::Clock => "seconds and an instant in ms, such as -3600@5000",
-            Family::Cancel => "an instant in ms, such as 5000",
+    /// What follows its word and a `=`; README.md has the table.
+    #[must_use]
+    pub fn form(self) -> Form {
+        let (syntax, needs, example) = match self.family() {
+            Family::Packets => (
+                "N@UNTIL",
+                "cases of 1000 (N) and a last instant in ms",
+                "300@60000",
+            ),
+            Family::Outage(_) | Family::Suspend => {
+                ("FROM-UNTIL", "two instants in ms", "1000-9000")
+            }
+            Family::Spell(_) => (
+                "FROM-UNTIL[@PLACE]",
+                "two instants in ms and maybe what the names of places begin with",
+                "1000-9000@app/",
+            ),
+            Family::Cut(_) => (
+                "MOMENT-CALL",
+                "before, during or after, and the number of a call",
+                "during-17",
+            ),
+            Family::Clock => (
+                "SECONDS@AT",
+                "seconds, forward or back, and an instant in ms",
+                "-3600@5000",
+            ),
+            Family::Cancel => ("AT", "an instant in ms", "5000"),
+        };
+        Form {
+            syntax,
+            needs,
+            example,
         }
     }
 
@@ -453,6 +496,23 @@ impl Fault {
             Strike::Jump { at_ms: from, .. } | Strike::At(from) => {
                 (*from..*from + AFTERMATH_MS).contains(&at_ms)
             }
+        }
+    }
+
+    /// Whether it had its time in a run: its call was made, its instant came. A chance may have been there in vain.
+    #[must_use]
+    pub fn struck(&self, report: &Report) -> bool {
+        match (self.kind.family(), &self.strike) {
+            (Family::Cut(kind), Strike::Call { moment, call }) => {
+                let (call, moment) = (*call, *moment);
+                report.cuts.contains(&Cut { call, moment, kind })
+            }
+            (_, Strike::Call { .. }) => false,
+            (_, Strike::Chance { per_mille, .. }) => *per_mille > 0,
+            (
+                _,
+                Strike::Span { from_ms: at, .. } | Strike::Jump { at_ms: at, .. } | Strike::At(at),
+            ) => *at < report.ended_at_ms,
         }
     }
 
@@ -571,6 +631,28 @@ mod tests {
         for (number, (kind, word)) in KINDS.iter().enumerate() {
             assert_eq!(*kind as usize, number, "{word}");
             assert_eq!(kind.word(), *word);
+        }
+    }
+
+    #[test]
+    fn each_kind_takes_the_example_of_its_form_and_the_readme_has_all_forms() {
+        let readme = include_str!("../README.md");
+        for (kind, word) in KINDS {
+            let form = kind.form();
+            let fault = format!("{word}={}", form.example).parse::<Fault>();
+            assert_eq!(fault.map(|fault| fault.kind), Ok(kind));
+            let needs = format!("{}, such as `{}`", form.needs, form.example);
+            let row = format!("| `{}` | {needs} | ", form.syntax);
+            let row = readme.lines().find(|line| line.starts_with(&row));
+            // `blocks-lost` stands there as `blocks-` with `lost`, `url-slow` as `url-…`.
+            let named = |row: &str| {
+                let (first, second) = word.split_once('-').unwrap_or((word, ""));
+                let parts = [format!("`{first}-`"), format!("`{second}`")];
+                row.contains(&format!("`{word}`"))
+                    || parts.iter().all(|part| row.contains(part))
+                    || row.contains(&format!("`{first}-…`"))
+            };
+            assert!(row.is_some_and(named), "{word}={}", form.syntax);
         }
     }
 

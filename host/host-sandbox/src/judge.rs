@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use host_cloud::service::ExecutionStatus;
+use host_crypto::hex;
 use host_runtime::agent::Command;
+use host_runtime::status::STATE_NAMES;
 
 use crate::boot::{BootRecord, Image, Next};
 use crate::ground::{Cut, CutKind};
 use crate::net::Odds;
-use crate::scenario::{Deed, Ending, Quality, Scenario, WINDOW_BLOCKS, When};
+use crate::scenario::{Deed, Ending, Known, Scenario, WINDOW_BLOCKS, When};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +65,54 @@ pub struct RecordChange<'a> {
     /// SHA-256 of as many bytes of a slot as an image says it has.
     pub digest: &'a dyn Fn(&Image) -> [u8; 32],
     /// Every image of this world.
-    pub known: &'a BTreeMap<[u8; 32], Quality>,
+    pub known: &'a BTreeMap<[u8; 32], Known>,
     /// What has run for a whole self-test, with the health check passed if there is one, and the sequence of the record
     /// that marked it. A process that was cut after its decision commits without another test.
     pub tested: Option<(u32, Image)>,
+}
+
+impl RecordChange<'_> {
+    /// An image in words: `1.1.0 in slot b (7c8f1a2b)`.
+    fn name(&self, image: &Image) -> String {
+        let version = match self.known.get(&image.sha256) {
+            Some(known) => format!("1.{}.0", known.minor),
+            None => format!("an unknown image of {} bytes", image.length),
+        };
+        let digest = hex(&image.sha256[..4]);
+        format!("{version} in slot {} ({digest})", letter(image.slot))
+    }
+
+    /// A record in words.
+    fn record(&self, record: &BootRecord) -> String {
+        let next = match &record.next {
+            Next::None => String::new(),
+            Next::Armed(image) => format!(", marks {}", self.name(image)),
+            Next::Rejected(image) => format!(", rejects {}", self.name(image)),
+        };
+        let (sequence, confirmed) = (record.sequence, self.name(&record.confirmed));
+        format!("record {sequence} (confirms {confirmed}{next})")
+    }
+
+    /// What is the matter with an image, in words.
+    fn quality(&self, image: &Image) -> String {
+        match self.known.get(&image.sha256) {
+            Some(known) => format!("is {}", known.quality),
+            None => "no job has brought".to_owned(),
+        }
+    }
+}
+
+fn letter(slot: u8) -> char {
+    char::from(b'a'.saturating_add(slot))
+}
+
+/// A state of the agent by its name, or its number where it has none.
+#[must_use]
+pub fn state_name(state: u8) -> String {
+    match STATE_NAMES.get(usize::from(state)) {
+        Some(name) => (*name).to_owned(),
+        None => state.to_string(),
+    }
 }
 
 /// A slot was written to or erased.
@@ -126,6 +172,22 @@ pub struct End<'a> {
     pub mcu_cut: bool,
     /// Agent builds that broke on trial and were sent back.
     pub returns: u64,
+}
+
+impl End<'_> {
+    /// What the targets confirm, in words.
+    fn images(&self) -> String {
+        let image = |(target, new): (usize, &Option<bool>)| {
+            let image = match new {
+                Some(true) => "the new image",
+                Some(false) => "the old image",
+                None => "neither the new nor the old image",
+            };
+            format!("target {target} confirms {image}")
+        };
+        let images: Vec<_> = (0..).zip(&self.confirmed_new).map(image).collect();
+        images.join(", ")
+    }
 }
 
 /// Where invariants say what they have seen.
@@ -192,20 +254,16 @@ impl Invariant for Bootable {
             );
         };
         let image = record.confirmed;
-        let quality = change.known.get(&image.sha256);
-        if !quality.is_some_and(|quality| quality.may_be_committed()) {
-            let detail = format!(
-                "target {} confirms an image that is {quality:?}",
-                change.target
-            );
+        let known = change.known.get(&image.sha256);
+        let (target, name) = (change.target, change.name(&image));
+        if !known.is_some_and(|known| known.quality.may_be_committed()) {
+            let quality = change.quality(&image);
+            let detail = format!("target {target} confirms {name}, which {quality}");
             found.add(NAME, change.at_ms, detail);
         }
         if (change.digest)(&image) != image.sha256 {
-            let slot = image.slot;
-            let detail = format!(
-                "target {}: slot {slot} is not the confirmed image",
-                change.target
-            );
+            let detail =
+                format!("target {target} confirms {name}, which is not what the slot holds");
             found.add(NAME, change.at_ms, detail);
         }
     }
@@ -233,13 +291,16 @@ impl Invariant for Verified {
             // Its slot may be another job's by now.
             return;
         }
-        let quality = change.known.get(&image.sha256);
-        let accepted = quality.is_some_and(|quality| quality.may_be_tried());
-        if !accepted || (change.digest)(&image) != image.sha256 {
-            let detail = format!(
-                "target {} is to start an image that is {quality:?}",
-                change.target
-            );
+        let known = change.known.get(&image.sha256);
+        let accepted = known.is_some_and(|known| known.quality.may_be_tried());
+        let is_whole = (change.digest)(&image) == image.sha256;
+        if !accepted || !is_whole {
+            let quality = match accepted {
+                true => "is not what the slot holds".to_owned(),
+                false => change.quality(&image),
+            };
+            let (target, name) = (change.target, change.name(&image));
+            let detail = format!("target {target} is to start {name}, which {quality}");
             found.add("nothing unverified", change.at_ms, detail);
         }
     }
@@ -257,8 +318,16 @@ impl Invariant for Tested {
             return;
         }
         if change.tested != Some((before.sequence, after.confirmed)) {
-            let (target, tested) = (change.target, change.tested);
-            let detail = format!("target {target} commits {after:?}, tested was {tested:?}");
+            let tested = match &change.tested {
+                None => "nothing has passed a self-test".to_owned(),
+                Some((sequence, image)) => {
+                    let name = change.name(image);
+                    format!("{name} passed its self-test under record {sequence}")
+                }
+            };
+            let (target, name) = (change.target, change.name(&after.confirmed));
+            let before = before.sequence;
+            let detail = format!("target {target} confirms {name} after record {before}; {tested}");
             found.add("commit after test", change.at_ms, detail);
         }
     }
@@ -288,7 +357,8 @@ impl Invariant for Steps {
             | (Next::Rejected(_), Next::Rejected(_)) => before == after,
         };
         if !allowed {
-            let detail = format!("target {}: {before:?} became {after:?}", change.target);
+            let (before, after) = (change.record(&before), change.record(&after));
+            let detail = format!("target {}: {before} became {after}", change.target);
             found.add("steps of the boot record", change.at_ms, detail);
         }
     }
@@ -304,7 +374,8 @@ impl Invariant for Kept {
         if confirmed == Some(change.slot) || runs == Some(change.slot) {
             let detail = format!(
                 "slot {} of target {} is written",
-                change.slot, change.target
+                letter(change.slot),
+                change.target
             );
             found.add("the good image is kept", change.at_ms, detail);
         }
@@ -318,7 +389,8 @@ impl Invariant for Rest {
     fn on_end(&mut self, end: &End<'_>, found: &mut Findings) {
         const NAME: &str = "no wedge";
         if !end.at_rest || !end.status.is_terminal() {
-            let detail = format!("the job is {:?}, the device is {}", end.status, end.doing);
+            let (status, doing) = (end.status.as_str(), &end.doing);
+            let detail = format!("the job is {status}, the device is {doing}");
             found.add(NAME, end.at_ms, detail);
         }
         let needs_reason = matches!(
@@ -348,7 +420,7 @@ impl Invariant for Agreement {
             .filter(|new| **new == Some(false))
             .count();
         let all = end.confirmed_new.len();
-        let detail = || format!("{:?} with {:?}", end.status, end.confirmed_new);
+        let detail = || format!("the job is {}, {}", end.status.as_str(), end.images());
         if new != all && old != all {
             found.add("all or nothing", end.at_ms, detail());
         }
@@ -366,11 +438,10 @@ impl Invariant for Agreement {
         if !agrees {
             found.add(NAME, end.at_ms, detail());
         }
-        if end.runs_confirmed.iter().any(|runs| !runs) {
-            let detail = format!(
-                "{:?}, runs what is confirmed: {:?}",
-                end.status, end.runs_confirmed
-            );
+        for (target, _) in (0..).zip(&end.runs_confirmed).filter(|(_, runs)| !**runs) {
+            let status = end.status.as_str();
+            let detail =
+                format!("the job is {status}, target {target} does not run what it confirms");
             found.add(NAME, end.at_ms, detail);
         }
     }
@@ -486,10 +557,12 @@ impl Invariant for AsTold {
             Ending::Whole => new || old,
         };
         if !as_told {
-            let detail = format!(
-                "{:?} `{reason}` with {:?}, told {:?}",
-                end.status, end.confirmed_new, ending
-            );
+            let reason = match reason {
+                "" => String::new(),
+                reason => format!(" for `{reason}`"),
+            };
+            let (status, images) = (end.status.as_str(), end.images());
+            let detail = format!("the job is {status}{reason}, {images}; it was to end {ending}");
             found.add("ends as told", end.at_ms, detail);
         }
     }

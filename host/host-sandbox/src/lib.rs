@@ -37,6 +37,7 @@ mod plant;
 mod signer;
 mod store;
 mod wire;
+mod words;
 mod world;
 
 pub use ailment::{Ailment, Spell};

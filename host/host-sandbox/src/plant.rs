@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::ground::Ground;
 use crate::judge::{Findings, Invariant, Launch, RecordChange, Running, SlotChange};
 use crate::pal::SETTLE_MS;
-use crate::scenario::{Prepared, PreparedFile, Quality};
+use crate::scenario::{Known, Prepared, PreparedFile, Quality};
 use crate::store::{DiskFiles, Region};
 use crate::trace::Event;
 
@@ -37,7 +37,7 @@ pub(crate) struct Plant(Arc<Mutex<Inner>>);
 struct Inner {
     ground: Ground,
     targets: Vec<Target>,
-    known: Arc<BTreeMap<[u8; 32], Quality>>,
+    known: Arc<BTreeMap<[u8; 32], Known>>,
     invariants: Vec<Box<dyn Invariant>>,
     findings: Findings,
     /// There is a health check.
@@ -180,8 +180,8 @@ impl Plant {
                 target: place.name.clone(),
                 slot: image.slot,
             });
-            let quality = inner.known.get(&image.sha256).copied();
-            quality.unwrap_or(Quality::NeverStarts)
+            let known = inner.known.get(&image.sha256);
+            known.map_or(Quality::NeverStarts, |known| known.quality)
         }))
     }
 
@@ -190,10 +190,10 @@ impl Plant {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let target = &mut inner.targets[target];
-        let quality = target
+        let known = target
             .running
             .and_then(|running| inner.known.get(&running.image.sha256));
-        target.healthy = quality.is_some_and(|quality| *quality != Quality::Unhealthy);
+        target.healthy = known.is_some_and(|known| known.quality != Quality::Unhealthy);
         target.healthy
     }
 

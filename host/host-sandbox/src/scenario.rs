@@ -4,6 +4,7 @@
 //! signed, which is the same for all runs of it. [`standard`] are the ones that everything is judged by.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -74,6 +75,30 @@ impl Quality {
     }
 }
 
+impl fmt::Display for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Good => "good",
+            Self::BadSignature => "badly signed",
+            Self::WrongProduct => "for another product",
+            Self::SameVersion => "of the version that runs",
+            Self::Unreadable => "named by no job",
+            Self::NeverStarts => "good and does not start",
+            Self::Unhealthy => "good and found unhealthy",
+            Self::Dies(_) => "good and dies",
+        })
+    }
+}
+
+/// What is known of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Of its version, which is `1.minor.0`.
+    pub minor: u8,
+    /// What is the matter with it.
+    pub quality: Quality,
+}
+
 /// One file of the job, and the target that it is for. File 0 is the gateway's own software: its restart is a restart of
 /// the process under test; the others are restarted by a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +165,18 @@ pub enum Ending {
     Withdrawn,
     /// Either with the new images and SUCCEEDED, or with the old ones and something else.
     Whole,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Updated => f.write_str("SUCCEEDED with the new images"),
+            Self::Kept("") => f.write_str("FAILED with the old images"),
+            Self::Kept(reason) => write!(f, "FAILED for `{reason}` with the old images"),
+            Self::Withdrawn => f.write_str("withdrawn with the old images"),
+            Self::Whole => f.write_str("with all images new, or all old"),
+        }
+    }
 }
 
 /// A story.
@@ -278,7 +315,8 @@ impl Scenario {
         let mut known = BTreeMap::new();
         for (number, file) in self.files.iter().enumerate() {
             let old = PreparedImage::new(image(number, 0, PRODUCT, OLD_IMAGE_BYTES));
-            known.insert(old.sha256, Quality::Good);
+            let quality = Quality::Good;
+            known.insert(old.sha256, Known { minor: 0, quality });
             let mut prepared = PreparedFile {
                 images: vec![old],
                 updates: Vec::new(),
@@ -303,7 +341,7 @@ impl Scenario {
                     cert_file: SIGNER.into(),
                     signature,
                 });
-                known.insert(new.sha256, quality);
+                known.insert(new.sha256, Known { minor, quality });
                 prepared.images.push(new);
             }
             files.push(prepared);
@@ -347,7 +385,7 @@ pub struct Prepared {
     pub(crate) mcus: Arc<[PreparedFile]>,
     pub(crate) images: Arc<MemoryImages>,
     /// Every image of this world by its digest.
-    pub(crate) known: Arc<BTreeMap<[u8; 32], Quality>>,
+    pub(crate) known: Arc<BTreeMap<[u8; 32], Known>>,
 }
 
 impl Prepared {

@@ -210,6 +210,20 @@ pub struct Failed {
     pub violations: Vec<Violation>,
 }
 
+impl Failed {
+    /// The invariants that did not hold, each once, in the order of their first violations.
+    #[must_use]
+    pub fn invariants(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for violation in &self.violations {
+            if !names.contains(&violation.invariant) {
+                names.push(violation.invariant);
+            }
+        }
+        names
+    }
+}
+
 /// What many runs came to.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -221,8 +235,12 @@ pub struct Tally {
     pub cuts: u64,
     /// Runs that failed.
     pub failures: u64,
-    /// The first of them, in order.
+    /// How many of them broke each invariant.
+    pub broken: BTreeMap<&'static str, u64>,
+    /// The first [`FAILED_MAX`] of each invariant, in order.
     pub failed: Vec<Failed>,
+    /// Faults of each kind: how many there were, and how many of those never struck.
+    pub faults: BTreeMap<Kind, (u64, u64)>,
     /// How the jobs ended, by the service's word.
     pub ends: BTreeMap<&'static str, u64>,
     /// What was tried.
@@ -231,8 +249,8 @@ pub struct Tally {
     digests: Hasher,
 }
 
-/// Failed runs that are kept.
-pub const FAILED_MAX: usize = 16;
+/// Failed runs of one invariant that are kept, at some hundred bytes each: what fails often hides nothing else.
+pub const FAILED_MAX: u64 = 1000;
 
 impl Tally {
     /// SHA-256 of how every run went, in order.
@@ -246,18 +264,34 @@ impl Tally {
         self.runs += 1;
         self.with_faults += u64::from(!recipe.faults.is_empty());
         self.cuts += report.cuts.len() as u64;
+        for fault in &recipe.faults {
+            let (all, never) = self.faults.entry(fault.kind).or_default();
+            *all += 1;
+            *never += u64::from(!fault.struck(&report));
+        }
         *self.ends.entry(report.status.as_str()).or_default() += 1;
         self.coverage.count(&recipe.faults, &report, &moves);
         self.digests.update(&seen(number, &recipe, &report, &moves));
         if !report.violations.is_empty() {
-            self.failures += 1;
             let violations = report.violations;
-            self.failed.push(Failed {
+            self.fail(Failed {
                 number,
                 recipe,
                 violations,
             });
-            self.failed.truncate(FAILED_MAX);
+        }
+    }
+
+    fn fail(&mut self, failed: Failed) {
+        self.failures += 1;
+        let mut is_kept = false;
+        for invariant in failed.invariants() {
+            let count = self.broken.entry(invariant).or_default();
+            *count += 1;
+            is_kept |= *count <= FAILED_MAX;
+        }
+        if is_kept {
+            self.failed.push(failed);
         }
     }
 
@@ -265,9 +299,15 @@ impl Tally {
         self.runs += other.runs;
         self.with_faults += other.with_faults;
         self.cuts += other.cuts;
-        self.failures += other.failures;
-        self.failed.extend(other.failed);
-        self.failed.truncate(FAILED_MAX);
+        // Of a chunk all are kept: it has fewer runs than that.
+        other
+            .failed
+            .into_iter()
+            .for_each(|failed| self.fail(failed));
+        for (kind, (all, never)) in other.faults {
+            let sums = self.faults.entry(kind).or_default();
+            *sums = (sums.0 + all, sums.1 + never);
+        }
         for (word, count) in other.ends {
             *self.ends.entry(word).or_default() += count;
         }
@@ -422,4 +462,43 @@ fn one_chunk(
         }
     }
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_often_keeps_nothing_else_out_of_the_tally() {
+        let failed = |number, names: &[&'static str]| Failed {
+            number,
+            recipe: Recipe {
+                story: UPDATE.to_owned(),
+                blocks: None,
+                faults: Vec::new(),
+                seed: number,
+            },
+            violations: names
+                .iter()
+                .map(|invariant| Violation {
+                    invariant,
+                    at_ms: 1,
+                    detail: String::new(),
+                })
+                .collect(),
+        };
+        let mut tally = Tally::default();
+        for number in 0..FAILED_MAX + 5 {
+            tally.fail(failed(number, &["often", "often"]));
+        }
+        tally.fail(failed(7000, &["often", "once"]));
+        assert_eq!(tally.failures, FAILED_MAX + 6);
+        let broken: Vec<_> = tally.broken.iter().collect();
+        assert_eq!(broken, [(&"often", &(FAILED_MAX + 6)), (&"once", &1)]);
+        let last = tally.failed.last().map(|failed| failed.number);
+        assert_eq!(
+            (tally.failed.len() as u64, last),
+            (FAILED_MAX + 1, Some(7000))
+        );
+    }
 }

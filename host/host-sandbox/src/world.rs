@@ -31,7 +31,7 @@ use serde_json::json;
 
 use crate::disk::Disk;
 use crate::ground::{Cut, Ground, Verb};
-use crate::judge::{End, Invariant, Violation};
+use crate::judge::{End, Invariant, Violation, state_name};
 use crate::mcu::{McuCut, McuTally, Mcus};
 use crate::net::{OutageKind, Packet, Way};
 use crate::plant::{Plant, THING};
@@ -478,7 +478,7 @@ impl<'p> World<'p> {
     fn doing(&self) -> String {
         match &self.device {
             None => "not running: it does not start".to_owned(),
-            Some(device) => format!("in state {}", device.agent_state()),
+            Some(device) => format!("in state {}", state_name(device.agent_state())),
         }
     }
 

@@ -156,6 +156,37 @@ const WRONG: &[Row] = &[
         &["no scenario \"toast\"", "bad-signature"],
     ),
     (&["demo", "--dir", "/proc"], 5, &["is not empty"]),
+    (
+        &["check", "--builtin", "simple", "--junit", "/proc/x.xml"],
+        64,
+        &["--junit /proc/x.xml: No such file"],
+    ),
+    (
+        &["check", "--builtin", "agent", "--jobs", "0"],
+        64,
+        &["give 1 or more"],
+    ),
+    (
+        &["sandbox", "--builtin", "agent", "--jobs", "0"],
+        64,
+        &["give 1 or more"],
+    ),
+    (
+        &[
+            "sandbox",
+            "--builtin",
+            "agent",
+            "--plugin",
+            "builtin:nosuch",
+        ],
+        64,
+        &["no builtin:nosuch ships", "builtin:flash-file"],
+    ),
+    (
+        &["replay", "/nowhere", "--builtin", "flash-file"],
+        64,
+        &["possible values: agent, simple]"],
+    ),
 ];
 
 #[test]
@@ -417,4 +448,122 @@ fn a_target_is_laid_down_once_and_launched_with_its_arguments() {
     .unwrap();
     let changed = otad(&["launch", "main", "--config", &path]);
     assert_eq!(changed.status.code(), Some(6), "{}", text(&changed.stderr));
+}
+
+/// `otad sandbox` of the second agent, which refuses jobs of several files.
+fn sandbox(more: &[&str]) -> (Option<i32>, String) {
+    let told = ["sandbox", "--builtin", "simple", "--scenario"];
+    let output = otad(&[&told[..], more].concat());
+    (output.status.code(), text(&output.stdout))
+}
+
+const FAILING: [&str; 5] = ["two-files", "--fault", "none", "--seeds", "1..5"];
+
+#[test]
+fn every_failure_of_a_sandbox_is_told_or_listed() {
+    let (code, said) = sandbox(&FAILING);
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        "\nFAILED  seed 3: two-files: no faults\n",
+        "\nFAILED, too:\n  seed 4: two-files: ends as told\n  seed 5: two-files: ends as told\n",
+        "found: 5 runs failed (ends as told 5); 3 of 5 shown in full\n",
+    ] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
+    let (_, said) = sandbox(&[&FAILING[..], &["--json"]].concat());
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["found"], 5);
+    assert_eq!(answer["invariants"]["ends as told"], 5);
+    assert_eq!(answer["failures"].as_array().map(Vec::len), Some(3));
+    assert_eq!(answer["others"][1]["seed"], 5);
+    assert_eq!(answer["others"][1]["scenario"], "two-files");
+    assert_eq!(answer["others"][1]["invariants"][0], "ends as told");
+}
+
+#[test]
+fn a_trace_of_a_sandbox_is_json_where_that_is_asked_for() {
+    let (code, said) = sandbox(&[&FAILING[..4], &["1..2", "--json", "--trace"]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["found"], 2);
+    assert_eq!(answer["traces"][1]["seed"], 2);
+    assert_eq!(
+        answer["traces"][1]["violations"][0]["invariant"],
+        "ends as told"
+    );
+    let first = answer["traces"][1]["trace"][0].as_str();
+    assert!(
+        first.is_some_and(|line| line.contains("#1 write")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_fault_that_never_strikes_is_told() {
+    let run = ["plain", "--seeds", "1", "--fault", "power=during-999999"];
+    let (code, said) = sandbox(&run);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("\nnever struck: power 1 of 1\n"), "{said}");
+    let (_, said) = sandbox(&[&run[..], &["--trace"]].concat());
+    assert!(
+        said.contains("power=during-999999 never struck\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_list_of_a_sandbox_tells_how_each_fault_is_written() {
+    let (_, said) = sandbox(&["plain", "--list"]);
+    for words in [
+        "blocks-lost=N@UNTIL ",
+        "cases of 1000 (N) and a last instant in ms, such as 300@60000",
+        "full=FROM-UNTIL[@PLACE] ",
+        "cancel=AT ",
+    ] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
+}
+
+#[test]
+fn a_check_says_where_an_agent_with_another_conversation_is_judged() {
+    let output = otad(&["check", "--builtin", "simple"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    let end = said.rsplit("not fit: ").next();
+    assert!(
+        end.is_some_and(|end| end.contains("failed at the first question")),
+        "{end:?}"
+    );
+    assert!(said.contains("`otad sandbox` judges it"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_takes_no_verdict_away() {
+    for (json, verdict) in [(false, "\nnot fit: "), (true, "\"fit\":false")] {
+        let check = ["check", "--builtin", "simple", "--only", "cancel"];
+        let mut arguments = [&check[..], &["--junit", "/dev/full"]].concat();
+        arguments.extend(json.then_some("--json"));
+        let output = otad(&arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(
+            error.contains("writing /dev/full: No space left"),
+            "{error}"
+        );
+        let said = text(&output.stdout);
+        assert!(said.contains(verdict), "{said}");
+    }
+}
+
+#[test]
+fn the_help_says_what_each_tool_is_for_and_how_it_ends() {
+    for (verb, words) in [
+        ("check", "judged by `otad sandbox`"),
+        ("run", "5 the agent of --shadow is refused"),
+        ("sandbox", "of all others seed, scenario and invariants"),
+    ] {
+        let help = text(&otad(&[verb, "--help"]).stdout);
+        let help: Vec<&str> = help.split_whitespace().collect();
+        assert!(help.join(" ").contains(words), "{verb}: {words}");
+    }
 }

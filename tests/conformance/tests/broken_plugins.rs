@@ -157,3 +157,11 @@ fn the_plugin_without_a_bug_passes_and_the_list_is_whole() {
     assert_eq!(names.len(), MUTANTS.len());
     assert!(names.len() >= 20);
 }
+
+#[test]
+fn what_a_plugin_said_before_it_trapped_goes_with_the_finding() {
+    let cases = plugin_cases().unwrap();
+    let what = found(&plugin(), "traps-in-abort", &cases).unwrap();
+    let (words, trap) = ("last words `panicked at ", "the guest trapped");
+    assert!(what.contains(words) && what.contains(trap), "{what}");
+}

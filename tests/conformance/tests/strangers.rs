@@ -2,6 +2,7 @@
 //! not, and what is no component for this host is refused, each with a reason. And the agent of our own that leads another
 //! conversation than the cases.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,13 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use host_runtime::agent::AgentBuild;
-use host_runtime::engine::{Engine, EngineOptions};
+use host_runtime::engine::{Engine, EngineOptions, Time};
 use host_runtime::plugin::ComponentPlugin;
 use host_runtime::ports::clock::SystemClock;
+use host_sandbox::Options as World;
 use host_sandbox::check::verdict::{Report, Verdict};
 use host_sandbox::check::{Options, Subject, agent_cases, plugin_cases, run};
+use host_sandbox::recipe::{self, Kitchen, Recipe};
 use support::binary;
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -29,6 +32,14 @@ fn component(text: &str) -> Vec<u8> {
 
 /// A core module as a component of a world.
 fn component_of(package: &str, world: &str, text: &str) -> Vec<u8> {
+    let module = module_of(package, world, text);
+    let encoder = ComponentEncoder::default().validate(true).module(&module);
+    let mut encoder = encoder.expect("a module with types");
+    encoder.encode().expect("it fits the world")
+}
+
+/// A core module that says which world it is of.
+fn module_of(package: &str, world: &str, text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).expect("it is WebAssembly text");
     let contract = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     let contract = contract.join(package);
@@ -39,9 +50,7 @@ fn component_of(package: &str, world: &str, text: &str) -> Vec<u8> {
         .expect("it has the world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("the types can be added");
-    let encoder = ComponentEncoder::default().validate(true).module(&module);
-    let mut encoder = encoder.expect("a module with types");
-    encoder.encode().expect("it fits the world")
+    module
 }
 
 fn check(text: &str) -> Report {
@@ -243,7 +252,12 @@ fn what_misbehaves_at_its_start_is_stopped_each_time_with_its_reason() {
             "(drop (call $publish (i32.const 1024) (i32.const 9) (i32.const 0) (i32.const 100000000) (i32.const 1)))",
             "the guest trapped",
         ),
-        ("trap", "unreachable", "the guest trapped"),
+        ("trap", "unreachable", "the guest trapped: error while"),
+        (
+            "words",
+            "(call $log (i32.const 4) (i32.const 1024) (i32.const 9)) unreachable",
+            "the guest trapped: last words `",
+        ),
     ];
     for (name, start, reason) in rows {
         let text = AGENT.replace("(;start;)", start);
@@ -256,11 +270,59 @@ fn what_misbehaves_at_its_start_is_stopped_each_time_with_its_reason() {
         let first = report["cases"].as_array().and_then(|cases| cases.first());
         let why = first.map(|case| case["why"].to_string());
         assert!(
-            why.as_ref().is_some_and(|why| why.contains(reason)),
+            why.as_ref()
+                .is_some_and(|why| why.contains(reason) && !why.contains('\u{fffd}')),
             "{name}: {why:?}"
         );
         // Not every case costs a budget.
         assert!(report["broken"].as_u64().is_some_and(|n| n <= 12), "{name}");
+    }
+}
+
+#[test]
+fn a_sandbox_tells_what_a_guest_said_before_it_trapped_and_says_it_once() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let says = "(call $log (i32.const 4) (i32.const 1024) (i32.const 9)) unreachable";
+    let file = dir.path().join("says.wasm");
+    let text = AGENT.replace("(;start;)", says);
+    fs::write(&file, component_of("agent", "agent", &text)).expect("a file can be written");
+    let run = ["--scenario", "plain", "--fault", "none", "--seeds", "1"];
+    let output = Command::new(binary::otad())
+        .arg("sandbox")
+        .arg(&file)
+        .args(run)
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = said.matches("the guest trapped: last words `").count();
+    assert_eq!(told, 1, "{said}");
+    assert!(
+        said.contains("  no trap at 1000 ms, 8 times until"),
+        "{said}"
+    );
+    assert!(said.contains("no wedge at "), "{said}");
+}
+
+#[test]
+fn a_wrapped_agent_is_recommended_to_what_takes_agents() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let made = dir.path().join("made.wasm");
+    for (package, world, text, verb) in [
+        ("agent", "agent", AGENT, "otad check "),
+        ("pal", "plugin", PLUGIN, "otad plugin test "),
+    ] {
+        let module = dir.path().join("module.wasm");
+        fs::write(&module, module_of(package, world, text)).expect("a file can be written");
+        let output = Command::new(binary::otad())
+            .args(["plugin", "wrap"])
+            .arg(&module)
+            .arg("--output")
+            .arg(&made)
+            .output()
+            .expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("is it fit? {verb}")), "{said}");
     }
 }
 
@@ -319,4 +381,44 @@ fn the_second_agents_readme_tells_how_many_cases_it_does_not_follow() {
     ] {
         assert!(readme.contains(&words), "its README does not say: {words}");
     }
+}
+
+#[test]
+fn the_second_agents_readme_has_the_fault_free_stories_that_it_fails() {
+    let engine = Engine::new(&EngineOptions {
+        time: Time::Virtual,
+        ..EngineOptions::default()
+    });
+    let engine = engine.expect("the engine runs here");
+    let agent = AgentBuild::load(&engine, "simple", guest_artifacts::AGENT_SIMPLE);
+    let kitchen = Kitchen::new(World {
+        agent: agent.expect("it loads"),
+        ..World::native(0)
+    });
+    let fails = |story: &String| {
+        let recipe = Recipe {
+            story: story.clone(),
+            blocks: None,
+            faults: Vec::new(),
+            seed: 1,
+        };
+        let served = kitchen.run(&recipe, false).expect("it is a story");
+        !served.report.violations.is_empty()
+    };
+    let failed: BTreeSet<String> = recipe::stories()
+        .into_iter()
+        .map(|(story, _)| story)
+        .filter(fails)
+        .collect();
+    let readme = binary::workspace().join("agent-wasm/agent-simple/README.md");
+    let readme = fs::read_to_string(readme).expect("it has a README");
+    let rows = readme.split("| fault-free stories |").nth(1);
+    let rows = rows.expect("it has the table").lines().skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let told: BTreeSet<String> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(told, failed);
 }

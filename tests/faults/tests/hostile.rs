@@ -76,7 +76,7 @@ fn every_hostile_plugin_is_contained_in_a_whole_update() {
         let reason = report.reason.unwrap_or_default();
         // A boot record is its plugin's, and may name what it likes; that no such thing is started is the launcher's.
         let is_its_mark = |what: &&Violation| {
-            row.deed == "forges-mark" && what.detail.contains("is to start an image that is None")
+            row.deed == "forges-mark" && what.detail.contains("is to start an unknown image")
         };
         let violations = report.violations.iter();
         let violations = violations.filter(|what| !is_its_mark(what));

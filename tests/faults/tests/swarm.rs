@@ -208,3 +208,29 @@ fn an_order_that_had_no_answer_is_not_given_again_after_another_one() {
     let report = kitchen.run(&recipe, false).unwrap().report;
     assert_eq!((report.violations, report.cuts.len()), (Vec::new(), 1));
 }
+
+#[test]
+fn a_fault_has_struck_where_its_time_has_come() {
+    let rows = [
+        ("power=during-17", true),
+        ("power=during-999999", false),
+        ("half-open=1500-2500", true),
+        ("half-open=80000000-80000001", false),
+        ("clock=60@1200", true),
+        ("clock=60@80000000", false),
+        ("blocks-lost=10@3000", true),
+        ("blocks-lost=0@3000", false),
+    ];
+    let kitchen = Kitchen::new(Options::native(0));
+    for (word, struck) in rows {
+        let fault: Fault = word.parse().unwrap();
+        let recipe = Recipe {
+            story: UPDATE.into(),
+            blocks: Some(4),
+            faults: vec![fault.clone()],
+            seed: 1,
+        };
+        let report = kitchen.run(&recipe, false).unwrap().report;
+        assert_eq!(fault.struck(&report), struck, "{word}");
+    }
+}

@@ -215,3 +215,37 @@ fn the_porting_guide_maps_every_function_of_a_freertos_pal() {
         );
     }
 }
+
+/// A recipe that copies the workspace's values goes on copying them.
+#[test]
+fn the_recipe_for_an_agent_outside_has_the_versions_and_the_profile_of_this_workspace() {
+    let root = tree::top();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let table = |text: &str| text.parse::<toml::Table>().unwrap();
+    let readme = read("agent-wasm/agent-sdk/README.md");
+    let recipe = readme.split("```toml\n").nth(1);
+    let recipe = table(recipe.and_then(|rest| rest.split("```").next()).unwrap());
+    let ours = table(&read("Cargo.toml"));
+    assert_eq!(recipe["profile"]["guest"], ours["profile"]["guest"]);
+    assert_eq!(
+        recipe["package"]["edition"],
+        ours["workspace"]["package"]["edition"]
+    );
+    let simple = table(&read("agent-wasm/agent-simple/Cargo.toml"));
+    assert_eq!(recipe["lib"]["crate-type"], simple["lib"]["crate-type"]);
+    let target = |table: &toml::Table| table["target"].as_table().unwrap().clone();
+    let (recipe, simple) = (target(&recipe), target(&simple));
+    let names = |target: &toml::Table| -> Vec<(String, Vec<String>)> {
+        let row = |(cfg, what): (&String, &toml::Value)| {
+            let crates = what["dependencies"].as_table().unwrap();
+            (cfg.clone(), crates.keys().cloned().collect())
+        };
+        target.iter().map(row).collect()
+    };
+    assert_eq!(names(&recipe), names(&simple));
+    let wit_bindgen = recipe.values().next().unwrap()["dependencies"]["wit-bindgen"].clone();
+    assert_eq!(
+        wit_bindgen,
+        ours["workspace"]["dependencies"]["wit-bindgen"]
+    );
+}

@@ -258,8 +258,8 @@ impl World<'_> {
     pub(super) fn dies(&mut self, target: usize, since_ms: u64) {
         let running = self.plant.running(target);
         let dying = |image: &Image| {
-            let quality = self.prepared.known.get(&image.sha256);
-            matches!(quality, Some(Quality::Dies(_)))
+            let known = self.prepared.known.get(&image.sha256);
+            known.is_some_and(|known| matches!(known.quality, Quality::Dies(_)))
         };
         if !running.is_some_and(|r| r.since_ms == since_ms && dying(&r.image)) {
             return;

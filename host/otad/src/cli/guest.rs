@@ -109,13 +109,28 @@ impl Builtin {
 
 impl GuestArg {
     /// A path, or `builtin:NAME`.
-    pub(super) fn at(path: &Path) -> Self {
-        let builtin = path.to_str().and_then(|text| text.strip_prefix("builtin:"));
-        let builtin = builtin.and_then(|name| Builtin::from_str(name, false).ok());
-        Self {
+    ///
+    /// # Errors
+    /// Nothing of that name ships.
+    pub(super) fn at(path: &Path) -> Result<Self, Failed> {
+        let name = path.to_str().and_then(|text| text.strip_prefix("builtin:"));
+        let builtin = name.map(|name| Builtin::from_str(name, false)).transpose();
+        let builtin = builtin.map_err(|_| {
+            let names = Builtin::value_variants().iter();
+            let names: Vec<_> = names
+                .map(|name| format!("builtin:{}", name.name()))
+                .collect();
+            let text = format!(
+                "no {} ships; there are: {}",
+                path.display(),
+                names.join(", ")
+            );
+            Failed::new(Exit::Usage, text)
+        })?;
+        Ok(Self {
             file: builtin.is_none().then(|| path.to_owned()),
             builtin,
-        }
+        })
     }
 
     /// Load it as an agent.

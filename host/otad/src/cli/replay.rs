@@ -25,8 +25,8 @@ pub(super) fn follow(args: &ReplayArgs) -> Verb {
         false => Likeness::Exact,
     };
     if let Some([old, new]) = args.diff.as_deref() {
-        let old = GuestArg::at(old).load_agent(args.compile_seconds)?;
-        let new = GuestArg::at(new).load_agent(args.compile_seconds)?;
+        let old = GuestArg::at(old)?.load_agent(args.compile_seconds)?;
+        let new = GuestArg::at(new)?.load_agent(args.compile_seconds)?;
         let compared = diff(&old, &new, trace, likeness).map_err(damaged)?;
         return Ok(tell_compared(&compared, args.json));
     }

@@ -22,8 +22,8 @@ pub(super) fn follow(args: &RunArgs) -> Verb {
     let config = load(&args.config)?;
     let filter = args.log.as_deref().unwrap_or(&config.daemon.log);
     console::start(filter, args.log_format)?;
-    let candidate = args.shadow.as_deref().map(GuestArg::at);
-    let candidate = candidate.map(|guest| guest.load_agent(COMPILE_CPU_S));
+    let candidate = args.shadow.as_deref();
+    let candidate = candidate.map(|path| GuestArg::at(path)?.load_agent(COMPILE_CPU_S));
     let witnesses = Witnesses {
         record: args.record.clone(),
         candidate: candidate.transpose()?,

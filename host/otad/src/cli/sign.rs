@@ -37,7 +37,7 @@ pub(super) fn sign(args: &SignArgs) -> Verb {
         }
         return bundle_signed(&args.file);
     }
-    let bytes = GuestArg::at(&args.file).bytes()?;
+    let bytes = GuestArg::at(&args.file)?.bytes()?;
     let manifest = manifest(args, &bytes)?;
     let usage = |why: String| Failed::new(Exit::Usage, format!("{}: {why}", args.file.display()));
     let text = manifest.text().map_err(usage)?;
@@ -92,7 +92,7 @@ fn bundle_signed(file: &Path) -> Verb {
             _ => failed(&path, &error),
         })
     };
-    let bytes = GuestArg::at(file).bytes()?;
+    let bytes = GuestArg::at(file)?.bytes()?;
     let (text, signature) = (read(MANIFEST)?, read(SIGNATURE)?);
     let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
     let read = std::str::from_utf8(&text).map_err(|e| refuse(e.to_string()))?;
@@ -133,7 +133,7 @@ fn sign_image(file: &Path, key: &SigningKey) -> Verb {
 /// The manifest of a file, by what it says of itself: a component is compiled in a child, a library asked in one.
 fn manifest(args: &SignArgs, bytes: &[u8]) -> Result<Manifest, Failed> {
     let file = &args.file;
-    let guest = GuestArg::at(file);
+    let guest = GuestArg::at(file)?;
     let refuse = |why: String| Failed::new(Exit::Refused, format!("{}: {why}", file.display()));
     let form = Form::of(bytes).ok_or_else(|| {
         refuse(
@@ -193,7 +193,7 @@ pub(super) fn verify_code(file: &Path, trusted: &TrustedArgs, json: bool) -> Ver
         None => Gate::over(store(trusted)?, clock),
     };
     let refused = |error: CodeError| unverified(file, &error);
-    let guest = GuestArg::at(file);
+    let guest = GuestArg::at(file)?;
     let code = gate.read(looks_like(&guest), file).map_err(refused)?;
     let Some(signed) = &code.signed else {
         return Err(Failed::new(

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 /// Processor time that compiling a component may take, in seconds: 4 MiB of ordinary code take five to ten in a release
@@ -20,6 +21,21 @@ pub enum Builtin {
     FlashFile,
     /// The plugin for secondary MCUs behind a serial line.
     SerialMcu,
+}
+
+/// The agents among them.
+pub(super) fn agents() -> impl TypedValueParser<Value = Builtin> {
+    let agents = [Builtin::Agent, Builtin::Simple];
+    let names = agents.iter().filter_map(Builtin::to_possible_value);
+    PossibleValuesParser::new(names).try_map(|name| Builtin::from_str(&name, false))
+}
+
+/// How many things are done at once.
+pub(super) fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok();
+    number.ok_or_else(|| {
+        "give 1 or more; without it as many as this machine has processors".to_owned()
+    })
 }
 
 /// Which component: a file, or one that ships in this program.
@@ -47,7 +63,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub list: bool,
     /// Cases at once; without it as many as this machine has processors.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
     /// Also ask for what the contract leaves open and the shipped agent does; on by itself with --builtin, but for `simple`.
     #[arg(long)]

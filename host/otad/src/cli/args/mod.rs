@@ -82,7 +82,8 @@ Examples:
   otad run --config pump-1/otad.toml
   otad run --log info,host_mqtt=debug --log-format json
 
-Exit codes: 0 told to end, 1 failed, 3 another daemon uses the state directory, 4 to be started again, 78 the configuration is wrong.")]
+Exit codes: 0 told to end, 1 failed, 3 another daemon uses the state directory, 4 to be started again, 5 the agent of --shadow \
+is refused, 78 the configuration is wrong.")]
     Run(RunArgs),
     /// Show a whole update, from notification to commit, on this machine and with the real parts.
     #[command(after_help = "\
@@ -100,13 +101,14 @@ Exit code 0 if the scenario ended as it should. The last line is the job's final
 A whole gateway in virtual time: cloud, network, storage, power, launcher. Each seed is one update with faults of its own; the \
 same seed is the same run to the byte, everywhere. Checkers watch from outside that the gateway always has an image that \
 starts, that nothing unverified is activated, that nothing is committed untested, and, once the faults are over, that every job \
-ends, with a reason. A failure is made small and printed with the command that repeats it.
+ends, with a reason. Three failures, of different invariants first, are made small and printed with the command that repeats \
+them; of all others seed, scenario and invariants are listed, of each invariant the first 1000.
 
 Examples:
   otad sandbox agent.wasm --seeds 1..100000      a swarm
   otad sandbox agent.wasm --scenario plain --every-cut
                                                  every kill and every power cut of one update
-  otad sandbox --builtin agent --list            the scenarios, and the kinds of faults
+  otad sandbox --builtin agent --list            the scenarios, and all faults with their units
   otad sandbox agent.wasm --seeds 7 --scenario update --blocks 4 --fault power=during-17 --trace
                                                  one run, told in full
 
@@ -290,6 +292,10 @@ Starts only bytes whose digest this host has verified. Put this into the service
     #[command(after_help = "\
 It looks at the component's world, compiles it in a process of its own with limits, and plays every case for its world to it, \
 through the same engine and limits as the daemon. What the contract leaves open is not asked for.
+
+The cases for agents are the conversation of the shipped agent, which is the C agent's: $next/get, blocks in CBOR. An agent \
+that leads another one, as those of agent-sdk with start-next and JSON do, parts from nearly all of them at its first \
+question: what holds whatever an agent says is judged by `otad sandbox`.
 
 Examples:
   otad check my-agent.wasm

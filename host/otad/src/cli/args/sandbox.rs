@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use host_sandbox::fault::Fault;
 
-use super::check::{Builtin, COMPILE_CPU_S, GuestArg};
+use super::check::{Builtin, COMPILE_CPU_S, GuestArg, agents, jobs};
 
 /// Seeds from the first to the last, both included: `1..1000`, or one: `7`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct SandboxArgs {
     /// Blocks of each file, in place of the scenario's.
     #[arg(long, value_name = "N", requires = "scenario")]
     pub blocks: Option<usize>,
-    /// Only these faults, in place of those that a seed draws; may be repeated. `none` = none.
+    /// Only these faults (KIND=…, see --list), in place of those that a seed draws; may be repeated. `none` = none.
     #[arg(
         long = "fault",
         value_name = "FAULT",
@@ -73,12 +73,12 @@ pub struct SandboxArgs {
     #[arg(long)]
     pub first: bool,
     /// Runs at a time [default: one for each core].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
-    /// Print the trace of each run; for few seeds.
+    /// Tell each run with its trace, in place of the tally; for few seeds.
     #[arg(long)]
     pub trace: bool,
-    /// List scenarios and kinds of faults, and end.
+    /// List scenarios, and faults as --fault takes them, and end.
     #[arg(long)]
     pub list: bool,
     /// Processor time that compiling a component may take.
@@ -116,10 +116,10 @@ pub struct ReplayArgs {
     /// The agent that is to follow it.
     #[arg(value_name = "FILE.wasm", required_unless_present_any = ["builtin", "diff"])]
     pub file: Option<PathBuf>,
-    /// The shipped agent, in place of a file.
-    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "file")]
+    /// A shipped agent, in place of a file.
+    #[arg(long, value_parser = agents(), value_name = "NAME", conflicts_with = "file")]
     pub builtin: Option<Builtin>,
-    /// Two agents that are to be compared, each a file or builtin:agent.
+    /// Two agents that are to be compared, each a file, builtin:agent or builtin:simple.
     #[arg(long, num_args = 2, value_names = ["OLD.wasm", "NEW.wasm"], conflicts_with_all = ["file", "builtin"])]
     pub diff: Option<Vec<PathBuf>>,
     /// Compare calls that have an effect only: log lines, saved states and times of waiting may differ.

@@ -3,8 +3,10 @@
 mod library;
 mod report;
 
-use std::io::IsTerminal as _;
+use std::fs::File;
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
 use host_runtime::engine::{AGENT_WORLD, Time};
@@ -57,6 +59,8 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
     if cases.is_empty() {
         return Err(nothing(&args.only));
     }
+    // Before the cases, so that none is played for nothing.
+    let junit = args.junit.as_ref().map(|path| open(path)).transpose()?;
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let options = Options {
         jobs: args.jobs.unwrap_or(cores),
@@ -73,20 +77,26 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
             screen.case(ended);
         },
     );
-    if let Some(path) = &args.junit {
-        std::fs::write(path, report::junit(&label, &report))
-            .map_err(|e| Failed::chain(Exit::Failed, &format!("writing {}", path.display()), &e))?;
-    }
     if args.json {
         say(&report::json(&label, &title, &report).to_string());
     } else {
         screen.summary(&report);
+    }
+    if let (Some(mut file), Some(path)) = (junit, &args.junit) {
+        file.write_all(report::junit(&label, &report).as_bytes())
+            .map_err(|e| Failed::chain(Exit::Failed, &format!("writing {}", path.display()), &e))?;
     }
     Ok(if report.is_fit() {
         Exit::Done
     } else {
         Exit::Failed
     })
+}
+
+/// A file for a report.
+fn open(path: &Path) -> Result<File, Failed> {
+    File::create(path)
+        .map_err(|e| Failed::chain(Exit::Usage, &format!("--junit {}", path.display()), &e))
 }
 
 /// The cases that a component's world has.

@@ -77,6 +77,13 @@ impl Screen {
             "{verdict}: {} in {seconds}.{tenths} s",
             counts.join(", ")
         ));
+        let (early, asked) = at_first_question(report);
+        if early * 10 >= asked * 9 && early > 0 {
+            say(&format!(
+                "{early} failed at the first question: if this agent leads another conversation than the cases, which follow \
+                 the shipped agent's, `otad sandbox` judges it"
+            ));
+        }
         let skipped = report.count("skipped");
         if skipped > 0 && !self.verbose {
             say(&format!(
@@ -97,6 +104,16 @@ impl Screen {
             text.to_owned()
         }
     }
+}
+
+/// How many cases an agent failed before it was told anything, and how many were asked of it.
+fn at_first_question(report: &Report) -> (usize, usize) {
+    let is_early = |case: &&Judged| match &case.verdict {
+        Verdict::Failed(finding) => matches!(finding.input.as_str(), "start" | "connected"),
+        Verdict::Passed | Verdict::Broken(_) | Verdict::Skipped(_) => false,
+    };
+    let early = report.cases.iter().filter(is_early).count();
+    (early, report.cases.len() - report.count("skipped"))
 }
 
 /// A failure for people: what was expected, what came, where it is written.
@@ -268,6 +285,15 @@ mod tests {
         assert!(xml.contains("shows: a &amp; b") && xml.contains("expected close 0"));
         assert!(xml.contains("came … 10 lines before these") && !xml.contains("came line 9\n"));
         assert!(!xml.contains('\u{1}'));
+    }
+
+    #[test]
+    fn an_agent_with_another_conversation_is_known_by_where_it_fails() {
+        let mut report = report();
+        if let Verdict::Failed(finding) = &mut report.cases[1].verdict {
+            finding.input = "start".to_owned();
+        }
+        assert_eq!(at_first_question(&report), (1, 3));
     }
 
     #[test]

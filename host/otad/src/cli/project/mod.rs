@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use guest_artifacts::author::{self, File};
-use host_runtime::engine::{COMPONENT_MAX_BYTES, world_of};
+use host_runtime::engine::{AGENT_WORLD, COMPONENT_MAX_BYTES, World, world_of};
 use wit_component::ComponentEncoder;
 
 use super::args::{GuestArg, NewArgs};
@@ -99,24 +99,26 @@ fn check_name(name: &str) -> Result<(), Failed> {
 pub(super) fn wrap(module: &Path, to: &Path) -> Verb {
     let label = module.display();
     let refuse = |why: String| Failed::new(Exit::Refused, format!("{label} is refused: {why}"));
-    let bytes = GuestArg::at(module).bytes_within(MODULE_MAX_BYTES + 1)?;
+    let bytes = GuestArg::at(module)?.bytes_within(MODULE_MAX_BYTES + 1)?;
     if bytes.len() > MODULE_MAX_BYTES {
         return Err(refuse(format!("it has more than {MODULE_MAX_BYTES} bytes")));
     }
-    let component = component(&bytes).map_err(refuse)?;
+    let (component, world) = component(&bytes).map_err(refuse)?;
     fs::write(to, &component)
         .map_err(|e| Failed::chain(Exit::Failed, &to.display().to_string(), &e))?;
+    let verb = match *world == AGENT_WORLD {
+        true => "check",
+        false => "plugin test",
+    };
+    let (to, bytes) = (to.display(), component.len());
     say(&format!(
-        "{} is a component of {} bytes; is it fit? otad plugin test {}",
-        to.display(),
-        component.len(),
-        to.display()
+        "{to} is a component of {bytes} bytes; is it fit? otad {verb} {to}"
     ));
     Ok(Exit::Done)
 }
 
-/// A component of a module that was built with the SDK's bindings.
-fn component(module: &[u8]) -> Result<Vec<u8>, String> {
+/// A component of a module that was built with an SDK's bindings, and its world.
+fn component(module: &[u8]) -> Result<(Vec<u8>, &'static World), String> {
     match module.get(..8) {
         Some(b"\0asm\x01\0\0\0") => {}
         Some([b'\0', b'a', b's', b'm', ..]) => {
@@ -128,9 +130,10 @@ fn component(module: &[u8]) -> Result<Vec<u8>, String> {
         .validate(true)
         .module(module)
         .and_then(|mut encoder| encoder.encode());
-    let component = encoded.map_err(|e| format!("{e:#}; was it built with pal-sdk?"))?;
-    world_of(&component).map_err(|refusal| refusal.to_string())?;
-    Ok(component)
+    let component =
+        encoded.map_err(|e| format!("{e:#}; was it built with agent-sdk or pal-sdk?"))?;
+    let world = world_of(&component).map_err(|refusal| refusal.to_string())?;
+    Ok((component, world))
 }
 
 #[cfg(test)]
@@ -139,8 +142,8 @@ mod tests {
 
     #[test]
     fn a_module_of_the_sdk_becomes_a_component_and_others_say_why_not() {
-        let made = component(guest_artifacts::TEMPLATE_MODULE).unwrap();
-        assert_eq!(world_of(&made).unwrap().name, "plugin");
+        let (made, world) = component(guest_artifacts::TEMPLATE_MODULE).unwrap();
+        assert_eq!(world.name, "plugin");
         let empty = b"\0asm\x01\0\0\0".to_vec();
         for (module, wanted) in [
             (made, "already"),

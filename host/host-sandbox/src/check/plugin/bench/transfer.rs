@@ -10,7 +10,7 @@ use host_runtime::plugin::{Answer, Extent, PluginError, Transfer};
 use host_runtime::target::trailer::Trailer;
 use host_runtime::types::Version;
 
-use super::{Bench, Broken, End, gone};
+use super::{Bench, Broken, End};
 use crate::check::plugin::device::Allowed;
 use crate::check::plugin::input::{Duty, Which};
 use crate::check::plugin::launcher;
@@ -42,6 +42,7 @@ impl Bench {
 
     /// The extents, checked against the transfer.
     pub(in crate::check::plugin) fn ask_extents(&mut self) -> Result<Vec<Extent>, Broken> {
+        self.words.begin();
         let extents = match self.plugin()?.extents() {
             Ok(extents) => extents,
             Err(PluginError::Failed(failure)) => {
@@ -50,7 +51,7 @@ impl Bench {
                 ));
                 return Ok(Vec::new());
             }
-            Err(broken) => return Err(gone(&broken)),
+            Err(broken) => return Err(self.gone(broken)),
         };
         let size = self.job.as_ref().map_or(0, |job| job.transfer.size);
         let wrong = self.wrong_extents(&extents, size);

@@ -1,21 +1,21 @@
 //! `otad sandbox`: a swarm of simulated updates, and what it found.
 //!
 //! The answer goes to standard output and depends on nothing but seeds and component; progress and speed go to standard
-//! error. What runs and what is found is `host_sandbox`'s.
+//! error. What runs and what is found is `host_sandbox`'s; how it is told, `report.rs`'.
 
+mod report;
+
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use host_crypto::hex;
 use host_runtime::engine::{Time, haste_faults};
-use host_runtime::status::{STATE_NAMES, name};
 use host_sandbox::Options;
-use host_sandbox::coverage::Coverage;
-use host_sandbox::fault::{Fault, KINDS};
+use host_sandbox::fault::Fault;
 use host_sandbox::recipe::{self, Kitchen, Recipe, RecipeError};
 use host_sandbox::shrink::{Shrunk, shrink};
 use host_sandbox::swarm::{self, Batch, Failed as FailedRun, Tally};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args::{Builtin, GuestArg, SandboxArgs, SeedsArg};
 use super::guest::Guest;
@@ -31,7 +31,7 @@ const SEEDS: SeedsArg = SeedsArg {
 /// As above, with every cut of each.
 const ONE_SEED: SeedsArg = SeedsArg { first: 1, count: 1 };
 
-/// Failures that are made small and told; the others are counted.
+/// Failures that are made small and told in full: a few hundred runs each. The others are listed.
 const TOLD_MAX: usize = 3;
 
 /// Time between two lines of progress.
@@ -39,7 +39,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn follow(args: &SandboxArgs) -> Verb {
     if args.list {
-        list(args.json);
+        report::list(args.json);
         return Ok(Exit::Done);
     }
     let judged = Judged::load(args)?;
@@ -51,7 +51,7 @@ pub(super) fn follow(args: &SandboxArgs) -> Verb {
     };
     let kitchen = &judged.kitchen;
     if args.trace {
-        return traces(kitchen, &plan);
+        return traces(&judged, &plan, args);
     }
     let began = now();
     let mut progress = Progress::new(batch.runs);
@@ -60,18 +60,38 @@ pub(super) fn follow(args: &SandboxArgs) -> Verb {
     })
     .map_err(|error| wrong(&error))?;
     let speed = Speed::of(&tally, began.elapsed(), batch.jobs);
-    let told = tally.failed.iter().take(TOLD_MAX);
-    let told: Vec<_> = told.map(|failed| judged.tell(args, failed)).collect();
+    let told = chosen(&tally.failed).into_iter();
+    let told: Vec<_> = told
+        .map(|(failed, invariant)| judged.tell(args, failed, invariant))
+        .collect();
     if args.json {
-        say(&as_json(&judged, &tally, &told).to_string());
+        say(&report::as_json(&judged.who, &tally, &told).to_string());
     } else {
-        print(&judged, &tally, &told);
+        report::print(&judged.who, &tally, &told);
     }
     note(&speed.line());
     Ok(match tally.failures {
         0 => Exit::Done,
         _ => Exit::Failed,
     })
+}
+
+/// The failures that are told, in the order of the runs, each with what it is made small by: one of each invariant first, so
+/// that what fails often hides nothing else.
+fn chosen(failed: &[FailedRun]) -> Vec<(&FailedRun, &'static str)> {
+    let mut seen = BTreeSet::new();
+    let (mut news, mut others) = (Vec::new(), Vec::new());
+    for one in failed {
+        let invariants = one.invariants();
+        match invariants.iter().find(|name| seen.insert(**name)) {
+            Some(new) => news.push((one, *new)),
+            None => others.extend(invariants.first().map(|name| (one, *name))),
+        }
+    }
+    news.append(&mut others);
+    news.truncate(TOLD_MAX);
+    news.sort_by_key(|(one, _)| one.number);
+    news
 }
 
 fn wrong(error: &RecipeError) -> Failed {
@@ -113,7 +133,7 @@ impl Components {
         let plugin = args.plugin.as_ref();
         Ok(Self {
             guest: read(args.guest.clone())?,
-            plugin: plugin.map(|path| read(GuestArg::at(path))).transpose()?,
+            plugin: plugin.map(|path| read(GuestArg::at(path)?)).transpose()?,
             compile_s: args.compile_seconds,
         })
     }
@@ -227,8 +247,12 @@ impl Judged {
         words.join(" ")
     }
 
-    fn tell<'f>(&self, args: &SandboxArgs, failed: &'f FailedRun) -> Told<'f> {
-        let invariant = failed.violations.first().map_or("", |v| v.invariant);
+    fn tell<'f>(
+        &self,
+        args: &SandboxArgs,
+        failed: &'f FailedRun,
+        invariant: &'static str,
+    ) -> Told<'f> {
         let small = shrink(&self.kitchen, &failed.recipe, invariant);
         if small.is_none() && !args.json {
             note("that failure does not repeat: the component does not act the same way twice");
@@ -345,39 +369,32 @@ impl Plan {
     }
 }
 
-/// Print each run in full.
-fn traces(kitchen: &Kitchen, plan: &Plan) -> Verb {
-    let mut found = false;
+/// Tell each run in full.
+fn traces(judged: &Judged, plan: &Plan, args: &SandboxArgs) -> Verb {
+    let mut rows = Vec::new();
+    let mut found = 0;
     for number in 0..plan.runs() {
+        let kitchen = &judged.kitchen;
         let recipe = plan.recipe(kitchen, number).map_err(|e| wrong(&e))?;
         let served = kitchen.run(&recipe, true).map_err(|e| wrong(&e))?;
-        let report = served.report;
-        say(&format!("seed {}: {}", recipe.seed, words(&recipe)));
-        for line in report.trace.to_string().lines() {
-            say(line);
+        found += u64::from(!served.report.violations.is_empty());
+        if args.json {
+            rows.push(report::run_as_json(&recipe, &served.report));
+        } else {
+            report::print_run(&recipe, &served.report);
         }
-        for violation in &report.violations {
-            say(&format!("FOUND  {violation}"));
+        if args.first && found > 0 {
+            break;
         }
-        let reason = report.reason.as_deref().unwrap_or("-");
-        say(&format!("{:?}, reason {reason}", report.status));
-        found |= !report.violations.is_empty();
+    }
+    if args.json {
+        let answer = json!({ "judged": judged.who, "found": found, "traces": rows });
+        say(&answer.to_string());
     }
     Ok(match found {
-        true => Exit::Failed,
-        false => Exit::Done,
+        0 => Exit::Done,
+        _ => Exit::Failed,
     })
-}
-
-/// A recipe in words.
-fn words(recipe: &Recipe) -> String {
-    let blocks = recipe.blocks.map(|n| format!(", {n} blocks a file"));
-    let faults: Vec<_> = recipe.faults.iter().map(Fault::to_string).collect();
-    let faults = match faults.is_empty() {
-        true => "no faults".to_owned(),
-        false => faults.join(" "),
-    };
-    format!("{}{}: {faults}", recipe.story, blocks.unwrap_or_default())
 }
 
 /// A line now and then.
@@ -436,166 +453,10 @@ impl Speed {
     }
 }
 
-fn state(number: u8) -> String {
-    match name(&STATE_NAMES, number.into()) {
-        "" => number.to_string(),
-        known => known.to_owned(),
-    }
-}
-
-fn print(judged: &Judged, tally: &Tally, told: &[Told<'_>]) {
-    say(&judged.who);
-    for one in told {
-        print_failure(one);
-    }
-    coverage(&tally.coverage);
-    let ends: Vec<_> = tally
-        .ends
-        .iter()
-        .map(|(end, n)| format!("{n} {end}"))
-        .collect();
-    let (runs, faulty, cuts) = (tally.runs, tally.with_faults, tally.cuts);
-    say(&format!(
-        "{runs} runs, {faulty} with faults, {cuts} cuts; jobs: {}",
-        ends.join(", ")
-    ));
-    say(&format!("digest {}", hex(&tally.digest())));
-    say(&match tally.failures {
-        0 => "found: none".to_owned(),
-        n => format!("found: {n} runs failed"),
-    });
-}
-
-fn print_failure(told: &Told<'_>) {
-    let Told {
-        failed,
-        small,
-        command,
-    } = told;
-    say(&format!(
-        "FAILED  seed {}: {}",
-        failed.recipe.seed,
-        words(&failed.recipe)
-    ));
-    for violation in &failed.violations {
-        say(&format!("  {violation}"));
-    }
-    if let Some(small) = small {
-        let report = &small.served.report;
-        say(&format!(
-            "  shrunk in {} runs to {}",
-            small.runs,
-            words(&small.recipe)
-        ));
-        for violation in &report.violations {
-            say(&format!("  {violation}"));
-        }
-        for line in report.trace.to_string().lines() {
-            say(&format!("    {line}"));
-        }
-    }
-    say(&format!("  again: {command}"));
-}
-
-/// A row a change of state, with how often it was seen calm and under each kind.
-fn coverage(coverage: &Coverage) {
-    let (seen, all) = coverage.pairs();
-    say(&format!(
-        "coverage: {seen} of {all} pairs of a change of state and a kind of fault"
-    ));
-    for change in coverage.changes() {
-        let (from, to) = change;
-        let mut line = format!("  {} > {}:", state(from), state(to));
-        line.push_str(&format!(" calm {}", coverage.seen(change, None)));
-        for (kind, word) in KINDS {
-            match coverage.seen(change, Some(kind)) {
-                0 => {}
-                count => line.push_str(&format!(" {word} {count}")),
-            }
-        }
-        say(&line);
-    }
-}
-
-fn as_json(judged: &Judged, tally: &Tally, told: &[Told<'_>]) -> Value {
-    let rows = tally.coverage.changes().into_iter().map(|change| {
-        let under = KINDS.iter().filter_map(|(kind, word)| {
-            let count = tally.coverage.seen(change, Some(*kind));
-            (count > 0).then(|| ((*word).to_owned(), Value::from(count)))
-        });
-        json!({
-            "from": state(change.0),
-            "to": state(change.1),
-            "calm": tally.coverage.seen(change, None),
-            "under": under.collect::<serde_json::Map<_, _>>(),
-        })
-    });
-    let (seen, all) = tally.coverage.pairs();
-    json!({
-        "judged": judged.who,
-        "runs": tally.runs,
-        "with_faults": tally.with_faults,
-        "cuts": tally.cuts,
-        "found": tally.failures,
-        "failures": told.iter().map(failure).collect::<Vec<_>>(),
-        "jobs": tally.ends,
-        "coverage": { "pairs_seen": seen, "pairs": all, "changes": rows.collect::<Vec<_>>() },
-        "digest": hex(&tally.digest()),
-    })
-}
-
-fn failure(told: &Told<'_>) -> Value {
-    let violations = |list: &[host_sandbox::judge::Violation]| -> Vec<Value> {
-        let row = |v: &host_sandbox::judge::Violation| json!({ "invariant": v.invariant, "at_ms": v.at_ms, "detail": v.detail });
-        list.iter().map(row).collect()
-    };
-    let faults =
-        |recipe: &Recipe| -> Vec<String> { recipe.faults.iter().map(Fault::to_string).collect() };
-    let recipe = &told.failed.recipe;
-    let small = told.small.as_ref().map(|small| {
-        let report = &small.served.report;
-        let trace = report.trace.to_string();
-        json!({
-            "scenario": small.recipe.story,
-            "blocks": small.recipe.blocks,
-            "faults": faults(&small.recipe),
-            "runs": small.runs,
-            "violations": violations(&report.violations),
-            "trace": trace.lines().collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "seed": recipe.seed,
-        "scenario": recipe.story,
-        "blocks": recipe.blocks,
-        "faults": faults(recipe),
-        "violations": violations(&told.failed.violations),
-        "shrunk": small,
-        "command": told.command,
-    })
-}
-
-fn list(json: bool) {
-    let stories = recipe::stories();
-    if json {
-        let stories: Vec<_> = stories
-            .iter()
-            .map(|(name, purpose)| json!({ "name": name, "purpose": purpose }))
-            .collect();
-        let faults: Vec<_> = KINDS.iter().map(|(_, word)| *word).collect();
-        return say(&json!({ "scenarios": stories, "faults": faults }).to_string());
-    }
-    for (name, purpose) in stories {
-        say(&format!("{name:<32} {purpose}"));
-    }
-    say(&format!(
-        "faults: {}",
-        KINDS.map(|(_, word)| word).join(", ")
-    ));
-}
-
 #[cfg(test)]
 mod tests {
+    use host_sandbox::judge::Violation;
+
     use super::*;
 
     #[test]
@@ -607,6 +468,37 @@ mod tests {
         assert!(seeds("9..7").is_err_and(|text| text.contains("both ends")));
         assert!(seeds("a..7").is_err_and(|text| text.contains("no seed")));
         assert!(seeds("0..18446744073709551615").is_err());
+    }
+
+    #[test]
+    fn of_each_invariant_one_failure_is_told_first() {
+        let failed = |number, names: &[&'static str]| FailedRun {
+            number,
+            recipe: Recipe {
+                story: "update".to_owned(),
+                blocks: None,
+                faults: Vec::new(),
+                seed: number,
+            },
+            violations: names
+                .iter()
+                .map(|invariant| Violation {
+                    invariant,
+                    at_ms: 1,
+                    detail: String::new(),
+                })
+                .collect(),
+        };
+        let told = |failed: &[FailedRun]| -> Vec<_> {
+            let told = chosen(failed).into_iter();
+            told.map(|(one, name)| (one.number, name)).collect()
+        };
+        let mut all: Vec<_> = (0..20).map(|n| failed(n, &["often"])).collect();
+        assert_eq!(told(&all), [(0, "often"), (1, "often"), (2, "often")]);
+        all.push(failed(20, &["often", "seldom"]));
+        assert_eq!(told(&all), [(0, "often"), (1, "often"), (20, "seldom")]);
+        all.extend([failed(21, &["third"]), failed(22, &["fourth"])]);
+        assert_eq!(told(&all), [(0, "often"), (20, "seldom"), (21, "third")]);
     }
 
     #[test]
