@@ -39,6 +39,7 @@ impl Target {
                 }
             }
             Stage::Ask | Stage::Look => {
+                op.state = None;
                 let duty = self.ask(|plugin| plugin.state());
                 return self.on_duty(now_ms, op, stage, duty);
             }
@@ -84,6 +85,7 @@ impl Target {
                 Some(command) => self.run_command(op, stage, &command),
                 None => self.tell_state(op),
             },
+            Stage::Confirm => return self.confirm(op),
             Stage::Settle => self.settle(op),
             Stage::Clean => self.begin_clean(op),
         }

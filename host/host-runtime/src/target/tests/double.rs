@@ -62,6 +62,8 @@ pub(super) struct Truth {
     pub(super) host_resets: bool,
     /// `state` fails or lies.
     pub(super) state: Option<Result<TargetState, Failure>>,
+    /// The same, once it was asked to commit.
+    pub(super) state_then: Option<Result<TargetState, Failure>>,
     pub(super) examined: ExaminedImage,
     /// Saved states that `open` was given.
     pub(super) opened: Vec<Option<Blob>>,
@@ -570,7 +572,12 @@ impl Plugin for Double {
     }
 
     fn commit(&mut self) -> Result<Duty, PluginError> {
-        self.begin("commit")
+        let duty = self.begin("commit");
+        let mut truth = self.truth.lock().unwrap();
+        if let Some(state) = truth.state_then.take() {
+            truth.state = Some(state);
+        }
+        duty
     }
 
     fn reject(&mut self) -> Result<Duty, PluginError> {
