@@ -320,11 +320,28 @@ impl PluginSlot {
             return Err(self.strike("there is no instance"));
         };
         self.account.begin_call();
+        self.regions.begin_call();
         self.rate.note(self.lent.clock.now_ms());
         if self.writes {
             self.account.no_syncs();
         }
-        call(&mut **instance).map_err(|error| self.judge(error))
+        let end = call(&mut **instance);
+        match (end, self.regions.take_refused()) {
+            (Ok(end), _) => Ok(end),
+            // The same call would be refused again.
+            (Err(PluginError::Failed(failure)), Some(reason)) if failure.main == code::BUSY => {
+                Err(self.trespass(&reason))
+            }
+            (Err(error), _) => Err(self.judge(error)),
+        }
+    }
+
+    /// The plugin wants to write where or when it may not, and cannot do without: one on trial goes.
+    fn trespass(&mut self, reason: &str) -> Failure {
+        if self.is_on_trial() {
+            return self.send_back(reason);
+        }
+        Failure::new(code::PLUGIN_FAILED, 0, reason)
     }
 
     /// What follows from an error: a plugin that fails lives, unless it is on trial and has done nothing yet; one that

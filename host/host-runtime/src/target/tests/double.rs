@@ -50,6 +50,8 @@ pub(super) struct Truth {
     pub(super) extents: Option<Vec<Extent>>,
     /// Before each of these verbs, write to these places (region, offset) and remember what came of it.
     pub(super) scribble: BTreeMap<&'static str, (u32, u64)>,
+    /// In this verb, write to this region, and fail with what comes of it.
+    pub(super) insists: Option<(&'static str, u32)>,
     /// Before this verb, sync until it is refused, and remember what came of it.
     pub(super) syncs: Option<&'static str>,
     pub(super) synced: Vec<Result<(), Failure>>,
@@ -251,6 +253,12 @@ impl Double {
     /// Common begin of every verb.
     fn begin(&mut self, verb: &'static str) -> Result<Duty, PluginError> {
         self.scribble(verb);
+        let insists = self.truth.lock().unwrap().insists;
+        if let Some((_, region)) = insists.filter(|(in_verb, _)| *in_verb == verb) {
+            let device = self.lent.block_device.clone().unwrap();
+            let end = device.write_at(region, 0, b"insists");
+            end.map_err(PluginError::Failed)?;
+        }
         let (fault, steps) = {
             let mut truth = self.truth.lock().unwrap();
             truth.calls.push(verb.to_owned());

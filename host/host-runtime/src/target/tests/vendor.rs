@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::double::{Fault, Record};
+use super::double::{Fault, RECORD, Record};
 use super::swap::{Wrong, build, swap};
 use super::world::{Setup, World, command, main_of};
 use crate::plugin::Answer;
@@ -176,5 +176,76 @@ fn an_image_that_is_committed_or_that_nobody_speaks_of_stays() {
         assert_eq!(world.phase(), "committed");
         assert!(committed(&world));
         assert!(!world.calls().contains(&"reject".to_owned()));
+    }
+}
+
+#[test]
+fn a_plugin_that_writes_where_it_may_not_fails_with_that_reason_at_once() {
+    let image = World::image(5000, 2);
+    let told = "may not be written now: a slot is written only within the transfer's extents";
+    for gathers in [true, false] {
+        let mut world = World::new(Setup {
+            largest_write: Some(if gathers { 4096 } else { 1024 }),
+            ..Setup::default()
+        });
+        world.setup.plugin = Some(build(&world, 2, Wrong::WritesOutside) as _);
+        world.restart();
+        assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+        let first = world.write_block(&image, 0);
+        world.poll();
+        let failure = failed(if gathers { world.close() } else { first });
+        assert_eq!((failure.main, failure.sub), (code::PLUGIN_FAILED, 0));
+        assert!(failure.detail.contains(told), "{failure}");
+        assert!(
+            failure.detail.contains("6 bytes at 0 of `slot-a`"),
+            "{failure}"
+        );
+        assert_eq!(world.targets.report().remove(0).strikes, 0);
+        assert_eq!(world.abort(), Outcome::Nothing);
+    }
+}
+
+#[test]
+fn a_build_on_trial_that_writes_where_it_may_not_is_sent_back_and_no_block_is_lost() {
+    for proved in [false, true] {
+        let mut world = World::direct();
+        let image = World::image(5000, 2);
+        let next = build(&world, 2, Wrong::WritesOutside);
+        if proved {
+            assert_eq!(swap(&mut world, &next), Ok(()));
+            assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+        } else {
+            assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+            assert_eq!(swap(&mut world, &next), Ok(()));
+        }
+        world.write_all(&image);
+        assert!(matches!(world.close(), Outcome::Verified(_)));
+        let build = world.targets.report().remove(0).build;
+        assert_eq!(build.label, "test:double");
+        let refused = build.refused.unwrap();
+        assert!(refused.contains("may not be written now"), "{refused}");
+    }
+}
+
+#[test]
+fn a_plugin_that_marks_too_early_is_not_busy() {
+    for verb in ["create", "install", "state"] {
+        let mut world = World::direct();
+        let image = World::image(500, 2);
+        world.truth.lock().unwrap().insists = Some((verb, RECORD));
+        let end = match verb {
+            "create" => world.create("job-1", &image),
+            "state" => world.state(),
+            _ => {
+                world.deliver("job-1", &image);
+                world.install()
+            }
+        };
+        let failure = failed(end);
+        assert_eq!(failure.main, code::PLUGIN_FAILED, "{verb}: {failure}");
+        assert!(
+            failure.detail.contains("a record is written only in"),
+            "{failure}"
+        );
     }
 }
