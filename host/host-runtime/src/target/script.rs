@@ -305,6 +305,9 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             S::Enter(Phase::Committing),
             S::OpenRecord,
             S::Plugin(Verb::Commit),
+            // A fresh one, if it broke over what it saves.
+            S::Open,
+            S::TryAttach,
             S::Look,
             S::Confirm,
             S::Settle,

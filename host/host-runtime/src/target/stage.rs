@@ -229,10 +229,11 @@ impl Target {
             (Stage::Plugin(Verb::Reject), Answer::HostResets) => {
                 self.on_still_running(now_ms, op, stage)
             }
+            // Saved once the transfer can be reopened (`receive`).
+            (Stage::Plugin(Verb::Create), Answer::Nothing) => Ok(()),
             (
                 Stage::Plugin(
-                    Verb::Create
-                    | Verb::Install
+                    Verb::Install
                     | Verb::Activate(_)
                     | Verb::SelfTest
                     | Verb::Commit

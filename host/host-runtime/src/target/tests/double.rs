@@ -79,6 +79,8 @@ pub(super) struct Truth {
     pub(super) dies_before_sync: bool,
     /// It takes blocks of nothing but 0xff for erased storage and does not write them.
     pub(super) skips_blank: bool,
+    /// `suspend` traps.
+    pub(super) breaks_over_saved: bool,
     /// `open` refuses saved state.
     pub(super) refuses_saved: bool,
     /// Instances alive.
@@ -637,6 +639,11 @@ impl Plugin for Double {
     }
 
     fn suspend(&mut self) -> Result<Blob, PluginError> {
+        let mut truth = self.truth.lock().unwrap();
+        if truth.breaks_over_saved {
+            truth.calls.push("suspend".into());
+            return Err(PluginError::Broken("too much to save".into()));
+        }
         Ok(Blob {
             schema: 1,
             bytes: self.pushed.to_le_bytes().to_vec(),

@@ -40,6 +40,10 @@ fn says(code: u8, runs_new: Option<bool>) -> TargetState {
     }
 }
 
+fn strikes(world: &World) -> u32 {
+    world.targets.report().remove(0).strikes
+}
+
 fn committed(world: &World) -> bool {
     world.targets.report().remove(0).committed.is_some()
 }
@@ -248,4 +252,51 @@ fn a_plugin_that_marks_too_early_is_not_busy() {
             "{failure}"
         );
     }
+}
+
+#[test]
+fn a_plugin_that_breaks_over_what_it_saves_is_asked_for_it_once_a_transfer() {
+    for staged in [false, true] {
+        let mut world = World::new(Setup {
+            staged,
+            ..Setup::default()
+        });
+        world.truth.lock().unwrap().breaks_over_saved = true;
+        for (job, version) in [("job-1", 2), ("job-2", 3)] {
+            world.deliver_and_start(job, &World::image(5000, version));
+            assert_eq!(world.self_test(), Outcome::Nothing);
+            assert_eq!(world.commit(), Outcome::Nothing);
+            let calls = world.calls();
+            let asked = calls.iter().filter(|call| *call == "suspend").count();
+            assert_eq!((asked, strikes(&world)), (1, 1), "{job}");
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_is_gone_is_no_second_strike() {
+    for verdict in [World::commit, World::reject] {
+        let mut world = restartable();
+        world.deliver_and_start("job-1", &World::image(500, 2));
+        assert_eq!(world.state_now().code, 1);
+        world.truth.lock().unwrap().breaks_over_saved = true;
+        assert_eq!(verdict(&mut world), Outcome::Nothing);
+        assert_eq!(strikes(&world), 1);
+        // Whoever comes in its place is asked whether it holds.
+        let last = world.calls().pop();
+        let is_committed = world.phase() == "committed";
+        assert_eq!(last.as_deref() == Some("state"), is_committed, "{last:?}");
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_tried_again_has_its_last_fault_told() {
+    let mut world = World::direct();
+    world.deliver("job-1", &World::image(500, 2));
+    world.fault("install", Fault::Trap(3));
+    assert_eq!(main_of(&world.install()), code::PLUGIN_FAILED);
+    let failure = failed(world.install());
+    let told = "broke 3 times in this transfer and is not tried again (limit 0x1";
+    assert!(failure.detail.contains(told), "{failure}");
+    assert!(failure.detail.ends_with(": unreachable"), "{failure}");
 }
