@@ -6,6 +6,7 @@ use super::double::{Fault, RECORD, Record};
 use super::swap::{Wrong, build, swap};
 use super::world::{Setup, World, command, main_of};
 use crate::plugin::Answer;
+use crate::ports::state_dir::StateDir as _;
 use crate::target::ResetPolicy;
 use crate::types::{Failure, Outcome, TargetState, code};
 
@@ -299,4 +300,59 @@ fn a_plugin_that_is_not_tried_again_has_its_last_fault_told() {
     let told = "broke 3 times in this transfer and is not tried again (limit 0x1";
     assert!(failure.detail.contains(told), "{failure}");
     assert!(failure.detail.ends_with(": unreachable"), "{failure}");
+}
+
+#[test]
+fn other_bytes_than_came_are_no_fault_of_the_signature() {
+    let image = World::image(5000, 2);
+    for restarts in [false, true] {
+        let mut world = World::direct();
+        world.setup.plugin = Some(build(&world, 2, Wrong::WritesElse) as _);
+        world.restart();
+        assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+        world.write_all(&image);
+        if restarts {
+            // The map of the process before says it as well.
+            assert_eq!(main_of(&world.close()), code::PLUGIN_FAILED);
+            world.restart();
+        }
+        let failure = failed(world.close());
+        let told = "block 0 (1024 bytes at 0 of the file) reads back otherwise than it came";
+        assert_eq!((failure.main, failure.sub), (code::PLUGIN_FAILED, 0));
+        assert!(failure.detail.starts_with(told), "{failure}");
+        assert!(failure.detail.ends_with("(test:2)"), "{failure}");
+    }
+    // The bytes are what came, and somebody else's.
+    let mut world = World::direct();
+    let mut spec = world.spec("job-1", &image);
+    spec.signature = world.spec("job-1", &World::image(5000, 3)).signature;
+    let created = world.run(|targets, _, token| targets.create(token, spec));
+    assert_eq!(created, Outcome::Nothing);
+    world.write_all(&image);
+    assert_eq!(main_of(&world.close()), code::SIGNATURE);
+    // Nobody knows what came.
+    world.slots[1].flip(7);
+    world
+        .state
+        .remove("targets/gateway/app/blocks.map")
+        .unwrap();
+    assert_eq!(main_of(&world.close()), code::SIGNATURE);
+}
+
+#[test]
+fn a_build_on_trial_that_writes_other_bytes_costs_one_job_and_is_sent_back() {
+    let mut world = World::direct();
+    let image = World::image(5000, 2);
+    let next = build(&world, 2, Wrong::WritesElse);
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+    world.write_all(&image);
+    assert_eq!(main_of(&world.close()), code::PLUGIN_FAILED);
+    let build = world.targets.report().remove(0).build;
+    assert_eq!(build.label, "test:double");
+    let refused = build.refused.unwrap();
+    assert!(refused.contains("reads back otherwise"), "{refused}");
+    assert_eq!(world.abort(), Outcome::Nothing);
+    world.deliver_and_start("job-2", &image);
+    assert_eq!(world.commit(), Outcome::Nothing);
 }
