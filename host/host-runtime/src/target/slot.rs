@@ -360,7 +360,8 @@ impl PluginSlot {
         if self.is_on_trial() {
             return self.send_back(reason);
         }
-        Failure::new(code::PLUGIN_FAILED, 0, reason)
+        // An agent takes a plugin that broke (0xd5) for one that may do better the next time.
+        Failure::new(code::BAD_ARGUMENT, 0, reason)
     }
 
     /// What follows from an error: a plugin that fails lives, unless it is on trial and has done nothing yet; one that

@@ -199,7 +199,7 @@ fn a_plugin_that_writes_where_it_may_not_fails_with_that_reason_at_once() {
         let first = world.write_block(&image, 0);
         world.poll();
         let failure = failed(if gathers { world.close() } else { first });
-        assert_eq!((failure.main, failure.sub), (code::PLUGIN_FAILED, 0));
+        assert_eq!((failure.main, failure.sub), (code::BAD_ARGUMENT, 0));
         assert!(failure.detail.contains(told), "{failure}");
         assert!(
             failure.detail.contains("6 bytes at 0 of `slot-a`"),
@@ -247,7 +247,7 @@ fn a_plugin_that_marks_too_early_is_not_busy() {
             }
         };
         let failure = failed(end);
-        assert_eq!(failure.main, code::PLUGIN_FAILED, "{verb}: {failure}");
+        assert_eq!(failure.main, code::BAD_ARGUMENT, "{verb}: {failure}");
         assert!(
             failure.detail.contains("a record is written only in"),
             "{failure}"
