@@ -42,6 +42,8 @@ deeds! {
     Shouts "shouts" "logs a line of 128 KiB with control characters in every call";
     LiesOfProgress "lies-of-progress" "says that it has done more than there is";
     TampersBlocks "tampers-blocks" "changes a byte of each block before it writes it";
+    WritesOutside "writes-outside" "writes where it may not, and fails with what it is told";
+    CommitsNothing "commits-nothing" "says that it has committed, and has not";
     TampersLater "tampers-later" "writes another first block when the last one has come";
     ForgesMark "forges-mark" "marks a digest of its own for boot";
     ExtentsRunning "extents-running" "says that the file lies in the slot that runs";
@@ -272,6 +274,9 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
         {
             *byte ^= 1;
         }
+        if self.is(Deed::WritesOutside) {
+            self.lent.write_at(OTHER, self.size, &EVIL)?;
+        }
         let duty = self.inner.write_block(offset, data)?;
         if self.is(Deed::TampersLater) && self.written >= self.size {
             self.lent.write_at(OTHER, 0, &EVIL)?;
@@ -399,6 +404,9 @@ impl<L: BlockDevice + Clock + Log + 'static> Plugin for Hostile<L> {
 
     fn commit(&mut self) -> Result<Duty, Failure> {
         self.misbehave(At::Commit);
+        if self.is(Deed::CommitsNothing) {
+            return Duty::done();
+        }
         self.inner.commit()
     }
 

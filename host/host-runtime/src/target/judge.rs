@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ahead::Ahead;
 use super::machine::Target;
 use super::record::{Committed, Phase, StoredImage, TransferRecord};
-use super::script::{Kind, Op, Stage};
+use super::script::{Kind, Op, Stage, Verb};
 use super::verified_record::{self, VerifiedImage};
 use super::{VerifiedRef, image};
 use crate::types::{Failure, ImageInfo, Outcome, TargetState, code};
@@ -17,6 +17,9 @@ pub(super) const VALID: u8 = 2;
 pub(super) const INVALID: u8 = 3;
 pub(super) const ARMED: u8 = 4;
 const FOREIGN: u8 = 5;
+
+/// PAL: commit failed.
+const COMMIT_FAILED: u8 = 0xeb;
 
 impl Target {
     /// Go on, or refuse, by what the target said.
@@ -32,6 +35,7 @@ impl Target {
         match op.kind {
             Kind::Create(_) => self.judge_create(op, state),
             Kind::Commit => self.judge_commit(state),
+            Kind::Reject => self.judge_reject(state),
             _ => {
                 // A commit that this process did not see the end of.
                 if self.phase() == Some(Phase::Committing)
@@ -112,6 +116,60 @@ impl Target {
             u32::from(state.code),
             "the new image does not run, so it is not committed",
         ))
+    }
+
+    /// The plugin says that it has committed: does the target?
+    pub(super) fn confirm(&mut self, op: &mut Op) -> Result<(), Failure> {
+        // One that cannot tell, or does not answer, has the last word in its own commit.
+        let Some(state) = op.state.filter(|state| state.code != UNKNOWN) else {
+            return Ok(());
+        };
+        if state.code == VALID && state.runs_new != Some(false) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the plugin says that it has committed, and then that the new image {}",
+            match (state.code, state.runs_new) {
+                (PENDING, Some(true) | None) => "runs and is not committed",
+                (_, Some(true)) => "is refused",
+                (_, Some(false) | None) => "does not run",
+            }
+        );
+        if self.plugin.is_on_trial() {
+            // The build before it commits.
+            op.stage = Some(Stage::Plugin(Verb::Commit));
+            op.stages.push_front(Stage::Confirm);
+            op.stages.push_front(Stage::Look);
+            return Err(self.plugin.send_back(&reason));
+        }
+        Err(Failure::new(COMMIT_FAILED, u32::from(state.code), reason))
+    }
+
+    /// By the record the image is committed. Only its target knows better: then it goes back like any that was in test.
+    fn judge_reject(&mut self, state: TargetState) -> Result<(), Failure> {
+        if matches!(state.code, UNKNOWN | VALID) {
+            return Err(Failure::new(
+                code::BAD_IMAGE_STATE,
+                0,
+                "the image is committed and stays",
+            ));
+        }
+        let runs = match state.code {
+            PENDING => state.runs_new != Some(false),
+            INVALID => state.runs_new == Some(true),
+            _ => false,
+        };
+        let Some(transfer) = self.record.transfer_mut().filter(|_| runs) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            device = %self.device, target = %self.config.name, job = %transfer.spec.job_id,
+            "by the record the image is committed, and by the target it is not: it goes back"
+        );
+        // Written down by what follows. What was committed before it nobody knows any more.
+        transfer.phase = Phase::Committing;
+        self.record.committed = None;
+        Ok(())
     }
 
     /// Replace the transfer by the one that begins, or by none. The record goes first: what is left on the medium
@@ -438,10 +496,12 @@ impl Target {
                 product: image.product,
             }));
         }
-        // The plugin has read it back; nobody need ask again to show it.
-        if let Some(state) = self.last_state.as_mut() {
-            state.code = VALID;
-        }
         self.set_phase(op, Phase::Committed);
+        // Where the target has not said it, the plugin has read it back.
+        if let Some(mut state) = self.last_state {
+            state.code = op.state.map_or(VALID, |state| state.code);
+            state.running = self.known_running(&state);
+            self.last_state = Some(state);
+        }
     }
 }

@@ -244,6 +244,11 @@ impl BlockMap {
             .is_some_and(|byte| byte & (1 << (index % 8)) != 0)
     }
 
+    /// The CRC-32C of a block, if it is held.
+    pub(super) fn crc(&self, index: u32) -> Option<u32> {
+        self.holds(index).then(|| self.crcs[index as usize])
+    }
+
     /// Whether all are.
     pub(super) fn complete(&self) -> bool {
         self.held_blocks == self.grid.blocks()

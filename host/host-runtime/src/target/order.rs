@@ -172,13 +172,6 @@ impl Target {
     }
 
     pub(super) fn reject(&mut self, token: Token) -> Started {
-        if self.phase() == Some(Phase::Committed) {
-            return refuse(Failure::new(
-                code::BAD_IMAGE_STATE,
-                0,
-                "the image is committed and stays",
-            ));
-        }
         // A test that is to be given up need not be waited for, nor a restart of this process that did not come.
         let given_up = self.op.as_ref().is_some_and(|op| {
             matches!(op.kind, Kind::SelfTest | Kind::State)

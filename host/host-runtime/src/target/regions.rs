@@ -7,7 +7,7 @@
 //!   only for phase `receiving`.
 //! - a record: only while the engine runs `activate`, or a `reset`, `commit` or `reject` after it.
 //!
-//! Refused writes end with 0xdc and change nothing.
+//! Refused writes end with 0xdc and change nothing. A plugin that passes that on is not busy: its call has failed for good.
 //!
 //! A record is read from a cache, and the cloud is told what it says: what the cache may have alone is settled before a
 //! plugin is asked anything.
@@ -165,6 +165,8 @@ struct Access {
     shut: bool,
     window: Vec<Extent>,
     record: bool,
+    /// Why a write of the call under way was refused, the first one.
+    refused: Option<String>,
 }
 
 impl Regions {
@@ -289,6 +291,16 @@ impl Regions {
     /// No access until it is opened again.
     pub(super) fn shut(&self, shut: bool) {
         self.access().shut = shut;
+    }
+
+    /// A call begins.
+    pub(super) fn begin_call(&self) {
+        self.access().refused = None;
+    }
+
+    /// Why a write of the call that has ended was refused for its place or its time, if one was.
+    pub(super) fn take_refused(&self) -> Option<String> {
+        self.access().refused.take()
     }
 
     /// Let the extents be written, or nothing (empty).
@@ -435,7 +447,7 @@ impl Regions {
 
     /// Whether the plugin may change these bytes now.
     fn check_write(&self, config: &RegionConfig, extent: Extent) -> Result<(), Failure> {
-        let access = self.access();
+        let mut access = self.access();
         let (allowed, rule) = match config.kind {
             RegionKind::Slot => (
                 access.window.iter().any(|w| contains(w, &extent)),
@@ -446,24 +458,18 @@ impl Regions {
                 "a record is written only in activate and the reset, commit or reject after it",
             ),
         };
-        if config.read_only {
-            return Err(Failure::new(
-                code::BUSY,
-                0,
-                format!("`{}` is lent read-only", config.name),
-            ));
-        }
-        if !allowed {
-            return Err(Failure::new(
-                code::BUSY,
-                0,
-                format!(
-                    "{} bytes at {} of `{}` may not be written now: {rule}",
-                    extent.length, extent.offset, config.name
-                ),
-            ));
-        }
-        Ok(())
+        let reason = if config.read_only {
+            format!("`{}` is lent read-only", config.name)
+        } else if !allowed {
+            format!(
+                "{} bytes at {} of `{}` may not be written now: {rule}",
+                extent.length, extent.offset, config.name
+            )
+        } else {
+            return Ok(());
+        };
+        access.refused.get_or_insert_with(|| reason.clone());
+        Err(Failure::new(code::BUSY, 0, reason))
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) enum Stage {
     Ask,
     /// Refuse, or go on, by what the target said.
     Judge,
-    /// Ask the target how it is, for `otad status` alone; without an answer the script goes on.
+    /// Ask the target how it is after a verdict; without an answer the script goes on.
     Look,
     /// Replace the transfer of the record by a new one, or by none.
     Forget,
@@ -185,6 +185,8 @@ pub(super) enum Stage {
     Health,
     /// Ask the operator's command what runs.
     VersionCommand,
+    /// Go on, or refuse, by what the target said once its plugin had committed.
+    Confirm,
     /// The new image is the committed one.
     Settle,
     /// Erase or delete what a thrown-away transfer left.
@@ -230,6 +232,7 @@ impl Stage {
             | Self::EndProcess
             | Self::Health
             | Self::VersionCommand
+            | Self::Confirm
             | Self::Settle
             | Self::Clean => false,
         }
@@ -302,19 +305,27 @@ pub(super) fn script(kind: &Kind, old: Option<Phase>, reader_is_plugin: bool) ->
             S::Enter(Phase::Committing),
             S::OpenRecord,
             S::Plugin(Verb::Commit),
-            S::Settle,
-            S::Look,
-        ]),
-        Kind::Reject => stages.extend([
+            // A fresh one, if it broke over what it saves.
             S::Open,
             S::TryAttach,
-            S::Enter(Phase::Rejecting),
-            S::OpenRecord,
-            S::Plugin(Verb::Reject),
-            S::RestartAnyway,
-            S::Enter(Phase::Rejected),
             S::Look,
+            S::Confirm,
+            S::Settle,
         ]),
+        Kind::Reject => {
+            stages.extend([S::Open, S::TryAttach]);
+            if old == Some(Phase::Committed) {
+                stages.extend([S::Ask, S::Judge]);
+            }
+            stages.extend([
+                S::Enter(Phase::Rejecting),
+                S::OpenRecord,
+                S::Plugin(Verb::Reject),
+                S::RestartAnyway,
+                S::Enter(Phase::Rejected),
+                S::Look,
+            ]);
+        }
         Kind::State => stages.extend([S::Open, S::TryAttach, S::Ask, S::Judge, S::VersionCommand]),
         Kind::Watch => stages.extend([S::Open, S::TryAttach, S::Ask]),
         Kind::Abort => stages.extend([S::TryOpen, S::Discard, S::Forget, S::Clean]),

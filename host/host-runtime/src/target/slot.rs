@@ -76,6 +76,10 @@ pub(super) struct PluginSlot {
     /// The instance knows the transfer: it was given `create` or `reopen`.
     pub(super) attached: bool,
     strikes: u32,
+    /// What the last one was for.
+    fault: String,
+    /// It broke over its own saved state in this transfer: it is not asked for it again.
+    mute: bool,
     /// The call under way is one of `write-block`.
     writes: bool,
 }
@@ -110,6 +114,8 @@ impl PluginSlot {
             closed: None,
             attached: false,
             strikes: 0,
+            fault: String::new(),
+            mute: false,
             writes: false,
         }
     }
@@ -141,6 +147,18 @@ impl PluginSlot {
 
     pub(super) fn forgive(&mut self) {
         self.strikes = 0;
+        self.mute = false;
+    }
+
+    /// What a successor needs, if the instance can say that; `None` = it is not asked, for it would only break again.
+    pub(super) fn suspend(&mut self) -> Option<Result<Blob, Failure>> {
+        if self.mute || !self.is_open() {
+            return None;
+        }
+        let on_trial = self.is_on_trial();
+        let end = self.call(|plugin| plugin.suspend());
+        self.mute = !self.is_open() && !on_trial;
+        Some(end)
     }
 
     /// Let the instance go; what it knew is in its last blob and in the target.
@@ -240,16 +258,15 @@ impl PluginSlot {
         if self.strikes < self.strikes_max {
             return Ok(());
         }
-        Err(Failure::new(
-            code::PLUGIN_FAILED,
+        let text = format!(
+            "plugin {} broke {} times in this transfer and is not tried again (limit {:#x}): {}",
+            self.factory.label(),
             self.strikes,
-            format!(
-                "plugin {} broke {} times in this transfer and is not tried again (limit {:#x})",
-                self.factory.label(),
-                self.strikes,
-                limit::STRIKES
-            ),
-        ))
+            limit::STRIKES,
+            self.fault
+        );
+        let detail = clean(&text, DETAIL_MAX_BYTES);
+        Err(Failure::new(code::PLUGIN_FAILED, self.strikes, detail))
     }
 
     /// Make an instance and open it, if there is none; with the saved state, or without where it is refused.
@@ -317,14 +334,34 @@ impl PluginSlot {
         call: impl FnOnce(&mut dyn Plugin) -> Result<R, PluginError>,
     ) -> Result<R, Failure> {
         let Some(instance) = self.instance.as_mut() else {
-            return Err(self.strike("there is no instance"));
+            // It broke before, and has its strike for that; or there never was one.
+            let fault = Some(&*self.fault).filter(|_| self.strikes > 0);
+            return Err(self.broken(fault.unwrap_or("there is no instance")));
         };
         self.account.begin_call();
+        self.regions.begin_call();
         self.rate.note(self.lent.clock.now_ms());
         if self.writes {
             self.account.no_syncs();
         }
-        call(&mut **instance).map_err(|error| self.judge(error))
+        let end = call(&mut **instance);
+        match (end, self.regions.take_refused()) {
+            (Ok(end), _) => Ok(end),
+            // The same call would be refused again.
+            (Err(PluginError::Failed(failure)), Some(reason)) if failure.main == code::BUSY => {
+                Err(self.trespass(&reason))
+            }
+            (Err(error), _) => Err(self.judge(error)),
+        }
+    }
+
+    /// The plugin wants to write where or when it may not, and cannot do without: one on trial goes.
+    fn trespass(&mut self, reason: &str) -> Failure {
+        if self.is_on_trial() {
+            return self.send_back(reason);
+        }
+        // An agent takes a plugin that broke (0xd5) for one that may do better the next time.
+        Failure::new(code::BAD_ARGUMENT, 0, reason)
     }
 
     /// What follows from an error: a plugin that fails lives, unless it is on trial and has done nothing yet; one that
@@ -357,11 +394,14 @@ impl PluginSlot {
         let label = self.factory.label();
         let strikes = self.strikes;
         tracing::warn!(plugin = %self.name, strikes, "plugin {label} broke: {reason}");
-        Failure::new(
-            code::PLUGIN_FAILED,
-            self.strikes,
-            clean(&format!("plugin {label} broke: {reason}"), DETAIL_MAX_BYTES),
-        )
+        self.fault.clone_from(&reason);
+        self.broken(&reason)
+    }
+
+    fn broken(&self, reason: &str) -> Failure {
+        let text = format!("plugin {} broke: {reason}", self.factory.label());
+        let detail = clean(&text, DETAIL_MAX_BYTES);
+        Failure::new(code::PLUGIN_FAILED, self.strikes, detail)
     }
 }
 

@@ -11,7 +11,7 @@ use super::machine::Target;
 use super::record::Phase;
 use super::script::{Kind, Op, Running, Stage, Verb};
 use super::trial::Debt;
-use super::work::{self, Flush, Prefix, ReadBackOrder, Report};
+use super::work::{self, Came, Flush, Prefix, ReadBackOrder, Report};
 use crate::plugin::{Answer, Duty, Plugin, PluginError, capability};
 use crate::types::{Failure, code};
 
@@ -39,6 +39,7 @@ impl Target {
                 }
             }
             Stage::Ask | Stage::Look => {
+                op.state = None;
                 let duty = self.ask(|plugin| plugin.state());
                 return self.on_duty(now_ms, op, stage, duty);
             }
@@ -84,6 +85,7 @@ impl Target {
                 Some(command) => self.run_command(op, stage, &command),
                 None => self.tell_state(op),
             },
+            Stage::Confirm => return self.confirm(op),
             Stage::Settle => self.settle(op),
             Stage::Clean => self.begin_clean(op),
         }
@@ -227,10 +229,11 @@ impl Target {
             (Stage::Plugin(Verb::Reject), Answer::HostResets) => {
                 self.on_still_running(now_ms, op, stage)
             }
+            // Saved once the transfer can be reopened (`receive`).
+            (Stage::Plugin(Verb::Create), Answer::Nothing) => Ok(()),
             (
                 Stage::Plugin(
-                    Verb::Create
-                    | Verb::Install
+                    Verb::Install
                     | Verb::Activate(_)
                     | Verb::SelfTest
                     | Verb::Commit
@@ -283,9 +286,17 @@ impl Target {
             }
             Report::Flushed(Flush::Closed) => Ok(()),
             Report::Flushed(Flush::NotRecorded(failure) | Flush::Lost(failure)) => Err(failure),
-            Report::ReadBack(end) => {
-                op.read_back = Some(end?);
+            Report::ReadBack(Ok(read_back)) => {
+                op.read_back = Some(read_back);
                 Ok(())
+            }
+            Report::ReadBack(Err(failure)) => {
+                if failure.main == code::PLUGIN_FAILED && self.plugin.is_on_trial() {
+                    // Its blocks are there, and wrong: the one before cannot make them good. The job fails all the same.
+                    self.plugin.send_back(&failure.detail);
+                    self.plugin.take_spared();
+                }
+                Err(failure)
             }
             Report::Command(end) => self.on_command(now_ms, op, stage, end),
             Report::Synced(_, end) => end,
@@ -445,7 +456,7 @@ impl Target {
 
     fn begin_read_back(&mut self, now_ms: u64, op: &mut Op) -> Result<(), Failure> {
         let layout = self.layout()?;
-        let Some(transfer) = self.record.transfer.as_ref() else {
+        let (Some(transfer), Some(grid)) = (self.record.transfer.as_ref(), self.grid()) else {
             return Ok(());
         };
         let (size, reader) = (transfer.spec.size, &self.config.version_from);
@@ -459,6 +470,13 @@ impl Target {
             trust: Arc::clone(&self.own.trust),
             wall_s: self.ports.clock.wall_s(),
             prefix,
+            came: Came {
+                state: Arc::clone(&self.ports.state),
+                name: self.map_name(),
+                grid,
+                number: transfer.number,
+                writer: self.is_direct().then(|| self.plugin.label().to_owned()),
+            },
             cancel: Arc::downgrade(&op.cancel),
             progress: Arc::clone(&op.work_done),
         };

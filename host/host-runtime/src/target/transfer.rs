@@ -26,10 +26,10 @@ impl Target {
 
     /// Let the plugin say what its successor needs. A plugin that cannot is not worth a failure here.
     pub(super) fn save_blob(&mut self) {
-        if !self.plugin.is_open() {
+        let Some(saved) = self.plugin.suspend() else {
             return;
-        }
-        match self.plugin.call(|plugin| plugin.suspend()) {
+        };
+        match saved {
             Ok(blob) if blob.bytes.len() <= BLOB_MAX_BYTES => {
                 if let Some(transfer) = self.record.transfer_mut() {
                     transfer.blob = Some(StoredBlob::from(&blob));

@@ -11,10 +11,11 @@ use super::config::StorageFactory;
 use super::image::{Facts, Glance};
 use super::layout::{At, Layout};
 use super::map::{BlockMap, Grid};
+use crate::agent::text;
 use crate::ports::commands::CommandEnd;
 use crate::ports::state_dir::StateDir;
 use crate::ports::workers::Wake;
-use crate::types::{Failure, FileSpec, code};
+use crate::types::{DETAIL_MAX_BYTES, Failure, FileSpec, code};
 
 /// Bytes read at a time: large enough for any disk, small enough to notice a cancel.
 const READ_BYTES: usize = 256 * 1024;
@@ -268,10 +269,70 @@ pub(super) struct ReadBackOrder {
     pub(super) wall_s: Option<u64>,
     /// What was read early, and is still there.
     pub(super) prefix: Prefix,
+    /// What the blocks were when they came.
+    pub(super) came: Came,
     /// Set to give up, or gone: nobody waits for it any more.
     pub(super) cancel: Weak<AtomicBool>,
     /// Bytes read so far.
     pub(super) progress: Arc<AtomicU64>,
+}
+
+/// The block map of a file, as it was logged.
+pub(super) struct Came {
+    pub(super) state: Arc<dyn StateDir>,
+    pub(super) name: Arc<str>,
+    pub(super) grid: Grid,
+    pub(super) number: u64,
+    /// The plugin that has written the blocks; `None` = the host has.
+    pub(super) writer: Option<String>,
+}
+
+impl Came {
+    /// The first block that reads otherwise than it came: whoever wrote or keeps it is to blame, and not its signer. The
+    /// map has what was given to be written.
+    fn check(&self, layout: &Layout, cancel: &Weak<AtomicBool>) -> Result<(), Failure> {
+        // Without the map nobody knows.
+        let Ok(Some(log)) = self.state.load(&self.name) else {
+            return Ok(());
+        };
+        let map = BlockMap::replay(&log, self.grid, self.number).map;
+        let evicted = layout.evict();
+        evicted.map_err(|at| storage("evict", &at))?;
+        let mut buffer = vec![0; self.grid.block as usize];
+        for index in 0..self.grid.blocks() {
+            let Some(crc) = map.crc(index) else { continue };
+            if !is_wanted(cancel) {
+                return Ok(());
+            }
+            let (offset, length) = (self.grid.offset(index), self.grid.length(index));
+            let block = &mut buffer[..length as usize];
+            let read = layout.read_at(offset, block);
+            read.map_err(|at| storage("compare blocks in", &at))?;
+            if crc32c::crc32c(block) != crc {
+                return Err(self.changed(index, offset, length));
+            }
+        }
+        Ok(())
+    }
+
+    fn changed(&self, index: u32, offset: u64, length: u32) -> Failure {
+        let what = format!(
+            "block {index} ({length} bytes at {offset} of the file) reads back otherwise than it came"
+        );
+        let (main, detail) = match &self.writer {
+            Some(plugin) => (
+                code::PLUGIN_FAILED,
+                format!(
+                    "{what}: its plugin has written other bytes, or its storage has changed them ({plugin})"
+                ),
+            ),
+            None => (
+                code::STORAGE,
+                format!("{what}: the storage of the staged file has changed it"),
+            ),
+        };
+        Failure::new(main, 0, text::clean(&detail, DETAIL_MAX_BYTES))
+    }
 }
 
 /// Make the file durable, then let `record` write down that it is closed.
@@ -332,10 +393,15 @@ pub(super) fn read_back(order: ReadBackOrder) -> Result<Box<ReadBack>, Failure> 
         signature: &order.spec.signature,
         label: &order.spec.certificate,
     };
-    let verified = order
-        .trust
-        .verify(&hashed, &request, order.wall_s)
-        .map_err(|e| refused(&e))?;
+    let verified = match order.trust.verify(&hashed, &request, order.wall_s) {
+        Ok(verified) => verified,
+        Err(error) => {
+            if matches!(error, VerifyError::Mismatch { .. }) {
+                order.came.check(&order.layout, &order.cancel)?;
+            }
+            return Err(refused(&error));
+        }
+    };
     let facts = glance.finish(size)?;
     Ok(Box::new(ReadBack { verified, facts }))
 }

@@ -50,6 +50,8 @@ pub(super) struct Truth {
     pub(super) extents: Option<Vec<Extent>>,
     /// Before each of these verbs, write to these places (region, offset) and remember what came of it.
     pub(super) scribble: BTreeMap<&'static str, (u32, u64)>,
+    /// In this verb, write to this region, and fail with what comes of it.
+    pub(super) insists: Option<(&'static str, u32)>,
     /// Before this verb, sync until it is refused, and remember what came of it.
     pub(super) syncs: Option<&'static str>,
     pub(super) synced: Vec<Result<(), Failure>>,
@@ -62,6 +64,8 @@ pub(super) struct Truth {
     pub(super) host_resets: bool,
     /// `state` fails or lies.
     pub(super) state: Option<Result<TargetState, Failure>>,
+    /// The same, once it was asked to commit.
+    pub(super) state_then: Option<Result<TargetState, Failure>>,
     pub(super) examined: ExaminedImage,
     /// Saved states that `open` was given.
     pub(super) opened: Vec<Option<Blob>>,
@@ -75,6 +79,8 @@ pub(super) struct Truth {
     pub(super) dies_before_sync: bool,
     /// It takes blocks of nothing but 0xff for erased storage and does not write them.
     pub(super) skips_blank: bool,
+    /// `suspend` traps.
+    pub(super) breaks_over_saved: bool,
     /// `open` refuses saved state.
     pub(super) refuses_saved: bool,
     /// Instances alive.
@@ -249,6 +255,12 @@ impl Double {
     /// Common begin of every verb.
     fn begin(&mut self, verb: &'static str) -> Result<Duty, PluginError> {
         self.scribble(verb);
+        let insists = self.truth.lock().unwrap().insists;
+        if let Some((_, region)) = insists.filter(|(in_verb, _)| *in_verb == verb) {
+            let device = self.lent.block_device.clone().unwrap();
+            let end = device.write_at(region, 0, b"insists");
+            end.map_err(PluginError::Failed)?;
+        }
         let (fault, steps) = {
             let mut truth = self.truth.lock().unwrap();
             truth.calls.push(verb.to_owned());
@@ -570,7 +582,12 @@ impl Plugin for Double {
     }
 
     fn commit(&mut self) -> Result<Duty, PluginError> {
-        self.begin("commit")
+        let duty = self.begin("commit");
+        let mut truth = self.truth.lock().unwrap();
+        if let Some(state) = truth.state_then.take() {
+            truth.state = Some(state);
+        }
+        duty
     }
 
     fn reject(&mut self) -> Result<Duty, PluginError> {
@@ -622,6 +639,11 @@ impl Plugin for Double {
     }
 
     fn suspend(&mut self) -> Result<Blob, PluginError> {
+        let mut truth = self.truth.lock().unwrap();
+        if truth.breaks_over_saved {
+            truth.calls.push("suspend".into());
+            return Err(PluginError::Broken("too much to save".into()));
+        }
         Ok(Blob {
             schema: 1,
             bytes: self.pushed.to_le_bytes().to_vec(),

@@ -17,5 +17,6 @@ mod rest;
 mod restart;
 mod staged;
 mod swap;
+mod vendor;
 mod worker;
 mod world;

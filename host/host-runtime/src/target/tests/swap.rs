@@ -36,6 +36,12 @@ pub(super) enum Wrong {
     TouchesInOpen,
     /// It is opened when it is tried, and refuses in earnest.
     OpensOnce,
+    /// It says that it has committed, and has not.
+    CommitsNothing,
+    /// It writes other bytes than it was given.
+    WritesElse,
+    /// It writes before the file, too, and says what came of that.
+    WritesOutside,
 }
 
 /// A build: the double, with a name of its own, and something wrong.
@@ -186,7 +192,16 @@ impl Plugin for Instance {
         }
     }
     fn write_block(&mut self, offset: u64, data: &[u8]) -> Result<Duty, PluginError> {
-        self.call("write-block", |p| p.write_block(offset, data))
+        if self.wrong == Wrong::WritesOutside {
+            let device = self.device.as_ref().unwrap();
+            let end = device.write_at(0, 0, b"header");
+            end.map_err(PluginError::Failed)?;
+        }
+        let mut data = data.to_vec();
+        if self.wrong == Wrong::WritesElse {
+            data[0] ^= 1;
+        }
+        self.call("write-block", |p| p.write_block(offset, &data))
     }
     fn extents(&mut self) -> Result<Vec<Extent>, PluginError> {
         let mut extents = self.inner.extents()?;
@@ -211,6 +226,10 @@ impl Plugin for Instance {
         self.call("self-test", |p| p.self_test())
     }
     fn commit(&mut self) -> Result<Duty, PluginError> {
+        if self.wrong == Wrong::CommitsNothing {
+            self.calls.lock().unwrap().push("commit");
+            return Ok(Duty::Finished(crate::plugin::Answer::Nothing));
+        }
         self.call("commit", |p| p.commit())
     }
     fn reject(&mut self) -> Result<Duty, PluginError> {
@@ -247,7 +266,7 @@ pub(super) fn ask(world: &mut World, build: &Arc<Build>) -> Answer {
 }
 
 /// Ask for a swap, and see its end.
-fn swap(world: &mut World, build: &Arc<Build>) -> Result<(), Failure> {
+pub(super) fn swap(world: &mut World, build: &Arc<Build>) -> Result<(), Failure> {
     let answer = ask(world, build);
     for _ in 0..100 {
         if let Some(end) = answer.lock().unwrap().take() {
