@@ -11,9 +11,10 @@ pub(crate) mod judge;
 mod launcher;
 
 use super::script::{self, File, ScriptError};
+use super::verdict::Report;
 
 /// The case files, by their names in `cases/plugin/`.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     (
         "blocks.txt",
         include_str!("../../../cases/plugin/blocks.txt"),
@@ -23,6 +24,10 @@ const FILES: [(&str, &str); 7] = [
         include_str!("../../../cases/plugin/duties.txt"),
     ),
     ("life.txt", include_str!("../../../cases/plugin/life.txt")),
+    (
+        "own-reset.txt",
+        include_str!("../../../cases/plugin/own-reset.txt"),
+    ),
     ("power.txt", include_str!("../../../cases/plugin/power.txt")),
     (
         "serial-mcu.txt",
@@ -47,4 +52,11 @@ pub fn files() -> Result<Vec<File>, ScriptError> {
         .iter()
         .map(|(name, text)| script::parse(name, text))
         .collect()
+}
+
+/// Whether nobody tried to restart, commit or reject what a direct plugin had marked: the cases end before, as the plugin
+/// cannot restart its target, and who starts it is not known here.
+#[must_use]
+pub fn ends_before_a_start(report: &Report) -> bool {
+    judge::ends_before_a_start(report)
 }
