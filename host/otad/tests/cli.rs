@@ -525,6 +525,41 @@ fn the_list_of_a_sandbox_tells_how_each_fault_is_written() {
 }
 
 #[test]
+fn a_sandbox_refuses_a_plugin_that_its_targets_do_not_suit_and_one_that_does_not_begin() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (module, own) = (path("module.wasm"), path("own.wasm"));
+    std::fs::write(&module, guest_artifacts::TEMPLATE_MODULE).unwrap();
+    otad(&["plugin", "wrap", &module, "--output", &own]);
+    let shipped = ["--builtin", "flash-file"];
+    let agent = ["--builtin", "agent"];
+    let ended = |who: &[&str], more: &[&str]| {
+        let run = ["--scenario", "plain", "--fault", "none", "--seeds", "1"];
+        let output = otad(&[&["sandbox"], who, &run, more].concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    let setting = |pair: &'static str| ["--setting", pair];
+    let rows: [(&[&str], Vec<&str>, i32, &str); 6] = [
+        (&[&own], vec![], 5, "is of kind data, and"),
+        (&agent, vec!["--plugin", &own], 5, "is of kind data, and"),
+        (
+            &shipped,
+            setting("speed=9600").to_vec(),
+            5,
+            "does not begin with these settings: ",
+        ),
+        (&shipped, setting("speed=9600").to_vec(), 5, "`speed`"),
+        (&agent, setting("speed=9600").to_vec(), 64, "--plugin"),
+        (&shipped, setting("settle_ms=20000").to_vec(), 0, ""),
+    ];
+    for (who, more, code, words) in rows {
+        let (came, said) = ended(who, &more);
+        assert_eq!(came, Some(code), "{who:?} {more:?}: {said}");
+        assert!(said.contains(words), "{who:?} {more:?}: {said}");
+    }
+}
+
+#[test]
 fn a_check_says_where_an_agent_with_another_conversation_is_judged() {
     let output = otad(&["check", "--builtin", "simple"]);
     assert_eq!(output.status.code(), Some(1));

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use host_runtime::agent::{AgentBuild, FormerAgent};
 use host_runtime::choice::{self, Build, Choice, Place};
 use host_runtime::device::{Device, DeviceConfig, DevicePorts, PreparedDevice};
-use host_runtime::plugin::PluginFactory;
+use host_runtime::plugin::{PluginFactory, capability};
 use host_runtime::ports::commands::Command;
 use host_runtime::ports::state_dir::{FileStateDir, Files, OpenFile, StateDir};
 use host_runtime::target::verified_record::{self, VerifiedImage};
@@ -229,6 +229,7 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
     let scenario = &world.prepared.scenario;
     let name = world.plant.name(number);
     let (plugin, former_plugin) = plugin(world, &name);
+    let allow_no_revert = !plugin.description().can(capability::REVERT);
     let storages = world.plant.regions(number, &scenario.spells);
     let kinds = [
         ("slot-a", RegionKind::Slot),
@@ -276,10 +277,52 @@ fn target(world: &World<'_>, number: usize) -> TargetConfig {
         health: scenario.health.then(|| command("health")),
         is_asked: false,
         trust: signer::trust(),
-        allow_no_revert: false,
+        // That is for its operator to say; what is judged here is what becomes of updates.
+        allow_no_revert,
         paths: PathRule::default(),
         sync_bytes: scenario.sync_bytes,
         limits: host_runtime::target::Limits::default(),
         name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use host_runtime::plugin::lend::Lent;
+    use host_runtime::plugin::{Description, Plugin, PluginError, PluginFactory, capability};
+
+    use crate::scenario::Scenario;
+    use crate::{Options, explore, native_pal};
+
+    struct WithoutRevert(Arc<dyn PluginFactory>, Description);
+
+    impl PluginFactory for WithoutRevert {
+        fn label(&self) -> &str {
+            self.0.label()
+        }
+        fn description(&self) -> &Description {
+            &self.1
+        }
+        fn imports(&self) -> &[String] {
+            self.0.imports()
+        }
+        fn make(&self, lent: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+            self.0.make(lent)
+        }
+    }
+
+    #[test]
+    fn a_plugin_without_revert_gets_targets_that_allow_that() {
+        let pal = native_pal(None);
+        let mut who = pal.description().clone();
+        who.capabilities &= !capability::REVERT;
+        let options = Options {
+            pal: Arc::new(WithoutRevert(pal, who)),
+            ..Options::native(1)
+        };
+        let report = explore::run(&Scenario::plain("plain", 4).prepare(), options);
+        assert_eq!(report.violations, []);
     }
 }

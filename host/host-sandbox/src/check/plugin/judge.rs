@@ -13,10 +13,24 @@ use super::device::Hands;
 use super::input::{self, Duty, Input, Which};
 use super::launcher;
 use crate::check::script::{Case, ScriptError, Step};
-use crate::check::verdict::{Finding, Verdict};
+use crate::check::verdict::{Finding, Judged, Report, Verdict};
 
 /// Bytes of a slot unless a case says otherwise.
 const SLOT_BYTES: usize = 256 * 1024;
+
+/// Why a case is not asked.
+const LACKS: &str = "it needs a plugin that is or has: ";
+
+/// Whether nobody tried what follows `activate`: the target is started by a launcher that nobody here knows.
+pub(super) fn ends_before_a_start(report: &Report) -> bool {
+    let lacking = |what: &str| {
+        let why = lacks(what);
+        let is = |case: &Judged| case.verdict == Verdict::Skipped(why.clone());
+        report.cases.iter().any(is)
+    };
+    // Of a plugin that is not direct that much is not asked for another reason.
+    lacking("own-reset") && lacking("flash-file")
+}
 
 /// Plays a case with a plugin and judges it. `settings` are the operator's, for every instance.
 #[must_use]
@@ -38,6 +52,8 @@ pub(crate) fn judge(
 
 struct Trial {
     bench: Bench,
+    /// The case is over, and not asked, where the plugin cannot restart its target.
+    own_reset: bool,
 }
 
 impl Trial {
@@ -51,6 +67,7 @@ impl Trial {
         let is_flash_file = who.kinds.iter().any(|kind| kind == "flash-file");
         let has_line = factory.imports().iter().any(|i| i == "serial-line");
         let (mut slot, mut units) = (SLOT_BYTES, (1, 1));
+        let mut own_reset = false;
         for (line, text) in &case.setup {
             let words: Vec<&str> = text.split_whitespace().collect();
             let has = match words.as_slice() {
@@ -61,6 +78,11 @@ impl Trial {
                 ["needs", "self-test"] => who.can(capability::SELF_TEST),
                 ["needs", "running-version"] => who.can(capability::RUNNING_VERSION),
                 ["needs", "flash-file"] => is_flash_file,
+                // What the plugin says when it is asked to.
+                ["needs", "own-reset"] => {
+                    own_reset = true;
+                    !is_flash_file
+                }
                 ["needs", "smp"] => who.kinds.iter().any(|kind| kind == "serial-mcu"),
                 ["slots", bytes] => bytes.parse().map(|b| slot = b).is_ok(),
                 ["units", erase, write] => match (erase.parse(), write.parse()) {
@@ -73,8 +95,7 @@ impl Trial {
                 _ => return Err(case.at(*line)(format!("{text:?} is no line of a set-up"))),
             };
             if !has && words.first() == Some(&"needs") {
-                let what = words.get(1).copied().unwrap_or_default();
-                return Ok(Err(format!("it needs a plugin that is or has: {what}")));
+                return Ok(Err(lacks(words.get(1).copied().unwrap_or_default())));
             }
         }
         let bench = Bench::new(factory, settings);
@@ -85,7 +106,7 @@ impl Trial {
                 (store.region.erase_size, store.region.write_size) = units;
             }
         }
-        Ok(Ok(Self { bench }))
+        Ok(Ok(Self { bench, own_reset }))
     }
 
     fn run(mut self, case: &Case) -> Verdict {
@@ -103,6 +124,9 @@ impl Trial {
             let came = [answer.clone()];
             if let Some(mistake) = self.bench.take_mistakes().into_iter().next() {
                 return failed(case, step, mistake, &came);
+            }
+            if self.own_reset && answer == "host-resets" {
+                return Verdict::Skipped(lacks("own-reset"));
             }
             let fits = match step.expected.first() {
                 Some(expected) => expected.split(" | ").any(|one| is_like(&answer, one)),
@@ -238,6 +262,11 @@ impl Trial {
     }
 }
 
+/// What a plugin lacks for a case, as a report says it.
+fn lacks(what: &str) -> String {
+    format!("{LACKS}{what}")
+}
+
 fn failed(case: &Case, step: &Step, what: String, came: &[String]) -> Verdict {
     Verdict::Failed(Finding {
         place: format!("{}:{}", case.file, step.line),
@@ -280,7 +309,7 @@ fn said(end: &End) -> String {
     }
 }
 
-/// Whether an answer has all words of a pattern, the first one first. `0xe8` is like `0xe8:3`.
+/// Whether an answer has all words of a pattern, the first one first, and none behind a `!`. `0xe8` is like `0xe8:3`.
 fn is_like(answer: &str, pattern: &str) -> bool {
     let words: Vec<&str> = answer.split_whitespace().collect();
     let mut wanted = pattern.split_whitespace();
@@ -294,7 +323,10 @@ fn is_like(answer: &str, pattern: &str) -> bool {
                     .split_once(':')
                     .is_some_and(|(main, _)| main == wanted && main.starts_with("0x"))
         };
-        words.iter().skip(1).any(is)
+        match wanted.strip_prefix('!') {
+            Some(unwanted) => !words.contains(&unwanted),
+            None => words.iter().skip(1).any(is),
+        }
     })
 }
 
@@ -312,6 +344,8 @@ mod tests {
             ("failed 0xe8:3 no", "failed 0xe9", false),
             ("state 1 1.2.0 new", "state 1 new", true),
             ("state 1 1.2.0 new", "state 2", false),
+            ("state 1 none", "state 1 !old", true),
+            ("state 1 none old", "state 1 !old", false),
             ("host-resets", "done", false),
         ] {
             assert_eq!(is_like(answer, pattern), is, "{answer} like {pattern}");

@@ -108,11 +108,13 @@ Examples:
   otad sandbox agent.wasm --seeds 1..100000      a swarm
   otad sandbox agent.wasm --scenario plain --every-cut
                                                  every kill and every power cut of one update
+  otad sandbox my-plugin.wasm --setting board=b  a plugin of kind flash-file, with a setting
   otad sandbox --builtin agent --list            the scenarios, and all faults with their units
   otad sandbox agent.wasm --seeds 7 --scenario update --blocks 4 --fault power=during-17 --trace
                                                  one run, told in full
 
-Exit code 0 if nothing was found, 1 if something was, 5 for a component that this host refuses.")]
+Exit code 0 if nothing was found, 1 if something was, 5 for a component that this host refuses: also for a plugin of \
+another kind than flash-file, or one that does not begin.")]
     Sandbox(SandboxArgs),
     /// Let an agent do again, offline, what `otad run --record` has recorded.
     #[command(after_help = "\

@@ -63,9 +63,12 @@ pub struct SandboxArgs {
         conflicts_with = "every_cut"
     )]
     pub faults: Vec<FaultArg>,
-    /// A plugin for all targets: a file, or builtin:flash-file. Without it a fast one in this process.
+    /// A plugin of kind flash-file for all targets: a file, or builtin:flash-file. Without it a fast one in this process.
     #[arg(long, value_name = "P.wasm")]
     pub plugin: Option<PathBuf>,
+    /// A setting of all targets, for the plugin: what its configuration would have; may be given more than once.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub setting: Vec<String>,
     /// Kill, and take the power away, before, during and after each call of the scenario.
     #[arg(long)]
     pub every_cut: bool,

@@ -111,7 +111,8 @@ fn cases_of(
     }
 }
 
-fn settings(pairs: &[String]) -> Result<Vec<Setting>, Failed> {
+/// `KEY=VALUE`, as often as it was given.
+pub(super) fn settings(pairs: &[String]) -> Result<Vec<Setting>, Failed> {
     let read = |pair: &String| {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
             Failed::new(Exit::Usage, format!("--setting {pair}: expected KEY=VALUE"))

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use host_sandbox::check::plugin::ends_before_a_start;
 use host_sandbox::check::verdict::{Finding, Judged, Report, Verdict};
 use serde_json::{Value, json};
 
@@ -84,6 +85,9 @@ impl Screen {
                  the shipped agent's, `otad sandbox` judges it"
             ));
         }
+        if let Some(untried) = untried(report) {
+            say(untried);
+        }
         let skipped = report.count("skipped");
         if skipped > 0 && !self.verbose {
             say(&format!(
@@ -104,6 +108,14 @@ impl Screen {
             text.to_owned()
         }
     }
+}
+
+/// What a component that is fit may still do wrong.
+fn untried(report: &Report) -> Option<&'static str> {
+    (report.is_fit() && ends_before_a_start(report)).then_some(
+        "fit as far as it was asked: reset, self-test, commit and reject of an image that runs were not tried, for its host \
+         restarts the target, and who starts that is known of the kind flash-file alone; try an update on a target",
+    )
 }
 
 /// How many cases an agent failed before it was told anything, and how many were asked of it.
@@ -151,6 +163,7 @@ pub(super) fn json(label: &str, title: &str, report: &Report) -> Value {
         "component": label,
         "is": title,
         "fit": report.is_fit(),
+        "untried": untried(report),
         "passed": report.count("passed"),
         "failed": report.count("failed"),
         "broken": report.count("broken"),
@@ -294,6 +307,22 @@ mod tests {
             finding.input = "start".to_owned();
         }
         assert_eq!(at_first_question(&report), (1, 3));
+    }
+
+    #[test]
+    fn what_a_fit_plugin_was_never_started_for_is_said() {
+        let lacks = |what: &str| Judged {
+            verdict: Verdict::Skipped(format!("it needs a plugin that is or has: {what}")),
+            ..report().cases[0].clone()
+        };
+        let mut report = report();
+        report.cases.truncate(1);
+        report.cases.push(lacks("flash-file"));
+        assert_eq!(untried(&report), None);
+        report.cases.push(lacks("own-reset"));
+        let said = untried(&report).unwrap_or_default();
+        assert!(said.starts_with("fit as far as it was asked: "), "{said}");
+        assert_eq!(json("x.wasm", "plugin a 1", &report)["untried"], said);
     }
 
     #[test]

@@ -7,10 +7,14 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use host_runtime::engine::{Time, haste_faults};
+use host_runtime::plugin::PluginFactory;
+use host_runtime::types::Setting;
 use host_sandbox::Options;
+use host_sandbox::check;
 use host_sandbox::fault::Fault;
 use host_sandbox::recipe::{self, Kitchen, Recipe, RecipeError};
 use host_sandbox::shrink::{Shrunk, shrink};
@@ -18,6 +22,7 @@ use host_sandbox::swarm::{self, Batch, Failed as FailedRun, Tally};
 use serde_json::json;
 
 use super::args::{Builtin, GuestArg, SandboxArgs, SeedsArg};
+use super::check::settings;
 use super::guest::Guest;
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::{note, say};
@@ -124,6 +129,8 @@ struct Components {
     guest: (GuestArg, Vec<u8>),
     /// In place of the plugin of this program.
     plugin: Option<(GuestArg, Vec<u8>)>,
+    /// Of that plugin, on all targets.
+    settings: Vec<Setting>,
     compile_s: u64,
 }
 
@@ -134,6 +141,7 @@ impl Components {
         Ok(Self {
             guest: read(args.guest.clone())?,
             plugin: plugin.map(|path| read(GuestArg::at(path)?)).transpose()?,
+            settings: settings(&args.setting)?,
             compile_s: args.compile_seconds,
         })
     }
@@ -154,7 +162,9 @@ impl Components {
             Ok::<_, Failed>((label, loaded))
         };
         let mut options = Options::native(0);
-        let who = match load(&self.guest)? {
+        let guest = load(&self.guest)?;
+        let is_plugin = matches!(guest.1, Guest::Plugin(_));
+        let who = match guest {
             (label, Guest::Agent(agent)) => {
                 let who = agent.description();
                 let who = format!("{} {} ({label})", who.name, who.version);
@@ -166,19 +176,47 @@ impl Components {
                     let text = format!("{label} is a plugin already; leave --plugin out");
                     return Err(Failed::new(Exit::Usage, text));
                 }
-                options.pal = plugin;
+                options.pal = self.fitting(&label, plugin)?;
+                options.pal_settings.clone_from(&self.settings);
                 format!("plugin {label}, with the agent of this program")
             }
         };
         match self.plugin.as_ref().map(load).transpose()? {
-            Some((_, Guest::Plugin(plugin))) => options.pal = plugin,
+            Some((label, Guest::Plugin(plugin))) => {
+                options.pal = self.fitting(&label, plugin)?;
+                options.pal_settings.clone_from(&self.settings);
+            }
             Some((label, Guest::Agent(_))) => {
                 let text = format!("{label} is refused: it is an agent, not a plugin");
                 return Err(Failed::new(Exit::Refused, text));
             }
+            None if !self.settings.is_empty() && !is_plugin => {
+                let text = "--setting is for a plugin; give that with --plugin";
+                return Err(Failed::new(Exit::Usage, text));
+            }
             None => {}
         }
         Ok((options, who))
+    }
+
+    /// A plugin that the targets here can be given, or why not.
+    fn fitting(
+        &self,
+        label: &str,
+        plugin: Arc<dyn PluginFactory>,
+    ) -> Result<Arc<dyn PluginFactory>, Failed> {
+        let kinds = &plugin.description().kinds;
+        let refused = |why: String| Failed::new(Exit::Refused, format!("{label} {why}"));
+        if !kinds.iter().any(|kind| kind == "flash-file") {
+            let kinds = kinds.join(", ");
+            return Err(refused(format!(
+                "is of kind {kinds}, and what starts images here knows the records of the kind flash-file alone: `otad check` \
+                 tries out any kind"
+            )));
+        }
+        check::plugin::begins(&plugin, &self.settings)
+            .map_err(|why| refused(format!("does not begin with these settings: {why}")))?;
+        Ok(plugin)
     }
 }
 
@@ -220,6 +258,9 @@ impl Judged {
         };
         if let Some(path) = &args.plugin {
             words.extend(["--plugin".to_owned(), path.display().to_string()]);
+        }
+        for setting in &args.setting {
+            words.extend(["--setting".to_owned(), setting.clone()]);
         }
         Ok(Self {
             kitchen,
