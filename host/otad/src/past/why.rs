@@ -79,6 +79,11 @@ fn told(device: &Value) -> Option<String> {
     let at = device["at_s"]
         .as_u64()
         .map_or_else(|| "an unknown time".to_owned(), utc);
+    if device["running"] == true {
+        return Some(format!(
+            "a daemon runs and was not asked: better ask it, over its socket; it wrote down what follows at {at}"
+        ));
+    }
     Some(match stopped {
         true => format!(
             "the daemon does not run; it was stopped at {at}, and what follows was true then"
@@ -230,6 +235,7 @@ pub fn as_json(device: &Value) -> Value {
         "last_error",
         "at_s",
         "stopped",
+        "running",
     ] {
         if let Some(known) = device.get(key) {
             value[key] = known.clone();
@@ -304,11 +310,6 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_target_is_named_and_a_whole_one_is_not() {
-        let target = |name: &str, phase: &str, image: &str| {
-            let warning = format!("{name} is it");
-            json!({ "name": name, "phase": phase, "image_state": image, "warnings": [warning] })
-    #[test]
     fn a_job_that_was_offered_waits_for_an_operator() {
         let said = |detail: &str| {
             let device = json!({
@@ -323,6 +324,11 @@ mod tests {
         assert!(said("end of job own").contains("ends by `otad job finish own`, for"));
     }
 
+    #[test]
+    fn a_damaged_target_is_named_and_a_whole_one_is_not() {
+        let target = |name: &str, phase: &str, image: &str| {
+            let warning = format!("{name} is it");
+            json!({ "name": name, "phase": phase, "image_state": image, "warnings": [warning] })
         };
         let mut device = device();
         device["targets"] = json!([
