@@ -126,7 +126,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         }
         hooks(device, &mut findings);
         for t in &device.targets {
-            target(t, &mut findings);
+            target(&device.name.value, t, &mut findings);
             for Taken { place, why } in own.taken(t) {
                 findings.error(&place.origin, why, TAKEN_HELP);
             }
@@ -735,7 +735,7 @@ fn alone(target: &Target, granted: &mut Vec<PathBuf>, findings: &mut Findings) {
     granted.extend(own);
 }
 
-fn target(target: &Target, findings: &mut Findings) {
+fn target(device: &str, target: &Target, findings: &mut Findings) {
     let place = &target.name.origin;
     let restart = match &target.reset {
         Reset::Command(program) => Some(program),
@@ -765,8 +765,8 @@ fn target(target: &Target, findings: &mut Findings) {
         findings.warning(
             place,
             format!(
-                "target \"{}\" has no `health` command and no external test: a new image counts as good if it stays up, as far \
-                 as its plugin can tell",
+                "target \"{}\" of {device} has no `health` command and no external test: a new image counts as good if it stays \
+                 up, as far as its plugin can tell",
                 target.name.value
             ),
             "set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`",
