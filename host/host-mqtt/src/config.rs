@@ -184,6 +184,8 @@ pub struct ConnectionConfig {
     pub endpoint: Endpoint,
     /// MQTT client id; AWS IoT wants the thing name. 1 to 128 bytes.
     pub client_id: String,
+    /// Whose connection it is, in the log: the device that has it, as a rule the client id.
+    pub name: String,
     /// TLS or none.
     pub security: Security,
     /// Protocol names to offer.
@@ -208,9 +210,11 @@ impl ConnectionConfig {
     /// Defaults for a device: its thing name is the client id.
     #[must_use]
     pub fn new(endpoint: Endpoint, thing: impl Into<String>, security: Security) -> Self {
+        let client_id = thing.into();
         Self {
             endpoint,
-            client_id: thing.into(),
+            name: client_id.clone(),
+            client_id,
             security,
             alpn: Alpn::default(),
             keep_alive_s: KEEP_ALIVE_S,

@@ -88,6 +88,8 @@ pub struct ConnectionStatus {
 #[derive(Clone)]
 pub struct Connection {
     core: Arc<Core>,
+    /// In the log.
+    name: Arc<str>,
     client: AsyncClient,
     stop: Arc<watch::Sender<bool>>,
     status: watch::Receiver<ConnectionStatus>,
@@ -148,6 +150,7 @@ impl Connection {
             connections: 0,
             last_error: None,
         });
+        let name = config.name.as_str().into();
         let task = Task {
             back_off: BackOff::new(config.back_off, seed()?),
             turnstile,
@@ -164,6 +167,7 @@ impl Connection {
         drop(runtime.spawn(task.run()));
         Ok(Self {
             core,
+            name,
             client,
             stop: Arc::new(stop),
             status,
@@ -219,6 +223,7 @@ impl Connection {
             let drained = tokio::time::timeout(DRAIN_MAX, stopped(&mut status)).await;
             if drained.is_err() {
                 debug!(
+                    device = %self.name,
                     "{} calls are not acknowledged; disconnecting without",
                     self.core.pending()
                 );
@@ -229,7 +234,7 @@ impl Connection {
             .await
             .is_err()
         {
-            warn!("the MQTT connection did not end in order");
+            warn!(device = %self.name, "the MQTT connection did not end in order");
         }
     }
 }
@@ -326,7 +331,7 @@ impl Task {
             }
         }
         self.set_state(ConnectionState::Stopped);
-        info!("disconnected from {}", self.config.endpoint);
+        info!(device = %self.config.name, "disconnected from {}", self.config.endpoint);
     }
 
     /// The next event, or why there will be none.
@@ -359,7 +364,7 @@ impl Task {
     }
 
     fn lost(&self, error: &ConnectionError, connected: bool) -> Lost {
-        debug!("MQTT event loop: {error:?}");
+        debug!(device = %self.config.name, "MQTT event loop: {error:?}");
         Lost::of(error, connected, self.config.security.ca())
     }
 
@@ -375,6 +380,7 @@ impl Task {
                 status.connections += 1;
             });
             info!(
+                device = %self.config.name,
                 "connected to {} as `{}`",
                 self.config.endpoint, self.config.client_id
             );
@@ -425,6 +431,7 @@ impl Task {
         let retry_ms = delay.total_ms();
         self.set_state(ConnectionState::Waiting { retry_ms });
         warn!(
+            device = %self.config.name,
             reason = %lost.reason,
             "{}; retrying in {} s ({} s and jitter of {} s)",
             lost.detail,
@@ -450,7 +457,7 @@ impl Task {
         if !wait.is_zero() {
             let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             self.set_state(ConnectionState::Waiting { retry_ms });
-            debug!("the turn of this connection is in {} s", seconds(retry_ms));
+            debug!(device = %self.config.name, "the turn of this connection is in {} s", seconds(retry_ms));
         }
         tokio::select! {
             biased;
@@ -462,12 +469,14 @@ impl Task {
     fn attempt(&self) {
         let client_id = &self.config.client_id;
         info!(
+            device = %self.config.name,
             "connecting to {} as `{client_id}` (client id of {} characters)",
             self.config.endpoint,
             client_id.len()
         );
         if self.config.security == Security::PlaintextAnywhere {
             warn!(
+                device = %self.config.name,
                 "DEVELOPMENT SETTING: the connection to {} is not encrypted, and neither side proves who it is",
                 self.config.endpoint
             );

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::choice::StandIn;
 use crate::engine::{AGENT_WORLD, Budget, Engine, GuestFault, Refusal};
 use crate::target::VerifiedRef;
 use crate::types::{Blob, Failure, FileId, FileSpec, Level, Qos, Started, Token};
@@ -200,7 +201,7 @@ pub struct AgentBuild {
     inner: Option<Arc<Self>>,
     passed: Option<Arc<dyn Fn() + Send + Sync>>,
     manifest: Option<Arc<str>>,
-    stands_in: Option<Arc<str>>,
+    stands_in: Option<Arc<StandIn>>,
 }
 
 impl AgentBuild {
@@ -278,27 +279,27 @@ impl AgentBuild {
         })
     }
 
-    /// The same build, in the place of the one that `label` names, which is not let in: `why`. It may begin with nothing
-    /// where it does not know what that one has left.
+    /// The same build, in the place of another one, which is not let in. It may begin with nothing where it does not know what
+    /// that one has left.
     #[must_use]
-    pub fn in_place_of(self: &Arc<Self>, label: &str, why: &str) -> Arc<Self> {
+    pub fn in_place_of(self: &Arc<Self>, chosen: StandIn) -> Arc<Self> {
         let inner = Arc::clone(self);
         Arc::new(Self {
-            label: label.to_owned(),
+            label: self.label.clone(),
             digest: self.digest,
             description: self.description.clone(),
             factory: Box::new(move |outside| inner.instantiate(outside)),
             inner: Some(self.bare()),
             passed: None,
             manifest: None,
-            stands_in: Some(why.into()),
+            stands_in: Some(Arc::new(chosen)),
         })
     }
 
-    /// Why the build that its label names does not serve; none = it is that one.
+    /// The build in whose place it serves; none = in its own.
     #[must_use]
-    pub fn stands_in(&self) -> Option<&Arc<str>> {
-        self.stands_in.as_ref()
+    pub fn stands_in(&self) -> Option<&StandIn> {
+        self.stands_in.as_deref()
     }
 
     /// The same build, the manifest that vouches for it (its SHA-256 in hex), and what is done, off the device's task, once it

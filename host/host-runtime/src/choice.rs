@@ -54,6 +54,15 @@ impl Build {
     }
 }
 
+/// Why a build serves, or refuses, in the place of another one, which was chosen there and is not let in.
+#[derive(Clone, Debug)]
+pub struct StandIn {
+    /// The one that was chosen: it stays so.
+    pub build: Build,
+    /// Why it does not serve, in words that begin with its label and a colon.
+    pub why: String,
+}
+
 /// Whether two builds are the same bytes, by their digests; of one that is part of this process nobody knows.
 pub(crate) fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
     one == other && *one != [0; 32]
@@ -65,22 +74,34 @@ pub(crate) struct Names<'a> {
     label: &'a str,
     sha256: &'a [u8; 32],
     manifest: Option<&'a str>,
+    /// Another one serves in its place for now.
+    is_stood_in_for: bool,
 }
 
 impl<'a> Names<'a> {
+    /// Those of the one that was chosen, where this one stands in for it.
     pub(crate) fn of_plugin(plugin: &'a dyn PluginFactory) -> Self {
-        Self {
-            label: plugin.label(),
-            sha256: plugin.digest(),
-            manifest: plugin.manifest(),
+        match plugin.stands_in() {
+            Some(chosen) => chosen.names(),
+            None => Self {
+                label: plugin.label(),
+                sha256: plugin.digest(),
+                manifest: plugin.manifest(),
+                is_stood_in_for: false,
+            },
         }
     }
 
+    /// The same of an agent.
     pub(crate) fn of_agent(agent: &'a AgentBuild) -> Self {
-        Self {
-            label: agent.label(),
-            sha256: agent.digest(),
-            manifest: agent.manifest(),
+        match agent.stands_in() {
+            Some(chosen) => chosen.names(),
+            None => Self {
+                label: agent.label(),
+                sha256: agent.digest(),
+                manifest: agent.manifest(),
+                is_stood_in_for: false,
+            },
         }
     }
 
@@ -88,6 +109,17 @@ impl<'a> Names<'a> {
         self.label == build.label
             && *self.sha256 == build.sha256
             && self.manifest == build.manifest.as_deref()
+    }
+}
+
+impl StandIn {
+    fn names(&self) -> Names<'_> {
+        Names {
+            label: &self.build.label,
+            sha256: &self.build.sha256,
+            manifest: self.build.manifest.as_deref(),
+            is_stood_in_for: true,
+        }
     }
 }
 
@@ -399,11 +431,12 @@ struct Open {
 }
 
 impl Book {
-    /// The book of a place where the medium says this. `label` is that of the build that serves now.
-    pub(crate) fn of(place: Place, label: &str, stored: Word, desk: Arc<Desk>) -> Self {
+    /// The book of a place where the medium says this, and of the build that serves now.
+    pub(crate) fn of(place: Place, serves: Names<'_>, stored: Word, desk: Arc<Desk>) -> Self {
         let configured = stored.as_ref().map(|choice| &choice.configured);
+        let label = || serves.label.to_owned();
         Self {
-            configured: LABELS.hold(configured.map_or_else(|| label.to_owned(), Clone::clone)),
+            configured: LABELS.hold(configured.map_or_else(label, Clone::clone)),
             place,
             desk,
             stored,
@@ -411,9 +444,9 @@ impl Book {
         }
     }
 
-    /// Whether it can be made again from what the medium says and the label of the build that serves.
-    pub(crate) fn may_rest(&self, label: &str) -> bool {
-        self.open.is_none() && (self.stored.is_some() || *self.configured == label)
+    /// Whether it can be made again from what the medium says and the build that serves.
+    pub(crate) fn may_rest(&self, serves: Names<'_>) -> bool {
+        self.open.is_none() && (self.stored.is_some() || *self.configured == serves.label)
     }
 
     /// What the medium says, of a book that is not needed any more.
@@ -496,6 +529,10 @@ impl Book {
         let Some(stored) = &self.stored else {
             return former.is_none() && serves.label == *self.configured;
         };
+        if serves.is_stood_in_for && serves.are_of(&stored.serves) {
+            // It goes on where it was, once it is let in again.
+            return true;
+        }
         let same_former = match (former, &stored.former) {
             (Some(former), Some(stored)) => former.are_of(stored),
             (former, stored) => former.is_none() && stored.is_none(),

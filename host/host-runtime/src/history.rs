@@ -206,6 +206,7 @@ impl History {
             if let Some(lost) = story.lost_bytes {
                 let (file, jobs) = (path(&desk.device), story.jobs.len());
                 tracing::warn!(
+                    device = %desk.device,
                     file,
                     "the history of jobs is damaged: {jobs} jobs can be read, {lost} bytes are lost"
                 );
@@ -298,7 +299,7 @@ impl History {
     pub(crate) fn poll(&self, now_ms: u64) -> Option<u64> {
         let mut book = self.lock();
         if let Some(end) = book.end.take() {
-            book.on_written(end, now_ms);
+            book.on_written(end, now_ms, &self.shared.desk.device);
         }
         if book.writing.is_some() || !book.has_work() {
             return None;

@@ -129,6 +129,17 @@ pub(crate) fn is_left_behind(state_dir: &Path) -> bool {
     std::fs::metadata(state_dir.join("lock")).is_ok_and(|file| file.len() > 0)
 }
 
+/// Whether a process has the lock of a state directory now. Nobody is kept from taking it but for the moment of the question,
+/// and that only where a gateway was not left in order.
+pub(crate) fn is_held(state_dir: &Path) -> bool {
+    let Ok(file) = File::open(state_dir.join("lock")) else {
+        return false;
+    };
+    let would_wait = Err(rustix::io::Errno::WOULDBLOCK);
+    is_left_behind(state_dir)
+        && rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == would_wait
+}
+
 /// Whether nobody but its owner, who is root or this user, may write a state directory.
 ///
 /// # Errors
@@ -189,8 +200,9 @@ mod tests {
         assert_eq!(failed.exit, Exit::Retry);
         let process = format!("process {}", std::process::id());
         assert!(failed.text.contains(&process), "{}", failed.text);
-        assert!(is_left_behind(&state));
+        assert!(is_left_behind(&state) && is_held(&state));
         drop(first);
+        assert!(!is_held(&state));
         assert!(!is_left_behind(&state));
         take(&state).unwrap();
     }
@@ -201,6 +213,7 @@ mod tests {
         let is_left_behind = || is_left_behind(dir.path());
         take(dir.path()).unwrap().set_in_order(false);
         assert!(is_left_behind(), "it ended with devices that ran");
+        assert!(!is_held(dir.path()));
         drop(take(dir.path()).unwrap());
         assert!(is_left_behind(), "one came and went, and no device ran");
         let next = take(dir.path()).unwrap();

@@ -1,6 +1,10 @@
 //! The operator's calls within the cloud's process.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{self, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::Value;
 use tokio::{
@@ -463,11 +467,12 @@ impl Operator {
                     .and_then(|path| std::fs::read_to_string(path).ok()),
                 status: status.borrow().clone(),
             }),
-            root_path: pki.root_path(),
-            signing_certificate_path: signing.certificate_path,
+            // Whoever asks may be in another directory.
+            root_path: absolute(pki.root_path()),
+            signing_certificate_path: absolute(signing.certificate_path),
             signing_certificate_pem: signing.certificate_pem,
-            signing_key_path: signing.private_key_path,
-            dir: self.core.dir(),
+            signing_key_path: absolute(signing.private_key_path),
+            dir: absolute(self.core.dir()),
         })
     }
 
@@ -484,6 +489,10 @@ fn label(image: &ImageInput) -> String {
         ImageInput::Stored(id) => format!("image {id}"),
         ImageInput::Bytes(_) => "the image".to_owned(),
     }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    path::absolute(&path).unwrap_or(path)
 }
 
 fn check_announced(

@@ -137,8 +137,10 @@ impl AgentSlot {
 
     /// The build to go back to from `next`, once that has come: the same one again is no way back from itself.
     pub(crate) fn way_back(&self, next: &Arc<AgentBuild>) -> &Arc<AgentBuild> {
-        let serves =
-            || Arc::ptr_eq(&self.build, next) || is_same(self.build.digest(), next.digest());
+        let serves = || {
+            let is_same = is_same(self.build.digest(), next.digest());
+            Arc::ptr_eq(&self.build, next) || (is_same && self.build.stands_in().is_none())
+        };
         match &self.former {
             Some(former) if former.trial.is_none() && serves() => &former.build,
             Some(_) | None => self.lasting(),

@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::{Connection, Device};
 use crate::agent::{AgentBuild, AgentSlot, FormerAgent};
 use crate::bandwidth::{Bandwidth, Seat};
-use crate::choice::{self, Book, Place};
+use crate::choice::{self, Book, Names, Place};
 use crate::common::Common;
 use crate::desk::Desk;
 use crate::events::EventRing;
@@ -158,7 +158,7 @@ impl PreparedDevice {
         let choice = choice::read(&*ports.state, &place);
         Ok(Self {
             topics: config.topics,
-            book: Book::of(place, config.agent.label(), choice, desk),
+            book: Book::of(place, Names::of_agent(&config.agent), choice, desk),
             slot_build: config.agent,
             former_build: config.former_agent,
             name,
@@ -222,7 +222,8 @@ impl PreparedDevice {
         host.pace = Pace::new(self.seat);
         let door = Door::new(host);
         let inside = door.clone();
-        let refused = self.slot_build.stands_in().cloned();
+        let stands_in = self.slot_build.stands_in();
+        let refused = stands_in.map(|chosen| chosen.why.as_str().into());
         let slot = AgentSlot::new(
             Arc::clone(&self.name),
             self.slot_build,

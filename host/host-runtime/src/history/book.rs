@@ -313,7 +313,7 @@ impl Book {
         bytes
     }
 
-    pub(super) fn on_written(&mut self, end: io::Result<()>, now_ms: u64) {
+    pub(super) fn on_written(&mut self, end: io::Result<()>, now_ms: u64, device: &str) {
         let Some(writing) = self.writing.take() else {
             return;
         };
@@ -323,7 +323,10 @@ impl Book {
                 self.file_bytes = writing.file_bytes;
             }
             Err(e) => {
-                tracing::warn!("the history of jobs is not stored: {e}; trying again");
+                tracing::warn!(
+                    device,
+                    "the history of jobs is not stored: {e}; trying again"
+                );
                 self.retry_at_ms = Some(now_ms.saturating_add(RETRY_MS));
                 self.pending.get_or_insert_with(|| {
                     Box::new(Pending {

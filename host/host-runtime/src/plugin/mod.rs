@@ -10,6 +10,7 @@ use std::fmt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
+use crate::choice::StandIn;
 use crate::engine::Usage;
 use crate::types::{Blob, Failure, Setting, TargetState, Version};
 
@@ -295,6 +296,10 @@ pub trait PluginFactory: Send + Sync {
     fn description(&self) -> &Description;
     /// Interfaces that it must be lent, by their WIT names.
     fn imports(&self) -> &[String];
+    /// The build in whose place it is, which is not let in; none = in its own.
+    fn stands_in(&self) -> Option<&StandIn> {
+        None
+    }
     /// What an operator should know of how it is carried: by what it is not confined.
     fn caveats(&self) -> &[String] {
         &[]

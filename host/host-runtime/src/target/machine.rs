@@ -30,7 +30,7 @@ use super::trial::{Debt, Former};
 use super::work::{Inbox, Promise, Report};
 use super::write::Write;
 use super::{TargetError, TargetEvent, VerifiedRef};
-use crate::choice::{self, Book, Place, Word};
+use crate::choice::{self, Book, Names, Place, Word};
 use crate::desk::Desk;
 use crate::plugin::PluginFactory;
 use crate::plugin::lend::{Lent, PluginLog};
@@ -124,6 +124,8 @@ impl Target {
             choice,
         );
         target.memo = Arc::new(Mutex::new(memo));
+        let stands_in = target.plugin.factory.stands_in();
+        target.refusal = stands_in.map(|chosen| chosen.why.clone());
         target.found = target.record.transfer.as_ref().map(|t| t.number);
         Ok(target)
     }
@@ -156,7 +158,7 @@ impl Target {
         let map_name = state_name(&device, &config.name, BLOCK_MAP).into();
         let book = Book::of(
             Place::plugin(&device, &config.name),
-            factory.label(),
+            Names::of_plugin(&*factory),
             choice,
             Arc::clone(&ports),
         );

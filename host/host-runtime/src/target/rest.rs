@@ -20,7 +20,7 @@ use super::report::TargetReport;
 use super::setup::{Own, Setup};
 use super::slot::Spent;
 use super::trial::Former;
-use crate::choice::Word;
+use crate::choice::{Names, Word};
 use crate::desk::Desk;
 use crate::packed::Packed;
 use crate::plugin::PluginFactory;
@@ -130,7 +130,7 @@ impl Target {
             && self.swap.is_none()
             && self.events.is_empty()
             && self.plugin.may_rest()
-            && self.book.may_rest(self.plugin.label())
+            && self.book.may_rest(Names::of_plugin(&*self.plugin.factory))
     }
 
     fn fold(&mut self) -> Rest {

@@ -51,22 +51,34 @@ struct Listing {
 /// Encoding of the file; another one is refused.
 const FORMAT: u32 = 1;
 
-/// The images that were verified for a target, newest last; none is an empty list. A damaged file says what the target's
-/// record says: the committed image, and the one of the transfer once it was verified.
+/// The images that were verified for a target, newest last; none is an empty list. Where the file is damaged, or not there, the
+/// target's record says it: the committed image, and the one of the transfer once it was verified.
 ///
 /// # Errors
 /// What the medium says, and `InvalidData` for a file that is not of this build's format, with no record to help out.
 pub fn list(state: &dyn StateDir, device: &str, target: &str) -> io::Result<Vec<VerifiedImage>> {
     let name = state_name(device, target, VERIFIED);
     let Some(bytes) = state.load(&name)? else {
-        return Ok(Vec::new());
+        let images = of_record(state, device, target);
+        if !images.is_empty() {
+            tracing::warn!(
+                device,
+                target,
+                "`{name}` is missing; the target's record says what was verified"
+            );
+        }
+        return Ok(images);
     };
     decode(&bytes).or_else(|error| {
         let images = of_record(state, device, target);
         if images.is_empty() {
             return Err(error);
         }
-        tracing::warn!("`{name}` is damaged ({error}); the target's record says what was verified");
+        tracing::warn!(
+            device,
+            target,
+            "`{name}` is damaged ({error}); the target's record says what was verified"
+        );
         Ok(images)
     })
 }

@@ -71,10 +71,16 @@ pub(super) async fn source(args: &DeviceArgs, state_dir: Option<&Path>) -> Resul
 
 /// Say on standard error that nobody was asked.
 pub(super) fn warn(dir: &Path) {
-    note(&format!(
-        "no daemon was asked; this is what the state directory {} holds",
-        dir.display()
-    ));
+    let dir_shown = dir.display();
+    note(&match lock::is_held(dir) {
+        true => format!(
+            "a daemon uses the state directory {dir_shown} and was not asked; it knows more: leave out --state-dir, or give \
+             --socket"
+        ),
+        false => {
+            format!("no daemon was asked; this is what the state directory {dir_shown} holds")
+        }
+    });
 }
 
 /// The jobs that the daemon knows, with their devices.
@@ -104,6 +110,8 @@ pub(super) struct Told {
     pub(super) device: String,
     pub(super) jobs: Vec<JobRecord>,
     pub(super) words: Option<Words>,
+    /// A daemon has the state directory.
+    pub(super) is_running: bool,
 }
 
 /// What a state directory holds, of one device or of all.
@@ -121,6 +129,7 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
     // Only to look: nothing is created where there is nothing.
     std::fs::read_dir(dir).map_err(unreadable)?;
     let state = FileStateDir::open(dir).map_err(unreadable)?;
+    let is_running = lock::is_held(dir);
     let killed = lock::is_left_behind(dir);
     let mut names = history::devices(&state).map_err(unreadable)?;
     if let Some(name) = name {
@@ -151,6 +160,7 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
                 device,
                 jobs: story.jobs,
                 words,
+                is_running,
             })
         })
         .collect()

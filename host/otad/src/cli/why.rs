@@ -106,10 +106,12 @@ fn as_device(told: &Told) -> Value {
         // It never waited for long, and was never stopped in order.
         let open = told.jobs.last().filter(|job| job.end.is_none());
         return json!({
-            "device": told.device, "stopped": false, "job_id": open.map(|job| &job.job_id), "state_name": "not written down",
+            "device": told.device, "stopped": false, "running": told.is_running, "job_id": open.map(|job| &job.job_id),
+            "state_name": "not written down",
         });
     };
     let mut value = json!(words);
+    value["running"] = json!(told.is_running);
     // The words may be older than the job.
     if let Some(open) = told.jobs.last().filter(|job| job.end.is_none()) {
         value["job_id"] = json!(open.job_id);
@@ -231,10 +233,18 @@ mod tests {
                 ..JobRecord::default()
             }],
             words: None,
+            is_running: false,
         };
         let device = as_device(&told);
         assert_eq!(device["job_id"], "j");
         let text = why::lines(&device).join("\n");
         assert!(text.contains("was not stopped in order"), "{text}");
+        let device = as_device(&Told {
+            is_running: true,
+            ..told
+        });
+        let text = why::lines(&device).join("\n");
+        assert!(text.contains("a daemon runs"), "{text}");
+        assert!(!text.contains("was not stopped in order"), "{text}");
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::iter;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use host_mqtt::{MqttError, Notice};
 use host_runtime::choice;
 use host_runtime::ports::clock::{Clock as _, SystemClock, utc};
 use host_runtime::ports::line::LinePlace;
-use host_runtime::ports::state_dir::FileStateDir;
+use host_runtime::ports::state_dir::{FileStateDir, StateDir};
 use rustix::fs::Access;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -127,7 +128,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         }
         hooks(device, &mut findings);
         for t in &device.targets {
-            target(t, &mut findings);
+            target(&device.name.value, t, &mut findings);
             for Taken { place, why } in own.taken(t) {
                 findings.error(&place.origin, why, TAKEN_HELP);
             }
@@ -194,7 +195,46 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
             }
         }
     }
+    if let Some(state) = &state {
+        put_in(config, &gate, state, &mut findings);
+    }
     findings.0
+}
+
+/// What was put in the place of configured builds is looked at by every start, too.
+fn put_in(config: &Config, gate: &Gate, state: &FileStateDir, findings: &mut Findings) {
+    let at = (state as &dyn StateDir, &*config.daemon.state_dir.value);
+    for device in &config.devices {
+        let name = &device.name;
+        let of_agent = (
+            Place::agent(&name.value),
+            choice::Kind::Agent,
+            gateway::agent_label(&device.component),
+            &name.origin,
+        );
+        let of_targets = device.targets.iter().map(|target| {
+            let place = Place::plugin(&name.value, &target.name.value);
+            let label = gateway::label(target);
+            (place, choice::Kind::Plugin, label, &target.name.origin)
+        });
+        for (place, kind, label, origin) in iter::once(of_agent).chain(of_targets) {
+            let end = gateway::kept::check(gate, at, &place, (kind, &label));
+            let Err((put_in, why)) = end else { continue };
+            let (what, help) = match kind {
+                choice::Kind::Agent => (
+                    "agent",
+                    "have it vouched for again, or `otad agent swap` another one: until then the one before it, or the \
+                     configured one, serves",
+                ),
+                choice::Kind::Plugin => (
+                    "plugin",
+                    "have it vouched for again, or `otad plugin swap` another one: until then every job of the target fails",
+                ),
+            };
+            let text = format!("{what} {put_in}, which was put in for {place}: {why}");
+            findings.error(origin, text, help);
+        }
+    }
 }
 
 /// Whether plugins can be loaded, fit their targets and take their settings: each is asked. Apart from [`check`], for `otad run`
@@ -697,7 +737,7 @@ fn alone(target: &Target, granted: &mut Vec<PathBuf>, findings: &mut Findings) {
     granted.extend(own);
 }
 
-fn target(target: &Target, findings: &mut Findings) {
+fn target(device: &str, target: &Target, findings: &mut Findings) {
     let place = &target.name.origin;
     let restart = match &target.reset {
         Reset::Command(program) => Some(program),
@@ -727,8 +767,8 @@ fn target(target: &Target, findings: &mut Findings) {
         findings.warning(
             place,
             format!(
-                "target \"{}\" has no `health` command and no external test: a new image counts as good if it stays up, as far \
-                 as its plugin can tell",
+                "target \"{}\" of {device} has no `health` command and no external test: a new image counts as good if it stays \
+                 up, as far as its plugin can tell",
                 target.name.value
             ),
             "set `health` to a command that exits 0 if the program is well, or `self_test = \"external\"`",

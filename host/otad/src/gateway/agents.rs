@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use host_crypto::hex;
 use host_runtime::agent::{AgentBuild, FormerAgent, clean};
-use host_runtime::choice::{self, Build};
+use host_runtime::choice::{self, Build, StandIn};
 use host_runtime::engine::{Budget, Engine};
 use host_runtime::ports::state_dir::StateDir;
 use tokio::runtime::Handle;
@@ -109,6 +109,7 @@ impl Agents {
             &label(&device.component),
             || self.configured_at(device),
             |build| self.kept(device, build),
+            |build, former, error| self.stand_in(device, build, former, error),
         )?;
         let on_trial = serving.on_trial;
         let witnessed =
@@ -207,10 +208,42 @@ impl Agents {
             end => return end,
         };
         let builtin = self.configured(&AgentChoice::Builtin(BUILTIN_AGENTS[0]))?;
-        let why = format!("{}; the built-in agent serves", chain(&refused));
-        tracing::error!("{}: {why}", device.name.value);
+        let label = label(&device.component);
+        let build = Build {
+            label: label.clone(),
+            ..Build::of_agent(&builtin.agent)
+        };
+        let why = match &refused {
+            GatewayError::Code { source, .. } => chain(source),
+            other => chain(other),
+        };
+        let why = format!("{label}: {why}; the built-in agent serves");
+        tracing::error!("{}: agent {why}", device.name.value);
         Ok(LoadedAgent {
-            agent: builtin.agent.in_place_of(&label(&device.component), &why),
+            agent: builtin.agent.in_place_of(StandIn { build, why }),
+            signed: None,
+        })
+    }
+
+    /// What serves while the build that was chosen is not let in: the one before it, which knows what that has left; or the
+    /// configured one.
+    fn stand_in(
+        &self,
+        device: &Device,
+        build: &Build,
+        former: Option<&LoadedAgent>,
+        error: &Failed,
+    ) -> Result<LoadedAgent, GatewayError> {
+        let instead = match former {
+            Some(former) => former.clone(),
+            None => self.configured_at(device)?,
+        };
+        let serves = instead.agent.label();
+        let why = format!("{}: {error}; {serves} serves in its place", build.label);
+        tracing::error!("{}: agent {why}", device.name.value);
+        let build = build.clone();
+        Ok(LoadedAgent {
+            agent: instead.agent.in_place_of(StandIn { build, why }),
             signed: None,
         })
     }
@@ -242,7 +275,7 @@ impl Agents {
                 (None, Some(AgentChoice::File(_))) => return Ok(self.configured_at(device)?),
                 (None, Some(builtin)) => self.configured(&builtin)?,
                 (None, None) => {
-                    let text = format!("the bytes of {} are not there any more", build.label);
+                    let text = kept::gone(&kept::name_of(AGENTS, build));
                     return Err(Failed::new(Exit::Failed, text));
                 }
             },
@@ -250,7 +283,7 @@ impl Agents {
         let place = Place::agent(&device.name.value);
         self.gate
             .check(loaded.signed.as_ref(), &place, Entry::Before)
-            .map_err(|source| not_let_in(&build.label, source))?;
+            .map_err(|error| kept::refused(&error))?;
         Ok(loaded)
     }
 
@@ -267,11 +300,10 @@ impl Agents {
         }
         let path = self.config.daemon.state_dir.value.join(&name);
         let code = self.gate.read(Kind::Agent, &path);
-        let code = code.map_err(|source| not_let_in(&build.label, source))?;
+        let code = code.map_err(|error| kept::refused(&error))?;
         // Before any of it is compiled or run.
         if code.sha256 != hex(&build.sha256) {
-            let text = format!("{name} is damaged: its digest is another one");
-            return Err(Failed::new(Exit::Failed, text));
+            return Err(Failed::new(Exit::Failed, kept::damaged(&name)));
         }
         let agent = self.load_code(&build.label, &code)?;
         let signed = code.signed;
@@ -352,10 +384,13 @@ fn labelled(text: &str) -> Option<AgentChoice> {
     all.find(|choice| label(choice) == text)
 }
 
+/// What the configuration calls the agent that is part of otad unless another one is named.
+pub(super) const BUILTIN_AGENT: &str = "built-in";
+
 /// What the configuration calls a device's agent.
 pub(crate) fn label(choice: &AgentChoice) -> String {
     match choice {
-        AgentChoice::Builtin("agent") => "built-in".to_owned(),
+        AgentChoice::Builtin("agent") => BUILTIN_AGENT.to_owned(),
         AgentChoice::Builtin(name) => format!("builtin:{name}"),
         AgentChoice::File(path) => path.value.display().to_string(),
     }

@@ -18,7 +18,10 @@ pub(super) fn config(
     allow_plaintext: bool,
 ) -> Result<ConnectionConfig, MqttError> {
     let login = device.mqtt.login.as_ref().map(login).transpose()?;
-    Ok(with_login(&device.mqtt, allow_plaintext, login))
+    Ok(ConnectionConfig {
+        name: device.name.value.clone(),
+        ..with_login(&device.mqtt, allow_plaintext, login)
+    })
 }
 
 /// Whether a client can be made of it, by what makes one when the device connects. A password that cannot be had here, perhaps

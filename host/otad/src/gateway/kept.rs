@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -18,8 +19,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::GatewayError;
-use crate::config::{Config, Device};
-use crate::exit::{Exit, Failed};
+use super::agents::BUILTIN_AGENT;
+use crate::code::{self, CodeError, Entry, Gate};
+use crate::config::{BUILTIN, Config, Device};
+use crate::exit::{Exit, Failed, chain};
 use crate::lock::Lock;
 
 /// The files of the choices for what the configuration has.
@@ -57,16 +60,18 @@ pub(super) struct Serving<B> {
 }
 
 /// The build that serves at a place: the one that was chosen, as long as the configuration names the one, `label`, that it
-/// was chosen in place of.
+/// was chosen in place of. While that is not let in, or cannot be loaded, it stays chosen, and what `stand_in` makes of that,
+/// of the build before it, and of the reason is in its place. One that was still on trial goes back to the build before it.
 ///
 /// # Errors
-/// The configured build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves.)
+/// The configured build, or what stands in, cannot be loaded.
 pub(super) fn serving<B>(
     state: &dyn StateDir,
     place: &Place,
     label: &str,
     configured: impl Fn() -> Result<B, GatewayError>,
     kept: impl Fn(&Build) -> Result<B, Failed>,
+    stand_in: impl Fn(&Build, Option<&B>, &Failed) -> Result<B, GatewayError>,
 ) -> Result<Serving<B>, GatewayError> {
     let only = |build| Serving {
         build,
@@ -84,7 +89,8 @@ pub(super) fn serving<B>(
         return configured().map(only);
     }
     let former = choice.former.as_ref().and_then(|build| {
-        let lost = |error: &Failed| tracing::warn!("{place}: no way back: {error}");
+        let label = &build.label;
+        let lost = |error: &Failed| tracing::warn!("{place}: no way back to {label}: {error}");
         kept(build).inspect_err(lost).ok()
     });
     match kept(&choice.serves) {
@@ -93,14 +99,76 @@ pub(super) fn serving<B>(
             former,
             on_trial: choice.on_trial,
         }),
-        Err(error) => {
-            tracing::error!("{place}: the build before serves: {error}");
-            match former {
-                Some(former) => Ok(only(former)),
-                None => configured().map(only),
+        Err(error) => match former {
+            Some(former) if choice.on_trial => {
+                let label = &choice.serves.label;
+                tracing::error!(
+                    "{place}: {label}: {error}; it was on trial, so the build before serves"
+                );
+                Ok(only(former))
             }
-        }
+            former => Ok(Serving {
+                build: stand_in(&choice.serves, former.as_ref(), &error)?,
+                former,
+                on_trial: false,
+            }),
+        },
     }
+}
+
+/// Whether the build that was chosen in place of the configured one, `label`, would be let in, as far as can be seen without
+/// loading it. One that is part of otad would.
+///
+/// # Errors
+/// Its label, and why not.
+pub(crate) fn check(
+    gate: &Gate,
+    (state, dir): (&dyn StateDir, &Path),
+    place: &Place,
+    (kind, label): (Kind, &str),
+) -> Result<(), (String, String)> {
+    let chosen = chosen(state, place).filter(|choice| choice.configured == label);
+    let Some(Choice { serves, .. }) = chosen else {
+        return Ok(());
+    };
+    let is_part_of_otad = serves.sha256 == [0; 32]
+        || serves.label.starts_with(BUILTIN)
+        || (kind == Kind::Agent && serves.label == BUILTIN_AGENT);
+    if is_part_of_otad || serves.label == label {
+        return Ok(());
+    }
+    let (folder, code_kind) = match kind {
+        Kind::Agent => (AGENTS, code::Kind::Agent),
+        Kind::Plugin => (PLUGINS, code::Kind::Plugin),
+    };
+    let name = name_of(folder, &serves);
+    if matches!(state.load(&name), Ok(None)) {
+        return Err((serves.label, gone(&name)));
+    }
+    let end = gate.read(code_kind, &dir.join(&name)).and_then(|code| {
+        gate.check(code.signed.as_ref(), place, Entry::Before)?;
+        Ok(code.sha256 == hex(&serves.sha256))
+    });
+    match end {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((serves.label, damaged(&name))),
+        Err(error) => Err((serves.label, chain(&error))),
+    }
+}
+
+/// Why a build that was kept is not let in now; whoever says so names it.
+pub(super) fn refused(error: &CodeError) -> Failed {
+    Failed::new(Exit::Refused, chain(error))
+}
+
+/// Words for kept bytes that are not there.
+pub(super) fn gone(name: &str) -> String {
+    format!("{name} is not there any more")
+}
+
+/// Words for kept bytes that are not what was chosen.
+pub(super) fn damaged(name: &str) -> String {
+    format!("{name} is damaged: its digest is another one")
 }
 
 /// What was chosen for a place. What cannot be read is told where the place is set up.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use host_runtime::choice::{Build, StandIn};
 use host_runtime::plugin::lend::Lent;
 use host_runtime::plugin::{Description, Plugin, PluginError, PluginFactory, capability};
 
@@ -64,23 +65,25 @@ impl PluginFactory for Placed {
 
 /// Stands where a plugin would be that is refused.
 pub(super) struct Refused {
-    label: String,
+    chosen: StandIn,
     reason: String,
     description: Description,
 }
 
 impl Refused {
-    pub(super) fn new(target: &Target, label: String, reason: String) -> Arc<Self> {
-        let name = &target.name.value;
+    pub(super) fn new(target: &Target, build: Build, reason: &str) -> Arc<Self> {
+        let (name, label) = (&target.name.value, &build.label);
         tracing::error!("target {name}: plugin {label} is refused: {reason}");
+        let why =
+            format!("{label}: {reason}; every job fails until it is let in again, or replaced");
         // What the target's configuration fits: nothing is asked of it but that.
         let capabilities = match target.staging {
             Some(_) => capability::STAGED,
             None => capability::DIRECT,
         };
         Arc::new(Self {
-            label,
-            reason,
+            chosen: StandIn { build, why },
+            reason: reason.to_owned(),
             description: Description {
                 name: "refused".to_owned(),
                 version: "0.0.0".to_owned(),
@@ -95,11 +98,15 @@ impl Refused {
 
 impl PluginFactory for Refused {
     fn label(&self) -> &str {
-        &self.label
+        &self.chosen.build.label
     }
 
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn stands_in(&self) -> Option<&StandIn> {
+        Some(&self.chosen)
     }
 
     fn imports(&self) -> &[String] {

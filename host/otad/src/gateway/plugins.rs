@@ -80,8 +80,8 @@ impl Plugins {
     /// The build that serves a target, and the one before it.
     ///
     /// # Errors
-    /// A built-in build cannot be loaded. (A chosen one that cannot be is logged, and the one before it serves; one from a file
-    /// that is refused is stood in for.)
+    /// A built-in build cannot be loaded. (One that was chosen, and one from a file, is stood in for while it is refused: by
+    /// what fails every job, for a build that nobody wants there now may not know the target.)
     pub(super) fn serving(
         &self,
         device: &str,
@@ -95,6 +95,7 @@ impl Plugins {
             &label(target),
             || self.configured_at(&place, target),
             |build| self.kept(&place, target, build),
+            |build, _, error| Ok(Refused::new(target, build.clone(), &error.text)),
         )?;
         let on_trial = serving.on_trial;
         let former = serving.former;
@@ -246,7 +247,12 @@ impl Plugins {
             (Err(GatewayError::Library { reason, .. }), Configured::File(_)) => reason.clone(),
             _ => return serves,
         };
-        Ok(Refused::new(target, label, reason))
+        let build = Build {
+            label,
+            sha256: [0; 32],
+            manifest: None,
+        };
+        Ok(Refused::new(target, build, &reason))
     }
 
     fn placed(&self, place: &Place, loaded: Loaded) -> Arc<dyn PluginFactory> {
@@ -337,7 +343,7 @@ impl Plugins {
         };
         let loaded = named.as_ref().and_then(|named| self.configured(named).ok());
         if let Some(loaded) = loaded.filter(|loaded| loaded.names() == *build) {
-            return self.let_in_again(place, target, loaded);
+            return self.let_in_again(place, loaded);
         }
         let name = kept::name_of(PLUGINS, build);
         let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
@@ -345,23 +351,19 @@ impl Plugins {
             Some(_) => {
                 let path = self.config.daemon.state_dir.value.join(&name);
                 let code = self.gate.read(Kind::Plugin, &path);
-                let code = code.map_err(|source| not_let_in(&build.label, source))?;
+                let code = code.map_err(|error| kept::refused(&error))?;
                 // Before any of it is compiled or run.
                 if code.sha256 != hex(&build.sha256) {
-                    let text = format!("{name} is damaged: its digest is another one");
-                    return Err(Failed::new(Exit::Failed, text));
+                    return Err(Failed::new(Exit::Failed, kept::damaged(&name)));
                 }
                 let plugin = self.load_code(target, &build.label, &code)?;
                 let signed = code.signed;
-                self.let_in_again(place, target, Loaded { plugin, signed })
+                self.let_in_again(place, Loaded { plugin, signed })
             }
             // Of the same name in another otad, or a file that was changed since.
             None => match named {
                 Some(named) => Ok(self.configured_at(place, &named)?),
-                None => Err(Failed::new(
-                    Exit::Failed,
-                    format!("{} ({name}) is not there any more", build.label),
-                )),
+                None => Err(Failed::new(Exit::Failed, kept::gone(&name))),
             },
         }
     }
@@ -369,12 +371,11 @@ impl Plugins {
     fn let_in_again(
         &self,
         place: &Place,
-        target: &Target,
         loaded: Loaded,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         self.gate
             .check(loaded.signed.as_ref(), place, Entry::Before)
-            .map_err(|source| not_let_in(&label(target), source))?;
+            .map_err(|error| kept::refused(&error))?;
         Ok(self.placed(place, loaded))
     }
 

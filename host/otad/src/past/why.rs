@@ -22,6 +22,15 @@ const WAITS: [&str; 11] = [
 /// `wait.reason` of those whose detail adds nothing.
 const PLAIN: [u64; 6] = [0, 2, 5, 8, 9, 10];
 
+/// `wait.reason`: a job, or somebody's word on one.
+const IDLE: u64 = 1;
+
+/// How its detail begins where somebody was asked whether a job is to be taken.
+const OFFERED: &str = "answer to job ";
+
+/// The same where a job of the application's is under way.
+const CUSTOM: &str = "end of job ";
+
 /// `wait.reason`: data of the image.
 const BLOCKS: u64 = 3;
 
@@ -70,6 +79,11 @@ fn told(device: &Value) -> Option<String> {
     let at = device["at_s"]
         .as_u64()
         .map_or_else(|| "an unknown time".to_owned(), utc);
+    if device["running"] == true {
+        return Some(format!(
+            "a daemon runs and was not asked: better ask it, over its socket; it wrote down what follows at {at}"
+        ));
+    }
     Some(match stopped {
         true => format!(
             "the daemon does not run; it was stopped at {at}, and what follows was true then"
@@ -115,9 +129,22 @@ fn wait(device: &Value) -> Vec<String> {
         return Vec::new();
     };
     let words = usize::try_from(reason).ok().and_then(|at| WAITS.get(at));
-    let mut line = (*words.unwrap_or(&"waits")).to_owned();
     let detail = wait["detail"].as_str().unwrap_or_default();
-    let idle = reason == 1 && detail == "a job";
+    // A job that somebody was asked about is none of the device's yet.
+    let asked = match detail.strip_prefix(OFFERED) {
+        Some(job) if reason == IDLE => Some(format!(
+            "job {job} waits for an answer: that of a hook, or `otad job approve {job}` or decline (`otad job finish {job}` \
+             where it is no update)"
+        )),
+        _ => match detail.strip_prefix(CUSTOM) {
+            Some(job) if reason == IDLE => Some(format!(
+                "job {job} is run by the application: ends by `otad job finish {job}`"
+            )),
+            _ => None,
+        },
+    };
+    let idle = reason == IDLE && (detail == "a job" || asked.is_some());
+    let mut line = asked.unwrap_or_else(|| (*words.unwrap_or(&"waits")).to_owned());
     if !detail.is_empty() && !idle && !PLAIN.contains(&reason) {
         line.push_str(&format!(" ({detail})"));
     }
@@ -208,6 +235,7 @@ pub fn as_json(device: &Value) -> Value {
         "last_error",
         "at_s",
         "stopped",
+        "running",
     ] {
         if let Some(known) = device.get(key) {
             value[key] = known.clone();
@@ -279,6 +307,21 @@ mod tests {
                 "  nothing to do: the job service has no job for it; a new one is told at once, for 2 d 7 h",
             ]
         );
+    }
+
+    #[test]
+    fn a_job_that_was_offered_waits_for_an_operator() {
+        let said = |detail: &str| {
+            let device = json!({
+                "device": "pump-1", "connected": true, "state_name": "WaitingForJob", "job_id": null, "files": [],
+                "wait": { "reason": 1, "detail": detail, "waiting_ms": 26_400, "tries": 0 },
+            });
+            lines(&device).join("\n")
+        };
+        let words = "\n  job ask12 waits for an answer: that of a hook, or `otad job approve ask12` or decline (`otad job \
+                     finish ask12` where it is no update), for 26.4 s";
+        assert!(said("answer to job ask12").ends_with(words));
+        assert!(said("end of job own").contains("ends by `otad job finish own`, for"));
     }
 
     #[test]

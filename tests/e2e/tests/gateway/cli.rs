@@ -446,5 +446,14 @@ fn the_printed_endpoint_is_the_one_that_a_thing_gets() {
     let again = otad(dir.path(), &[&thing[..], &["--force"]].concat());
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(said.contains("replaced pump-1/otad.toml"), "{said}");
+    // Its own signer serves, wherever the operator is.
+    let place = dir.path().join("cloud");
+    let elsewhere = dir.path().join("pump-1");
+    fs::write(elsewhere.join("new.img"), image::program("1.1.0", "", SIZE)).unwrap();
+    let update = [
+        "update", "create", "--thing", "pump-1", "--file", "new.img", "--cloud",
+    ];
+    let update = [&update[..], &[place.to_str().unwrap()]].concat();
+    check(&otad(&elsewhere, &update), 0, &[]);
     assert_eq!(cloud.terminate(PATIENCE).unwrap().code(), Some(0));
 }

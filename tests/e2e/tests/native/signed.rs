@@ -357,13 +357,73 @@ fn a_signed_agent_is_put_in_and_nothing_older_after_its_trial() {
     assert_eq!(serves(), "1.0.5");
     scene.gateway.expect_verb(&["agent", "rollback"]);
     assert_eq!(serves(), "1.1.0");
-    // Revoked, it serves until the next start; then the configured one does.
+    // Revoked, it serves until the next start; then something else does, as long as nobody vouches for it.
     scene.vendor.trust(&scene.gateway, "vendor", false);
     refuses("nobody whom this gateway trusts", &older);
+    let chosen = format!("{}, which was put in for {THING}", next.display());
+    scene.refuses(&chosen);
     daemon.stop();
+    for _ in 0..2 {
+        let daemon = scene.gateway.run();
+        assert_eq!(serves(), "0.0.0");
+        daemon.wait_said("built-in serves in its place");
+        let list = scene.gateway.expect_verb(&["agent", "list"]);
+        assert!(list.contains("nobody whom this gateway trusts"), "{list}");
+        daemon.stop();
+    }
+    scene.vendor.trust(&scene.gateway, "vendor", true);
     let daemon = scene.gateway.run();
-    assert_eq!(serves(), "0.0.0");
+    assert_eq!(serves(), "1.1.0");
+    daemon.stop();
+}
+
+#[test]
+fn a_plugin_that_was_put_in_fails_all_jobs_while_nobody_vouches_for_it_and_serves_again_then() {
+    let scene = Scene::new();
+    scene.signed("1.0.0");
+    let mut daemon = scene.gateway.run();
+    let next = scene.other("next.so", "1.1.0");
+    let maker = Signer::trusted(&scene.gateway, "maker");
+    let pal = scene.gateway.path("pal");
+    maker.sign(Path::new(&next), &["--directory", pal.to_str().unwrap()]);
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again");
+    let (code, said) = scene.swap(&[&next]);
+    assert_eq!(code, Some(0), "{said}");
+    let ended = scene.updates_board(1);
+    assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    daemon.wait_line("1.1.0, signed by maker, is accepted for target \"board\"");
+    maker.trust(&scene.gateway, "maker", false);
+    let place = format!("which was put in for target \"board\" of {THING}");
+    scene.refuses(&place);
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again");
+    scene.board_is_down(&daemon, "1.1.0");
+    daemon.stop();
+    let mut daemon = scene.gateway.run();
     daemon.wait_said("nobody whom this gateway trusts");
+    let info = scene.info();
+    let refused = info["refused"].as_str().unwrap_or_default();
+    assert!(
+        refused.contains("nobody whom this gateway trusts"),
+        "{info}"
+    );
+    assert_eq!(info["label"], *next, "{info}");
+    scene.board_is_down(&daemon, "1.2.0");
+    maker.trust(&scene.gateway, "maker", true);
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again");
+    assert_eq!(scene.serves(), "1.1.0");
+    let ended = scene.updates_board(2);
+    assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    // An operator need not wait for that.
+    maker.trust(&scene.gateway, "maker", false);
+    daemon.process.signal(Signal::HUP).unwrap();
+    daemon.wait_line("ready again");
+    scene.gateway.expect_verb(&["plugin", "rollback", "board"]);
+    assert_eq!(scene.serves(), "1.0.0");
+    let ended = scene.updates_board(3);
+    assert_eq!(ended.0, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
     daemon.stop();
 }
 

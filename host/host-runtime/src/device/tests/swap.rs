@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::TRIAL_MS;
-use crate::choice::{self, Choice, Place};
+use crate::choice::{self, Build, Choice, Place, StandIn};
 use crate::status::{STATE_STOPPED, event};
 use crate::testing::{React, puppet_of};
 
@@ -150,6 +150,68 @@ fn whoever_puts_a_build_in_can_end_its_trial() {
     assert_eq!(bench.serves(), "next");
 }
 
+/// A build of this label, which is not let in.
+fn stood_in_for(label: &str) -> StandIn {
+    StandIn {
+        build: Build {
+            label: label.to_owned(),
+            sha256: [9; 32],
+            manifest: None,
+        },
+        why: format!("{label}: nobody has signed it"),
+    }
+}
+
+#[test]
+fn a_choice_holds_while_another_build_stands_in_for_it_until_an_operator_chooses_again() {
+    let mut bench = Bench::busy();
+    let next = next();
+    bench.swapped(Some(&next.0)).unwrap();
+    bench.device.end_trial(bench.now, None, Box::new(drop));
+    bench.settle();
+    let chosen = bench.chosen();
+    let names = Build::of_agent(&next.0);
+    let why = "next: nobody vouches for it";
+    let (before, strings) = puppet();
+    let stand_in = before.in_place_of(StandIn {
+        build: names.clone(),
+        why: why.to_owned(),
+    });
+    let former = FormerAgent {
+        agent: Arc::clone(&before),
+        on_trial: false,
+    };
+    let state = Arc::clone(&bench.state);
+    let mut again = Bench::of(state, (stand_in, strings), Some(former), |_| {});
+    again.device.start(again.now).unwrap();
+    again.handle(message(1));
+    again.settle();
+    let status = again.device.status(again.now).agent;
+    assert_eq!(status.label, "test");
+    assert_eq!(status.refused.as_deref(), Some(why));
+    assert_eq!(again.chosen(), chosen);
+    // Going back makes an end of that; and one can go there again.
+    again.swapped(None).unwrap();
+    again.settle();
+    let back = again.chosen().unwrap();
+    assert_eq!(
+        (&*back.serves.label, back.former.as_ref()),
+        ("test", Some(&names))
+    );
+    again.swapped(None).unwrap();
+    again.settle();
+    assert_eq!(again.chosen().unwrap().serves, names);
+    // Also after one that was put in and sent back.
+    let bad = puppet_of("bad", &[2]);
+    again.swapped(Some(&bad.0)).unwrap();
+    assert_eq!(again.chosen().unwrap().former.as_ref(), Some(&names));
+    bad.1.lock().unwrap().react = Box::new(|_, _| Err(trap()));
+    again.handle(message(2));
+    again.settle();
+    assert_eq!(again.serves(), "test");
+    assert_eq!(again.chosen().unwrap().serves, names);
+}
+
 #[test]
 fn a_build_that_stands_in_for_another_begins_with_nothing_where_it_knows_no_better() {
     let mut bench = Bench::busy();
@@ -164,14 +226,17 @@ fn a_build_that_stands_in_for_another_begins_with_nothing_where_it_knows_no_bett
         Saved::None => Ok(Ok(idle())),
         _ => Ok(Err(Failure::new(code::SCHEMA, 9, "unknown"))),
     });
-    let stand_in = builtin.in_place_of("agent.wasm", "nobody has signed it");
+    let stand_in = builtin.in_place_of(stood_in_for("agent.wasm"));
     let state = Arc::clone(&bench.state);
     let mut again = Bench::of(state, (stand_in, strings), None, |_| {});
     again.device.start(again.now).unwrap();
     again.settle();
     let status = again.device.status(again.now).agent;
-    assert_eq!((&*status.label, status.strikes), ("agent.wasm", 0));
-    assert_eq!(status.refused.as_deref(), Some("nobody has signed it"));
+    assert_eq!((&*status.label, status.strikes), ("next", 0));
+    assert_eq!(
+        status.refused.as_deref(),
+        Some("agent.wasm: nobody has signed it")
+    );
     assert_eq!(status.life, crate::status::AgentLife::Running);
 }
 

@@ -79,7 +79,7 @@ fn a_record_that_cannot_be_read_is_no_end_of_the_others_either() {
 }
 
 #[test]
-fn a_damaged_list_of_verified_images_is_made_anew_from_the_record() {
+fn a_damaged_or_missing_list_of_verified_images_is_made_anew_from_the_record() {
     let mut world = World::direct();
     let image = World::image(500, 2);
     world.deliver_and_start("job-1", &image);
@@ -90,6 +90,9 @@ fn a_damaged_list_of_verified_images_is_made_anew_from_the_record() {
     world.state.store(VERIFIED, b"{").unwrap();
     let list = || verified_record::list(&*world.state, "gateway", "app");
     assert_eq!(list().unwrap(), whole);
+    world.state.remove(VERIFIED).unwrap();
+    assert_eq!(list().unwrap(), whole, "it is missing");
+    world.state.store(VERIFIED, b"{").unwrap();
     // Without a record there is nothing to make it from.
     world.state.remove(RECORD).unwrap();
     assert!(list().is_err());

@@ -176,8 +176,9 @@ Exit code 2 for a job that nobody here knows.")]
     Why(WhyArgs),
     /// Past jobs: how they ended and why, versions, times, bytes, blocks fetched twice, restarts.
     #[command(after_help = "\
-The last 100 jobs of each device are kept, over restarts and power cuts. Counts of bytes and blocks are exact to 1 MiB where \
-the daemon was killed in between.
+The last 100 jobs of each device are kept, over restarts and power cuts. Where the daemon was killed in \
+between, counts of bytes are exact to 1 MiB; those of blocks (fetched, twice, held) may be off by all that came since the \
+agent last told of a change.
 
 Examples:
   otad history

@@ -300,3 +300,49 @@ async fn whoever_holds_something_does_not_stop_its_thread_while_something_goes()
     drop(alone);
     drop(hold.await);
 }
+
+#[test]
+fn a_choice_that_is_not_let_in_is_stood_in_for_and_stays_unless_it_was_on_trial() {
+    let scene = Scene::new();
+    let place = Place::plugin("pump", "main");
+    let file = place.file("plugin.json");
+    let choose = |on_trial: bool| {
+        let build = |label: &str| json!({ "label": label, "sha256": "ab".repeat(32) });
+        let choice = json!({
+            "format": 1,
+            "configured": "builtin:flash-file",
+            "serves": build("new.wasm"),
+            "former": build("old.wasm"),
+            "on_trial": on_trial,
+        });
+        let text = choice.to_string();
+        scene.state.store(&file, text.as_bytes()).unwrap();
+    };
+    let serving = |label: &str| {
+        let kept = |build: &Build| match &*build.label {
+            "new.wasm" => Err(Failed::new(Exit::Refused, "signed by nobody")),
+            label => Ok(label.to_owned()),
+        };
+        let stand_in = |build: &Build, former: Option<&String>, error: &Failed| {
+            Ok(format!("{former:?} for {}: {}", build.label, error.text))
+        };
+        let configured = || Ok("configured".to_owned());
+        serving(&*scene.state, &place, label, configured, kept, stand_in).unwrap()
+    };
+    choose(false);
+    let Serving {
+        build,
+        former,
+        on_trial,
+    } = serving("builtin:flash-file");
+    let wanted = "Some(\"old.wasm\") for new.wasm: signed by nobody";
+    assert_eq!((&*build, former.as_deref()), (wanted, Some("old.wasm")));
+    assert!(!on_trial);
+    assert!(scene.state.load(&file).unwrap().is_some());
+    choose(true);
+    let went_back = serving("builtin:flash-file");
+    assert_eq!((&*went_back.build, went_back.former), ("old.wasm", None));
+    // The configuration names another one.
+    assert_eq!(serving("builtin:serial-mcu").build, "configured");
+    assert!(scene.state.load(&file).unwrap().is_none());
+}
