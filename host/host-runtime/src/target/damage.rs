@@ -4,6 +4,7 @@
 //! runs what by the record is still being received, or wants to write where by the record the committed image lies.
 //! Nobody knows then which slot must not be written to, so the target is left alone until somebody has looked.
 
+use super::judge::VALID;
 use super::machine::Target;
 use super::names::{RECORD, state_name};
 use super::record::{Phase, TargetRecord};
@@ -36,6 +37,9 @@ impl Target {
         if state.runs_new == Some(false) {
             self.found = None;
         }
+        if let Some(damage) = self.runs_another(state) {
+            return Err(self.distrust(damage));
+        }
         let found = self.is_found() && self.is_direct() && state.runs_new == Some(true);
         let Some(transfer) = self.record.transfer.as_ref().filter(|_| found) else {
             return Ok(());
@@ -53,6 +57,39 @@ impl Target {
         let (job, phase) = (&transfer.spec.job_id, transfer.phase.name());
         let what = format!("has lost its end: by it job `{job}` is {phase}, and its image runs");
         let damage = damaged(&self.device, &self.config.name, &what);
+        Err(self.distrust(damage))
+    }
+
+    /// Another version runs than the one that is committed, and no transfer brought it: the record is of before that one, as in
+    /// an old copy of the state directory. Which slot must not be written to it does not know.
+    fn runs_another(&self, state: &TargetState) -> Option<Failure> {
+        let is_settled = self.phase().is_none_or(Phase::is_settled);
+        let says = state.code == VALID && state.runs_new != Some(true);
+        let committed = self.record.committed.as_ref();
+        let committed = committed.filter(|committed| {
+            is_settled && says && self.is_direct() && !committed.regions.is_empty()
+        })?;
+        let (running, known) = state.running.zip(committed.image.version)?;
+        (running != known).then(|| self.outdated(running, known, &committed.regions.join(", ")))
+    }
+
+    fn outdated(&self, running: Version, known: Version, region: &str) -> Failure {
+        let (device, target) = (&self.device, &self.config.name);
+        if self.was_verified(running) {
+            let what = format!("has lost its end: {running} runs, and by it {known} in `{region}`");
+            return damaged(device, target, &what);
+        }
+        let file = state_name(device, target, RECORD);
+        let detail = format!(
+            "`{file}` is older than what runs ({running}, and by it {known} in `{region}`), as an old copy is: stop otad and \
+             lay the image down that is to run, `otad target init {target} IMAGE --force`"
+        );
+        tracing::error!(%device, target, "no updates until this is mended: {detail}");
+        Failure::new(code::STORAGE, 0, detail)
+    }
+
+    /// The record is not believed any more: nothing is done with the target.
+    fn distrust(&mut self, damage: Failure) -> Failure {
         // As where it cannot be read. Blocks may have come while the target was asked, and a close behind them.
         self.fail_writes(&damage);
         let closing = self.closing.take().map(Asker::Agent);
@@ -64,7 +101,7 @@ impl Target {
         self.record = TargetRecord::default();
         self.stored = TargetRecord::default();
         self.damage = Some(damage.clone());
-        Err(damage)
+        damage
     }
 
     /// The plugin wants to write where the running or committed image lies: one of them is wrong about what runs.
@@ -73,10 +110,7 @@ impl Target {
         let committed = self.record.committed.as_ref();
         match running.zip(committed.and_then(|committed| committed.image.version)) {
             Some((running, committed)) if running != committed && self.was_verified(running) => {
-                let what = format!(
-                    "has lost its end: {running} runs, and by it {committed} in `{region}`"
-                );
-                damaged(&self.device, &self.config.name, &what)
+                self.outdated(running, committed, region)
             }
             // What a bad plugin does looks the same.
             _ => {

@@ -54,8 +54,8 @@ fn at_info_level_an_update_is_told_in_order() {
     };
     tell("info otad version 0.0.0");
     tell("info story: creating MQTT client `story` (5 bytes) for localhost:");
-    tell("connecting to localhost:");
-    tell("connected to localhost:");
+    tell("info story: connecting to localhost:");
+    tell("info story: connected to localhost:");
     tell("info story: agent ready");
     tell("info story: state [Ready] event [Start] new state [RequestingJob]");
     tell("state [RequestingJob] event [RequestJobDocument] new state [WaitingForJob]");
@@ -131,7 +131,10 @@ fn a_cut_and_a_refused_connection_are_told_with_the_time_of_the_next_attempt() {
     daemon.wait_line("connected to localhost:");
     cloud.running().cut();
     let line = daemon.wait_line("retrying in ");
-    assert!(line.contains("warn") && line.contains(" s"), "{line}");
+    assert!(
+        line.contains("warn story: ") && line.contains(" s"),
+        "{line}"
+    );
     daemon.wait_line("connected to localhost:");
     daemon.stop();
     // Nobody listens there.

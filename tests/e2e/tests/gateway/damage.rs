@@ -96,6 +96,63 @@ fn a_record_that_has_lost_its_last_lines_is_named_and_moved_away() {
 }
 
 #[test]
+fn an_old_copy_of_the_state_is_named_and_the_image_laid_down_anew() {
+    let cloud = Cloud::start();
+    let gateway = Gateway::new(&cloud, THING);
+    gateway.init(&image::program("1.0.0", "", SIZE));
+    let (state, slots) = (gateway.path("state"), gateway.target_file("main", ""));
+    let copy = |from: &Path, to: &Path| {
+        if to.exists() {
+            fs::remove_dir_all(to).unwrap();
+        }
+        let status = Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(status.unwrap().success());
+    };
+    let backup = ["state", "slots"].map(|name| gateway.path(&format!("backup-{name}")));
+    let launch = || gateway.verb(&["launch", "main"]).status.code();
+    copy(&state, &backup[0]);
+    copy(&slots, &backup[1]);
+    let daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.1.0"), succeeded("1.1.0"));
+    daemon.stop();
+    copy(&backup[0], &state);
+    assert_eq!(launch(), Some(6));
+    let daemon = gateway.run();
+    let words = "is older than what runs (1.1.0, and by it 1.0.0 in `slot-a`)";
+    daemon.wait_said(words);
+    let (status, reason) = update(&cloud, 0, "1.2.0");
+    assert_eq!((&*status, &*reason), ("FAILED", "aborted: 0xd6000000"));
+    for verb in ["status", "why"] {
+        let said = gateway.expect_verb(&[verb]);
+        assert!(said.contains(words), "{said}");
+        assert!(
+            said.contains("otad target init main IMAGE --force"),
+            "{said}"
+        );
+    }
+    // Beside the daemon its directory tells less than it does itself.
+    let beside = gateway.verb(&["why", "--state-dir", state.to_str().unwrap()]);
+    let said = String::from_utf8([beside.stdout, beside.stderr].concat()).unwrap();
+    assert!(said.contains("a daemon runs and was not asked"), "{said}");
+    assert!(!said.contains("the daemon does not run"), "{said}");
+    daemon.stop();
+    let image = gateway.path("right.img");
+    fs::write(&image, image::program("1.1.0", "", SIZE)).unwrap();
+    gateway.expect_verb(&["target", "init", "main", image.to_str().unwrap(), "--force"]);
+    assert_eq!(launch(), Some(0));
+    let daemon = gateway.run();
+    assert_eq!(update(&cloud, 0, "1.2.0"), succeeded("1.2.0"));
+    daemon.stop();
+    // What belongs together is put back together.
+    copy(&backup[0], &state);
+    copy(&backup[1], &slots);
+    assert_eq!(launch(), Some(0));
+    let _daemon = gateway.run();
+    assert_eq!(shown(&gateway, 0)["running_version"], "1.0.0");
+    assert_eq!(update(&cloud, 0, "1.3.0"), succeeded("1.3.0"));
+}
+
+#[test]
 fn a_damaged_running_image_is_said_and_mended_by_a_job_but_not_by_an_older_version() {
     let cloud = Cloud::start();
     let gateway = gateway(&cloud);

@@ -223,6 +223,46 @@ fn shortened(length: usize, same: bool) -> World {
     world
 }
 
+#[test]
+fn an_old_copy_of_the_state_is_named_and_nothing_is_written_to_a_slot() {
+    let mut world = World::direct();
+    let deliver = |world: &mut World, job: &str, major: u8| {
+        world.deliver_and_start(job, &World::image(500, major));
+        assert_eq!(world.commit(), Outcome::Nothing);
+    };
+    // What the double says to run in either slot.
+    deliver(&mut world, "job-1", 2);
+    let copy = [RECORD, VERIFIED].map(|file| world.state.load(file).unwrap().unwrap());
+    deliver(&mut world, "job-2", 1);
+    for (file, bytes) in [RECORD, VERIFIED].iter().zip(&copy) {
+        world.state.store(file, bytes).unwrap();
+    }
+    world.restart();
+    let slots = [0, 1].map(|slot| world.slots[slot].contents());
+    let image = World::image(600, 4);
+    for end in [world.state(), world.create("job-3", &image)] {
+        let Outcome::Failed(failure) = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(failure.main, code::STORAGE);
+        for words in [
+            RECORD,
+            "1.0.0",
+            "2.0.0 in `slot-b`",
+            "`otad target init app IMAGE --force`",
+        ] {
+            assert!(failure.detail.contains(words), "{words}: {failure}");
+        }
+    }
+    assert_eq!([0, 1].map(|slot| world.slots[slot].contents()), slots);
+    let report = world.targets.report().remove(0);
+    assert_eq!(report.phase, "damaged");
+    assert!(
+        report.warnings[0].contains("older than what runs"),
+        "{report:?}"
+    );
+}
+
 /// Where such a record may be cut: behind whole lines, and behind half of one.
 fn cuts(same: bool) -> (Vec<u8>, Vec<usize>) {
     let whole = shortened(usize::MAX, same).state.load(RECORD).unwrap();
