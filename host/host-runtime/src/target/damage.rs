@@ -4,6 +4,8 @@
 //! runs what by the record is still being received, or wants to write where by the record the committed image lies.
 //! Nobody knows then which slot must not be written to, so the target is left alone until somebody has looked.
 
+use std::fmt;
+
 use super::judge::VALID;
 use super::machine::Target;
 use super::names::{RECORD, state_name};
@@ -24,6 +26,24 @@ pub(super) fn damaged(device: &str, target: &str, what: &str) -> Failure {
     Failure::new(code::STORAGE, 0, detail)
 }
 
+/// What runs in place of the committed image.
+struct Another {
+    running: Version,
+    committed: Version,
+    region: String,
+}
+
+impl fmt::Display for Another {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            running,
+            committed,
+            region,
+        } = self;
+        write!(f, "{running} runs, and by it {committed} in `{region}`")
+    }
+}
+
 impl Target {
     /// Whether the transfer is the one that was read from the record, and may be what runs. One that replaces it and cannot be
     /// written down leaves it what it was.
@@ -37,8 +57,16 @@ impl Target {
         if state.runs_new == Some(false) {
             self.found = None;
         }
-        if let Some(damage) = self.runs_another(state) {
-            return Err(self.distrust(damage));
+        if let Some(other) = self.runs_another(state) {
+            if self.was_verified(other.running) {
+                let damage = self.lost_its_end(&other);
+                return Err(self.distrust(damage));
+            }
+            let was_known = self.last_state.and_then(|state| state.running);
+            if was_known != state.running {
+                let (device, target) = (&self.device, &self.config.name);
+                tracing::error!(%device, %target, "{}", self.outdated(&other));
+            }
         }
         let found = self.is_found() && self.is_direct() && state.runs_new == Some(true);
         let Some(transfer) = self.record.transfer.as_ref().filter(|_| found) else {
@@ -60,9 +88,8 @@ impl Target {
         Err(self.distrust(damage))
     }
 
-    /// Another version runs than the one that is committed, and no transfer brought it: the record is of before that one, as in
-    /// an old copy of the state directory. Which slot must not be written to it does not know.
-    fn runs_another(&self, state: &TargetState) -> Option<Failure> {
+    /// Another version runs than the one that is committed, and no transfer brought it: the record is of before that one.
+    fn runs_another(&self, state: &TargetState) -> Option<Another> {
         let is_settled = self.phase().is_none_or(Phase::is_settled);
         let says = state.code == VALID && state.runs_new != Some(true);
         let committed = self.record.committed.as_ref();
@@ -70,22 +97,32 @@ impl Target {
             is_settled && says && self.is_direct() && !committed.regions.is_empty()
         })?;
         let (running, known) = state.running.zip(committed.image.version)?;
-        (running != known).then(|| self.outdated(running, known, &committed.regions.join(", ")))
+        (running != known).then(|| Another {
+            running,
+            committed: known,
+            region: committed.regions.join(", "),
+        })
     }
 
-    fn outdated(&self, running: Version, known: Version, region: &str) -> Failure {
-        let (device, target) = (&self.device, &self.config.name);
-        if self.was_verified(running) {
-            let what = format!("has lost its end: {running} runs, and by it {known} in `{region}`");
-            return damaged(device, target, &what);
-        }
-        let file = state_name(device, target, RECORD);
-        let detail = format!(
-            "`{file}` is older than what runs ({running}, and by it {known} in `{region}`), as an old copy is: stop otad and \
-             lay the image down that is to run, `otad target init {target} IMAGE --force`"
-        );
-        tracing::error!(%device, target, "no updates until this is mended: {detail}");
-        Failure::new(code::STORAGE, 0, detail)
+    /// What an operator should know of a record that is older than what runs, as in an old copy of the state directory. A plugin
+    /// may count versions otherwise than the host, so its word alone is no reason to give the record up.
+    pub(super) fn outdated_record(&self) -> Option<String> {
+        let other = self.runs_another(self.last_state.as_ref()?)?;
+        Some(self.outdated(&other))
+    }
+
+    fn outdated(&self, other: &Another) -> String {
+        let target = &self.config.name;
+        let file = state_name(&self.device, target, RECORD);
+        format!(
+            "`{file}` is older than what runs ({other}), as an old copy is: stop otad and lay the image down that is to run, \
+             `otad target init {target} IMAGE --force`"
+        )
+    }
+
+    fn lost_its_end(&self, other: &Another) -> Failure {
+        let what = format!("has lost its end: {other}");
+        damaged(&self.device, &self.config.name, &what)
     }
 
     /// The record is not believed any more: nothing is done with the target.
@@ -109,8 +146,16 @@ impl Target {
         let running = state.and_then(|state| state.running);
         let committed = self.record.committed.as_ref();
         match running.zip(committed.and_then(|committed| committed.image.version)) {
-            Some((running, committed)) if running != committed && self.was_verified(running) => {
-                self.outdated(running, committed, region)
+            Some((running, committed)) if running != committed => {
+                let other = Another {
+                    running,
+                    committed,
+                    region: region.to_owned(),
+                };
+                match self.was_verified(running) {
+                    true => self.lost_its_end(&other),
+                    false => Failure::new(code::STORAGE, 0, self.outdated(&other)),
+                }
             }
             // What a bad plugin does looks the same.
             _ => {

@@ -36,6 +36,9 @@ pub struct TargetReport {
     /// The committed image was running then, and its slot does not hold it any more.
     #[serde(default)]
     pub image_damaged: bool,
+    /// The target runs another version than the one that is committed by its record.
+    #[serde(default)]
+    pub record_outdated: bool,
     /// Broken calls of the plugin in this transfer.
     pub strikes: u32,
     /// The last committed image, as far as the host knows.
@@ -136,6 +139,9 @@ impl Target {
         let mut warnings = Vec::new();
         warnings.extend(self.damage.as_ref().map(|damage| damage.detail.clone()));
         warnings.extend(self.image_damaged.then(|| self.damaged_image()));
+        let outdated = self.outdated_record();
+        let record_outdated = outdated.is_some();
+        warnings.extend(outdated);
         let closed = self.plugin.closed.as_ref();
         warnings.extend(closed.map(|why| {
             format!(
@@ -187,6 +193,7 @@ impl Target {
             operation: self.op.as_ref().map(|op| op.kind.name().to_owned()),
             state: self.last_state,
             image_damaged: self.image_damaged,
+            record_outdated,
             strikes: self.plugin.strikes(),
             committed: self.record.committed.as_deref().map(Committed::info),
             warnings,

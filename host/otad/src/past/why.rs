@@ -108,12 +108,13 @@ fn broken(device: &Value) -> Option<String> {
     Some(format!("the agent broke {strikes} times in a row{again}"))
 }
 
-/// The targets whose record or running image is damaged, with what the target says of that.
+/// The targets whose record or running image is damaged or out of date, with what the target says of that.
 fn damaged(device: &Value) -> Vec<String> {
     let targets = device["targets"].as_array().map_or(&[][..], Vec::as_slice);
-    let damaged = targets
-        .iter()
-        .filter(|target| target["phase"] == "damaged" || target["image_state"] == "damaged");
+    let damaged = targets.iter().filter(|target| {
+        let is_damaged = target["phase"] == "damaged" || target["image_state"] == "damaged";
+        is_damaged || target["record_outdated"] == true
+    });
     let line = |target: &Value| {
         let name = target["name"].as_str().unwrap_or("?");
         // Damage stands before what else there is to warn of.

@@ -118,7 +118,7 @@ fn an_old_copy_of_the_state_is_named_and_the_image_laid_down_anew() {
     copy(&backup[0], &state);
     assert_eq!(launch(), Some(6));
     let daemon = gateway.run();
-    let words = "is older than what runs (1.1.0, and by it 1.0.0 in `slot-a`)";
+    let words = "is older than what runs (1.1.0 runs, and by it 1.0.0 in `slot-a`)";
     daemon.wait_said(words);
     let (status, reason) = update(&cloud, 0, "1.2.0");
     assert_eq!((&*status, &*reason), ("FAILED", "aborted: 0xd6000000"));

@@ -240,23 +240,23 @@ fn an_old_copy_of_the_state_is_named_and_nothing_is_written_to_a_slot() {
     world.restart();
     let slots = [0, 1].map(|slot| world.slots[slot].contents());
     let image = World::image(600, 4);
-    for end in [world.state(), world.create("job-3", &image)] {
-        let Outcome::Failed(failure) = end else {
-            panic!("{end:?}");
-        };
-        assert_eq!(failure.main, code::STORAGE);
-        for words in [
-            RECORD,
-            "1.0.0",
-            "2.0.0 in `slot-b`",
-            "`otad target init app IMAGE --force`",
-        ] {
-            assert!(failure.detail.contains(words), "{words}: {failure}");
-        }
+    assert!(matches!(world.state(), Outcome::State(_)));
+    let Outcome::Failed(failure) = world.create("job-3", &image) else {
+        panic!("the slot that runs was given away");
+    };
+    assert_eq!(failure.main, code::STORAGE);
+    for words in [
+        RECORD,
+        "1.0.0 runs",
+        "2.0.0 in `slot-b`",
+        "`otad target init app IMAGE --force`",
+    ] {
+        assert!(failure.detail.contains(words), "{words}: {failure}");
     }
     assert_eq!([0, 1].map(|slot| world.slots[slot].contents()), slots);
+    assert_eq!(world.abort(), Outcome::Nothing);
     let report = world.targets.report().remove(0);
-    assert_eq!(report.phase, "damaged");
+    assert!(report.record_outdated);
     assert!(
         report.warnings[0].contains("older than what runs"),
         "{report:?}"
