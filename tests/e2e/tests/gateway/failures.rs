@@ -196,7 +196,10 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     let cloud = Cloud::start();
     let mut gateway = gateway_with(&cloud, |_| {});
     // Even root cannot make directories there, nor below a file.
-    for place in ["/proc/otad-state", "first.img/state"] {
+    for (place, code, cure) in [
+        ("/proc/otad-state", 1, "must be writable"),
+        ("first.img/state", 78, "first.img is no directory"),
+    ] {
         gateway.reconfigure(|lines| {
             lines.daemon = format!("control_socket = \"c.sock\"\n#{place}");
         });
@@ -204,10 +207,10 @@ fn a_state_directory_that_cannot_be_written_is_named() {
         command.env("OTAD_DAEMON__STATE_DIR", place);
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         let words = format!("{place}: ");
         assert!(said.contains(&words), "{words} is not in:\n{said}");
-        assert!(said.contains("must be writable"), "{said}");
+        assert!(said.contains(cure), "{said}");
     }
 }
 
