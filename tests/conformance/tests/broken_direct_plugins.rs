@@ -219,8 +219,10 @@ impl Plugin for Bent {
 
 fn template(engine: &Arc<Engine>) -> Arc<dyn PluginFactory> {
     let encoder = ComponentEncoder::default().module(guest_artifacts::TEMPLATE_MODULE);
-    let bytes = encoder.unwrap().encode().unwrap();
-    ComponentPlugin::load(engine, "template", &bytes).unwrap()
+    let bytes = encoder
+        .and_then(|mut encoder| encoder.encode())
+        .expect("a component");
+    ComponentPlugin::load(engine, "template", &bytes).expect("it loads")
 }
 
 #[test]
