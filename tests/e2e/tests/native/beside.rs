@@ -93,7 +93,7 @@ fn an_update_beside_hostile_plugins_takes_as_many_blocks_as_alone() {
     // It was never so late that anything was asked for twice.
     let sent = &cloud.stats().things[&ThingName::new(HONEST).unwrap()];
     assert_eq!(sent.service.blocks, BLOCKS, "{}", daemon.log());
-    daemon.wait_line("plugin broke");
+    daemon.wait_line(" broke: ");
     daemon.stop();
 }
 
