@@ -18,7 +18,8 @@ use wasmtime::{
     Trap, UpdateDeadline,
 };
 
-use crate::agent::text::{FAULT_MAX_BYTES, clean};
+use crate::agent::text::{FAULT_MAX_BYTES, WORDS_MAX_BYTES, clean};
+use crate::types::Level;
 
 pub use self::check::{
     AGENT_WORLD, COMPONENT_MAX_BYTES, PLUGIN_WORLD, Refusal, Shape, World, world_of,
@@ -166,7 +167,8 @@ pub enum GuestFault {
         /// The budget.
         max: u32,
     },
-    /// Anything else: a panic, a wrong address, a value that is not allowed, too much data for a host call.
+    /// Anything else: a panic, a wrong address, a value that is not allowed, too much data for a host call. What the guest
+    /// logged last as an error in the call stands in front: a trap has addresses only, a panic's place is in its message.
     #[error("the guest trapped: {0}")]
     Trapped(String),
 }
@@ -184,6 +186,8 @@ pub struct Meter {
     memory_bytes: usize,
     table_elements: usize,
     refused: Option<GuestFault>,
+    /// The last error that was logged in the call.
+    words: Option<Box<str>>,
     host_calls: u32,
     /// Ticks that were the host's, and were not added to the deadline yet.
     excused: u64,
@@ -203,6 +207,7 @@ impl Meter {
             memory_bytes: 0,
             table_elements: 0,
             refused: None,
+            words: None,
             host_calls: 0,
             excused: 0,
             seen: 0,
@@ -252,6 +257,13 @@ impl Meter {
     /// So many bytes came or went in a host call.
     pub fn carry(&mut self, bytes: usize) {
         self.usage.host_call_bytes.add(bytes as u64);
+    }
+
+    /// The guest logs this; the last error is told if it traps in the same call.
+    pub fn hear(&mut self, level: Level, text: &str) {
+        if level == Level::Error {
+            self.words = Some(clean(text, WORDS_MAX_BYTES).into());
+        }
     }
 
     /// Count a host call; the first line of every import.
@@ -487,6 +499,7 @@ impl Engine {
         let meter = store.data_mut().meter();
         meter.host_calls = 0;
         meter.refused = None;
+        meter.words = None;
         meter.excused = 0;
         meter.seen = 0;
         let fuel = meter.budget.fuel;
@@ -547,7 +560,11 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
         // A guest that got no memory panics next; the reason is worth more than the panic.
         Some(_) | None => meter.refused.take().unwrap_or_else(|| {
             // It names the guest's functions, and those are called what the guest likes.
-            GuestFault::Trapped(clean(&format!("{error:#}"), FAULT_MAX_BYTES))
+            let trap = clean(&format!("{error:#}"), FAULT_MAX_BYTES);
+            GuestFault::Trapped(match meter.words.take() {
+                Some(words) => format!("last words `{words}`; {trap}"),
+                None => trap,
+            })
         }),
     }
 }

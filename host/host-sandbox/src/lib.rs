@@ -37,7 +37,6 @@ mod plant;
 mod signer;
 mod store;
 mod wire;
-mod words;
 mod world;
 
 pub use ailment::{Ailment, Spell};

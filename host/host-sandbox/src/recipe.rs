@@ -13,7 +13,6 @@ use crate::explore;
 use crate::fault::{Fault, FaultError, inflict};
 use crate::ground::Verb;
 use crate::scenario::{self, Prepared, Scenario};
-use crate::words::heard;
 use crate::world::{Options, Report};
 
 /// Name of the story that a swarm mostly tells: one file of [`UPDATE_BLOCKS`] blocks. It is no standard scenario.
@@ -178,7 +177,7 @@ impl Kitchen {
         let cuts = inflict(&recipe.faults, &mut scenario)?;
         let prepared = plain.retold(scenario);
         let run = |options: &Options| {
-            let (agent, watch) = coverage::watched(&heard(&options.agent));
+            let (agent, watch) = coverage::watched(&options.agent);
             let options = Options {
                 seed: recipe.seed,
                 cuts: cuts.clone(),

@@ -427,6 +427,34 @@ fn whatever_an_agent_does_the_call_ends_with_a_fault_that_says_so() {
 }
 
 #[test]
+fn the_last_error_that_a_guest_logged_in_a_call_goes_with_its_trap() {
+    let logs = |level| format!("(call $log (i32.const {level}) (i32.const 3300) (i32.const 11))");
+    let trap = "const 6)) (then";
+    // `connected` logs an error and goes well; the call that traps logs these before it does.
+    for (levels, wanted) in [
+        (
+            &[0, 2, 4][..],
+            "the guest trapped: last words `hello agent`; ",
+        ),
+        (&[3, 2], "the guest trapped: error while executing"),
+        (&[], "the guest trapped: error while executing"),
+    ] {
+        let said: String = levels.iter().map(logs).collect();
+        let module = module("by-hand")
+            .replace(&logs(&2), &logs(&4))
+            .replace(trap, &format!("{trap} {said}"));
+        let build = AgentBuild::load(&engine(), "hand-made", &component(&module)).unwrap();
+        let (mut instance, _) = started(&build);
+        instance
+            .handle(Context::default(), Event::Connected(false))
+            .unwrap();
+        let restarted = Event::TargetRestarted(0);
+        let fault = instance.handle(Context::default(), restarted).unwrap_err();
+        assert!(fault.to_string().starts_with(wanted), "{levels:?}: {fault}");
+    }
+}
+
+#[test]
 fn an_instance_is_not_entered_again_after_a_trap() {
     let build = AgentBuild::load(&engine(), "hand-made", &component(&module("by-hand"))).unwrap();
     let (mut instance, _) = started(&build);

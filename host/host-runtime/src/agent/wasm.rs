@@ -355,7 +355,9 @@ impl wit_os::Host for Inside {
     }
 
     fn log(&mut self, level: wit_os::Level, text: String) -> wasmtime::Result<()> {
-        self.outside()?.log(convert::level(level), text);
+        let level = convert::level(level);
+        self.meter.hear(level, &text);
+        self.outside()?.log(level, text);
         Ok(())
     }
 

@@ -520,7 +520,9 @@ impl wit_clock::Host for Inside {
 impl wit_log::Host for Inside {
     fn log(&mut self, level: wit_log::Level, text: String) -> wasmtime::Result<()> {
         self.meter.carry(text.len());
-        self.lent()?.log.log(convert::level(level), &text);
+        let level = convert::level(level);
+        self.meter.hear(level, &text);
+        self.lent()?.log.log(level, &text);
         Ok(())
     }
 }

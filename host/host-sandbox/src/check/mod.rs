@@ -19,7 +19,6 @@ use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
 use host_runtime::types::Setting;
 
-use crate::words::heard;
 use script::{Case, ScriptError};
 use verdict::{Judged, Report, Verdict};
 
@@ -65,7 +64,7 @@ impl Subject {
 
     fn judge(&self, case: &Case, exact: bool) -> Verdict {
         match self {
-            Self::Agent(build) => agent::judge::judge(&heard(build), case, exact),
+            Self::Agent(build) => agent::judge::judge(build, case, exact),
             Self::Plugin { factory, settings } => plugin::judge::judge(factory, settings, case),
             Self::PluginAnew { load, settings } => match load() {
                 Ok(factory) => plugin::judge::judge(&factory, settings, case),

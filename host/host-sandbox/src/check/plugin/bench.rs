@@ -22,7 +22,6 @@ use super::device::{Allowed, Device, Survivors};
 use super::input::Duty;
 use super::launcher;
 use crate::scenario::digest;
-use crate::words::{HeardLog, LastWords};
 use transfer::Job;
 pub(super) use transfer::image;
 
@@ -64,6 +63,15 @@ pub(super) enum End {
 /// The instance is gone.
 pub(super) struct Broken(pub(super) String);
 
+impl From<PluginError> for Broken {
+    fn from(error: PluginError) -> Self {
+        Self(match error {
+            PluginError::Broken(reason) => reason,
+            PluginError::Failed(failure) => failure.to_string(),
+        })
+    }
+}
+
 /// The bench.
 pub(super) struct Bench {
     factory: Arc<dyn PluginFactory>,
@@ -74,8 +82,6 @@ pub(super) struct Bench {
     /// The duty under way, which a step goes on with.
     begun: Option<Duty>,
     mistakes: Vec<String>,
-    /// Of the last call.
-    words: LastWords,
     /// Bytes of blocks.
     largest_write: u32,
     direct: bool,
@@ -99,7 +105,6 @@ impl Bench {
             job: None,
             begun: None,
             mistakes: Vec::new(),
-            words: LastWords::default(),
         }
     }
 
@@ -132,14 +137,13 @@ impl Bench {
             serial_line: Some(Arc::new(self.device.clone()) as Arc<dyn SerialLine>),
             hardware_reset: Some(Arc::new(self.device.clone()) as Arc<dyn HardwareReset>),
             wake: Arc::new(|| {}),
-            log: Arc::new(HeardLog {
-                log: PluginLog::new("check/target".to_owned(), Arc::clone(&clock)),
-                words: self.words.clone(),
-            }),
+            log: Arc::new(PluginLog::new(
+                "check/target".to_owned(),
+                Arc::clone(&clock),
+            )),
             clock,
         };
-        self.words.begin();
-        let mut plugin = self.factory.make(lent).map_err(|e| self.gone(e))?;
+        let mut plugin = self.factory.make(lent)?;
         let mut settings = self.settings.clone();
         settings.extend_from_slice(more);
         let before = {
@@ -161,7 +165,7 @@ impl Bench {
                 self.check_failure(&failure);
                 Ok(End::Failed(failure))
             }
-            Err(broken) => Err(self.gone(broken)),
+            Err(broken) => Err(broken.into()),
         }
     }
 
@@ -169,11 +173,10 @@ impl Bench {
     pub(super) fn suspend(&mut self) -> Result<Result<Blob, Failure>, Broken> {
         let calls = self.device.shelf().marks;
         let schemas = self.factory.description().schemas.clone();
-        self.words.begin();
         let blob = match self.plugin()?.suspend() {
             Ok(blob) => blob,
             Err(PluginError::Failed(failure)) => return Ok(Err(failure)),
-            Err(broken) => return Err(self.gone(broken)),
+            Err(broken) => return Err(broken.into()),
         };
         if self.device.shelf().marks != calls {
             self.mistake("`suspend` writes; it must change nothing");
@@ -343,7 +346,6 @@ impl Bench {
         call: impl FnOnce(&mut dyn Plugin) -> Result<Stand, PluginError>,
     ) -> Result<Result<Stand, Failure>, Broken> {
         self.device.shelf().moved = 0;
-        self.words.begin();
         let ended = call(self.plugin()?);
         let moved = self.device.shelf().moved;
         if moved > CALL_BYTES_MAX {
@@ -354,7 +356,7 @@ impl Bench {
         match ended {
             Ok(stand) => Ok(Ok(stand)),
             Err(PluginError::Failed(failure)) => Ok(Err(failure)),
-            Err(broken) => Err(self.gone(broken)),
+            Err(broken) => Err(broken.into()),
         }
     }
 
@@ -467,13 +469,6 @@ impl Bench {
             }
         }
         Ok(end)
-    }
-
-    fn gone(&self, error: PluginError) -> Broken {
-        Broken(match error {
-            PluginError::Broken(reason) => self.words.with(reason),
-            PluginError::Failed(failure) => failure.to_string(),
-        })
     }
 
     fn not_bootable(&self) -> Option<String> {

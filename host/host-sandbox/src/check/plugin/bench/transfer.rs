@@ -42,7 +42,6 @@ impl Bench {
 
     /// The extents, checked against the transfer.
     pub(in crate::check::plugin) fn ask_extents(&mut self) -> Result<Vec<Extent>, Broken> {
-        self.words.begin();
         let extents = match self.plugin()?.extents() {
             Ok(extents) => extents,
             Err(PluginError::Failed(failure)) => {
@@ -51,7 +50,7 @@ impl Bench {
                 ));
                 return Ok(Vec::new());
             }
-            Err(broken) => return Err(self.gone(broken)),
+            Err(broken) => return Err(broken.into()),
         };
         let size = self.job.as_ref().map_or(0, |job| job.transfer.size);
         let wrong = self.wrong_extents(&extents, size);
