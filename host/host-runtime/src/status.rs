@@ -3,6 +3,8 @@
 //! The numbers are those documented in `wit/agent`; the tables here give them names and decide nothing. Instants of the
 //! device's clock mean nothing outside it, so a report holds durations as of the moment it was made.
 
+use std::borrow::Cow;
+
 use crate::agent::{AgentStatus, FileStatus, Wait};
 use crate::target::TargetReport;
 use crate::types::{Failure, FileId};
@@ -128,6 +130,15 @@ pub fn name(table: &'static [&'static str], number: u32) -> &'static str {
         .and_then(|at| table.get(at))
         .copied()
         .unwrap_or("unknown")
+}
+
+/// The same; what has no name is told by its number.
+#[must_use]
+pub fn name_or_number(table: &'static [&'static str], number: u32) -> Cow<'static, str> {
+    match usize::try_from(number).ok().and_then(|at| table.get(at)) {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(number.to_string()),
+    }
 }
 
 /// Name of an application event's kind.
@@ -335,6 +346,8 @@ mod tests {
         assert_eq!(name(&PHASE_NAMES, 14), "Failed");
         assert_eq!(name(&WAIT_NAMES, WAIT_RESUME), "a resume");
         assert_eq!(name(&WAIT_NAMES, 99), "unknown");
+        assert_eq!(name_or_number(&WAIT_NAMES, WAIT_RESUME), "a resume");
+        assert_eq!(name_or_number(&WAIT_NAMES, 99), "99");
         assert_eq!(event_name(16), "job-ended");
         assert_eq!(event_name(9), "unknown");
     }

@@ -75,10 +75,13 @@ impl<P> Ailing<P> {
         lie: R,
         call: impl FnOnce(&P) -> io::Result<R>,
     ) -> io::Result<R> {
-        match ailment(&self.spells, self.ground.now_ms(), act, place) {
-            None => call(&self.inner),
-            Some(Ailment::SyncLies) => Ok(lie),
-            Some(ailment) => Err(self.refuse(ailment, place)),
+        let Some(spell) = met(&self.spells, self.ground.now_ms(), act, place) else {
+            return call(&self.inner);
+        };
+        self.ground.meets(spell);
+        match spell.ailment {
+            Ailment::SyncLies => Ok(lie),
+            ailment => Err(self.refuse(ailment, place)),
         }
     }
 
@@ -93,7 +96,7 @@ impl<P> Ailing<P> {
     }
 }
 
-fn ailment(spells: &[Spell], now_ms: u64, act: Act, place: &str) -> Option<Ailment> {
+fn met<'s>(spells: &'s [Spell], now_ms: u64, act: Act, place: &str) -> Option<&'s Spell> {
     let holds = |spell: &&Spell| {
         let now = (spell.from_ms..spell.until_ms).contains(&now_ms);
         let concerned = match spell.ailment {
@@ -103,7 +106,7 @@ fn ailment(spells: &[Spell], now_ms: u64, act: Act, place: &str) -> Option<Ailme
         };
         now && concerned && place.starts_with(&spell.place)
     };
-    spells.iter().find(holds).map(|spell| spell.ailment)
+    spells.iter().find(holds)
 }
 
 /// A region with spells.

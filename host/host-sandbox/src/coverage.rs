@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_runtime::agent::{AgentBuild, AgentInstance, Around, Context, Event, StartInfo, Turn};
 use host_runtime::engine::GuestFault;
-use host_runtime::status::{STATE_STOPPED, WAIT_JOB, WAIT_NAMES, WAIT_RESUME, name};
+use host_runtime::status::{
+    STATE_NAMES, STATE_STOPPED, WAIT_JOB, WAIT_NAMES, WAIT_RESUME, name_or_number,
+};
 use host_runtime::types::{Blob, Failure};
 
 use crate::fault::{Fault, KINDS, Kind, Strike};
-use crate::judge::{Violation, state_name};
+use crate::judge::Violation;
 use crate::world::Report;
 
 /// The agent's state has changed.
@@ -90,8 +92,8 @@ impl Watch {
             let wait = seen.wait;
             let exempt = matches!(wait, Some(WAIT_JOB | WAIT_RESUME)) || state == STATE_STOPPED;
             if !exempt {
-                let wait = wait.map_or("nothing", |wait| name(&WAIT_NAMES, wait));
-                let state = state_name(state);
+                let wait = name_or_number(&WAIT_NAMES, wait.unwrap_or_default());
+                let state = name_or_number(&STATE_NAMES, state.into());
                 let detail = format!("in state {state}, waiting for {wait}, it has no deadline");
                 seen.add("every wait has a deadline", now.now_ms, detail);
             }

@@ -13,7 +13,7 @@ use crate::ailment::{Ailment, Spell};
 use crate::ground::{Cut, CutKind, Moment};
 use crate::net::{Odds, Outage, OutageKind, UrlTrouble, Weather};
 use crate::scenario::{Deed, Ending, Scenario, When};
-use crate::world::Report;
+use crate::world::{BEGINS_MS, Report};
 
 /// What can go wrong; [`KINDS`] has the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -275,6 +275,24 @@ pub enum Strike {
     At(u64),
 }
 
+impl Strike {
+    fn spell(&self, ailment: Ailment) -> Option<Spell> {
+        match self {
+            Self::Span {
+                from_ms,
+                until_ms,
+                place,
+            } => Some(Spell {
+                ailment,
+                place: place.clone(),
+                from_ms: *from_ms,
+                until_ms: *until_ms,
+            }),
+            Self::Chance { .. } | Self::Call { .. } | Self::Jump { .. } | Self::At(_) => None,
+        }
+    }
+}
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -308,6 +326,16 @@ pub enum FaultError {
     /// The story's own deeds stand in the way.
     #[error("{kind} does not go with scenario `{scenario}`, in which an operator acts already")]
     Deeds {
+        /// The kind.
+        kind: Kind,
+        /// The scenario.
+        scenario: String,
+    },
+    /// The story has nothing that could fail so.
+    #[error(
+        "{kind} does not go with scenario `{scenario}`, whose images come by stream, not by URL"
+    )]
+    NoUrls {
         /// The kind.
         kind: Kind,
         /// The scenario.
@@ -499,20 +527,34 @@ impl Fault {
         }
     }
 
-    /// Whether it had its time in a run: its call was made, its instant came. A chance may have been there in vain.
+    /// Whether it had its time in a run: its call was made, its instant came, something met its spell. A chance may have been
+    /// there in vain.
     #[must_use]
     pub fn struck(&self, report: &Report) -> bool {
         match (self.kind.family(), &self.strike) {
+            (Family::Spell(ailment), strike) => {
+                let spell = strike.spell(ailment);
+                spell.is_some_and(|spell| report.spells.contains(&spell))
+            }
             (Family::Cut(kind), Strike::Call { moment, call }) => {
                 let (call, moment) = (*call, *moment);
                 report.cuts.contains(&Cut { call, moment, kind })
             }
             (_, Strike::Call { .. }) => false,
-            (_, Strike::Chance { per_mille, .. }) => *per_mille > 0,
             (
                 _,
-                Strike::Span { from_ms: at, .. } | Strike::Jump { at_ms: at, .. } | Strike::At(at),
-            ) => *at < report.ended_at_ms,
+                Strike::Chance {
+                    per_mille,
+                    until_ms,
+                },
+            ) => *per_mille > 0 && *until_ms > BEGINS_MS,
+            (
+                _,
+                Strike::Span {
+                    from_ms, until_ms, ..
+                },
+            ) => *from_ms < report.ended_at_ms && *until_ms > BEGINS_MS,
+            (_, Strike::Jump { at_ms: at, .. } | Strike::At(at)) => *at < report.ended_at_ms,
         }
     }
 
@@ -544,19 +586,7 @@ impl Fault {
                     until_ms: *until_ms,
                 });
             }
-            (
-                Family::Spell(ailment),
-                Strike::Span {
-                    from_ms,
-                    until_ms,
-                    place,
-                },
-            ) => scenario.spells.push(Spell {
-                ailment,
-                place: place.clone(),
-                from_ms: *from_ms,
-                until_ms: *until_ms,
-            }),
+            (Family::Spell(ailment), strike) => scenario.spells.extend(strike.spell(ailment)),
             (Family::Cut(kind), Strike::Call { moment, call }) => cuts.push(Cut {
                 call: *call,
                 moment: *moment,
@@ -594,12 +624,18 @@ const CUTS_OF_A_TOLD_END: usize = 2;
 /// that an update gets over do not change it.
 ///
 /// # Errors
-/// A deed where the story has its own.
+/// A deed where the story has its own; trouble with URLs where it has none.
 pub fn inflict(faults: &[Fault], scenario: &mut Scenario) -> Result<Vec<Cut>, FaultError> {
     let mut deeds = Vec::new();
     let mut cuts = Vec::new();
     let told = scenario.deeds.len();
     for fault in faults {
+        if matches!(fault.kind.family(), Family::Outage(OutageKind::Url(_))) && !scenario.by_url {
+            return Err(FaultError::NoUrls {
+                kind: fault.kind,
+                scenario: scenario.name.clone(),
+            });
+        }
         fault.inflict(scenario, &mut deeds, &mut cuts);
         if told > 0 && !deeds.is_empty() {
             return Err(FaultError::Deeds {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_runtime::ports::clock::Clock;
 
+use crate::ailment::Spell;
 use crate::random::Random;
 use crate::trace::{Event, Trace};
 
@@ -181,6 +182,8 @@ struct Books {
     trace: Option<Trace>,
     /// Of every call so far, if somebody wants to know.
     verbs: Option<Vec<Verb>>,
+    /// That a call has met.
+    spells: Vec<Spell>,
 }
 
 impl Ground {
@@ -197,6 +200,7 @@ impl Ground {
                 random: Random::stream(seed, "tears"),
                 trace: None,
                 verbs: None,
+                spells: Vec::new(),
             }),
         }))
     }
@@ -223,6 +227,18 @@ impl Ground {
 
     pub(crate) fn take_verbs(&self) -> Vec<Verb> {
         self.books().verbs.take().unwrap_or_default()
+    }
+
+    /// A call meets this spell.
+    pub(crate) fn meets(&self, spell: &Spell) {
+        let spells = &mut self.books().spells;
+        if !spells.contains(spell) {
+            spells.push(spell.clone());
+        }
+    }
+
+    pub(crate) fn take_spells(&self) -> Vec<Spell> {
+        std::mem::take(&mut self.books().spells)
     }
 
     /// Virtual time in milliseconds.

@@ -9,7 +9,6 @@ use std::fmt;
 use host_cloud::service::ExecutionStatus;
 use host_crypto::hex;
 use host_runtime::agent::Command;
-use host_runtime::status::STATE_NAMES;
 
 use crate::boot::{BootRecord, Image, Next};
 use crate::ground::{Cut, CutKind};
@@ -104,15 +103,6 @@ impl RecordChange<'_> {
 
 fn letter(slot: u8) -> char {
     char::from(b'a'.saturating_add(slot))
-}
-
-/// A state of the agent by its name, or its number where it has none.
-#[must_use]
-pub fn state_name(state: u8) -> String {
-    match STATE_NAMES.get(usize::from(state)) {
-        Some(name) => (*name).to_owned(),
-        None => state.to_string(),
-    }
 }
 
 /// A slot was written to or erased.

@@ -16,7 +16,6 @@ use crate::boot::{self, BootRecord, Doubled, Image, Next, REGION_BYTES, SECOND_A
 use crate::disk::Disk;
 use crate::ground::Ground;
 use crate::judge::{Findings, Invariant, Launch, RecordChange, Running, SlotChange};
-use crate::pal::SETTLE_MS;
 use crate::scenario::{Known, Prepared, PreparedFile, Quality};
 use crate::store::{DiskFiles, Region};
 use crate::trace::Event;
@@ -52,6 +51,8 @@ struct Target {
     tries: Region,
     running: Option<Running>,
     healthy: bool,
+    /// How long a self-test takes.
+    settle_ms: u64,
     /// What has run for a whole self-test and was found healthy, with the sequence of the record that marked it.
     tested: Option<(u32, Image)>,
     /// The record that counted when it was looked at last.
@@ -67,9 +68,10 @@ impl Plant {
         disk: &Disk,
         prepared: &Prepared,
         invariants: Vec<Box<dyn Invariant>>,
+        settle_ms: u64,
     ) -> Self {
         let targets = (0..prepared.files.len()).map(|number| {
-            let mut target = Target::new(ground, disk, prepared, number);
+            let mut target = Target::new(ground, disk, prepared, number, settle_ms);
             target.lay_down();
             target
         });
@@ -285,7 +287,13 @@ impl Inner {
 }
 
 impl Target {
-    fn new(ground: &Ground, disk: &Disk, prepared: &Prepared, number: usize) -> Self {
+    fn new(
+        ground: &Ground,
+        disk: &Disk,
+        prepared: &Prepared,
+        number: usize,
+        settle_ms: u64,
+    ) -> Self {
         let name = if number == 0 {
             "app".to_owned()
         } else {
@@ -305,6 +313,7 @@ impl Target {
             tries: region("tries", REGION_BYTES),
             running: None,
             healthy: false,
+            settle_ms,
             tested: None,
             last: None,
             files: Arc::clone(&prepared.files),
@@ -338,7 +347,7 @@ impl Target {
     fn note_test(&mut self, now_ms: u64) {
         if let Some(running) = self.running
             && self.healthy
-            && now_ms >= running.since_ms + SETTLE_MS
+            && now_ms >= running.since_ms + self.settle_ms
         {
             self.tested = Some((running.sequence, running.image));
         }

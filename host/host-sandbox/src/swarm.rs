@@ -4,7 +4,7 @@
 //! what only shows without noise shows as well (one seed in four has one kind only). The tally does not depend on how many
 //! workers there are: the same runs give the same one, to the byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +18,7 @@ use crate::judge::Violation;
 use crate::larder;
 use crate::random::Random;
 use crate::recipe::{Kitchen, Recipe, RecipeError, Served, UPDATE, story};
-use crate::world::Report;
+use crate::world::{BEGINS_MS, Report};
 
 /// Seeds of 100 that tell the update of 64 blocks.
 const UPDATES_OF_100: u64 = 50;
@@ -69,7 +69,7 @@ pub fn draw(
     let kinds = KINDS.iter().filter(|(kind, _)| kind.applies(&scenario));
     let kinds: Vec<_> = kinds.copied().collect();
     let calls = kitchen.calls(&name, blocks)?;
-    let weather_ms = 1000 + random.below(WEATHER_MAX_MS);
+    let weather_ms = BEGINS_MS + random.below(WEATHER_MAX_MS);
     let single = random.below(4) == 0;
     let only = random.below_len(kinds.len());
     let mut faults = Vec::new();
@@ -259,6 +259,25 @@ impl Tally {
         *self.digests.clone().finish().sha256()
     }
 
+    /// At most so many failures in the order of the runs, each with an invariant of its own to look at: one of each invariant
+    /// first, so that what fails often hides nothing else.
+    #[must_use]
+    pub fn first_of_each(&self, max: usize) -> Vec<(&Failed, &'static str)> {
+        let mut seen = BTreeSet::new();
+        let (mut news, mut others) = (Vec::new(), Vec::new());
+        for one in &self.failed {
+            let invariants = one.invariants();
+            match invariants.iter().find(|name| seen.insert(**name)) {
+                Some(new) => news.push((one, *new)),
+                None => others.extend(invariants.first().map(|name| (one, *name))),
+            }
+        }
+        news.append(&mut others);
+        news.truncate(max);
+        news.sort_by_key(|(one, _)| one.number);
+        news
+    }
+
     fn count(&mut self, number: u64, recipe: Recipe, served: Served) {
         let Served { report, moves } = served;
         self.runs += 1;
@@ -330,6 +349,8 @@ fn seen(number: u64, recipe: &Recipe, report: &Report, moves: &[Move]) -> Vec<u8
         mcus,
         deeds_done,
         swaps,
+        // They change nothing that is not seen here.
+        spells: _,
         // A swarm parks nobody, and its builds do not break.
         parks: _,
         returns: _,
@@ -468,9 +489,13 @@ fn one_chunk(
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_fails_often_keeps_nothing_else_out_of_the_tally() {
-        let failed = |number, names: &[&'static str]| Failed {
+    fn failed(number: u64, names: &[&'static str]) -> Failed {
+        let violation = |invariant: &&'static str| Violation {
+            invariant,
+            at_ms: 1,
+            detail: String::new(),
+        };
+        Failed {
             number,
             recipe: Recipe {
                 story: UPDATE.to_owned(),
@@ -478,15 +503,28 @@ mod tests {
                 faults: Vec::new(),
                 seed: number,
             },
-            violations: names
-                .iter()
-                .map(|invariant| Violation {
-                    invariant,
-                    at_ms: 1,
-                    detail: String::new(),
-                })
-                .collect(),
+            violations: names.iter().map(violation).collect(),
+        }
+    }
+
+    #[test]
+    fn of_each_invariant_one_failure_comes_first() {
+        let mut tally = Tally::default();
+        let first = |tally: &Tally| -> Vec<_> {
+            let first = tally.first_of_each(3).into_iter();
+            first.map(|(one, name)| (one.number, name)).collect()
         };
+        (0..20).for_each(|number| tally.fail(failed(number, &["often"])));
+        assert_eq!(first(&tally), [(0, "often"), (1, "often"), (2, "often")]);
+        tally.fail(failed(20, &["often", "seldom"]));
+        assert_eq!(first(&tally), [(0, "often"), (1, "often"), (20, "seldom")]);
+        tally.fail(failed(21, &["third"]));
+        tally.fail(failed(22, &["fourth"]));
+        assert_eq!(first(&tally), [(0, "often"), (20, "seldom"), (21, "third")]);
+    }
+
+    #[test]
+    fn what_fails_often_keeps_nothing_else_out_of_the_tally() {
         let mut tally = Tally::default();
         for number in 0..FAILED_MAX + 5 {
             tally.fail(failed(number, &["often", "often"]));

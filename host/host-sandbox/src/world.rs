@@ -26,14 +26,17 @@ use host_runtime::plugin::PluginFactory;
 use host_runtime::ports::clock::Clock;
 use host_runtime::ports::commands::CommandEnd;
 use host_runtime::ports::state_dir::DirFiles;
+use host_runtime::status::{STATE_NAMES, name_or_number};
 use host_runtime::types::{Failure, Qos, Setting, Token};
 use serde_json::json;
 
+use crate::ailment::Spell;
 use crate::disk::Disk;
 use crate::ground::{Cut, Ground, Verb};
-use crate::judge::{End, Invariant, Violation, state_name};
+use crate::judge::{End, Invariant, Violation};
 use crate::mcu::{McuCut, McuTally, Mcus};
 use crate::net::{OutageKind, Packet, Way};
+use crate::pal::SETTLE_MS;
 use crate::plant::{Plant, THING};
 use crate::random::Random;
 use crate::scenario::{File, Prepared, Quality, When};
@@ -55,6 +58,9 @@ pub const JOB: &str = "AFR_OTA-update-1";
 fn job_id(generation: usize) -> String {
     format!("AFR_OTA-update-{generation}")
 }
+
+/// Virtual time at which a world begins, in milliseconds.
+pub(crate) const BEGINS_MS: u64 = 1000;
 
 /// Worlds begin on 2030-03-17.
 const WALL_S: u64 = 1_900_000_000;
@@ -165,6 +171,8 @@ pub struct Report {
     pub verbs: Vec<Verb>,
     /// Cuts that have fallen.
     pub cuts: Vec<Cut>,
+    /// Spells that a call met.
+    pub spells: Vec<Spell>,
     /// Blocks that the service has sent.
     pub blocks_sent: u64,
     /// Starts of the process.
@@ -274,6 +282,14 @@ pub struct World<'p> {
     orders: u32,
 }
 
+/// How long a self-test takes: what the plugin is told by its setting, or what a plugin without it takes.
+fn settle_ms(options: &Options) -> u64 {
+    let told = |setting: &&Setting| setting.key == "settle_ms";
+    let told = options.pal_settings.iter().rev().find(told);
+    told.and_then(|setting| setting.value.parse().ok())
+        .unwrap_or(SETTLE_MS)
+}
+
 impl<'p> World<'p> {
     /// A gateway that runs its first images, and a job in its queue. `invariants` are what it is judged by.
     #[must_use]
@@ -284,7 +300,7 @@ impl<'p> World<'p> {
     ) -> Self {
         let scenario = &prepared.scenario;
         let seed = options.seed;
-        let ground = Ground::new(seed, 1000, Some(WALL_S), options.cuts.clone());
+        let ground = Ground::new(seed, BEGINS_MS, Some(WALL_S), options.cuts.clone());
         if options.trace {
             ground.keep_trace();
         }
@@ -292,7 +308,7 @@ impl<'p> World<'p> {
             ground.learn();
         }
         let disk = Disk::default();
-        let plant = Plant::new(&ground, &disk, prepared, invariants);
+        let plant = Plant::new(&ground, &disk, prepared, invariants, settle_ms(&options));
         let mcus = Mcus::new(&ground, &disk, prepared, &options.mcu_cuts);
         let root = options.state_root.clone();
         let real = root.map(|root| Arc::new(DirFiles::new(root)));
@@ -459,6 +475,7 @@ impl<'p> World<'p> {
             ended_at_ms: at_ms,
             verbs: self.ground.take_verbs(),
             cuts: self.cuts,
+            spells: self.ground.take_spells(),
             blocks_sent: self.blocks_sent,
             starts: self.starts,
             mcus: tallies,
@@ -478,7 +495,10 @@ impl<'p> World<'p> {
     fn doing(&self) -> String {
         match &self.device {
             None => "not running: it does not start".to_owned(),
-            Some(device) => format!("in state {}", state_name(device.agent_state())),
+            Some(device) => format!(
+                "in state {}",
+                name_or_number(&STATE_NAMES, device.agent_state().into())
+            ),
         }
     }
 

@@ -33,6 +33,8 @@ enum Bug {
     BreaksInReject,
     /// `reject` goes back to nothing.
     RejectsNothing,
+    /// `reject` leaves it to the host, which `reset` does not.
+    LeavesRejectToTheHost,
     /// `reject` makes permanent.
     RejectsByCommitting,
     /// `state` says that something is marked, whatever is.
@@ -45,7 +47,7 @@ enum Bug {
     OnlyOnce,
 }
 
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 13] = [
     Bug::BreaksInReset,
     Bug::ResetsNothing,
     Bug::BreaksInSelfTest,
@@ -53,6 +55,7 @@ const BUGS: [Bug; 12] = [
     Bug::CommitsNothing,
     Bug::BreaksInReject,
     Bug::RejectsNothing,
+    Bug::LeavesRejectToTheHost,
     Bug::RejectsByCommitting,
     Bug::AlwaysArmed,
     Bug::AlwaysValid,
@@ -180,6 +183,7 @@ impl Plugin for Bent {
         match self.bug {
             Bug::BreaksInReject => broken(),
             Bug::RejectsNothing => Ok(DONE),
+            Bug::LeavesRejectToTheHost => Ok(Duty::Finished(Answer::HostResets)),
             Bug::RejectsByCommitting => self.sound.commit(),
             _ => self.sound.reject(),
         }

@@ -309,7 +309,7 @@ fn a_wrapped_agent_is_recommended_to_what_takes_agents() {
     let dir = TempDir::new().expect("a temporary directory");
     let made = dir.path().join("made.wasm");
     for (package, world, text, verb) in [
-        ("agent", "agent", AGENT, "otad check "),
+        ("agent", "agent", AGENT, "otad sandbox "),
         ("pal", "plugin", PLUGIN, "otad plugin test "),
     ] {
         let module = dir.path().join("module.wasm");

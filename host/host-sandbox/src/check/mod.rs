@@ -20,7 +20,7 @@ use host_runtime::ports::clock::Clock;
 use host_runtime::types::Setting;
 
 use script::{Case, ScriptError};
-use verdict::{Judged, Report, Verdict};
+use verdict::{Judged, Report, Skip, Verdict};
 
 /// Cases in which a component may break without having passed one: what breaks so often breaks always, and every further
 /// case may cost a whole budget of fuel.
@@ -154,8 +154,7 @@ impl Strikes {
     fn judge(&self, subject: &Subject, case: &Case, exact: bool) -> Verdict {
         let broken = self.broken.load(Ordering::Relaxed);
         if broken >= BROKEN_MAX && self.passed.load(Ordering::Relaxed) == 0 {
-            let why = format!("it broke in {broken} cases and passed none");
-            return Verdict::Skipped(why);
+            return Verdict::Skipped(Skip::Breaks(broken));
         }
         let verdict = subject.judge(case, exact);
         match verdict {

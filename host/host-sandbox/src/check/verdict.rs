@@ -15,6 +15,25 @@ pub struct Finding {
     pub came: Vec<String>,
 }
 
+/// Why a case is not asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Skip {
+    /// The plugin is not, or has not, what the case `needs`.
+    #[error("it needs a plugin that is or has: {0}")]
+    Needs(String),
+    /// The plugin's `reset` leaves it to its host to restart the target.
+    #[error(
+        "its reset leaves the restart to its host, and who starts such a target is not known here"
+    )]
+    HostResets,
+    /// It is asked with `--exact`.
+    #[error("it is about how the shipped agent does it")]
+    Own,
+    /// The component breaks, whatever it is asked.
+    #[error("it broke in {0} cases and passed none")]
+    Breaks(usize),
+}
+
 /// What came of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -24,8 +43,8 @@ pub enum Verdict {
     Failed(Finding),
     /// The instance broke and is gone: a trap, a limit of fuel, memory, time or host calls.
     Broken(String),
-    /// Not asked of this component, and why.
-    Skipped(String),
+    /// Not asked of this component.
+    Skipped(Skip),
 }
 
 impl Verdict {
@@ -71,6 +90,14 @@ impl Report {
     pub fn count(&self, verdict: &str) -> usize {
         let ended = self.cases.iter().map(|case| case.verdict.name());
         ended.filter(|name| *name == verdict).count()
+    }
+
+    /// Whether nobody tried to restart, commit or reject what a direct plugin had marked: the cases end before, as it leaves
+    /// that to its host, and who starts its target is not known here.
+    #[must_use]
+    pub fn ends_before_a_start(&self) -> bool {
+        let skipped = Verdict::Skipped(Skip::HostResets);
+        self.cases.iter().any(|case| case.verdict == skipped)
     }
 
     /// Whether the component is fit: something was asked of it, and nothing failed.

@@ -132,8 +132,4 @@ fn what_is_found_names_images_by_version_slot_and_digest_and_states_by_name() {
             images,
         ]
     );
-    assert_eq!(
-        (state_name(6), state_name(99)),
-        ("WaitingForFileBlock".into(), "99".into())
-    );
 }

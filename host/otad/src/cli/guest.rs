@@ -26,6 +26,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::args::{Builtin, GuestArg};
 use crate::code::{Form, Kind};
+use crate::config::BUILTIN;
 use crate::exit::{Exit, Failed};
 use crate::gateway::native;
 
@@ -113,12 +114,12 @@ impl GuestArg {
     /// # Errors
     /// Nothing of that name ships.
     pub(super) fn at(path: &Path) -> Result<Self, Failed> {
-        let name = path.to_str().and_then(|text| text.strip_prefix("builtin:"));
+        let name = path.to_str().and_then(|text| text.strip_prefix(BUILTIN));
         let builtin = name.map(|name| Builtin::from_str(name, false)).transpose();
         let builtin = builtin.map_err(|_| {
             let names = Builtin::value_variants().iter();
             let names: Vec<_> = names
-                .map(|name| format!("builtin:{}", name.name()))
+                .map(|name| format!("{BUILTIN}{}", name.name()))
                 .collect();
             let text = format!(
                 "no {} ships; there are: {}",
@@ -151,7 +152,7 @@ impl GuestArg {
     pub(super) fn label(&self) -> String {
         match (&self.file, self.builtin) {
             (Some(file), _) => file.display().to_string(),
-            (None, Some(builtin)) => format!("builtin:{}", builtin.name()),
+            (None, Some(builtin)) => format!("{BUILTIN}{}", builtin.name()),
             (None, None) => "nothing".to_owned(),
         }
     }

@@ -12,7 +12,7 @@ use super::control::{client, request};
 use super::launch::files;
 use super::{device, load, mcu, target};
 use crate::config::{
-    BUILD, Device, Own, PluginChoice, Reset, ResetBy, TAKEN_HELP, Target, VersionFrom,
+    BUILD, BUILTIN, Device, Own, PluginChoice, Reset, ResetBy, TAKEN_HELP, Target, VersionFrom,
 };
 use crate::control::protocol;
 use crate::exit::{Exit, Failed, Verb};
@@ -175,7 +175,7 @@ fn live<'a>(status: &'a Value, device: &Device, target: &Target) -> Option<&'a V
 
 fn configured(device: &Device, target: &Target, whole: bool) -> Map<String, Value> {
     let plugin = match &target.plugin {
-        PluginChoice::Builtin(name) => format!("builtin:{name}"),
+        PluginChoice::Builtin(name) => format!("{BUILTIN}{name}"),
         PluginChoice::File(path) => path.value.display().to_string(),
     };
     let place = match (&target.line, target.regions.first()) {

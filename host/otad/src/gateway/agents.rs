@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use super::kept::{AGENTS, Hold, Shelf};
 use super::{GatewayError, LABEL_MAX_BYTES, Witnesses, aside, kept, verdict, witness};
 use crate::code::{Code, CodeError, Entry, Gate, Kind, Place, Signed, Source};
-use crate::config::{AgentChoice, BUILTIN_AGENTS, Config, Device};
+use crate::config::{AgentChoice, BUILTIN, BUILTIN_AGENTS, Config, Device};
 use crate::exit::{Exit, Failed, chain};
 
 /// See the module. It does not hold the lock of the state directory: who swaps may outlive a reload.
@@ -391,7 +391,7 @@ pub(super) const BUILTIN_AGENT: &str = "built-in";
 pub(crate) fn label(choice: &AgentChoice) -> String {
     match choice {
         AgentChoice::Builtin("agent") => BUILTIN_AGENT.to_owned(),
-        AgentChoice::Builtin(name) => format!("builtin:{name}"),
+        AgentChoice::Builtin(name) => format!("{BUILTIN}{name}"),
         AgentChoice::File(path) => path.value.display().to_string(),
     }
 }

@@ -423,7 +423,7 @@ fn key(target: &Target) -> String {
 /// What the configuration calls a target's plugin.
 pub(crate) fn label(target: &Target) -> String {
     match &target.plugin {
-        Configured::Builtin(name) => format!("builtin:{name}"),
+        Configured::Builtin(name) => format!("{BUILTIN}{name}"),
         Configured::File(path) => path.value.display().to_string(),
     }
 }

@@ -25,7 +25,7 @@ use super::fact::Fact;
 use super::input::{self, Input};
 use super::world::{Manner, World, play};
 use crate::check::script::{Case, Step};
-use crate::check::verdict::{Finding, Verdict};
+use crate::check::verdict::{Finding, Skip, Verdict};
 
 /// How long an agent may take for what a step asks of it, in virtual milliseconds: half an hour is longer than any wait
 /// that a job survives, and the whole of it costs some hundred calls.
@@ -39,7 +39,7 @@ const DEADLINES_MAX: usize = 500;
 #[must_use]
 pub fn judge(build: &Arc<AgentBuild>, case: &Case, exact: bool) -> Verdict {
     if case.own && !exact {
-        return Verdict::Skipped("it is about how the shipped agent does it".to_owned());
+        return Verdict::Skipped(Skip::Own);
     }
     let judged = if case.own {
         compare(build, case)

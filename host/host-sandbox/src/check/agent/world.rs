@@ -19,7 +19,7 @@ use host_runtime::agent::{
     AgentBuild, AgentConfig, AgentInstance, Context, Event, Message, Saved, StartInfo,
     Target as TargetConfig, Turn, Wait,
 };
-use host_runtime::status::{STATE_NAMES, WAIT_JOB, WAIT_RESUME, name};
+use host_runtime::status::{STATE_NAMES, WAIT_JOB, WAIT_RESUME, name_or_number};
 use host_runtime::types::{Blob, Setting};
 use serde_json::Value;
 
@@ -382,7 +382,7 @@ impl World {
 }
 
 fn state_line(code: u8) -> String {
-    format!("now {}", name(&STATE_NAMES, code.into()))
+    format!("now {}", name_or_number(&STATE_NAMES, code.into()))
 }
 
 fn parse_json(text: &str) -> Result<Value, Error> {

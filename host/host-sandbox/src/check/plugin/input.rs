@@ -105,6 +105,13 @@ pub(super) enum Input {
     Cycles(u32),
 }
 
+impl Input {
+    /// Whether the plugin is asked to restart its target.
+    pub(super) fn resets(&self) -> bool {
+        matches!(self, Self::Duty(Duty::Reset) | Self::EachCut(Duty::Reset))
+    }
+}
+
 /// Reads an input.
 pub(super) fn parse(text: &str) -> Result<Input, String> {
     let words: Vec<&str> = text.split_whitespace().collect();

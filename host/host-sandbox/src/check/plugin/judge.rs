@@ -13,24 +13,10 @@ use super::device::Hands;
 use super::input::{self, Duty, Input, Which};
 use super::launcher;
 use crate::check::script::{Case, ScriptError, Step};
-use crate::check::verdict::{Finding, Judged, Report, Verdict};
+use crate::check::verdict::{Finding, Skip, Verdict};
 
 /// Bytes of a slot unless a case says otherwise.
 const SLOT_BYTES: usize = 256 * 1024;
-
-/// Why a case is not asked.
-const LACKS: &str = "it needs a plugin that is or has: ";
-
-/// Whether nobody tried what follows `activate`: the target is started by a launcher that nobody here knows.
-pub(super) fn ends_before_a_start(report: &Report) -> bool {
-    let lacking = |what: &str| {
-        let why = lacks(what);
-        let is = |case: &Judged| case.verdict == Verdict::Skipped(why.clone());
-        report.cases.iter().any(is)
-    };
-    // Of a plugin that is not direct that much is not asked for another reason.
-    lacking("own-reset") && lacking("flash-file")
-}
 
 /// Plays a case with a plugin and judges it. `settings` are the operator's, for every instance.
 #[must_use]
@@ -41,7 +27,7 @@ pub(crate) fn judge(
 ) -> Verdict {
     match Trial::set(factory, settings, case) {
         Ok(Ok(trial)) => trial.run(case),
-        Ok(Err(lacks)) => Verdict::Skipped(lacks),
+        Ok(Err(skip)) => Verdict::Skipped(skip),
         Err(error) => Verdict::Failed(Finding {
             place: case.file.clone(),
             what: error.to_string(),
@@ -52,17 +38,17 @@ pub(crate) fn judge(
 
 struct Trial {
     bench: Bench,
-    /// The case is over, and not asked, where the plugin cannot restart its target.
+    /// The case is over, and not asked, where the plugin's `reset` leaves the restart to its host.
     own_reset: bool,
 }
 
 impl Trial {
-    /// The bench as the case's set-up has it; the inner error says what the plugin lacks for it.
+    /// The bench as the case's set-up has it; the inner error says why it is not for this plugin.
     fn set(
         factory: &Arc<dyn PluginFactory>,
         settings: &[Setting],
         case: &Case,
-    ) -> Result<Result<Self, String>, ScriptError> {
+    ) -> Result<Result<Self, Skip>, ScriptError> {
         let who = factory.description();
         let is_flash_file = who.kinds.iter().any(|kind| kind == "flash-file");
         let has_line = factory.imports().iter().any(|i| i == "serial-line");
@@ -95,7 +81,8 @@ impl Trial {
                 _ => return Err(case.at(*line)(format!("{text:?} is no line of a set-up"))),
             };
             if !has && words.first() == Some(&"needs") {
-                return Ok(Err(lacks(words.get(1).copied().unwrap_or_default())));
+                let what = words.get(1).copied().unwrap_or_default();
+                return Ok(Err(Skip::Needs(what.to_owned())));
             }
         }
         let bench = Bench::new(factory, settings);
@@ -125,8 +112,8 @@ impl Trial {
             if let Some(mistake) = self.bench.take_mistakes().into_iter().next() {
                 return failed(case, step, mistake, &came);
             }
-            if self.own_reset && answer == "host-resets" {
-                return Verdict::Skipped(lacks("own-reset"));
+            if self.own_reset && input.resets() && answer == "host-resets" {
+                return Verdict::Skipped(Skip::HostResets);
             }
             let fits = match step.expected.first() {
                 Some(expected) => expected.split(" | ").any(|one| is_like(&answer, one)),
@@ -263,10 +250,6 @@ impl Trial {
 }
 
 /// What a plugin lacks for a case, as a report says it.
-fn lacks(what: &str) -> String {
-    format!("{LACKS}{what}")
-}
-
 fn failed(case: &Case, step: &Step, what: String, came: &[String]) -> Verdict {
     Verdict::Failed(Finding {
         place: format!("{}:{}", case.file, step.line),

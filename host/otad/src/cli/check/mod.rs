@@ -38,6 +38,7 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
         let cases = cases_of(&args.guest).map_err(|e| e.unwrap_or_else(broken))?;
         return list(&chosen(cases, &args.only), args.json);
     }
+    let settings = settings(&args.setting)?;
     let label = args.guest.label();
     let bytes = args.guest.bytes()?;
     // Cases live in virtual time: on a slow machine they must not end otherwise.
@@ -45,7 +46,6 @@ pub(super) fn follow(args: &CheckArgs) -> Verb {
         .guest
         .load_bytes(&bytes, args.compile_seconds, Time::Virtual)?;
     let title = guest.title();
-    let settings = settings(&args.setting)?;
     let subject = match guest {
         Guest::Agent(build) => Subject::Agent(build),
         Guest::Plugin(_) if Form::of(&bytes) == Some(Form::Native) => {

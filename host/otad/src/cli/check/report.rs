@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use host_sandbox::check::plugin::ends_before_a_start;
 use host_sandbox::check::verdict::{Finding, Judged, Report, Verdict};
 use serde_json::{Value, json};
 
@@ -52,7 +51,10 @@ impl Screen {
             Verdict::Failed(finding) => {
                 let _ = write!(text, "\n{}", indented(&details(ended, finding)));
             }
-            Verdict::Broken(why) | Verdict::Skipped(why) => {
+            Verdict::Broken(why) => {
+                let _ = write!(text, ": {why}");
+            }
+            Verdict::Skipped(why) => {
                 let _ = write!(text, ": {why}");
             }
         }
@@ -112,7 +114,7 @@ impl Screen {
 
 /// What a component that is fit may still do wrong.
 fn untried(report: &Report) -> Option<&'static str> {
-    (report.is_fit() && ends_before_a_start(report)).then_some(
+    (report.is_fit() && report.ends_before_a_start()).then_some(
         "fit as far as it was asked: reset, self-test, commit and reject of an image that runs were not tried, for its host \
          restarts the target, and who starts that is known of the kind flash-file alone; try an update on a target",
     )
@@ -183,7 +185,8 @@ fn case_json(case: &Judged) -> Value {
     });
     match &case.verdict {
         Verdict::Passed => {}
-        Verdict::Broken(why) | Verdict::Skipped(why) => value["why"] = json!(why),
+        Verdict::Broken(why) => value["why"] = json!(why),
+        Verdict::Skipped(why) => value["why"] = json!(why.to_string()),
         Verdict::Failed(finding) => {
             value["why"] = json!(finding.what);
             value["place"] = json!(finding.place);
@@ -231,9 +234,11 @@ pub(super) fn junit(label: &str, report: &Report) -> String {
                 escaped(why),
                 escaped(&case.purpose)
             ),
-            Verdict::Skipped(why) => {
-                writeln!(xml, "><skipped message=\"{}\"/></testcase>", escaped(why))
-            }
+            Verdict::Skipped(why) => writeln!(
+                xml,
+                "><skipped message=\"{}\"/></testcase>",
+                escaped(&why.to_string())
+            ),
         };
     }
     xml.push_str("</testsuite>\n</testsuites>\n");
@@ -260,6 +265,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use host_sandbox::check::verdict::Skip;
+
     use super::*;
 
     fn report() -> Report {
@@ -282,7 +289,7 @@ mod tests {
                 judged("one", Verdict::Passed),
                 judged("two", Verdict::Failed(finding)),
                 judged("three", Verdict::Broken("it trapped".to_owned())),
-                judged("four", Verdict::Skipped("no need".to_owned())),
+                judged("four", Verdict::Skipped(Skip::Own)),
             ],
             took_ms: 5000,
         }
@@ -311,15 +318,17 @@ mod tests {
 
     #[test]
     fn what_a_fit_plugin_was_never_started_for_is_said() {
-        let lacks = |what: &str| Judged {
-            verdict: Verdict::Skipped(format!("it needs a plugin that is or has: {what}")),
+        let skipped = |skip| Judged {
+            verdict: Verdict::Skipped(skip),
             ..report().cases[0].clone()
         };
         let mut report = report();
         report.cases.truncate(1);
-        report.cases.push(lacks("flash-file"));
+        report
+            .cases
+            .push(skipped(Skip::Needs("own-reset".to_owned())));
         assert_eq!(untried(&report), None);
-        report.cases.push(lacks("own-reset"));
+        report.cases.push(skipped(Skip::HostResets));
         let said = untried(&report).unwrap_or_default();
         assert!(said.starts_with("fit as far as it was asked: "), "{said}");
         assert_eq!(json("x.wasm", "plugin a 1", &report)["untried"], said);

@@ -107,7 +107,8 @@ pub(super) fn wrap(module: &Path, to: &Path) -> Verb {
     fs::write(to, &component)
         .map_err(|e| Failed::chain(Exit::Failed, &to.display().to_string(), &e))?;
     let verb = match *world == AGENT_WORLD {
-        true => "check",
+        // `check` plays the shipped agent's conversation, which one of the SDK does not lead.
+        true => "sandbox",
         false => "plugin test",
     };
     let (to, bytes) = (to.display(), component.len());

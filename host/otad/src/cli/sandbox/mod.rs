@@ -5,16 +5,16 @@
 
 mod report;
 
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use host_runtime::engine::{Time, haste_faults};
 use host_runtime::plugin::PluginFactory;
+use host_runtime::ports::clock::SystemClock;
+use host_runtime::target::takes_settings;
 use host_runtime::types::Setting;
 use host_sandbox::Options;
-use host_sandbox::check;
 use host_sandbox::fault::Fault;
 use host_sandbox::recipe::{self, Kitchen, Recipe, RecipeError};
 use host_sandbox::shrink::{Shrunk, shrink};
@@ -65,7 +65,7 @@ pub(super) fn follow(args: &SandboxArgs) -> Verb {
     })
     .map_err(|error| wrong(&error))?;
     let speed = Speed::of(&tally, began.elapsed(), batch.jobs);
-    let told = chosen(&tally.failed).into_iter();
+    let told = tally.first_of_each(TOLD_MAX).into_iter();
     let told: Vec<_> = told
         .map(|(failed, invariant)| judged.tell(args, failed, invariant))
         .collect();
@@ -79,24 +79,6 @@ pub(super) fn follow(args: &SandboxArgs) -> Verb {
         0 => Exit::Done,
         _ => Exit::Failed,
     })
-}
-
-/// The failures that are told, in the order of the runs, each with what it is made small by: one of each invariant first, so
-/// that what fails often hides nothing else.
-fn chosen(failed: &[FailedRun]) -> Vec<(&FailedRun, &'static str)> {
-    let mut seen = BTreeSet::new();
-    let (mut news, mut others) = (Vec::new(), Vec::new());
-    for one in failed {
-        let invariants = one.invariants();
-        match invariants.iter().find(|name| seen.insert(**name)) {
-            Some(new) => news.push((one, *new)),
-            None => others.extend(invariants.first().map(|name| (one, *name))),
-        }
-    }
-    news.append(&mut others);
-    news.truncate(TOLD_MAX);
-    news.sort_by_key(|(one, _)| one.number);
-    news
 }
 
 fn wrong(error: &RecipeError) -> Failed {
@@ -206,16 +188,20 @@ impl Components {
         plugin: Arc<dyn PluginFactory>,
     ) -> Result<Arc<dyn PluginFactory>, Failed> {
         let kinds = &plugin.description().kinds;
-        let refused = |why: String| Failed::new(Exit::Refused, format!("{label} {why}"));
+        let refused =
+            |why: String| Failed::new(Exit::Refused, format!("{label} is refused: {why}"));
         if !kinds.iter().any(|kind| kind == "flash-file") {
-            let kinds = kinds.join(", ");
+            let of_kind = match kinds.as_slice() {
+                [] => "says no kind".to_owned(),
+                kinds => format!("is of kind {}", kinds.join(", ")),
+            };
             return Err(refused(format!(
-                "is of kind {kinds}, and what starts images here knows the records of the kind flash-file alone: `otad check` \
-                 tries out any kind"
+                "it {of_kind}, and what starts images here knows the records of the kind flash-file alone: `otad check` tries \
+                 out any kind"
             )));
         }
-        check::plugin::begins(&plugin, &self.settings)
-            .map_err(|why| refused(format!("does not begin with these settings: {why}")))?;
+        takes_settings(&*plugin, &self.settings, Arc::new(SystemClock::new()))
+            .map_err(|why| refused(format!("it does not begin with these settings: {why}")))?;
         Ok(plugin)
     }
 }
@@ -410,9 +396,8 @@ impl Plan {
     }
 }
 
-/// Tell each run in full.
+/// Tell each run in full, as it ends; in JSON a line each, and one with what came of all.
 fn traces(judged: &Judged, plan: &Plan, args: &SandboxArgs) -> Verb {
-    let mut rows = Vec::new();
     let mut found = 0;
     for number in 0..plan.runs() {
         let kitchen = &judged.kitchen;
@@ -420,7 +405,7 @@ fn traces(judged: &Judged, plan: &Plan, args: &SandboxArgs) -> Verb {
         let served = kitchen.run(&recipe, true).map_err(|e| wrong(&e))?;
         found += u64::from(!served.report.violations.is_empty());
         if args.json {
-            rows.push(report::run_as_json(&recipe, &served.report));
+            say(&report::run_as_json(&recipe, &served.report).to_string());
         } else {
             report::print_run(&recipe, &served.report);
         }
@@ -429,8 +414,7 @@ fn traces(judged: &Judged, plan: &Plan, args: &SandboxArgs) -> Verb {
         }
     }
     if args.json {
-        let answer = json!({ "judged": judged.who, "found": found, "traces": rows });
-        say(&answer.to_string());
+        say(&json!({ "judged": judged.who, "found": found }).to_string());
     }
     Ok(match found {
         0 => Exit::Done,
@@ -496,8 +480,6 @@ impl Speed {
 
 #[cfg(test)]
 mod tests {
-    use host_sandbox::judge::Violation;
-
     use super::*;
 
     #[test]
@@ -509,37 +491,6 @@ mod tests {
         assert!(seeds("9..7").is_err_and(|text| text.contains("both ends")));
         assert!(seeds("a..7").is_err_and(|text| text.contains("no seed")));
         assert!(seeds("0..18446744073709551615").is_err());
-    }
-
-    #[test]
-    fn of_each_invariant_one_failure_is_told_first() {
-        let failed = |number, names: &[&'static str]| FailedRun {
-            number,
-            recipe: Recipe {
-                story: "update".to_owned(),
-                blocks: None,
-                faults: Vec::new(),
-                seed: number,
-            },
-            violations: names
-                .iter()
-                .map(|invariant| Violation {
-                    invariant,
-                    at_ms: 1,
-                    detail: String::new(),
-                })
-                .collect(),
-        };
-        let told = |failed: &[FailedRun]| -> Vec<_> {
-            let told = chosen(failed).into_iter();
-            told.map(|(one, name)| (one.number, name)).collect()
-        };
-        let mut all: Vec<_> = (0..20).map(|n| failed(n, &["often"])).collect();
-        assert_eq!(told(&all), [(0, "often"), (1, "often"), (2, "often")]);
-        all.push(failed(20, &["often", "seldom"]));
-        assert_eq!(told(&all), [(0, "often"), (1, "often"), (20, "seldom")]);
-        all.extend([failed(21, &["third"]), failed(22, &["fourth"])]);
-        assert_eq!(told(&all), [(0, "often"), (20, "seldom"), (21, "third")]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What `otad sandbox` has found, for people and as JSON.
 
+use std::borrow::Cow;
+
 use host_crypto::hex;
+use host_runtime::status::{STATE_NAMES, name_or_number};
 use host_sandbox::Report;
 use host_sandbox::coverage::Coverage;
 use host_sandbox::fault::{Fault, KINDS};
-use host_sandbox::judge::{Violation, state_name};
+use host_sandbox::judge::Violation;
 use host_sandbox::recipe::{self, Recipe};
 use host_sandbox::swarm::{FAILED_MAX, Failed, Tally};
 use serde_json::{Map, Value, json};
@@ -185,6 +188,10 @@ fn never_struck(recipe: &Recipe, report: &Report) -> Vec<String> {
     never.map(Fault::to_string).collect()
 }
 
+fn state(number: u8) -> Cow<'static, str> {
+    name_or_number(&STATE_NAMES, number.into())
+}
+
 /// A row a change of state, with how often it was seen calm and under each kind.
 fn coverage(coverage: &Coverage) {
     let (seen, all) = coverage.pairs();
@@ -193,7 +200,7 @@ fn coverage(coverage: &Coverage) {
     ));
     for change in coverage.changes() {
         let (from, to) = change;
-        let mut line = format!("  {} > {}:", state_name(from), state_name(to));
+        let mut line = format!("  {} > {}:", state(from), state(to));
         line.push_str(&format!(" calm {}", coverage.seen(change, None)));
         for (kind, word) in KINDS {
             match coverage.seen(change, Some(kind)) {
@@ -212,8 +219,8 @@ pub(super) fn as_json(who: &str, tally: &Tally, told: &[Told<'_>]) -> Value {
             (count > 0).then(|| ((*word).to_owned(), Value::from(count)))
         });
         json!({
-            "from": state_name(change.0),
-            "to": state_name(change.1),
+            "from": state(change.0),
+            "to": state(change.1),
             "calm": tally.coverage.seen(change, None),
             "under": under.collect::<Map<_, _>>(),
         })
