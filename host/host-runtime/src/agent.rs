@@ -330,6 +330,20 @@ impl AgentBuild {
         }
     }
 
+    /// The same build as of a component with this digest.
+    #[cfg(test)]
+    pub(crate) fn of_digest(self: &Arc<Self>, digest: [u8; 32]) -> Arc<Self> {
+        let inner = Arc::clone(self);
+        let description = self.description.clone();
+        let build = Self::native(&self.label, description, move |outside| {
+            inner.instantiate(outside)
+        });
+        Arc::new(Self {
+            digest,
+            ..Arc::into_inner(build).expect("nobody else has it")
+        })
+    }
+
     /// The build without whoever listens to its instances.
     pub(crate) fn bare(self: &Arc<Self>) -> Arc<Self> {
         Arc::clone(self.inner.as_ref().unwrap_or(self))

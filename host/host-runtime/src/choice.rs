@@ -63,11 +63,6 @@ pub struct StandIn {
     pub why: String,
 }
 
-/// Whether two builds are the same bytes, by their digests; of one that is part of this process nobody knows.
-pub(crate) fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
-    one == other && *one != [0; 32]
-}
-
 /// The names of a build that is loaded, where they lie: they are looked at in every turn of a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'a> {
@@ -103,6 +98,11 @@ impl<'a> Names<'a> {
                 is_stood_in_for: false,
             },
         }
+    }
+
+    /// Whether two builds are the same bytes; of one that is part of this process nobody knows.
+    pub(crate) fn is_same(self, other: Names<'_>) -> bool {
+        self.sha256 == other.sha256 && *self.sha256 != [0; 32]
     }
 
     fn are_of(self, build: &Build) -> bool {

@@ -166,7 +166,7 @@ impl EventRing {
             ring.events
                 .reserve_exact(found.items.len().min(EVENTS_MAX + 1));
             for event in found.items {
-                ring.keep(event);
+                ring.keep(event, &desk.device);
             }
             if ring.log_bytes > LOG_BYTES_MIN {
                 ring.whole_bytes = ring.whole(&VecDeque::new()).len();
@@ -217,7 +217,7 @@ impl EventRing {
         let mut ring = self.lock();
         let end = ring.pen.as_mut().and_then(|pen| pen.end.take());
         if let Some(end) = end {
-            ring.on_written(end, now_ms);
+            ring.on_written(end, now_ms, &self.shared.desk.device);
             self.shared.news.notify_waiters();
         }
         if ring.is_writing() || !ring.has_work() {
@@ -436,7 +436,7 @@ impl Ring {
         file::encode_all(kept.iter().chain(more))
     }
 
-    fn on_written(&mut self, end: io::Result<()>, now_ms: u64) {
+    fn on_written(&mut self, end: io::Result<()>, now_ms: u64, device: &str) {
         let pen = self.pen();
         let Some(writing) = pen.writing.take() else {
             return;
@@ -457,11 +457,14 @@ impl Ring {
                     self.done_with_stored = Some(cursor);
                 }
                 for event in written {
-                    self.keep(event);
+                    self.keep(event, device);
                 }
             }
             Err(e) => {
-                tracing::warn!("application events are not stored: {e}; trying again");
+                tracing::warn!(
+                    device,
+                    "application events are not stored: {e}; trying again"
+                );
                 pen.last_error = Some(format!("application events are not stored: {e}"));
                 pen.retry_at_ms = Some(now_ms + RETRY_MS);
             }
@@ -469,10 +472,10 @@ impl Ring {
     }
 
     /// Keep an event that is on the medium; the oldest make room.
-    fn keep(&mut self, event: StoredEvent) {
+    fn keep(&mut self, event: StoredEvent, device: &str) {
         let sequence = event.event.sequence;
         let Some(event) = Kept::new(event) else {
-            return tracing::error!(sequence, "the event cannot be kept");
+            return tracing::error!(device, sequence, "the event cannot be kept");
         };
         self.bytes += event.size;
         // An event is rare, and most devices have few.

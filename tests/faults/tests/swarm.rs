@@ -222,8 +222,8 @@ fn a_fault_has_struck_where_its_time_has_come() {
         ("blocks-lost=0@3000", false),
         ("blocks-lost=10@1000", false),
         ("half-open=0-1000", false),
-        ("full=1500-9000@app/slot-a", true),
-        ("full=1500-9000@slot-a", false),
+        ("full=1200-9000@app/slot-b", true),
+        ("full=1200-9000@slot-b", false),
         ("full=0-1000", false),
     ];
     let kitchen = Kitchen::new(Options::native(0));

@@ -18,7 +18,7 @@ use super::nowhere::Nowhere;
 use super::slot::{AgentSlot, Stamp};
 use super::text::{FAULT_MAX_BYTES, clean};
 use super::{AgentBuild, Context, Event, Saved, StartInfo};
-use crate::choice::{SentBack, is_same};
+use crate::choice::{Names, SentBack};
 use crate::engine::GuestFault;
 use crate::status::AgentLife;
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, code};
@@ -135,11 +135,12 @@ impl AgentSlot {
         }
     }
 
-    /// The build to go back to from `next`, once that has come: the same one again is no way back from itself.
+    /// The build to go back to from `next`, once that has come: what is chosen already, and put in again, is no way back from
+    /// itself, also where another build stands in for it.
     pub(crate) fn way_back(&self, next: &Arc<AgentBuild>) -> &Arc<AgentBuild> {
         let serves = || {
-            let is_same = is_same(self.build.digest(), next.digest());
-            Arc::ptr_eq(&self.build, next) || (is_same && self.build.stands_in().is_none())
+            let chosen = Names::of_agent(&self.build);
+            Arc::ptr_eq(&self.build, next) || chosen.is_same(Names::of_agent(next))
         };
         match &self.former {
             Some(former) if former.trial.is_none() && serves() => &former.build,

@@ -1,7 +1,8 @@
 //! A record that cannot be believed: it cannot be read, or says less than the target knows.
 //!
 //! A file that was cut between two lines reads as what was true earlier, and nothing in it tells. The target does: it
-//! runs what by the record is still being received, or wants to write where by the record the committed image lies.
+//! runs what by the record is still being received, or a version that was verified here and is not the committed one, or wants
+//! to write where by the record the committed image lies.
 //! Nobody knows then which slot must not be written to, so the target is left alone until somebody has looked.
 
 use std::fmt;
@@ -52,7 +53,7 @@ impl Target {
         transfer.is_some_and(|transfer| self.found == Some(transfer.number))
     }
 
-    /// The target has said how it is: it cannot run what was never marked for it.
+    /// The target has said how it is: it cannot run what was never marked for it, nor what was verified and is not committed.
     pub(super) fn check_record(&mut self, state: &TargetState) -> Result<(), Failure> {
         if state.runs_new == Some(false) {
             self.found = None;
@@ -116,7 +117,8 @@ impl Target {
         let file = state_name(&self.device, target, RECORD);
         format!(
             "`{file}` is older than what runs ({other}), as an old copy is: stop otad and lay the image down that is to run, \
-             `otad target init {target} IMAGE --force`"
+             `otad target init {target} IMAGE --device {} --force`",
+            self.device
         )
     }
 
@@ -142,7 +144,7 @@ impl Target {
     }
 
     /// The plugin wants to write where the running or committed image lies: one of them is wrong about what runs.
-    pub(super) fn refuse_kept(&self, region: &str, state: Option<&TargetState>) -> Failure {
+    pub(super) fn refuse_kept(&mut self, region: &str, state: Option<&TargetState>) -> Failure {
         let running = state.and_then(|state| state.running);
         let committed = self.record.committed.as_ref();
         match running.zip(committed.and_then(|committed| committed.image.version)) {
@@ -153,7 +155,10 @@ impl Target {
                     region: region.to_owned(),
                 };
                 match self.was_verified(running) {
-                    true => self.lost_its_end(&other),
+                    true => {
+                        let damage = self.lost_its_end(&other);
+                        self.distrust(damage)
+                    }
                     false => Failure::new(code::STORAGE, 0, self.outdated(&other)),
                 }
             }

@@ -154,12 +154,13 @@ impl Target {
                 "the image is committed and stays",
             ));
         }
-        let runs = match state.code {
+        let is_wrong = match state.code {
             PENDING => state.runs_new != Some(false),
-            INVALID => state.runs_new == Some(true),
+            // One that went back already, too: without its transfer the plugin speaks of any.
+            INVALID => state.runs_new.is_some(),
             _ => false,
         };
-        let Some(transfer) = self.record.transfer_mut().filter(|_| runs) else {
+        let Some(transfer) = self.record.transfer_mut().filter(|_| is_wrong) else {
             return Ok(());
         };
         tracing::warn!(
@@ -262,6 +263,7 @@ impl Target {
     /// Blocks are taken from now on.
     pub(super) fn open_window(&mut self) -> Result<(), Failure> {
         self.map = self.new_map().map(Box::new);
+        self.plugin.wrote_all = true;
         self.plugin.set_attached(self.plugin.is_open());
         if let Some(grid) = self.grid().filter(|_| !self.is_direct()) {
             self.open_staging(grid.size)?;

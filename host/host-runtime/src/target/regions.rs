@@ -237,11 +237,12 @@ impl Regions {
     pub(super) fn end_duty(&self) -> Result<(), Failure> {
         let mut caches = self.caches();
         for (region, cache) in self.regions.iter().zip(caches.iter_mut()) {
+            let mut why = String::new();
             if *cache == Cache::Written {
                 *cache = match region.storage.sync() {
                     Ok(()) => Cache::Durable,
                     Err(error) => {
-                        tracing::warn!("`{}` cannot be made durable: {error}", region.name);
+                        why = format!(": {error}");
                         Cache::Doubtful
                     }
                 };
@@ -251,7 +252,7 @@ impl Regions {
                     code::STORAGE,
                     0,
                     format!(
-                        "the plugin has ended its duty, but `{}` could not be written or made durable",
+                        "the plugin has ended its duty, but `{}` could not be written or made durable{why}",
                         region.name
                     ),
                 ));

@@ -18,7 +18,7 @@ use super::machine::Target;
 use super::record::{Phase, TargetRecord};
 use super::report::TargetReport;
 use super::setup::{Own, Setup};
-use super::slot::Spent;
+use super::slot::{Spent, Strikes};
 use super::trial::Former;
 use crate::choice::{Names, Word};
 use crate::desk::Desk;
@@ -36,7 +36,6 @@ pub(super) struct Rest {
     troubles: Option<Box<Troubles>>,
     pub(super) factory: Arc<dyn PluginFactory>,
     pub(super) former: Option<Box<Former>>,
-    pub(super) strikes: u32,
     /// What the build that serves has used.
     pub(super) spent: Option<Packed<Spent>>,
     /// What was chosen in place of the configured build.
@@ -52,11 +51,12 @@ pub(super) struct Rest {
 }
 
 /// What most targets have none of.
-#[derive(Clone)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Troubles {
     damage: Option<Failure>,
     refusal: Option<String>,
     closed: Option<String>,
+    strikes: Strikes,
 }
 
 /// A target, as it is held.
@@ -181,16 +181,14 @@ impl Target {
             damage: damage.take(),
             refusal: refusal.take(),
             closed: plugin.closed.take(),
+            strikes: plugin.take_strikes(),
         };
-        let has_some =
-            troubles.damage.is_some() || troubles.refusal.is_some() || troubles.closed.is_some();
         Rest {
             config: Arc::clone(config),
             own: own.clone(),
             ports: Arc::clone(ports),
             record: std::mem::take(record),
-            troubles: has_some.then(|| Box::new(troubles)),
-            strikes: plugin.strikes(),
+            troubles: (troubles != Troubles::default()).then(|| Box::new(troubles)),
             spent: Packed::new(&plugin.spent()),
             factory: Arc::clone(&plugin.factory),
             former: plugin.former.take().map(Box::new),
@@ -208,10 +206,12 @@ impl Target {
     /// The target again.
     fn unfold(rest: Rest) -> Self {
         let spent = rest.spent.as_ref().and_then(Packed::open);
-        let (damage, refusal, closed) = match rest.troubles {
-            Some(troubles) => (troubles.damage, troubles.refusal, troubles.closed),
-            None => (None, None, None),
-        };
+        let Troubles {
+            damage,
+            refusal,
+            closed,
+            strikes,
+        } = rest.troubles.map(|troubles| *troubles).unwrap_or_default();
         let mut target = Self::make(
             (rest.config, rest.own),
             rest.ports,
@@ -219,9 +219,7 @@ impl Target {
             (rest.factory, rest.former.map(|former| *former)),
             rest.choice,
         );
-        target
-            .plugin
-            .resume(rest.strikes, spent.unwrap_or_default());
+        target.plugin.resume(strikes, spent.unwrap_or_default());
         target.proof = rest.proof;
         if rest.durable {
             target.regions.go_on_durable();

@@ -45,6 +45,16 @@ pub(super) struct Spent {
     syncs: Use,
 }
 
+/// How the plugin has broken in a transfer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Strikes {
+    count: u32,
+    /// What the last one was for.
+    fault: Box<str>,
+    /// It broke over its own saved state: it is not asked for it again.
+    mute: bool,
+}
+
 /// The plugin of one target.
 pub(super) struct PluginSlot {
     /// `device/target`, for the log.
@@ -75,11 +85,9 @@ pub(super) struct PluginSlot {
     pub(super) closed: Option<String>,
     /// The instance knows the transfer: it was given `create` or `reopen`.
     pub(super) attached: bool,
-    strikes: u32,
-    /// What the last one was for.
-    fault: String,
-    /// It broke over its own saved state in this transfer: it is not asked for it again.
-    mute: bool,
+    /// All blocks of the transfer were written by this build, as far as this process knows.
+    pub(super) wrote_all: bool,
+    strikes: Strikes,
     /// The call under way is one of `write-block`.
     writes: bool,
 }
@@ -94,6 +102,7 @@ impl PluginSlot {
         account: Arc<Account>,
         strikes_max: u32,
     ) -> Self {
+        let is_tried = former.as_ref().is_some_and(Former::is_tried);
         Self {
             name,
             factory,
@@ -113,9 +122,9 @@ impl PluginSlot {
             instance: None,
             closed: None,
             attached: false,
-            strikes: 0,
-            fault: String::new(),
-            mute: false,
+            // Where it has just come, nobody knows.
+            wrote_all: !is_tried,
+            strikes: Strikes::default(),
             writes: false,
         }
     }
@@ -142,22 +151,25 @@ impl PluginSlot {
     }
 
     pub(super) fn strikes(&self) -> u32 {
-        self.strikes
+        self.strikes.count
+    }
+
+    pub(super) fn take_strikes(&mut self) -> Strikes {
+        std::mem::take(&mut self.strikes)
     }
 
     pub(super) fn forgive(&mut self) {
-        self.strikes = 0;
-        self.mute = false;
+        self.strikes = Strikes::default();
     }
 
     /// What a successor needs, if the instance can say that; `None` = it is not asked, for it would only break again.
     pub(super) fn suspend(&mut self) -> Option<Result<Blob, Failure>> {
-        if self.mute || !self.is_open() {
+        if self.strikes.mute || !self.is_open() {
             return None;
         }
         let on_trial = self.is_on_trial();
         let end = self.call(|plugin| plugin.suspend());
-        self.mute = !self.is_open() && !on_trial;
+        self.strikes.mute = !self.is_open() && !on_trial;
         Some(end)
     }
 
@@ -203,7 +215,7 @@ impl PluginSlot {
     }
 
     /// Go on from what was true before the target was folded up.
-    pub(super) fn resume(&mut self, strikes: u32, spent: Spent) {
+    pub(super) fn resume(&mut self, strikes: Strikes, spent: Spent) {
         self.strikes = strikes;
         self.used = spent.used;
         self.rate = spent.rate;
@@ -250,23 +262,22 @@ impl PluginSlot {
 
     /// Whether the call that failed last broke the instance, and a fresh one may still be tried.
     pub(super) fn take_broke(&mut self) -> bool {
-        std::mem::take(&mut self.broke) && self.strikes < self.strikes_max
+        std::mem::take(&mut self.broke) && self.strikes.count < self.strikes_max
     }
 
     /// Refuse a plugin that has broken too often in this transfer.
     pub(super) fn check_strikes(&self) -> Result<(), Failure> {
-        if self.strikes < self.strikes_max {
+        let Strikes { count, fault, .. } = &self.strikes;
+        if *count < self.strikes_max {
             return Ok(());
         }
         let text = format!(
-            "plugin {} broke {} times in this transfer and is not tried again (limit {:#x}): {}",
+            "plugin {} broke {count} times in this transfer and is not tried again (limit {:#x}): {fault}",
             self.factory.label(),
-            self.strikes,
             limit::STRIKES,
-            self.fault
         );
         let detail = clean(&text, DETAIL_MAX_BYTES);
-        Err(Failure::new(code::PLUGIN_FAILED, self.strikes, detail))
+        Err(Failure::new(code::PLUGIN_FAILED, *count, detail))
     }
 
     /// Make an instance and open it, if there is none; with the saved state, or without where it is refused.
@@ -335,7 +346,7 @@ impl PluginSlot {
     ) -> Result<R, Failure> {
         let Some(instance) = self.instance.as_mut() else {
             // It broke before, and has its strike for that; or there never was one.
-            let fault = Some(&*self.fault).filter(|_| self.strikes > 0);
+            let fault = Some(&*self.strikes.fault).filter(|fault| !fault.is_empty());
             return Err(self.broken(fault.unwrap_or("there is no instance")));
         };
         self.account.begin_call();
@@ -390,18 +401,18 @@ impl PluginSlot {
             return self.send_back(&reason);
         }
         self.drop_instance();
-        self.strikes = self.strikes.saturating_add(1);
+        self.strikes.count = self.strikes.count.saturating_add(1);
         let label = self.factory.label();
-        let strikes = self.strikes;
+        let strikes = self.strikes.count;
         tracing::warn!(plugin = %self.name, strikes, "plugin {label} broke: {reason}");
-        self.fault.clone_from(&reason);
+        self.strikes.fault = reason.as_str().into();
         self.broken(&reason)
     }
 
     fn broken(&self, reason: &str) -> Failure {
         let text = format!("plugin {} broke: {reason}", self.factory.label());
         let detail = clean(&text, DETAIL_MAX_BYTES);
-        Failure::new(code::PLUGIN_FAILED, self.strikes, detail)
+        Failure::new(code::PLUGIN_FAILED, self.strikes.count, detail)
     }
 }
 

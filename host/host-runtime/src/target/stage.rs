@@ -11,7 +11,7 @@ use super::machine::Target;
 use super::record::Phase;
 use super::script::{Kind, Op, Running, Stage, Verb};
 use super::trial::Debt;
-use super::work::{self, Came, Flush, Prefix, ReadBackOrder, Report};
+use super::work::{self, Came, Flush, Prefix, ReadBackOrder, Report, Writer};
 use crate::plugin::{Answer, Duty, Plugin, PluginError, capability};
 use crate::types::{Failure, code};
 
@@ -291,7 +291,8 @@ impl Target {
                 Ok(())
             }
             Report::ReadBack(Err(failure)) => {
-                if failure.main == code::PLUGIN_FAILED && self.plugin.is_on_trial() {
+                let is_its = failure.main == code::PLUGIN_FAILED && self.plugin.wrote_all;
+                if is_its && self.plugin.is_on_trial() {
                     // Its blocks are there, and wrong: the one before cannot make them good. The job fails all the same.
                     self.plugin.send_back(&failure.detail);
                     self.plugin.take_spared();
@@ -475,7 +476,11 @@ impl Target {
                 name: self.map_name(),
                 grid,
                 number: transfer.number,
-                writer: self.is_direct().then(|| self.plugin.label().to_owned()),
+                writer: match (self.is_direct(), self.plugin.wrote_all) {
+                    (false, _) => Writer::Host,
+                    (true, false) => Writer::Plugins,
+                    (true, true) => Writer::Plugin(self.plugin.label().to_owned()),
+                },
             },
             cancel: Arc::downgrade(&op.cancel),
             progress: Arc::clone(&op.work_done),

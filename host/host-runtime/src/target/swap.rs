@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::ahead::Ahead;
 use super::config::{check_plugin, limit};
 use super::machine::Target;
+use super::map::BlockMap;
 use super::record::Phase;
 use super::script::{Asker, Kind, Op, Question, Running, Stage, Verb, script};
 use super::sealed::sealed;
@@ -195,6 +196,8 @@ impl Target {
         if let Err(failure) = self.plugin.take_over(&build, saved.as_ref(), debt) {
             return self.refuse_swap(failure);
         }
+        let held = self.map.as_deref().map_or(0, BlockMap::held_blocks);
+        self.plugin.wrote_all = held == 0;
         tracing::info!(
             device = %self.device, target = %self.config.name,
             "plugin {} {} serves in place of the one before", build.label(), build.description().version

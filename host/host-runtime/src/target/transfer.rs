@@ -40,7 +40,11 @@ impl Target {
                 "plugin wants to save {} bytes, at most {BLOB_MAX_BYTES} are kept", blob.bytes.len()
             ),
             Err(failure) => {
-                tracing::warn!(device = %self.device, target = %self.config.name, "no saved state: {failure}")
+                tracing::warn!(device = %self.device, target = %self.config.name, "no saved state: {failure}");
+                // What it saved before may be of before its last duty.
+                if let Some(transfer) = self.record.transfer_mut() {
+                    transfer.blob = None;
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::config::FormerPlugin;
 use super::slot::{PluginSlot, opened, sane};
 use crate::agent::text::clean;
-use crate::choice::{SentBack, is_same};
+use crate::choice::{Names, SentBack};
 use crate::plugin::lend::Lent;
 use crate::plugin::{Plugin, PluginError, PluginFactory};
 use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
@@ -26,6 +26,13 @@ use crate::types::{Blob, DETAIL_MAX_BYTES, Failure, Setting, code};
 pub(super) struct Former {
     pub(super) factory: Arc<dyn PluginFactory>,
     pub(super) trial: Trial,
+}
+
+impl Former {
+    /// The build that serves is on trial.
+    pub(super) fn is_tried(&self) -> bool {
+        self.trial != Trial::Passed
+    }
 }
 
 /// How far the build that serves has come.
@@ -63,8 +70,7 @@ pub(super) struct Debt {
 
 impl PluginSlot {
     pub(super) fn is_on_trial(&self) -> bool {
-        let trial = self.former.as_ref().map(|former| former.trial);
-        trial.is_some_and(|trial| trial != Trial::Passed)
+        self.former.as_ref().is_some_and(Former::is_tried)
     }
 
     pub(super) fn is_unproved(&self) -> bool {
@@ -93,20 +99,17 @@ impl PluginSlot {
     /// The build to go back to from whatever comes next: not one that is itself on trial.
     pub(super) fn lasting(&self) -> &Arc<dyn PluginFactory> {
         match &self.former {
-            Some(former) if former.trial != Trial::Passed => &former.factory,
+            Some(former) if former.is_tried() => &former.factory,
             Some(_) | None => &self.factory,
         }
     }
 
-    /// The build to go back to from `next`, once that has come: the same one again is no way back from itself.
+    /// The build to go back to from `next`, once that has come: what is chosen already, and put in again, is no way back from
+    /// itself, also where it is not let in.
     pub(super) fn way_back(&self, next: &dyn PluginFactory) -> &Arc<dyn PluginFactory> {
+        let serves = || Names::of_plugin(&*self.factory).is_same(Names::of_plugin(next));
         match &self.former {
-            Some(former)
-                if former.trial == Trial::Passed
-                    && is_same(self.factory.digest(), next.digest()) =>
-            {
-                &former.factory
-            }
+            Some(former) if !former.is_tried() && serves() => &former.factory,
             Some(_) | None => self.lasting(),
         }
     }
@@ -164,6 +167,7 @@ impl PluginSlot {
             });
         }
         self.debt = Debt { open: true, reopen };
+        self.wrote_all = false;
         self.spared = true;
         let text = format!("plugin on trial was sent back: {reason}");
         Failure::new(code::PLUGIN_FAILED, 0, clean(&text, DETAIL_MAX_BYTES))

@@ -58,29 +58,21 @@ const FORMAT: u32 = 1;
 /// What the medium says, and `InvalidData` for a file that is not of this build's format, with no record to help out.
 pub fn list(state: &dyn StateDir, device: &str, target: &str) -> io::Result<Vec<VerifiedImage>> {
     let name = state_name(device, target, VERIFIED);
-    let Some(bytes) = state.load(&name)? else {
-        let images = of_record(state, device, target);
-        if !images.is_empty() {
-            tracing::warn!(
-                device,
-                target,
-                "`{name}` is missing; the target's record says what was verified"
-            );
-        }
-        return Ok(images);
+    let (what, otherwise) = match state.load(&name)?.map(|bytes| decode(&bytes)) {
+        Some(Ok(images)) => return Ok(images),
+        Some(Err(e)) => (format!("is damaged ({e})"), Err(e)),
+        None => ("is missing".to_owned(), Ok(Vec::new())),
     };
-    decode(&bytes).or_else(|error| {
-        let images = of_record(state, device, target);
-        if images.is_empty() {
-            return Err(error);
-        }
-        tracing::warn!(
-            device,
-            target,
-            "`{name}` is damaged ({error}); the target's record says what was verified"
-        );
-        Ok(images)
-    })
+    let images = of_record(state, device, target);
+    if images.is_empty() {
+        return otherwise;
+    }
+    tracing::warn!(
+        device,
+        target,
+        "`{name}` {what}; the target's record says what was verified"
+    );
+    Ok(images)
 }
 
 fn decode(bytes: &[u8]) -> io::Result<Vec<VerifiedImage>> {

@@ -283,8 +283,16 @@ pub(super) struct Came {
     pub(super) name: Arc<str>,
     pub(super) grid: Grid,
     pub(super) number: u64,
-    /// The plugin that has written the blocks; `None` = the host has.
-    pub(super) writer: Option<String>,
+    pub(super) writer: Writer,
+}
+
+/// Who has written the blocks of a file.
+pub(super) enum Writer {
+    Host,
+    /// The build of this label.
+    Plugin(String),
+    /// One build after the other, or nobody knows.
+    Plugins,
 }
 
 impl Came {
@@ -320,13 +328,19 @@ impl Came {
             "block {index} ({length} bytes at {offset} of the file) reads back otherwise than it came"
         );
         let (main, detail) = match &self.writer {
-            Some(plugin) => (
+            Writer::Plugin(plugin) => (
                 code::PLUGIN_FAILED,
                 format!(
                     "{what}: its plugin has written other bytes, or its storage has changed them ({plugin})"
                 ),
             ),
-            None => (
+            Writer::Plugins => (
+                code::PLUGIN_FAILED,
+                format!(
+                    "{what}: a plugin of this transfer has written other bytes, or its storage has changed them"
+                ),
+            ),
+            Writer::Host => (
                 code::STORAGE,
                 format!("{what}: the storage of the staged file has changed it"),
             ),

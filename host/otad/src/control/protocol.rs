@@ -137,7 +137,7 @@ impl Verb {
 pub struct AgentOrder {
     /// Absolute path of a component, as the daemon sees it.
     pub file: String,
-    /// How long it is on trial, in seconds, unless a job ends before; left out = the runtime's default.
+    /// How long it is on trial, in seconds, unless a job succeeds before; left out = the runtime's default.
     #[serde(default)]
     pub trial_s: Option<u64>,
     /// All devices: one first, then the rest.

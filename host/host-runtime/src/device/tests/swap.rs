@@ -654,6 +654,24 @@ fn the_same_build_put_in_again_is_no_way_back_from_itself() {
 }
 
 #[test]
+fn what_is_chosen_and_put_in_again_over_what_stands_in_for_it_goes_back_to_the_build_before() {
+    let (before, strings) = puppet();
+    let former = FormerAgent {
+        agent: puppet_of("before", &[2]).0,
+        on_trial: false,
+    };
+    let stand_in = before.in_place_of(stood_in_for("next"));
+    let state = Bench::busy().state;
+    let mut bench = Bench::of(state, (stand_in, strings), Some(former), |_| {});
+    bench.device.start(bench.now).unwrap();
+    let again = next().0.of_digest([9; 32]);
+    bench.swapped(Some(&again)).unwrap();
+    let chosen = bench.chosen().unwrap();
+    assert_eq!((&*chosen.serves.label, chosen.on_trial), ("next", true));
+    assert_eq!(chosen.former.unwrap().label, "before");
+}
+
+#[test]
 fn a_build_put_in_over_one_on_trial_goes_back_to_the_one_that_had_proved_itself() {
     let mut bench = Bench::busy();
     let (one, two) = (next(), puppet_of("two", &[3, 2]));

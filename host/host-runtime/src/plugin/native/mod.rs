@@ -25,7 +25,7 @@ use super::{
     Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent,
 };
 use crate::engine::{Budget, Usage, Use};
-use crate::types::{Blob, Setting};
+use crate::types::{Blob, Level, Setting};
 use confine::FILES_MAX;
 use library::Library;
 use process::{End, Process};
@@ -326,7 +326,8 @@ impl Instance {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(f)) => Err(PluginError::Failed(clean_failure(f.main, f.sub, &f.detail))),
             Err(End::Exit(_)) if self.duty != Kind::Other => {
-                tracing::info!("the plugin's process ended in {name}: that restarts its target");
+                let text = format!("its process ended in {name}: that restarts its target");
+                self.lent.log.log(Level::Info, &text);
                 self.process = None;
                 self.restarted = self.duty == Kind::Activate;
                 self.duty = Kind::Other;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::double::{Factory, Fault, RECORD};
 use super::world::{FILE, Setup, World, main_of};
-use crate::choice::{self, Place};
+use crate::choice::{self, Place, StandIn};
 use crate::plugin::lend::Lent;
 use crate::plugin::{
     Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, capability,
@@ -753,6 +753,51 @@ fn a_transfer_that_is_given_up_is_no_proof_of_a_build_and_the_same_build_no_way_
         assert_eq!(chosen(&world).former.unwrap().label, "test:2");
         end_trial(&mut world);
     }
+}
+
+/// Stands where the build of digest 2 would be.
+struct Refused {
+    chosen: StandIn,
+    description: Description,
+}
+
+impl PluginFactory for Refused {
+    fn label(&self) -> &str {
+        &self.chosen.build.label
+    }
+    fn description(&self) -> &Description {
+        &self.description
+    }
+    fn imports(&self) -> &[String] {
+        &[]
+    }
+    fn stands_in(&self) -> Option<&StandIn> {
+        Some(&self.chosen)
+    }
+    fn make(&self, _: Lent) -> Result<Box<dyn Plugin>, PluginError> {
+        Err(PluginError::Broken("it is not let in".into()))
+    }
+}
+
+#[test]
+fn what_is_chosen_and_put_in_again_where_it_was_not_let_in_goes_back_to_the_build_before() {
+    let mut world = World::direct();
+    let next = build(&world, 2, Wrong::Nothing);
+    world.setup.former = Some(build(&world, 1, Wrong::Nothing) as _);
+    world.setup.has_passed = true;
+    world.setup.plugin = Some(Arc::new(Refused {
+        chosen: StandIn {
+            build: choice::Build::of_plugin(&*next),
+            why: "test:2: nobody vouches for it".into(),
+        },
+        description: next.description().clone(),
+    }) as _);
+    world.restart();
+    assert_eq!(swap(&mut world, &next), Ok(()));
+    let stored = choice::load(&*world.state, &Place::plugin("gateway", "app"));
+    let chosen = stored.unwrap().unwrap();
+    assert_eq!((&*chosen.serves.label, chosen.on_trial), ("test:2", true));
+    assert_eq!(chosen.former.unwrap().label, "test:1");
 }
 
 #[test]

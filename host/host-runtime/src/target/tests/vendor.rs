@@ -131,6 +131,7 @@ fn an_image_that_the_record_has_for_committed_goes_back_if_the_target_says_that_
         (true, says(1, Some(true))),
         (true, says(1, None)),
         (true, says(3, Some(true))),
+        (true, says(3, Some(false))),
     ] {
         let mut world = restartable();
         let (truth, record) = (Arc::clone(&world.truth), Arc::clone(&world.record));
@@ -181,6 +182,28 @@ fn an_image_that_is_committed_or_that_nobody_speaks_of_stays() {
         assert_eq!(world.phase(), "committed");
         assert!(committed(&world));
         assert!(!world.calls().contains(&"reject".to_owned()));
+    }
+}
+
+#[test]
+fn what_another_image_is_in_test_for_is_taken_back_and_the_committed_one_stays() {
+    for state in [
+        says(1, Some(false)),
+        says(3, None),
+        says(4, Some(false)),
+        says(5, Some(false)),
+    ] {
+        let mut world = restartable();
+        world.deliver_and_start("job-1", &World::image(500, 2));
+        assert_eq!(world.commit(), Outcome::Nothing);
+        world.truth.lock().unwrap().state = Some(Ok(state));
+        world.fault("reject", NOTHING);
+        assert_eq!(world.reject(), Outcome::Nothing, "{state:?}");
+        assert_eq!(
+            (world.phase(), committed(&world)),
+            ("committed".to_owned(), true)
+        );
+        assert!(world.calls().contains(&"reject".to_owned()));
     }
 }
 
@@ -275,6 +298,18 @@ fn a_plugin_that_breaks_over_what_it_saves_is_asked_for_it_once_a_transfer() {
 }
 
 #[test]
+fn what_was_saved_before_a_plugin_breaks_over_it_is_given_to_nobody() {
+    let mut world = World::direct();
+    world.deliver("job-1", &World::image(500, 2));
+    world.truth.lock().unwrap().breaks_over_saved = true;
+    assert_eq!(world.install(), Outcome::Nothing);
+    assert_eq!(strikes(&world), 1);
+    assert_eq!(world.activate(), Outcome::Nothing);
+    let opened = world.truth.lock().unwrap().opened.clone();
+    assert_eq!(opened.last(), Some(&None), "{opened:?}");
+}
+
+#[test]
 fn an_instance_that_is_gone_is_no_second_strike() {
     for verdict in [World::commit, World::reject] {
         let mut world = restartable();
@@ -355,4 +390,31 @@ fn a_build_on_trial_that_writes_other_bytes_costs_one_job_and_is_sent_back() {
     assert_eq!(world.abort(), Outcome::Nothing);
     world.deliver_and_start("job-2", &image);
     assert_eq!(world.commit(), Outcome::Nothing);
+}
+
+#[test]
+fn a_build_that_took_over_in_a_transfer_does_not_pay_for_what_another_one_wrote() {
+    let image = World::image(5000, 2);
+    for restarts in [false, true] {
+        let mut world = World::direct();
+        world.setup.plugin = Some(build(&world, 2, Wrong::WritesElse) as _);
+        world.restart();
+        assert_eq!(world.create("job-1", &image), Outcome::Nothing);
+        world.write_all(&image);
+        let mended = build(&world, 3, Wrong::Nothing);
+        if restarts {
+            world.setup.plugin = Some(Arc::clone(&mended) as _);
+            world.setup.former = Some(build(&world, 2, Wrong::Nothing) as _);
+            assert_eq!(main_of(&world.close()), code::PLUGIN_FAILED);
+            world.restart();
+        } else {
+            assert_eq!(swap(&mut world, &mended), Ok(()));
+        }
+        let failure = failed(world.close());
+        assert_eq!(failure.main, code::PLUGIN_FAILED);
+        let told = "a plugin of this transfer has written other bytes";
+        assert!(failure.detail.contains(told), "{failure}");
+        let build = world.targets.report().remove(0).build;
+        assert_eq!((&*build.label, build.refused), ("test:3", None));
+    }
 }

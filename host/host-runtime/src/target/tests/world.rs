@@ -171,6 +171,8 @@ pub(super) struct Setup {
     pub(super) plugin: Option<Arc<dyn PluginFactory>>,
     /// It is on trial in place of this one.
     pub(super) former: Option<Arc<dyn PluginFactory>>,
+    /// It was on trial once.
+    pub(super) has_passed: bool,
 }
 
 /// The world.
@@ -328,7 +330,7 @@ impl World {
             plugin,
             former_plugin: setup.former.as_ref().map(|plugin| FormerPlugin {
                 plugin: Arc::clone(plugin),
-                on_trial: true,
+                on_trial: !setup.has_passed,
             }),
             plugin_settings: Vec::new(),
             agent_settings: Vec::from_iter(setup.allow_downgrade.then(|| Setting {
