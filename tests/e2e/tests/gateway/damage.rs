@@ -126,7 +126,7 @@ fn an_old_copy_of_the_state_is_named_and_the_image_laid_down_anew() {
         let said = gateway.expect_verb(&[verb]);
         assert!(said.contains(words), "{said}");
         assert!(
-            said.contains("otad target init main IMAGE --device pump-1 --force"),
+            said.contains("otad target init main IMAGE --device scarred --force"),
             "{said}"
         );
     }
