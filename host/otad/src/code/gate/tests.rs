@@ -1,7 +1,7 @@
 //! The gate, with real signatures: who is let in, who is not, and what is said.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use host_crypto::SigningKey;
 use host_runtime::engine::Budget;
@@ -343,7 +343,7 @@ fn a_configured_build_may_be_older_than_the_one_that_was_put_in_its_place() {
 }
 
 #[test]
-fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_service() {
+fn a_check_asks_only_what_is_what_was_signed() {
     let site = Site::new();
     let bytes = guest_artifacts::FLASH_FILE;
     let path = site.put("1.2.0", &site.signer, |m| {
@@ -351,7 +351,6 @@ fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_servic
         m.sha256 = hash(bytes);
     });
     fs::write(path, bytes).unwrap();
-    fs::create_dir(site.path("state")).unwrap();
     let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
     let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
     let found = crate::config::check_plugins(&config, None);
@@ -360,12 +359,27 @@ fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_servic
     // A reload, which goes on as a start does.
     let reloaded = crate::config::check_plugins(&config, Some(&Questions::new()));
     assert_eq!(reloaded, []);
-    // Only root can give files away.
-    let service = Some(4242);
-    let places = ["trust", "trust/vendor.pem", "state"];
-    let mut given = places.map(|name| std::os::unix::fs::chown(site.path(name), service, None));
-    if given.iter_mut().all(|given| given.is_ok()) {
-        assert_eq!(crate::config::check_code(&config), []);
+}
+
+#[test]
+fn a_check_looks_as_the_user_of_the_service() {
+    let site = Site::new();
+    let path = site.good();
+    fs::create_dir(site.path("state")).unwrap();
+    // Where it can be, the service is another user than the one who asks; only root can give files away.
+    for name in ["trust", "trust/vendor.pem", "state"] {
+        drop(std::os::unix::fs::chown(site.path(name), Some(4242), None));
+    }
+    let own = fs::metadata(site.path("state")).unwrap().uid();
+    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+    let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+    assert_eq!(crate::config::check_code(&config), []);
+    // What belongs to root is good for everybody.
+    let is_roots = own == 0;
+    for (user, is_let_in) in [(Some(own), true), (None, true), (Some(own + 1), is_roots)] {
+        let gate = Gate::for_user(&config, user, Arc::new(At(Some(NOW))));
+        let end = gate.read(Kind::Plugin, &path);
+        assert_eq!(end.is_ok(), is_let_in, "{user:?}: {:?}", end.err());
     }
 }
 
