@@ -159,10 +159,11 @@ fn outcome<T>(
     }
 }
 
-/// What the control socket says meanwhile.
-fn between(config: &Config) -> Devices {
+/// What the control socket says while the devices are set up.
+pub(super) fn between(config: &Config) -> Devices {
     let failed = config.devices.iter().map(|device| FailedDevice {
         name: device.name.value.clone(),
+        exit: Exit::Retry,
         why: "it is being started with the configuration as it is now; ask again".to_owned(),
     });
     Devices {
