@@ -107,7 +107,11 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
             // Only for the message: an unreadable file is no owner.
             let is_read = file.read_to_string(&mut owner).is_ok();
             let owner = owner.trim_matches(|c: char| c == '\0' || c.is_whitespace());
-            let owner = if is_read && !owner.is_empty() { owner } else { "unknown" };
+            let owner = if is_read && !owner.is_empty() {
+                owner
+            } else {
+                "unknown"
+            };
             return Err(Failed::new(
                 Exit::Retry,
                 format!(
