@@ -1,5 +1,7 @@
 //! `otad why`: what a device or a job waits for, from the daemon or from what a stopped one wrote down.
 
+use std::collections::BTreeMap;
+
 use host_runtime::history::JobRecord;
 use serde_json::{Value, json};
 
@@ -91,9 +93,7 @@ async fn from_daemon(args: &WhyArgs) -> Result<Known, Failed> {
         }
         offers => offers?,
     };
-    for offer in &offers {
-        attach(offer, &mut devices);
-    }
+    attach(&offers, &mut devices);
     let past = match args.job {
         Some(_) => asked(&args.device, None).await?,
         None => Vec::new(),
@@ -116,13 +116,16 @@ async fn offers(args: &WhyArgs, client: &Client) -> Result<Vec<JobView>, Failed>
     Ok(offers)
 }
 
-/// What a device's job waits for is said of the device, too.
-fn attach(offer: &JobView, devices: &mut [Value]) {
-    let device = devices.iter_mut().find(|d| d["device"] == offer.device);
-    if let Some(device) = device {
-        device["offer"] = json!({
-            "job_id": offer.job_id, "waits_for": offer.waits_for, "words": offer.words(),
-        });
+/// What a device's job waits for is said of the device, too. A device has one at most.
+fn attach(offers: &[JobView], devices: &mut [Value]) {
+    let offers: BTreeMap<&str, &JobView> = offers.iter().map(|o| (&*o.device, o)).collect();
+    for device in devices {
+        let offer = device["device"].as_str().and_then(|name| offers.get(name));
+        if let Some(offer) = offer {
+            device["offer"] = json!({
+                "job_id": offer.job_id, "waits_for": offer.waits_for, "words": offer.words(),
+            });
+        }
     }
 }
 
@@ -247,7 +250,7 @@ mod tests {
     #[test]
     fn what_an_offer_waits_for_is_said_of_its_device() {
         let mut known = known();
-        attach(&known.offers[0], &mut known.devices);
+        attach(&known.offers, &mut known.devices);
         known.devices[1]["wait"] = json!({ "reason": 1, "detail": "?", "waiting_ms": 26_400 });
         let answers = known.answer(None);
         assert_eq!(

@@ -19,7 +19,7 @@ use host_mqtt::{MqttError, Notice};
 use host_runtime::choice;
 use host_runtime::ports::clock::{Clock as _, SystemClock, utc};
 use host_runtime::ports::line::LinePlace;
-use host_runtime::ports::state_dir::{FileStateDir, StateDir};
+use host_runtime::ports::state_dir::FileStateDir;
 use rustix::fs::Access;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,6 +37,7 @@ use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
 use crate::daemon::check_dir;
 use crate::exit::chain;
+use crate::gateway::kept::{Barred, Look};
 use crate::gateway::{self, Denial, Questions};
 use crate::lock;
 
@@ -203,7 +204,7 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
 
 /// What was put in the place of configured builds is looked at by every start, too.
 fn put_in(config: &Config, gate: &Gate, state: &FileStateDir, findings: &mut Findings) {
-    let at = (state as &dyn StateDir, &*config.daemon.state_dir.value);
+    let mut look = Look::new(gate, state, &config.daemon.state_dir.value);
     for device in &config.devices {
         let name = &device.name;
         let of_agent = (
@@ -218,20 +219,27 @@ fn put_in(config: &Config, gate: &Gate, state: &FileStateDir, findings: &mut Fin
             (place, choice::Kind::Plugin, label, &target.name.origin)
         });
         for (place, kind, label, origin) in iter::once(of_agent).chain(of_targets) {
-            let end = gateway::kept::check(gate, at, &place, (kind, &label));
-            let Err((put_in, why)) = end else { continue };
-            let (what, help) = match kind {
-                choice::Kind::Agent => (
-                    "agent",
-                    "have it vouched for again, or `otad agent swap` another one: until then the one before it, or the \
-                     configured one, serves",
-                ),
-                choice::Kind::Plugin => (
-                    "plugin",
-                    "have it vouched for again, or `otad plugin swap` another one: until then every job of the target fails",
-                ),
+            let Err(barred) = look.check(&place, kind, &label) else {
+                continue;
             };
-            let text = format!("{what} {put_in}, which was put in for {place}: {why}");
+            let what = match kind {
+                choice::Kind::Agent => "agent",
+                choice::Kind::Plugin => "plugin",
+            };
+            let help = match kind {
+                _ if barred.goes_back => {
+                    "it is on trial: have it vouched for again before the next start, at which the build before it serves for good"
+                }
+                choice::Kind::Agent => {
+                    "have it vouched for again, or `otad agent swap` another one: until then the one before it, or the \
+                     configured one, serves"
+                }
+                choice::Kind::Plugin => {
+                    "have it vouched for again, or `otad plugin swap` another one: until then every job of the target fails"
+                }
+            };
+            let Barred { label, why, .. } = barred;
+            let text = format!("{what} {label}, which was put in for {place}: {why}");
             findings.error(origin, text, help);
         }
     }

@@ -481,6 +481,83 @@ fn what_is_kept_is_let_in_from_there() {
 }
 
 #[test]
+fn a_check_says_what_becomes_of_a_build_that_was_put_in_and_counts_no_more() {
+    use host_runtime::ports::state_dir::{FileStateDir, StateDir as _};
+    let site = Site::new();
+    let code = site.gate().read(Kind::Plugin, &site.good()).unwrap();
+    let state = FileStateDir::open(&site.path("state")).unwrap();
+    code.keep(&state, "plugins/").unwrap();
+    let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
+    let text = crate::config::tests::GOOD;
+    let config = crate::config::parse(&site.path("otad.toml"), text, []).unwrap();
+    let choose = |more: &str| {
+        let chosen = format!(
+            r#"{{ "format": 1, "configured": "builtin:flash-file", {more}
+                 "serves": {{ "label": "next.wasm", "sha256": "{}", "manifest": "{}" }} }}"#,
+            code.sha256,
+            manifest.as_deref().unwrap(),
+        );
+        let file = target("main").file("plugin.json");
+        state.store(&file, chosen.as_bytes()).unwrap();
+    };
+    choose("");
+    assert_eq!(crate::config::check_code(&config), []);
+    fs::remove_file(site.path("trust/vendor.pem")).unwrap();
+    let zeros = "00".repeat(32);
+    let former = format!(
+        r#""on_trial": true, "former": {{ "label": "builtin:flash-file", "sha256": "{zeros}" }},"#
+    );
+    let barred = former
+        .replace("builtin:flash-file", "former.wasm")
+        .replace("00", "11");
+    for (more, becomes) in [
+        ("", "until then every job of the target fails"),
+        (&*former, "the build before it serves for good"),
+        (&*barred, "until then every job of the target fails"),
+    ] {
+        choose(more);
+        let said = format!("{:?}", crate::config::check_code(&config));
+        assert!(said.contains("nobody whom this gateway trusts"), "{said}");
+        assert!(said.contains(becomes), "{more}: {said}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_looked_at_once_for_all_places() {
+    use host_runtime::choice;
+    use host_runtime::ports::state_dir::{FileStateDir, StateDir as _};
+    let site = Site::new();
+    let gate = site.gate();
+    let code = gate.read(Kind::Plugin, &site.good()).unwrap();
+    let path = site.path("state");
+    let state = FileStateDir::open(&path).unwrap();
+    code.keep(&state, "plugins/").unwrap();
+    let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
+    let chosen = serde_json::json!({
+        "format": 1,
+        "configured": "builtin:flash-file",
+        "serves": { "label": "next.wasm", "sha256": code.sha256, "manifest": manifest },
+    });
+    let chosen = chosen.to_string();
+    let places = ["main", "other"].map(target);
+    for place in &places {
+        let file = place.file("plugin.json");
+        state.store(&file, chosen.as_bytes()).unwrap();
+    }
+    let mut look = kept::Look::new(&gate, &state, &path);
+    let label = "builtin:flash-file";
+    let mut check = |place| look.check(place, choice::Kind::Plugin, label).is_ok();
+    assert!(check(&places[0]));
+    let kept = kept::name("plugins/", &code.sha256, manifest.as_deref());
+    fs::remove_file(path.join(kept)).unwrap();
+    assert!(check(&places[1]));
+    let mut look = kept::Look::new(&gate, &state, &path);
+    let gone = look.check(&places[1], choice::Kind::Plugin, label);
+    let why = gone.map_err(|barred| barred.why).unwrap_err();
+    assert!(why.ends_with("is not there any more"), "{why}");
+}
+
+#[test]
 fn what_comes_by_a_job_is_signed_by_somebody_who_is_named_for_that() {
     let site = Site::new();
     let path = site.good();
