@@ -107,12 +107,15 @@ impl Plugins {
     pub(crate) fn questions(&self) -> Questions {
         let configured = self.lock_configured();
         let of = |device: &Device, target: &Target| {
-            let sha256 = match &target.plugin {
-                Configured::Builtin(_) => String::new(),
-                Configured::File(_) => hex(configured.get(&key(target))?.plugin.digest()),
-            };
             let place = Place::plugin(&device.name.value, &target.name.value);
-            Some((place, question(target, &sha256)))
+            let asked = match &target.plugin {
+                Configured::Builtin(_) => question(target, "", None),
+                Configured::File(_) => {
+                    let Loaded { plugin, signed } = configured.get(&key(target))?;
+                    question(target, &hex(plugin.digest()), signed.as_ref())
+                }
+            };
+            Some((place, asked))
         };
         let devices = self.config.devices.iter();
         devices

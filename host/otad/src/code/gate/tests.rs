@@ -398,7 +398,7 @@ fn a_reload_asks_again_where_the_file_has_changed_or_other_settings_are_told() {
     let device = &config.devices[0];
     let asked = |target, bytes| {
         let place = Place::plugin(&device.name.value, "main");
-        Questions::from([(place, question(target, &hash(bytes)))])
+        Questions::from([(place, question(target, &hash(bytes), None))])
     };
     let served = asked(&device.targets[0], guest_artifacts::SERIAL_MCU);
     let replaced = asked(&device.targets[0], guest_artifacts::FLASH_FILE);
@@ -414,22 +414,31 @@ fn a_reload_asks_again_where_the_file_has_changed_or_other_settings_are_told() {
     }
 }
 
+impl Site {
+    /// The shipped flash-file plugin, signed with so much fuel, and a configuration that names it.
+    fn fuelled(&self, fuel: Option<u64>) -> Config {
+        let bytes = guest_artifacts::FLASH_FILE;
+        let path = self.put("1.0.0", &self.signer, |m| {
+            m.size = bytes.len() as u64;
+            m.sha256 = hash(bytes);
+            m.name = "pal-flash-file".to_owned();
+            m.version = Version::default();
+            m.grants.lent = ["block-device", "clock", "log"].map(str::to_owned).into();
+            m.limits.fuel = fuel;
+        });
+        fs::write(path, bytes).unwrap();
+        let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+        crate::config::parse(&self.path("otad.toml"), &text, []).unwrap()
+    }
+}
+
+/// Enough to say who it is.
+const LITTLE_FUEL: u64 = 1024;
+
 #[test]
 fn a_plugin_that_breaks_over_its_settings_is_told_of_by_a_check_and_by_a_reload() {
     let site = Site::new();
-    let bytes = guest_artifacts::FLASH_FILE;
-    let path = site.put("1.0.0", &site.signer, |m| {
-        m.size = bytes.len() as u64;
-        m.sha256 = hash(bytes);
-        m.name = "pal-flash-file".to_owned();
-        m.version = Version::default();
-        m.grants.lent = ["block-device", "clock", "log"].map(str::to_owned).into();
-        // Enough to say who it is.
-        m.limits.fuel = Some(1024);
-    });
-    fs::write(path, bytes).unwrap();
-    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
-    let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+    let config = site.fuelled(Some(LITTLE_FUEL));
     for served in [None, Some(&Questions::new())] {
         let found = crate::config::check_plugins(&config, served);
         let said = format!("{found:?}");
@@ -438,6 +447,25 @@ fn a_plugin_that_breaks_over_its_settings_is_told_of_by_a_check_and_by_a_reload(
             "{said}"
         );
         assert!(said.contains("1024 units of fuel"), "{said}");
+    }
+}
+
+#[test]
+fn a_reload_asks_again_where_only_the_manifest_has_changed() {
+    let site = Site::new();
+    let config = site.fuelled(None);
+    let code = || site.gate().read(Kind::Plugin, &site.path("plugin.wasm"));
+    let first = code().unwrap();
+    let device = &config.devices[0];
+    let place = Place::plugin(&device.name.value, "main");
+    let asked = question(&device.targets[0], &first.sha256, first.signed.as_ref());
+    let served = Questions::from([(place, asked)]);
+    assert_eq!(crate::config::check_plugins(&config, Some(&served)), []);
+    for (fuel, breaks) in [(Some(LITTLE_FUEL), true), (None, false)] {
+        let config = site.fuelled(fuel);
+        assert_eq!(code().unwrap().sha256, first.sha256);
+        let said = format!("{:?}", crate::config::check_plugins(&config, Some(&served)));
+        assert_eq!(said.contains("1024 units of fuel"), breaks, "{said}");
     }
 }
 
