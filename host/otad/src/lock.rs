@@ -7,7 +7,7 @@
 //! Whoever may still write holds it: a sync that hangs outlives the gateway that ordered it, and what it writes down
 //! afterwards must not meet the records of the next process. So every piece of work keeps the lock (`Keeping`).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -173,22 +173,26 @@ pub(crate) fn is_held(state_dir: &Path) -> bool {
 /// # Errors
 /// [`Exit::Config`] if not; [`Exit::Failed`] if it is not there.
 pub(crate) fn check_rights(state_dir: &Path) -> Result<(), Failed> {
-    let wrong = unsafe_rights(state_dir).map_err(|e| {
+    let metadata = std::fs::metadata(state_dir).map_err(|e| {
         Failed::new(
             Exit::Failed,
             format!("state directory {}: {e}", state_dir.display()),
         )
     })?;
-    match wrong {
+    let own = rustix::process::geteuid().as_raw();
+    match refusal(state_dir, &metadata, own) {
         None => Ok(()),
-        Some(wrong) => Err(Failed::new(
-            Exit::Config,
-            format!(
-                "state directory {} {wrong}: what lies there decides what `otad launch` starts",
-                state_dir.display()
-            ),
-        )),
+        Some(text) => Err(Failed::new(Exit::Config, text)),
     }
+}
+
+/// Why a process of user `own` uses no state directory with these rights; `None` if it does.
+pub(crate) fn refusal(state_dir: &Path, found: &Metadata, own: u32) -> Option<String> {
+    let wrong = wrong_rights(found.mode(), found.uid(), own)?;
+    Some(format!(
+        "state directory {} {wrong}: what lies there decides what `otad launch` starts",
+        state_dir.display()
+    ))
 }
 
 /// Why a directory is not safe from other users, if it is not.
