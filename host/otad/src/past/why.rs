@@ -160,6 +160,8 @@ fn wait(device: &Value) -> Vec<String> {
         duration(number("waiting_ms").unwrap_or(0))
     ));
     let mut lines = vec![line];
+    // The agent waits for something of its own, too.
+    lines.extend(offer.filter(|_| reason != IDLE).map(str::to_owned));
     let tries = number("tries").unwrap_or(0);
     if tries > 0 {
         lines.push(format!("asked {tries} times without success"));
@@ -334,6 +336,14 @@ mod tests {
         assert_eq!(
             lines(&device)[1],
             "  job ask12 waits for an answer, for 26.4 s"
+        );
+        device["wait"]["reason"] = json!(2);
+        assert_eq!(
+            lines(&device)[1..],
+            [
+                "  waits for the job service's answer, for 26.4 s",
+                "  job ask12 waits for an answer",
+            ]
         );
     }
 
