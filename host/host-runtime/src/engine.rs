@@ -35,6 +35,7 @@ mod unfold;
 mod usage;
 
 use cache::Cache;
+pub use cache::cache_refusal;
 use ticker::Ticker;
 use time::HASTY_TICKS;
 

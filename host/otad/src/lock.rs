@@ -7,17 +7,25 @@
 //! Whoever may still write holds it: a sync that hangs outlives the gateway that ordered it, and what it writes down
 //! afterwards must not meet the records of the next process. So every piece of work keeps the lock (`Keeping`).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use host_runtime::ports::workers::{Work, Workers};
 use rustix::fs::FlockOperation;
 
 use crate::exit::{Exit, Failed};
+
+/// How often a lock is asked for, with pauses of [`PAUSE`]: 100 ms are long for whoever only looks, short for a start.
+const TRIES: u32 = 10;
+
+/// See [`TRIES`].
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock; let go when dropped.
 #[derive(Debug)]
@@ -92,19 +100,22 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         .mode(0o600)
         .open(state_dir.join("lock"))
         .map_err(unusable)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match lock(&file, || thread::sleep(PAUSE)) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut owner = String::new();
             // Only for the message: an unreadable file is no owner.
-            if file.read_to_string(&mut owner).is_err() || owner.trim().is_empty() {
-                owner = "unknown".to_owned();
-            }
+            let is_read = file.read_to_string(&mut owner).is_ok();
+            let owner = owner.trim_matches(|c: char| c == '\0' || c.is_whitespace());
+            let owner = if is_read && !owner.is_empty() {
+                owner
+            } else {
+                "unknown"
+            };
             return Err(Failed::new(
                 Exit::Retry,
                 format!(
-                    "another otad (process {}) uses the state directory {}; stop it, or give each its own `state_dir`",
-                    owner.trim(),
+                    "another otad (process {owner}) uses the state directory {}; stop it, or give each its own `state_dir`",
                     state_dir.display()
                 ),
             ));
@@ -112,10 +123,7 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         Err(e) => return Err(unusable(e.into())),
     }
     let found = file.metadata().map_err(unusable)?.len();
-    // On a full medium it goes without: nothing is lost but a name in a message.
-    let named = file.set_len(0);
-    let named = named.and_then(|()| writeln!(file, "{}", std::process::id()));
-    if let Err(e) = named {
+    if let Err(e) = name(&mut file) {
         tracing::warn!("lock of {}: {e}", state_dir.display());
     }
     Ok(Lock {
@@ -124,13 +132,33 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
     })
 }
 
+/// Take it from nobody. Whoever looks has it for a moment ([`is_held`]), and that is no reason against a start.
+fn lock(file: &File, mut pause: impl FnMut()) -> rustix::io::Result<()> {
+    for _ in 1..TRIES {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => pause(),
+            end => return end,
+        }
+    }
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Write down who has it. Where a full medium takes no name, the file is not empty all the same, or it would tell of a gateway
+/// that was left in order: a hole takes no block.
+fn name(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    let name = format!("{}\n", std::process::id());
+    file.write_all(name.as_bytes())
+        .or_else(|e| file.set_len(1).and(Err(e)))
+}
+
 /// Whether the last gateway was not left in order: somebody has the lock still, or it was killed.
 pub(crate) fn is_left_behind(state_dir: &Path) -> bool {
     std::fs::metadata(state_dir.join("lock")).is_ok_and(|file| file.len() > 0)
 }
 
-/// Whether a process has the lock of a state directory now. Nobody is kept from taking it but for the moment of the question,
-/// and that only where a gateway was not left in order.
+/// Whether a process has the lock of a state directory now. Only where a gateway was not left in order is the lock itself asked,
+/// for a moment that whoever takes it waits for.
 pub(crate) fn is_held(state_dir: &Path) -> bool {
     let Ok(file) = File::open(state_dir.join("lock")) else {
         return false;
@@ -145,22 +173,26 @@ pub(crate) fn is_held(state_dir: &Path) -> bool {
 /// # Errors
 /// [`Exit::Config`] if not; [`Exit::Failed`] if it is not there.
 pub(crate) fn check_rights(state_dir: &Path) -> Result<(), Failed> {
-    let wrong = unsafe_rights(state_dir).map_err(|e| {
+    let metadata = std::fs::metadata(state_dir).map_err(|e| {
         Failed::new(
             Exit::Failed,
             format!("state directory {}: {e}", state_dir.display()),
         )
     })?;
-    match wrong {
+    let own = rustix::process::geteuid().as_raw();
+    match refusal(state_dir, &metadata, own) {
         None => Ok(()),
-        Some(wrong) => Err(Failed::new(
-            Exit::Config,
-            format!(
-                "state directory {} {wrong}: what lies there decides what `otad launch` starts",
-                state_dir.display()
-            ),
-        )),
+        Some(text) => Err(Failed::new(Exit::Config, text)),
     }
+}
+
+/// Why a process of user `own` uses no state directory with these rights; `None` if it does.
+pub(crate) fn refusal(state_dir: &Path, found: &Metadata, own: u32) -> Option<String> {
+    let wrong = wrong_rights(found.mode(), found.uid(), own)?;
+    Some(format!(
+        "state directory {} {wrong}: what lies there decides what `otad launch` starts",
+        state_dir.display()
+    ))
 }
 
 /// Why a directory is not safe from other users, if it is not.
@@ -188,6 +220,8 @@ pub(crate) fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use rustix::fs::{MemfdFlags, SealFlags};
 
     use super::*;
 
@@ -223,6 +257,44 @@ mod tests {
         assert!(!is_left_behind());
         drop(take(dir.path()).unwrap());
         assert!(!is_left_behind());
+    }
+
+    #[test]
+    fn whoever_looks_does_not_stop_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        std::fs::write(&path, "").unwrap();
+        let open = || File::open(&path).unwrap();
+        let looker = open();
+        rustix::fs::flock(&looker, FlockOperation::NonBlockingLockShared).unwrap();
+        let mut looker = Some(looker);
+        let taken = open();
+        lock(&taken, || looker = None).unwrap();
+        // One who stays is not waited for.
+        let mut pauses = 0;
+        let end = lock(&open(), || pauses += 1);
+        assert_eq!(end, Err(rustix::io::Errno::WOULDBLOCK));
+        assert_eq!(pauses, TRIES - 1);
+    }
+
+    #[test]
+    fn a_lock_that_a_full_medium_takes_no_name_of_is_held_all_the_same() {
+        // As a full medium: it grows, and takes no bytes.
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut full = File::from(rustix::fs::memfd_create("full", flags).unwrap());
+        rustix::fs::fcntl_add_seals(&full, SealFlags::WRITE).unwrap();
+        name(&mut full).unwrap_err();
+        assert_eq!(full.metadata().unwrap().len(), 1);
+
+        let dir = tempfile::tempdir().unwrap();
+        let taken = take(dir.path()).unwrap();
+        taken.file.set_len(0).unwrap();
+        taken.file.set_len(1).unwrap();
+        assert!(is_left_behind(dir.path()) && is_held(dir.path()));
+        let failed = take(dir.path()).unwrap_err();
+        assert!(failed.text.contains("(process unknown)"), "{failed}");
+        drop(taken);
+        assert!(!is_left_behind(dir.path()));
     }
 
     #[test]

@@ -377,6 +377,32 @@ fn a_daemon_that_says_nothing_is_taken_for_one_that_hangs() {
 }
 
 #[test]
+fn a_daemon_that_is_still_starting_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), &["pump-1"]);
+    damage(dir.path(), "pump-1");
+    let journal = dir.path().join("state/devices/pump-1/journal");
+    std::fs::remove_dir(&journal).unwrap();
+    // It is never written to its end.
+    mknodat(CWD, &journal, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let mut command = otad(&["run", "--config", config.to_str().unwrap()]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut daemon = Daemon { child, log };
+    daemon.wait_log("pump-1: creating MQTT client");
+    let status = ask(&config, &["status"]);
+    let said = text(&[status.stdout, status.stderr].concat());
+    assert_eq!(status.status.code(), Some(0), "{said}");
+    assert!(said.contains("it is being started"), "{said}");
+    for verb in ["suspend", "history"] {
+        let refused = ask(&config, &[verb]);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{verb}: {said}");
+        assert!(said.contains("ask again"), "{verb}: {said}");
+    }
+}
+
+#[test]
 fn settings_that_a_plugin_refuses_are_told_by_check_and_at_the_start_and_change_nothing_at_a_reload()
  {
     let dir = tempfile::tempdir().unwrap();

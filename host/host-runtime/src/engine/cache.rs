@@ -5,10 +5,10 @@
 //! its own digest is right; anything else is compiled again. Losing an entry costs one compilation, so nothing here is
 //! an error after opening.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -30,10 +30,23 @@ const ENTRY_MAX_BYTES: u64 = 128 * 1024 * 1024;
 /// Entries kept; the oldest go. A gateway has a hand full of builds, two of each during a swap.
 pub(super) const ENTRIES_MAX: usize = 32;
 
+/// Why a process of user `own` takes no compiled code from what is there, not followed if it is a link; `None` if it does.
+#[must_use]
+pub fn cache_refusal(found: &Metadata, own: u32) -> Option<String> {
+    if !found.is_dir() {
+        return Some("is no directory itself".to_owned());
+    }
+    let (owner, mode) = (found.uid(), found.mode() & 0o777);
+    if owner != own {
+        return Some(format!("belongs to user {owner}, otad runs as {own}"));
+    }
+    (mode & 0o077 != 0).then(|| format!("is open to others (mode {mode:04o})"))
+}
+
 /// An open cache directory.
 #[derive(Debug)]
 pub(super) struct Cache {
-    dir: rustix::fd::OwnedFd,
+    dir: File,
     path: PathBuf,
     /// Settings and version of the engine, and of what is done to code before it is compiled: other code does not fit.
     engine: u64,
@@ -54,15 +67,11 @@ impl Cache {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| refuse(format!("cannot be opened: {e}")))?;
-        let stat = rustix::fs::fstat(&dir).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        let own = rustix::process::geteuid().as_raw();
-        if stat.st_uid != own {
-            let uid = stat.st_uid;
-            return Err(refuse(format!("belongs to user {uid}, otad runs as {own}")));
-        }
-        if stat.st_mode & 0o077 != 0 {
-            let mode = stat.st_mode & 0o777;
-            return Err(refuse(format!("is open to others (mode {mode:04o})")));
+        let dir = File::from(dir);
+        let found = dir.metadata();
+        let found = found.map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        if let Some(reason) = cache_refusal(&found, rustix::process::geteuid().as_raw()) {
+            return Err(refuse(reason));
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);

@@ -20,8 +20,9 @@ pub(super) async fn follow(args: &HistoryArgs) -> Ended {
     let jobs = match source(&args.device, args.state_dir.as_deref()).await? {
         Source::Daemon => asked(&args.device, Some(limit)).await?,
         Source::Directory(dir) => {
-            warn(&dir);
-            let stories = stories(&dir, args.device.device.as_deref())?;
+            let is_running = lock::is_held(&dir);
+            warn(&dir, is_running);
+            let stories = stories(&dir, args.device.device.as_deref(), is_running)?;
             stories
                 .into_iter()
                 .flat_map(|told| {
@@ -70,16 +71,14 @@ pub(super) async fn source(args: &DeviceArgs, state_dir: Option<&Path>) -> Resul
 }
 
 /// Say on standard error that nobody was asked.
-pub(super) fn warn(dir: &Path) {
-    let dir_shown = dir.display();
-    note(&match lock::is_held(dir) {
+pub(super) fn warn(dir: &Path, is_running: bool) {
+    let dir = dir.display();
+    note(&match is_running {
         true => format!(
-            "a daemon uses the state directory {dir_shown} and was not asked; it knows more: leave out --state-dir, or give \
-             --socket"
+            "a daemon uses {dir} and was not asked; what follows may be old (if it answers, ask it: without --state-dir, or \
+             with --socket)"
         ),
-        false => {
-            format!("no daemon was asked; this is what the state directory {dir_shown} holds")
-        }
+        false => format!("no daemon was asked; this is what the state directory {dir} holds"),
     });
 }
 
@@ -114,8 +113,12 @@ pub(super) struct Told {
     pub(super) is_running: bool,
 }
 
-/// What a state directory holds, of one device or of all.
-pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Failed> {
+/// What a state directory holds, of one device or of all. `is_running`: a daemon has it.
+pub(super) fn stories(
+    dir: &Path,
+    name: Option<&str>,
+    is_running: bool,
+) -> Result<Vec<Told>, Failed> {
     let unreadable = |e: std::io::Error| {
         let help = match e.kind() {
             std::io::ErrorKind::PermissionDenied => "; use the daemon's user, or root",
@@ -129,7 +132,6 @@ pub(super) fn stories(dir: &Path, name: Option<&str>) -> Result<Vec<Told>, Faile
     // Only to look: nothing is created where there is nothing.
     std::fs::read_dir(dir).map_err(unreadable)?;
     let state = FileStateDir::open(dir).map_err(unreadable)?;
-    let is_running = lock::is_held(dir);
     let killed = lock::is_left_behind(dir);
     let mut names = history::devices(&state).map_err(unreadable)?;
     if let Some(name) = name {

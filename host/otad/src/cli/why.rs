@@ -1,23 +1,28 @@
 //! `otad why`: what a device or a job waits for, from the daemon or from what a stopped one wrote down.
 
+use std::collections::BTreeMap;
+
 use host_runtime::history::JobRecord;
 use serde_json::{Value, json};
 
 use super::args::WhyArgs;
 use super::control::{client, request};
 use super::history::{Source, Told, asked, source, stories, warn};
+use crate::control::client::Client;
 use crate::control::protocol::Verb;
 use crate::exit::{Exit, Failed, Verb as Ended};
 use crate::hooks::{JobView, Waiting};
+use crate::lock;
 use crate::past::{job, why};
-use crate::progress::{is_heard, say};
+use crate::progress::{is_heard, note, say};
 
 pub(super) async fn follow(args: &WhyArgs) -> Ended {
     let known = match source(&args.device, args.state_dir.as_deref()).await? {
         Source::Daemon => from_daemon(args).await?,
         Source::Directory(dir) => {
-            warn(&dir);
-            let told = stories(&dir, args.device.device.as_deref())?;
+            let is_running = lock::is_held(&dir);
+            warn(&dir, is_running);
+            let told = stories(&dir, args.device.device.as_deref(), is_running)?;
             Known {
                 devices: told.iter().map(as_device).collect(),
                 offers: Vec::new(),
@@ -74,30 +79,54 @@ async fn from_daemon(args: &WhyArgs) -> Result<Known, Failed> {
     let mut status = client
         .gather(&request(&args.device, Verb::Status), "devices")
         .await?;
-    let devices = match status["devices"].take() {
+    let mut devices = match status["devices"].take() {
         Value::Array(devices) => devices,
         _ => Vec::new(),
     };
-    if args.job.is_none() {
-        return Ok(Known {
-            devices,
-            offers: Vec::new(),
-            past: Vec::new(),
-        });
-    }
+    let offers = match offers(args, &client).await {
+        // The others are known all the same.
+        Err(failed) if args.job.is_none() => {
+            note(&format!(
+                "which jobs wait for somebody's answer is not known: {failed}"
+            ));
+            Vec::new()
+        }
+        offers => offers?,
+    };
+    attach(&offers, &mut devices);
+    let past = match args.job {
+        Some(_) => asked(&args.device, None).await?,
+        None => Vec::new(),
+    };
+    Ok(Known {
+        devices,
+        offers,
+        past,
+    })
+}
+
+/// The jobs that wait for somebody's answer.
+async fn offers(args: &WhyArgs, client: &Client) -> Result<Vec<JobView>, Failed> {
     let mut jobs = client
         .gather(&request(&args.device, Verb::Jobs), "jobs")
         .await?;
-    let offers: Vec<JobView> = serde_json::from_value(jobs["jobs"].take())
+    let mut offers: Vec<JobView> = serde_json::from_value(jobs["jobs"].take())
         .map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;
-    Ok(Known {
-        devices,
-        offers: offers
-            .into_iter()
-            .filter(|job| job.waits_for != Waiting::Nothing)
-            .collect(),
-        past: asked(&args.device, None).await?,
-    })
+    offers.retain(|job| job.waits_for != Waiting::Nothing);
+    Ok(offers)
+}
+
+/// What a device's job waits for is said of the device, too. A device has one at most.
+fn attach(offers: &[JobView], devices: &mut [Value]) {
+    let offers: BTreeMap<&str, &JobView> = offers.iter().map(|o| (&*o.device, o)).collect();
+    for device in devices {
+        let offer = device["device"].as_str().and_then(|name| offers.get(name));
+        if let Some(offer) = offer {
+            device["offer"] = json!({
+                "job_id": offer.job_id, "waits_for": offer.waits_for, "words": offer.words(),
+            });
+        }
+    }
 }
 
 /// The last words as a status has them.
@@ -155,19 +184,13 @@ fn answer(device: &Value) -> Answer {
 }
 
 fn offered(offer: &JobView) -> Answer {
-    let (job, device) = (&offer.job_id, &offer.device);
-    let words = match offer.waits_for {
-        Waiting::Offer => format!("waits for somebody to say `otad job approve {job}` or decline"),
-        Waiting::Taker => format!("is no update: waits for a hook, or for `otad job finish {job}`"),
-        Waiting::Finish => format!("is run by the application: ends by `otad job finish {job}`"),
-        Waiting::Nothing => "is worked on".to_owned(),
-    };
+    let (device, words) = (&offer.device, offer.words());
     let limit = offer.gives_up_in_ms.map_or_else(String::new, |ms| {
         format!("; given up in {}", crate::past::time::duration(ms))
     });
     Answer {
         value: json!(offer),
-        lines: vec![format!("{device}: job {job} {words}{limit}")],
+        lines: vec![format!("{device}: {words}{limit}")],
     }
 }
 
@@ -225,6 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn what_an_offer_waits_for_is_said_of_its_device() {
+        let mut known = known();
+        attach(&known.offers, &mut known.devices);
+        known.devices[1]["wait"] = json!({ "reason": 1, "detail": "?", "waiting_ms": 26_400 });
+        let answers = known.answer(None);
+        assert_eq!(
+            answers[1].lines[1],
+            "  job offered waits for an answer: that of a hook, or `otad job approve offered` or decline, for 26.4 s"
+        );
+        assert_eq!(answers[1].value["offer"]["waits_for"], "offer");
+        assert_eq!(answers[0].value.get("offer"), None);
+    }
+
+    #[test]
     fn what_was_never_written_down_is_not_made_up() {
         let told = Told {
             device: "pump-1".to_owned(),
@@ -238,13 +275,13 @@ mod tests {
         let device = as_device(&told);
         assert_eq!(device["job_id"], "j");
         let text = why::lines(&device).join("\n");
-        assert!(text.contains("was not stopped in order"), "{text}");
+        assert!(text.ends_with("was not stopped in order"), "{text}");
         let device = as_device(&Told {
             is_running: true,
             ..told
         });
-        let text = why::lines(&device).join("\n");
-        assert!(text.contains("a daemon runs"), "{text}");
-        assert!(!text.contains("was not stopped in order"), "{text}");
+        // That a daemon runs is told once, not of each device.
+        let head = "pump-1: job j, not written down";
+        assert_eq!(why::lines(&device), [head]);
     }
 }

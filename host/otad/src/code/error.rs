@@ -9,7 +9,7 @@ use host_runtime::types::Version;
 use super::Place;
 use super::build::{MANIFEST, SIGNATURE, beside};
 use super::manifest::Kind;
-use crate::config::{BUILTIN_AGENTS, BUILTIN_PLUGINS};
+use crate::config::{BUILD, BUILTIN_AGENTS, BUILTIN_PLUGINS};
 
 /// Why a file is not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -169,11 +169,13 @@ pub enum CodeError {
     },
 }
 
+/// Those that may be put in somewhere: builds come to otad itself by jobs alone.
 fn builtin_names(kind: Kind) -> String {
     let names = match kind {
         Kind::Agent => BUILTIN_AGENTS,
         Kind::Plugin => BUILTIN_PLUGINS,
     };
+    let names: Vec<&str> = names.iter().copied().filter(|n| *n != BUILD).collect();
     names.join(", ")
 }
 
@@ -185,5 +187,21 @@ impl CodeError {
             self,
             Self::File { .. } | Self::Trust(_) | Self::Floor { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_parts_of_otad_that_may_be_put_in_are_offered() {
+        for (kind, names) in [
+            (Kind::Agent, "built in: agent, simple"),
+            (Kind::Plugin, "built in: flash-file, serial-mcu"),
+        ] {
+            let said = CodeError::NoBuiltin(kind).to_string();
+            assert!(said.ends_with(names), "{said}");
+        }
     }
 }

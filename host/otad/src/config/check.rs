@@ -17,9 +17,10 @@ use host_crypto::{Certificate, Facts, TrustStore};
 use host_http::{Proxies, Roots};
 use host_mqtt::{MqttError, Notice};
 use host_runtime::choice;
+use host_runtime::engine::cache_refusal;
 use host_runtime::ports::clock::{Clock as _, SystemClock, utc};
 use host_runtime::ports::line::LinePlace;
-use host_runtime::ports::state_dir::{FileStateDir, StateDir};
+use host_runtime::ports::state_dir::FileStateDir;
 use rustix::fs::Access;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,7 +30,7 @@ use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
     AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
-    Program, Reset, Target, VersionFrom,
+    Program, Region, Reset, Target, VersionFrom,
 };
 use super::place::{Own, TAKEN_HELP, Taken};
 use super::reader::Located;
@@ -37,6 +38,7 @@ use crate::code::{Entry, Gate, Kind, Place, lapse};
 use crate::control::group;
 use crate::daemon::check_dir;
 use crate::exit::chain;
+use crate::gateway::kept::{Barred, Look};
 use crate::gateway::{self, Denial, Questions};
 use crate::lock;
 
@@ -203,7 +205,7 @@ pub fn check_code(config: &Config) -> Vec<Finding> {
 
 /// What was put in the place of configured builds is looked at by every start, too.
 fn put_in(config: &Config, gate: &Gate, state: &FileStateDir, findings: &mut Findings) {
-    let at = (state as &dyn StateDir, &*config.daemon.state_dir.value);
+    let mut look = Look::new(gate, state, &config.daemon.state_dir.value);
     for device in &config.devices {
         let name = &device.name;
         let of_agent = (
@@ -218,20 +220,27 @@ fn put_in(config: &Config, gate: &Gate, state: &FileStateDir, findings: &mut Fin
             (place, choice::Kind::Plugin, label, &target.name.origin)
         });
         for (place, kind, label, origin) in iter::once(of_agent).chain(of_targets) {
-            let end = gateway::kept::check(gate, at, &place, (kind, &label));
-            let Err((put_in, why)) = end else { continue };
-            let (what, help) = match kind {
-                choice::Kind::Agent => (
-                    "agent",
-                    "have it vouched for again, or `otad agent swap` another one: until then the one before it, or the \
-                     configured one, serves",
-                ),
-                choice::Kind::Plugin => (
-                    "plugin",
-                    "have it vouched for again, or `otad plugin swap` another one: until then every job of the target fails",
-                ),
+            let Err(barred) = look.check(&place, kind, &label) else {
+                continue;
             };
-            let text = format!("{what} {put_in}, which was put in for {place}: {why}");
+            let what = match kind {
+                choice::Kind::Agent => "agent",
+                choice::Kind::Plugin => "plugin",
+            };
+            let help = match kind {
+                _ if barred.goes_back => {
+                    "it is on trial: have it vouched for again before the next start, at which the build before it serves for good"
+                }
+                choice::Kind::Agent => {
+                    "have it vouched for again, or `otad agent swap` another one: until then the one before it, or the \
+                     configured one, serves"
+                }
+                choice::Kind::Plugin => {
+                    "have it vouched for again, or `otad plugin swap` another one: until then every job of the target fails"
+                }
+            };
+            let Barred { label, why, .. } = barred;
+            let text = format!("{what} {label}, which was put in for {place}: {why}");
             findings.error(origin, text, help);
         }
     }
@@ -849,55 +858,57 @@ fn own_directories(config: &Config, findings: &mut Findings) {
             );
         }
     }
-    if let Ok(meta) = fs::metadata(&state.value)
-        && let Some(wrong) = lock::wrong_rights(meta.mode(), meta.uid(), meta.uid())
+    if let Ok(found) = fs::metadata(&state.value)
+        && let Some(wrong) = lock::refusal(&state.value, &found, found.uid())
     {
-        findings.error(
-            &state.origin,
-            format!("the state directory {} {wrong}", state.value.display()),
-            "what lies there decides what `otad launch` starts",
-        );
+        let text = format!("the {wrong}");
+        findings.error(&state.origin, text, "`otad run` does not start with it");
     }
-    if let Ok(meta) = fs::metadata(cache)
-        && meta.mode() & 0o077 != 0
+    if let Ok(found) = fs::symlink_metadata(cache)
+        && cache.is_dir()
+        && let Some(wrong) = cache_refusal(&found, user(config).unwrap_or_else(|| found.uid()))
     {
-        let mode = meta.mode() & 0o7777;
         findings.error(
             &Origin::File,
-            format!(
-                "the cache of compiled code {} is open to others (mode {mode:04o})",
-                cache.display()
-            ),
-            "chmod 0700 it: compiled code is as trusted as otad itself",
+            format!("the cache of compiled code {} {wrong}", cache.display()),
+            "name one that is otad's user's alone (mode 0700): compiled code is as trusted as otad itself",
         );
     }
 }
 
-/// Whether this process may write where it must. Apart from [`check`], for a medium that is mended needs no other configuration:
-/// `otad run` fails by itself where it cannot.
+/// Whether this process may write what it must. Apart from [`check`], for a medium that is mended needs no other configuration:
+/// what cannot be written is told by a start, too. The cache of compiled code is none of it: one that is filled is read.
 pub(crate) fn check_writable(config: &Config) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     let asks = rustix::process::geteuid().as_raw();
     if user(config).is_some_and(|user| asks != user && asks != 0) {
         return findings.0;
     }
-    let daemon = &config.daemon;
-    let mut places = BTreeMap::from([
-        (daemon.state_dir.value.as_path(), &daemon.state_dir.origin),
-        (daemon.cache_dir.as_path(), &Origin::File),
-    ]);
+    let state = &config.daemon.state_dir;
+    let new_files = Access::WRITE_OK | Access::EXEC_OK;
+    let mut places = BTreeMap::from([(&*state.value, (&state.origin, new_files))]);
     for target in config.devices.iter().flat_map(|device| &device.targets) {
-        let regions = target.regions.iter().map(|region| &region.path);
-        for place in regions.chain(&target.staging) {
-            places.extend(place.value.parent().map(|dir| (dir, &place.origin)));
+        for Region { path, .. } in &target.regions {
+            // A new file is made only where there is none.
+            let place = match path.value.exists() {
+                true => Some((&*path.value, (&path.origin, Access::WRITE_OK))),
+                false => path
+                    .value
+                    .parent()
+                    .map(|dir| (dir, (&path.origin, new_files))),
+            };
+            places.extend(place);
+        }
+        if let Some(staging) = &target.staging {
+            let dir = staging.value.parent();
+            places.extend(dir.map(|dir| (dir, (&staging.origin, new_files))));
         }
     }
-    for (dir, origin) in places.into_iter().filter(|(dir, _)| dir.is_dir()) {
-        let may = Access::WRITE_OK | Access::EXEC_OK;
-        if let Err(e) = rustix::fs::access(dir, may) {
+    for (place, (origin, may)) in places.into_iter().filter(|(place, _)| place.exists()) {
+        if let Err(e) = rustix::fs::access(place, may) {
             findings.error(
                 origin,
-                format!("nothing can be written to {}: {e}", dir.display()),
+                format!("nothing can be written to {}: {e}", place.display()),
                 "mount it for writing, or give it to otad's user",
             );
         }

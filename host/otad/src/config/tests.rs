@@ -2,7 +2,7 @@
 
 mod wrong;
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use self::wrong::WRONG;
@@ -458,6 +458,7 @@ fn directories_of_otads_own_that_it_would_refuse_are_found() {
         std::fs::create_dir(at(name)).unwrap();
         std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
+    std::os::unix::fs::symlink(at("good"), at("link")).unwrap();
     let found = |state: &str, cache: &str| {
         let (state, cache) = (at(state), at(cache));
         let named = format!("state_dir = {state:?}\ncache_dir = {cache:?}");
@@ -475,11 +476,42 @@ fn directories_of_otads_own_that_it_would_refuse_are_found() {
         ("good", "cache", "is open to others (mode 0755)"),
         ("file", "good", "is no directory"),
         ("good", "file/below", "is no directory"),
+        ("good", "file", "is no directory"),
+        ("good", "link", "is no directory itself"),
     ] {
         let texts = found(state, cache);
         assert_eq!(texts.len(), 1, "{texts:?}");
         assert!(texts[0].contains(word), "{texts:?}");
     }
+    // Only root can give it to somebody else.
+    drop(std::os::unix::fs::chown(at("cache"), Some(4242), None));
+    std::fs::set_permissions(at("cache"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let owner = |name| std::fs::metadata(at(name)).unwrap().uid();
+    let is_foreign = owner("cache") != owner("good");
+    let said = found("good", "cache").join("\n");
+    assert_eq!(said.contains("belongs to user 4242"), is_foreign, "{said}");
+}
+
+#[test]
+fn what_works_on_a_medium_that_takes_no_new_files_is_not_refused() {
+    let found = |region: &str, cache: &str| {
+        let (before, _) = GOOD.rsplit_once("directory = ").expect("it has one");
+        let text = before.replace("[trust]", &format!("cache_dir = {cache:?}\n[trust]"));
+        let text = format!(
+            "{text}restart = {{ command = [\"./restart.sh\"] }}\nversion_from = \"none\"\n[[device.target.region]]\n\
+             name = \"a\"\nkind = \"slot\"\npath = {region:?}\nsize_bytes = 4096\n"
+        );
+        check_writable(&read(&text).expect("good"))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let there = dir.path().join("a");
+    std::fs::write(&there, "").unwrap();
+    let (cache, there) = (dir.path().to_str().unwrap(), there.to_str().unwrap());
+    // A filled cache is read, and a file that is there is written.
+    assert_eq!(found(there, "/proc/self"), []);
+    assert_eq!(found("/proc/self/comm", cache), []);
+    let found = found("/proc/self/none", cache);
+    assert_eq!(found.len(), 1, "{found:?}");
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::protocol::{ANSWER_MAX_BYTES, Answer, Body, Request, VERSION};
+use super::protocol::{ANSWER_MAX_BYTES, Answer, Body, Request, Verb};
 use crate::exit::{Exit, Failed};
 
 /// Talks to one daemon.
@@ -52,9 +52,16 @@ impl Client {
     /// As [`call`](Self::call).
     pub async fn gather(&self, request: &Request, key: &str) -> Result<Value, Failed> {
         let mut items = Vec::new();
-        let mut answer = self.stream(request, |item| items.push(item)).await?;
-        answer[key] = items.into();
-        Ok(answer)
+        let mut answer = match self.stream(request, |item| items.push(item)).await? {
+            Value::Object(answer) => answer,
+            Value::Null => Map::new(),
+            other => {
+                let text = format!("the daemon's answer is not understood: no object, but {other}");
+                return Err(Failed::new(Exit::Failed, text));
+            }
+        };
+        answer.insert(key.to_owned(), items.into());
+        Ok(answer.into())
     }
 
     /// One request; `on_item` sees every item before the answer.
@@ -79,7 +86,10 @@ impl Client {
             let mut limited = (&mut reader).take(ANSWER_MAX_BYTES as u64);
             let reading = limited.read_until(b'\n', &mut line);
             let read = match request.verb.silence_max() {
-                Some(max) => timeout(max, reading).await.map_err(|_| silent(max))?,
+                Some(max) => {
+                    let read = timeout(max, reading).await;
+                    read.map_err(|_| self.silent(&request.verb, max))?
+                }
                 None => reading.await,
             };
             let n = read.map_err(lost)?;
@@ -92,13 +102,7 @@ impl Client {
                     "the daemon ended before it answered",
                 ));
             }
-            let answer: Answer = serde_json::from_slice(&line).map_err(|e| {
-                Failed::new(
-                    Exit::Failed,
-                    format!("the daemon's answer is not understood (protocol {VERSION}): {e}"),
-                )
-            })?;
-            match answer.body {
+            match Answer::parse(&line)?.body {
                 Body::Item(item) => on_item(item),
                 Body::Ok(value) => return Ok(value),
                 Body::Error(refusal) => return Err(refusal.into()),
@@ -122,13 +126,39 @@ impl Client {
                 _ => Failed::new(Exit::Retry, format!("{path}: {e}")),
             })
     }
+
+    fn silent(&self, verb: &Verb, max: Duration) -> Failed {
+        let order = match verb.is_order() {
+            true => "the order may still be followed, look with `otad status`; ",
+            false => "",
+        };
+        let text = format!(
+            "the daemon behind {} has said nothing for {} s: it hangs, or is stopped; {order}`otad why --state-dir DIR` and \
+             `otad history --state-dir DIR` read what it has written down",
+            self.path.display(),
+            max.as_secs()
+        );
+        Failed::new(Exit::Retry, text)
+    }
 }
 
-fn silent(max: Duration) -> Failed {
-    let text = format!(
-        "the daemon has said nothing for {} s: it hangs, or is stopped; `otad why --state-dir DIR` and `otad history \
-         --state-dir DIR` read what it has written down",
-        max.as_secs()
-    );
-    Failed::new(Exit::Retry, text)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_daemon_is_named_and_what_may_become_of_an_order_is_told() {
+        let client = Client::new(Path::new("/run/otad.sock"));
+        for (verb, is_order) in [(Verb::Status, false), (Verb::Suspend, true)] {
+            let max = verb.silence_max().unwrap();
+            let text = client.silent(&verb, max).text;
+            let named = format!(
+                "behind /run/otad.sock has said nothing for {} s",
+                max.as_secs()
+            );
+            assert!(text.contains(&named), "{text}");
+            let told = text.contains("the order may still be followed");
+            assert_eq!(told, is_order, "{text}");
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! The lines of the control socket.
 //!
 //! ```text
-//! -> {"otad":1,"device":"pump-1","do":"events","after":7,"follow":true}
-//! <- {"otad":1,"item":{…}}          any number of these
-//! <- {"otad":1,"ok":null}           or {"otad":1,"error":{"exit":"nothing","text":"…"}}
+//! -> {"otad":2,"device":"pump-1","do":"events","after":7,"follow":true}
+//! <- {"otad":2,"item":{…}}          any number of these
+//! <- {"otad":2,"ok":null}           or {"otad":2,"error":{"exit":"nothing","text":"…"}}
 //! ```
 //!
 //! Members may be added within a version; a line of another version is refused. Not here: sockets.
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::exit::{Exit, Failed, TABLE};
 
 /// Version of the protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest request line: names and a reason of 1 KiB, with room.
 pub const REQUEST_MAX_BYTES: usize = 16 * 1024;
@@ -124,11 +124,18 @@ impl Verb {
             | Self::RollBackPlugin
             | Self::SwapAgent(_)
             | Self::RollBackAgent { .. } => None,
-            Self::Status | Self::Jobs | Self::History { .. } | Self::Events { .. } => {
-                Some(LOOK_MAX)
-            }
-            _ => Some(ORDER_MAX),
+            _ if self.is_order() => Some(ORDER_MAX),
+            _ => Some(LOOK_MAX),
         }
+    }
+
+    /// Whether anything changes by it.
+    #[must_use]
+    pub fn is_order(&self) -> bool {
+        !matches!(
+            self,
+            Self::Status | Self::Jobs | Self::History { .. } | Self::Events { .. }
+        )
     }
 }
 
@@ -197,7 +204,7 @@ impl Request {
         let wrong = |text: String| Refusal::new(Exit::Usage, text);
         let value: Value = serde_json::from_slice(line)
             .map_err(|e| wrong(format!("the request is not JSON: {e}")))?;
-        match value.get("otad").and_then(Value::as_u64) {
+        match version(&value) {
             Some(v) if v == u64::from(VERSION) => {}
             Some(v) => {
                 return Err(wrong(format!(
@@ -209,6 +216,10 @@ impl Request {
         serde_json::from_value(value)
             .map_err(|e| wrong(format!("the request is not understood: {e}")))
     }
+}
+
+fn version(line: &Value) -> Option<u64> {
+    line.get("otad")?.as_u64()
 }
 
 /// Why a request was not followed.
@@ -276,6 +287,28 @@ impl Answer {
         line.push(b'\n');
         line
     }
+
+    /// Parse a line.
+    ///
+    /// # Errors
+    /// It is not an answer of this version; nobody's fault, where otad was replaced and its daemon goes on.
+    pub fn parse(line: &[u8]) -> Result<Self, Failed> {
+        let strange = |e| {
+            let text = format!("the daemon's answer is not understood (protocol {VERSION}): {e}");
+            Failed::new(Exit::Failed, text)
+        };
+        let value: Value = serde_json::from_slice(line).map_err(strange)?;
+        match version(&value) {
+            Some(v) if v != u64::from(VERSION) => Err(Failed::new(
+                Exit::Usage,
+                format!(
+                    "the daemon's answer has version {v}, this otad speaks {VERSION}; use the otad that it came with, or start it \
+                     again"
+                ),
+            )),
+            _ => serde_json::from_value(value).map_err(strange),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -293,14 +326,14 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
-            r#"{"otad":1,"device":"pump-1","target":null,"do":"events","after":7,"follow":true}"#
+            r#"{"otad":2,"device":"pump-1","target":null,"do":"events","after":7,"follow":true}"#
         );
-        let short = br#"{"otad":1,"device":"pump-1","do":"events","after":7,"follow":true}"#;
+        let short = br#"{"otad":2,"device":"pump-1","do":"events","after":7,"follow":true}"#;
         assert_eq!(Request::parse(short).unwrap(), request);
         let line = Answer::line(Body::Error(Refusal::new(Exit::Nothing, "no job")));
         assert_eq!(
             String::from_utf8(line).unwrap(),
-            "{\"otad\":1,\"error\":{\"exit\":\"nothing\",\"text\":\"no job\"}}\n"
+            "{\"otad\":2,\"error\":{\"exit\":\"nothing\",\"text\":\"no job\"}}\n"
         );
     }
 
@@ -310,14 +343,34 @@ mod tests {
             (b"", "not JSON"),
             (b"[1]", "no version"),
             (br#"{"do":"status"}"#, "no version"),
-            (br#"{"otad":2,"do":"status"}"#, "has version 2"),
-            (br#"{"otad":1,"do":"dance"}"#, "not understood"),
-            (br#"{"otad":1,"do":"approve"}"#, "not understood"),
+            (br#"{"otad":1,"do":"status"}"#, "has version 1"),
+            (br#"{"otad":2,"do":"dance"}"#, "not understood"),
+            (br#"{"otad":2,"do":"approve"}"#, "not understood"),
         ];
         for (line, words) in rows {
             let refusal = Request::parse(line).unwrap_err();
             assert_eq!(refusal.exit, "usage");
             assert!(refusal.text.contains(words), "{}", refusal.text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_this_version_is_refused_in_words() {
+        let rows: [(&[u8], Exit, &str); 4] = [
+            (b"", Exit::Failed, "not understood"),
+            (br#"{"ok":null}"#, Exit::Failed, "not understood"),
+            (br#"{"otad":2}"#, Exit::Failed, "not understood"),
+            // Its devices came in the answer itself.
+            (
+                br#"{"otad":1,"ok":{"devices":[]}}"#,
+                Exit::Usage,
+                "version 1, this otad speaks 2",
+            ),
+        ];
+        for (line, exit, words) in rows {
+            let failed = Answer::parse(line).unwrap_err();
+            assert_eq!(failed.exit, exit);
+            assert!(failed.text.contains(words), "{}", failed.text);
         }
     }
 

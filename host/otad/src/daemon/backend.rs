@@ -38,7 +38,7 @@ const ASKED_AT_ONCE: usize = 64;
 pub(super) struct Devices {
     pub(super) running: Vec<ConnectedDevice>,
     pub(super) failed: Vec<FailedDevice>,
-    /// Where other builds come from; none while the devices are set up anew.
+    /// Where other builds come from; none while the devices are set up.
     pub(super) builds: Option<Builds>,
 }
 
@@ -49,10 +49,12 @@ pub(super) struct Builds {
     pub(super) plugins: Arc<Plugins>,
 }
 
-/// A device that could not be set up.
+/// A device that could not be set up, or is not yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FailedDevice {
     pub(super) name: String,
+    /// For who wants something of it.
+    pub(super) exit: Exit,
     pub(super) why: String,
 }
 
@@ -105,6 +107,7 @@ impl Backend for Devices {
         }
         if let Verb::RollBackAgent { all } = request.verb {
             let devices = self.chosen(request.device.as_deref(), all)?;
+            self.builds()?;
             let end = rollout::roll_back(&devices, &items).await;
             return self.passed_over(end, all);
         }
@@ -242,6 +245,7 @@ impl Devices {
         match (name, &self.running[..], &self.failed[..]) {
             (Some(name), ..) => named(name).ok_or_else(|| self.missing(name)),
             (None, [only], []) => Ok(only),
+            (None, [], [only]) => Err(self.missing(&only.name)),
             (None, ..) => Err(Refusal::new(
                 Exit::Usage,
                 format!("which device? name one with --device: {}", self.names()),
@@ -253,7 +257,7 @@ impl Devices {
     fn missing(&self, name: &str) -> Refusal {
         match self.failed.iter().find(|d| d.name == name) {
             Some(device) => Refusal::new(
-                Exit::Failed,
+                device.exit,
                 format!("device \"{name}\" does not run: {}", device.why),
             ),
             None => Refusal::new(
@@ -269,8 +273,7 @@ impl Devices {
         running.chain(failed).collect::<Vec<_>>().join(", ")
     }
 
-    /// The devices, those that do not run too; always answered.
-    /// How the devices are, in their order.
+    /// How the devices are, those that do not run last.
     async fn status(
         &self,
         name: Option<&str>,
@@ -333,6 +336,8 @@ impl Devices {
         limit: Option<usize>,
         items: &mpsc::Sender<Value>,
     ) -> Result<Value, Refusal> {
+        // What is kept of the devices is not nothing while they are set up.
+        self.builds()?;
         let wanted = |other: &str| name.is_none_or(|name| name == other);
         let mut any = name.is_none();
         for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
@@ -358,6 +363,7 @@ impl Devices {
         name: Option<&str>,
         items: &mpsc::Sender<Value>,
     ) -> Result<Value, Refusal> {
+        self.builds()?;
         let wanted = |other: &str| name.is_none_or(|name| name == other);
         for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
             let status = tokio::time::timeout(STATUS_MAX, device.handle.status());
@@ -577,6 +583,7 @@ mod tests {
             running: Vec::new(),
             failed: vec![FailedDevice {
                 name: "pump-1".to_owned(),
+                exit: Exit::Failed,
                 why: "its record is damaged".to_owned(),
             }],
             builds: None,
@@ -593,12 +600,15 @@ mod tests {
             assert_eq!(device["device"], "pump-1");
             assert_eq!(device["failed"], "its record is damaged");
         }
-        let refusal = devices.one(Some("pump-1")).unwrap_err();
-        assert!(
-            refusal.text.contains("its record is damaged"),
-            "{}",
-            refusal.text
-        );
+        for name in [None, Some("pump-1")] {
+            let refusal = devices.one(name).unwrap_err();
+            assert_eq!(refusal.exit, "failed");
+            assert!(
+                refusal.text.contains("its record is damaged"),
+                "{}",
+                refusal.text
+            );
+        }
         let unknown = devices.status(Some("pump-2"), &items).await.unwrap_err();
         assert_eq!(unknown.exit, "nothing");
         assert!(
@@ -613,6 +623,7 @@ mod tests {
         const DEVICES: usize = 10_000;
         let failed = (0..DEVICES).map(|n| FailedDevice {
             name: format!("pump-{n}"),
+            exit: Exit::Failed,
             why: "its record is damaged, and it takes some words to say how; ".repeat(3),
         });
         let devices = Devices {

@@ -74,17 +74,18 @@ pub async fn run(
     let gateway = Gateway::open(config)?.with_witnesses(witnesses);
     pages::give_back();
     let socket = gateway.config().daemon.control_socket.value.clone();
-    // Before anything is connected: whoever asks while the devices are set up waits for the answer.
+    // It serves before anything is set up, which may take minutes: whoever asks meanwhile is told so.
     let server = Server::bind(&socket, access).map_err(|e| {
         Failed::new(
             Exit::Failed,
             format!("control socket {}: {e}", socket.display()),
         )
     })?;
-    let mut session = Session::start(gateway, &notifier, threads)?;
-    let switch = Arc::new(Switch::new(session.devices()));
+    let switch = Arc::new(Switch::new(reload::between(gateway.config())));
     let mut serving = JoinSet::new();
     serving.spawn(server.serve(Arc::clone(&switch)));
+    let mut session = Session::start(gateway, &notifier, threads)?;
+    switch.set(session.devices());
     tracing::info!("ready; control socket {}", socket.display());
     notifier.say(&Word::Ready);
 

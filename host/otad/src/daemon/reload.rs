@@ -14,10 +14,13 @@
 //! What the process itself was started with stays: state directory, cache, control socket and its group. An update
 //! under way goes on from its journal, as over a restart of the daemon.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use host_runtime::ports::commands;
+use tokio::task::JoinError;
+use tokio::time::error::Elapsed;
 
 use super::backend::{Devices, FailedDevice, Switch};
 use super::notify::{Notifier, Word};
@@ -69,17 +72,11 @@ pub(super) async fn reload(
         read = tokio::time::timeout(READING_MAX, reading) => read,
         _ = signals.next() => return Ok(session),
     };
-    let hangs = |_| {
-        let text = format!("reading it takes more than {} s", READING_MAX.as_secs());
-        Ok(Err(Failed::new(Exit::Retry, text)))
-    };
-    let broke = |e| Err(Failed::chain(Exit::Failed, "reading it", &e));
-    let new = match read.unwrap_or_else(hangs).unwrap_or_else(broke) {
+    let new = match outcome(read, &former.config.file) {
         Ok(new) => new,
-        Err(failed) => {
+        Err((what, failed)) => {
             tracing::error!("the configuration is not taken, the former one goes on: {failed}");
-            let text = "the new configuration is wrong, the former one goes on".to_owned();
-            notifier.say(&Word::Status(text));
+            notifier.say(&Word::Status(format!("{what}, the former one goes on")));
             return Ok(session);
         }
     };
@@ -139,10 +136,34 @@ fn read_again(former: &Config, served: &Questions) -> Result<Whole, Failed> {
     Ok(Whole { config, trusted })
 }
 
-/// What the control socket says meanwhile.
-fn between(config: &Config) -> Devices {
+/// What has come of reading `file`.
+///
+/// # Errors
+/// What is the matter, in short, and why.
+fn outcome<T>(
+    read: Result<Result<Result<T, Failed>, JoinError>, Elapsed>,
+    file: &Path,
+) -> Result<T, (&'static str, Failed)> {
+    let unread = "the new configuration could not be read";
+    match read {
+        Ok(Ok(read)) => read.map_err(|failed| ("the new configuration is wrong", failed)),
+        Ok(Err(broke)) => Err((unread, Failed::chain(Exit::Failed, "reading it", &broke))),
+        Err(_) => {
+            let text = format!(
+                "reading {}, or what it names, takes more than {} s: look at the medium, then reload again",
+                file.display(),
+                READING_MAX.as_secs()
+            );
+            Err((unread, Failed::new(Exit::Retry, text)))
+        }
+    }
+}
+
+/// What the control socket says while the devices are set up.
+pub(super) fn between(config: &Config) -> Devices {
     let failed = config.devices.iter().map(|device| FailedDevice {
         name: device.name.value.clone(),
+        exit: Exit::Retry,
         why: "it is being started with the configuration as it is now; ask again".to_owned(),
     });
     Devices {
@@ -171,6 +192,30 @@ async fn start(
                 waited += LOCK_LOOK;
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_medium_that_hangs_is_not_told_as_a_wrong_configuration() {
+        let never = std::future::pending::<Result<Result<(), Failed>, JoinError>>();
+        let hangs = tokio::time::timeout(Duration::ZERO, never).await;
+        let wrong = Ok(Ok(Err(Failed::new(Exit::Config, "line 3"))));
+        let file = Path::new("/etc/otad.toml");
+        for (read, what, why) in [
+            (
+                hangs,
+                "the new configuration could not be read",
+                "reading /etc/otad.toml, or what it names, takes more than 120 s: look at the medium, then reload again",
+            ),
+            (wrong, "the new configuration is wrong", "line 3"),
+        ] {
+            let (said, failed) = outcome(read, file).unwrap_err();
+            assert_eq!((said, &failed.text[..]), (what, why));
         }
     }
 }

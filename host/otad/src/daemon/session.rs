@@ -10,7 +10,7 @@ use super::backend::{Builds, Devices, FailedDevice};
 use super::notify::Notifier;
 use super::threads::Threads;
 use super::{STOP_MAX, dropped, pages, story, watchdog};
-use crate::exit::Failed;
+use crate::exit::{Exit, Failed};
 use crate::gateway::{ConnectedDevice, Gateway};
 use crate::hooks;
 
@@ -135,6 +135,7 @@ fn connect(
                 );
                 failed.push(FailedDevice {
                     name: name.clone(),
+                    exit: Exit::Failed,
                     why: error.text.clone(),
                 });
                 first.get_or_insert(error);

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use host_crypto::hex;
 use host_runtime::agent::{AgentBuild, FormerAgent, clean};
 use host_runtime::choice::{self, Build, StandIn};
 use host_runtime::engine::{Budget, Engine};
@@ -294,17 +293,10 @@ impl Agents {
         if let Some(loaded) = stored.get(&key) {
             return Ok(Some(loaded.clone()));
         }
-        let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
-        if self.state.load(&name).map_err(failed)?.is_none() {
+        let dir = &self.config.daemon.state_dir.value;
+        let Some(code) = kept::read(&self.gate, dir, choice::Kind::Agent, build)? else {
             return Ok(None);
-        }
-        let path = self.config.daemon.state_dir.value.join(&name);
-        let code = self.gate.read(Kind::Agent, &path);
-        let code = code.map_err(|error| kept::refused(&error))?;
-        // Before any of it is compiled or run.
-        if code.sha256 != hex(&build.sha256) {
-            return Err(Failed::new(Exit::Failed, kept::damaged(&name)));
-        }
+        };
         let agent = self.load_code(&build.label, &code)?;
         let signed = code.signed;
         let loaded = LoadedAgent { agent, signed };

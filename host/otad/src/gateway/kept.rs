@@ -4,7 +4,7 @@
 //! file that they came from. What no place names any more goes when a swap has ended, and at the next start; so does what a kill
 //! has left half stored. Not here: whether a file may be loaded, and the swap itself (`host-runtime`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::GatewayError;
 use super::agents::BUILTIN_AGENT;
-use crate::code::{self, CodeError, Entry, Gate};
+use crate::code::{self, Code, CodeError, Entry, Gate};
 use crate::config::{BUILTIN, Config, Device};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::Lock;
@@ -116,43 +116,123 @@ pub(super) fn serving<B>(
     }
 }
 
-/// Whether the build that was chosen in place of the configured one, `label`, would be let in, as far as can be seen without
-/// loading it. One that is part of otad would.
+/// Looks at what was put in the place of configured builds; what is kept is read once, in however many places it serves.
+pub(crate) struct Look<'a> {
+    gate: &'a Gate,
+    state: &'a dyn StateDir,
+    dir: &'a Path,
+    /// By name.
+    seen: BTreeMap<String, Result<(), String>>,
+}
+
+/// A build that was put in and would not be let in.
+pub(crate) struct Barred {
+    pub(crate) label: String,
+    pub(crate) why: String,
+    /// It has not proved itself yet, and the build before it would be let in.
+    pub(crate) goes_back: bool,
+}
+
+impl<'a> Look<'a> {
+    /// At a state directory, which lies at `dir`.
+    pub(crate) fn new(gate: &'a Gate, state: &'a dyn StateDir, dir: &'a Path) -> Self {
+        Self {
+            gate,
+            state,
+            dir,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the build that was chosen in place of the configured one, `label`, would be let in, as far as can be seen
+    /// without loading it.
+    ///
+    /// # Errors
+    /// [`Barred`].
+    pub(crate) fn check(&mut self, place: &Place, kind: Kind, label: &str) -> Result<(), Barred> {
+        let chosen = chosen(self.state, place).filter(|choice| choice.configured == label);
+        let Some(Choice {
+            serves,
+            former,
+            on_trial,
+            ..
+        }) = chosen
+        else {
+            return Ok(());
+        };
+        let Err(why) = self.is_let_in(place, kind, label, &serves) else {
+            return Ok(());
+        };
+        let mut is_good = |former: Build| self.is_let_in(place, kind, label, &former).is_ok();
+        Err(Barred {
+            goes_back: on_trial && former.is_some_and(&mut is_good),
+            label: serves.label,
+            why,
+        })
+    }
+
+    /// One that is part of otad is, and of the configured one others tell.
+    fn is_let_in(
+        &mut self,
+        place: &Place,
+        kind: Kind,
+        label: &str,
+        build: &Build,
+    ) -> Result<(), String> {
+        let is_part_of_otad = build.sha256 == [0; 32]
+            || build.label.starts_with(BUILTIN)
+            || (kind == Kind::Agent && build.label == BUILTIN_AGENT);
+        if is_part_of_otad || build.label == label {
+            return Ok(());
+        }
+        let name = name_of(folder(kind), build);
+        if let Some(seen) = self.seen.get(&name) {
+            return seen.clone();
+        }
+        let code = read(self.gate, self.dir, kind, build).map_err(|failed| failed.text);
+        let end = code.and_then(|code| {
+            let code = code.ok_or_else(|| gone(&name))?;
+            let signed = code.signed.as_ref();
+            let end = self.gate.check(signed, place, Entry::Before);
+            end.map_err(|error| chain(&error))
+        });
+        self.seen.insert(name, end.clone());
+        end
+    }
+}
+
+/// The bytes that are kept of a build in the state directory at `dir`, and who vouches for them, before any of it is compiled
+/// or run; none if they are gone. Whether their signer's certificate still counts is asked at each place.
 ///
 /// # Errors
-/// Its label, and why not.
-pub(crate) fn check(
+/// [`Exit::Refused`]: the gate does not let them in; [`Exit::Failed`]: they are damaged.
+pub(super) fn read(
     gate: &Gate,
-    (state, dir): (&dyn StateDir, &Path),
-    place: &Place,
-    (kind, label): (Kind, &str),
-) -> Result<(), (String, String)> {
-    let chosen = chosen(state, place).filter(|choice| choice.configured == label);
-    let Some(Choice { serves, .. }) = chosen else {
-        return Ok(());
+    dir: &Path,
+    kind: Kind,
+    build: &Build,
+) -> Result<Option<Code>, Failed> {
+    let name = name_of(folder(kind), build);
+    let path = dir.join(&name);
+    let code_kind = match kind {
+        Kind::Agent => code::Kind::Agent,
+        Kind::Plugin => code::Kind::Plugin,
     };
-    let is_part_of_otad = serves.sha256 == [0; 32]
-        || serves.label.starts_with(BUILTIN)
-        || (kind == Kind::Agent && serves.label == BUILTIN_AGENT);
-    if is_part_of_otad || serves.label == label {
-        return Ok(());
-    }
-    let (folder, code_kind) = match kind {
-        Kind::Agent => (AGENTS, code::Kind::Agent),
-        Kind::Plugin => (PLUGINS, code::Kind::Plugin),
+    let code = match gate.read(code_kind, &path) {
+        Err(CodeError::File {
+            path: missing,
+            source,
+        }) if missing == path && source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        code => code.map_err(|error| refused(&error))?,
     };
-    let name = name_of(folder, &serves);
-    if matches!(state.load(&name), Ok(None)) {
-        return Err((serves.label, gone(&name)));
-    }
-    let end = gate.read(code_kind, &dir.join(&name)).and_then(|code| {
-        gate.check(code.signed.as_ref(), place, Entry::Before)?;
-        Ok(code.sha256 == hex(&serves.sha256))
-    });
-    match end {
-        Ok(true) => Ok(()),
-        Ok(false) => Err((serves.label, damaged(&name))),
-        Err(error) => Err((serves.label, chain(&error))),
+    match code.sha256 == hex(&build.sha256) {
+        true => Ok(Some(code)),
+        false => Err(Failed::new(
+            Exit::Failed,
+            format!("{name} is damaged: its digest is another one"),
+        )),
     }
 }
 
@@ -164,11 +244,6 @@ pub(super) fn refused(error: &CodeError) -> Failed {
 /// Words for kept bytes that are not there.
 pub(super) fn gone(name: &str) -> String {
     format!("{name} is not there any more")
-}
-
-/// Words for kept bytes that are not what was chosen.
-pub(super) fn damaged(name: &str) -> String {
-    format!("{name} is damaged: its digest is another one")
 }
 
 /// What was chosen for a place. What cannot be read is told where the place is set up.
@@ -189,6 +264,14 @@ pub(crate) fn name(folder: &str, sha256: &str, manifest: Option<&str>) -> String
 fn sha256_of<'a>(folder: &str, name: &'a str) -> &'a str {
     let digests = name.strip_prefix(folder).unwrap_or(name);
     digests.split('-').next().unwrap_or_default()
+}
+
+/// Where builds of a kind are kept.
+fn folder(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Agent => AGENTS,
+        Kind::Plugin => PLUGINS,
+    }
 }
 
 /// The same of a build by its names.
@@ -267,10 +350,7 @@ impl Shelf {
     }
 
     fn folder(&self) -> &'static str {
-        match self.kind {
-            Kind::Agent => AGENTS,
-            Kind::Plugin => PLUGINS,
-        }
+        folder(self.kind)
     }
 
     /// Let go what no place names, if nothing is on its way.

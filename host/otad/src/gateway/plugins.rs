@@ -107,12 +107,15 @@ impl Plugins {
     pub(crate) fn questions(&self) -> Questions {
         let configured = self.lock_configured();
         let of = |device: &Device, target: &Target| {
-            let sha256 = match &target.plugin {
-                Configured::Builtin(_) => String::new(),
-                Configured::File(_) => hex(configured.get(&key(target))?.plugin.digest()),
-            };
             let place = Place::plugin(&device.name.value, &target.name.value);
-            Some((place, question(target, &sha256)))
+            let asked = match &target.plugin {
+                Configured::Builtin(_) => question(target, "", None),
+                Configured::File(_) => {
+                    let Loaded { plugin, signed } = configured.get(&key(target))?;
+                    question(target, &hex(plugin.digest()), signed.as_ref())
+                }
+            };
+            Some((place, asked))
         };
         let devices = self.config.devices.iter();
         devices
@@ -345,17 +348,9 @@ impl Plugins {
         if let Some(loaded) = loaded.filter(|loaded| loaded.names() == *build) {
             return self.let_in_again(place, loaded);
         }
-        let name = kept::name_of(PLUGINS, build);
-        let failed = |e: std::io::Error| Failed::chain(Exit::Failed, &name, &e);
-        match self.state.load(&name).map_err(failed)? {
-            Some(_) => {
-                let path = self.config.daemon.state_dir.value.join(&name);
-                let code = self.gate.read(Kind::Plugin, &path);
-                let code = code.map_err(|error| kept::refused(&error))?;
-                // Before any of it is compiled or run.
-                if code.sha256 != hex(&build.sha256) {
-                    return Err(Failed::new(Exit::Failed, kept::damaged(&name)));
-                }
+        let dir = &self.config.daemon.state_dir.value;
+        match kept::read(&self.gate, dir, choice::Kind::Plugin, build)? {
+            Some(code) => {
                 let plugin = self.load_code(target, &build.label, &code)?;
                 let signed = code.signed;
                 self.let_in_again(place, Loaded { plugin, signed })
@@ -363,7 +358,10 @@ impl Plugins {
             // Of the same name in another otad, or a file that was changed since.
             None => match named {
                 Some(named) => Ok(self.configured_at(place, &named)?),
-                None => Err(Failed::new(Exit::Failed, kept::gone(&name))),
+                None => {
+                    let text = kept::gone(&kept::name_of(PLUGINS, build));
+                    Err(Failed::new(Exit::Failed, text))
+                }
             },
         }
     }

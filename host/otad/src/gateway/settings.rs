@@ -16,7 +16,7 @@ use host_runtime::target::{check_plugin, takes_settings};
 
 use super::plugins::{builtin, label};
 use super::target::{has, plugin_settings};
-use crate::code::{Code, Entry, Gate, Kind, Place};
+use crate::code::{Code, Entry, Gate, Kind, Place, Signed};
 use crate::config::{Carrier, Config, PluginChoice, Target};
 use crate::exit::chain;
 
@@ -36,11 +36,13 @@ pub(crate) enum Denial {
 /// What was asked about targets, or need not be asked any more.
 pub(crate) type Questions = BTreeMap<Place, String>;
 
-/// All that the answer about a target hangs on. `sha256` is that of the plugin's file, in hex; empty where it has none.
-pub(crate) fn question(target: &Target, sha256: &str) -> String {
+/// All that the answer about a target hangs on. `sha256` is that of the plugin's file, in hex; empty where it has none. Who
+/// vouches for it says what it may be lent and how much it may use.
+pub(crate) fn question(target: &Target, sha256: &str, signed: Option<&Signed>) -> String {
     let has = LENT.map(|interface| has(target, interface));
     let (label, settings) = (label(target), plugin_settings(target));
-    format!("{label} {sha256} {settings:?} {has:?}")
+    let manifest = signed.map(Signed::manifest_sha256);
+    format!("{label} {sha256} {manifest:?} {settings:?} {has:?}")
 }
 
 /// The interfaces that not every target has.
@@ -89,8 +91,9 @@ impl<'a> Asker<'a> {
         let Some(build) = build.or_insert_with(|| read(gate, target)) else {
             return Ok(());
         };
-        let sha256 = build.code.as_ref().map_or("", |code| &code.sha256);
-        let question = question(target, sha256);
+        let code = build.code.as_ref();
+        let sha256 = code.map_or("", |code| &code.sha256);
+        let question = question(target, sha256, code.and_then(|code| code.signed.as_ref()));
         if self.known.get(place) == Some(&question) {
             return Ok(());
         }

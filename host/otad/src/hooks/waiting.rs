@@ -45,6 +45,26 @@ pub struct JobView {
     pub document: Option<String>,
 }
 
+impl JobView {
+    /// What it waits for, and whose turn it is.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let job = &self.job_id;
+        match self.waits_for {
+            Waiting::Offer => format!(
+                "job {job} waits for an answer: that of a hook, or `otad job approve {job}` or decline"
+            ),
+            Waiting::Taker => {
+                format!("job {job} is no update: waits for a hook, or for `otad job finish {job}`")
+            }
+            Waiting::Finish => {
+                format!("job {job} is run by the application: ends by `otad job finish {job}`")
+            }
+            Waiting::Nothing => format!("job {job} is worked on"),
+        }
+    }
+}
+
 /// The jobs of a device: at most one, for an agent has one at a time.
 #[must_use]
 pub fn jobs(status: &DeviceStatus, events: &[StoredEvent]) -> Vec<JobView> {

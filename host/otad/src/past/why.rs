@@ -25,17 +25,18 @@ const PLAIN: [u64; 6] = [0, 2, 5, 8, 9, 10];
 /// `wait.reason`: a job, or somebody's word on one.
 const IDLE: u64 = 1;
 
-/// How its detail begins where somebody was asked whether a job is to be taken.
-const OFFERED: &str = "answer to job ";
+/// Its detail where it is the first, by the agents that are part of otad.
+const A_JOB: &str = "a job";
 
-/// The same where a job of the application's is under way.
-const CUSTOM: &str = "end of job ";
+/// The words where it is not, and nobody can be asked what it is.
+const ASKED: &str = "waits for a word on a job: of a hook, or by `otad job`";
 
 /// `wait.reason`: data of the image.
 const BLOCKS: u64 = 3;
 
 /// What is known of one device, wherever it comes from: `device`, `state_name`, `job_id`, `files`, `wait`, `agent`,
-/// `connected`, `connection`, `last_error` of a status, or what was written down of them.
+/// `connected`, `connection`, `last_error` of a status, or what was written down of them; `offer`: the job that waits for
+/// somebody's answer, with `words`, where that was asked.
 #[must_use]
 pub fn lines(device: &Value) -> Vec<String> {
     let name = device["device"].as_str().unwrap_or("?");
@@ -76,19 +77,23 @@ fn head(name: &str, device: &Value) -> String {
 /// When it was written down, of a daemon that is not there.
 fn told(device: &Value) -> Option<String> {
     let stopped = device["stopped"].as_bool()?;
-    let at = device["at_s"]
+    let is_running = device["running"] == true;
+    let Some(at) = device.get("at_s") else {
+        // Nothing was.
+        let killed = "the daemon does not run and was not stopped in order";
+        return (!is_running).then(|| killed.to_owned());
+    };
+    let at = at
         .as_u64()
         .map_or_else(|| "an unknown time".to_owned(), utc);
-    if device["running"] == true {
-        return Some(format!(
-            "a daemon runs and was not asked: better ask it, over its socket; it wrote down what follows at {at}"
-        ));
-    }
-    Some(match stopped {
-        true => format!(
-            "the daemon does not run; it was stopped at {at}, and what follows was true then"
-        ),
-        false => format!(
+    Some(match (is_running, stopped) {
+        (true, _) => format!("written down at {at}"),
+        (false, true) => {
+            format!(
+                "the daemon does not run; it was stopped at {at}, and what follows was true then"
+            )
+        }
+        (false, false) => format!(
             "the daemon does not run and was not stopped in order; what follows was true at {at}"
         ),
     })
@@ -124,6 +129,11 @@ fn damaged(device: &Value) -> Vec<String> {
     damaged.map(line).collect()
 }
 
+/// Whether it was written down.
+fn is_stored(device: &Value) -> bool {
+    device.get("stopped").is_some()
+}
+
 fn wait(device: &Value) -> Vec<String> {
     let wait = &device["wait"];
     let Some(reason) = wait["reason"].as_u64() else {
@@ -131,22 +141,17 @@ fn wait(device: &Value) -> Vec<String> {
     };
     let words = usize::try_from(reason).ok().and_then(|at| WAITS.get(at));
     let detail = wait["detail"].as_str().unwrap_or_default();
-    // A job that somebody was asked about is none of the device's yet.
-    let asked = match detail.strip_prefix(OFFERED) {
-        Some(job) if reason == IDLE => Some(format!(
-            "job {job} waits for an answer: that of a hook, or `otad job approve {job}` or decline (`otad job finish {job}` \
-             where it is no update)"
-        )),
-        _ => match detail.strip_prefix(CUSTOM) {
-            Some(job) if reason == IDLE => Some(format!(
-                "job {job} is run by the application: ends by `otad job finish {job}`"
-            )),
-            _ => None,
-        },
+    let offer = device["offer"]["words"].as_str();
+    let (words, is_plain) = match offer.filter(|_| reason == IDLE) {
+        Some(words) => (words, true),
+        None if reason == IDLE && detail != A_JOB && is_stored(device) => (ASKED, false),
+        None => (
+            *words.unwrap_or(&"waits"),
+            (reason == IDLE && detail == A_JOB) || PLAIN.contains(&reason),
+        ),
     };
-    let idle = reason == IDLE && (detail == "a job" || asked.is_some());
-    let mut line = asked.unwrap_or_else(|| (*words.unwrap_or(&"waits")).to_owned());
-    if !detail.is_empty() && !idle && !PLAIN.contains(&reason) {
+    let mut line = words.to_owned();
+    if !detail.is_empty() && !is_plain {
         line.push_str(&format!(" ({detail})"));
     }
     let number = |key: &str| wait[key].as_u64();
@@ -155,6 +160,8 @@ fn wait(device: &Value) -> Vec<String> {
         duration(number("waiting_ms").unwrap_or(0))
     ));
     let mut lines = vec![line];
+    // The agent waits for something of its own, too.
+    lines.extend(offer.filter(|_| reason != IDLE).map(str::to_owned));
     let tries = number("tries").unwrap_or(0);
     if tries > 0 {
         lines.push(format!("asked {tries} times without success"));
@@ -233,6 +240,7 @@ pub fn as_json(device: &Value) -> Value {
         "connected",
         "connection",
         "agent",
+        "offer",
         "last_error",
         "at_s",
         "stopped",
@@ -247,9 +255,9 @@ pub fn as_json(device: &Value) -> Value {
         value["wait"]["last_error"]["explained"] = super::failure(main, sub);
     }
     value["words"] = json!(lines(device));
-    value["from"] = json!(match device.get("stopped") {
-        Some(_) => "state directory",
-        None => "daemon",
+    value["from"] = json!(match is_stored(device) {
+        true => "state directory",
+        false => "daemon",
     });
     value
 }
@@ -312,17 +320,31 @@ mod tests {
 
     #[test]
     fn a_job_that_was_offered_waits_for_an_operator() {
-        let said = |detail: &str| {
-            let device = json!({
-                "device": "pump-1", "connected": true, "state_name": "WaitingForJob", "job_id": null, "files": [],
-                "wait": { "reason": 1, "detail": detail, "waiting_ms": 26_400, "tries": 0 },
-            });
-            lines(&device).join("\n")
-        };
-        let words = "\n  job ask12 waits for an answer: that of a hook, or `otad job approve ask12` or decline (`otad job \
-                     finish ask12` where it is no update), for 26.4 s";
-        assert!(said("answer to job ask12").ends_with(words));
-        assert!(said("end of job own").contains("ends by `otad job finish own`, for"));
+        let mut device = json!({
+            "device": "pump-1", "connected": true, "state_name": "WaitingForJob", "job_id": null, "files": [],
+            "wait": { "reason": 1, "detail": "answer to job ask12", "waiting_ms": 26_400, "tries": 0 },
+            "stopped": true, "at_s": 1_795_245_243,
+        });
+        // As it was written down.
+        assert_eq!(
+            lines(&device)[2],
+            "  waits for a word on a job: of a hook, or by `otad job` (answer to job ask12), for 26.4 s"
+        );
+        // As the daemon knows it.
+        device.as_object_mut().unwrap().remove("stopped");
+        device["offer"] = json!({ "words": "job ask12 waits for an answer" });
+        assert_eq!(
+            lines(&device)[1],
+            "  job ask12 waits for an answer, for 26.4 s"
+        );
+        device["wait"]["reason"] = json!(2);
+        assert_eq!(
+            lines(&device)[1..],
+            [
+                "  waits for the job service's answer, for 26.4 s",
+                "  job ask12 waits for an answer",
+            ]
+        );
     }
 
     #[test]

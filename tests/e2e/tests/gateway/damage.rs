@@ -133,7 +133,9 @@ fn an_old_copy_of_the_state_is_named_and_the_image_laid_down_anew() {
     // Beside the daemon its directory tells less than it does itself.
     let beside = gateway.verb(&["why", "--state-dir", state.to_str().unwrap()]);
     let said = String::from_utf8([beside.stdout, beside.stderr].concat()).unwrap();
-    assert!(said.contains("a daemon runs and was not asked"), "{said}");
+    let words = format!("a daemon uses {} and was not asked", state.display());
+    assert!(said.contains(&words), "{said}");
+    assert!(!said.contains("unknown time"), "{said}");
     assert!(!said.contains("the daemon does not run"), "{said}");
     daemon.stop();
     let image = gateway.path("right.img");

@@ -140,10 +140,21 @@ fn a_job_hook_that_hangs_or_fails_takes_nothing_and_is_asked_again() {
     let list = world.jobs_when(1);
     assert_eq!(list[0]["job_id"], job.as_str(), "{list}");
     assert_eq!(list[0]["waits_for"], "offer", "{list}");
+    let why = world.gateway.expect_verb(&["why"]);
+    let words = format!("or `otad job approve {job}` or decline, for ");
+    assert!(why.contains(&words), "{why}");
     // The operator answers in its place.
     world.gateway.expect_verb(&["job", "approve", job.as_str()]);
     assert_eq!(world.cloud.wait_end(&job).status, "SUCCEEDED");
+    world.gateway.wait_idle();
     daemon.stop();
+    let why = world.gateway.expect_verb(&["why"]);
+    assert!(
+        why.contains(
+            "nothing to do: the job service has no job for it; a new one is told at once, for"
+        ),
+        "{why}"
+    );
 
     // One that fails at first is asked again after the reminder.
     let soon = "OTAD_DEVICE__0__AGENT__ACTIVATION_REMINDER_MS";
@@ -250,6 +261,8 @@ fn a_custom_job_is_taken_by_its_hook_and_finished_later_after_a_restart() {
     let _daemon = world.gateway.run();
     // It is ready before it has asked the service about the job, where its journal was not written yet.
     world.jobs_when(1);
+    let why = world.gateway.expect_verb(&["why"]);
+    assert!(why.contains("ends by `otad job finish reboot-7`"), "{why}");
     let finish = [
         "job",
         "finish",

@@ -44,7 +44,7 @@ pub fn control_line(bytes: &[u8]) {
             assert!(line.len() < 64 * 1024 + bytes.len(), "{} bytes", line.len());
         }
     }
-    if let Ok(answer) = serde_json::from_slice::<Answer>(bytes) {
+    if let Ok(answer) = Answer::parse(bytes) {
         assert!(Answer::line(answer.body).ends_with(b"\n"));
     }
 }
@@ -96,13 +96,13 @@ pub fn agent_traces() -> Vec<Vec<u8>> {
 #[must_use]
 pub fn control_lines() -> Vec<Vec<u8>> {
     let rows = [
-        r#"{"otad":1,"device":"pump-1","do":"events","after":7,"follow":true}"#,
-        r#"{"otad":1,"do":"status"}"#,
-        r#"{"otad":1,"device":"pump-1","target":"main","do":"rollback","reason":"bad"}"#,
-        r#"{"otad":1,"do":"decline","job":"j","reason":"no"}"#,
-        r#"{"otad":1,"do":"finish","job":"j","status":"succeeded","reason":"up"}"#,
-        r#"{"otad":1,"error":{"exit":"nothing","text":"no job"}}"#,
-        r#"{"otad":1,"item":{"sequence":1}}"#,
+        r#"{"otad":2,"device":"pump-1","do":"events","after":7,"follow":true}"#,
+        r#"{"otad":2,"do":"status"}"#,
+        r#"{"otad":2,"device":"pump-1","target":"main","do":"rollback","reason":"bad"}"#,
+        r#"{"otad":2,"do":"decline","job":"j","reason":"no"}"#,
+        r#"{"otad":2,"do":"finish","job":"j","status":"succeeded","reason":"up"}"#,
+        r#"{"otad":2,"error":{"exit":"nothing","text":"no job"}}"#,
+        r#"{"otad":2,"item":{"sequence":1}}"#,
     ];
     rows.iter().map(|row| row.as_bytes().to_vec()).collect()
 }

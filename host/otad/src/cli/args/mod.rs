@@ -262,7 +262,8 @@ Examples:
   otad events --json --after 41
   otad events --follow
 
-Exit codes: 0 printed, 2 there is none, 3 no daemon answers.")]
+Exit codes: 0 printed, 2 there is none, 3 no daemon answers, or with --follow the device was stopped, for a reload too: follow on \
+with --after.")]
     Events(EventsArgs),
     /// Jobs that wait for an answer (with on_job = "ask"), and jobs that are no update.
     #[command(subcommand)]
@@ -297,7 +298,7 @@ It looks at the component's world, compiles it in a process of its own with limi
 through the same engine and limits as the daemon. What the contract leaves open is not asked for.
 
 The cases for agents are the conversation of the shipped agent, which is the C agent's: $next/get, blocks in CBOR. An agent \
-that leads another one, as those of agent-sdk with start-next and JSON do, parts from nearly all of them at its first \
+with a conversation of its own, as those of agent-sdk with start-next and JSON, parts from nearly all of them at its first \
 question: what holds whatever an agent says is judged by `otad sandbox`.
 
 Examples:

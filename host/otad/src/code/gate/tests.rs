@@ -1,7 +1,7 @@
 //! The gate, with real signatures: who is let in, who is not, and what is said.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use host_crypto::SigningKey;
 use host_runtime::engine::Budget;
@@ -343,7 +343,7 @@ fn a_configured_build_may_be_older_than_the_one_that_was_put_in_its_place() {
 }
 
 #[test]
-fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_service() {
+fn a_check_asks_only_what_is_what_was_signed() {
     let site = Site::new();
     let bytes = guest_artifacts::FLASH_FILE;
     let path = site.put("1.2.0", &site.signer, |m| {
@@ -351,7 +351,6 @@ fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_servic
         m.sha256 = hash(bytes);
     });
     fs::write(path, bytes).unwrap();
-    fs::create_dir(site.path("state")).unwrap();
     let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
     let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
     let found = crate::config::check_plugins(&config, None);
@@ -360,12 +359,27 @@ fn a_check_asks_only_what_is_what_was_signed_and_looks_as_the_user_of_the_servic
     // A reload, which goes on as a start does.
     let reloaded = crate::config::check_plugins(&config, Some(&Questions::new()));
     assert_eq!(reloaded, []);
-    // Only root can give files away.
-    let service = Some(4242);
-    let places = ["trust", "trust/vendor.pem", "state"];
-    let mut given = places.map(|name| std::os::unix::fs::chown(site.path(name), service, None));
-    if given.iter_mut().all(|given| given.is_ok()) {
-        assert_eq!(crate::config::check_code(&config), []);
+}
+
+#[test]
+fn a_check_looks_as_the_user_of_the_service() {
+    let site = Site::new();
+    let path = site.good();
+    fs::create_dir(site.path("state")).unwrap();
+    // Where it can be, the service is another user than the one who asks; only root can give files away.
+    for name in ["trust", "trust/vendor.pem", "state"] {
+        drop(std::os::unix::fs::chown(site.path(name), Some(4242), None));
+    }
+    let own = fs::metadata(site.path("state")).unwrap().uid();
+    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+    let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+    assert_eq!(crate::config::check_code(&config), []);
+    // What belongs to root is good for everybody.
+    let is_roots = own == 0;
+    for (user, is_let_in) in [(Some(own), true), (None, true), (Some(own + 1), is_roots)] {
+        let gate = Gate::for_user(&config, user, Arc::new(At(Some(NOW))));
+        let end = gate.read(Kind::Plugin, &path);
+        assert_eq!(end.is_ok(), is_let_in, "{user:?}: {:?}", end.err());
     }
 }
 
@@ -384,7 +398,7 @@ fn a_reload_asks_again_where_the_file_has_changed_or_other_settings_are_told() {
     let device = &config.devices[0];
     let asked = |target, bytes| {
         let place = Place::plugin(&device.name.value, "main");
-        Questions::from([(place, question(target, &hash(bytes)))])
+        Questions::from([(place, question(target, &hash(bytes), None))])
     };
     let served = asked(&device.targets[0], guest_artifacts::SERIAL_MCU);
     let replaced = asked(&device.targets[0], guest_artifacts::FLASH_FILE);
@@ -400,22 +414,31 @@ fn a_reload_asks_again_where_the_file_has_changed_or_other_settings_are_told() {
     }
 }
 
+impl Site {
+    /// The shipped flash-file plugin, signed with so much fuel, and a configuration that names it.
+    fn fuelled(&self, fuel: Option<u64>) -> Config {
+        let bytes = guest_artifacts::FLASH_FILE;
+        let path = self.put("1.0.0", &self.signer, |m| {
+            m.size = bytes.len() as u64;
+            m.sha256 = hash(bytes);
+            m.name = "pal-flash-file".to_owned();
+            m.version = Version::default();
+            m.grants.lent = ["block-device", "clock", "log"].map(str::to_owned).into();
+            m.limits.fuel = fuel;
+        });
+        fs::write(path, bytes).unwrap();
+        let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
+        crate::config::parse(&self.path("otad.toml"), &text, []).unwrap()
+    }
+}
+
+/// Enough to say who it is.
+const LITTLE_FUEL: u64 = 1024;
+
 #[test]
 fn a_plugin_that_breaks_over_its_settings_is_told_of_by_a_check_and_by_a_reload() {
     let site = Site::new();
-    let bytes = guest_artifacts::FLASH_FILE;
-    let path = site.put("1.0.0", &site.signer, |m| {
-        m.size = bytes.len() as u64;
-        m.sha256 = hash(bytes);
-        m.name = "pal-flash-file".to_owned();
-        m.version = Version::default();
-        m.grants.lent = ["block-device", "clock", "log"].map(str::to_owned).into();
-        // Enough to say who it is.
-        m.limits.fuel = Some(1024);
-    });
-    fs::write(path, bytes).unwrap();
-    let text = crate::config::tests::GOOD.replace("\"flash-file\"", "\"./plugin.wasm\"");
-    let config = crate::config::parse(&site.path("otad.toml"), &text, []).unwrap();
+    let config = site.fuelled(Some(LITTLE_FUEL));
     for served in [None, Some(&Questions::new())] {
         let found = crate::config::check_plugins(&config, served);
         let said = format!("{found:?}");
@@ -424,6 +447,25 @@ fn a_plugin_that_breaks_over_its_settings_is_told_of_by_a_check_and_by_a_reload(
             "{said}"
         );
         assert!(said.contains("1024 units of fuel"), "{said}");
+    }
+}
+
+#[test]
+fn a_reload_asks_again_where_only_the_manifest_has_changed() {
+    let site = Site::new();
+    let config = site.fuelled(None);
+    let code = || site.gate().read(Kind::Plugin, &site.path("plugin.wasm"));
+    let first = code().unwrap();
+    let device = &config.devices[0];
+    let place = Place::plugin(&device.name.value, "main");
+    let asked = question(&device.targets[0], &first.sha256, first.signed.as_ref());
+    let served = Questions::from([(place, asked)]);
+    assert_eq!(crate::config::check_plugins(&config, Some(&served)), []);
+    for (fuel, breaks) in [(Some(LITTLE_FUEL), true), (None, false)] {
+        let config = site.fuelled(fuel);
+        assert_eq!(code().unwrap().sha256, first.sha256);
+        let said = format!("{:?}", crate::config::check_plugins(&config, Some(&served)));
+        assert_eq!(said.contains("1024 units of fuel"), breaks, "{said}");
     }
 }
 
@@ -464,6 +506,83 @@ fn what_is_kept_is_let_in_from_there() {
     assert!(words(gate.read(Kind::Plugin, &unsigned)).contains("nobody has signed it"));
     // What was signed is still that.
     assert_eq!(gate.read(Kind::Plugin, &kept).unwrap().signed, again.signed);
+}
+
+#[test]
+fn a_check_says_what_becomes_of_a_build_that_was_put_in_and_counts_no_more() {
+    use host_runtime::ports::state_dir::{FileStateDir, StateDir as _};
+    let site = Site::new();
+    let code = site.gate().read(Kind::Plugin, &site.good()).unwrap();
+    let state = FileStateDir::open(&site.path("state")).unwrap();
+    code.keep(&state, "plugins/").unwrap();
+    let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
+    let text = crate::config::tests::GOOD;
+    let config = crate::config::parse(&site.path("otad.toml"), text, []).unwrap();
+    let choose = |more: &str| {
+        let chosen = format!(
+            r#"{{ "format": 1, "configured": "builtin:flash-file", {more}
+                 "serves": {{ "label": "next.wasm", "sha256": "{}", "manifest": "{}" }} }}"#,
+            code.sha256,
+            manifest.as_deref().unwrap(),
+        );
+        let file = target("main").file("plugin.json");
+        state.store(&file, chosen.as_bytes()).unwrap();
+    };
+    choose("");
+    assert_eq!(crate::config::check_code(&config), []);
+    fs::remove_file(site.path("trust/vendor.pem")).unwrap();
+    let zeros = "00".repeat(32);
+    let former = format!(
+        r#""on_trial": true, "former": {{ "label": "builtin:flash-file", "sha256": "{zeros}" }},"#
+    );
+    let barred = former
+        .replace("builtin:flash-file", "former.wasm")
+        .replace("00", "11");
+    for (more, becomes) in [
+        ("", "until then every job of the target fails"),
+        (&*former, "the build before it serves for good"),
+        (&*barred, "until then every job of the target fails"),
+    ] {
+        choose(more);
+        let said = format!("{:?}", crate::config::check_code(&config));
+        assert!(said.contains("nobody whom this gateway trusts"), "{said}");
+        assert!(said.contains(becomes), "{more}: {said}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_looked_at_once_for_all_places() {
+    use host_runtime::choice;
+    use host_runtime::ports::state_dir::{FileStateDir, StateDir as _};
+    let site = Site::new();
+    let gate = site.gate();
+    let code = gate.read(Kind::Plugin, &site.good()).unwrap();
+    let path = site.path("state");
+    let state = FileStateDir::open(&path).unwrap();
+    code.keep(&state, "plugins/").unwrap();
+    let manifest = code.signed.as_ref().map(Signed::manifest_sha256);
+    let chosen = serde_json::json!({
+        "format": 1,
+        "configured": "builtin:flash-file",
+        "serves": { "label": "next.wasm", "sha256": code.sha256, "manifest": manifest },
+    });
+    let chosen = chosen.to_string();
+    let places = ["main", "other"].map(target);
+    for place in &places {
+        let file = place.file("plugin.json");
+        state.store(&file, chosen.as_bytes()).unwrap();
+    }
+    let mut look = kept::Look::new(&gate, &state, &path);
+    let label = "builtin:flash-file";
+    let mut check = |place| look.check(place, choice::Kind::Plugin, label).is_ok();
+    assert!(check(&places[0]));
+    let kept = kept::name("plugins/", &code.sha256, manifest.as_deref());
+    fs::remove_file(path.join(kept)).unwrap();
+    assert!(check(&places[1]));
+    let mut look = kept::Look::new(&gate, &state, &path);
+    let gone = look.check(&places[1], choice::Kind::Plugin, label);
+    let why = gone.map_err(|barred| barred.why).unwrap_err();
+    assert!(why.ends_with("is not there any more"), "{why}");
 }
 
 #[test]

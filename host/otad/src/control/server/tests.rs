@@ -86,6 +86,37 @@ async fn items_come_before_the_answer_and_an_error_keeps_its_exit_code() {
 }
 
 #[tokio::test]
+async fn an_answer_of_another_shape_or_version_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    for (n, answer, words) in [
+        (
+            1,
+            r#"{"otad":1,"ok":{"devices":[]}}"#,
+            "use the otad that it came with",
+        ),
+        (2, r#"{"otad":2,"ok":[7]}"#, "no object, but [7]"),
+    ] {
+        let path = dir.path().join(format!("{n}.sock"));
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let line = format!("{answer}\n");
+            stream.write_all(line.as_bytes()).await.unwrap();
+            // It has read what it was asked before it hangs up.
+            let mut request = String::new();
+            BufReader::new(stream)
+                .read_line(&mut request)
+                .await
+                .unwrap();
+        });
+        let request = Request::new(Verb::Status);
+        let failed = Client::new(&path).gather(&request, "devices").await;
+        let text = failed.unwrap_err().text;
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_long_or_no_request_is_answered_in_words() {
     let dir = tempfile::tempdir().unwrap();
     let path = serve(dir.path(), own());
