@@ -169,7 +169,7 @@ pub enum GuestFault {
         max: u32,
     },
     /// Anything else: a panic, a wrong address, a value that is not allowed, too much data for a host call. What the guest
-    /// logged last as an error in the call stands in front: a trap has addresses only, a panic's place is in its message.
+    /// logged last as an error in the call goes with it: a trap has addresses only, a panic's place is in its message.
     #[error("the guest trapped: {0}")]
     Trapped(String),
 }
@@ -559,13 +559,16 @@ fn fault(error: &wasmtime::Error, meter: &mut Meter) -> GuestFault {
                 },
         },
         // A guest that got no memory panics next; the reason is worth more than the panic.
-        Some(_) | None => meter.refused.take().unwrap_or_else(|| {
+        trap => meter.refused.take().unwrap_or_else(|| {
+            let words = meter.words.take();
+            let words = words.map_or_else(String::new, |words| format!("; last words `{words}`"));
+            // The cause first, and the way to it last: a reader may be shown the beginning only.
+            let text = match trap {
+                Some(trap) => format!("{trap}{words}; {error}"),
+                None => format!("{error:#}{words}"),
+            };
             // It names the guest's functions, and those are called what the guest likes.
-            let trap = clean(&format!("{error:#}"), FAULT_MAX_BYTES);
-            GuestFault::Trapped(match meter.words.take() {
-                Some(words) => format!("last words `{words}`; {trap}"),
-                None => trap,
-            })
+            GuestFault::Trapped(clean(&text, FAULT_MAX_BYTES))
         }),
     }
 }

@@ -21,11 +21,14 @@ use rustix::fs::FlockOperation;
 
 use crate::exit::{Exit, Failed};
 
-/// How often a lock is asked for, with pauses of [`PAUSE`]: 100 ms are long for whoever only looks, short for a start.
-const TRIES: u32 = 10;
+/// How often whoever takes a lock that somebody has waits for [`PAUSE`] and tries again.
+const PAUSES: u32 = 10;
 
-/// See [`TRIES`].
+/// See [`PAUSES`].
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long that is: long for whoever only looks, short for a start.
+pub(crate) const TAKING: Duration = PAUSE.saturating_mul(PAUSES);
 
 /// The lock; let go when dropped.
 #[derive(Debug)]
@@ -77,6 +80,11 @@ impl<W: Workers> Workers for Keeping<W> {
 /// # Errors
 /// [`Exit::Retry`] if another process has it, with its id; [`Exit::Failed`] if the directory cannot be used.
 pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
+    take_with(state_dir, || thread::sleep(PAUSE))
+}
+
+/// The same, with pauses of one's own.
+pub(crate) fn take_with(state_dir: &Path, pause: impl FnMut()) -> Result<Lock, Failed> {
     let unusable = |e: io::Error| {
         Failed::new(
             Exit::Failed,
@@ -100,7 +108,7 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
         .mode(0o600)
         .open(state_dir.join("lock"))
         .map_err(unusable)?;
-    match lock(&file, || thread::sleep(PAUSE)) {
+    match lock(&file, pause) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut owner = String::new();
@@ -134,13 +142,14 @@ pub fn take(state_dir: &Path) -> Result<Lock, Failed> {
 
 /// Take it from nobody. Whoever looks has it for a moment ([`is_held`]), and that is no reason against a start.
 fn lock(file: &File, mut pause: impl FnMut()) -> rustix::io::Result<()> {
-    for _ in 1..TRIES {
+    let mut pauses = 0;
+    loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => pause(),
+            Err(rustix::io::Errno::WOULDBLOCK) if pauses < PAUSES => pause(),
             end => return end,
         }
+        pauses += 1;
     }
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// Write down who has it. Where a full medium takes no name, the file is not empty all the same, or it would tell of a gateway
@@ -230,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("a/b");
         let first = take(&state).unwrap();
-        let failed = take(&state).unwrap_err();
+        let failed = take_with(&state, || ()).unwrap_err();
         assert_eq!(failed.exit, Exit::Retry);
         let process = format!("process {}", std::process::id());
         assert!(failed.text.contains(&process), "{}", failed.text);
@@ -274,7 +283,7 @@ mod tests {
         let mut pauses = 0;
         let end = lock(&open(), || pauses += 1);
         assert_eq!(end, Err(rustix::io::Errno::WOULDBLOCK));
-        assert_eq!(pauses, TRIES - 1);
+        assert_eq!(pauses, PAUSES);
     }
 
     #[test]
@@ -291,7 +300,7 @@ mod tests {
         taken.file.set_len(0).unwrap();
         taken.file.set_len(1).unwrap();
         assert!(is_left_behind(dir.path()) && is_held(dir.path()));
-        let failed = take(dir.path()).unwrap_err();
+        let failed = take_with(dir.path(), || ()).unwrap_err();
         assert!(failed.text.contains("(process unknown)"), "{failed}");
         drop(taken);
         assert!(!is_left_behind(dir.path()));
@@ -311,7 +320,7 @@ mod tests {
         let workers = Keeping::new(held.clone(), Arc::new(take(dir.path()).unwrap()));
         workers.run(Box::new(|| {}));
         drop(workers);
-        assert_eq!(take(dir.path()).unwrap_err().exit, Exit::Retry);
+        assert_eq!(take_with(dir.path(), || ()).unwrap_err().exit, Exit::Retry);
         for work in held.0.lock().unwrap().drain(..) {
             work();
         }

@@ -252,11 +252,15 @@ fn what_misbehaves_at_its_start_is_stopped_each_time_with_its_reason() {
             "(drop (call $publish (i32.const 1024) (i32.const 9) (i32.const 0) (i32.const 100000000) (i32.const 1)))",
             "the guest trapped",
         ),
-        ("trap", "unreachable", "the guest trapped: error while"),
+        (
+            "trap",
+            "unreachable",
+            "the guest trapped: wasm trap: wasm `unreachable` instruction executed; error while",
+        ),
         (
             "words",
             "(call $log (i32.const 4) (i32.const 1024) (i32.const 9)) unreachable",
-            "the guest trapped: last words `",
+            "instruction executed; last words `",
         ),
     ];
     for (name, start, reason) in rows {
@@ -295,7 +299,7 @@ fn a_sandbox_tells_what_a_guest_said_before_it_trapped_and_says_it_once() {
         .expect("the program runs");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stdout);
-    let told = said.matches("the guest trapped: last words `").count();
+    let told = said.matches("instruction executed; last words `").count();
     assert_eq!(told, 1, "{said}");
     assert!(
         said.contains("  no trap at 1000 ms, 8 times until"),

@@ -3,8 +3,9 @@
 /// Most bytes that the log shows of why a guest broke: the chain and the innermost functions of a trap.
 pub(crate) const FAULT_MAX_BYTES: usize = 1024;
 
-/// Most bytes of what it said last.
-pub(crate) const WORDS_MAX_BYTES: usize = 512;
+/// Most bytes of what it said last: behind the name of a plugin and the words of its trap, some 120 bytes, it stands in what a
+/// failure may say ([`DETAIL_MAX_BYTES`](crate::types::DETAIL_MAX_BYTES)).
+pub(crate) const WORDS_MAX_BYTES: usize = 128;
 
 /// `text` as one line of at most `max` bytes, cut at a character: line breaks and tabs, with the spaces round them, are one
 /// space, other control characters are replaced.

@@ -196,8 +196,8 @@ impl Target {
         if let Err(failure) = self.plugin.take_over(&build, saved.as_ref(), debt) {
             return self.refuse_swap(failure);
         }
-        let held = self.map.as_deref().map_or(0, BlockMap::held_blocks);
-        self.plugin.wrote_all = held == 0;
+        let held = self.map.as_deref().map(BlockMap::held_blocks);
+        self.plugin.wrote_all = held == Some(0);
         tracing::info!(
             device = %self.device, target = %self.config.name,
             "plugin {} {} serves in place of the one before", build.label(), build.description().version

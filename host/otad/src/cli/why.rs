@@ -1,20 +1,17 @@
 //! `otad why`: what a device or a job waits for, from the daemon or from what a stopped one wrote down.
 
-use std::collections::BTreeMap;
-
 use host_runtime::history::JobRecord;
 use serde_json::{Value, json};
 
 use super::args::WhyArgs;
 use super::control::{client, request};
 use super::history::{Source, Told, asked, source, stories, warn};
-use crate::control::client::Client;
 use crate::control::protocol::Verb;
 use crate::exit::{Exit, Failed, Verb as Ended};
-use crate::hooks::{JobView, Waiting};
 use crate::lock;
+use crate::past::time::duration;
 use crate::past::{job, why};
-use crate::progress::{is_heard, note, say};
+use crate::progress::{is_heard, say};
 
 pub(super) async fn follow(args: &WhyArgs) -> Ended {
     let known = match source(&args.device, args.state_dir.as_deref()).await? {
@@ -25,7 +22,6 @@ pub(super) async fn follow(args: &WhyArgs) -> Ended {
             let told = stories(&dir, args.device.device.as_deref(), is_running)?;
             Known {
                 devices: told.iter().map(as_device).collect(),
-                offers: Vec::new(),
                 past: told
                     .into_iter()
                     .flat_map(|told| {
@@ -64,8 +60,6 @@ pub(super) async fn follow(args: &WhyArgs) -> Ended {
 struct Known {
     /// As in a status, or as written down.
     devices: Vec<Value>,
-    /// Jobs that wait for somebody's answer.
-    offers: Vec<JobView>,
     past: Vec<(String, JobRecord)>,
 }
 
@@ -75,58 +69,19 @@ struct Answer {
 }
 
 async fn from_daemon(args: &WhyArgs) -> Result<Known, Failed> {
-    let client = client(&args.device.control)?;
-    let mut status = client
+    let mut status = client(&args.device.control)?
         .gather(&request(&args.device, Verb::Status), "devices")
         .await?;
-    let mut devices = match status["devices"].take() {
-        Value::Array(devices) => devices,
-        _ => Vec::new(),
-    };
-    let offers = match offers(args, &client).await {
-        // The others are known all the same.
-        Err(failed) if args.job.is_none() => {
-            note(&format!(
-                "which jobs wait for somebody's answer is not known: {failed}"
-            ));
-            Vec::new()
-        }
-        offers => offers?,
-    };
-    attach(&offers, &mut devices);
-    let past = match args.job {
-        Some(_) => asked(&args.device, None).await?,
-        None => Vec::new(),
-    };
     Ok(Known {
-        devices,
-        offers,
-        past,
+        devices: match status["devices"].take() {
+            Value::Array(devices) => devices,
+            _ => Vec::new(),
+        },
+        past: match args.job {
+            Some(_) => asked(&args.device, None).await?,
+            None => Vec::new(),
+        },
     })
-}
-
-/// The jobs that wait for somebody's answer.
-async fn offers(args: &WhyArgs, client: &Client) -> Result<Vec<JobView>, Failed> {
-    let mut jobs = client
-        .gather(&request(&args.device, Verb::Jobs), "jobs")
-        .await?;
-    let mut offers: Vec<JobView> = serde_json::from_value(jobs["jobs"].take())
-        .map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;
-    offers.retain(|job| job.waits_for != Waiting::Nothing);
-    Ok(offers)
-}
-
-/// What a device's job waits for is said of the device, too. A device has one at most.
-fn attach(offers: &[JobView], devices: &mut [Value]) {
-    let offers: BTreeMap<&str, &JobView> = offers.iter().map(|o| (&*o.device, o)).collect();
-    for device in devices {
-        let offer = device["device"].as_str().and_then(|name| offers.get(name));
-        if let Some(offer) = offer {
-            device["offer"] = json!({
-                "job_id": offer.job_id, "waits_for": offer.waits_for, "words": offer.words(),
-            });
-        }
-    }
 }
 
 /// The last words as a status has them.
@@ -158,12 +113,9 @@ impl Known {
         if !active.is_empty() {
             return active;
         }
-        let offers: Vec<Answer> = self
-            .offers
-            .iter()
-            .filter(|offer| offer.job_id == job)
-            .map(offered)
-            .collect();
+        let of_job = |device: &&Value| device["offer"]["job_id"] == job;
+        let offers = self.devices.iter().filter(of_job);
+        let offers: Vec<Answer> = offers.map(offered).collect();
         if !offers.is_empty() {
             return offers;
         }
@@ -183,14 +135,17 @@ fn answer(device: &Value) -> Answer {
     }
 }
 
-fn offered(offer: &JobView) -> Answer {
-    let (device, words) = (&offer.device, offer.words());
-    let limit = offer.gives_up_in_ms.map_or_else(String::new, |ms| {
-        format!("; given up in {}", crate::past::time::duration(ms))
-    });
+/// Of a job that waits for somebody's answer.
+fn offered(device: &Value) -> Answer {
+    let offer = &device["offer"];
+    let word = |of: &Value| of.as_str().unwrap_or("?").to_owned();
+    let (name, words) = (word(&device["device"]), word(&offer["words"]));
+    let limit = offer["gives_up_in_ms"]
+        .as_u64()
+        .map_or_else(String::new, |ms| format!("; given up in {}", duration(ms)));
     Answer {
-        value: json!(offer),
-        lines: vec![format!("{device}: {words}{limit}")],
+        value: offer.clone(),
+        lines: vec![format!("{name}: {words}{limit}")],
     }
 }
 
@@ -206,16 +161,11 @@ mod tests {
         Known {
             devices: vec![
                 json!({ "device": "pump-1", "job_id": "now", "state_name": "Testing" }),
-                json!({ "device": "pump-2", "job_id": null, "state_name": "WaitingForJob" }),
+                json!({
+                    "device": "pump-2", "job_id": null, "state_name": "WaitingForJob",
+                    "offer": { "job_id": "offered", "words": "job offered waits", "gives_up_in_ms": 60_000 },
+                }),
             ],
-            offers: vec![JobView {
-                device: "pump-2".to_owned(),
-                job_id: "offered".to_owned(),
-                waits_for: Waiting::Offer,
-                state_name: String::new(),
-                gives_up_in_ms: Some(60_000),
-                document: None,
-            }],
             past: vec![
                 ("pump-1".to_owned(), record("then")),
                 ("pump-1".to_owned(), record("now")),
@@ -241,24 +191,9 @@ mod tests {
     fn a_job_is_found_where_it_is_first_under_way_then_offered_then_past() {
         assert_eq!(first_line(Some("now")), ["pump-1: job now, Testing"]);
         let offered = first_line(Some("offered")).remove(0);
-        assert!(offered.contains("otad job approve offered"), "{offered}");
-        assert!(offered.ends_with("given up in 60.0 s"), "{offered}");
+        assert_eq!(offered, "pump-2: job offered waits; given up in 60.0 s");
         assert!(first_line(Some("then"))[0].contains("then  IN_PROGRESS"));
         assert_eq!(first_line(Some("other")), [""; 0]);
-    }
-
-    #[test]
-    fn what_an_offer_waits_for_is_said_of_its_device() {
-        let mut known = known();
-        attach(&known.offers, &mut known.devices);
-        known.devices[1]["wait"] = json!({ "reason": 1, "detail": "?", "waiting_ms": 26_400 });
-        let answers = known.answer(None);
-        assert_eq!(
-            answers[1].lines[1],
-            "  job offered waits for an answer: that of a hook, or `otad job approve offered` or decline, for 26.4 s"
-        );
-        assert_eq!(answers[1].value["offer"]["waits_for"], "offer");
-        assert_eq!(answers[0].value.get("offer"), None);
     }
 
     #[test]

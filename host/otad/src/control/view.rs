@@ -7,6 +7,8 @@ use host_runtime::status::{DeviceStatus, event_name};
 use host_runtime::target::TargetReport;
 use serde_json::{Value, json};
 
+use crate::exit::Exit;
+
 /// `target-state.code` of the contract.
 const IMAGE_STATES: [&str; 6] = [
     "unknown",
@@ -27,10 +29,11 @@ pub fn device(status: &DeviceStatus, connection: Option<&host_mqtt::ConnectionSt
     value
 }
 
-/// A device that says nothing of itself, and why.
+/// A device that says nothing of itself, and why; `exit` tells one that is still being started, or does not answer now
+/// (`retry`), from one that does not run.
 #[must_use]
-pub fn silent(device: &str, why: &str) -> Value {
-    json!({ "device": device, "failed": why })
+pub fn silent(device: &str, why: &str, exit: Exit) -> Value {
+    json!({ "device": device, "failed": why, "exit": exit.name() })
 }
 
 fn target(report: &TargetReport) -> Value {

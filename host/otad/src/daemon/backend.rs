@@ -1,5 +1,6 @@
 //! What the control socket's verbs do to the devices.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,8 +39,10 @@ const ASKED_AT_ONCE: usize = 64;
 pub(super) struct Devices {
     pub(super) running: Vec<ConnectedDevice>,
     pub(super) failed: Vec<FailedDevice>,
-    /// Where other builds come from; none while the devices are set up.
+    /// Where other builds come from; none where no device runs.
     pub(super) builds: Option<Builds>,
+    /// They are being set up.
+    pub(super) is_between: bool,
 }
 
 /// Where other builds come from.
@@ -55,7 +58,7 @@ pub(super) struct FailedDevice {
     pub(super) name: String,
     /// For who wants something of it.
     pub(super) exit: Exit,
-    pub(super) why: String,
+    pub(super) why: Cow<'static, str>,
 }
 
 /// What the control socket talks to: the devices of now, others after a reload.
@@ -84,6 +87,11 @@ impl Backend for Devices {
         if matches!(request.verb, Verb::Status) {
             return self.status(request.device.as_deref(), &items).await;
         }
+        if self.is_between {
+            // There is none to take an order, and what is kept of them is not nothing.
+            let text = "the devices are being set up; ask again";
+            return Err(Refusal::new(Exit::Retry, text));
+        }
         if matches!(request.verb, Verb::Jobs) {
             return self.jobs(request.device.as_deref(), &items).await;
         }
@@ -107,7 +115,6 @@ impl Backend for Devices {
         }
         if let Verb::RollBackAgent { all } = request.verb {
             let devices = self.chosen(request.device.as_deref(), all)?;
-            self.builds()?;
             let end = rollout::roll_back(&devices, &items).await;
             return self.passed_over(end, all);
         }
@@ -207,9 +214,8 @@ impl Devices {
     }
 
     fn builds(&self) -> Result<&Builds, Refusal> {
-        let text = "the devices are being set up; ask again";
         let builds = self.builds.as_ref();
-        builds.ok_or_else(|| Refusal::new(Exit::Retry, text))
+        builds.ok_or_else(|| Refusal::new(Exit::Failed, "no device runs"))
     }
 
     /// The devices that a verb is for: one, or all that run.
@@ -302,7 +308,7 @@ impl Devices {
         }
         for device in self.failed.iter().filter(|d| wanted(&d.name)) {
             any = true;
-            let item = view::silent(&device.name, &device.why);
+            let item = view::silent(&device.name, &device.why, device.exit);
             if items.send(item).await.is_err() {
                 return Ok(Value::Null);
             }
@@ -317,13 +323,20 @@ impl Devices {
 /// How a device is.
 async fn look(device: ConnectedDevice) -> Value {
     match tokio::time::timeout(STATUS_MAX, device.handle.status()).await {
-        Ok(status) => view::device(&status, Some(&device.connection.status())),
+        Ok(status) => {
+            let mut item = view::device(&status, Some(&device.connection.status()));
+            if let Some((job, words)) = hooks::waiting(&status, &device.handle.events()) {
+                item["offer"] = json!(job);
+                item["offer"]["words"] = words.into();
+            }
+            item
+        }
         Err(_) => {
             let why = format!(
                 "no answer within {} s; it waits for its storage, or is broken",
                 STATUS_MAX.as_secs()
             );
-            view::silent(device.handle.name(), &why)
+            view::silent(device.handle.name(), &why, Exit::Retry)
         }
     }
 }
@@ -336,8 +349,6 @@ impl Devices {
         limit: Option<usize>,
         items: &mpsc::Sender<Value>,
     ) -> Result<Value, Refusal> {
-        // What is kept of the devices is not nothing while they are set up.
-        self.builds()?;
         let wanted = |other: &str| name.is_none_or(|name| name == other);
         let mut any = name.is_none();
         for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
@@ -363,7 +374,6 @@ impl Devices {
         name: Option<&str>,
         items: &mpsc::Sender<Value>,
     ) -> Result<Value, Refusal> {
-        self.builds()?;
         let wanted = |other: &str| name.is_none_or(|name| name == other);
         for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
             let status = tokio::time::timeout(STATUS_MAX, device.handle.status());
@@ -584,9 +594,10 @@ mod tests {
             failed: vec![FailedDevice {
                 name: "pump-1".to_owned(),
                 exit: Exit::Failed,
-                why: "its record is damaged".to_owned(),
+                why: "its record is damaged".into(),
             }],
             builds: None,
+            is_between: false,
         }
     }
 
@@ -599,6 +610,7 @@ mod tests {
             let device = told.try_recv().unwrap();
             assert_eq!(device["device"], "pump-1");
             assert_eq!(device["failed"], "its record is damaged");
+            assert_eq!(device["exit"], "failed");
         }
         for name in [None, Some("pump-1")] {
             let refusal = devices.one(name).unwrap_err();
@@ -624,7 +636,9 @@ mod tests {
         let failed = (0..DEVICES).map(|n| FailedDevice {
             name: format!("pump-{n}"),
             exit: Exit::Failed,
-            why: "its record is damaged, and it takes some words to say how; ".repeat(3),
+            why: "its record is damaged, and it takes some words to say how; "
+                .repeat(3)
+                .into(),
         });
         let devices = Devices {
             failed: failed.collect(),

@@ -31,6 +31,7 @@ use crate::config::{self, Config};
 use crate::console;
 use crate::exit::{Exit, Failed};
 use crate::gateway::{Gateway, GatewayError, Questions, Trusted, Witnesses};
+use crate::lock;
 
 /// How long work of the former devices may keep the lock of the state directory: a sync of a slow card.
 const LOCK_MAX: Duration = Duration::from_secs(20);
@@ -164,12 +165,13 @@ pub(super) fn between(config: &Config) -> Devices {
     let failed = config.devices.iter().map(|device| FailedDevice {
         name: device.name.value.clone(),
         exit: Exit::Retry,
-        why: "it is being started with the configuration as it is now; ask again".to_owned(),
+        why: "it is being started with the configuration as it is now; ask again".into(),
     });
     Devices {
         running: Vec::new(),
         failed: failed.collect(),
         builds: None,
+        is_between: true,
     }
 }
 
@@ -189,7 +191,7 @@ async fn start(
             // Work begun for the former devices still writes.
             Err(GatewayError::Lock(failed)) if failed.exit == Exit::Retry && waited < LOCK_MAX => {
                 tokio::time::sleep(LOCK_LOOK).await;
-                waited += LOCK_LOOK;
+                waited += LOCK_LOOK + lock::TAKING;
             }
             Err(error) => return Err(error.into()),
         }

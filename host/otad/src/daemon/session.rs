@@ -75,6 +75,7 @@ impl Session {
         Devices {
             running: self.running.clone(),
             failed: self.failed.clone(),
+            is_between: false,
             builds: Some(Builds {
                 agents: self.gateway.agents(),
                 plugins: self.gateway.plugins(),
@@ -136,7 +137,7 @@ fn connect(
                 failed.push(FailedDevice {
                     name: name.clone(),
                     exit: Exit::Failed,
-                    why: error.text.clone(),
+                    why: error.text.clone().into(),
                 });
                 first.get_or_insert(error);
             }

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::GatewayError;
 use super::agents::BUILTIN_AGENT;
-use crate::code::{self, Code, CodeError, Entry, Gate};
+use crate::code::{self, Code, CodeError, Entry, Gate, Signed};
 use crate::config::{BUILTIN, Config, Device};
 use crate::exit::{Exit, Failed, chain};
 use crate::lock::Lock;
@@ -122,7 +122,7 @@ pub(crate) struct Look<'a> {
     state: &'a dyn StateDir,
     dir: &'a Path,
     /// By name.
-    seen: BTreeMap<String, Result<(), String>>,
+    seen: BTreeMap<String, Result<Option<Signed>, String>>,
 }
 
 /// A build that was put in and would not be let in.
@@ -185,19 +185,15 @@ impl<'a> Look<'a> {
         if is_part_of_otad || build.label == label {
             return Ok(());
         }
+        let (gate, dir) = (self.gate, self.dir);
         let name = name_of(folder(kind), build);
-        if let Some(seen) = self.seen.get(&name) {
-            return seen.clone();
-        }
-        let code = read(self.gate, self.dir, kind, build).map_err(|failed| failed.text);
-        let end = code.and_then(|code| {
-            let code = code.ok_or_else(|| gone(&name))?;
-            let signed = code.signed.as_ref();
-            let end = self.gate.check(signed, place, Entry::Before);
-            end.map_err(|error| chain(&error))
+        let seen = self.seen.entry(name).or_insert_with_key(|name| {
+            let code = read(gate, dir, kind, build).map_err(|failed| failed.text)?;
+            Ok(code.ok_or_else(|| gone(name))?.signed)
         });
-        self.seen.insert(name, end.clone());
-        end
+        let signed = seen.as_ref().map_err(String::clone)?;
+        let end = gate.check(signed.as_ref(), place, Entry::Before);
+        end.map_err(|error| chain(&error))
     }
 }
 
@@ -205,7 +201,7 @@ impl<'a> Look<'a> {
 /// or run; none if they are gone. Whether their signer's certificate still counts is asked at each place.
 ///
 /// # Errors
-/// [`Exit::Refused`]: the gate does not let them in; [`Exit::Failed`]: they are damaged.
+/// [`Exit::Refused`]: the gate does not let them in; [`Exit::Failed`]: they cannot be read, or are damaged.
 pub(super) fn read(
     gate: &Gate,
     dir: &Path,
@@ -224,6 +220,9 @@ pub(super) fn read(
             source,
         }) if missing == path && source.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
+        }
+        Err(error @ CodeError::File { .. }) => {
+            return Err(Failed::new(Exit::Failed, chain(&error)));
         }
         code => code.map_err(|error| refused(&error))?,
     };

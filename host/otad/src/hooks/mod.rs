@@ -25,7 +25,7 @@ use crate::config::{Activation, Config, Device, Hook, Hooks, keys};
 
 pub(crate) use answer::{result, status};
 pub use run::serve;
-pub use waiting::{JobView, Waiting, jobs};
+pub use waiting::{JobView, Waiting, jobs, waiting};
 
 /// Hooks that run at once in one daemon; more wait. A gateway of a thousand devices must not start a thousand shells.
 pub const HOOKS_MAX: usize = 16;

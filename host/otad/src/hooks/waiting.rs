@@ -3,7 +3,7 @@
 //! The agent's status names a job only once it is taken. An offer, and a job that nobody has taken yet, are known by
 //! the event that announced them, as long as nothing that came after says otherwise.
 
-use host_runtime::events::StoredEvent;
+use host_runtime::events::{EventRing, StoredEvent};
 use host_runtime::status::{DeviceStatus, WAIT_JOB};
 use serde::{Deserialize, Serialize};
 
@@ -46,11 +46,10 @@ pub struct JobView {
 }
 
 impl JobView {
-    /// What it waits for, and whose turn it is.
-    #[must_use]
-    pub fn words(&self) -> String {
+    /// What it waits for, and whose turn it is; `None` = the agent's.
+    fn words(&self) -> Option<String> {
         let job = &self.job_id;
-        match self.waits_for {
+        Some(match self.waits_for {
             Waiting::Offer => format!(
                 "job {job} waits for an answer: that of a hook, or `otad job approve {job}` or decline"
             ),
@@ -60,9 +59,25 @@ impl JobView {
             Waiting::Finish => {
                 format!("job {job} is run by the application: ends by `otad job finish {job}`")
             }
-            Waiting::Nothing => format!("job {job} is worked on"),
-        }
+            Waiting::Nothing => return None,
+        })
     }
+}
+
+/// The job of a device that waits for somebody's answer, and the words for that.
+#[must_use]
+pub fn waiting(status: &DeviceStatus, events: &EventRing) -> Option<(JobView, String)> {
+    if status.state != WAITING_FOR_JOB {
+        return None;
+    }
+    // Nothing is stored after what announced a job that nobody has taken.
+    let from = match status.job_id {
+        Some(_) => 0,
+        None => events.last().saturating_sub(1),
+    };
+    let job = jobs(status, &events.after(from, usize::MAX)).pop()?;
+    let words = job.words()?;
+    Some((job, words))
 }
 
 /// The jobs of a device: at most one, for an agent has one at a time.

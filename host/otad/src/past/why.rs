@@ -26,10 +26,10 @@ const PLAIN: [u64; 6] = [0, 2, 5, 8, 9, 10];
 const IDLE: u64 = 1;
 
 /// Its detail where it is the first, by the agents that are part of otad.
-const A_JOB: &str = "a job";
+const A_JOB: [&str; 2] = ["a job", ""];
 
-/// The words where it is not, and nobody can be asked what it is.
-const ASKED: &str = "waits for a word on a job: of a hook, or by `otad job`";
+/// The words where it may be either, and nobody can be asked.
+const ASKED: &str = "waits for a job, or for somebody's word on one";
 
 /// `wait.reason`: data of the image.
 const BLOCKS: u64 = 3;
@@ -144,10 +144,10 @@ fn wait(device: &Value) -> Vec<String> {
     let offer = device["offer"]["words"].as_str();
     let (words, is_plain) = match offer.filter(|_| reason == IDLE) {
         Some(words) => (words, true),
-        None if reason == IDLE && detail != A_JOB && is_stored(device) => (ASKED, false),
+        None if reason == IDLE && !A_JOB.contains(&detail) => (ASKED, false),
         None => (
             *words.unwrap_or(&"waits"),
-            (reason == IDLE && detail == A_JOB) || PLAIN.contains(&reason),
+            reason == IDLE || PLAIN.contains(&reason),
         ),
     };
     let mut line = words.to_owned();
@@ -328,7 +328,12 @@ mod tests {
         // As it was written down.
         assert_eq!(
             lines(&device)[2],
-            "  waits for a word on a job: of a hook, or by `otad job` (answer to job ask12), for 26.4 s"
+            "  waits for a job, or for somebody's word on one (answer to job ask12), for 26.4 s"
+        );
+        device["wait"]["detail"] = json!("");
+        assert_eq!(
+            lines(&device)[2],
+            "  nothing to do: the job service has no job for it; a new one is told at once, for 26.4 s"
         );
         // As the daemon knows it.
         device.as_object_mut().unwrap().remove("stopped");

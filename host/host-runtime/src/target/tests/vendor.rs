@@ -395,17 +395,19 @@ fn a_build_on_trial_that_writes_other_bytes_costs_one_job_and_is_sent_back() {
 #[test]
 fn a_build_that_took_over_in_a_transfer_does_not_pay_for_what_another_one_wrote() {
     let image = World::image(5000, 2);
-    for restarts in [false, true] {
+    for (closed, restarts) in [(false, false), (true, false), (true, true)] {
         let mut world = World::direct();
         world.setup.plugin = Some(build(&world, 2, Wrong::WritesElse) as _);
         world.restart();
         assert_eq!(world.create("job-1", &image), Outcome::Nothing);
         world.write_all(&image);
+        if closed {
+            assert_eq!(main_of(&world.close()), code::PLUGIN_FAILED);
+        }
         let mended = build(&world, 3, Wrong::Nothing);
         if restarts {
             world.setup.plugin = Some(Arc::clone(&mended) as _);
             world.setup.former = Some(build(&world, 2, Wrong::Nothing) as _);
-            assert_eq!(main_of(&world.close()), code::PLUGIN_FAILED);
             world.restart();
         } else {
             assert_eq!(swap(&mut world, &mended), Ok(()));

@@ -249,7 +249,6 @@ impl Trial {
     }
 }
 
-/// What a plugin lacks for a case, as a report says it.
 fn failed(case: &Case, step: &Step, what: String, came: &[String]) -> Verdict {
     Verdict::Failed(Finding {
         place: format!("{}:{}", case.file, step.line),

@@ -174,7 +174,7 @@ fn a_build_is_stored_under_the_lock_and_not_once_another_gateway_has_it() {
     let stored = shelf.keep(|state, folder| {
         // The gateway ends meanwhile.
         scene.lock = None;
-        assert_eq!(lock::take(&path).unwrap_err().exit, Exit::Retry);
+        assert_eq!(lock::take_with(&path, || ()).unwrap_err().exit, Exit::Retry);
         state.store(&format!("{folder}new"), b"x")
     });
     stored.unwrap();
