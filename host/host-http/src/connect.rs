@@ -26,6 +26,7 @@ use crate::ahead::connect_ahead;
 use crate::client::Shared;
 use crate::error::FetchError;
 use crate::proxy::Proxy;
+use crate::tls::NoConfig;
 use crate::url::Origin;
 
 /// A connection that takes one request at a time. Dropping it closes it, in the middle of an answer too.
@@ -215,9 +216,12 @@ async fn secure(
         host: origin.to_string(),
         why,
     };
-    let config = shared.tls.config().ok_or(FetchError::NoRoots)?;
+    let config = shared.tls.config().map_err(|error| match error {
+        NoConfig::NoRoots(why) => FetchError::NoRoots { why },
+        NoConfig::Broken(why) => failed(why),
+    })?;
     let name = ServerName::try_from(origin.host.clone()).map_err(|e| failed(e.to_string()))?;
-    TlsConnector::from(Arc::clone(config))
+    TlsConnector::from(config)
         .connect(name, stream)
         .await
         .map_err(|e| failed(e.to_string()))

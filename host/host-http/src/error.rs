@@ -135,8 +135,11 @@ pub enum FetchError {
         why: String,
     },
     /// Nobody's certificates are believed.
-    #[error("this machine has no root certificates; install them, or set roots in [http]")]
-    NoRoots,
+    #[error("this machine has no root certificates{why}; install them, or set roots in [http]")]
+    NoRoots {
+        /// In brackets, if anything is known of it.
+        why: String,
+    },
     /// Something took too long.
     #[error("{wait} took longer than {after:?}")]
     TimedOut {
@@ -231,7 +234,7 @@ impl FetchError {
             | Self::Connect { .. }
             | Self::Proxy { .. }
             | Self::Tls { .. }
-            | Self::NoRoots => INIT_FAILED,
+            | Self::NoRoots { .. } => INIT_FAILED,
             Self::TimedOut { .. } => code::TIMED_OUT,
             Self::Broken { .. }
             | Self::Redirects(_)

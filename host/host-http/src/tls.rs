@@ -15,7 +15,16 @@ use crate::error::HttpError;
 const PEM_MAX_BYTES: u64 = 1024 * 1024;
 
 /// Settings that are made when they are needed first.
-pub(crate) struct Tls(OnceLock<Option<Arc<ClientConfig>>>);
+pub(crate) struct Tls(OnceLock<Arc<ClientConfig>>);
+
+/// Why there are none.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoConfig {
+    /// The machine has no root certificates; in brackets why, if anything is known of it.
+    NoRoots(String),
+    /// With those that it has there is no TLS.
+    Broken(String),
+}
 
 impl Tls {
     /// Files are read now, so that what is wrong with them is told at the start; those of the machine are some hundred
@@ -23,17 +32,27 @@ impl Tls {
     pub(crate) fn new(roots: &Roots) -> Result<Self, HttpError> {
         Ok(Self(match roots {
             Roots::System => OnceLock::new(),
-            Roots::Files(paths) => OnceLock::from(Some(client_config(file_roots(paths)?)?)),
+            Roots::Files(paths) => OnceLock::from(client_config(file_roots(paths)?)?),
         }))
     }
 
-    /// The settings; none = the machine has no root certificates.
-    pub(crate) fn config(&self) -> Option<&Arc<ClientConfig>> {
-        let system = || {
-            let roots = system_roots();
-            (!roots.is_empty()).then(|| client_config(roots).ok())?
-        };
-        self.0.get_or_init(system).as_ref()
+    /// The settings.
+    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, NoConfig> {
+        self.config_of(system_roots)
+    }
+
+    /// The same with the certificates that `load` finds. Where it finds none it is asked again at the next URL: somebody may
+    /// have installed some.
+    fn config_of(
+        &self,
+        load: impl FnOnce() -> Result<RootCertStore, String>,
+    ) -> Result<Arc<ClientConfig>, NoConfig> {
+        if let Some(config) = self.0.get() {
+            return Ok(Arc::clone(config));
+        }
+        let roots = load().map_err(NoConfig::NoRoots)?;
+        let config = client_config(roots).map_err(|e| NoConfig::Broken(e.to_string()))?;
+        Ok(Arc::clone(self.0.get_or_init(|| config)))
     }
 }
 
@@ -58,7 +77,8 @@ fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, HttpError> {
     Ok(Arc::new(config))
 }
 
-fn system_roots() -> RootCertStore {
+/// Those of the machine; none are an error, in brackets what is known of it.
+fn system_roots() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -67,7 +87,13 @@ fn system_roots() -> RootCertStore {
     // Old bundles hold certificates that nobody can use; the others count.
     let (added, ignored) = store.add_parsable_certificates(found.certs);
     tracing::debug!(added, ignored, "root certificates of the machine");
-    store
+    if !store.is_empty() {
+        return Ok(store);
+    }
+    Err(match &found.errors[..] {
+        [] => String::new(),
+        [first, ..] => format!(" ({first})"),
+    })
 }
 
 fn file_roots(paths: &[PathBuf]) -> Result<RootCertStore, HttpError> {
@@ -111,6 +137,7 @@ fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::FetchError;
 
     fn refused(roots: &Roots) -> HttpError {
         match Tls::new(roots) {
@@ -147,5 +174,23 @@ mod tests {
         fs::write(&path, made.cert.pem()).unwrap();
         let tls = Tls::new(&Roots::Files(vec![path])).unwrap();
         assert_eq!(tls.config().unwrap().alpn_protocols, [b"http/1.1"]);
+    }
+
+    #[test]
+    fn a_machine_that_gets_its_roots_later_needs_no_restart() {
+        let tls = Tls::new(&Roots::System).unwrap();
+        let why = " (too many open files)".to_owned();
+        let missing = tls.config_of(|| Err(why.clone())).unwrap_err();
+        assert_eq!(missing, NoConfig::NoRoots(why.clone()));
+        assert_eq!(
+            FetchError::NoRoots { why }.to_string(),
+            "this machine has no root certificates (too many open files); install them, or set roots in [http]"
+        );
+        let made = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        assert!(tls.config_of(|| Ok(roots)).is_ok());
+        // They are not looked for again.
+        assert!(tls.config_of(|| Err(String::new())).is_ok());
     }
 }

@@ -27,6 +27,7 @@ use crate::core::Core;
 use crate::error::MqttError;
 use crate::reason::{Lost, Reason};
 use crate::socket::Dial;
+use crate::take_over::TakeOver;
 use crate::tls;
 use crate::transport::MqttTransport;
 use crate::turnstile::Turnstile;
@@ -36,13 +37,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// How long `stop` waits after that.
 const STOP_MAX: Duration = Duration::from_secs(3);
-
-/// A connection that the peer closes so soon after it was made…
-const SHORT_LIVED: Duration = Duration::from_secs(5);
-
-/// …so many times in a row, is most likely taken over by another client with the same id: MQTT 3.1.1 has no word for
-/// it. Then the delay is not reset, or the two would throw each other out twice a second.
-const TAKEN_OVER_AFTER: u32 = 3;
 
 /// Requests written to the socket with one flush.
 const REQUEST_BATCH_MAX: usize = 16;
@@ -91,8 +85,19 @@ pub struct Connection {
     /// In the log.
     name: Arc<str>,
     client: AsyncClient,
-    stop: Arc<watch::Sender<bool>>,
+    stop: Arc<watch::Sender<Stop>>,
     status: watch::Receiver<ConnectionStatus>,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Not.
+    No,
+    /// With a DISCONNECT, if there is a connection.
+    InOrder,
+    /// As it is.
+    Now,
 }
 
 impl std::fmt::Debug for Connection {
@@ -141,7 +146,7 @@ impl Connection {
             limits.ack_timeout,
             limits.unanswered_max,
         );
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(Stop::No);
         let (publish, status) = watch::channel(ConnectionStatus {
             state: ConnectionState::Connecting,
             endpoint: config.endpoint.to_string(),
@@ -153,6 +158,8 @@ impl Connection {
         let name = config.name.as_str().into();
         let task = Task {
             back_off: BackOff::new(config.back_off, seed()?),
+            take_over: TakeOver::new(config.back_off),
+            is_hung: core.is_hung.subscribe(),
             turnstile,
             config,
             core: core.clone(),
@@ -161,7 +168,6 @@ impl Connection {
             stopping,
             status: publish,
             connected_at: None,
-            short_lived: 0,
         };
         // Not joined on purpose: its end is the state `Stopped`.
         drop(runtime.spawn(task.run()));
@@ -216,36 +222,34 @@ impl Connection {
     /// End it in order: what is under way is given a moment to be acknowledged, then DISCONNECT, then the end. Also to
     /// be called before the process that owns it restarts.
     pub async fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::InOrder);
         let mut status = self.status.clone();
-        // A full queue or a loop that is gone already: the flag alone ends it.
-        if self.core.is_connected() && self.client.try_disconnect().is_ok() {
-            let drained = tokio::time::timeout(DRAIN_MAX, stopped(&mut status)).await;
-            if drained.is_err() {
+        if self.core.is_connected() {
+            // It may find no room behind what waits for the network.
+            let is_asked = self.client.try_disconnect().is_ok();
+            if !is_asked || !stopped(&mut status, DRAIN_MAX).await {
                 debug!(
                     device = %self.name,
                     "{} calls are not acknowledged; disconnecting without",
                     self.core.pending()
                 );
+                // A loop that is gone has stopped.
                 drop(self.client.try_disconnect_now());
             }
         }
-        if tokio::time::timeout(STOP_MAX, stopped(&mut status))
-            .await
-            .is_err()
-        {
+        if !stopped(&mut status, STOP_MAX).await {
             warn!(device = %self.name, "the MQTT connection did not end in order");
+            self.stop.send_replace(Stop::Now);
+            stopped(&mut status, STOP_MAX).await;
         }
     }
 }
 
-async fn stopped(status: &mut watch::Receiver<ConnectionStatus>) {
+/// Whether it has ended, after at most so long.
+async fn stopped(status: &mut watch::Receiver<ConnectionStatus>, max: Duration) -> bool {
+    let ended = status.wait_for(|status| status.state == ConnectionState::Stopped);
     // An error means that the task is gone, which is as good.
-    drop(
-        status
-            .wait_for(|status| status.state == ConnectionState::Stopped)
-            .await,
-    );
+    tokio::time::timeout(max, ended).await.is_ok()
 }
 
 impl ConnectionConfig {
@@ -288,6 +292,7 @@ fn options(config: &ConnectionConfig) -> Result<MqttOptions, MqttError> {
         loopback_only: config.security == Security::PlaintextLoopback,
         // What the broker itself would wait for us, MQTT 3.1.1 section 3.1.2.10.
         unacknowledged_max: Duration::from_millis(u64::from(config.keep_alive_s) * 1500),
+        time: config.limits.connect_timeout,
     };
     options.set_socket_connector(move |_, network| dial.clone().connect(network));
     Ok(options)
@@ -308,10 +313,11 @@ struct Task {
     client: AsyncClient,
     event_loop: EventLoop,
     back_off: BackOff,
-    stopping: watch::Receiver<bool>,
+    take_over: TakeOver,
+    is_hung: watch::Receiver<bool>,
+    stopping: watch::Receiver<Stop>,
     status: watch::Sender<ConnectionStatus>,
     connected_at: Option<Instant>,
-    short_lived: u32,
 }
 
 impl Task {
@@ -325,8 +331,7 @@ impl Task {
                 }
             };
             let lost = self.on_lost(lost);
-            let stopping = *self.stopping.borrow();
-            if stopping || lost.reason == Reason::Asked || !self.delay(&lost).await {
+            if self.is_stopping() || lost.reason == Reason::Asked || !self.delay(&lost).await {
                 break;
             }
         }
@@ -341,7 +346,10 @@ impl Task {
             // Polling is given up only to throw the connection away: that may lose what is half read.
             tokio::select! {
                 biased;
-                () = self.core.unanswered.notified() => {
+                Ok(_) = self.stopping.wait_for(|stop| *stop == Stop::Now) => {
+                    return Err(Lost::new(Reason::Asked, "disconnected"));
+                }
+                Ok(_) = self.is_hung.wait_for(|hung| *hung) => {
                     let detail = format!(
                         "{} calls in a row were not acknowledged",
                         self.config.limits.unanswered_max
@@ -354,7 +362,7 @@ impl Task {
             tokio::select! {
                 biased;
                 // An error is the handle gone, and with it all who could want this connection to stop.
-                Ok(_) = self.stopping.wait_for(|stop| *stop) => {
+                Ok(_) = self.stopping.wait_for(|stop| *stop != Stop::No) => {
                     return Err(Lost::new(Reason::Asked, "disconnected"));
                 }
                 result = self.event_loop.poll() => result,
@@ -369,9 +377,10 @@ impl Task {
     }
 
     fn on_event(&mut self, event: &Event) {
-        if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
+        let is_new = matches!(event, Event::Incoming(Packet::ConnAck(_)));
+        if is_new {
             self.connected_at = Some(Instant::now());
-            if self.short_lived < TAKEN_OVER_AFTER {
+            if !self.take_over.is_suspected() {
                 self.back_off.reset();
             }
             self.status.send_modify(|status| {
@@ -384,12 +393,12 @@ impl Task {
                 "connected to {} as `{}`",
                 self.config.endpoint, self.config.client_id
             );
-            if *self.stopping.borrow() {
-                // It was asked to stop while it connected.
-                drop(self.client.try_disconnect_now());
-            }
         }
         self.core.on_event(GENERATION, event);
+        // Who asks for the end looks for a connection after that, and this the other way round: one of them sees the other.
+        if is_new && self.is_stopping() {
+            drop(self.client.try_disconnect_now());
+        }
     }
 
     /// There is no connection any more, or still none.
@@ -410,19 +419,25 @@ impl Task {
         let Some(since) = self.connected_at else {
             return lost;
         };
-        if lost.reason != Reason::Peer || since.elapsed() >= SHORT_LIVED {
-            self.short_lived = 0;
-            return lost;
+        let is_calm = self
+            .take_over
+            .ended(since.elapsed(), lost.reason == Reason::Peer);
+        if is_calm {
+            self.back_off.reset();
         }
-        self.short_lived = self.short_lived.saturating_add(1);
-        if self.short_lived < TAKEN_OVER_AFTER {
+        if lost.reason != Reason::Peer || !self.take_over.is_suspected() {
             return lost;
         }
         let detail = format!(
-            "the broker closed the connection soon after it was made, {} times in a row: another client may use the client id `{}`",
-            self.short_lived, self.config.client_id
+            "the broker closed the connection {} times in a row before it had lasted: another client may use the client id `{}`",
+            self.take_over.in_a_row(),
+            self.config.client_id
         );
         Lost::new(Reason::TakenOver, detail)
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow() != Stop::No
     }
 
     /// Wait for the next attempt; false = stop instead.
@@ -441,7 +456,7 @@ impl Task {
         );
         tokio::select! {
             biased;
-            Ok(_) = self.stopping.wait_for(|stop| *stop) => false,
+            Ok(_) = self.stopping.wait_for(|stop| *stop != Stop::No) => false,
             () = tokio::time::sleep(Duration::from_millis(retry_ms)) => true,
         }
     }
@@ -461,7 +476,7 @@ impl Task {
         }
         tokio::select! {
             biased;
-            Ok(_) = self.stopping.wait_for(|stop| *stop) => false,
+            Ok(_) = self.stopping.wait_for(|stop| *stop != Stop::No) => false,
             () = tokio::time::sleep_until(turn) => true,
         }
     }

@@ -13,7 +13,7 @@ use host_runtime::mailbox::{Input, Mailbox};
 use host_runtime::types::{Failure, Outcome, Qos, Token, code};
 use rumqttc::{AsyncClient, ClientError, Event, Packet, Publish, QoS};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::error::MqttError;
@@ -33,8 +33,8 @@ pub(crate) struct Core {
     runtime: Handle,
     ack_timeout: Duration,
     unanswered_max: u32,
-    /// Told when too many calls in a row went unanswered.
-    pub(crate) unanswered: Notify,
+    /// Too many calls in a row went unanswered on the connection of now.
+    pub(crate) is_hung: watch::Sender<bool>,
 }
 
 struct State {
@@ -68,7 +68,7 @@ struct Device {
 impl Device {
     /// Asks the broker for what comes by other topics; clean sessions forget them. Those for which the queue has no room come
     /// back.
-    fn subscribe(&self, client: &AsyncClient) -> Vec<String> {
+    fn subscribe(&self, thing: &str, client: &AsyncClient) -> Vec<String> {
         let mut late = Vec::new();
         for notice in &self.notices {
             let topic = notice.topic();
@@ -76,7 +76,11 @@ impl Device {
                 Ok(()) => {}
                 Err(ClientError::RequestChannelFull(_)) => late.push(topic.to_owned()),
                 // The next connection subscribes again.
-                Err(error) => tracing::warn!(topic, "no subscription for notices: {error}"),
+                Err(error) => tracing::warn!(
+                    device = thing,
+                    topic,
+                    "no subscription for notices: {error}"
+                ),
             }
         }
         late
@@ -148,12 +152,12 @@ impl State {
         if topics.is_empty() {
             return;
         }
-        let client = self.client.clone();
+        let (client, device) = (self.client.clone(), thing.to_owned());
         let task = runtime.spawn(async move {
             for topic in topics {
                 // The connection has gone.
                 if let Err(error) = client.subscribe(topic.as_str(), QoS::AtLeastOnce).await {
-                    return tracing::warn!(topic, "no subscription for notices: {error}");
+                    return tracing::warn!(device, topic, "no subscription for notices: {error}");
                 }
             }
         });
@@ -182,7 +186,7 @@ impl Core {
             runtime,
             ack_timeout,
             unanswered_max,
-            unanswered: Notify::new(),
+            is_hung: watch::Sender::new(false),
         })
     }
 
@@ -220,7 +224,7 @@ impl Core {
         let mut state = self.lock();
         state.listen(thing, notices);
         if let (Some(_), Some(device)) = (state.up, state.devices.get(thing)) {
-            let late = device.subscribe(&state.client);
+            let late = device.subscribe(thing, &state.client);
             state.subscribe_late(thing, late, &self.runtime);
         }
     }
@@ -249,11 +253,12 @@ impl Core {
         }
         state.up = Some(Up { session_present });
         state.unanswered = 0;
+        self.is_hung.send_replace(false);
         state.abort_late();
         let mut late = Vec::new();
         for (thing, device) in &state.devices {
             device.mailbox.send(Input::Connected { session_present });
-            let topics = device.subscribe(&state.client);
+            let topics = device.subscribe(thing, &state.client);
             if !topics.is_empty() {
                 late.push((thing.clone(), topics));
             }
@@ -365,18 +370,19 @@ impl Core {
     ) {
         let result = tokio::time::timeout(self.ack_timeout, acknowledged).await;
         let mut state = self.lock();
-        if result.is_err() {
-            state.unanswered += 1;
-            if state.unanswered >= self.unanswered_max {
-                state.unanswered = 0;
-                self.unanswered.notify_one();
-            }
-        }
+        let state = &mut *state;
         let Some(device) = state.devices.get_mut(&thing) else {
             return;
         };
         // Whoever takes it out of the table ends it: exactly once.
         if device.pending.remove(&token).is_some() {
+            // It is a call of the connection of now: an end of that takes out all calls.
+            if result.is_err() {
+                state.unanswered += 1;
+                if state.unanswered >= self.unanswered_max {
+                    self.is_hung.send_replace(true);
+                }
+            }
             let seconds = self.ack_timeout.as_secs();
             end(
                 &device.mailbox,

@@ -28,6 +28,7 @@ mod notice;
 mod reason;
 mod shared;
 mod socket;
+mod take_over;
 mod tls;
 mod transport;
 mod turnstile;

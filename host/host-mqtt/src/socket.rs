@@ -2,10 +2,12 @@
 //! time-out of the kernel's for a peer that vanished.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rumqttc::{NetworkOptions, default_socket_connect};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::ahead::ReadAhead;
 use crate::config::Endpoint;
@@ -19,7 +21,12 @@ pub(crate) struct Dial {
     /// Sent and not acknowledged by the peer's kernel for so long = dead. rumqttc pings only when nothing else was
     /// sent, so requests into a dead connection would keep it alive for the kernel's 15 minutes.
     pub(crate) unacknowledged_max: Duration,
+    /// For the whole connection, of which TCP may take [three quarters](TCP_SHARE).
+    pub(crate) time: Duration,
 }
+
+/// What is left is for TLS and CONNACK.
+const TCP_SHARE: (u32, u32) = (3, 4);
 
 impl Dial {
     pub(crate) async fn connect(self, options: NetworkOptions) -> io::Result<ReadAhead<TcpStream>> {
@@ -33,8 +40,23 @@ impl Dial {
                 )
             })?
             .collect();
+        let stream = self.first_of(&addresses, &options).await?;
+        let milliseconds = u32::try_from(self.unacknowledged_max.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
+        Ok(ReadAhead::new(stream))
+    }
+
+    /// The first address that answers. One that swallows all (a name has two, and IPv6 leads nowhere) leaves the others their
+    /// part of the time.
+    async fn first_of(
+        &self,
+        addresses: &[SocketAddr],
+        options: &NetworkOptions,
+    ) -> io::Result<TcpStream> {
+        let host = &self.endpoint.host;
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
-        for address in addresses {
+        let end = Instant::now() + self.time * TCP_SHARE.0 / TCP_SHARE.1;
+        for (n, address) in addresses.iter().enumerate() {
             if self.loopback_only && !address.ip().is_loopback() {
                 last = io::Error::new(
                     io::ErrorKind::PermissionDenied,
@@ -45,34 +67,31 @@ impl Dial {
                 );
                 continue;
             }
-            match default_socket_connect(address.to_string(), options.clone()).await {
-                Ok(stream) => {
-                    let milliseconds =
-                        u32::try_from(self.unacknowledged_max.as_millis()).unwrap_or(u32::MAX);
-                    rustix::net::sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
-                    return Ok(ReadAhead::new(stream));
-                }
-                Err(error) => {
-                    last = io::Error::new(
-                        error.kind(),
-                        format!("cannot connect to {address}: {error}"),
-                    );
-                }
-            }
+            let left = u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+            let time = end.saturating_duration_since(Instant::now()) / left;
+            let connected = default_socket_connect(address.to_string(), options.clone());
+            let connected = tokio::time::timeout(time, connected).await;
+            let error = match connected.unwrap_or_else(|_| Err(no_answer(time))) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let text = format!("cannot connect to {address}: {error}");
+            last = io::Error::new(error.kind(), text);
         }
         Err(last)
     }
 }
 
+fn no_answer(time: Duration) -> io::Error {
+    let text = format!("no answer within {:.1} s", time.as_secs_f64());
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::time::Duration;
+    use tokio::net::{TcpListener, TcpSocket};
 
-    use rumqttc::NetworkOptions;
-    use tokio::net::TcpListener;
-
-    use super::Dial;
+    use super::*;
     use crate::config::Endpoint;
 
     fn dial(host: &str, port: u16, loopback_only: bool) -> Dial {
@@ -83,6 +102,7 @@ mod tests {
             },
             loopback_only,
             unacknowledged_max: Duration::from_secs(90),
+            time: Duration::from_secs(20),
         }
     }
 
@@ -120,5 +140,38 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    /// A port whose queue of new connections is full: what more comes is never answered. The sockets keep it so.
+    async fn silent_port() -> (SocketAddr, impl Sized) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut taken = Vec::new();
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            taken.push(stream.unwrap());
+        }
+        (address, (listener, taken))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_never_answers_leaves_time_for_the_next_one() {
+        let (silent, _kept) = silent_port().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let dial = Dial {
+            time: Duration::from_secs(2),
+            ..dial("localhost", silent.port(), true)
+        };
+        let options = NetworkOptions::new();
+        let stream = dial.first_of(&[silent, good], &options).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = dial.first_of(&[silent], &options).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&silent.to_string()), "{text}");
+        assert!(text.contains("no answer within 1.5 s"), "{text}");
     }
 }

@@ -6,10 +6,10 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use host_mqtt::{Brings, Connection, ConnectionConfig, MqttTransport, Notice};
+use host_mqtt::{Brings, Connection, ConnectionConfig, ConnectionState, MqttTransport, Notice};
 use host_runtime::mailbox::{Input, MESSAGES_MAX};
 use host_runtime::ports::transport::Transport;
-use host_runtime::types::{Qos, Token};
+use host_runtime::types::{Outcome, Qos, Token};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -207,6 +207,76 @@ async fn calls_that_nobody_acknowledges_end_and_then_the_connection_is_made_anew
     assert!(detail.contains("3 calls"), "{detail}");
     let _peer = bench.broker.accept_connected().await;
     bench.inbox.connected().await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_broker_takes_nothing_any_more_ends_when_it_is_asked_to() {
+    let mut bench = Bench::with(|config| config.limits.queue_max = 1, true).await;
+    let finds_no_room = |token: Token| {
+        let mut inputs = std::iter::from_fn(|| bench.inbox.mailbox.take());
+        inputs.any(|input| match input {
+            Input::Done { token: of, outcome } => {
+                of == token && matches!(outcome, Outcome::Failed(f) if f.main == 0xd1)
+            }
+            _ => false,
+        })
+    };
+    // First what fills the socket, then what waits behind it.
+    let mut tokens = 1..;
+    for token in tokens.by_ref() {
+        bench
+            .transport
+            .publish(token, &topic("a"), vec![0; 100_000], Qos::AtMostOnce);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if finds_no_room(token) {
+            break;
+        }
+    }
+    for token in tokens {
+        bench
+            .transport
+            .subscribe(token, &topic("b"), Qos::AtLeastOnce);
+        if finds_no_room(token) {
+            break;
+        }
+    }
+    patient("the stop", bench.connection.stop()).await;
+    assert_eq!(bench.connection.status().state, ConnectionState::Stopped);
+}
+
+#[tokio::test]
+async fn calls_that_time_out_together_end_one_connection_and_not_the_next_too() {
+    const CALLS: u64 = 6;
+    let limits = |config: &mut ConnectionConfig| {
+        config.limits.ack_timeout = Duration::from_secs(5);
+        config.limits.unanswered_max = 3;
+    };
+    let mut bench = Bench::with(limits, true).await;
+    for token in 1..=CALLS {
+        bench
+            .transport
+            .publish(token, &topic("a"), b"x".to_vec(), Qos::AtLeastOnce);
+        bench.peer.read().await;
+    }
+    timed_out(&bench.inbox).await;
+    let mut peer = bench.broker.accept_connected().await;
+    // Whether the last ones timed out or were ended by the loss is all the same.
+    let (mut ended, mut connected) = (1, false);
+    while ended < CALLS || !connected {
+        match bench.inbox.next().await {
+            Input::Done { .. } => ended += 1,
+            Input::Connected { .. } => connected = true,
+            Input::Disconnected { detail, .. } => assert!(detail.contains("3 calls"), "{detail}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    bench
+        .transport
+        .publish(7, &topic("a"), b"x".to_vec(), Qos::AtLeastOnce);
+    let [high, low] = peer.read().await.publish().1.unwrap();
+    peer.write(&[0x40, 2, high, low]).await;
+    assert_eq!(bench.inbox.done().await, (7, None));
+    assert_eq!(bench.connection.status().connections, 2);
 }
 
 #[tokio::test]

@@ -34,17 +34,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Start logging to standard error. The filter is `info`, `debug`, or `info,host_mqtt=debug` and so on; `OTAD_LOG`
-/// overrides it.
+/// Start logging to standard error. The filter is `info`, `debug`, or `info,host_mqtt=debug` and so on.
 ///
 /// # Errors
 /// [`Exit::Usage`] for a filter that is none.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), Failed> {
-    let text = std::env::var("OTAD_LOG").unwrap_or_else(|_| filter.to_owned());
-    let filter = parse(&text).map_err(|e| {
+    let filter = parse(filter).map_err(|e| {
         Failed::new(
             Exit::Usage,
-            format!("log filter \"{text}\": {e}; {SUCH_AS}"),
+            format!("log filter \"{filter}\": {e}; {SUCH_AS}"),
         )
     })?;
     let lines = Lines {
@@ -94,12 +92,9 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
 /// The filter of this process's log.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Log by another filter from now on, unless `OTAD_LOG` says which. One that is none is reported and changes nothing.
+/// Log by another filter from now on. One that is none is reported and changes nothing.
 pub fn filter_again(filter: &str) {
-    let Some(handle) = FILTER
-        .get()
-        .filter(|_| std::env::var_os("OTAD_LOG").is_none())
-    else {
+    let Some(handle) = FILTER.get() else {
         return;
     };
     let changed = parse(filter).and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));

@@ -16,7 +16,7 @@ pub enum Exit {
     Nothing,
     /// Did not work now; the same command may work later.
     Retry,
-    /// An activation or a restart is pending; from `otad run`: start me again.
+    /// From `otad run`: its own software is to be restarted; start me again.
     RestartPending,
     /// Refused by a policy: version, approval, product.
     Refused,
@@ -51,7 +51,7 @@ pub const TABLE: [Row; 9] = [
         Exit::RestartPending,
         4,
         "restart-pending",
-        "an activation or restart is pending; from `otad run`: start it again through `otad launch`",
+        "from `otad run`: its own software is to be restarted, start it again through `otad launch`",
     ),
     (
         Exit::Refused,

@@ -217,9 +217,12 @@ pub(crate) fn unsafe_rights(directory: &Path) -> io::Result<Option<String>> {
 /// The same by mode and owner, for a process of user `own`.
 pub(crate) fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
     if owner != 0 && owner != own {
-        return Some(format!(
-            "belongs to uid {owner} and not to root or to uid {own}, chown it"
-        ));
+        return Some(if own == 0 {
+            // Root would start what another user has written there.
+            format!("belongs to uid {owner}: run this as that user, not as root")
+        } else {
+            format!("belongs to uid {owner} and not to root or to uid {own}, chown it")
+        });
     }
     let mode = mode & 0o7777;
     (mode & 0o022 != 0)

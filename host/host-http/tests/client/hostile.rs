@@ -227,7 +227,7 @@ async fn every_wait_ends() {
             Err(FetchError::TimedOut {
                 wait: Wait::Connect,
                 ..
-            } | FetchError::NoRoots)
+            } | FetchError::NoRoots { .. })
         ),
         "{made:?}"
     );

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::args::{AgentSwapArgs, AgentVerb, DeviceArgs};
-use super::control::{client, request};
+use super::control::{client, request, silence};
 use super::plugin::absolute;
 use crate::control::protocol::{AgentOrder, Verb};
 use crate::exit::{Exit, Verb as Ended};
@@ -66,7 +66,11 @@ fn rows(status: &Value) -> Vec<Value> {
     let devices = status["devices"].as_array().cloned().unwrap_or_default();
     let row = |device: Value| {
         let mut row = device["agent"].clone();
-        row["device"] = device["device"].clone();
+        for key in ["device", "failed"] {
+            if device[key].is_string() {
+                row[key] = device[key].clone();
+            }
+        }
         row
     };
     devices.into_iter().map(row).collect()
@@ -74,6 +78,9 @@ fn rows(status: &Value) -> Vec<Value> {
 
 /// For people: a line, one for the manifest that vouches for it, and one for a build that was refused or sent back.
 fn line(row: &Value) -> String {
+    if row["failed"].is_string() {
+        return silence(row);
+    }
     let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
     let mut line = format!(
         "{}: {} {} ({})",

@@ -1,6 +1,7 @@
 //! The verbs that ask the running daemon: suspend, resume, abort, poll, activate, commit, rollback, events, job.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::args::{ControlArgs, DeviceArgs, EventsArgs, JobVerb, RollbackArgs, TargetArgs};
 use super::load;
@@ -119,21 +120,44 @@ pub(super) async fn job(verb: &JobVerb) -> Ended {
 }
 
 async fn jobs(args: &DeviceArgs) -> Ended {
-    let value = client(&args.control)?
-        .gather(&request(args, Verb::Jobs), "jobs")
+    let (mut jobs, mut silent) = (Vec::new(), Vec::new());
+    let each = |item: Value| {
+        let is_job = item["failed"].is_null();
+        if is_job { &mut jobs } else { &mut silent }.push(item);
+    };
+    client(&args.control)?
+        .stream(&request(args, Verb::Jobs), each)
         .await?;
-    let jobs: Vec<JobView> = serde_json::from_value(value["jobs"].clone())
-        .map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;
     if args.control.json {
-        say(&value.to_string());
+        say(&json!({ "jobs": jobs, "silent": silent }).to_string());
     } else {
-        jobs.iter().for_each(|job| say(&job_line(job)));
+        for job in &jobs {
+            let job = JobView::deserialize(job);
+            let job = job.map_err(|e| Failed::chain(Exit::Failed, "the daemon's answer", &e))?;
+            say(&job_line(&job));
+        }
     }
-    Ok(if jobs.is_empty() {
-        Exit::Nothing
-    } else {
-        Exit::Done
+    silent.iter().for_each(|device| note(&silence(device)));
+    Ok(match (&jobs[..], &silent[..]) {
+        ([], []) => Exit::Nothing,
+        // Whether there are any is not known.
+        ([], _) => Exit::Retry,
+        _ => Exit::Done,
     })
+}
+
+/// Says which devices say nothing of themselves; false = there are none of these.
+pub(super) fn note_silent(status: &Value) -> bool {
+    let devices = status["devices"].as_array().map_or(&[][..], Vec::as_slice);
+    let silent: Vec<_> = devices.iter().filter(|d| d["failed"].is_string()).collect();
+    silent.iter().for_each(|device| note(&silence(device)));
+    !silent.is_empty()
+}
+
+/// A device that says nothing of itself: `pump-1: no status: its record is damaged`.
+pub(super) fn silence(device: &Value) -> String {
+    let text = |key: &str| device[key].as_str().unwrap_or("-");
+    format!("{}: no status: {}", text("device"), text("failed"))
 }
 
 /// One job for people: `reboot-7 of pump-1: runs elsewhere, ends by otad job finish; given up in 3600 s`.

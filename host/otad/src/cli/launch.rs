@@ -1,5 +1,7 @@
 //! `otad launch`.
 
+use std::io::ErrorKind;
+
 use host_runtime::ports::state_dir::FileStateDir;
 use host_runtime::target::verified_record;
 
@@ -19,8 +21,15 @@ pub(super) fn follow(args: &LaunchArgs) -> Verb {
     let files = files(target)?;
     let state_dir = &config.daemon.state_dir.value;
     let unreadable = |e: std::io::Error| {
+        let is_damaged = matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+        // Nothing says which image was verified.
+        let exit = if is_damaged {
+            Exit::Unverified
+        } else {
+            Exit::Failed
+        };
         Failed::new(
-            Exit::Failed,
+            exit,
             format!("list of verified images in {}: {e}", state_dir.display()),
         )
     };

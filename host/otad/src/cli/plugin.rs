@@ -7,7 +7,7 @@ use host_runtime::engine::AGENT_WORLD;
 use serde_json::Value;
 
 use super::args::{CheckArgs, DeviceArgs, PluginVerb};
-use super::control::{client, done, request};
+use super::control::{client, done, note_silent, request};
 use super::{check, project, sign, wait};
 use crate::config::BUILTIN;
 use crate::control::protocol::{Request, Verb};
@@ -82,8 +82,14 @@ async fn list(args: &DeviceArgs, only: Option<&str>) -> Ended {
         .gather(&request(args, Verb::Status), "devices")
         .await?;
     let rows = rows(&status, only);
+    let some_are_silent = note_silent(&status);
     if let (Some(only), []) = (only, &rows[..]) {
-        return Err(Failed::new(Exit::Nothing, format!("no target \"{only}\"")));
+        return Err(if some_are_silent {
+            let text = format!("no target \"{only}\" of a device that answers");
+            Failed::new(Exit::Retry, text)
+        } else {
+            Failed::new(Exit::Nothing, format!("no target \"{only}\""))
+        });
     }
     if args.control.json {
         say(&Value::from(rows).to_string());

@@ -8,7 +8,7 @@ use host_runtime::ports::state_dir::FileStateDir;
 use serde_json::{Map, Value, json};
 
 use super::args::{ConfigArg, DeviceArgs, LinkArgs, TargetVerb};
-use super::control::{client, request};
+use super::control::{client, note_silent, request};
 use super::launch::files;
 use super::{device, load, mcu, target};
 use crate::config::{
@@ -125,7 +125,10 @@ async fn list(args: &DeviceArgs, only: Option<&str>) -> Verb {
         .await;
     // A daemon that does not answer is no error: the configuration is there.
     let status = match status {
-        Ok(status) => Some(status),
+        Ok(status) => {
+            note_silent(&status);
+            Some(status)
+        }
         Err(failed) => {
             note(&format!("only the configuration is shown: {failed}"));
             None

@@ -29,8 +29,8 @@ use super::build::BUILD;
 use super::diagnostic::{Diagnostic, Origin};
 use super::hooks;
 use super::model::{
-    AgentChoice, Carrier, Config, Development, Device, Line, Login, Mqtt, Password, PluginChoice,
-    Program, Region, Reset, Target, VersionFrom,
+    AgentChoice, Carrier, Config, Daemon, Development, Device, Line, Login, Mqtt, Password,
+    PluginChoice, Program, Region, Reset, Target, VersionFrom,
 };
 use super::place::{Own, TAKEN_HELP, Taken};
 use super::reader::Located;
@@ -98,6 +98,18 @@ pub fn check(config: &Config) -> Vec<Finding> {
             &name.origin,
             format!("no group \"{}\" on this machine", name.value),
             "create it with `groupadd`, or remove `control_group`",
+        );
+    }
+    if let Some(group) = &config.daemon.control_group
+        && !may_be_entered_by_a_group(&config.daemon)
+    {
+        findings.warning(
+            &group.origin,
+            format!(
+                "the control socket lies in the state directory, which \"{}\" may not enter",
+                group.value
+            ),
+            "set `control_socket` to a path in a directory that the group may enter, such as \"/run/otad/control.sock\"",
         );
     }
     if let Some(dir) = &config.daemon.plugin_dir
@@ -315,6 +327,13 @@ fn denied(target: &Target, denial: &Denial, findings: &mut Findings) {
         ),
     };
     findings.error(origin, message, help);
+}
+
+/// Whether others than otad's user come as far as the control socket. A state directory that otad makes is its user's alone.
+fn may_be_entered_by_a_group(daemon: &Daemon) -> bool {
+    let state = &daemon.state_dir.value;
+    !daemon.control_socket.value.starts_with(state)
+        || fs::metadata(state).is_ok_and(|state| state.mode() & 0o010 != 0)
 }
 
 /// As the user that otad runs as has it.

@@ -450,6 +450,29 @@ fn findings(directory: &Path, lines: &str, word: &str) -> Vec<Finding> {
 }
 
 #[test]
+fn a_group_that_cannot_come_as_far_as_the_socket_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let warnings = |more: &str| {
+        let named = format!("state_dir = {state:?}\ncontrol_group = \"root\"\n{more}");
+        let config = read(&GOOD.replace("state_dir = \"state\"", &named)).expect("good");
+        let mut found = check(&config);
+        found.retain(|f| f.diagnostic.message.contains("may not enter"));
+        assert!(found.iter().all(|f| !f.is_error), "{found:?}");
+        found.len()
+    };
+    // Otad makes it for its own user.
+    assert_eq!(warnings(""), 1);
+    for (mode, expected) in [(0o700, 1), (0o710, 0)] {
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(warnings(""), expected, "{mode:o}");
+    }
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(warnings("control_socket = \"/run/otad/control.sock\""), 0);
+}
+
+#[test]
 fn directories_of_otads_own_that_it_would_refuse_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -12,6 +12,7 @@ use host_runtime::supervisor::DeviceHandle;
 use host_runtime::types::{Failure, FileId, code};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::code::{Entry, Source};
 use crate::control::protocol::{FinishStatus, Refusal, Request, Verb};
@@ -286,23 +287,12 @@ impl Devices {
         items: &mpsc::Sender<Value>,
     ) -> Result<Value, Refusal> {
         let wanted = |other: &str| name.is_none_or(|name| name == other);
+        let running = self.running.iter().filter(|d| wanted(d.handle.name()));
+        let mut answers = Ahead::new(running.map(|d| tokio::spawn(look(d.clone()))));
         let mut any = name.is_none();
-        let mut asked = VecDeque::new();
-        let mut running = self.running.iter().filter(|d| wanted(d.handle.name()));
-        loop {
-            let next = running.next();
-            any |= next.is_some();
-            let is_last = next.is_none();
-            // One that does not answer keeps the others waiting no longer than it must.
-            asked.extend(next.map(|device| tokio::spawn(look(device.clone()))));
-            if !is_last && asked.len() < ASKED_AT_ONCE {
-                continue;
-            }
-            let Some(first) = asked.pop_front() else {
-                break;
-            };
-            let broke = |e| Refusal::new(Exit::Failed, format!("asking a device broke: {e}"));
-            if items.send(first.await.map_err(broke)?).await.is_err() {
+        while let Some(item) = answers.next().await {
+            any = true;
+            if items.send(item?).await.is_err() {
                 return Ok(Value::Null);
             }
         }
@@ -320,9 +310,35 @@ impl Devices {
     }
 }
 
+/// Answers of devices in the order in which they are asked, some at a time: one that does not answer keeps the others waiting
+/// no longer than it must.
+struct Ahead<I, T> {
+    questions: I,
+    asked: VecDeque<JoinHandle<T>>,
+}
+
+impl<T, I: Iterator<Item = JoinHandle<T>>> Ahead<I, T> {
+    fn new(questions: I) -> Self {
+        Self {
+            questions,
+            asked: VecDeque::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<T, Refusal>> {
+        while self.asked.len() < ASKED_AT_ONCE
+            && let Some(next) = self.questions.next()
+        {
+            self.asked.push_back(next);
+        }
+        let answer = self.asked.pop_front()?.await;
+        Some(answer.map_err(|e| Refusal::new(Exit::Failed, format!("asking a device broke: {e}"))))
+    }
+}
+
 /// How a device is.
 async fn look(device: ConnectedDevice) -> Value {
-    match tokio::time::timeout(STATUS_MAX, device.handle.status()).await {
+    match status_of(&device.handle).await {
         Ok(status) => {
             let mut item = view::device(&status, Some(&device.connection.status()));
             if let Some((job, words)) = hooks::waiting(&status, &device.handle.events()) {
@@ -331,14 +347,32 @@ async fn look(device: ConnectedDevice) -> Value {
             }
             item
         }
-        Err(_) => {
-            let why = format!(
-                "no answer within {} s; it waits for its storage, or is broken",
-                STATUS_MAX.as_secs()
-            );
-            view::silent(device.handle.name(), &why, Exit::Retry)
-        }
+        Err(silent) => silent,
     }
+}
+
+/// The jobs of a device.
+async fn jobs_of(device: DeviceHandle) -> Vec<Value> {
+    match status_of(&device).await {
+        Ok(status) => {
+            let events = device.events().after(0, usize::MAX);
+            let jobs = hooks::jobs(&status, &events);
+            jobs.iter().map(|job| json!(job)).collect()
+        }
+        Err(silent) => vec![silent],
+    }
+}
+
+/// What a device says of itself, or what is said of one that does not answer.
+async fn status_of(device: &DeviceHandle) -> Result<DeviceStatus, Value> {
+    let status = tokio::time::timeout(STATUS_MAX, device.status()).await;
+    status.map_err(|_| {
+        let why = format!(
+            "no answer within {} s; it waits for its storage, or is broken",
+            STATUS_MAX.as_secs()
+        );
+        view::silent(device.name(), &why, Exit::Retry)
+    })
 }
 
 impl Devices {
@@ -368,32 +402,34 @@ impl Devices {
         }
     }
 
-    /// The jobs of a device, or of all.
+    /// The jobs of a device, or of all, and with all those that do not say theirs.
     async fn jobs(
         &self,
         name: Option<&str>,
         items: &mpsc::Sender<Value>,
     ) -> Result<Value, Refusal> {
+        if let Some(name) = name
+            && !self.running.iter().any(|d| d.handle.name() == name)
+        {
+            return Err(self.missing(name));
+        }
         let wanted = |other: &str| name.is_none_or(|name| name == other);
-        for device in self.running.iter().filter(|d| wanted(d.handle.name())) {
-            let status = tokio::time::timeout(STATUS_MAX, device.handle.status());
-            let Ok(status) = status.await else {
-                let text = format!("device \"{}\" does not answer", device.handle.name());
-                return Err(Refusal::new(Exit::Retry, text));
-            };
-            let events = device.handle.events().after(0, usize::MAX);
-            for job in hooks::jobs(&status, &events) {
-                if items.send(json!(job)).await.is_err() {
+        let running = self.running.iter().filter(|d| wanted(d.handle.name()));
+        let mut answers = Ahead::new(running.map(|d| tokio::spawn(jobs_of(d.handle.clone()))));
+        while let Some(jobs) = answers.next().await {
+            for job in jobs? {
+                if items.send(job).await.is_err() {
                     return Ok(Value::Null);
                 }
             }
         }
-        match name {
-            Some(name) if !self.running.iter().any(|d| d.handle.name() == name) => {
-                Err(self.missing(name))
+        for device in self.failed.iter().filter(|d| wanted(&d.name)) {
+            let item = view::silent(&device.name, &device.why, device.exit);
+            if items.send(item).await.is_err() {
+                return Ok(Value::Null);
             }
-            Some(_) | None => Ok(Value::Null),
         }
+        Ok(Value::Null)
     }
 }
 
@@ -628,6 +664,39 @@ mod tests {
             "{}",
             unknown.text
         );
+    }
+
+    #[tokio::test]
+    async fn a_device_that_could_not_be_set_up_is_named_where_jobs_are_listed() {
+        let devices = broken();
+        let (items, mut told) = mpsc::channel(4);
+        assert_eq!(devices.jobs(None, &items).await, Ok(Value::Null));
+        let item = told.try_recv().unwrap();
+        assert_eq!(item["device"], "pump-1");
+        assert_eq!(item["failed"], "its record is damaged");
+        for (name, exit) in [("pump-1", "failed"), ("pump-2", "nothing")] {
+            let refusal = devices.jobs(Some(name), &items).await.unwrap_err();
+            assert_eq!(refusal.exit, exit);
+        }
+        assert!(told.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn many_are_asked_at_a_time_and_answer_in_their_order() {
+        const AT_ONCE: u64 = ASKED_AT_ONCE as u64;
+        let ask = |n: u64| {
+            tokio::spawn(async move {
+                // Of those that are asked together the first are the slow ones.
+                tokio::time::sleep(Duration::from_millis(AT_ONCE - n % AT_ONCE)).await;
+                n
+            })
+        };
+        let mut answers = Ahead::new((0..2 * AT_ONCE).map(ask));
+        for n in 0..2 * AT_ONCE {
+            assert_eq!(answers.next().await, Some(Ok(n)));
+            assert!(answers.asked.len() < ASKED_AT_ONCE);
+        }
+        assert_eq!(answers.next().await, None);
     }
 
     #[tokio::test]

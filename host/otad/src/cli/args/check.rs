@@ -17,7 +17,7 @@ pub enum Builtin {
     Agent,
     /// The simple orchestrator, a second agent.
     Simple,
-    /// The plugin for A/B slots in files or partitions.
+    /// The plugin for A/B slots in files.
     FlashFile,
     /// The plugin for secondary MCUs behind a serial line.
     SerialMcu,

@@ -39,7 +39,7 @@ pub struct CloudArgs {
     #[arg(long, value_enum, default_value_t)]
     pub limits: LimitsArg,
     /// What is logged, such as `debug` or `info,host_cloud=trace`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "OTAD_LOG")]
     pub log: String,
     // Last: its heading holds for what follows.
     #[command(flatten)]

@@ -113,7 +113,8 @@ pub enum JobVerb {
     /// The jobs that wait for an answer or for their end, and the one under way.
     #[command(after_help = "\
 Offers (on_job = \"ask\", or a `job` hook) wait for `job approve` or `job decline`. Jobs that are no update wait for
-somebody to take them, and then for `job finish`. Exit code 2 if there is none.
+somebody to take them, and then for `job finish`. Exit code 2 if there is none, 3 if none is known and
+a device does not tell of its own.
 
 Examples:
   otad job list

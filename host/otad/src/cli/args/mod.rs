@@ -255,7 +255,7 @@ Exit codes: 0 asked, 3 no daemon answers.")]
     Poll(DeviceArgs),
     /// What the application is told: activate, start-test, fail, job-ended and so on.
     #[command(after_help = "\
-Events are numbered per device and kept across restarts. An application remembers the number of the last one that it has \
+Events are numbered per device and kept across restarts, the last 256 of them or 1 MiB. An application remembers the number of the last one that it has \
 dealt with and asks with --after.
 
 Examples:
@@ -394,8 +394,8 @@ pub struct RunArgs {
     #[command(flatten)]
     /// Which configuration.
     pub config: ConfigArg,
-    /// What is logged, in place of the configuration's `log`; such as `debug` or `info,host_mqtt=trace`.
-    #[arg(long, value_name = "FILTER")]
+    /// What is logged, in place of the configuration's `log`, also after a reload; such as `debug` or `info,host_mqtt=trace`.
+    #[arg(long, value_name = "FILTER", env = "OTAD_LOG")]
     pub log: Option<String>,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t)]

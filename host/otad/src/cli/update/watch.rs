@@ -234,12 +234,16 @@ fn exit_of(status: ExecutionStatus, reason: &str) -> Exit {
         ExecutionStatus::Failed => match failure_main(reason) {
             // Same version, downgrade, wrong product.
             Some(0x0f | 0x10 | 0xd3) => Exit::Refused,
-            // Signature, signer, extra check.
-            Some(0xe3 | 0xe7 | 0xde) => Exit::Unverified,
+            // Signature, signer, extra check. A self-test that says no has the same code, and was not about what is verified.
+            Some(0xe3 | 0xe7) => Exit::Unverified,
+            Some(0xde) if !reason.starts_with(REJECTED) => Exit::Unverified,
             _ => Exit::Failed,
         },
     }
 }
+
+/// How a job's reason begins whose image went back after its self-test.
+const REJECTED: &str = "rejected: ";
 
 /// The code that says whose fault a failure was: `0x000000e3: 0x…`, `rejected: 0x0000000f`, `aborted: 0xe4000005`.
 fn failure_main(reason: &str) -> Option<u32> {
@@ -258,7 +262,7 @@ mod tests {
     }
     type Row = (ExecutionStatus, &'static str, Exit);
 
-    const ENDS: [Row; 11] = [
+    const ENDS: [Row; 13] = [
         end(ExecutionStatus::Succeeded, "accepted  v1.1.0", Exit::Done),
         end(
             ExecutionStatus::Failed,
@@ -284,6 +288,16 @@ mod tests {
             ExecutionStatus::Failed,
             "aborted: 0xe7000001",
             Exit::Unverified,
+        ),
+        end(
+            ExecutionStatus::Failed,
+            "0x000000de: 0x00000001",
+            Exit::Unverified,
+        ),
+        end(
+            ExecutionStatus::Failed,
+            "rejected: 0xde000001",
+            Exit::Failed,
         ),
         end(ExecutionStatus::Failed, "aborted: 0x00000013", Exit::Failed),
         end(ExecutionStatus::Failed, "", Exit::Failed),
