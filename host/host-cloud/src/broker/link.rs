@@ -348,8 +348,9 @@ async fn notify(shared: Arc<Shared>, outbox: Arc<Outbox>, mut stop: watch::Recei
             }
             let (shared, outbox) = (Arc::clone(&shared), Arc::clone(&outbox));
             flying.spawn(async move {
-                if !shared.deliver(&message).await {
-                    outbox.put_back(message);
+                match shared.deliver(&message).await {
+                    true => outbox.arrived(&message.topic),
+                    false => outbox.put_back(message),
                 }
                 drop(seat);
             });
