@@ -24,7 +24,7 @@ use crate::{
     images::ImageDir,
     limits::Limits,
     pki::{Credentials, Pki},
-    service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
+    service::{ImageId, Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
     stats::{CloudStats, RangeCounters},
     store::Store,
 };
@@ -211,6 +211,12 @@ impl Core {
 
     pub(crate) fn images(&self) -> Arc<ImageDir> {
         Arc::clone(&self.images)
+    }
+
+    /// Removes images that no stream named any more when they were chosen, and none names now.
+    pub(crate) fn remove_images(&self, images: &[ImageId]) {
+        self.images
+            .remove(images, || self.look(Service::images_in_use));
     }
 
     /// What the image server has handed out.

@@ -274,8 +274,8 @@ impl Operator {
             self.core.hub.detach(fingerprint);
         }
         // Only now that no stored stream names them: a restart must not find a stream without its images.
-        let (images, gone) = (self.core.images(), removal.images.clone());
-        let removed = tokio::task::spawn_blocking(move || images.remove(&gone));
+        let (core, gone) = (Arc::clone(&self.core), removal.images.clone());
+        let removed = tokio::task::spawn_blocking(move || core.remove_images(&gone));
         removed.await.map_err(|_| CloudError::Stopped)?;
         Ok(Deleted {
             stream_id: removal.stream,
