@@ -270,6 +270,8 @@ impl Operator {
                 Ok((removal, caused))
             })
             .await?;
+        // A connection speaks to its end for what its certificate did when it began. Whoever has a certificate that is
+        // still good for another thing comes back as that.
         for fingerprint in &removal.certificates {
             self.core.hub.detach(fingerprint);
         }

@@ -156,6 +156,29 @@ async fn a_deleted_thing_ends_at_once_and_its_key_is_worth_nothing_when_the_name
 }
 
 #[tokio::test]
+async fn a_deleted_things_certificate_goes_on_for_its_other_things_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    let own = cloud.thing_create(&thing("gw")).await.unwrap();
+    let operator = cloud.operator();
+    let other = thing("other");
+    let shared = operator.attach_certificate(&other, &own.certificate_pem, None);
+    shared.await.unwrap();
+    let mut gw = connect(&cloud, &own).await;
+    operator.delete_thing(&thing("gw"), false).await.unwrap();
+    gw.ended().await;
+    // The name belongs to another device now.
+    cloud.thing_create(&thing("gw")).await.unwrap();
+    let mut gw = connect(&cloud, &own).await;
+    let (reply, _) = gw.ask("$aws/things/other/jobs/get", "{}").await;
+    assert_eq!(reply, "$aws/things/other/jobs/get/accepted");
+    gw.publish("$aws/things/gw/jobs/get", "{}", QoS::AtLeastOnce)
+        .await;
+    gw.ended().await;
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_update_downloads_over_tls_with_the_longest_names() {
     let dir = tempfile::tempdir().unwrap();
     let name = "t".repeat(128);
