@@ -415,7 +415,7 @@ impl Operator {
         Ok(Watch::new(self.clone(), job_id.clone(), changed, cursor))
     }
 
-    /// Registers a thing with a certificate of its own, or finds it.
+    /// Registers a thing with a certificate of its own, or finds it. Where that certificate was detached, it gets a new key.
     ///
     /// # Errors
     /// The state or the credentials cannot be stored.

@@ -131,7 +131,16 @@ async fn a_detached_certificate_ends_at_once_and_does_not_come_back() {
         .unwrap();
     gw.ended().await;
     // The same configuration, so that a kept session would be used.
+    let mut again = client(&cloud, "gw", tls.clone());
+    assert!(again.connected().await.is_err());
+    // Nor when the thing gets credentials again, by an operator or at a start: they are others.
+    let new = cloud.thing_create(&thing("gw")).await.unwrap();
+    assert_ne!(new.fingerprint, own.fingerprint);
+    assert_eq!(cloud.thing_create(&thing("gw")).await.unwrap(), new);
+    cloud.shutdown().await;
+    let cloud = super::cloud(dir.path()).await;
     assert!(client(&cloud, "gw", tls).connected().await.is_err());
+    connect(&cloud, &new).await;
     cloud.shutdown().await;
 }
 
