@@ -289,7 +289,7 @@ impl CloudHandle {
         &self.operator
     }
 
-    /// Registers a thing, or finds it, and gives its credentials.
+    /// Registers a thing, or finds it, and gives its credentials: new ones where those it had were detached.
     ///
     /// # Errors
     /// They cannot be made or stored.

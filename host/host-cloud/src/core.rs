@@ -24,7 +24,7 @@ use crate::{
     images::ImageDir,
     limits::Limits,
     pki::{Credentials, Pki},
-    service::{Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
+    service::{ImageId, Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
     stats::{CloudStats, RangeCounters},
     store::Store,
 };
@@ -213,6 +213,12 @@ impl Core {
         Arc::clone(&self.images)
     }
 
+    /// Removes images that no stream named any more when they were chosen, and none names now.
+    pub(crate) fn remove_images(&self, images: &[ImageId]) {
+        self.images
+            .remove(images, || self.look(Service::images_in_use));
+    }
+
     /// What the image server has handed out.
     pub(crate) fn ranges(&self) -> Arc<RangeCounters> {
         Arc::clone(&self.ranges)
@@ -244,12 +250,12 @@ impl Core {
         self.look(|service| service.state().things.contains_key(name))
     }
 
-    /// Registers a thing, or finds it, with its certificate.
+    /// Registers a thing, or finds it, with its certificate: a new one where that was detached.
     pub(crate) async fn ensure_thing(
         &self,
         name: &ThingName,
     ) -> Result<(Credentials, bool), CloudError> {
-        let credentials = self.pki().device(name)?;
+        let (credentials, renewed) = self.credentials(name)?;
         let fingerprint = credentials.fingerprint.clone();
         let created = self
             .operate(|service, now_ms| {
@@ -257,11 +263,37 @@ impl Core {
                 if !known {
                     service.create_thing(now_ms, name.clone())?;
                 }
-                service.attach_certificate(name, &fingerprint)?;
+                // What was found is attached already, or was detached a moment ago and stays so.
+                if !known || renewed {
+                    service.attach_certificate(name, &fingerprint)?;
+                }
                 Ok((!known, Vec::new()))
             })
             .await?;
         Ok((credentials, created))
+    }
+
+    /// A thing's credentials, and whether they take the place of some that were detached. Somebody else may have that key:
+    /// it is not let in again behind the operator's back.
+    fn credentials(&self, name: &ThingName) -> Result<(Credentials, bool), CloudError> {
+        let pki = self.pki();
+        let found = pki.device(name)?;
+        let detached = self.look(|service| {
+            let thing = service.state().things.get(name);
+            thing.is_some_and(|thing| !thing.certificates.contains(&found.fingerprint))
+        });
+        if !detached {
+            return Ok((found, false));
+        }
+        pki.forget_device(name);
+        let new = pki.device(name)?;
+        if new.private_key_pem == found.private_key_pem {
+            return Err(CloudError::pki(
+                found.private_key_path.display().to_string(),
+                "its certificate was detached, and the file cannot be removed",
+            ));
+        }
+        Ok((new, true))
     }
 
     async fn await_stored(&self, revision: u64) -> Result<(), CloudError> {

@@ -132,11 +132,21 @@ impl ImageDir {
         Ok(())
     }
 
-    /// Removes images that no stream names any more, but for those that somebody is about to use.
-    pub(crate) fn remove(&self, images: &[ImageId]) {
+    /// Removes images that no stream named any more when they were chosen, but for those that somebody is about to use, or
+    /// uses by now: that is what `used` says.
+    pub(crate) fn remove(&self, images: &[ImageId], used: impl FnOnce() -> BTreeSet<ImageId>) {
+        if images.is_empty() {
+            return;
+        }
         // Held while files go: nobody takes the same image in meanwhile and believes it is there.
         let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        for image in images.iter().filter(|image| !pins.contains_key(*image)) {
+        // Asked under that lock: whoever has given up a pin has a stream by now, or will have none. It takes the service's
+        // lock; nobody who holds the service's pins or unpins.
+        let used = used();
+        for image in images {
+            if pins.contains_key(image) || used.contains(image) {
+                continue;
+            }
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.remove(image);
             file::remove_quietly(&self.dir.join(image.as_str()));
@@ -323,10 +333,10 @@ mod tests {
         );
         let id = first.pin.image().clone();
         drop(first);
-        images.remove(std::slice::from_ref(&id));
+        images.remove(std::slice::from_ref(&id), BTreeSet::new);
         assert!(path(&id).exists(), "the second is about to use it");
         drop(second);
-        images.remove(std::slice::from_ref(&id));
+        images.remove(std::slice::from_ref(&id), BTreeSet::new);
         assert!(!path(&id).exists());
         let mut out = [0];
         assert_eq!(

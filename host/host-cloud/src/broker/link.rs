@@ -1,15 +1,15 @@
 //! The connection to the broker: made, subscribed, and made anew with back-off.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions,
-    NoticeFailureReason, Packet, Publish, PublishOptions, SubscribeFilter, SubscribeReasonCode,
-    TlsConfiguration, Transport, default_socket_connect,
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NoticeFailureReason,
+    Packet, Publish, PublishOptions, SubscribeFilter, SubscribeReasonCode, TlsConfiguration,
+    Transport,
 };
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
-    net::TcpStream,
     sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     BrokerConfig, BrokerStatus, BrokerUrl, FILTERS, Outbox,
+    dial::dial,
     lane::{Lanes, Request},
 };
 use crate::{
@@ -347,8 +348,9 @@ async fn notify(shared: Arc<Shared>, outbox: Arc<Outbox>, mut stop: watch::Recei
             }
             let (shared, outbox) = (Arc::clone(&shared), Arc::clone(&outbox));
             flying.spawn(async move {
-                if !shared.deliver(&message).await {
-                    outbox.put_back(message);
+                match shared.deliver(&message).await {
+                    true => outbox.arrived(&message.topic),
+                    false => outbox.put_back(message),
                 }
                 drop(seat);
             });
@@ -410,35 +412,14 @@ fn options(config: &BrokerConfig) -> Result<MqttOptions, CloudError> {
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
     }
     let url = url.clone();
-    options.set_socket_connector(move |_, network| dial(url.clone(), loopback_only, network));
+    options.set_socket_connector(move |_, network| {
+        let url = url.clone();
+        async move {
+            let stream = dial(url, loopback_only, network).await?;
+            // A machine that vanished: rumqttc pings only when nothing else is sent.
+            set_tcp_user_timeout(&stream, u32::from(KEEP_ALIVE_S) * 1500)?;
+            Ok(stream)
+        }
+    });
     Ok(options)
-}
-
-/// Connects; what has no TLS does not leave this machine, whatever a name resolves to.
-async fn dial(
-    url: BrokerUrl,
-    loopback_only: bool,
-    network: NetworkOptions,
-) -> io::Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((url.host.as_str(), url.port)).await?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        if loopback_only && !address.ip().is_loopback() {
-            let text = format!("{} is another machine, and there is no TLS", address.ip());
-            last = io::Error::new(io::ErrorKind::PermissionDenied, text);
-            continue;
-        }
-        match default_socket_connect(address.to_string(), network.clone()).await {
-            Ok(stream) => {
-                // A machine that vanished: rumqttc pings only when nothing else is sent.
-                rustix::net::sockopt::set_tcp_user_timeout(
-                    &stream,
-                    u32::from(KEEP_ALIVE_S) * 1500,
-                )?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

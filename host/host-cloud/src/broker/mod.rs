@@ -16,6 +16,7 @@
 //! Not here: ordinary topics, which are the broker's own business; sessions; MQTT 5.
 
 mod config;
+mod dial;
 mod lane;
 mod link;
 mod outbox;

@@ -194,6 +194,34 @@ async fn after_a_loss_it_connects_and_subscribes_again_and_tells_what_it_could_n
 }
 
 #[tokio::test]
+async fn a_newer_notification_waits_for_the_one_on_its_way_and_survives_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, url) = broker().await;
+    let cloud = cloud(dir.path(), url).await;
+    let (mut peer, _) = Peer::accept(&listener, |_| true).await;
+    job(&cloud, "j1").await;
+    for _ in 0..2 {
+        peer.message(false).await;
+    }
+    // Its `notify` finds the first one's without an acknowledgement, so that only the reply comes.
+    job(&cloud, "j2").await;
+    peer.publish("$aws/things/gw/jobs/get", b"{}").await;
+    assert_eq!(
+        peer.message(true).await.0,
+        "$aws/things/gw/jobs/get/accepted"
+    );
+    drop(peer);
+    let (mut peer, _) = Peer::accept(&listener, |_| true).await;
+    let mut told = [peer.message(true).await, peer.message(true).await];
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let (topic, body) = &told[0];
+    assert_eq!(topic, "$aws/things/gw/jobs/notify");
+    assert_eq!(body["jobs"]["QUEUED"].as_array().unwrap().len(), 2);
+    assert_eq!(told[1].0, "$aws/things/gw/jobs/notify-next");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_happens_while_the_broker_is_away_is_told_when_it_is_back_and_once() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, url) = broker().await;

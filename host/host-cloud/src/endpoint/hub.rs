@@ -6,6 +6,7 @@
 //! on (`connection`). So a slow client costs nobody else anything.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -402,13 +403,11 @@ impl Inner {
     /// Clients that read a topic, each once with the best QoS it was granted.
     fn readers(&self, topic: &str, readers: &mut Vec<(ClientNo, QoS)>) {
         readers.clear();
-        self.routes.matches(topic, &mut |client, qos| match readers
-            .iter_mut()
-            .find(|(c, _)| *c == client)
-        {
-            Some(reader) => reader.1 = reader.1.max(qos),
-            None => readers.push((client, qos)),
-        });
+        self.routes
+            .matches(topic, &mut |client, qos| readers.push((client, qos)));
+        // The best of a client's comes first, and the first stays.
+        readers.sort_unstable_by_key(|(client, qos)| (*client, Reverse(*qos)));
+        readers.dedup_by_key(|(client, _)| *client);
     }
 
     fn traffic(&mut self, number: Option<ClientNo>) -> Option<&mut ThingTraffic> {
@@ -476,6 +475,31 @@ mod tests {
         hub.subscribe(seat.number, filter, QoS::AtLeastOnce, 9);
         hub.notify(vec![notice()]);
         assert_eq!(seat.queue.try_recv().unwrap().qos, QoS::AtLeastOnce);
+    }
+
+    #[test]
+    fn a_reader_by_several_subscriptions_gets_a_message_once_with_the_best_qos() {
+        let hub = Hub::new();
+        let rows = [
+            (["t/#", "t/+", "t/a"], QoS::AtMostOnce, QoS::AtLeastOnce),
+            (["t/a", "t/+", "t/#"], QoS::AtMostOnce, QoS::AtLeastOnce),
+            (["#", "+/a", "t/a"], QoS::AtMostOnce, QoS::AtMostOnce),
+        ];
+        // All of them at once, so that their matches come mixed.
+        let mut seats = Vec::new();
+        for (filters, first, last) in rows {
+            let seat = hub.join(&Identity::Open, &filters.concat(), None);
+            for (filter, qos) in filters.into_iter().zip([first, first, last]) {
+                assert!(hub.subscribe(seat.number, filter, qos, 9));
+            }
+            seats.push((seat, last));
+        }
+        let writer = hub.join(&Identity::Open, "writer", None);
+        hub.publish(writer.number, "t/a", b"", QoS::AtLeastOnce);
+        for (seat, want) in &mut seats {
+            assert_eq!(seat.queue.try_recv().unwrap().qos, *want);
+            assert!(seat.queue.try_recv().is_err());
+        }
     }
 
     #[test]

@@ -270,12 +270,14 @@ impl Operator {
                 Ok((removal, caused))
             })
             .await?;
+        // A connection speaks to its end for what its certificate did when it began. Whoever has a certificate that is
+        // still good for another thing comes back as that.
         for fingerprint in &removal.certificates {
             self.core.hub.detach(fingerprint);
         }
         // Only now that no stored stream names them: a restart must not find a stream without its images.
-        let (images, gone) = (self.core.images(), removal.images.clone());
-        let removed = tokio::task::spawn_blocking(move || images.remove(&gone));
+        let (core, gone) = (Arc::clone(&self.core), removal.images.clone());
+        let removed = tokio::task::spawn_blocking(move || core.remove_images(&gone));
         removed.await.map_err(|_| CloudError::Stopped)?;
         Ok(Deleted {
             stream_id: removal.stream,
@@ -413,7 +415,7 @@ impl Operator {
         Ok(Watch::new(self.clone(), job_id.clone(), changed, cursor))
     }
 
-    /// Registers a thing with a certificate of its own, or finds it.
+    /// Registers a thing with a certificate of its own, or finds it. Where that certificate was detached, it gets a new key.
     ///
     /// # Errors
     /// The state or the credentials cannot be stored.

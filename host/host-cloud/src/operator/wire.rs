@@ -92,7 +92,7 @@ pub enum Op {
         /// Which.
         job_id: JobId,
     },
-    /// Registers a thing, or finds it; answered by [`ThingCreated`].
+    /// Registers a thing, or finds it; with a new key where the one it had was detached. Answered by [`ThingCreated`].
     ThingCreate {
         /// Its name.
         name: ThingName,

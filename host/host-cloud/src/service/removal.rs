@@ -21,7 +21,7 @@ pub struct Removal {
     pub images: Vec<ImageId>,
     /// Executions that had not ended.
     pub executions: usize,
-    /// Certificates that speak for nothing any more.
+    /// Certificates that the thing had, those that speak for others besides too.
     pub certificates: Vec<String>,
 }
 
@@ -62,9 +62,7 @@ impl Service {
         }
         for fingerprint in certificates {
             self.unbind(name, &fingerprint);
-            if !self.principals.contains_key(&fingerprint) {
-                removal.certificates.push(fingerprint);
-            }
+            removal.certificates.push(fingerprint);
         }
         for (group, members) in &mut self.state.groups {
             if members.things.remove(name) {

@@ -131,7 +131,16 @@ async fn a_detached_certificate_ends_at_once_and_does_not_come_back() {
         .unwrap();
     gw.ended().await;
     // The same configuration, so that a kept session would be used.
+    let mut again = client(&cloud, "gw", tls.clone());
+    assert!(again.connected().await.is_err());
+    // Nor when the thing gets credentials again, by an operator or at a start: they are others.
+    let new = cloud.thing_create(&thing("gw")).await.unwrap();
+    assert_ne!(new.fingerprint, own.fingerprint);
+    assert_eq!(cloud.thing_create(&thing("gw")).await.unwrap(), new);
+    cloud.shutdown().await;
+    let cloud = super::cloud(dir.path()).await;
     assert!(client(&cloud, "gw", tls).connected().await.is_err());
+    connect(&cloud, &new).await;
     cloud.shutdown().await;
 }
 
@@ -152,6 +161,29 @@ async fn a_deleted_thing_ends_at_once_and_its_key_is_worth_nothing_when_the_name
     assert!(client(&cloud, "gw", tls).connected().await.is_err());
     let tls = config(&new.root_pem, Some(&new), &[]);
     client(&cloud, "gw", tls).connected().await.unwrap();
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_deleted_things_certificate_goes_on_for_its_other_things_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    let own = cloud.thing_create(&thing("gw")).await.unwrap();
+    let operator = cloud.operator();
+    let other = thing("other");
+    let shared = operator.attach_certificate(&other, &own.certificate_pem, None);
+    shared.await.unwrap();
+    let mut gw = connect(&cloud, &own).await;
+    operator.delete_thing(&thing("gw"), false).await.unwrap();
+    gw.ended().await;
+    // The name belongs to another device now.
+    cloud.thing_create(&thing("gw")).await.unwrap();
+    let mut gw = connect(&cloud, &own).await;
+    let (reply, _) = gw.ask("$aws/things/other/jobs/get", "{}").await;
+    assert_eq!(reply, "$aws/things/other/jobs/get/accepted");
+    gw.publish("$aws/things/gw/jobs/get", "{}", QoS::AtLeastOnce)
+        .await;
+    gw.ended().await;
     cloud.shutdown().await;
 }
 

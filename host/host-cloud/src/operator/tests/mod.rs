@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     Cloud, CloudConfig, CloudHandle,
     operator::wire::{CreateJob, CreateUpdate, FileSpec, ImageInput},
-    service::{ExecutionStatus, ImageId, JobStatus, QoS, ThingName},
+    service::{ExecutionStatus, ImageId, ImageSource, JobStatus, QoS, ThingName},
 };
 
 fn gw() -> ThingName {
@@ -165,6 +165,32 @@ async fn a_watch_tells_every_change_and_ends_with_the_job() {
     assert_eq!(ended.await.unwrap().status, JobStatus::Completed);
     let gone = client.watch("none".parse().unwrap(), |_| {}).await;
     assert!(matches!(gone, Err(OperatorError::Refused(r)) if r.code == "unknown_job"));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_image_that_another_update_names_by_the_time_it_would_go_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cloud, mut client) = start(dir.path()).await;
+    client.thing_create(gw()).await.unwrap();
+    let path = dir.path().join("fw.bin");
+    std::fs::write(&path, b"firmware").unwrap();
+    let update = CreateUpdate::new(vec![gw()], vec![file(path)]);
+    let first = client.create_update(update.clone()).await.unwrap();
+    // One operator deletes; before the disk has it, another one's update takes the same image in.
+    let core = cloud.core_for_tests();
+    let removal =
+        core.operate(|service, _| Ok((service.delete_stream(&first.stream_id, true)?, Vec::new())));
+    let gone = removal.await.unwrap().images;
+    let image = ImageId::of(b"firmware");
+    assert_eq!(gone, std::slice::from_ref(&image));
+    let second = client.create_update(update).await.unwrap();
+    core.remove_images(&gone);
+    let mut out = [0; 8];
+    core.images().read_at(&image, 0, &mut out).unwrap();
+    assert_eq!(&out, b"firmware");
+    client.stream_delete(second.stream_id, true).await.unwrap();
+    assert!(core.images().find(&image).is_none());
     cloud.shutdown().await;
 }
 
