@@ -172,6 +172,8 @@ impl Desk {
             | JobsErr::ResourceNotFound
             | JobsErr::TerminalStateReached => match self.step {
                 Step::REPORT => self.begin(Step::ASK),
+                // There is no job that could go back: the question is repeated in its time.
+                Step::ASK | Step::IDLE => {}
                 _ => self.fail(None),
             },
             _ => {}

@@ -162,8 +162,6 @@ impl Agent {
 
     fn tell_custom(&mut self, result: CustomResult) {
         self.end_with(&Status::Custom(result), Why::default());
-        // It is another status than the last one.
-        self.reporter.due = super::report::Due::Nothing;
         self.touch_journal();
     }
 

@@ -119,18 +119,8 @@ impl Agent {
         }
     }
 
-    fn resume(&mut self) {
-        if self.is_suspended() {
-            self.end_suspension();
-            self.note(Line::Resumed);
-            if self.state == State::Suspended {
-                self.set_state(Cause::Resume, self.natural_state());
-            }
-        }
-    }
-
     /// Time that was spent suspended counts for no deadline.
-    fn end_suspension(&mut self) {
+    fn resume(&mut self) {
         let since = core::mem::replace(&mut self.suspended_since, NEVER);
         if since == NEVER {
             return;
@@ -143,6 +133,10 @@ impl Agent {
         self.asking.next = self.begun;
         self.relinked = true;
         self.touch_journal();
+        self.note(Line::Resumed);
+        if self.state == State::Suspended {
+            self.set_state(Cause::Resume, self.natural_state());
+        }
     }
 
     fn activate(&mut self, id: FileId) -> Result<(), Refusal> {
@@ -171,6 +165,7 @@ impl Agent {
         match (stage, failure) {
             (Stage::Testing, None) => {
                 file.tested = true;
+                self.touch_journal();
                 self.note_number(Line::TestAccepted, id);
                 Ok(())
             }
@@ -192,7 +187,7 @@ impl Agent {
             return Err(Refusal::Decided);
         }
         // An abort is not put off until somebody resumes.
-        self.end_suspension();
+        self.resume();
         self.fail_by(Cause::UserAbort, Why::ota(OtaErr::UserAbort));
         Ok(())
     }

@@ -192,6 +192,13 @@ impl Agent {
             Outcome::Verified(_) if deed == Deed::Close => None,
             Outcome::Failed(failure) => {
                 self.write_line(Line::DeedFailed, id.into(), &failure.detail);
+                if deed == Deed::Reset
+                    && let Some(file) = self.file(id)
+                    && file.phase == FilePhase::Restarting
+                {
+                    // No restart will come: the image is marked, and no more.
+                    file.phase = FilePhase::Armed;
+                }
                 let why = self.hear(failure);
                 if why.main == HostErr::Busy.code() && self.busy < BUSY_MAX {
                     self.busy += 1;
@@ -283,11 +290,11 @@ impl Agent {
         let reads = matches!(deed, Deed::Create | Deed::Reopen);
         let marks = matches!(deed, Deed::Install | Deed::Activate);
         let broken = deed == Deed::Close && why.main == PalStatus::FileClose.code();
-        if deed == Deed::Reset
+        if deed == Deed::Activate
+            && stage != Stage::Commit
             && let Some(file) = self.file(id)
-            && file.phase == FilePhase::Restarting
         {
-            // No restart will come: the image is marked, and no more.
+            // It may be marked all the same, and only its answer was lost: going back takes the mark back.
             file.phase = FilePhase::Armed;
         }
         if deed == Deed::Reopen && gone && stage == Stage::Taken {

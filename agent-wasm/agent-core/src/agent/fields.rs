@@ -20,7 +20,7 @@ use super::timer::Timer;
 use super::transfer::Transfer;
 
 /// Longest document that is kept in a snapshot, which has 256 KiB: beside it stand its URLs, which are no longer, and the
-/// map of the largest file with 128 KiB. A longer one is asked for again when it is needed.
+/// map of the largest file with 128 KiB. A longer one is asked for again before the next file is created.
 const DOCUMENT_KEPT_BYTES: usize = 50 * 1024;
 
 /// Deadlines that a restart does not begin anew.

@@ -219,8 +219,10 @@ impl Agent {
                 let why = Why::new(OtaErr::ImageStateMismatch.code(), id);
                 self.on_failed_look(id, sight, why);
             }
-            // Going back goes on where it is; the others are no answers to a look.
-            Step::Reject | Step::Activate | Step::Transfer | Step::Abort | Step::Accepted => {}
+            // Going back goes on where it is, and need not wait for a restart any more.
+            Step::Reject => self.stop(Timer::Restart),
+            // No answers to a look.
+            Step::Activate | Step::Transfer | Step::Abort | Step::Accepted => {}
         }
     }
 

@@ -15,6 +15,7 @@ use crate::types::FileId;
 use super::job::{Ending, Job, JobFile, Stage};
 use super::lines::{Line, Why};
 use super::recover::Service;
+use super::report::Due;
 use super::request::has;
 use super::timer::Timer;
 use super::{Agent, Style};
@@ -53,7 +54,8 @@ impl Agent {
         self.note_number(Line::Unreadable, error.error.code());
         // Without an id nobody can be told; the open question is repeated with back-off.
         let Some(id) = error.job_id else { return };
-        if self.job.is_taken() || (notified && has(&self.seen, id.as_str())) {
+        let given_up = has(&self.left, id.as_str());
+        if self.job.is_taken() || given_up || (notified && has(&self.seen, id.as_str())) {
             return;
         }
         self.answer_is_here();
@@ -286,7 +288,9 @@ impl Agent {
         {
             self.begin_download(transfer.file, None);
         }
-        if self.job.needs_document() {
+        // Of a long one a snapshot knows no more than that there is one.
+        let job = &self.job;
+        if job.stage == Stage::Taken && (!job.known || job.document.is_empty()) {
             self.learn(text);
         }
     }
@@ -340,6 +344,8 @@ impl Agent {
 
     pub(super) fn end_with(&mut self, status: &Status, why: Why) {
         let detail = self.detail_of(why);
+        // It is another status than the last one, which may have been taken already: a custom job that goes on.
+        self.reporter.due = Due::Nothing;
         self.job.ending = Some(Ending {
             head: status.head(),
             word: ExecutionStatus::from_word(status.word()),

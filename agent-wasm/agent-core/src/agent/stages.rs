@@ -266,7 +266,8 @@ impl Agent {
     }
 
     pub(super) fn on_test_timeout(&mut self) {
-        if self.unclaimed {
+        // A job at hand ends first; the answer after it is about these.
+        if self.unclaimed && !self.job.is_taken() {
             self.refute_claim();
         } else if self.job.stage == Stage::Testing {
             let open = self.job.first(|file| file.firmware && !file.tested);

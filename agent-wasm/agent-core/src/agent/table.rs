@@ -435,7 +435,6 @@ pub const ROWS: &[Row] = &[
     row(State::Testing, Cause::JobFailed, &[State::GoingBack]),
     row(State::Testing, Cause::UserAbort, &[State::GoingBack]),
     row(State::Testing, Cause::JobWithdrawn, &[State::GoingBack]),
-    row(State::Suspended, Cause::UserAbort, &[State::GoingBack]),
 ];
 
 /// Whether the table allows a transition. Suspend and shutdown are allowed from everywhere the agent still acts.

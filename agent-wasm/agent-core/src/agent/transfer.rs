@@ -362,6 +362,7 @@ impl Agent {
             }
             return;
         }
+        self.busy = 0;
         let held = transfer.downloader.on_written(index);
         let progress = transfer.downloader.progress();
         self.view.blocks.count_written();

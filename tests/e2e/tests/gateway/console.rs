@@ -70,7 +70,7 @@ fn at_info_level_an_update_is_told_in_order() {
     tell("...]\n");
     tell("job accepted");
     tell("state [WaitingForJob] event [ReceivedJobDocument] new state [CreatingFile]");
-    tell("asking the target for its image state, file 0");
+    tell("asking for the image state of file 0");
     tell("creating file 0");
     tell("state [CreatingFile] event [CreateFile] new state [RequestingFileBlock]");
     tell("blocks requested: $aws/things/story/streams/AFR_OTA-stream/get/cbor");
