@@ -314,6 +314,31 @@ fn the_list_of_numbers_names_unit_range_and_default() {
     );
 }
 
+#[test]
+fn the_list_of_keys_goes_table_by_table_and_says_how_each_is_written() {
+    let output = otad(&["config", "keys"]);
+    assert!(output.status.success());
+    let list = text(&output.stdout);
+    assert!(
+        list.contains("[device.mqtt] tls\n    true or false, default true\n    "),
+        "{list}"
+    );
+    assert!(
+        list.contains("[daemon] state_dir\n    path\n    "),
+        "{list}"
+    );
+    let mut tables: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with('['))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    tables.dedup();
+    let each = tables.len();
+    tables.sort_unstable();
+    tables.dedup();
+    assert_eq!((tables.len(), each > 15), (each, true), "{list}");
+}
+
 /// A configuration in a directory of its own whose files do not exist.
 fn configuration() -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();

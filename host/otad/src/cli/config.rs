@@ -1,8 +1,8 @@
-//! `otad config`: check a configuration against itself and the machine; list the numbers that can be set.
+//! `otad config`: check a configuration against itself and the machine; list the keys that can be set.
 
 use super::args::ConfigVerb;
 use super::{init, load};
-use crate::config::{ConfigError, check, check_code, check_plugins, check_writable, keys};
+use crate::config::{ConfigError, check, check_code, check_plugins, check_writable, keys, words};
 use crate::exit::{Exit, Failed, Verb};
 use crate::progress::say;
 
@@ -39,14 +39,25 @@ pub(super) fn follow(verb: &ConfigVerb) -> Verb {
         }
         ConfigVerb::Init(args) => init::follow(args),
         ConfigVerb::Keys => {
-            for n in keys::NUMBERS {
-                say(&format!("[{}] {}", n.section, n.key));
-                let default = n.default.map(|n| format!(", default {n}"));
-                let default = default.unwrap_or_default();
-                say(&format!("    {}; {} to {}{default}", n.unit, n.min, n.max));
-                say(&format!("    {}", n.about));
-            }
+            words::SECTIONS.iter().copied().for_each(list);
             Ok(Exit::Done)
         }
+    }
+}
+
+/// The keys of a table: what is no number first.
+fn list(section: &str) {
+    for w in words::WORDS.iter().filter(|w| w.section == section) {
+        say(&format!("[{section}] {}", w.key));
+        let default = w.default.map(|text| format!(", default {text}"));
+        say(&format!("    {}{}", w.form, default.unwrap_or_default()));
+        say(&format!("    {}", w.about));
+    }
+    for n in keys::NUMBERS.iter().filter(|n| n.section == section) {
+        say(&format!("[{section}] {}", n.key));
+        let default = n.default.map(|n| format!(", default {n}"));
+        let default = default.unwrap_or_default();
+        say(&format!("    {}; {} to {}{default}", n.unit, n.min, n.max));
+        say(&format!("    {}", n.about));
     }
 }

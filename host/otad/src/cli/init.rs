@@ -225,7 +225,7 @@ fn configuration(thing: &str, endpoint: &str, default: &str) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (thing, endpoint, default) = (quoted(thing), quoted(endpoint), quoted(default));
     format!(
-        r#"# Made by `otad config init --aws`. Paths are relative to this file; `otad config keys` lists all numbers.
+        r#"# Made by `otad config init --aws`. Paths are relative to this file; `otad config keys` lists all keys.
 
 [daemon]
 state_dir = "state"

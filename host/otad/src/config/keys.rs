@@ -1,7 +1,7 @@
 //! Every number that can be set: key, unit, default, range, and why. One table, so that the reader, its messages, the
 //! documentation and the tests at each limit cannot disagree.
 //!
-//! Not here: keys that are text; `sections.rs` reads those.
+//! Not here: keys that are no numbers; those are in `words.rs`.
 
 /// One number of the configuration.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ mod sections;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
+pub mod words;
 
 use std::path::Path;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Diagnostic, Origin, nearest};
 use super::keys::Number;
 use super::tree::{Node, Table, Value};
+use super::words::SWITCH;
 
 /// A value that knows where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,22 @@ pub struct Located<T> {
 pub(crate) struct Sink {
     diagnostics: RefCell<Vec<Diagnostic>>,
     base: PathBuf,
+    /// All keys that were asked for, in whichever table: a test holds the reference of them against it.
+    #[cfg(test)]
+    pub(crate) noted: RefCell<Vec<Noted>>,
+}
+
+/// A key that was asked for.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Noted {
+    /// Name of the table it was asked of.
+    pub(crate) table: String,
+    pub(crate) key: &'static str,
+    /// How it is written, of a switch and of a choice among words.
+    pub(crate) form: Option<String>,
+    /// What a switch is without it.
+    pub(crate) default: Option<bool>,
 }
 
 impl Sink {
@@ -31,6 +48,8 @@ impl Sink {
         Self {
             diagnostics: RefCell::new(Vec::new()),
             base: base.to_owned(),
+            #[cfg(test)]
+            noted: RefCell::default(),
         }
     }
 
@@ -94,13 +113,28 @@ impl<'a> Reader<'a> {
         &self.origin
     }
 
+    #[cfg(test)]
+    fn note(&self, key: &'static str, form: Option<String>, default: Option<bool>) {
+        self.sink.noted.borrow_mut().push(Noted {
+            table: self.name.clone(),
+            key,
+            form,
+            default,
+        });
+    }
+
     fn find(&self, key: &'static str) -> Option<&'a Node> {
+        #[cfg(test)]
+        self.note(key, None, None);
         self.asked.borrow_mut().push(key);
         self.table.get(key).map(|(_, node)| node)
     }
 
     /// Whether the key stands there.
     pub(crate) fn has(&self, key: &'static str) -> bool {
+        // Some are read only where they stand.
+        #[cfg(test)]
+        self.note(key, None, None);
         self.table.contains_key(key)
     }
 
@@ -188,13 +222,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn boolean(&self, key: &'static str, default: bool) -> bool {
+        #[cfg(test)]
+        self.note(key, Some(SWITCH.to_owned()), Some(default));
         let Some(node) = self.find(key) else {
             return default;
         };
         if let Value::Boolean(b) = node.value {
             return b;
         }
-        self.expected(key, "true or false", node);
+        self.expected(key, SWITCH, node);
         default
     }
 
@@ -235,17 +271,18 @@ impl<'a> Reader<'a> {
         words: &[(&'static str, T)],
         default: T,
     ) -> T {
+        #[cfg(test)]
+        self.note(key, Some(quoted(words, " | ")), None);
         let Some(text) = self.text(key) else {
             return default;
         };
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
             return *value;
         }
-        let list: Vec<String> = words.iter().map(|(w, _)| format!("\"{w}\"")).collect();
         let message = format!(
             "`{key}` is \"{}\", expected {}",
             text.value,
-            list.join(" or ")
+            quoted(words, " or ")
         );
         let help = match nearest(&text.value, words.iter().map(|(w, _)| *w)) {
             Some(word) => format!("did you mean \"{word}\"?"),
@@ -369,11 +406,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn quoted<T>(words: &[(&'static str, T)], between: &str) -> String {
+    let list: Vec<String> = words.iter().map(|(w, _)| format!("\"{w}\"")).collect();
+    list.join(between)
+}
+
 /// How a value of a kind is written in TOML.
 fn how_to_write(key: &str, what: &str) -> String {
     let form = match what {
         "a string" => "put it in quotes: KEY = \"…\"",
-        "true or false" => "no quotes: KEY = true, or KEY = false",
+        SWITCH => "no quotes: KEY = true, or KEY = false",
         "a list of strings" => "write a list: KEY = [\"…\", \"…\"]",
         "a table" => "write a table: KEY = { … }, or a section [KEY] of its own",
         _ => "write a whole number without quotes: KEY = 1",

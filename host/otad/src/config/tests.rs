@@ -1,5 +1,6 @@
 //! Configurations, right and wrong, and what of them only the machine can tell.
 
+mod reference;
 mod wrong;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -23,8 +23,11 @@ Exit codes: 0 good, perhaps with warnings, 78 wrong.")]
         /// Which configuration.
         config: ConfigArg,
     },
-    /// List every number that can be set: key, unit, default, range.
+    /// List every key that can be set, table by table: how it is written, or unit and range, default, what it does.
     #[command(after_help = "\
+What has no default says what holds where it is \"left out\", or that it is required. A path is relative to the file. [command]
+stands for every table that names a program, such as `restart` and `health` of a target, and each hook.
+
 Example:
   otad config keys | grep timeout")]
     Keys,

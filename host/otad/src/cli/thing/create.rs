@@ -226,7 +226,7 @@ fn configuration(thing: &str, endpoint: &Endpoint<'_>, images: Option<&str>) -> 
     let plain = endpoint.plain_line();
     let http = images.unwrap_or_default();
     format!(
-        r#"# Made by `otad thing create {thing}`. Paths are relative to this file; `otad config keys` lists all numbers.
+        r#"# Made by `otad thing create {thing}`. Paths are relative to this file; `otad config keys` lists all keys.
 
 [daemon]
 state_dir = "state"
