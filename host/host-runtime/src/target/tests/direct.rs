@@ -209,6 +209,22 @@ fn a_refused_image_is_left_and_the_old_one_runs() {
 }
 
 #[test]
+fn an_activation_that_fails_is_taken_back_by_a_reject_alone() {
+    let mut world = World::new(Setup::default());
+    world.deliver("job-1", &World::image(500, 2));
+    assert_eq!(world.install(), Outcome::Nothing);
+    let lost = Failure::new(code::ACTIVATE_FAILED, 0, "the answer was lost");
+    world.fault("activate", Fault::Fail(1, lost));
+    assert_eq!(main_of(&world.activate()), code::ACTIVATE_FAILED);
+    // It may be marked all the same.
+    assert_eq!(main_of(&world.abort()), code::BUSY);
+    assert_eq!(world.reject(), Outcome::Nothing);
+    assert_eq!(world.truth.lock().unwrap().running, 0);
+    world.deliver_and_start("job-2", &World::image(700, 3));
+    assert_eq!(world.commit(), Outcome::Nothing);
+}
+
+#[test]
 fn a_reject_whose_restart_does_not_help_fails_by_name() {
     let mut world = World::new(Setup {
         reset: Some(ResetPolicy::Command(command("reset"))),
