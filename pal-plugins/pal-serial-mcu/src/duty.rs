@@ -20,6 +20,11 @@ type End = Result<Answer, Failure>;
 
 /// Uploads of one install: the first, and one after erasing.
 const UPLOADS: u32 = 2;
+/// Silences in the uploads of one install; each may last `silence_ms`.
+const SILENCES: u32 = 8;
+/// What one counts before which nothing was moved, so that two are borne: the host takes a duty for hung that stands still
+/// for ten minutes, and one may be 83 s of asking and 60 s of waiting.
+const IDLE_SILENCE: u32 = SILENCES / 2;
 /// Times that an image is marked, or confirmed: the request or its answer may be lost, and the target may lose its power.
 const MARKS: u32 = 3;
 /// Time between two looks of the self-test.
@@ -161,43 +166,53 @@ pub(crate) async fn examine<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
 
 pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
     check_head(&port, &job).await?;
-    let view = look(&port, port.settings.silence_ms).await?;
-    if port.lent.held() >= job.size {
-        // Begun again: it may be there, or run, already.
-        let image = file::examine(&port, job.size).await?;
-        if view.runs(&image.hash) || view.holds(&image.hash) {
-            return finish_install(&port, &job, view).await;
+    let mut view = look(&port, port.settings.silence_ms).await?;
+    let (mut uploads, mut silences, mut is_over) = (0, 0, false);
+    // Begun again, or after a silence: it may be there, or run, already.
+    while !is_there(&port, &job, &view).await? {
+        if is_over {
+            if uploads == UPLOADS {
+                let text = "the target does not list the image that it was sent";
+                return Err(Failure::new(code::BLOCK_FAILED, sub::NOT_LISTED, text));
+            }
+            port.say(Level::Warn, &["the upload failed; erasing the slot"]);
+            erase(&port).await?;
+            is_over = false;
         }
-    }
-    check_settled(&view)?;
-    port.learn_sizes().await;
-    told.pushed.set(true);
-    let mut uploads = 0;
-    loop {
-        uploads += 1;
+        check_settled(&view)?;
+        // Not only in `create`: what answers may be the bootloader's own server by now, and that writes over what runs.
+        check_bootloader(&port).await?;
+        port.learn_sizes().await;
+        told.pushed.set(true);
+        let moved = port.progress.get().0;
         match push(&port, &job).await {
-            Ok(()) => {}
-            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads < UPLOADS => {
-                port.say(Level::Warn, &["the upload failed; erasing the slot"]);
-                erase(&port).await?;
-                continue;
+            Ok(()) => (uploads, is_over) = (uploads + 1, true),
+            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads + 1 < UPLOADS => {
+                (uploads, is_over) = (uploads + 1, true);
             }
             Err(error) => {
-                let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
-                return Err(port.explain(failure));
+                let is_idle = port.progress.get().0 == moved;
+                silences += if is_idle { IDLE_SILENCE } else { 1 };
+                // Of these the look that follows says what became of the target.
+                let passes = matches!(error, ClientError::Silent | ClientError::NothingRuns);
+                if !passes || silences > SILENCES {
+                    let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
+                    return Err(port.explain(failure));
+                }
             }
         }
-        let view = look(&port, port.settings.silence_ms).await?;
-        let image = file::examine(&port, job.size).await?;
-        if view.holds(&image.hash) || view.runs(&image.hash) {
-            return finish_install(&port, &job, view).await;
-        }
-        if uploads == UPLOADS {
-            let text = "the target does not list the image that it was sent";
-            return Err(Failure::new(code::BLOCK_FAILED, sub::NOT_LISTED, text));
-        }
-        erase(&port).await?;
+        view = look(&port, port.settings.silence_ms).await?;
     }
+    finish_install(&port, &job, view).await
+}
+
+/// Lies in its slot, or runs; of a file that is not complete that cannot be said.
+async fn is_there<L: Lent>(port: &Port<L>, job: &Job, view: &View) -> Result<bool, Failure> {
+    if port.lent.held() < job.size {
+        return Ok(false);
+    }
+    let image = file::examine(port, job.size).await?;
+    Ok(view.runs(&image.hash) || view.holds(&image.hash))
 }
 
 /// The first bytes of the file have to be an image's before anything is erased.

@@ -81,6 +81,8 @@ pub enum ClientError {
     Mismatch,
     /// The upload had to begin anew too often: the target restarts, or somebody else uploads.
     Restarts,
+    /// The upload was lost, and the target lists no running image: its bootloader's own server would write over it.
+    NothingRuns,
 }
 
 impl core::fmt::Display for ClientError {
@@ -93,6 +95,7 @@ impl core::fmt::Display for ClientError {
             Self::TooSmall => "the target's buffers are too small for an upload",
             Self::Mismatch => "the target got other bytes than were sent",
             Self::Restarts => "the target lost the upload again and again",
+            Self::NothingRuns => "the target lost the upload and lists no running image",
         })
     }
 }

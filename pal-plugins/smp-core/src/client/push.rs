@@ -8,7 +8,9 @@
 //!     └─────────────────────────────────── Looking ── listed ──► Done
 //! ```
 //!
-//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which.
+//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which. It also tells
+//! whether an image runs. A bootloader's own server lists none that does, and would write the image over the one that is to
+//! run: so no first chunk is ever sent again without a look.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -27,6 +29,7 @@ use crate::request::{Request, Upload};
 const RESTARTS_MAX: u8 = 3;
 /// Wait for the first answer: the server erases the whole slot before it.
 const FIRST_MS: u64 = 40_000;
+/// Tries of the first chunk before the upload begins anew.
 const FIRST_TRIES: u8 = 2;
 /// Tries of a chunk before the target is asked for its images.
 const CHUNK_TRIES: u8 = 8;
@@ -51,7 +54,7 @@ pub struct Plan {
     pub name_is_digest: bool,
     /// Number of the image; none = not sent.
     pub image: Option<u32>,
-    /// Send `image` with each chunk: recovery wants that.
+    /// Send `image` with each chunk: recovery wants that. Without it an upload does not go on into a recovery.
     pub repeat_image: bool,
     /// Number of the image in the list of images.
     pub listed_image: u32,
@@ -88,7 +91,11 @@ enum At {
     /// Until then the line is left alone; then as before.
     Pause { until_ms: u64, first: bool },
     /// The images are asked for.
-    Looking(Command),
+    Looking {
+        command: Command,
+        /// The first chunk had no answer and gets another try; it counts as no restart.
+        retries_first: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +151,7 @@ impl Push {
         match &self.at {
             At::First | At::Body => self.silent_at_ms(),
             At::Pause { until_ms, .. } => Some(*until_ms),
-            At::Looking(command) => Some(command.deadline()),
+            At::Looking { command, .. } => Some(command.deadline()),
         }
     }
 
@@ -154,9 +161,14 @@ impl Push {
     }
 
     pub(super) fn poll(&mut self, now_ms: u64, link: &mut Link, source: &mut impl Source) -> End {
-        if let At::Looking(command) = &mut self.at {
+        if let At::Looking {
+            command,
+            retries_first,
+        } = &mut self.at
+        {
             let looked = command.poll(now_ms, link)?;
-            return self.on_looked(now_ms, looked, source);
+            let retries_first = *retries_first;
+            return self.on_looked(now_ms, looked, retries_first, source);
         }
         while let Some((header, payload)) = link.inbox.pop_front() {
             let answered = |flying: &Flying| header.answers(&flying.sent.header);
@@ -179,7 +191,7 @@ impl Push {
                     if let Some(end) = self.on_offset(now_ms, link, flying, offset, matches) {
                         return Some(end);
                     }
-                    if matches!(self.at, At::Looking(_)) {
+                    if matches!(self.at, At::Looking { .. }) {
                         return None;
                     }
                 }
@@ -193,7 +205,7 @@ impl Push {
                 self.at = if first { At::First } else { At::Body };
             }
             At::Pause { .. } => return None,
-            At::First | At::Body | At::Looking(_) => {
+            At::First | At::Body | At::Looking { .. } => {
                 if self.silent_at_ms().is_some_and(|at_ms| now_ms >= at_ms) {
                     return self.on_silence(now_ms, link);
                 }
@@ -298,7 +310,7 @@ impl Push {
         }
         if offset > self.plan.size || offset == 0 {
             // It lost the upload, has just finished it, or somebody else uploads something else.
-            self.look(now_ms, link);
+            self.look(now_ms, link, false);
             return None;
         }
         if first {
@@ -306,7 +318,7 @@ impl Push {
         } else if offset < self.acknowledged || offset > self.sent_to {
             // No session of ours goes back, or where nothing was sent: it is somebody else's, and our bytes behind
             // theirs would be neither's image.
-            self.look(now_ms, link);
+            self.look(now_ms, link, false);
             return None;
         }
         if offset == self.plan.size {
@@ -347,9 +359,8 @@ impl Push {
             let half = (self.packet_max / 2).max(PACKET_MIN_BYTES);
             self.packet_max = self.packet_max.min(half);
         }
-        let most = if first { FIRST_TRIES } else { CHUNK_TRIES };
-        if self.tries >= most {
-            self.look(now_ms, link);
+        if first || self.tries >= CHUNK_TRIES {
+            self.look(now_ms, link, first && self.tries < FIRST_TRIES);
             return None;
         }
         if let Some(timer) = &mut self.timer {
@@ -359,21 +370,25 @@ impl Push {
         link.clear();
         self.at = At::Pause {
             until_ms: now_ms + PAUSE_MS,
-            first,
+            first: false,
         };
         None
     }
 
-    fn look(&mut self, now_ms: u64, link: &mut Link) {
+    fn look(&mut self, now_ms: u64, link: &mut Link, retries_first: bool) {
         self.flight.clear();
         link.clear();
-        self.at = At::Looking(Command::new(now_ms, Order::Images, link));
+        self.at = At::Looking {
+            command: Command::new(now_ms, Order::Images, link),
+            retries_first,
+        };
     }
 
     fn on_looked(
         &mut self,
         now_ms: u64,
         looked: Result<Reply, ClientError>,
+        retries_first: bool,
         source: &mut impl Source,
     ) -> End {
         let images = match looked {
@@ -393,11 +408,17 @@ impl Push {
                 matches: None,
             }));
         }
-        if self.restarts == RESTARTS_MAX {
-            return Some(Err(ClientError::Restarts));
+        let runs = |image: &ImageState| image.image == self.plan.listed_image && image.active;
+        if !self.plan.repeat_image && !images.iter().any(runs) {
+            return Some(Err(ClientError::NothingRuns));
         }
-        self.restarts += 1;
-        self.tries = 0;
+        if !retries_first {
+            if self.restarts == RESTARTS_MAX {
+                return Some(Err(ClientError::Restarts));
+            }
+            self.restarts += 1;
+            self.tries = 0;
+        }
         self.acknowledged = 0;
         self.next = 0;
         self.sent_to = 0;

@@ -21,6 +21,8 @@ struct Flash {
     bytes: Vec<u8>,
     size: u64,
     listed: bool,
+    /// The bootloader's own server answers: it knows what lies there, not what runs.
+    recovers: bool,
     erases: u32,
     /// Writes are whole units of this.
     unit: usize,
@@ -50,7 +52,7 @@ impl Device for Flash {
             active,
             ..ImageState::default()
         };
-        let mut images = vec![slot(0, 1, true)];
+        let mut images = vec![slot(0, 1, !self.recovers)];
         if self.listed {
             images.push(slot(1, HASH[0], false));
         }
@@ -132,6 +134,8 @@ struct World {
     /// Answers with these numbers (from 0) are lost, and the server restarts before these requests.
     lose_answers: Vec<u32>,
     restart_before: Vec<u32>,
+    /// It restarts into the bootloader's own server.
+    restarts_into_recovery: bool,
     requests: u32,
     up: VecDeque<(u64, Vec<u8>)>,
     down: VecDeque<(u64, Vec<u8>)>,
@@ -161,6 +165,7 @@ fn world(baud: u64, window: u8) -> World {
         seed: 1,
         lose_answers: Vec::new(),
         restart_before: Vec::new(),
+        restarts_into_recovery: false,
         requests: 0,
         up: VecDeque::new(),
         down: VecDeque::new(),
@@ -249,6 +254,7 @@ impl World {
             }
             if self.restart_before.contains(&self.requests) {
                 self.server.forget();
+                self.flash.recovers = self.restarts_into_recovery;
             }
             let number = self.requests;
             self.requests += 1;
@@ -411,6 +417,28 @@ fn an_upload_lost_by_a_restart_begins_anew_three_times_at_most() {
     let mut hopeless = self::world(115_200, 1);
     hopeless.restart_before = (0..1000).step_by(7).collect();
     assert_eq!(hopeless.upload(&file, (384, 1)), Err(ClientError::Restarts));
+}
+
+#[test]
+fn an_upload_does_not_go_on_into_a_recovery_unless_it_is_meant_for_one() {
+    let file = file(20_000);
+    // In the midst of it, and after a first chunk that was not answered.
+    for (lost, restart) in [(vec![], 9), (vec![0], 1)] {
+        for is_meant in [false, true] {
+            let mut world = world(115_200, 1);
+            (world.lose_answers, world.restart_before) = (lost.clone(), vec![restart]);
+            world.restarts_into_recovery = true;
+            let repeat_image = is_meant;
+            let plan = Plan {
+                repeat_image,
+                ..plan(&file)
+            };
+            world.client.upload(0, plan);
+            let end = world.run(&mut File(&file, 20_000));
+            assert_eq!(end.is_ok(), is_meant, "{restart}: {end:?}");
+            assert_eq!(world.flash.erases, 1 + u32::from(is_meant), "{restart}");
+        }
+    }
 }
 
 #[test]
