@@ -27,6 +27,9 @@ const SILENCES: u32 = 8;
 const IDLE_SILENCE: u32 = SILENCES / 2;
 /// Times that an image is marked, or confirmed: the request or its answer may be lost, and the target may lose its power.
 const MARKS: u32 = 3;
+/// How long the duties bear a target that does not list its images which may end without knowing them. A silent one is asked
+/// twice in it: 3 or 6 s, and 6 s.
+const GLANCE_MS: u64 = 8_000;
 /// Time between two looks of the self-test.
 const SOAK_LOOK_MS: u64 = 500;
 /// Round trips of an echo that have to work.
@@ -340,12 +343,11 @@ pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
 }
 
 pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc<Told>) -> End {
-    let view = match look(&port, 0).await {
+    let view = match look(&port, GLANCE_MS).await {
         Ok(view) => view,
-        Err(failure) if failure.main == code::UNREACHABLE => match look(&port, 0).await {
-            Ok(view) => view,
-            Err(_) => return Ok(Answer::State(TargetState::default())),
-        },
+        Err(failure) if failure.main == code::UNREACHABLE || failure.sub == sub::BUSY => {
+            return Ok(Answer::State(TargetState::default()));
+        }
         Err(failure) => return Err(failure),
     };
     let hash = match &job {
@@ -436,6 +438,7 @@ async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), (u32, Option<C
         group,
         id,
         payload: vec![0xa0],
+        wait_ms: port.settings.test_timeout_ms,
     };
     match port.ask(order).await {
         Ok(_) => Ok(()),
@@ -491,7 +494,7 @@ pub(crate) async fn abort<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
         return Ok(Answer::Nothing);
     };
     let hash = file::identify(&port, job.size).ok().map(|i| i.hash);
-    let view = look(&port, 0).await;
+    let view = look(&port, GLANCE_MS).await;
     let clean = match &view {
         Ok(view) => {
             let there = hash.is_some_and(|hash| view.holds(&hash));

@@ -73,6 +73,8 @@ pub mod sub {
     pub const OTHER_PRODUCT: u32 = 17;
     /// The target does not tell whether its bootloader can revert.
     pub const BOOTLOADER: u32 = 18;
+    /// The target is too busy to list its images.
+    pub const BUSY: u32 = 19;
 }
 
 /// What cannot be asked from the target.

@@ -2,12 +2,15 @@
 
 mod mcu;
 
+use std::collections::VecDeque;
+
 use pal_sdk::fake::Fake;
 use pal_sdk::{
     Answer, Blob, Duty, Failure, Plugin, Setting, TargetState, Transfer, Version, code, state,
 };
 use smp_core::code::{Refusal, group, os, rc};
 use smp_core::frame::{Decoder, Framing};
+use smp_core::header::Header;
 
 use crate::{SerialMcu, sub};
 use mcu::{Mcu, OnReset, image};
@@ -29,6 +32,9 @@ struct Bench {
     at_packet: Option<(u32, Spoil)>,
     /// How long its answers take.
     answer_ms: u64,
+    /// How long its application's own test takes beside that, and answers of it that are on their way.
+    test_ms: u64,
+    late: VecDeque<(u64, Vec<u8>)>,
 }
 
 fn setting(key: &str, value: &str) -> Setting {
@@ -54,6 +60,8 @@ fn bench() -> Bench {
         packets: 0,
         at_packet: None,
         answer_ms: 5,
+        test_ms: 0,
+        late: VecDeque::new(),
     }
 }
 
@@ -91,8 +99,15 @@ impl Bench {
             let sleep = working.wake.after_ms.map_or(0, u64::from);
             assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
             let input = self.serve();
-            self.fake.world().now_ms += if input { self.answer_ms } else { sleep.max(1) };
-            assert!(self.fake.world().now_ms < end, "an hour");
+            let now_ms = self.fake.world().now_ms;
+            let arrives_ms = self.late.front().map_or(u64::MAX, |(at_ms, _)| *at_ms);
+            let passes = if input {
+                self.answer_ms
+            } else {
+                sleep.min(arrives_ms.saturating_sub(now_ms)).max(1)
+            };
+            self.fake.world().now_ms += passes;
+            assert!(now_ms < end, "an hour");
             duty = self.plugin.step(65_536)?;
         }
     }
@@ -123,8 +138,13 @@ impl Bench {
             }
             if let Some(answer) = self.mcu.handle(now_ms, &packet) {
                 let wire = Framing::Console.encode(&answer);
-                self.fake.world().line_input.extend(wire);
+                let is_test = Header::parse(&packet).is_some_and(|h| h.group == group::USER);
+                let late_ms = if is_test { self.test_ms } else { 0 };
+                self.late.push_back((now_ms + late_ms, wire));
             }
+        }
+        while let Some((_, wire)) = self.late.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            self.fake.world().line_input.extend(wire);
         }
         !self.fake.world().line_input.is_empty()
     }
@@ -442,6 +462,15 @@ fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
 }
 
 #[test]
+fn a_target_that_is_busy_for_a_moment_tells_its_state_and_one_that_stays_so_tells_none() {
+    let mut bench = bench();
+    bench.mcu.board.busy_lists = 3;
+    assert_eq!(bench.state().code, state::VALID);
+    bench.mcu.board.busy_lists = u32::MAX;
+    assert_eq!(bench.state().code, state::UNKNOWN);
+}
+
+#[test]
 fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_back() {
     let refused = |code| Err(Refusal::generic(code));
     for lists in [refused(rc::UNKNOWN), refused(rc::DENIED), Ok(Vec::new())] {
@@ -562,6 +591,25 @@ fn an_application_that_lists_and_does_not_answer_its_test_is_not_called_silent()
         let failure = bench.run(SerialMcu::self_test).unwrap_err();
         let told = (failure.main, failure.sub);
         assert_eq!(told, (code::BAD_IMAGE_STATE, number), "{failure}");
+    }
+}
+
+#[test]
+fn a_test_of_the_application_takes_its_time_and_is_begun_again_once_at_most() {
+    for (timeout_ms, fine, tests) in [("10000", true, 1), ("1000", false, 2)] {
+        let mut bench = bench();
+        let tested = [
+            ("test_command", "64:1"),
+            ("test_timeout_ms", timeout_ms),
+            ("soak_ms", "1000"),
+        ];
+        bench.plugin = plugin(&bench.fake, &tested, None);
+        bench.arm(&image(2, 8000, b"pump"));
+        bench.run(SerialMcu::reset).unwrap();
+        bench.test_ms = 2000;
+        let end = bench.run(SerialMcu::self_test);
+        assert_eq!(end.is_ok(), fine, "{end:?}");
+        assert_eq!(bench.mcu.board.tests, tests);
     }
 }
 
@@ -761,6 +809,7 @@ fn settings_that_cannot_be_are_refused() {
         ("window", "0"),
         ("window", "9"),
         ("soak_ms", "3600001"),
+        ("test_timeout_ms", "3600001"),
         ("silence_ms", "480001"),
         ("test_command", "1:0"),
         ("parity", "mark"),

@@ -44,7 +44,7 @@ pub enum Order {
         /// 1 = into the bootloader's recovery.
         boot_mode: Option<u32>,
     },
-    /// A command of the application's own.
+    /// A command of the application's own. Asked once: nobody knows what asking again begins anew.
     Other {
         /// One of [`op`](crate::header::op).
         op: u8,
@@ -54,6 +54,8 @@ pub enum Order {
         id: u8,
         /// A CBOR map.
         payload: Vec<u8>,
+        /// How long its answer may take.
+        wait_ms: u64,
     },
 }
 
@@ -84,6 +86,7 @@ impl Order {
                 group,
                 id,
                 payload,
+                wait_ms: _,
             } => Request::Other {
                 op: *op,
                 group: *group,
@@ -101,14 +104,14 @@ impl Order {
             Self::Test(_) => (5_000, 1),
             Self::Confirm => (5_000, 3),
             Self::Reset { .. } => (2_000, 1),
+            Self::Other { wait_ms, .. } => (*wait_ms, 1),
             Self::Probe
             | Self::Echo(_)
             | Self::Parameters
             | Self::Info(_)
             | Self::Bootloader(_)
             | Self::Slots
-            | Self::Images
-            | Self::Other { .. } => (1_000, 3),
+            | Self::Images => (1_000, 3),
         }
     }
 }
