@@ -1,6 +1,7 @@
 //! Whole updates and what goes wrong in them, against a small MCU in virtual time.
 
 mod mcu;
+mod network;
 
 use std::collections::VecDeque;
 
@@ -750,6 +751,30 @@ fn a_line_unplugged_in_mid_push_is_opened_again() {
     }
     assert_eq!(bench.mcu.board.slots[1], file);
     assert_eq!(bench.mcu.board.erases, 1);
+}
+
+#[test]
+fn a_line_that_is_away_is_tried_twice_a_second_whatever_is_waited_for() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.fake.world().staged = file[..2000].to_vec();
+    bench.plugin.install().unwrap();
+    // All that is there was sent, and more of the file is waited for.
+    while bench.mcu.board.written < 1900 {
+        bench.serve();
+        bench.fake.world().now_ms += 5;
+        bench.plugin.step(65_536).unwrap();
+    }
+    bench.fake.world().line_plugged = false;
+    for _ in 0..10 {
+        let Duty::Working(working) = bench.plugin.step(65_536).unwrap() else {
+            panic!("it ended");
+        };
+        let ms = working.wake.after_ms.unwrap();
+        assert!(ms <= 500, "{ms}");
+        bench.fake.world().now_ms += u64::from(ms);
+    }
 }
 
 #[test]

@@ -33,6 +33,9 @@ const FIRST_MS: u64 = 40_000;
 const FIRST_TRIES: u8 = 2;
 /// Tries of a chunk before the target is asked for its images.
 const CHUNK_TRIES: u8 = 8;
+/// Answers one after the other to chunks of which nothing was taken, before the same: a chunk that came twice is answered so
+/// once, and each of a window.
+const TAKES_NOTHING_MAX: u8 = 64;
 /// So many tries in vain, and packets become half as large, down to two lines: a receiver that empties its line buffers
 /// slower than the line fills them answers no packet of its own size, ever. Of a first chunk each try is long.
 const SMALLER_AFTER_TRIES: u8 = 3;
@@ -78,6 +81,8 @@ pub(super) struct Push {
     /// Requests whose answers were not waited for any longer: one that comes after all says that the wait was too short.
     given_up: Vec<Header>,
     tries: u8,
+    /// Answers that took nothing.
+    idle: u8,
     restarts: u8,
     starved: bool,
 }
@@ -134,6 +139,7 @@ impl Push {
             timer: None,
             given_up: Vec::new(),
             tries: 0,
+            idle: 0,
             restarts: 0,
             starved: false,
         }
@@ -329,12 +335,17 @@ impl Push {
             timer.sample(now_ms.saturating_sub(flying.sent.left_ms));
         }
         if offset > self.acknowledged {
-            self.tries = 0;
+            (self.tries, self.idle) = (0, 0);
             if !first {
                 self.window.on_answer(now_ms, offset - self.acknowledged);
             }
         } else if !first {
             self.window.on_loss(now_ms, true);
+            self.idle += 1;
+            if self.idle == TAKES_NOTHING_MAX {
+                self.look(now_ms, link, false);
+                return None;
+            }
         }
         self.acknowledged = offset;
         self.at = At::Body;

@@ -26,6 +26,8 @@ struct Flash {
     erases: u32,
     /// Writes are whole units of this.
     unit: usize,
+    /// Nothing is taken from there on.
+    full_at: Option<usize>,
     matches: Option<bool>,
     fails: bool,
     /// Time that the last operation took.
@@ -82,6 +84,8 @@ impl Device for Flash {
         } else {
             data.len() / self.unit * self.unit
         };
+        let room = self.full_at.map(|at| at.saturating_sub(self.bytes.len()));
+        let taken = room.unwrap_or(taken).min(taken);
         let pages = |bytes: usize| bytes.div_ceil(4096);
         let erased = pages(self.bytes.len() + taken) - pages(self.bytes.len());
         self.busy_us = erased as u64 * self.erase_us + self.write_us;
@@ -389,6 +393,15 @@ fn a_server_that_takes_less_is_given_the_rest() {
     let mut world = world(115_200, 2);
     world.flash.unit = 64;
     share(&mut world, 40 * KIB + 5, (350, 4));
+}
+
+#[test]
+fn a_server_that_takes_nothing_any_more_is_not_asked_for_ever() {
+    let mut world = world(115_200, 2);
+    world.flash.full_at = Some(5000);
+    let end = world.upload(&file(20_000), (384, 4));
+    assert_eq!(end, Err(ClientError::Restarts));
+    assert!(world.requests < 5 * 64, "{}", world.requests);
 }
 
 #[test]
