@@ -187,6 +187,7 @@ pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>
         check_bootloader(&port).await?;
         port.learn_sizes().await;
         told.pushed.set(true);
+        told.erased.set(false);
         let moved = port.progress.get().0;
         match push(&port, &job).await {
             Ok(()) => (uploads, is_over) = (uploads + 1, true),
@@ -233,6 +234,7 @@ async fn check_head<L: Lent>(port: &Port<L>, job: &Job) -> Result<(), Failure> {
         return Err(Failure::new(code::NOT_FOUND, 0, "the file cannot be read"));
     }
     let header = ImageHeader::parse(&head).map_err(file::bad_image)?;
+    file::check_plain(&header)?;
     if header.hashed_size() > job.size {
         return Err(file::bad_image(smp_core::mcuboot::ImageError::Truncated));
     }
@@ -362,12 +364,14 @@ pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
         (Some(true), true) => state::VALID,
         (_, true) if armed => state::ARMED,
         (_, true) if job.is_some() && told.activated.get() => {
-            let why = if view.other.is_none() {
-                "the bootloader refused the image: its slot is empty"
-            } else {
-                "the image was reverted before it was committed"
+            let why = match view.other {
+                _ if told.erased.get() => None,
+                None => Some("the bootloader refused the image: its slot is empty"),
+                Some(_) => Some("the image was reverted before it was committed"),
             };
-            port.say(Level::Warn, &[why]);
+            if let Some(why) = why {
+                port.say(Level::Warn, &[why]);
+            }
             state::INVALID
         }
         (_, true) => state::VALID,
@@ -484,6 +488,7 @@ pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: R
     }
     if hash.is_some_and(|hash| view.holds(&hash)) {
         erase(&port).await?;
+        told.erased.set(true);
     }
     told.pushed.set(false);
     Ok(Answer::Nothing)

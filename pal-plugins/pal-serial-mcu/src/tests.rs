@@ -164,6 +164,11 @@ impl Bench {
         self.run(|p| p.activate([0; 32])).unwrap();
     }
 
+    fn said(&self, what: &str) -> bool {
+        let world = self.fake.world();
+        world.log.iter().any(|(_, text)| text.contains(what))
+    }
+
     fn state(&mut self) -> TargetState {
         match self.run(SerialMcu::state).unwrap() {
             Answer::State(state) => state,
@@ -252,13 +257,20 @@ fn a_push_ahead_of_the_end_marks_nothing_and_ends_only_when_the_file_is_verified
 #[test]
 fn a_rejected_image_is_reverted_by_a_restart_and_erased() {
     let mut bench = bench();
-    bench.arm(&image(2, 8000, b"pump"));
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
     bench.run(SerialMcu::reset).unwrap();
     bench.run(SerialMcu::reject).unwrap();
     assert_eq!(bench.mcu.board.slots[0][20], 1);
     assert!(bench.mcu.board.confirmed && !bench.mcu.board.pending);
     assert!(bench.mcu.board.slots[1].is_empty());
     assert_eq!(bench.state().runs_new, Some(false));
+    // Nor does an instance say that the bootloader refused it which was not there.
+    let saved = bench.plugin.suspend().unwrap();
+    assert_eq!(saved.bytes.len(), 33);
+    bench.restart(Some(saved), file.len());
+    assert_eq!(bench.state().code, state::INVALID);
+    assert!(!bench.said("refused"));
 }
 
 #[test]
@@ -283,13 +295,7 @@ fn an_image_that_the_bootloader_refuses_is_invalid() {
         bench.run(SerialMcu::self_test).unwrap_err().sub,
         sub::NOT_RUNNING
     );
-    let said = bench
-        .fake
-        .world()
-        .log
-        .iter()
-        .any(|(_, text)| text.contains("refused"));
-    assert!(said);
+    assert!(bench.said("refused"));
 }
 
 #[test]
@@ -794,6 +800,24 @@ fn what_is_no_image_for_this_product_touches_nothing() {
     let failure = bench.run(SerialMcu::install).unwrap_err();
     assert_eq!(failure.sub, sub::OTHER_PRODUCT);
     assert_eq!(bench.mcu.board.erases, 0);
+}
+
+#[test]
+fn an_encrypted_image_is_refused_as_one_before_anything_is_erased() {
+    let file = image(2, 8000, b"pump");
+    // AES-128 and AES-256; whole, and as far as its header.
+    for (flags, held) in [(0x04, file.len()), (0x08, file.len()), (0x04, 100)] {
+        let mut bench = bench();
+        let mut file = file.clone();
+        file[16] = flags;
+        bench.stage(&file[..held]);
+        bench.run(|p| p.create(transfer(file.len()))).unwrap();
+        let failure = bench.run(SerialMcu::install).unwrap_err();
+        let told = (failure.main, failure.sub);
+        assert_eq!(told, (code::WRONG_PRODUCT, sub::NO_IMAGE));
+        assert!(failure.detail.contains("encrypted"), "{failure}");
+        assert_eq!(bench.mcu.board.erases, 0);
+    }
 }
 
 #[test]
