@@ -31,6 +31,9 @@ const RESTARTS_MAX: u8 = 3;
 const FIRST_MS: u64 = 40_000;
 /// Tries of the first chunk before the upload begins anew.
 const FIRST_TRIES: u8 = 2;
+/// Looks after the first of these, 3 s each, of a target that answers none: it may erase still, and is waited for as long once
+/// more.
+const FIRST_LOOKS: u8 = 13;
 /// Tries of a chunk before the target is asked for its images.
 const CHUNK_TRIES: u8 = 8;
 /// Answers one after the other to chunks of which nothing was taken, before the same: a chunk that came twice is answered so
@@ -174,7 +177,7 @@ impl Push {
         {
             let looked = command.poll(now_ms, link)?;
             let retries_first = *retries_first;
-            return self.on_looked(now_ms, looked, retries_first, source);
+            return self.on_looked(now_ms, link, looked, retries_first, source);
         }
         while let Some((header, payload)) = link.inbox.pop_front() {
             let answered = |flying: &Flying| header.answers(&flying.sent.header);
@@ -398,6 +401,7 @@ impl Push {
     fn on_looked(
         &mut self,
         now_ms: u64,
+        link: &mut Link,
         looked: Result<Reply, ClientError>,
         retries_first: bool,
         source: &mut impl Source,
@@ -405,6 +409,11 @@ impl Push {
         let images = match looked {
             Ok(Reply::Images(images)) => images,
             Ok(_) => return Some(Err(ClientError::Malformed)),
+            Err(ClientError::Silent) if retries_first && self.tries < FIRST_LOOKS => {
+                self.tries += 1;
+                self.look(now_ms, link, true);
+                return None;
+            }
             Err(error) => return Some(Err(error)),
         };
         let hash = source.hash();

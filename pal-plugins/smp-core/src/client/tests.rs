@@ -513,6 +513,18 @@ fn refusals_and_mismatches_end_it() {
 }
 
 #[test]
+fn a_server_that_erases_for_longer_than_is_waited_and_is_deaf_meanwhile_is_waited_for() {
+    for seconds in [30, 50, 70] {
+        let mut world = world(115_200, 1);
+        world.deaf = true;
+        world.flash.erase_us = seconds * 1_000_000;
+        world.upload(&file(3000), (384, 4)).unwrap();
+        assert_eq!(world.flash.erases, 1, "{seconds}");
+        assert!(world.now_ms < (seconds + 10) * 1000, "{}", world.now_ms);
+    }
+}
+
+#[test]
 fn a_dead_line_ends_an_upload() {
     let mut world = world(115_200, 2);
     world.loss = 1000;
