@@ -92,7 +92,14 @@ async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
         Err(error @ (ClientError::Silent | ClientError::Malformed)) => return Err(untold(error)),
         _ => match insist(port, mode).await {
             Ok(Reply::BootloaderMode { mode, .. }) => no_revert(mode),
-            Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => None,
+            // An old application, or a recovery that has the echo.
+            Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => {
+                match insist(port, Order::ConsoleEchoOff).await {
+                    Ok(_) => Some("recovery"),
+                    Err(ClientError::Refused(_)) => None,
+                    Err(error) => return Err(untold(error)),
+                }
+            }
             Ok(_) => return Err(untold(ClientError::Malformed)),
             Err(error) => return Err(untold(error)),
         },
@@ -198,7 +205,7 @@ pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>
                 let is_idle = port.progress.get().0 == moved;
                 silences += if is_idle { IDLE_SILENCE } else { 1 };
                 // Of these the look that follows says what became of the target.
-                let passes = matches!(error, ClientError::Silent | ClientError::NothingRuns);
+                let passes = matches!(error, ClientError::Silent | ClientError::Recovery);
                 if !passes || silences > SILENCES {
                     let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
                     return Err(port.explain(failure));

@@ -484,7 +484,7 @@ fn failed(link: &LinkArgs, error: &McuError) -> Failed {
             ClientError::Silent
             | ClientError::Malformed
             | ClientError::Restarts
-            | ClientError::NothingRuns => Exit::Retry,
+            | ClientError::Recovery => Exit::Retry,
             ClientError::Source | ClientError::TooSmall => Exit::Failed,
         },
     };

@@ -20,6 +20,9 @@ pub enum Order {
     Probe,
     /// Say this back.
     Echo(String),
+    /// Switch the console's echo off. A bootloader's own server has always said yes to that, and applications have no such
+    /// command: it tells the one from the other. The list of images does not, for some recoveries list one that runs.
+    ConsoleEchoOff,
     /// Sizes of buffers.
     Parameters,
     /// Text about the system.
@@ -64,6 +67,7 @@ impl Order {
         match self {
             Self::Probe | Self::Images => Request::Images,
             Self::Echo(text) => Request::Echo(text),
+            Self::ConsoleEchoOff => Request::ConsoleEcho(false),
             Self::Parameters => Request::Parameters,
             Self::Info(format) => Request::Info(format.as_deref()),
             Self::Bootloader(query) => Request::Bootloader(query.as_deref()),
@@ -107,6 +111,7 @@ impl Order {
             Self::Other { wait_ms, .. } => (*wait_ms, 1),
             Self::Probe
             | Self::Echo(_)
+            | Self::ConsoleEchoOff
             | Self::Parameters
             | Self::Info(_)
             | Self::Bootloader(_)

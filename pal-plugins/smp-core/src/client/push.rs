@@ -8,9 +8,9 @@
 //!     └─────────────────────────────────── Looking ── listed ──► Done
 //! ```
 //!
-//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which. It also tells
-//! whether an image runs. A bootloader's own server lists none that does, and would write the image over the one that is to
-//! run: so no first chunk is ever sent again without a look.
+//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which. A target may
+//! also have restarted into its bootloader's own server, which would write the image over the one that is to run: so no first
+//! chunk is ever sent again without asking what answers.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -104,6 +104,11 @@ enum At {
         /// The first chunk had no answer and gets another try; it counts as no restart.
         retries_first: bool,
     },
+    /// Whether that was the application is asked.
+    Asking {
+        command: Command,
+        retries_first: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +165,7 @@ impl Push {
         match &self.at {
             At::First | At::Body => self.silent_at_ms(),
             At::Pause { until_ms, .. } => Some(*until_ms),
-            At::Looking { command, .. } => Some(command.deadline()),
+            At::Looking { command, .. } | At::Asking { command, .. } => Some(command.deadline()),
         }
     }
 
@@ -178,6 +183,19 @@ impl Push {
             let looked = command.poll(now_ms, link)?;
             let retries_first = *retries_first;
             return self.on_looked(now_ms, link, looked, retries_first, source);
+        }
+        if let At::Asking {
+            command,
+            retries_first,
+        } = &mut self.at
+        {
+            let asked = command.poll(now_ms, link)?;
+            let retries_first = *retries_first;
+            return match asked {
+                Ok(_) => Some(Err(ClientError::Recovery)),
+                Err(ClientError::Refused(_)) => self.begin_anew(now_ms, retries_first),
+                Err(error) => Some(Err(error)),
+            };
         }
         while let Some((header, payload)) = link.inbox.pop_front() {
             let answered = |flying: &Flying| header.answers(&flying.sent.header);
@@ -214,7 +232,7 @@ impl Push {
                 self.at = if first { At::First } else { At::Body };
             }
             At::Pause { .. } => return None,
-            At::First | At::Body | At::Looking { .. } => {
+            At::First | At::Body | At::Looking { .. } | At::Asking { .. } => {
                 if self.silent_at_ms().is_some_and(|at_ms| now_ms >= at_ms) {
                     return self.on_silence(now_ms, link);
                 }
@@ -429,9 +447,20 @@ impl Push {
             }));
         }
         let runs = |image: &ImageState| image.image == self.plan.listed_image && image.active;
-        if !self.plan.repeat_image && !images.iter().any(runs) {
-            return Some(Err(ClientError::NothingRuns));
+        if self.plan.repeat_image {
+            return self.begin_anew(now_ms, retries_first);
         }
+        if !images.iter().any(runs) {
+            return Some(Err(ClientError::Recovery));
+        }
+        self.at = At::Asking {
+            command: Command::new(now_ms, Order::ConsoleEchoOff, link),
+            retries_first,
+        };
+        None
+    }
+
+    fn begin_anew(&mut self, now_ms: u64, retries_first: bool) -> End {
         if !retries_first {
             if self.restarts == RESTARTS_MAX {
                 return Some(Err(ClientError::Restarts));

@@ -21,8 +21,9 @@ struct Flash {
     bytes: Vec<u8>,
     size: u64,
     listed: bool,
-    /// The bootloader's own server answers: it knows what lies there, not what runs.
+    /// The bootloader's own server answers; most know what lies there, and not what runs.
     recovers: bool,
+    lists_active: bool,
     erases: u32,
     /// Writes are whole units of this.
     unit: usize,
@@ -54,7 +55,7 @@ impl Device for Flash {
             active,
             ..ImageState::default()
         };
-        let mut images = vec![slot(0, 1, !self.recovers)];
+        let mut images = vec![slot(0, 1, !self.recovers || self.lists_active)];
         if self.listed {
             images.push(slot(1, HASH[0], false));
         }
@@ -96,6 +97,11 @@ impl Device for Flash {
     fn upload_end(&mut self, _: &[u8]) -> Option<bool> {
         self.listed = true;
         self.matches
+    }
+
+    fn console_echo(&mut self, _: bool) -> Outcome<()> {
+        let unsupported = Refusal::generic(rc::UNSUPPORTED);
+        self.recovers.then_some(()).ok_or(unsupported)
     }
 
     fn erase(&mut self, _: Option<u32>) -> Outcome<()> {
@@ -437,8 +443,9 @@ fn an_upload_does_not_go_on_into_a_recovery_unless_it_is_meant_for_one() {
     let file = file(20_000);
     // In the midst of it, and after a first chunk that was not answered.
     for (lost, restart) in [(vec![], 9), (vec![0], 1)] {
-        for is_meant in [false, true] {
+        for (is_meant, lists_active) in [(false, false), (false, true), (true, false)] {
             let mut world = world(115_200, 1);
+            world.flash.lists_active = lists_active;
             (world.lose_answers, world.restart_before) = (lost.clone(), vec![restart]);
             world.restarts_into_recovery = true;
             let repeat_image = is_meant;
