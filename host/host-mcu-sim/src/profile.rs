@@ -26,6 +26,8 @@ pub struct Profile {
     pub frugal_list: bool,
     /// Images are listed with their hashes.
     pub lists_hash: bool,
+    /// A recovery lists the primary slot's image as the one that runs.
+    pub recovery_lists_active: bool,
     /// An empty slot is listed, as version 255.255.65535 without hash.
     pub lists_empty: bool,
     /// A build number stands behind the version without a dot between them: 1.2.3 build 4 is "1.2.34".
@@ -82,6 +84,7 @@ impl Profile {
             legacy_rc: false,
             frugal_list: false,
             lists_hash: true,
+            recovery_lists_active: false,
             lists_empty: false,
             glues_build: false,
             has_echo: true,

@@ -75,6 +75,8 @@ pub struct World {
     pub line_output: Vec<u8>,
     /// The line is there.
     pub line_plugged: bool,
+    /// Bytes that the line takes before it is full; none = all.
+    pub line_room: Option<usize>,
     /// Pulses of the reset output.
     pub resets: u32,
     /// Lent calls so far.
@@ -349,8 +351,12 @@ impl SerialLine for Fake {
     }
 
     fn write_line(&self, data: &[u8]) -> Result<u32, Failure> {
-        self.line()?.line_output.extend_from_slice(data);
-        u32::try_from(data.len()).map_err(|_| Failure::bad_argument("too long"))
+        let mut world = self.line()?;
+        let room = world.line_room.unwrap_or(usize::MAX);
+        let taken = data.get(..room).unwrap_or(data);
+        world.line_output.extend_from_slice(taken);
+        world.line_room = world.line_room.map(|room| room - taken.len());
+        u32::try_from(taken.len()).map_err(|_| Failure::bad_argument("too long"))
     }
 
     fn read_line(&self, max: u32) -> Result<Vec<u8>, Failure> {

@@ -97,7 +97,8 @@ pub trait Plugin: Sized + 'static {
     fn commit(&mut self) -> Result<Duty, Failure>;
 
     /// Mark the new image bad and go back to the old one; [`Answer::HostResets`] where it runs and only the host can
-    /// restart the target.
+    /// restart the target. It is asked again after that restart, and until it answers otherwise: finished where the old
+    /// image runs.
     ///
     /// # Errors
     /// 0xea.

@@ -192,8 +192,9 @@ const fn is_newer(a: u32, b: u32) -> bool {
     a != b && a.wrapping_sub(b) < 1 << 31
 }
 
-/// Erased flash, a file that ends before, or the hole between two copies in a file.
-fn is_blank(bytes: &[u8]) -> bool {
+/// Nothing was ever written there: erased flash, a file that ends before, or the hole between two copies in a file.
+#[must_use]
+pub fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| *b == 0xff) || bytes.iter().all(|b| *b == 0)
 }
 

@@ -20,8 +20,16 @@ type End = Result<Answer, Failure>;
 
 /// Uploads of one install: the first, and one after erasing.
 const UPLOADS: u32 = 2;
+/// Silences in the uploads of one install; each may last `silence_ms`.
+const SILENCES: u32 = 8;
+/// What one counts before which nothing was moved, so that two are borne: the host takes a duty for hung that stands still
+/// for ten minutes, and one may be 83 s of asking and 60 s of waiting.
+const IDLE_SILENCE: u32 = SILENCES / 2;
 /// Times that an image is marked, or confirmed: the request or its answer may be lost, and the target may lose its power.
 const MARKS: u32 = 3;
+/// How long the duties bear a target that does not list its images which may end without knowing them. A silent one is asked
+/// twice in it: 3 or 6 s, and 6 s.
+const GLANCE_MS: u64 = 8_000;
 /// Time between two looks of the self-test.
 const SOAK_LOOK_MS: u64 = 500;
 /// Round trips of an echo that have to work.
@@ -84,7 +92,14 @@ async fn check_bootloader<L: Lent>(port: &Port<L>) -> Result<(), Failure> {
         Err(error @ (ClientError::Silent | ClientError::Malformed)) => return Err(untold(error)),
         _ => match insist(port, mode).await {
             Ok(Reply::BootloaderMode { mode, .. }) => no_revert(mode),
-            Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => None,
+            // An old application, or a recovery that has the echo.
+            Err(ClientError::Refused(refusal)) if refusal.is_unsupported() => {
+                match insist(port, Order::ConsoleEchoOff).await {
+                    Ok(_) => Some("recovery"),
+                    Err(ClientError::Refused(_)) => None,
+                    Err(error) => return Err(untold(error)),
+                }
+            }
             Ok(_) => return Err(untold(ClientError::Malformed)),
             Err(error) => return Err(untold(error)),
         },
@@ -161,43 +176,54 @@ pub(crate) async fn examine<L: Lent>(port: Rc<Port<L>>, job: Job) -> End {
 
 pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>) -> End {
     check_head(&port, &job).await?;
-    let view = look(&port, port.settings.silence_ms).await?;
-    if port.lent.held() >= job.size {
-        // Begun again: it may be there, or run, already.
-        let image = file::examine(&port, job.size).await?;
-        if view.runs(&image.hash) || view.holds(&image.hash) {
-            return finish_install(&port, &job, view).await;
+    let mut view = look(&port, port.settings.silence_ms).await?;
+    let (mut uploads, mut silences, mut is_over) = (0, 0, false);
+    // Begun again, or after a silence: it may be there, or run, already.
+    while !is_there(&port, &job, &view).await? {
+        if is_over {
+            if uploads == UPLOADS {
+                let text = "the target does not list the image that it was sent";
+                return Err(Failure::new(code::BLOCK_FAILED, sub::NOT_LISTED, text));
+            }
+            port.say(Level::Warn, &["the upload failed; erasing the slot"]);
+            erase(&port).await?;
+            is_over = false;
         }
-    }
-    check_settled(&view)?;
-    port.learn_sizes().await;
-    told.pushed.set(true);
-    let mut uploads = 0;
-    loop {
-        uploads += 1;
+        check_settled(&view)?;
+        // Not only in `create`: what answers may be the bootloader's own server by now, and that writes over what runs.
+        check_bootloader(&port).await?;
+        port.learn_sizes().await;
+        told.pushed.set(true);
+        told.erased.set(false);
+        let moved = port.progress.get().0;
         match push(&port, &job).await {
-            Ok(()) => {}
-            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads < UPLOADS => {
-                port.say(Level::Warn, &["the upload failed; erasing the slot"]);
-                erase(&port).await?;
-                continue;
+            Ok(()) => (uploads, is_over) = (uploads + 1, true),
+            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads + 1 < UPLOADS => {
+                (uploads, is_over) = (uploads + 1, true);
             }
             Err(error) => {
-                let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
-                return Err(port.explain(failure));
+                let is_idle = port.progress.get().0 == moved;
+                silences += if is_idle { IDLE_SILENCE } else { 1 };
+                // Of these the look that follows says what became of the target.
+                let passes = matches!(error, ClientError::Silent | ClientError::Recovery);
+                if !passes || silences > SILENCES {
+                    let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
+                    return Err(port.explain(failure));
+                }
             }
         }
-        let view = look(&port, port.settings.silence_ms).await?;
-        let image = file::examine(&port, job.size).await?;
-        if view.holds(&image.hash) || view.runs(&image.hash) {
-            return finish_install(&port, &job, view).await;
-        }
-        if uploads == UPLOADS {
-            let text = "the target does not list the image that it was sent";
-            return Err(Failure::new(code::BLOCK_FAILED, sub::NOT_LISTED, text));
-        }
-        erase(&port).await?;
+        view = look(&port, port.settings.silence_ms).await?;
     }
+    finish_install(&port, &job, view).await
+}
+
+/// Lies in its slot, or runs; of a file that is not complete that cannot be said.
+async fn is_there<L: Lent>(port: &Port<L>, job: &Job, view: &View) -> Result<bool, Failure> {
+    if port.lent.held() < job.size {
+        return Ok(false);
+    }
+    let image = file::examine(port, job.size).await?;
+    Ok(view.runs(&image.hash) || view.holds(&image.hash))
 }
 
 /// The first bytes of the file have to be an image's before anything is erased.
@@ -215,6 +241,7 @@ async fn check_head<L: Lent>(port: &Port<L>, job: &Job) -> Result<(), Failure> {
         return Err(Failure::new(code::NOT_FOUND, 0, "the file cannot be read"));
     }
     let header = ImageHeader::parse(&head).map_err(file::bad_image)?;
+    file::check_plain(&header)?;
     if header.hashed_size() > job.size {
         return Err(file::bad_image(smp_core::mcuboot::ImageError::Truncated));
     }
@@ -325,12 +352,11 @@ pub(crate) async fn reset<L: Lent>(port: Rc<Port<L>>, job: Option<Job>) -> End {
 }
 
 pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc<Told>) -> End {
-    let view = match look(&port, 0).await {
+    let view = match look(&port, GLANCE_MS).await {
         Ok(view) => view,
-        Err(failure) if failure.main == code::UNREACHABLE => match look(&port, 0).await {
-            Ok(view) => view,
-            Err(_) => return Ok(Answer::State(TargetState::default())),
-        },
+        Err(failure) if failure.main == code::UNREACHABLE || failure.sub == sub::BUSY => {
+            return Ok(Answer::State(TargetState::default()));
+        }
         Err(failure) => return Err(failure),
     };
     let hash = match &job {
@@ -345,12 +371,14 @@ pub(crate) async fn state<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
         (Some(true), true) => state::VALID,
         (_, true) if armed => state::ARMED,
         (_, true) if job.is_some() && told.activated.get() => {
-            let why = if view.other.is_none() {
-                "the bootloader refused the image: its slot is empty"
-            } else {
-                "the image was reverted before it was committed"
+            let why = match view.other {
+                _ if told.erased.get() => None,
+                None => Some("the bootloader refused the image: its slot is empty"),
+                Some(_) => Some("the image was reverted before it was committed"),
             };
-            port.say(Level::Warn, &[why]);
+            if let Some(why) = why {
+                port.say(Level::Warn, &[why]);
+            }
             state::INVALID
         }
         (_, true) => state::VALID,
@@ -421,6 +449,7 @@ async fn check_application<L: Lent>(port: &Port<L>) -> Result<(), (u32, Option<C
         group,
         id,
         payload: vec![0xa0],
+        wait_ms: port.settings.test_timeout_ms,
     };
     match port.ask(order).await {
         Ok(_) => Ok(()),
@@ -466,6 +495,7 @@ pub(crate) async fn reject<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: R
     }
     if hash.is_some_and(|hash| view.holds(&hash)) {
         erase(&port).await?;
+        told.erased.set(true);
     }
     told.pushed.set(false);
     Ok(Answer::Nothing)
@@ -476,7 +506,7 @@ pub(crate) async fn abort<L: Lent>(port: Rc<Port<L>>, job: Option<Job>, told: Rc
         return Ok(Answer::Nothing);
     };
     let hash = file::identify(&port, job.size).ok().map(|i| i.hash);
-    let view = look(&port, 0).await;
+    let view = look(&port, GLANCE_MS).await;
     let clean = match &view {
         Ok(view) => {
             let there = hash.is_some_and(|hash| view.holds(&hash));

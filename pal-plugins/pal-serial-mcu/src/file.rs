@@ -2,7 +2,7 @@
 
 use pal_sdk::{Failure, code};
 use smp_core::client::Source;
-use smp_core::mcuboot::{Hasher, Image, ImageError, ReadAt};
+use smp_core::mcuboot::{Hasher, Image, ImageError, ImageHeader, ReadAt, flag};
 
 use crate::port::{Lent, Port};
 use crate::sub;
@@ -68,12 +68,25 @@ pub(crate) fn identify<L: Lent>(port: &Port<L>, size: u64) -> Result<Image, Fail
     Image::examine(&mut file, size).map_err(bad_image)
 }
 
+/// The hash of an encrypted image is that of its bytes before they were: here it could not be told from a damaged one.
+///
+/// # Errors
+/// 0xd3: it is encrypted.
+pub(crate) fn check_plain(header: &ImageHeader) -> Result<(), Failure> {
+    if header.flags & flag::ENCRYPTED == 0 {
+        return Ok(());
+    }
+    let text = "the image is encrypted, and such images are not taken";
+    Err(Failure::new(code::WRONG_PRODUCT, sub::NO_IMAGE, text))
+}
+
 /// Identifies the image, compares its hash with its bytes, and its product with what is configured.
 ///
 /// # Errors
 /// 0xd3: no image, a damaged one, or one for another product; 0xdb: not there yet.
 pub(crate) async fn examine<L: Lent>(port: &Port<L>, size: u64) -> Result<Image, Failure> {
     let image = identify(port, size)?;
+    check_plain(&image.header)?;
     let mut file = Staged {
         port,
         size,

@@ -73,6 +73,8 @@ pub mod sub {
     pub const OTHER_PRODUCT: u32 = 17;
     /// The target does not tell whether its bootloader can revert.
     pub const BOOTLOADER: u32 = 18;
+    /// The target is too busy to list its images.
+    pub const BUSY: u32 = 19;
 }
 
 /// What cannot be asked from the target.
@@ -82,6 +84,8 @@ pub(crate) struct Told {
     pub(crate) activated: Cell<bool>,
     /// Something was sent into the slot.
     pub(crate) pushed: Cell<bool>,
+    /// `reject` erased it: its slot is not empty because the bootloader refused it.
+    pub(crate) erased: Cell<bool>,
 }
 
 type Task = Pin<Box<dyn Future<Output = Result<Answer, Failure>>>>;
@@ -105,10 +109,12 @@ impl<L: Lent> core::fmt::Debug for SerialMcu<L> {
     }
 }
 
-/// Encoding of what `suspend` gives: the transfer's name (32 bytes) and a byte of flags, or nothing.
+/// Encoding of what `suspend` gives: the transfer's name (32 bytes) and a byte of flags, or nothing. Flags that a build does
+/// not know are nothing to it.
 const SCHEMA: u32 = 1;
 const ACTIVATED: u8 = 1;
 const PUSHED: u8 = 2;
+const ERASED: u8 = 4;
 
 impl<L: Lent> Plugin for SerialMcu<L> {
     type Lent = L;
@@ -159,6 +165,7 @@ impl<L: Lent> Plugin for SerialMcu<L> {
         {
             self.told.activated.set(flags & ACTIVATED != 0);
             self.told.pushed.set(flags & PUSHED != 0);
+            self.told.erased.set(flags & ERASED != 0);
         }
         self.job = Some(job);
         self.task = None;
@@ -221,7 +228,11 @@ impl<L: Lent> Plugin for SerialMcu<L> {
         if let Some(job) = &self.job {
             bytes.extend_from_slice(&job.name);
             let flag = |set: &Cell<bool>, bit| if set.get() { bit } else { 0 };
-            bytes.push(flag(&self.told.activated, ACTIVATED) | flag(&self.told.pushed, PUSHED));
+            let told = &self.told;
+            let flags = flag(&told.activated, ACTIVATED)
+                | flag(&told.pushed, PUSHED)
+                | flag(&told.erased, ERASED);
+            bytes.push(flags);
         }
         Ok(Blob {
             schema: SCHEMA,

@@ -71,7 +71,7 @@ impl View {
 /// Lists the images; a target that is silent, or too busy, is asked for `patience_ms`.
 ///
 /// # Errors
-/// 0xd4 silent; 0xe8 it lists nothing that runs.
+/// 0xd4 silent; 0xe8 it lists nothing that runs, or is too busy.
 pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<View, Failure> {
     let until = port.now_ms() + patience_ms;
     port.asked();
@@ -98,7 +98,12 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
             // Whoever takes that for silence resets an image in its test.
             Err(error) if is_busy(error) && port.now_ms() < until => port.sleep(LOOK_MS).await,
             Err(error) => {
-                let failure = failed(code::BAD_IMAGE_STATE, sub::NOTHING_ACTIVE, error);
+                let number = if is_busy(error) {
+                    sub::BUSY
+                } else {
+                    sub::NOTHING_ACTIVE
+                };
+                let failure = failed(code::BAD_IMAGE_STATE, number, error);
                 return Err(port.explain(failure));
             }
             Ok(_) => return Err(Failure::bad_state("the target answers something else")),

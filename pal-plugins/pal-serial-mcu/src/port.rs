@@ -41,8 +41,10 @@ pub(crate) struct Port<L> {
     pub(crate) settings: Settings,
     client: RefCell<Client>,
     open: Cell<bool>,
-    /// Why it is not open.
+    /// Why it is not open, or was not until bytes went over it: a connection over a network counts as open while it is tried.
     fault: RefCell<Option<Failure>>,
+    /// Something was written since it was opened.
+    wrote: Cell<bool>,
     reopen_at_ms: Cell<u64>,
     pub(crate) wake: Cell<Wake>,
     pub(crate) progress: Cell<(u64, u64)>,
@@ -72,6 +74,7 @@ impl<L: Lent> Port<L> {
             client: RefCell::new(Client::new(config)),
             open: Cell::new(false),
             fault: RefCell::default(),
+            wrote: Cell::new(false),
             reopen_at_ms: Cell::new(0),
             wake: Cell::default(),
             progress: Cell::default(),
@@ -168,7 +171,11 @@ impl<L: Lent> Port<L> {
             drop(client);
             let flushed = self.flush();
             let until = deadline.unwrap_or(now_ms + SLEEP_MAX_MS);
-            let until = if flushed { until } else { now_ms + 5 };
+            let until = match (self.open.get(), flushed) {
+                (false, _) => until.min(self.reopen_at_ms.get()),
+                (true, true) => until,
+                (true, false) => now_ms + 5,
+            };
             self.wait(now_ms, until, true, starved);
             Task::Pending
         })
@@ -194,15 +201,21 @@ impl<L: Lent> Port<L> {
             }
             self.reopen_at_ms.set(now_ms + REOPEN_MS);
             if let Err(failure) = self.lent.open_line(self.settings.line) {
-                self.fault.replace(Some(failure));
+                self.lost(&failure);
                 return;
             }
-            self.fault.replace(None);
             self.open.set(true);
+            self.wrote.set(false);
         }
         let most = READ_BYTES.min(self.budget_bytes.get().max(1));
         match self.lent.read_line(most) {
-            Ok(bytes) => self.client.borrow_mut().receive(now_ms, &bytes),
+            Ok(bytes) => {
+                let has_sent = || self.wrote.get() && self.lent.unsent() == Ok(0);
+                if self.fault.borrow().is_some() && (!bytes.is_empty() || has_sent()) {
+                    self.fault.replace(None);
+                }
+                self.client.borrow_mut().receive(now_ms, &bytes);
+            }
             Err(failure) => self.lost(&failure),
         }
     }
@@ -219,7 +232,10 @@ impl<L: Lent> Port<L> {
         while !client.output().is_empty() {
             match self.lent.write_line(client.output()) {
                 Ok(0) => return false,
-                Ok(count) => client.written(count as usize),
+                Ok(count) => {
+                    self.wrote.set(true);
+                    client.written(count as usize);
+                }
                 Err(failure) => {
                     drop(client);
                     self.lost(&failure);
@@ -231,8 +247,9 @@ impl<L: Lent> Port<L> {
     }
 
     fn lost(&self, failure: &Failure) {
-        self.fault.replace(Some(failure.clone()));
-        if self.open.replace(false) {
+        self.open.set(false);
+        // Said once, however often it is tried.
+        if self.fault.replace(Some(failure.clone())).is_none() {
             self.say(Level::Warn, &["the line is gone: ", &failure.detail]);
         }
     }

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) soak_ms: u64,
     /// Group and command of the application's own test.
     pub(crate) test_command: Option<(u16, u8)>,
+    /// Longest that it takes.
+    pub(crate) test_timeout_ms: u64,
 }
 
 impl Default for Settings {
@@ -57,6 +59,7 @@ impl Default for Settings {
             silence_ms: 60_000,
             soak_ms: 5_000,
             test_command: None,
+            test_timeout_ms: 10_000,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Settings {
                     .filter(|g| *g >= smp_core::code::group::USER)?;
                 self.test_command = Some((group, id.parse().ok()?));
             }
+            "test_timeout_ms" => self.test_timeout_ms = number(DURATION_MAX_MS)?,
             _ => return None,
         }
         Some(())

@@ -1,6 +1,9 @@
 //! Whole updates and what goes wrong in them, against a small MCU in virtual time.
 
 mod mcu;
+mod network;
+
+use std::collections::VecDeque;
 
 use pal_sdk::fake::Fake;
 use pal_sdk::{
@@ -8,6 +11,7 @@ use pal_sdk::{
 };
 use smp_core::code::{Refusal, group, os, rc};
 use smp_core::frame::{Decoder, Framing};
+use smp_core::header::Header;
 
 use crate::{SerialMcu, sub};
 use mcu::{Mcu, OnReset, image};
@@ -29,6 +33,9 @@ struct Bench {
     at_packet: Option<(u32, Spoil)>,
     /// How long its answers take.
     answer_ms: u64,
+    /// How long its application's own test takes beside that, and answers of it that are on their way.
+    test_ms: u64,
+    late: VecDeque<(u64, Vec<u8>)>,
 }
 
 fn setting(key: &str, value: &str) -> Setting {
@@ -54,6 +61,8 @@ fn bench() -> Bench {
         packets: 0,
         at_packet: None,
         answer_ms: 5,
+        test_ms: 0,
+        late: VecDeque::new(),
     }
 }
 
@@ -91,8 +100,15 @@ impl Bench {
             let sleep = working.wake.after_ms.map_or(0, u64::from);
             assert!(sleep > 0 || working.wake == pal_sdk::Wake::default());
             let input = self.serve();
-            self.fake.world().now_ms += if input { self.answer_ms } else { sleep.max(1) };
-            assert!(self.fake.world().now_ms < end, "an hour");
+            let now_ms = self.fake.world().now_ms;
+            let arrives_ms = self.late.front().map_or(u64::MAX, |(at_ms, _)| *at_ms);
+            let passes = if input {
+                self.answer_ms
+            } else {
+                sleep.min(arrives_ms.saturating_sub(now_ms)).max(1)
+            };
+            self.fake.world().now_ms += passes;
+            assert!(now_ms < end, "an hour");
             duty = self.plugin.step(65_536)?;
         }
     }
@@ -123,8 +139,13 @@ impl Bench {
             }
             if let Some(answer) = self.mcu.handle(now_ms, &packet) {
                 let wire = Framing::Console.encode(&answer);
-                self.fake.world().line_input.extend(wire);
+                let is_test = Header::parse(&packet).is_some_and(|h| h.group == group::USER);
+                let late_ms = if is_test { self.test_ms } else { 0 };
+                self.late.push_back((now_ms + late_ms, wire));
             }
+        }
+        while let Some((_, wire)) = self.late.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            self.fake.world().line_input.extend(wire);
         }
         !self.fake.world().line_input.is_empty()
     }
@@ -141,6 +162,11 @@ impl Bench {
         self.run(|p| p.create(transfer(file.len()))).unwrap();
         self.run(SerialMcu::install).unwrap();
         self.run(|p| p.activate([0; 32])).unwrap();
+    }
+
+    fn said(&self, what: &str) -> bool {
+        let world = self.fake.world();
+        world.log.iter().any(|(_, text)| text.contains(what))
     }
 
     fn state(&mut self) -> TargetState {
@@ -231,13 +257,20 @@ fn a_push_ahead_of_the_end_marks_nothing_and_ends_only_when_the_file_is_verified
 #[test]
 fn a_rejected_image_is_reverted_by_a_restart_and_erased() {
     let mut bench = bench();
-    bench.arm(&image(2, 8000, b"pump"));
+    let file = image(2, 8000, b"pump");
+    bench.arm(&file);
     bench.run(SerialMcu::reset).unwrap();
     bench.run(SerialMcu::reject).unwrap();
     assert_eq!(bench.mcu.board.slots[0][20], 1);
     assert!(bench.mcu.board.confirmed && !bench.mcu.board.pending);
     assert!(bench.mcu.board.slots[1].is_empty());
     assert_eq!(bench.state().runs_new, Some(false));
+    // Nor does an instance say that the bootloader refused it which was not there.
+    let saved = bench.plugin.suspend().unwrap();
+    assert_eq!(saved.bytes.len(), 33);
+    bench.restart(Some(saved), file.len());
+    assert_eq!(bench.state().code, state::INVALID);
+    assert!(!bench.said("refused"));
 }
 
 #[test]
@@ -262,13 +295,7 @@ fn an_image_that_the_bootloader_refuses_is_invalid() {
         bench.run(SerialMcu::self_test).unwrap_err().sub,
         sub::NOT_RUNNING
     );
-    let said = bench
-        .fake
-        .world()
-        .log
-        .iter()
-        .any(|(_, text)| text.contains("refused"));
-    assert!(said);
+    assert!(bench.said("refused"));
 }
 
 #[test]
@@ -442,6 +469,15 @@ fn a_target_that_is_too_busy_to_list_its_images_is_not_reset_in_its_test() {
 }
 
 #[test]
+fn a_target_that_is_busy_for_a_moment_tells_its_state_and_one_that_stays_so_tells_none() {
+    let mut bench = bench();
+    bench.mcu.board.busy_lists = 3;
+    assert_eq!(bench.state().code, state::VALID);
+    bench.mcu.board.busy_lists = u32::MAX;
+    assert_eq!(bench.state().code, state::UNKNOWN);
+}
+
+#[test]
 fn a_target_that_answers_and_does_not_list_its_images_is_restarted_only_to_go_back() {
     let refused = |code| Err(Refusal::generic(code));
     for lists in [refused(rc::UNKNOWN), refused(rc::DENIED), Ok(Vec::new())] {
@@ -562,6 +598,25 @@ fn an_application_that_lists_and_does_not_answer_its_test_is_not_called_silent()
         let failure = bench.run(SerialMcu::self_test).unwrap_err();
         let told = (failure.main, failure.sub);
         assert_eq!(told, (code::BAD_IMAGE_STATE, number), "{failure}");
+    }
+}
+
+#[test]
+fn a_test_of_the_application_takes_its_time_and_is_begun_again_once_at_most() {
+    for (timeout_ms, fine, tests) in [("10000", true, 1), ("1000", false, 2)] {
+        let mut bench = bench();
+        let tested = [
+            ("test_command", "64:1"),
+            ("test_timeout_ms", timeout_ms),
+            ("soak_ms", "1000"),
+        ];
+        bench.plugin = plugin(&bench.fake, &tested, None);
+        bench.arm(&image(2, 8000, b"pump"));
+        bench.run(SerialMcu::reset).unwrap();
+        bench.test_ms = 2000;
+        let end = bench.run(SerialMcu::self_test);
+        assert_eq!(end.is_ok(), fine, "{end:?}");
+        assert_eq!(bench.mcu.board.tests, tests);
     }
 }
 
@@ -705,6 +760,30 @@ fn a_line_unplugged_in_mid_push_is_opened_again() {
 }
 
 #[test]
+fn a_line_that_is_away_is_tried_twice_a_second_whatever_is_waited_for() {
+    let mut bench = bench();
+    let file = image(2, 20_000, b"pump");
+    bench.run(|p| p.create(transfer(file.len()))).unwrap();
+    bench.fake.world().staged = file[..2000].to_vec();
+    bench.plugin.install().unwrap();
+    // All that is there was sent, and more of the file is waited for.
+    while bench.mcu.board.written < 1900 {
+        bench.serve();
+        bench.fake.world().now_ms += 5;
+        bench.plugin.step(65_536).unwrap();
+    }
+    bench.fake.world().line_plugged = false;
+    for _ in 0..10 {
+        let Duty::Working(working) = bench.plugin.step(65_536).unwrap() else {
+            panic!("it ended");
+        };
+        let ms = working.wake.after_ms.unwrap();
+        assert!(ms <= 500, "{ms}");
+        bench.fake.world().now_ms += u64::from(ms);
+    }
+}
+
+#[test]
 fn what_is_no_image_for_this_product_touches_nothing() {
     let mut bench = bench();
     bench.stage(&[0x55; 4000]);
@@ -721,6 +800,24 @@ fn what_is_no_image_for_this_product_touches_nothing() {
     let failure = bench.run(SerialMcu::install).unwrap_err();
     assert_eq!(failure.sub, sub::OTHER_PRODUCT);
     assert_eq!(bench.mcu.board.erases, 0);
+}
+
+#[test]
+fn an_encrypted_image_is_refused_as_one_before_anything_is_erased() {
+    let file = image(2, 8000, b"pump");
+    // AES-128 and AES-256; whole, and as far as its header.
+    for (flags, held) in [(0x04, file.len()), (0x08, file.len()), (0x04, 100)] {
+        let mut bench = bench();
+        let mut file = file.clone();
+        file[16] = flags;
+        bench.stage(&file[..held]);
+        bench.run(|p| p.create(transfer(file.len()))).unwrap();
+        let failure = bench.run(SerialMcu::install).unwrap_err();
+        let told = (failure.main, failure.sub);
+        assert_eq!(told, (code::WRONG_PRODUCT, sub::NO_IMAGE));
+        assert!(failure.detail.contains("encrypted"), "{failure}");
+        assert_eq!(bench.mcu.board.erases, 0);
+    }
 }
 
 #[test]
@@ -761,6 +858,7 @@ fn settings_that_cannot_be_are_refused() {
         ("window", "0"),
         ("window", "9"),
         ("soak_ms", "3600001"),
+        ("test_timeout_ms", "3600001"),
         ("silence_ms", "480001"),
         ("test_command", "1:0"),
         ("parity", "mark"),

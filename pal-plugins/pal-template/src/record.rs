@@ -8,7 +8,7 @@
 //! All numbers are little-endian. The body is kept twice, with a sequence and a checksum (`pal_sdk::record::Doubled`).
 
 use pal_sdk::lent::{BlockDevice, Region};
-use pal_sdk::record::{Doubled, OVERHEAD_BYTES, Stored};
+use pal_sdk::record::{Doubled, OVERHEAD_BYTES, Stored, is_blank};
 use pal_sdk::{Failure, code};
 
 const MAGIC: [u8; 8] = *b"TWOSLOT1";
@@ -131,7 +131,7 @@ fn stored(device: &impl BlockDevice, place: &Doubled) -> Result<Stored, Failure>
     let stored = place.load(device)?;
     if stored == Stored::Damaged {
         let second = device.read_at(place.region, place.second_at, place.size)?;
-        if second.iter().all(|byte| *byte == 0xff) {
+        if is_blank(&second) {
             return Ok(Stored::Blank);
         }
     }

@@ -49,6 +49,13 @@ fn bring(fake: &Fake, plugin: &mut TwoSlots<Fake>, job: &str, fill: u8) -> Resul
     plugin.activate([0; 32])
 }
 
+/// All of an update.
+fn update(fake: &Fake, plugin: &mut TwoSlots<Fake>, job: &str, fill: u8) -> Result<Duty, Failure> {
+    bring(fake, plugin, job, fill)?;
+    plugin.reset()?;
+    plugin.commit()
+}
+
 /// Whether a slot holds the file of this job.
 fn holds(fake: &Fake, slot: &str, fill: u8) -> bool {
     fake.world().region(slot).bytes.starts_with(&[fill; 1000])
@@ -107,20 +114,13 @@ fn a_power_cut_at_any_call_of_an_update_leaves_data_that_count() {
     for at_call in 0.. {
         let fake = fake();
         let mut plugin = open(&fake);
-        bring(&fake, &mut plugin, "job-1", 1).unwrap();
-        plugin.reset().unwrap();
-        plugin.commit().unwrap();
+        update(&fake, &mut plugin, "job-1", 1).unwrap();
         let from = fake.world().calls.len();
         fake.world().cut = Some(Cut {
             at_call: from + at_call,
             survivors: Survivors::Head(5),
         });
-        let update = |plugin: &mut TwoSlots<Fake>| {
-            bring(&fake, plugin, "job-2", 2)?;
-            plugin.reset()?;
-            plugin.commit()
-        };
-        let uncut = update(&mut plugin).is_ok();
+        let uncut = update(&fake, &mut plugin, "job-2", 2).is_ok();
         fake.world().power_on();
         let mut plugin = open(&fake);
         plugin.reopen(transfer("job-2")).unwrap();
@@ -130,6 +130,38 @@ fn a_power_cut_at_any_call_of_an_update_leaves_data_that_count() {
         if uncut {
             assert!(at_call > 10, "{at_call}");
             return;
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_call_of_the_first_update_leaves_a_record_that_can_be_read() {
+    let media = [0xff, 0].into_iter();
+    let cuts = [Survivors::Nothing, Survivors::Head(5), Survivors::Tail(5)];
+    for (medium, survivors) in media.flat_map(|m| cuts.map(|c| (m, c))) {
+        for at_call in 0.. {
+            let fake = fake();
+            let blank = [medium; SLOT_BYTES as usize];
+            fake.world().region("record").place(0, &blank);
+            fake.world().cut = Some(Cut { at_call, survivors });
+            let mut plugin = open(&fake);
+            let uncut = update(&fake, &mut plugin, "job-1", 1).is_ok();
+            fake.world().power_on();
+            let mut plugin = open(&fake);
+            let end = plugin.reopen(transfer("job-1"));
+            assert!(end.is_ok(), "{medium} {survivors:?} {at_call}: {end:?}");
+            let now = state_of(&mut plugin);
+            if now.runs_new == Some(true) {
+                assert!(holds(&fake, "slot-a", 1));
+            }
+            if now.code != state::VALID {
+                plugin.reject().unwrap();
+            }
+            update(&fake, &mut plugin, "job-2", 2).unwrap();
+            if uncut {
+                assert!(at_call > 10, "{at_call}");
+                break;
+            }
         }
     }
 }

@@ -81,6 +81,8 @@ pub enum ClientError {
     Mismatch,
     /// The upload had to begin anew too often: the target restarts, or somebody else uploads.
     Restarts,
+    /// The upload was lost, and it is the bootloader's own server that answers: it would write over what is to run.
+    Recovery,
 }
 
 impl core::fmt::Display for ClientError {
@@ -93,6 +95,7 @@ impl core::fmt::Display for ClientError {
             Self::TooSmall => "the target's buffers are too small for an upload",
             Self::Mismatch => "the target got other bytes than were sent",
             Self::Restarts => "the target lost the upload again and again",
+            Self::Recovery => "the target lost the upload and is in its bootloader's recovery",
         })
     }
 }

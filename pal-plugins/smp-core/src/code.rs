@@ -128,16 +128,6 @@ pub mod mode {
     pub const RAM_LOAD: i32 = 6;
     /// Swap by moving, the new image one sector further back: Zephyr's own choice since 4.3.
     pub const SWAP_OFFSET: i32 = 9;
-
-    /// Whether an image that is not confirmed goes away by itself. `None` for numbers that are not given out yet.
-    #[must_use]
-    pub const fn reverts(mode: i32) -> Option<bool> {
-        match mode {
-            SWAP_SCRATCH | SWAP_MOVE | SWAP_OFFSET | DIRECT_XIP_REVERT => Some(true),
-            0 | OVERWRITE | DIRECT_XIP | RAM_LOAD => Some(false),
-            _ => None,
-        }
-    }
 }
 
 /// Why a server refused.

@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use host_mcu_sim::fault::Chance;
-use host_mcu_sim::{Behaviour, BootMode, Config, MS, Profile, Slot, Timing, sample};
+use host_mcu_sim::{
+    Behaviour, BootMode, Config, Framing, MS, Profile, Slot, State, Timing, sample,
+};
 use pal_sdk::{Plugin, state};
 use pal_serial_mcu::sub;
 use secondary::{BODY_BYTES, Bench, End, config};
+use smp_core::header::Version;
+use smp_core::request::Request;
 
 /// `main` codes of failures (`wit/pal/types.wit`).
 const UNREACHABLE: u8 = 0xd4;
@@ -117,6 +121,60 @@ fn host_and_mcu_that_both_restart_in_mid_push_begin_anew() {
         .and_then(|_| bench.start_new())
         .and_then(|()| bench.finish());
     assert_eq!(bench.end(end), End::Committed);
+}
+
+/// Somebody orders a restart into the recovery.
+fn restart_into_recovery(bench: &mut Bench) {
+    let reset = Request::Reset {
+        force: false,
+        boot_mode: Some(1),
+    };
+    let wire = Framing::Console.encode(&reset.encode(Version::V2, 200));
+    bench.mcu.receive(bench.now_ns, &wire);
+}
+
+#[test]
+fn an_upload_does_not_go_on_into_the_recovery() {
+    // Before the first chunk, and in the midst of them.
+    for (bytes, says_it_runs) in [(0, false), (0, true), (15_000, false), (15_000, true)] {
+        let mut config = config();
+        // Some are built with the echo, and with marks in the list.
+        config.recovery = Some(Profile {
+            has_echo: says_it_runs,
+            recovery_lists_active: says_it_runs,
+            ..Profile::recovery_4_4()
+        });
+        let mut bench = bench(config);
+        let transfer = bench.transfer();
+        bench.duty("create", |p| p.create(transfer)).unwrap();
+        bench.stage_file();
+        let before = bench.mcu.slot_bytes(0, Slot::Primary).to_vec();
+        let mut is_ordered = false;
+        let end = bench.drive(
+            |p| p.install(),
+            |bench| {
+                let is_due = bench.mcu.view().stats.uploaded_bytes >= bytes;
+                if is_due && !std::mem::replace(&mut is_ordered, true) {
+                    restart_into_recovery(bench);
+                }
+                false
+            },
+        );
+        assert_eq!(bench.mcu.state(), State::Recovering);
+        assert!(bench.mcu.slot_bytes(0, Slot::Primary) == before, "{bytes}");
+        let failure = end.unwrap_err().unwrap();
+        let told = (failure.main, failure.sub);
+        let expected = if says_it_runs {
+            (NO_REVERT, 0)
+        } else {
+            (BAD_STATE, sub::NOTHING_ACTIVE)
+        };
+        assert_eq!(told, expected, "{failure}");
+        // What the host does then brings one back that does not say that all is well.
+        bench.go_back();
+        let is_back = bench.mcu.state() == State::Serving;
+        assert_eq!(is_back, !says_it_runs);
+    }
 }
 
 #[test]
@@ -350,6 +408,27 @@ fn a_bootloader_without_revert_is_refused_unless_it_is_named() {
 fn a_line_that_is_pulled_out_in_mid_push_is_opened_again() {
     check_survives(&["unplug=3000@upload*30"]);
     check_survives(&["unplug=500@upload*10", "unplug=2000@upload*60"]);
+}
+
+#[test]
+fn a_line_that_stays_away_in_mid_push_for_less_than_silence_ms_fails_nothing() {
+    for rule in [
+        "unplug=30000@upload*30",
+        "unplug=55000@upload*30",
+        "unplug=55000@upload-first",
+        "unplug=30000@upload-last",
+    ] {
+        let mut bench = bench_with(config(), &[("silence_ms", "60000")]).rule(rule);
+        assert_eq!(bench.update(), End::Committed, "{rule}");
+        let size = bench.file.len() as u64;
+        let sent = bench.mcu.view().stats.uploaded_bytes;
+        assert!(sent < size + 1000, "{rule}: {sent} of {size}");
+    }
+    // Again and again.
+    let rules = [10, 20, 30, 40, 50].map(|nth| format!("unplug=30000@upload*{nth}"));
+    let bench = bench_with(config(), &[("silence_ms", "60000")]);
+    let mut bench = rules.iter().fold(bench, |bench, rule| bench.rule(rule));
+    assert_eq!(bench.update(), End::Committed);
 }
 
 #[test]

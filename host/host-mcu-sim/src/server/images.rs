@@ -55,7 +55,8 @@ impl Desk<'_> {
             found.hash().clone_into(&mut state.hash);
         }
         // The recovery knows what lies there, not what runs.
-        let Some(active) = running.active else {
+        let seen = self.profile.recovery_lists_active;
+        let Some(active) = running.active.or_else(|| seen.then_some(Slot::Primary)) else {
             state.bootable = false;
             return state;
         };

@@ -129,6 +129,7 @@ fn a_command_of_the_applications_own_that_nobody_knows_is_refused_as_such() {
         group: 77,
         id: 0,
         payload: vec![0xa0],
+        wait_ms: 1_000,
     };
     let refused = ClientError::Refused(Refusal::generic(rc::UNSUPPORTED));
     assert_eq!(talk.ask(order), Err(refused));

@@ -481,7 +481,10 @@ fn failed(link: &LinkArgs, error: &McuError) -> Failed {
             ClientError::Refused(refusal) if refusal.as_generic() == rc::BUSY => Exit::Retry,
             ClientError::Refused(_) => Exit::Refused,
             ClientError::Mismatch => Exit::Unverified,
-            ClientError::Silent | ClientError::Malformed | ClientError::Restarts => Exit::Retry,
+            ClientError::Silent
+            | ClientError::Malformed
+            | ClientError::Restarts
+            | ClientError::Recovery => Exit::Retry,
             ClientError::Source | ClientError::TooSmall => Exit::Failed,
         },
     };

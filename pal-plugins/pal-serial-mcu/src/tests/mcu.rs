@@ -81,6 +81,8 @@ pub(super) struct Board {
     pub(super) recovery: bool,
     /// Lists that are answered "busy", counted down.
     pub(super) busy_lists: u32,
+    /// Times that the application's own test was begun.
+    pub(super) tests: u32,
     /// Flash writes that fail, counted down.
     pub(super) failing_writes: u32,
     pub(super) erases: u32,
@@ -113,6 +115,7 @@ impl Mcu {
                 mode_refusals: Vec::new(),
                 recovery: false,
                 busy_lists: 0,
+                tests: 0,
                 failing_writes: 0,
                 erases: 0,
                 written: 0,
@@ -321,6 +324,14 @@ impl Device for Board {
             mode,
             no_downgrade: false,
         })
+    }
+
+    fn other(&mut self, _: u8, group: u16, _: u8, _: &[u8]) -> Outcome<Vec<u8>> {
+        if group != smp_core::code::group::USER {
+            return Err(Refusal::generic(rc::UNSUPPORTED));
+        }
+        self.tests += 1;
+        Ok(vec![0xa0])
     }
 
     fn slots(&mut self) -> Outcome<Vec<SlotSize>> {

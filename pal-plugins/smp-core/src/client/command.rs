@@ -20,6 +20,9 @@ pub enum Order {
     Probe,
     /// Say this back.
     Echo(String),
+    /// Switch the console's echo off. A bootloader's own server has always said yes to that, and applications have no such
+    /// command: it tells the one from the other. The list of images does not, for some recoveries list one that runs.
+    ConsoleEchoOff,
     /// Sizes of buffers.
     Parameters,
     /// Text about the system.
@@ -44,7 +47,7 @@ pub enum Order {
         /// 1 = into the bootloader's recovery.
         boot_mode: Option<u32>,
     },
-    /// A command of the application's own.
+    /// A command of the application's own. Asked once: nobody knows what asking again begins anew.
     Other {
         /// One of [`op`](crate::header::op).
         op: u8,
@@ -54,6 +57,8 @@ pub enum Order {
         id: u8,
         /// A CBOR map.
         payload: Vec<u8>,
+        /// How long its answer may take.
+        wait_ms: u64,
     },
 }
 
@@ -62,6 +67,7 @@ impl Order {
         match self {
             Self::Probe | Self::Images => Request::Images,
             Self::Echo(text) => Request::Echo(text),
+            Self::ConsoleEchoOff => Request::ConsoleEcho(false),
             Self::Parameters => Request::Parameters,
             Self::Info(format) => Request::Info(format.as_deref()),
             Self::Bootloader(query) => Request::Bootloader(query.as_deref()),
@@ -84,6 +90,7 @@ impl Order {
                 group,
                 id,
                 payload,
+                wait_ms: _,
             } => Request::Other {
                 op: *op,
                 group: *group,
@@ -101,14 +108,15 @@ impl Order {
             Self::Test(_) => (5_000, 1),
             Self::Confirm => (5_000, 3),
             Self::Reset { .. } => (2_000, 1),
+            Self::Other { wait_ms, .. } => (*wait_ms, 1),
             Self::Probe
             | Self::Echo(_)
+            | Self::ConsoleEchoOff
             | Self::Parameters
             | Self::Info(_)
             | Self::Bootloader(_)
             | Self::Slots
-            | Self::Images
-            | Self::Other { .. } => (1_000, 3),
+            | Self::Images => (1_000, 3),
         }
     }
 }

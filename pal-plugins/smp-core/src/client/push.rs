@@ -8,7 +8,9 @@
 //!     └─────────────────────────────────── Looking ── listed ──► Done
 //! ```
 //!
-//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which.
+//! A server that lost its upload and one that has just finished it both say 0: the list of images tells which. A target may
+//! also have restarted into its bootloader's own server, which would write the image over the one that is to run: so no first
+//! chunk is ever sent again without asking what answers.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -27,9 +29,16 @@ use crate::request::{Request, Upload};
 const RESTARTS_MAX: u8 = 3;
 /// Wait for the first answer: the server erases the whole slot before it.
 const FIRST_MS: u64 = 40_000;
+/// Tries of the first chunk before the upload begins anew.
 const FIRST_TRIES: u8 = 2;
+/// Looks after the first of these, 3 s each, of a target that answers none: it may erase still, and is waited for as long once
+/// more.
+const FIRST_LOOKS: u8 = 13;
 /// Tries of a chunk before the target is asked for its images.
 const CHUNK_TRIES: u8 = 8;
+/// Answers one after the other to chunks of which nothing was taken, before the same: a chunk that came twice is answered so
+/// once, and each of a window.
+const TAKES_NOTHING_MAX: u8 = 64;
 /// So many tries in vain, and packets become half as large, down to two lines: a receiver that empties its line buffers
 /// slower than the line fills them answers no packet of its own size, ever. Of a first chunk each try is long.
 const SMALLER_AFTER_TRIES: u8 = 3;
@@ -51,7 +60,7 @@ pub struct Plan {
     pub name_is_digest: bool,
     /// Number of the image; none = not sent.
     pub image: Option<u32>,
-    /// Send `image` with each chunk: recovery wants that.
+    /// Send `image` with each chunk: recovery wants that. Without it an upload does not go on into a recovery.
     pub repeat_image: bool,
     /// Number of the image in the list of images.
     pub listed_image: u32,
@@ -75,6 +84,8 @@ pub(super) struct Push {
     /// Requests whose answers were not waited for any longer: one that comes after all says that the wait was too short.
     given_up: Vec<Header>,
     tries: u8,
+    /// Answers that took nothing.
+    idle: u8,
     restarts: u8,
     starved: bool,
 }
@@ -88,7 +99,16 @@ enum At {
     /// Until then the line is left alone; then as before.
     Pause { until_ms: u64, first: bool },
     /// The images are asked for.
-    Looking(Command),
+    Looking {
+        command: Command,
+        /// The first chunk had no answer and gets another try; it counts as no restart.
+        retries_first: bool,
+    },
+    /// Whether that was the application is asked.
+    Asking {
+        command: Command,
+        retries_first: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +147,7 @@ impl Push {
             timer: None,
             given_up: Vec::new(),
             tries: 0,
+            idle: 0,
             restarts: 0,
             starved: false,
         }
@@ -144,7 +165,7 @@ impl Push {
         match &self.at {
             At::First | At::Body => self.silent_at_ms(),
             At::Pause { until_ms, .. } => Some(*until_ms),
-            At::Looking(command) => Some(command.deadline()),
+            At::Looking { command, .. } | At::Asking { command, .. } => Some(command.deadline()),
         }
     }
 
@@ -154,9 +175,27 @@ impl Push {
     }
 
     pub(super) fn poll(&mut self, now_ms: u64, link: &mut Link, source: &mut impl Source) -> End {
-        if let At::Looking(command) = &mut self.at {
+        if let At::Looking {
+            command,
+            retries_first,
+        } = &mut self.at
+        {
             let looked = command.poll(now_ms, link)?;
-            return self.on_looked(now_ms, looked, source);
+            let retries_first = *retries_first;
+            return self.on_looked(now_ms, link, looked, retries_first, source);
+        }
+        if let At::Asking {
+            command,
+            retries_first,
+        } = &mut self.at
+        {
+            let asked = command.poll(now_ms, link)?;
+            let retries_first = *retries_first;
+            return match asked {
+                Ok(_) => Some(Err(ClientError::Recovery)),
+                Err(ClientError::Refused(_)) => self.begin_anew(now_ms, retries_first),
+                Err(error) => Some(Err(error)),
+            };
         }
         while let Some((header, payload)) = link.inbox.pop_front() {
             let answered = |flying: &Flying| header.answers(&flying.sent.header);
@@ -179,7 +218,7 @@ impl Push {
                     if let Some(end) = self.on_offset(now_ms, link, flying, offset, matches) {
                         return Some(end);
                     }
-                    if matches!(self.at, At::Looking(_)) {
+                    if matches!(self.at, At::Looking { .. }) {
                         return None;
                     }
                 }
@@ -193,7 +232,7 @@ impl Push {
                 self.at = if first { At::First } else { At::Body };
             }
             At::Pause { .. } => return None,
-            At::First | At::Body | At::Looking(_) => {
+            At::First | At::Body | At::Looking { .. } | At::Asking { .. } => {
                 if self.silent_at_ms().is_some_and(|at_ms| now_ms >= at_ms) {
                     return self.on_silence(now_ms, link);
                 }
@@ -298,7 +337,7 @@ impl Push {
         }
         if offset > self.plan.size || offset == 0 {
             // It lost the upload, has just finished it, or somebody else uploads something else.
-            self.look(now_ms, link);
+            self.look(now_ms, link, false);
             return None;
         }
         if first {
@@ -306,7 +345,7 @@ impl Push {
         } else if offset < self.acknowledged || offset > self.sent_to {
             // No session of ours goes back, or where nothing was sent: it is somebody else's, and our bytes behind
             // theirs would be neither's image.
-            self.look(now_ms, link);
+            self.look(now_ms, link, false);
             return None;
         }
         if offset == self.plan.size {
@@ -317,12 +356,17 @@ impl Push {
             timer.sample(now_ms.saturating_sub(flying.sent.left_ms));
         }
         if offset > self.acknowledged {
-            self.tries = 0;
+            (self.tries, self.idle) = (0, 0);
             if !first {
                 self.window.on_answer(now_ms, offset - self.acknowledged);
             }
         } else if !first {
             self.window.on_loss(now_ms, true);
+            self.idle += 1;
+            if self.idle == TAKES_NOTHING_MAX {
+                self.look(now_ms, link, false);
+                return None;
+            }
         }
         self.acknowledged = offset;
         self.at = At::Body;
@@ -347,9 +391,8 @@ impl Push {
             let half = (self.packet_max / 2).max(PACKET_MIN_BYTES);
             self.packet_max = self.packet_max.min(half);
         }
-        let most = if first { FIRST_TRIES } else { CHUNK_TRIES };
-        if self.tries >= most {
-            self.look(now_ms, link);
+        if first || self.tries >= CHUNK_TRIES {
+            self.look(now_ms, link, first && self.tries < FIRST_TRIES);
             return None;
         }
         if let Some(timer) = &mut self.timer {
@@ -359,26 +402,36 @@ impl Push {
         link.clear();
         self.at = At::Pause {
             until_ms: now_ms + PAUSE_MS,
-            first,
+            first: false,
         };
         None
     }
 
-    fn look(&mut self, now_ms: u64, link: &mut Link) {
+    fn look(&mut self, now_ms: u64, link: &mut Link, retries_first: bool) {
         self.flight.clear();
         link.clear();
-        self.at = At::Looking(Command::new(now_ms, Order::Images, link));
+        self.at = At::Looking {
+            command: Command::new(now_ms, Order::Images, link),
+            retries_first,
+        };
     }
 
     fn on_looked(
         &mut self,
         now_ms: u64,
+        link: &mut Link,
         looked: Result<Reply, ClientError>,
+        retries_first: bool,
         source: &mut impl Source,
     ) -> End {
         let images = match looked {
             Ok(Reply::Images(images)) => images,
             Ok(_) => return Some(Err(ClientError::Malformed)),
+            Err(ClientError::Silent) if retries_first && self.tries < FIRST_LOOKS => {
+                self.tries += 1;
+                self.look(now_ms, link, true);
+                return None;
+            }
             Err(error) => return Some(Err(error)),
         };
         let hash = source.hash();
@@ -393,11 +446,28 @@ impl Push {
                 matches: None,
             }));
         }
-        if self.restarts == RESTARTS_MAX {
-            return Some(Err(ClientError::Restarts));
+        let runs = |image: &ImageState| image.image == self.plan.listed_image && image.active;
+        if self.plan.repeat_image {
+            return self.begin_anew(now_ms, retries_first);
         }
-        self.restarts += 1;
-        self.tries = 0;
+        if !images.iter().any(runs) {
+            return Some(Err(ClientError::Recovery));
+        }
+        self.at = At::Asking {
+            command: Command::new(now_ms, Order::ConsoleEchoOff, link),
+            retries_first,
+        };
+        None
+    }
+
+    fn begin_anew(&mut self, now_ms: u64, retries_first: bool) -> End {
+        if !retries_first {
+            if self.restarts == RESTARTS_MAX {
+                return Some(Err(ClientError::Restarts));
+            }
+            self.restarts += 1;
+            self.tries = 0;
+        }
         self.acknowledged = 0;
         self.next = 0;
         self.sent_to = 0;

@@ -21,9 +21,14 @@ struct Flash {
     bytes: Vec<u8>,
     size: u64,
     listed: bool,
+    /// The bootloader's own server answers; most know what lies there, and not what runs.
+    recovers: bool,
+    lists_active: bool,
     erases: u32,
     /// Writes are whole units of this.
     unit: usize,
+    /// Nothing is taken from there on.
+    full_at: Option<usize>,
     matches: Option<bool>,
     fails: bool,
     /// Time that the last operation took.
@@ -50,7 +55,7 @@ impl Device for Flash {
             active,
             ..ImageState::default()
         };
-        let mut images = vec![slot(0, 1, true)];
+        let mut images = vec![slot(0, 1, !self.recovers || self.lists_active)];
         if self.listed {
             images.push(slot(1, HASH[0], false));
         }
@@ -80,6 +85,8 @@ impl Device for Flash {
         } else {
             data.len() / self.unit * self.unit
         };
+        let room = self.full_at.map(|at| at.saturating_sub(self.bytes.len()));
+        let taken = room.unwrap_or(taken).min(taken);
         let pages = |bytes: usize| bytes.div_ceil(4096);
         let erased = pages(self.bytes.len() + taken) - pages(self.bytes.len());
         self.busy_us = erased as u64 * self.erase_us + self.write_us;
@@ -90,6 +97,11 @@ impl Device for Flash {
     fn upload_end(&mut self, _: &[u8]) -> Option<bool> {
         self.listed = true;
         self.matches
+    }
+
+    fn console_echo(&mut self, _: bool) -> Outcome<()> {
+        let unsupported = Refusal::generic(rc::UNSUPPORTED);
+        self.recovers.then_some(()).ok_or(unsupported)
     }
 
     fn erase(&mut self, _: Option<u32>) -> Outcome<()> {
@@ -132,6 +144,8 @@ struct World {
     /// Answers with these numbers (from 0) are lost, and the server restarts before these requests.
     lose_answers: Vec<u32>,
     restart_before: Vec<u32>,
+    /// It restarts into the bootloader's own server.
+    restarts_into_recovery: bool,
     requests: u32,
     up: VecDeque<(u64, Vec<u8>)>,
     down: VecDeque<(u64, Vec<u8>)>,
@@ -161,6 +175,7 @@ fn world(baud: u64, window: u8) -> World {
         seed: 1,
         lose_answers: Vec::new(),
         restart_before: Vec::new(),
+        restarts_into_recovery: false,
         requests: 0,
         up: VecDeque::new(),
         down: VecDeque::new(),
@@ -249,6 +264,7 @@ impl World {
             }
             if self.restart_before.contains(&self.requests) {
                 self.server.forget();
+                self.flash.recovers = self.restarts_into_recovery;
             }
             let number = self.requests;
             self.requests += 1;
@@ -386,6 +402,15 @@ fn a_server_that_takes_less_is_given_the_rest() {
 }
 
 #[test]
+fn a_server_that_takes_nothing_any_more_is_not_asked_for_ever() {
+    let mut world = world(115_200, 2);
+    world.flash.full_at = Some(5000);
+    let end = world.upload(&file(20_000), (384, 4));
+    assert_eq!(end, Err(ClientError::Restarts));
+    assert!(world.requests < 5 * 64, "{}", world.requests);
+}
+
+#[test]
 fn a_lost_last_answer_is_found_in_the_list_and_nothing_is_sent_again() {
     let file = file(3000);
     let mut world = world(115_200, 1);
@@ -411,6 +436,29 @@ fn an_upload_lost_by_a_restart_begins_anew_three_times_at_most() {
     let mut hopeless = self::world(115_200, 1);
     hopeless.restart_before = (0..1000).step_by(7).collect();
     assert_eq!(hopeless.upload(&file, (384, 1)), Err(ClientError::Restarts));
+}
+
+#[test]
+fn an_upload_does_not_go_on_into_a_recovery_unless_it_is_meant_for_one() {
+    let file = file(20_000);
+    // In the midst of it, and after a first chunk that was not answered.
+    for (lost, restart) in [(vec![], 9), (vec![0], 1)] {
+        for (is_meant, lists_active) in [(false, false), (false, true), (true, false)] {
+            let mut world = world(115_200, 1);
+            world.flash.lists_active = lists_active;
+            (world.lose_answers, world.restart_before) = (lost.clone(), vec![restart]);
+            world.restarts_into_recovery = true;
+            let repeat_image = is_meant;
+            let plan = Plan {
+                repeat_image,
+                ..plan(&file)
+            };
+            world.client.upload(0, plan);
+            let end = world.run(&mut File(&file, 20_000));
+            assert_eq!(end.is_ok(), is_meant, "{restart}: {end:?}");
+            assert_eq!(world.flash.erases, 1 + u32::from(is_meant), "{restart}");
+        }
+    }
 }
 
 #[test]
@@ -469,6 +517,18 @@ fn refusals_and_mismatches_end_it() {
     assert_eq!(wrong.upload(&file, (384, 1)), Err(ClientError::Mismatch));
     let mut tiny = world(115_200, 1);
     assert_eq!(tiny.upload(&file, (64, 1)), Err(ClientError::TooSmall));
+}
+
+#[test]
+fn a_server_that_erases_for_longer_than_is_waited_and_is_deaf_meanwhile_is_waited_for() {
+    for seconds in [30, 50, 70] {
+        let mut world = world(115_200, 1);
+        world.deaf = true;
+        world.flash.erase_us = seconds * 1_000_000;
+        world.upload(&file(3000), (384, 4)).unwrap();
+        assert_eq!(world.flash.erases, 1, "{seconds}");
+        assert!(world.now_ms < (seconds + 10) * 1000, "{}", world.now_ms);
+    }
 }
 
 #[test]
