@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::mcu::{self, Secondary};
-use host_mcu_sim::{Config, Geometry, Mcu, Port, Simulation, Timing, sample};
+use host_mcu_sim::{Config, Geometry, Mcu, Port, Profile, Simulation, Timing, sample};
 use serde_json::{Value, json};
 use support::binary;
 use support::process::Process;
@@ -151,6 +151,28 @@ fn an_upload_that_was_killed_goes_on_where_it_stopped() {
         simulation.with(|mcu, _| mcu.view()).stats.uploaded_bytes,
         size
     );
+}
+
+#[test]
+fn an_upload_never_goes_over_what_runs_whichever_recovery_answers() {
+    let folder = support::temp_dir("engineer").unwrap();
+    let new = put(folder.path(), "2.0.0").display().to_string();
+    let plain = Profile::recovery_4_4();
+    // Built with an echo, it looks like an application.
+    let like_an_application = Profile {
+        has_echo: true,
+        recovery_lists_active: true,
+        ..plain.clone()
+    };
+    for recovery in [plain, like_an_application] {
+        let mcu = Secondary::with(|config| config.recovery = Some(recovery));
+        let port = mcu.port().display().to_string();
+        let (_, _, complaint) = otad_mcu(&port, &["reset"], &["--recovery"]);
+        let (code, _, refused) = otad_mcu(&port, &["image", "upload"], &[&new]);
+        assert_eq!(code, 5, "{complaint}{refused}");
+        assert!(refused.contains("a bootloader's own server"), "{refused}");
+        assert_eq!(mcu.view().stats.uploaded_bytes, 0);
+    }
 }
 
 /// Port, verb, the rest; exit code, and what the complaint holds.

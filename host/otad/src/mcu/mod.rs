@@ -146,19 +146,18 @@ impl Session {
         Ok(View::new(listed(images)))
     }
 
-    /// Whether this is a bootloader's own server: it lists images and has no echo.
+    /// Whether this is a bootloader's own server: the only one that knows the echo of a console, or one without an echo.
     ///
     /// # Errors
     /// It does not answer.
     pub async fn is_recovery(&mut self) -> Result<bool, McuError> {
-        match self.ask("echo", Order::Echo("otad".to_owned())).await {
-            Ok(_) => Ok(false),
-            Err(McuError::Client {
-                error: ClientError::Refused(refusal),
-                ..
-            }) => Ok(refusal.is_unsupported()),
-            Err(error) => Err(error),
+        // Most have no echo, but some are built with one.
+        let console = self.ask("console echo", Order::ConsoleEchoOff).await;
+        if unsupported(console)?.is_none() {
+            return Ok(true);
         }
+        let echo = self.ask("echo", Order::Echo("otad".to_owned())).await;
+        Ok(unsupported(echo)? == Some(true))
     }
 
     /// Runs one command; `what` names it in errors.
@@ -266,6 +265,18 @@ impl Session {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+}
+
+/// Of a question that was answered none; else whether the target does not know it.
+fn unsupported(answer: Result<Reply, McuError>) -> Result<Option<bool>, McuError> {
+    match answer {
+        Ok(_) => Ok(None),
+        Err(McuError::Client {
+            error: ClientError::Refused(refusal),
+            ..
+        }) => Ok(Some(refusal.is_unsupported())),
+        Err(error) => Err(error),
     }
 }
 
