@@ -429,7 +429,7 @@ impl Task {
             return lost;
         }
         let detail = format!(
-            "the broker closed the connection {} times in a row before it had lasted: another client may use the client id `{}`",
+            "the broker closed the connection {} times in a row before it lasted: another client may use the client id `{}`",
             self.take_over.in_a_row(),
             self.config.client_id
         );

@@ -219,7 +219,7 @@ pub(crate) fn wrong_rights(mode: u32, owner: u32, own: u32) -> Option<String> {
     if owner != 0 && owner != own {
         return Some(if own == 0 {
             // Root would start what another user has written there.
-            format!("belongs to uid {owner}: run this as that user, not as root")
+            format!("belongs to uid {owner}: run this as that user, or chown it to root")
         } else {
             format!("belongs to uid {owner} and not to root or to uid {own}, chown it")
         });
@@ -345,6 +345,8 @@ mod tests {
         }
         assert_eq!(wrong_rights(0o700, 0, 1000), None);
         assert_eq!(wrong_rights(0o700, 1000, 1000), None);
-        assert!(wrong_rights(0o700, 1001, 1000).is_some());
+        let says = |own, words: &str| wrong_rights(0o700, 1001, own).unwrap().contains(words);
+        assert!(says(1000, "not to root or to uid 1000"));
+        assert!(says(0, "belongs to uid 1001: run this as that user"));
     }
 }

@@ -119,7 +119,7 @@ impl Agent {
         }
     }
 
-    /// Time that was spent suspended counts for no deadline.
+    /// Goes on, if it was suspended: the time until now counts for no deadline, and the service is asked anew.
     fn resume(&mut self) {
         let since = core::mem::replace(&mut self.suspended_since, NEVER);
         if since == NEVER {

@@ -219,10 +219,12 @@ impl Agent {
                 let why = Why::new(OtaErr::ImageStateMismatch.code(), id);
                 self.on_failed_look(id, sight, why);
             }
-            // Going back goes on where it is, and need not wait for a restart any more.
-            Step::Reject => self.stop(Timer::Restart),
-            // No answers to a look.
-            Step::Activate | Step::Transfer | Step::Abort | Step::Accepted => {}
+            // It is there: going back need not wait for its restart. One that is silent may be in the midst of it.
+            Step::Reject if sight != Sight::Unknown && file.phase == FilePhase::Restarting => {
+                self.stop(Timer::Restart);
+            }
+            // Going back goes on where it is; the others are no answers to a look.
+            Step::Reject | Step::Activate | Step::Transfer | Step::Abort | Step::Accepted => {}
         }
     }
 

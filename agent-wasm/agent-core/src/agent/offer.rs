@@ -54,8 +54,8 @@ impl Agent {
         self.note_number(Line::Unreadable, error.error.code());
         // Without an id nobody can be told; the open question is repeated with back-off.
         let Some(id) = error.job_id else { return };
-        let given_up = has(&self.left, id.as_str());
-        if self.job.is_taken() || given_up || (notified && has(&self.seen, id.as_str())) {
+        let is_left = has(&self.left, id.as_str());
+        if self.job.is_taken() || is_left || (notified && has(&self.seen, id.as_str())) {
             return;
         }
         self.answer_is_here();

@@ -266,8 +266,10 @@ impl Agent {
     }
 
     pub(super) fn on_test_timeout(&mut self) {
-        // A job at hand ends first; the answer after it is about these.
-        if self.unclaimed && !self.job.is_taken() {
+        if self.unclaimed && self.job.is_taken() {
+            // The job at hand ends first.
+            self.arm(Timer::Test, Key::SelfTestDeadline);
+        } else if self.unclaimed {
             self.refute_claim();
         } else if self.job.stage == Stage::Testing {
             let open = self.job.first(|file| file.firmware && !file.tested);

@@ -242,7 +242,7 @@ fn exit_of(status: ExecutionStatus, reason: &str) -> Exit {
     }
 }
 
-/// How a job's reason begins whose image went back after its self-test.
+/// How a job's reason begins that is about an image's version, or about what it does in its self-test.
 const REJECTED: &str = "rejected: ";
 
 /// The code that says whose fault a failure was: `0x000000e3: 0x…`, `rejected: 0x0000000f`, `aborted: 0xe4000005`.
