@@ -161,10 +161,7 @@ fn run() -> Result<(), String> {
         if let Some(constant) = guest.native {
             let library = match (&prebuilt, &builder) {
                 (Some(_), _) if !guest.ships => Vec::new(),
-                // A release without native forms is one, too.
-                (Some(dir), _) => {
-                    fs::read(dir.join(format!("{}.so", guest.name))).unwrap_or_default()
-                }
+                (Some(dir), _) => read_prebuilt_library(dir, guest)?,
                 (None, Some(builder)) => builder.library(guest)?,
                 (None, None) => return Err("no way to get the guests".to_owned()),
             };
@@ -372,6 +369,23 @@ fn read_prebuilt(dir: &Path, guest: &Guest) -> Result<Vec<u8>, String> {
         return Err(format!("{PREBUILT}: {} is not a component", path.display()));
     }
     Ok(bytes)
+}
+
+/// The native form; a release without one is a release, too.
+fn read_prebuilt_library(dir: &Path, guest: &Guest) -> Result<Vec<u8>, String> {
+    let path = dir.join(format!("{}.so", guest.name));
+    rerun_if_changed(&path);
+    // One that comes later.
+    rerun_if_changed(dir);
+    match fs::read(&path) {
+        Ok(bytes) if bytes.starts_with(b"\x7fELF") => Ok(bytes),
+        Ok(_) => Err(format!(
+            "{PREBUILT}: {} is no shared library",
+            path.display()
+        )),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(format!("{PREBUILT}: {}: {e}", path.display())),
+    }
 }
 
 fn add_to_table(table: &mut String, list: &mut String, guest: &Guest, component: &[u8]) {

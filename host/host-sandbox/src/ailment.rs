@@ -168,8 +168,8 @@ impl<F: Files> Files for Ailing<F> {
         self.act(Act::Sync, of, (), |inner| inner.sync_directory(of))
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.inner.list()
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.inner.list(folder)
     }
 }
 

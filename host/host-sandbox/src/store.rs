@@ -193,9 +193,9 @@ impl Files for DiskFiles {
         self.call(Verb::SyncDirectory, of, |disk| disk.sync_directory(of))
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         if let Some(real) = &self.real {
-            return real.list();
+            return real.list(folder);
         }
         Ok(self.disk.list())
     }

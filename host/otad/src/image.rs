@@ -96,13 +96,22 @@ pub fn pack(
     .map_err(|e| Failed::new(Exit::Usage, e.to_string()))?;
     let draft = draft_of(to);
     let write = || -> io::Result<()> {
-        fs::copy(from, &draft)?;
-        let mut file = File::options().append(true).open(&draft)?;
+        let mode = fs::metadata(from)?.permissions();
+        // What a kill left may have a mode that nobody may write; if it stays, the next call says so.
+        let _ = fs::remove_file(&draft);
+        let mut file = File::create(&draft)?;
+        io::copy(&mut File::open(from)?, &mut file)?;
         file.write_all(&bytes)?;
+        // Last: it may be one that nobody may write.
+        file.set_permissions(mode)?;
         file.sync_all()?;
         fs::rename(&draft, to)
     };
-    write().map_err(|e| failed(to, &e))?;
+    write().map_err(|e| {
+        // Of a draft that cannot be removed the next try tells.
+        let _ = fs::remove_file(&draft);
+        failed(to, &e)
+    })?;
     facts(to)
 }
 
@@ -142,7 +151,7 @@ pub fn facts(path: &Path) -> Result<Facts, Failed> {
     })
 }
 
-fn digest(file: &mut File) -> io::Result<(u64, [u8; 32])> {
+pub(crate) fn digest(file: &mut File) -> io::Result<(u64, [u8; 32])> {
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 64 * 1024];
     let mut size = 0;
@@ -168,6 +177,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_program_that_nobody_may_write_is_packed_whatever_an_earlier_try_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("app"), dir.path().join("app.img"));
+        let fixed = |path: &Path| {
+            fs::write(path, b"#!/bin/sh\nexit 0\n").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+        };
+        fixed(&from);
+        fixed(&draft_of(&to));
+        let version = parse_version("1.0.0").unwrap();
+        let facts = pack(&from, &to, version, "pump", "").unwrap();
+        assert_eq!(facts.trailer.unwrap().version, version);
+        let mode = fs::metadata(&to).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o555);
+        assert!(!draft_of(&to).exists());
+    }
 
     #[test]
     fn versions_are_parsed_within_their_limits() {

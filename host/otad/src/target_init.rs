@@ -68,7 +68,15 @@ fn init_by_steps(
 ) -> Result<Laid, Failed> {
     let files = place.files;
     let facts = check(place, file)?;
-    let old = fs::read(&files.record).unwrap_or_default();
+    let old = match fs::read(&files.record) {
+        Ok(record) => record,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        // Without it nobody knows which slot is confirmed.
+        Err(e) => {
+            let text = format!("{}: {e}", files.record.display());
+            return Err(Failed::new(Exit::Failed, text));
+        }
+    };
     if Record::newest_copy(&old).is_some() && !place.force {
         return Err(Failed::new(
             Exit::Refused,
@@ -92,7 +100,7 @@ fn init_by_steps(
         signer: "initial".to_owned(),
     };
     let (device, target, region) = (place.device, place.target, image.slot.name());
-    lay_slot(files, image.slot, file, step)
+    lay_slot(files, image, file, step)
         .and_then(|()| {
             if old.is_none() {
                 // Tries of a former life would count for a record of the new one.
@@ -153,20 +161,30 @@ fn check(place: &Place<'_>, file: &Path) -> Result<Facts, Failed> {
 }
 
 /// The image, durable and by its name.
-fn lay_slot(files: &Files, slot: Slot, image: &Path, step: Step<'_>) -> io::Result<()> {
+fn lay_slot(files: &Files, image: Image, from: &Path, step: Step<'_>) -> io::Result<()> {
     for path in [&files.slot_a, &files.slot_b, &files.record, &files.tries] {
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
         }
     }
-    let path = files.slot(slot);
+    let path = files.slot(image.slot);
     // A program that runs from there keeps its old file: the new one takes its name.
     let draft = draft_of(path);
     step()?;
-    fs::copy(image, &draft)?;
-    let file = File::open(&draft)?;
+    // What a kill left may have a mode that nobody may write.
+    remove(&draft)?;
+    fs::copy(from, &draft)?;
+    let mut file = File::open(&draft)?;
     file.set_permissions(fs::Permissions::from_mode(PROGRAM_MODE))?;
     file.sync_all()?;
+    if image::digest(&mut file)? != (image.length, image.sha256) {
+        remove(&draft)?;
+        let text = format!(
+            "{} was changed while it was copied; do it again",
+            from.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
     step()?;
     fs::rename(&draft, path)?;
     sync_directory(path)
@@ -294,6 +312,39 @@ mod tests {
         assert_eq!(bench.init(b"two", true).unwrap(), Slot::B);
         assert_eq!(bench.launch(), (Slot::B, Reason::Confirmed));
         assert_eq!(bench.program(), b"two");
+    }
+
+    #[test]
+    fn an_image_that_changes_while_it_is_copied_is_refused_and_the_old_one_stays() {
+        let bench = bench();
+        bench.init(b"one", false).unwrap();
+        let file = bench.dir.path().join("image");
+        fs::write(&file, b"two").unwrap();
+        let place = Place {
+            device: "pump-1",
+            target: "main",
+            files: &bench.files,
+            slot_size_bytes: 32,
+            force: true,
+        };
+        // Somebody writes to it just before it is copied.
+        let mut changes = || fs::write(&file, b"and more");
+        let failed = init_by_steps(&place, &file, &bench.state, &mut changes).unwrap_err();
+        assert!(failed.text.contains("was changed while"), "{}", failed.text);
+        assert_eq!(bench.launch(), (Slot::A, Reason::Confirmed));
+        assert_eq!(bench.program(), b"one");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_taken_for_none() {
+        let bench = bench();
+        bench.init(b"one", false).unwrap();
+        fs::remove_file(&bench.files.record).unwrap();
+        std::os::unix::fs::symlink(&bench.files.record, &bench.files.record).unwrap();
+        let failed = bench.init(b"two", false).unwrap_err();
+        assert_eq!(failed.exit, Exit::Failed);
+        assert!(failed.text.contains("record"), "{}", failed.text);
+        assert_eq!(fs::read(&bench.files.slot_a).unwrap(), b"one");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use smp_core::mcuboot::{HEADER_BYTES, ImageHeader, ReadAt, tag};
 use smp_core::reply::{Reply, SlotSize};
 
 use crate::file::{self, Staged};
-use crate::look::{Unclear, View, insist, look, restart};
+use crate::look::{Unclear, View, insist, is_busy, look, restart};
 use crate::port::{Lent, Port, failed};
 use crate::{Told, sub};
 
@@ -22,9 +22,11 @@ type End = Result<Answer, Failure>;
 const UPLOADS: u32 = 2;
 /// Silences in the uploads of one install; each may last `silence_ms`.
 const SILENCES: u32 = 8;
-/// What one counts before which nothing was moved, so that two are borne: the host takes a duty for hung that stands still
-/// for ten minutes, and one may be 83 s of asking and 60 s of waiting.
+/// What one counts before which nothing was moved, so that no more than two in a row are borne: the host takes a duty for hung
+/// that stands still for ten minutes, and one may be 83 s of asking and `silence_ms` of waiting.
 const IDLE_SILENCE: u32 = SILENCES / 2;
+/// Above this, in milliseconds, two in a row would be too long.
+const SILENCE_LONG_MS: u64 = 200_000;
 /// Times that an image is marked, or confirmed: the request or its answer may be lost, and the target may lose its power.
 const MARKS: u32 = 3;
 /// How long the duties bear a target that does not list its images which may end without knowing them. A silent one is asked
@@ -198,14 +200,21 @@ pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>
         let moved = port.progress.get().0;
         match push(&port, &job).await {
             Ok(()) => (uploads, is_over) = (uploads + 1, true),
-            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads + 1 < UPLOADS => {
+            Err(error @ (ClientError::Refused(_) | ClientError::Mismatch))
+                if !is_busy(error) && uploads + 1 < UPLOADS =>
+            {
                 (uploads, is_over) = (uploads + 1, true);
             }
             Err(error) => {
                 let is_idle = port.progress.get().0 == moved;
-                silences += if is_idle { IDLE_SILENCE } else { 1 };
+                silences += match is_idle {
+                    true if port.settings.silence_ms > SILENCE_LONG_MS => SILENCES,
+                    true => IDLE_SILENCE,
+                    false => 1,
+                };
                 // Of these the look that follows says what became of the target.
                 let passes = matches!(error, ClientError::Silent | ClientError::Recovery);
+                let passes = passes || is_busy(error);
                 if !passes || silences > SILENCES {
                     let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
                     return Err(port.explain(failure));

@@ -219,8 +219,8 @@ impl<F: Files> StateDir for Careless<F> {
             end => end,
         }
     }
-    fn list(&self, _: &str) -> io::Result<Vec<String>> {
-        self.files.list()
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.files.list(folder)
     }
 }
 

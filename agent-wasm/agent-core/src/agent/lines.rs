@@ -40,7 +40,7 @@ lines! {
     TargetSilent = Warn "target # is silent: $",
     Restarted = Info "target # has restarted",
     Emitted = Info "application event, kind #",
-    JournalFailed = Warn "journal not stored, trying again: $",
+    JournalFailed = Warn "trying again: $",
     // Questions for jobs.
     Asking = Debug "asking for a job: $",
     AskingAgain = Warn "no answer to the job request, asking again",

@@ -85,11 +85,11 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// What the medium says.
     fn sync_directory(&self, of: &str) -> io::Result<()>;
-    /// All names, in any order.
+    /// All names below a folder (empty = all there are), in any order; others may be among them.
     ///
     /// # Errors
     /// What the medium says.
-    fn list(&self) -> io::Result<Vec<String>>;
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 }
 
 /// A file that is being written.
@@ -263,18 +263,23 @@ impl<F: Files> StateDir for FileStateDir<F> {
     }
 
     fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
-        let mut names = self.files.list()?;
+        let mut names = self.files.list(folder_of(prefix))?;
         names.retain(|name| name.starts_with(prefix) && !name.ends_with(DRAFT));
         names.sort();
         Ok(names)
     }
 
     fn drafts(&self, prefix: &str) -> io::Result<Vec<String>> {
-        let mut names = self.files.list()?;
+        let mut names = self.files.list(folder_of(prefix))?;
         names.retain(|name| name.starts_with(prefix) && name.ends_with(DRAFT));
         names.sort();
         Ok(names)
     }
+}
+
+/// The folder that all names with this prefix lie in: others may hold what is not ours (`lost+found`).
+fn folder_of(prefix: &str) -> &str {
+    prefix.rfind('/').map_or("", |end| &prefix[..end])
 }
 
 /// A directory of the operating system's.
@@ -334,11 +339,13 @@ impl Files for DirFiles {
         File::open(self.parent(of))?.sync_all()
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        let mut pending = vec![self.root.clone()];
+        let first = self.path(folder);
+        let mut pending = Vec::from_iter(first.exists().then_some(first));
         while let Some(dir) = pending.pop() {
-            for entry in fs::read_dir(dir)? {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+            for entry in fs::read_dir(&dir).map_err(named)? {
                 let path = entry?.path();
                 if path.is_dir() {
                     pending.push(path);
@@ -412,6 +419,9 @@ mod tests {
         }
         // Nobody takes it for what it was to be.
         assert_eq!(state.list("").unwrap(), ["agents/build"]);
+        assert_eq!(state.list("agents/").unwrap(), ["agents/build"]);
+        assert_eq!(state.list("agents/b").unwrap(), ["agents/build"]);
+        assert_eq!(state.list("plugins/").unwrap(), [""; 0]);
         assert_eq!(state.drafts("").unwrap(), halves);
         assert_eq!(state.drafts("agents/").unwrap(), halves[..1]);
         assert_eq!(state.load("targets/pump/main/record.json").unwrap(), None);
@@ -522,8 +532,8 @@ mod tests {
             (self.1)(Step::SyncDirectory)?;
             self.0.sync_directory(of)
         }
-        fn list(&self) -> io::Result<Vec<String>> {
-            self.0.list()
+        fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+            self.0.list(folder)
         }
     }
 

@@ -97,6 +97,10 @@ impl FileStorage {
                 .truncate(false)
                 .mode(FILE_MODE)
                 .open(path)?;
+            // Its bytes are synced by and by; its name here.
+            if let Some(directory) = path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
         }
         Ok(Self {
             reader: File::open(path)?,

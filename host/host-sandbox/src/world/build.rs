@@ -50,8 +50,8 @@ impl Files for WorldFiles {
     fn sync_directory(&self, of: &str) -> io::Result<()> {
         self.0.sync_directory(of)
     }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.0.list(folder)
     }
 }
 

@@ -58,9 +58,9 @@ pub struct Object {
     pub version: String,
 }
 
-/// `iot create-stream`: `objects` in the order of the files.
+/// `iot create-stream`: the ARN of the role, and `objects` in the order of the files.
 #[must_use]
-pub fn create_stream(update: &Update, place: &Place, objects: &[Object]) -> Value {
+pub fn create_stream(update: &Update, role: &str, objects: &[Object]) -> Value {
     let files: Vec<Value> = update
         .files
         .iter()
@@ -79,13 +79,18 @@ pub fn create_stream(update: &Update, place: &Place, objects: &[Object]) -> Valu
     json!({
         "streamId": update.id,
         "files": files,
-        "roleArn": place.role(&update.role),
+        "roleArn": role,
     })
 }
 
-/// `iot create-ota-update`: `signing_jobs` in the order of the files, where AWS signs.
+/// `iot create-ota-update`: the ARN of the role, and `signing_jobs` in the order of the files, where AWS signs.
 #[must_use]
-pub fn create_ota_update(update: &Update, place: &Place, signing_jobs: &[String]) -> Value {
+pub fn create_ota_update(
+    update: &Update,
+    place: &Place,
+    role: &str,
+    signing_jobs: &[String],
+) -> Value {
     let mut targets: Vec<String> = update
         .things
         .iter()
@@ -115,7 +120,7 @@ pub fn create_ota_update(update: &Update, place: &Place, signing_jobs: &[String]
             Selection::Continuous => "CONTINUOUS",
         },
         "files": files,
-        "roleArn": place.role(&update.role),
+        "roleArn": role,
     });
     if let Some(rollout) = rollout(&update.plan) {
         document["awsJobExecutionsRolloutConfig"] = rollout;

@@ -1,5 +1,5 @@
-//! Updates that are at AWS already: shown, listed, cancelled, forgotten. Each call gets its input as a document, as those of a new
-//! update do.
+//! Updates that are at AWS already: shown, listed, cancelled, forgotten. Each call but that for a stream gets its input as a
+//! document, as those of a new update do.
 
 use host_cloud::id::OTA_PREFIX;
 use serde_json::{Value, json};
@@ -158,14 +158,15 @@ pub fn cancel(aws: &Program, id: &str, force: bool, reason: Option<&str>) -> Res
     aws.call_with("iot", "cancel-job", &document).map(drop)
 }
 
-/// Forget a job; `force` = also one that has not ended. An OTA update goes with its job and its stream, any other job
-/// alone. Images stay in their bucket: AWS does not say whose else they are.
+/// Forget a job; `force` = also one that has not ended. An OTA update goes with its job, any other job alone; the stream of
+/// an update is left to [`delete_stream`]. Images stay in their bucket: AWS does not say whose else they are.
 ///
 /// # Errors
 /// AWS does not know it, or it has not ended.
 pub fn delete(aws: &Program, id: &str, force: bool) -> Result<(), CallError> {
     match id.strip_prefix(OTA_PREFIX) {
         Some(update) => {
+            // Of streams this takes only one that AWS made itself.
             let document =
                 json!({ "otaUpdateId": update, "deleteStream": true, "forceDeleteAWSJob": force });
             aws.call_with("iot", "delete-ota-update", &document)
@@ -173,6 +174,24 @@ pub fn delete(aws: &Program, id: &str, force: bool) -> Result<(), CallError> {
         None => aws.call_with("iot", "delete-job", &json!({ "jobId": id, "force": force })),
     }
     .map(drop)
+}
+
+/// The stream of an OTA update's job, as otad calls it; another job has none.
+#[must_use]
+pub fn stream_of(id: &str) -> Option<&str> {
+    id.strip_prefix(OTA_PREFIX)
+}
+
+/// Forget a stream, which `delete-ota-update` does not where the update was given it; one that is not there counts as
+/// forgotten.
+///
+/// # Errors
+/// AWS refuses to.
+pub fn delete_stream(aws: &Program, stream: &str) -> Result<(), CallError> {
+    match aws.call("iot", "delete-stream", &["--stream-id", stream]) {
+        Err(e) if e.code() != Some("ResourceNotFoundException") => Err(e),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn is_continuous(job: &Value) -> bool {

@@ -13,6 +13,8 @@ pub struct Found {
     pub place: Place,
     /// Whose credentials these are.
     pub caller: String,
+    /// ARN of the role of the OTA service.
+    pub role: String,
     /// Certificate of the signing profile.
     pub certificate: Option<String>,
     /// Whether the signing profile is there.
@@ -41,10 +43,13 @@ pub fn look(
         ));
     }
     if aws.region.is_none() {
-        aws.region = aws.configured("region").map_err(one)?;
+        aws.region = aws.own_region().map_err(one)?;
     }
     let Some(region) = aws.region.clone() else {
-        problems.push("--region is missing, and the `aws` program has none configured".to_owned());
+        problems.push(
+            "--region is missing, and neither AWS_REGION, AWS_DEFAULT_REGION nor the configuration of the `aws` program has one"
+                .to_owned(),
+        );
         return Err(problems);
     };
     let identity = match aws.call("sts", "get-caller-identity", &[]) {
@@ -67,18 +72,20 @@ pub fn look(
         place.partition = partition.to_owned();
     }
     look_at_targets(update, aws, &mut problems);
-    look_at_role_and_bucket(update, aws, &mut problems);
+    let role = look_at_role(update, aws, &mut problems);
+    look_at_bucket(update, aws, &mut problems);
     let versions = look_at_images(update, aws, &mut problems);
     let (profile_is_there, certificate) = look_at_profile(update, aws, &place, &mut problems);
-    match problems.is_empty() {
-        true => Ok(Found {
+    match role {
+        Some(role) if problems.is_empty() => Ok(Found {
             place,
             caller,
+            role,
             certificate,
             profile_is_there,
             versions,
         }),
-        false => Err(problems),
+        _ => Err(problems),
     }
 }
 
@@ -106,18 +113,29 @@ fn missing(option: &str, what: &str, error: &CallError) -> String {
     }
 }
 
-fn look_at_role_and_bucket(update: &Update, aws: &Program, problems: &mut Vec<String>) {
-    if !is_arn(&update.role)
-        && let Err(e) = aws.call("iam", "get-role", &["--role-name", &update.role])
-    {
-        // Operators often may pass a role that they may not look at; its ARN says enough then.
-        let advice = match e.code() {
-            Some("AccessDenied") => "; give the role's ARN, which is not looked up",
-            _ => "",
-        };
-        let text = missing(&format!("--role {}", update.role), "role", &e);
-        problems.push(format!("{text}{advice}"));
+/// The role's ARN; without one there is a problem. It is asked for because it holds the role's path, such as
+/// `role/service-role/ota`, by which no role is looked up.
+fn look_at_role(update: &Update, aws: &Program, problems: &mut Vec<String>) -> Option<String> {
+    if is_arn(&update.role) {
+        return Some(update.role.clone());
     }
+    let answer = aws.call("iam", "get-role", &["--role-name", &update.role]);
+    match answer.and_then(|answer| text_of("iam get-role", &answer, "/Role/Arn")) {
+        Ok(arn) => Some(arn),
+        Err(e) => {
+            // Operators often may pass a role that they may not look at; its ARN says enough then.
+            let advice = match e.code() {
+                Some("AccessDenied") => "; give the role's ARN, which is not looked up",
+                _ => "",
+            };
+            let text = missing(&format!("--role {}", update.role), "role", &e);
+            problems.push(format!("{text}{advice}"));
+            None
+        }
+    }
+}
+
+fn look_at_bucket(update: &Update, aws: &Program, problems: &mut Vec<String>) {
     let bucket = ["--bucket", &update.bucket];
     match aws.call("s3api", "get-bucket-versioning", &bucket) {
         Ok(answer) if answer["Status"] == "Enabled" => {}

@@ -48,7 +48,7 @@ impl Place {
         self.arn("iot", &self.region, &format!("thinggroup/{name}"))
     }
 
-    /// A role; an ARN stays as it is.
+    /// A role without a path, which only AWS knows; an ARN stays as it is.
     #[must_use]
     pub fn role(&self, role: &str) -> String {
         match is_arn(role) {

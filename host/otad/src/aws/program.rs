@@ -118,6 +118,22 @@ impl Program {
         self.call(service, operation, &["--cli-input-json", &document])
     }
 
+    /// The region that the program takes where it is told none: as it does, of the environment before its configuration.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn own_region(&self) -> Result<Option<String>, CallError> {
+        // `configure get` reads the configuration only, and --region beats the environment.
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+            .into_iter()
+            .filter_map(|name| std::env::var(name).ok())
+            .find(|region| !region.is_empty());
+        match region {
+            Some(region) => Ok(Some(region)),
+            None => self.configured("region"),
+        }
+    }
+
     /// The plain text that a `configure get` prints; `None` if it has no such value.
     ///
     /// # Errors

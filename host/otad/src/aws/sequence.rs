@@ -301,7 +301,7 @@ impl Run<'_> {
 
     fn stream(&mut self, objects: &[Object]) -> Result<String, Failed> {
         let id = &self.update.id;
-        let document = documents::create_stream(self.update, &self.found.place, objects);
+        let document = documents::create_stream(self.update, &self.found.role, objects);
         let thing = (
             format!("stream {id}"),
             format!("aws iot delete-stream --stream-id {id}"),
@@ -313,7 +313,8 @@ impl Run<'_> {
 
     fn update(&mut self, jobs: &[String]) -> Result<Value, Failed> {
         let id = &self.update.id;
-        let document = documents::create_ota_update(self.update, &self.found.place, jobs);
+        let (place, role) = (&self.found.place, &self.found.role);
+        let document = documents::create_ota_update(self.update, place, role, jobs);
         let thing = (
             format!("OTA update {id}"),
             format!("aws iot delete-ota-update --ota-update-id {id} --force-delete-aws-job"),

@@ -1,4 +1,4 @@
-//! `--wait` at AWS: the executions of a job, asked again and again until all of them have ended.
+//! `--wait` at AWS: a job and its executions, asked again and again until the job and all of them have ended.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Execution {
     pub reason: String,
 }
 
-/// Follow a job until every execution has ended; `changed` sees each change of a status.
+/// Follow a job until it and every execution has ended, or somebody deletes it; `changed` sees each change of a status.
 ///
 /// # Errors
 /// AWS refused to tell.
@@ -30,6 +30,8 @@ pub fn follow(
 ) -> Result<Vec<Execution>, CallError> {
     let mut last: Vec<Execution> = Vec::new();
     loop {
+        // Asked before the list: a job that has ended makes no more executions, so the list after it lacks none.
+        let status = status(aws, job)?;
         let mut now = list(aws, job)?;
         for execution in &mut now {
             let before = last.iter().find(|e| e.thing == execution.thing);
@@ -42,14 +44,26 @@ pub fn follow(
             }
             changed(execution);
         }
-        // A job is listed a moment before its executions are.
-        let is_over = !now.is_empty() && now.iter().all(|e| e.status.is_terminal());
+        let is_over = match status.as_str() {
+            // A cancelled job has ended while what is in progress on a thing may go on.
+            "COMPLETED" | "CANCELED" => now.iter().all(|e| e.status.is_terminal()),
+            // No thing can end its part any more.
+            "DELETION_IN_PROGRESS" => true,
+            // That all listed executions have ended says nothing here: AWS makes them as the rollout goes.
+            _ => false,
+        };
         if is_over {
             return Ok(now);
         }
         last = now;
         std::thread::sleep(interval);
     }
+}
+
+/// Such as `IN_PROGRESS`.
+fn status(aws: &Program, job: &str) -> Result<String, CallError> {
+    let answer = aws.call("iot", "describe-job", &["--job-id", job])?;
+    text_of("iot describe-job", &answer, "/job/status")
 }
 
 fn list(aws: &Program, job: &str) -> Result<Vec<Execution>, CallError> {

@@ -4,7 +4,7 @@
 //! Whoever writes a job chooses the path, so it never leads out of the directory, through links neither. What comes from
 //! there is verified like what comes over the network. Every other scheme goes on to the next transport.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -74,11 +74,12 @@ fn read(directory: &Path, rest: &str, offset: u64, length: u32) -> io::Result<Fo
     let Some(path) = place(directory, rest)? else {
         return Ok(Found::Nothing);
     };
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
+    // Before it is opened, which would wait on a pipe.
+    let meta = fs::metadata(&path)?;
     if !meta.is_file() {
         return Ok(Found::Nothing);
     }
+    let file = File::open(path)?;
     let total = meta.len();
     let left = total.saturating_sub(offset);
     if left == 0 {
@@ -98,12 +99,18 @@ fn place(directory: &Path, rest: &str) -> io::Result<Option<PathBuf>> {
     }
     let whole = match directory.join(path).canonicalize() {
         Ok(whole) => whole,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if is_not_there(&e) => return Ok(None),
         Err(e) => return Err(e),
     };
     Ok(whole
         .starts_with(directory.canonicalize()?)
         .then_some(whole))
+}
+
+/// There is no such file, or what should be its directory is none.
+fn is_not_there(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 fn answer(token: Token, found: io::Result<Found>) -> Input {
@@ -142,6 +149,15 @@ mod tests {
         std::fs::write(images.join("sub/app.img"), b"0123456789").unwrap();
         std::fs::write(dir.path().join("secret"), b"secret").unwrap();
         std::os::unix::fs::symlink(dir.path().join("secret"), images.join("link")).unwrap();
+        let pipe = images.join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
         let range = |bytes: &[u8]| Found::Range(10, bytes.to_vec());
         let rows = [
             ("/sub/app.img", 0, 4, range(b"0123")),
@@ -150,6 +166,8 @@ mod tests {
             ("/sub/app.img", u64::MAX, 1, Found::Beyond),
             ("/sub", 0, 1, Found::Nothing),
             ("/none", 0, 1, Found::Nothing),
+            ("/pipe", 0, 1, Found::Nothing),
+            ("/sub/app.img/x", 0, 1, Found::Nothing),
             ("/../secret", 0, 1, Found::Nothing),
             ("/sub/../../secret", 0, 1, Found::Nothing),
             ("/link", 0, 1, Found::Nothing),

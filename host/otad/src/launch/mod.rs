@@ -16,7 +16,7 @@ pub mod record;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -215,18 +215,12 @@ struct Notes<'a> {
 
 impl<'a> Notes<'a> {
     fn open(path: &'a Path) -> Self {
-        let locked = open_tries(path).and_then(|file| {
-            rustix::io::retry_on_intr(|| {
-                rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
-            })?;
-            Ok(file)
-        });
         let mut notes = Self {
             path,
             file: None,
             is_good: true,
         };
-        match locked {
+        match lock_tries(path) {
             Ok(file) => notes.file = Some(file),
             Err(e) => notes.fail(&e.to_string()),
         }
@@ -265,8 +259,13 @@ impl<'a> Notes<'a> {
         let copy = note.encode();
         let written = file
             .write_all_at(&copy, at as u64)
-            .and_then(|()| file.sync_all())
-            .or_else(|_| replace(self.path, region, at, &copy));
+            .and_then(|()| file.sync_all());
+        let written = written.or_else(|_| {
+            replace(self.path, region, at, &copy)?;
+            // The next note goes to the new one.
+            self.file = Some(lock_tries(self.path)?);
+            Ok::<_, io::Error>(())
+        });
         if let Err(e) = written {
             self.fail(&e.to_string());
             return false;
@@ -300,14 +299,33 @@ fn storage(path: &Path, error: &io::Error) -> Failed {
     Failed::new(Exit::Failed, format!("{}: {error}", path.display()))
 }
 
+/// The file of this name, locked. Whoever had the lock before may have put another one into its place.
+fn lock_tries(path: &Path) -> io::Result<File> {
+    loop {
+        let file = open_tries(path)?;
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        })?;
+        let (locked, named) = (file.metadata()?, fs::metadata(path)?);
+        if (locked.dev(), locked.ino()) == (named.dev(), named.ino()) {
+            return Ok(file);
+        }
+    }
+}
+
 fn open_tries(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let is_new = !path.exists();
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(RECORD_MODE)
-        .open(path)
+        .open(path)?;
+    if is_new {
+        sync_directory(path)?;
+    }
+    Ok(file)
 }
 
 /// Another file in the place of one that takes nothing any more: a bad block, an immutable file, another owner.

@@ -191,6 +191,23 @@ fn a_confirmed_slot_that_was_changed_is_not_started_either() {
 }
 
 #[test]
+fn a_note_after_one_that_put_another_file_into_place_goes_to_that_one() {
+    let bench = Bench::new(b"#!a", b"#!b");
+    bench.launch().unwrap();
+    let _sealed = seal_tries(&bench);
+    let mut notes = Notes::open(&bench.files.tries);
+    let first = bench.tries();
+    for more in 1..=3 {
+        let note = Tries {
+            sequence: first.sequence + more,
+            ..first
+        };
+        assert!(notes.write(Some(note)));
+        assert_eq!(bench.tries(), note);
+    }
+}
+
+#[test]
 fn without_a_record_the_launcher_says_how_to_lay_one_down() {
     let bench = Bench::new(b"#!a", b"#!b");
     fs::remove_file(&bench.files.record).unwrap();

@@ -1,6 +1,7 @@
 //! Updates at AWS: which calls are made in which order, and what is said when one of them fails.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -141,6 +142,13 @@ const BROKEN: &[Row] = &[
         Refused("AccessDenied"),
         1,
         &["--role ota", "the role's ARN"],
+        false,
+    ),
+    (
+        "iam-get-role",
+        Answer("{}"),
+        1,
+        &["--role ota", "has no Role.Arn"],
         false,
     ),
     (
@@ -344,35 +352,84 @@ fn everything_that_aws_does_not_know_is_named_in_one_go() {
     );
 }
 
+/// An update without --region.
+const NOWHERE: [&str; 17] = [
+    "update",
+    "create",
+    "--aws",
+    "--thing",
+    "pump-1",
+    "--role",
+    "ota",
+    "--bucket",
+    "images",
+    "--signing-profile",
+    "pumps",
+    "--certificate-id",
+    "0b7d2c52",
+    "--certfile",
+    "signer",
+    "--file",
+    "update.bin",
+];
+
 #[test]
 fn the_region_may_come_from_the_programs_own_configuration() {
     let fake = FakeAws::new();
-    let arguments = [
-        "update",
-        "create",
-        "--aws",
-        "--thing",
-        "pump-1",
-        "--role",
-        "ota",
-        "--bucket",
-        "images",
-        "--signing-profile",
-        "pumps",
-        "--certificate-id",
-        "0b7d2c52",
-        "--certfile",
-        "signer",
-        "--file",
-        "update.bin",
-    ];
-    refused(&fake.otad(&arguments), 1, &["--region is missing"]);
+    let nothing = ["--region is missing", "AWS_REGION", "AWS_DEFAULT_REGION"];
+    refused(&fake.otad(&NOWHERE), 1, &nothing);
     fake.write("region", "us-east-1\n");
-    let said = done(&fake.otad(&arguments));
+    let said = done(&fake.otad(&NOWHERE));
     assert!(
         said.contains("account      123456789012 in us-east-1"),
         "{said}"
     );
+}
+
+#[test]
+fn the_region_of_the_environment_comes_before_that_of_the_configuration() {
+    const BOTH: &[(&str, &str)] = &[
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_DEFAULT_REGION", "ap-southeast-2"),
+    ];
+    const EMPTY: &[(&str, &str)] = &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "ap-southeast-2")];
+    let rows = [
+        (&BOTH[..1], "us-east-1", "eu-west-1"),
+        (&BOTH[..1], "", "eu-west-1"),
+        (&BOTH[1..], "", "ap-southeast-2"),
+        (BOTH, "us-east-1", "eu-west-1"),
+        (EMPTY, "us-east-1", "ap-southeast-2"),
+        (&EMPTY[..1], "us-east-1", "us-east-1"),
+    ];
+    for (variables, configured, region) in rows {
+        let fake = FakeAws::new();
+        fake.write("region", configured);
+        let said = done(&fake.otad_in(variables, &NOWHERE));
+        let line = format!("account      123456789012 in {region} ");
+        assert!(said.contains(&line), "{variables:?}: {said}");
+        let stream = story(&fake);
+        let stream = stream.lines().find(|line| line.contains("create-stream"));
+        let option = format!("--region {region} ");
+        assert!(stream.unwrap().contains(&option), "{stream:?}");
+    }
+    // An option beats them all.
+    let fake = FakeAws::new();
+    let told = [&NOWHERE[..], &["--region", "eu-north-1"]].concat();
+    let said = done(&fake.otad_in(BOTH, &told));
+    assert!(said.contains(" in eu-north-1 "), "{said}");
+}
+
+#[test]
+fn the_role_of_an_update_is_the_one_that_aws_found_with_its_path() {
+    let fake = FakeAws::new();
+    let arn = "arn:aws:iam::123456789012:role/service-role/ota";
+    fake.answer("iam-get-role", &json!({ "Role": { "Arn": arn } }));
+    done(&fake.create(&[]));
+    let documents = fake.documents();
+    for operation in ["create-stream", "create-ota-update"] {
+        let sent = documents.iter().find(|d| d.1 == operation).unwrap();
+        assert_eq!(sent.2["roleArn"], arn, "{operation}");
+    }
 }
 
 #[test]
@@ -425,14 +482,25 @@ fn a_stored_image_is_not_uploaded_again() {
     assert_eq!(stored, update(&local));
 }
 
-#[test]
-fn the_exit_code_of_wait_is_the_outcome_at_aws() {
-    let summary = |thing: &str, status: &str| {
+/// What `list-job-executions-for-job` answers: thing and status of each.
+fn executions(of: &[(&str, &str)]) -> serde_json::Value {
+    let summary = |(thing, status): &(&str, &str)| {
         json!({
             "thingArn": format!("arn:aws:iot:eu-west-1:123456789012:thing/{thing}"),
             "jobExecutionSummary": { "status": status },
         })
     };
+    let summaries: Vec<_> = of.iter().map(summary).collect();
+    json!({ "executionSummaries": summaries })
+}
+
+/// What `describe-job` answers.
+fn job_is(status: &str) -> serde_json::Value {
+    json!({ "job": { "jobId": "AFR_OTA-device-8673", "status": status } })
+}
+
+#[test]
+fn the_exit_code_of_wait_is_the_outcome_at_aws() {
     let rows = [
         ("SUCCEEDED", "accepted  v1.1.0", 0),
         ("FAILED", "rejected: 0x00000010", 5),
@@ -442,7 +510,8 @@ fn the_exit_code_of_wait_is_the_outcome_at_aws() {
     ];
     for (status, reason, code) in rows {
         let fake = FakeAws::new();
-        let list = json!({ "executionSummaries": [summary("pump-1", status), summary("pump-2", "SUCCEEDED")] });
+        fake.answer("iot-describe-job", &job_is("COMPLETED"));
+        let list = executions(&[("pump-1", status), ("pump-2", "SUCCEEDED")]);
         fake.answer("iot-list-job-executions-for-job", &list);
         let details =
             json!({ "execution": { "statusDetails": { "detailsMap": { "reason": reason } } } });
@@ -457,6 +526,61 @@ fn the_exit_code_of_wait_is_the_outcome_at_aws() {
         let line = format!("AFR_OTA-device-8673 on pump-1: {status} {reason}");
         assert!(out(&output).contains(line.trim_end()), "{}", out(&output));
     }
+}
+
+#[test]
+fn wait_goes_on_where_all_listed_executions_have_ended_but_the_job_has_not() {
+    let fake = FakeAws::new();
+    let first = executions(&[("pump-1", "SUCCEEDED")]);
+    fake.answer("iot-describe-job.1", &job_is("IN_PROGRESS"));
+    fake.answer("iot-list-job-executions-for-job.1", &first);
+    let whole = executions(&[("pump-1", "SUCCEEDED"), ("pump-2", "FAILED")]);
+    fake.answer("iot-describe-job", &job_is("COMPLETED"));
+    fake.answer("iot-list-job-executions-for-job", &whole);
+    let details = json!({ "execution": { "statusDetails": { "detailsMap": {} } } });
+    fake.answer("iot-describe-job-execution", &details);
+    let output = fake.create(&["--wait"]);
+    assert_eq!(output.status.code(), Some(1), "{}", error(&output));
+    let said = out(&output);
+    assert!(said.contains("on pump-2: FAILED"), "{said}");
+    assert!(said.contains("1 SUCCEEDED, 1 FAILED"), "{said}");
+}
+
+/// Status of the job, ends of its things, exit code.
+type JobRow<'a> = (&'a str, &'a [(&'a str, &'a str)], i32);
+
+#[test]
+fn wait_ends_with_the_job_also_where_no_thing_has_it() {
+    let rows: [JobRow<'_>; 4] = [
+        ("COMPLETED", &[], 2),
+        ("CANCELED", &[], 2),
+        ("CANCELED", &[("pump-1", "CANCELED")], 2),
+        ("DELETION_IN_PROGRESS", &[("pump-1", "IN_PROGRESS")], 1),
+    ];
+    for (status, list, code) in rows {
+        let fake = FakeAws::new();
+        fake.answer("iot-describe-job", &job_is(status));
+        fake.answer("iot-list-job-executions-for-job", &executions(list));
+        let output = fake.create(&["--wait"]);
+        assert_eq!(output.status.code(), Some(code), "{status} {list:?}");
+    }
+}
+
+#[test]
+fn wait_goes_on_while_a_thing_is_at_work_on_a_cancelled_job() {
+    let fake = FakeAws::new();
+    fake.answer("iot-describe-job", &job_is("CANCELED"));
+    let at_work = executions(&[("pump-1", "IN_PROGRESS")]);
+    fake.answer("iot-list-job-executions-for-job.1", &at_work);
+    let ended = executions(&[("pump-1", "SUCCEEDED")]);
+    fake.answer("iot-list-job-executions-for-job", &ended);
+    let aws = otad::aws::program::Program {
+        path: fake.path("aws").into(),
+        profile: None,
+        region: None,
+    };
+    let ended = otad::aws::watch::follow(&aws, "x", Duration::ZERO, &mut |_| {}).unwrap();
+    assert_eq!(ended[0].status.as_str(), "SUCCEEDED");
 }
 
 #[test]
@@ -556,6 +680,31 @@ fn an_update_at_aws_is_forgotten_with_its_stream_and_any_other_job_alone() {
     assert_eq!(sent[0], ("delete-ota-update".to_owned(), whole));
     let alone = json!({ "jobId": "old", "force": true });
     assert_eq!(sent[1], ("delete-job".to_owned(), alone));
+    let story = story(&fake);
+    let streams: Vec<_> = story.match_indices("iot delete-stream").collect();
+    assert_eq!(streams.len(), 1, "{story}");
+    assert!(story.contains("iot delete-stream --stream-id device-8673\n"));
+    assert!(story.find("delete-ota-update").unwrap() < streams[0].0);
+}
+
+#[test]
+fn an_update_is_deleted_where_its_stream_is_not_there_and_else_its_stream_is_named() {
+    let fake = FakeAws::new();
+    let job = "AFR_OTA-device-8673";
+    fake.refuse("iot-delete-stream", "ResourceNotFoundException");
+    let said = done(&update(&fake, &["delete", job]));
+    assert_eq!(said, format!("deleted   {job}\n"));
+    for code in ["DeleteConflictException", "InvalidRequestException"] {
+        fake.refuse("iot-delete-stream", code);
+        let remove = "aws iot delete-stream --stream-id device-8673";
+        let words = [code, "is deleted, but its stream is left", remove];
+        refused(&update(&fake, &["delete", job]), 1, &words);
+    }
+    // An update that stays keeps its stream.
+    let fake = FakeAws::new();
+    fake.refuse("iot-delete-ota-update", "InvalidRequestException");
+    refused(&update(&fake, &["delete", job]), 1, &["--force"]);
+    assert!(!story(&fake).contains("delete-stream"));
 }
 
 #[test]

@@ -73,7 +73,10 @@ impl FakeAws {
                 "iot-describe-thing-group",
                 json!({ "thingGroupName": "pumps" }),
             ),
-            ("iam-get-role", json!({ "Role": { "RoleName": "ota" } })),
+            (
+                "iam-get-role",
+                json!({ "Role": { "RoleName": "ota", "Arn": "arn:aws:iam::123456789012:role/ota" } }),
+            ),
             (
                 "s3api-get-bucket-versioning",
                 json!({ "Status": "Enabled" }),
@@ -148,7 +151,11 @@ impl FakeAws {
             self.answer(call, &answer);
         }
         // These answer nothing at all.
-        for call in ["iot-delete-ota-update", "iot-delete-job"] {
+        for call in [
+            "iot-delete-ota-update",
+            "iot-delete-stream",
+            "iot-delete-job",
+        ] {
             self.write(&format!("answers/{call}"), "");
         }
     }
@@ -181,9 +188,15 @@ impl FakeAws {
 
     /// `otad ARGUMENTS` with this program first on the path.
     pub(crate) fn otad(&self, arguments: &[&str]) -> Output {
+        self.otad_in(&[], arguments)
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn otad_in(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", self.dir.path().display());
         let mut command = super::command(self.dir.path(), arguments);
+        command.envs(variables.iter().copied());
         command.env("PATH", path).output().unwrap()
     }
 

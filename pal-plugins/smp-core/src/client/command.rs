@@ -20,8 +20,9 @@ pub enum Order {
     Probe,
     /// Say this back.
     Echo(String),
-    /// Switch the console's echo off. A bootloader's own server has always said yes to that, and applications have no such
-    /// command: it tells the one from the other. The list of images does not, for some recoveries list one that runs.
+    /// Switch the console's echo off. A bootloader's own server has always said yes to that, and Zephyr's applications have no
+    /// such command: it tells the one from the other. The list of images does not, for some recoveries list one that runs.
+    /// Applications of Mynewt have it, too, and are taken for a recovery: rather that than the other way round.
     ConsoleEchoOff,
     /// Sizes of buffers.
     Parameters,

@@ -8,6 +8,8 @@
 //!     └─────────────────────────────────── Looking ── listed ──► Done
 //! ```
 //!
+//! Silence leads there, too, and no listed image leads back to `First` before the console's echo was refused (`Asking`).
+//!
 //! A server that lost its upload and one that has just finished it both say 0: the list of images tells which. A target may
 //! also have restarted into its bootloader's own server, which would write the image over the one that is to run: so no first
 //! chunk is ever sent again without asking what answers.
@@ -446,7 +448,8 @@ impl Push {
                 matches: None,
             }));
         }
-        let runs = |image: &ImageState| image.image == self.plan.listed_image && image.active;
+        // Of several images a server may call but the application's own active.
+        let runs = |image: &ImageState| image.active;
         if self.plan.repeat_image {
             return self.begin_anew(now_ms, retries_first);
         }

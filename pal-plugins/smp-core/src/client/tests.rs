@@ -462,6 +462,21 @@ fn an_upload_does_not_go_on_into_a_recovery_unless_it_is_meant_for_one() {
 }
 
 #[test]
+fn an_upload_of_another_image_goes_on_where_only_the_applications_own_is_told_to_run() {
+    let file = file(20_000);
+    let mut world = world(115_200, 1);
+    (world.lose_answers, world.restart_before) = (vec![0], vec![9]);
+    let plan = Plan {
+        listed_image: 1,
+        ..plan(&file)
+    };
+    world.client.upload(0, plan);
+    let end = world.run(&mut File(&file, 20_000));
+    assert!(end.is_ok(), "{end:?}");
+    assert_eq!(world.flash.bytes, file);
+}
+
+#[test]
 fn a_new_client_goes_on_where_the_old_one_stopped() {
     let file = file(20_000);
     let mut world = world(115_200, 1);

@@ -319,7 +319,7 @@ pub struct AwsArgs {
     /// Account id, 12 digits; asked of AWS if left out, required with --aws-json.
     #[arg(long, value_name = "ID", requires = "elsewhere")]
     pub account: Option<String>,
-    /// Role of the OTA service: its name or ARN. Required.
+    /// Role of the OTA service: name or ARN (--aws-json: ARN for a role with a path). Required.
     #[arg(long, value_name = "ROLE", requires = "elsewhere")]
     pub role: Option<String>,
     /// Bucket for the images, with versioning. Required.

@@ -425,9 +425,11 @@ fn all_documents(update: &Update, place: &Place) -> Vec<(String, String, Value)>
             }
         }
     }
-    let stream = documents::create_stream(update, place, &objects);
+    // Nobody is asked for the role's path.
+    let role = place.role(&update.role);
+    let stream = documents::create_stream(update, &role, &objects);
     all.push(("create-stream".into(), "iot create-stream".into(), stream));
-    let ota = documents::create_ota_update(update, place, &jobs);
+    let ota = documents::create_ota_update(update, place, &role, &jobs);
     let command = match update.signing {
         Signing::Custom { .. } => "iot create-ota-update --cli-binary-format base64",
         Signing::Profile { .. } => "iot create-ota-update",

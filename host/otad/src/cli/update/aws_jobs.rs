@@ -63,6 +63,15 @@ pub(super) fn delete(aws: &Program, id: &str, force: bool) -> Verb {
         }
         _ => failed(&e),
     })?;
+    if let Some(stream) = jobs::stream_of(id) {
+        // No exit code says retry: the same command would not find the update again.
+        jobs::delete_stream(aws, stream).map_err(|e| {
+            let text = format!(
+                "{e}; {id} is deleted, but its stream is left: aws iot delete-stream --stream-id {stream}"
+            );
+            Failed::new(Exit::Failed, text)
+        })?;
+    }
     say(&format!("deleted   {id}"));
     Ok(Exit::Done)
 }
