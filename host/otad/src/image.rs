@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use host_crypto::Hasher;
@@ -95,11 +96,23 @@ pub fn pack(
     .encode()
     .map_err(|e| Failed::new(Exit::Usage, e.to_string()))?;
     let draft = draft_of(to);
+    if is_same(from, &draft) {
+        let text = format!(
+            "{}: give it another name, for {} is put together there",
+            from.display(),
+            to.display()
+        );
+        return Err(Failed::new(Exit::Usage, text));
+    }
     let write = || -> io::Result<()> {
         let mode = fs::metadata(from)?.permissions();
         // What a kill left may have a mode that nobody may write; if it stays, the next call says so.
         let _ = fs::remove_file(&draft);
-        let mut file = File::create(&draft)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
         io::copy(&mut File::open(from)?, &mut file)?;
         file.write_all(&bytes)?;
         // Last: it may be one that nobody may write.
@@ -113,6 +126,11 @@ pub fn pack(
         failed(to, &e)
     })?;
     facts(to)
+}
+
+/// Whether both are names of one file.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Where a file is put together before it takes its name.
@@ -188,6 +206,15 @@ mod tests {
         };
         fixed(&from);
         fixed(&draft_of(&to));
+        let failed = pack(
+            &draft_of(&to),
+            &to,
+            parse_version("1.0.0").unwrap(),
+            "pump",
+            "",
+        );
+        assert_eq!(failed.unwrap_err().exit, Exit::Usage);
+        assert!(draft_of(&to).exists());
         let version = parse_version("1.0.0").unwrap();
         let facts = pack(&from, &to, version, "pump", "").unwrap();
         assert_eq!(facts.trailer.unwrap().version, version);

@@ -68,12 +68,24 @@ fn init_by_steps(
 ) -> Result<Laid, Failed> {
     let files = place.files;
     let facts = check(place, file)?;
+    if [&files.slot_a, &files.slot_b]
+        .iter()
+        .any(|slot| image::is_same(file, &draft_of(slot)))
+    {
+        let text = format!(
+            "{}: give it another name, for the slot is put together there",
+            file.display()
+        );
+        return Err(Failed::new(Exit::Usage, text));
+    }
     let old = match fs::read(&files.record) {
         Ok(record) => record,
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         // Without it nobody knows which slot is confirmed.
         Err(e) => {
-            let text = format!("{}: {e}", files.record.display());
+            let record = files.record.display();
+            let text =
+                format!("{record}: {e}; if it is lost, move it away and lay the image down anew");
             return Err(Failed::new(Exit::Failed, text));
         }
     };

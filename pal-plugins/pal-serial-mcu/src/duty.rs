@@ -11,7 +11,7 @@ use smp_core::mcuboot::{HEADER_BYTES, ImageHeader, ReadAt, tag};
 use smp_core::reply::{Reply, SlotSize};
 
 use crate::file::{self, Staged};
-use crate::look::{Unclear, View, insist, is_busy, look, restart};
+use crate::look::{Unclear, View, insist, look, restart};
 use crate::port::{Lent, Port, failed};
 use crate::{Told, sub};
 
@@ -200,9 +200,7 @@ pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>
         let moved = port.progress.get().0;
         match push(&port, &job).await {
             Ok(()) => (uploads, is_over) = (uploads + 1, true),
-            Err(error @ (ClientError::Refused(_) | ClientError::Mismatch))
-                if !is_busy(error) && uploads + 1 < UPLOADS =>
-            {
+            Err(ClientError::Refused(_) | ClientError::Mismatch) if uploads + 1 < UPLOADS => {
                 (uploads, is_over) = (uploads + 1, true);
             }
             Err(error) => {
@@ -214,7 +212,6 @@ pub(crate) async fn install<L: Lent>(port: Rc<Port<L>>, job: Job, told: Rc<Told>
                 };
                 // Of these the look that follows says what became of the target.
                 let passes = matches!(error, ClientError::Silent | ClientError::Recovery);
-                let passes = passes || is_busy(error);
                 if !passes || silences > SILENCES {
                     let failure = failed(code::BLOCK_FAILED, sub::UPLOAD, error);
                     return Err(port.explain(failure));

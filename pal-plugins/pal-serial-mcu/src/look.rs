@@ -112,7 +112,7 @@ pub(crate) async fn look<L: Lent>(port: &Port<L>, patience_ms: u64) -> Result<Vi
 }
 
 /// No room for an answer just now.
-pub(crate) fn is_busy(error: ClientError) -> bool {
+fn is_busy(error: ClientError) -> bool {
     match error {
         ClientError::Refused(refusal) => {
             matches!(refusal.as_generic(), rc::BUSY | rc::NO_MEMORY)
