@@ -450,6 +450,12 @@ impl Engine {
         Component::from_binary(&self.inner, &unfolded).map_err(|e| format!("{e:#}"))
     }
 
+    /// What time its guests live in.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        self.time
+    }
+
     /// An empty linker: what it is not given, no guest has.
     #[must_use]
     pub fn linker<T: 'static>(&self) -> Linker<T> {

@@ -31,6 +31,8 @@ pub struct Shipped {
     pub pal: Arc<dyn PluginFactory>,
     /// `pal-serial-mcu.wasm`.
     pub mcu_pal: Arc<dyn PluginFactory>,
+    /// What they are compiled for, and run by.
+    pub engine: Arc<Engine>,
 }
 
 impl Shipped {
@@ -42,7 +44,8 @@ impl Shipped {
         Self::load_in(Time::Virtual)
     }
 
-    /// The same, for a time of simulations: [`Time::Hasty`] is for a [`Kitchen::hasty`](crate::recipe::Kitchen::hasty).
+    /// The same, for another time: [`Time::Hasty`] is for a [`Kitchen::hasty`](crate::recipe::Kitchen::hasty), and
+    /// [`Time::Real`], a gateway's, for who asks what guests cost there.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -52,6 +55,7 @@ impl Shipped {
             agent: AgentBuild::load(&engine, "built-in", bytes("agent")?)?,
             pal: ComponentPlugin::load(&engine, "builtin:flash-file", bytes("pal-flash-file")?)?,
             mcu_pal: mcu_pal(&engine)?,
+            engine,
         })
     }
 
