@@ -64,12 +64,13 @@ impl Rig {
         }
     }
 
-    /// The shipped components, compiled once.
+    /// The shipped components, compiled once and as the daemon compiles them: the time of simulations has instances at hand
+    /// and no clock to look at.
     ///
     /// # Errors
     /// They cannot be run here.
     pub fn shipped(&self) -> Result<&Shipped, Untaken> {
-        compiled(&self.shipped, Time::Virtual)
+        compiled(&self.shipped, Time::Real)
     }
 
     /// The same for a kitchen in haste.
@@ -238,6 +239,11 @@ mod tests {
     fn fine(_: &Rig, turn: Turn) -> Sample {
         let subject = [30.0, 10.0, 20.0][turn.run];
         Ok(vec![Figure::rate("speed", "m/s").taken(subject, 10.0)])
+    }
+
+    #[test]
+    fn what_a_daemon_runs_is_measured_as_a_daemon_runs_it() {
+        assert_eq!(rig().shipped().unwrap().engine.time(), Time::Real);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! How long a swap holds a device up, whether swaps leave anything behind, and a thousand devices that are swapped in mid-download:
 //! `cargo run --release -p faults --example pause -- 1000`.
 //!
-//! The shipped components, in a simulated world; the number is that of the swaps, and of the devices. A pause is wall time: an
-//! agent's from the snapshot of the old instance to that of the new one, after which it is given events again; a plugin's from
-//! `suspend` to the end of `reopen`. It measures and judges nothing; that a run is right is for the tests.
+//! The shipped components as a gateway compiles them, in a simulated world; the number is that of the swaps, and of the
+//! devices. A pause is wall time: an agent's from the snapshot of the old instance to that of the new one, after which it is
+//! given events again; a plugin's from `suspend` to the end of `reopen`. It measures and judges nothing; that a run is right is
+//! for the tests.
 
 #![expect(
     clippy::print_stdout,
@@ -18,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host_runtime::agent::{AgentBuild, AgentInstance, Around, Context, StartInfo, Turn};
-use host_runtime::engine::GuestFault;
+use host_runtime::engine::{GuestFault, Time};
 use host_runtime::plugin::lend::Lent;
 use host_runtime::plugin::{
     Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer,
@@ -265,7 +266,7 @@ fn show(mut pauses: Vec<Duration>) {
 fn main() {
     let given = std::env::args().nth(1);
     let count: usize = given.map_or(200, |count| count.parse().unwrap());
-    let shipped = Shipped::load().unwrap();
+    let shipped = Shipped::load_in(Time::Real).unwrap();
     let prepared = by_name("plain").unwrap().prepare();
     let log = Log::default();
 
