@@ -30,6 +30,9 @@ pub struct ThingTraffic {
     pub messages_in: u64,
     /// Messages sent to it.
     pub messages_out: u64,
+    /// Times that it asked whether the connection still is one.
+    #[serde(default)]
+    pub pings: u64,
 }
 
 /// Everything counted about one thing.

@@ -367,7 +367,10 @@ where
                 }
                 Ok(self.protocol.unsuback(id)?)
             }
-            Received::Ping => Ok(self.protocol.pingresp()?),
+            Received::Ping => {
+                self.core.hub.count_ping(self.seat.number);
+                Ok(self.protocol.pingresp()?)
+            }
             Received::PublishAcked => Ok(()),
             Received::Disconnect => {
                 self.will = None;

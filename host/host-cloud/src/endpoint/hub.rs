@@ -326,6 +326,13 @@ impl Hub {
         }
     }
 
+    /// Counts a ping of a client.
+    pub(crate) fn count_ping(&self, number: ClientNo) {
+        if let Some(traffic) = self.inner().traffic(Some(number)) {
+            traffic.pings += 1;
+        }
+    }
+
     /// Counts a client that was not let in.
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -569,6 +576,7 @@ mod tests {
         let gw = ThingName::new("gw").unwrap();
         let seat = hub.join(&Identity::Open, "gw", Some(gw.clone()));
         hub.count_in(seat.number);
+        hub.count_ping(seat.number);
         hub.reply(seat.number, vec![reply()]);
         hub.leave(seat.number);
         hub.join(&Identity::Open, "gw", Some(gw.clone()));
@@ -577,5 +585,6 @@ mod tests {
         let traffic = &stats.things[&gw];
         assert_eq!((traffic.connections, traffic.connected), (2, 1));
         assert_eq!((traffic.messages_in, traffic.messages_out), (1, 1));
+        assert_eq!(traffic.pings, 1);
     }
 }
