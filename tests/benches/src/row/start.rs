@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use e2e::Cloud;
 use host_cloud::service::ThingName;
+use host_cloud::{CloudStats, ThingTraffic};
 use support::deadline::{Deadline, PATIENCE, now, pass};
 use support::process::Process;
 use support::usage::Usage;
@@ -26,15 +27,22 @@ pub const ROW: Row = Row {
 /// The row of many devices.
 pub const FLEET: Row = Row {
     name: "idle",
-    about: "processor time of a daemon with connected devices and nothing to do, to the wall clock",
+    about: "processor time of a daemon with connected devices, parked and probed, and nothing to do, to the wall clock",
     sample: idle,
 };
 
 /// Devices that idle together.
 const DEVICES: usize = 100;
 
-/// How long they are watched: a tick of the kernel's clock is a hundredth of a percent of it.
+/// How long they are watched: a tick of the kernel's clock is a hundredth of a percent of it, and each connection is probed
+/// in it.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// The shortest that there is, so that there are pings within [`IDLE`]: twelve times as many as by default.
+const KEEP_ALIVE: &str = "keep_alive_s = 5\n";
+
+/// Their agents sleep before they are watched, as they do for nearly all of a quiet day.
+const PARK: &str = "park_after_ms = 100\n";
 
 /// How often the cloud is looked at.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
@@ -89,9 +97,13 @@ fn start_daemon(site: &Site) -> Result<f64, Untaken> {
 }
 
 fn messages(cloud: &Cloud, thing: &str) -> Result<u64, Untaken> {
+    Ok(traffic(&cloud.stats(), thing)?.messages_in)
+}
+
+fn traffic(stats: &CloudStats, thing: &str) -> Result<ThingTraffic, Untaken> {
     let name = ThingName::new(thing).map_err(|error| Untaken::by("a name", &error))?;
-    let stats = cloud.stats();
-    Ok(stats.things.get(&name).map_or(0, |t| t.traffic.messages_in))
+    let of_thing = stats.things.get(&name).copied();
+    Ok(of_thing.unwrap_or_default().traffic)
 }
 
 /// Seconds until it is subscribed, and its memory then, in KiB.
@@ -132,12 +144,58 @@ fn idle_cpu(site: &Site, devices: usize) -> Result<f64, Untaken> {
         .map(|number| format!("idle-{devices}-{number}"))
         .collect();
     let things: Vec<&str> = things.iter().map(String::as_str).collect();
-    let gateway = site.gateway(&things, SHAPES[0])?;
+    let mut gateway = site.gateway(&things, SHAPES[0])?;
+    gateway.reconfigure(|lines| {
+        lines.daemon += PARK;
+        for device in &mut lines.devices {
+            device.mqtt += KEEP_ALIVE;
+        }
+    });
     let daemon = gateway.run_with(told);
     until_idle(&daemon, devices)?;
+    gateway.wait_status("parked", |status| {
+        let devices = status["devices"].as_array();
+        devices.is_some_and(|all| all.iter().all(|one| one["agent"]["life"] == "parked"))
+    });
+    let pings = site.cloud().stats();
     let before = usage(&daemon)?;
     pass(IDLE);
     let after = usage(&daemon)?;
+    probed(&things, &pings, &site.cloud().stats())?;
     daemon.stop();
     Ok(after.cpu_since(&before).as_secs_f64())
+}
+
+/// Whether each of these has asked the cloud in between whether it is still there: else nothing was done that idling costs.
+fn probed(things: &[&str], before: &CloudStats, after: &CloudStats) -> Result<(), Untaken> {
+    for thing in things {
+        if traffic(after, thing)?.pings <= traffic(before, thing)?.pings {
+            let text = format!("{thing} did not ping within {} s", IDLE.as_secs());
+            return Err(Untaken::because(text));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idling_without_a_ping_of_each_device_is_no_figure() {
+        let stats = |pings: [u64; 2]| {
+            let mut stats = CloudStats::default();
+            for (thing, pings) in ["a", "b"].into_iter().zip(pings) {
+                let thing = ThingName::new(thing).unwrap();
+                stats.things.entry(thing).or_default().traffic.pings = pings;
+            }
+            stats
+        };
+        let check = |after: [u64; 2]| probed(&["a", "b"], &stats([1, 2]), &stats(after));
+        assert_eq!(check([2, 3]), Ok(()));
+        assert_eq!(
+            check([3, 2]).map_err(|error| error.to_string()),
+            Err("b did not ping within 10 s".to_owned())
+        );
+    }
 }
