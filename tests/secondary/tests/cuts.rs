@@ -197,14 +197,21 @@ fn rounds(few: u64) -> u64 {
 
 #[test]
 fn power_cuts_and_kills_at_any_instant_end_with_the_right_image() {
-    for seed in 1..=rounds(12).max(1) {
+    let bench = |seed| {
         let mut config = config();
         config.seed = seed;
         config.timing.flash = Timing::slow_flash(115_200).flash;
-        let mut bench = Bench::new(config);
+        Bench::new(config)
+    };
+    for seed in 1..=rounds(12).max(1) {
+        let mut calm = bench(seed);
+        let began_ns = calm.now_ns;
+        assert_eq!(calm.update(), End::Committed, "seed {seed}, undisturbed");
+        let takes_ms = (calm.now_ns - began_ns) / MS;
+        let mut bench = bench(seed);
         // A number that looks like chance and is the same every time.
         let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        let at_ns = bench.now_ns + (mixed % 40_000) * MS;
+        let at_ns = bench.now_ns + (mixed % takes_ms) * MS;
         let away_ms = mixed % 2_000;
         let trouble = match seed % 3 {
             0 => Trouble::Swap,
@@ -213,6 +220,7 @@ fn power_cuts_and_kills_at_any_instant_end_with_the_right_image() {
         };
         bench.trouble = Some((at_ns, trouble));
         let end = bench.update_through_trouble();
+        assert!(bench.hit.is_some(), "seed {seed}: {trouble:?} did not come");
         let runs = bench.runs();
         if trouble == Trouble::PowerCut && went_back(&end) {
             assert_eq!(runs, ("1.0.0".to_owned(), true), "seed {seed}: {end:?}");
