@@ -90,3 +90,16 @@ fn the_raw_receiver_receives_the_image_with_any_window() {
         }
     }
 }
+
+#[test]
+fn a_broker_whose_speed_is_measured_does_not_log_each_message() {
+    if support::interop::program("mosquitto").is_none() {
+        return;
+    }
+    let rig = Rig::new(Path::new(PROGRAM).to_owned(), 300_000);
+    let site = Site::at_mosquitto(&rig, 1).unwrap();
+    site.receiver(&rig, SHAPES[0]).unwrap();
+    let log = site.broker().unwrap().log();
+    // Each of 74 blocks comes and goes.
+    assert!(!log.is_empty() && log.len() < 100, "{log:#?}");
+}

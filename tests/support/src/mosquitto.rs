@@ -32,6 +32,8 @@ pub struct Setup {
     pub tls: Option<TlsFiles>,
     /// Who may use which topics, as mosquitto's `acl_file` has it; everybody everything if left out.
     pub access: Option<String>,
+    /// Its log says nothing of single messages, for who measures what they cost; else it says all.
+    pub quiet: bool,
     /// More lines of `mosquitto.conf`.
     pub lines: String,
 }
@@ -126,7 +128,7 @@ impl Mosquitto {
         self.process.kill(PATIENCE).map(|_| ())
     }
 
-    /// Its log so far: who connected, what was subscribed and published.
+    /// Its log so far: who connected, and what was subscribed and published unless it is [quiet](Setup::quiet).
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.process
@@ -149,7 +151,7 @@ fn launch(program: &PathBuf, dir: &TempDir, port: u16, setup: &Setup) -> Result<
     let write = |name: &str, text: &str| {
         fs::write(dir.path().join(name), text).map_err(Error::io(format!("writing {name}")))
     };
-    let mut text = configuration(port, setup.tls.as_ref());
+    let mut text = configuration(port, setup);
     if let Some(access) = &setup.access {
         write("access", access)?;
         text += &format!("acl_file {}\n", dir.path().join("access").display());
@@ -161,10 +163,7 @@ fn launch(program: &PathBuf, dir: &TempDir, port: u16, setup: &Setup) -> Result<
 
 fn run(program: &PathBuf, dir: &TempDir) -> Result<Process, Error> {
     let mut command = Command::new(program);
-    command
-        .arg("-c")
-        .arg(dir.path().join("mosquitto.conf"))
-        .arg("-v");
+    command.arg("-c").arg(dir.path().join("mosquitto.conf"));
     let mut process = Process::start("mosquitto", command)?;
     // Its last word before the event loop; after it the port is bound.
     process.wait_match("running", PATIENCE, |line| {
@@ -173,16 +172,24 @@ fn run(program: &PathBuf, dir: &TempDir) -> Result<Process, Error> {
     Ok(process)
 }
 
-fn configuration(port: u16, tls: Option<&TlsFiles>) -> String {
+fn configuration(port: u16, setup: &Setup) -> String {
     let mut text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n\
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\n\
          connection_messages true\nset_tcp_nodelay true\n"
     );
+    // That it runs is an information; what comes and goes is there for debugging.
+    let types: &[&str] = match setup.quiet {
+        true => &["error", "warning", "notice", "information"],
+        false => &["all"],
+    };
+    for kind in types {
+        text += &format!("log_type {kind}\n");
+    }
     // Started by root it would become somebody who cannot read a test's files.
     if rustix::process::geteuid().is_root() {
         text += "user root\n";
     }
-    if let Some(tls) = tls {
+    if let Some(tls) = &setup.tls {
         text += &format!(
             "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n",
             tls.ca.display(),

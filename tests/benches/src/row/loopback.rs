@@ -158,7 +158,7 @@ impl Site {
     /// It is not installed, or does not start.
     pub fn at_mosquitto(rig: &Rig, seed: u64) -> Result<Self, Untaken> {
         let setup = Setup {
-            lines: "set_tcp_nodelay true\n".to_owned(),
+            quiet: true,
             ..Setup::default()
         };
         let broker = Mosquitto::start_with(&setup);
@@ -198,6 +198,12 @@ impl Site {
             image,
             sha256,
         }
+    }
+
+    /// The broker between cloud and device; none where the cloud is its own.
+    #[must_use]
+    pub fn broker(&self) -> Option<&Mosquitto> {
+        self.broker.as_ref()
     }
 
     /// The cloud.

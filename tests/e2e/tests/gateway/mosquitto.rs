@@ -68,6 +68,7 @@ fn secured() -> Option<Secured> {
         }),
         access: Some(access()),
         lines: limits(),
+        ..Setup::default()
     };
     let broker = Mosquitto::start_with(&setup).unwrap()?;
     let ca = at("broker.pem");
