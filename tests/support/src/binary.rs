@@ -2,7 +2,8 @@
 //!
 //! `cargo test` builds it with everything else (the package has integration tests, for which cargo builds its
 //! binaries), so that normally it only has to be found beside the test's own executable. Where it is missing or older
-//! than one of its sources, which cargo's dep-info file lists, cargo is asked to build it. `OTAD_BIN` names another one.
+//! than one of its sources, which cargo's dep-info file lists, cargo is asked to build it. `OTAD_BIN` names another one,
+//! beside which nothing is written.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -52,13 +53,15 @@ pub fn code_cache() -> PathBuf {
     target_folder().join("otad-code-cache")
 }
 
-/// Cargo's target folder.
+/// Cargo's target folder: the test's own, and the program's only where the test does not know its own.
 ///
 /// # Panics
 /// As [`otad`].
 #[must_use]
 pub fn target_folder() -> PathBuf {
-    let folder = otad().parent().and_then(Path::parent);
+    let profile = own_profile().ok();
+    let profile = profile.as_deref().or_else(|| otad().parent());
+    let folder = profile.and_then(Path::parent);
     folder.map_or_else(std::env::temp_dir, Path::to_owned)
 }
 
@@ -99,9 +102,11 @@ pub fn warm_code_cache() -> Result<Warming, Error> {
     let lock = File::create(cache.with_extension("lock")).map_err(Error::io("making a lock"))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(|errno| Error::io("taking the lock of the code cache")(errno.into()))?;
-    // Another agent may be in a newer program.
+    // Another agent may be in a newer program, or in another one.
     let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let is_warm = cache.is_dir() && modified(&marker) >= modified(otad());
+    let is_warm = cache.is_dir()
+        && modified(&marker) >= modified(otad())
+        && fs::read(&marker).is_ok_and(|by| by == otad().as_os_str().as_encoded_bytes());
     Ok(Warming {
         lock: (!is_warm).then_some(lock),
         marker,
@@ -121,7 +126,8 @@ impl Warming {
     /// The folder cannot be written.
     pub fn done(self) -> Result<(), Error> {
         if self.is_cold() {
-            fs::write(&self.marker, "").map_err(Error::io("marking the code cache as warm"))?;
+            let by = otad().as_os_str().as_encoded_bytes();
+            fs::write(&self.marker, by).map_err(Error::io("marking the code cache as warm"))?;
         }
         Ok(())
     }
@@ -247,6 +253,29 @@ mod tests {
                 "{own}"
             );
         }
+    }
+
+    #[test]
+    fn the_target_folder_is_the_tests_own_whatever_program_is_named() {
+        const EXPECTED: &str = "EXPECTED_TARGET_FOLDER";
+        if let Some(expected) = std::env::var_os(EXPECTED) {
+            assert_eq!(target_folder(), expected);
+            return;
+        }
+        // Each process looks for its program once: this test again, in another one.
+        let dir = crate::temp_dir("named").unwrap();
+        let program = dir.path().join("t/debug/otad");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        fs::write(&program, "").unwrap();
+        let own = std::env::current_exe().unwrap();
+        let output = Command::new(&own)
+            .arg("the_target_folder_is_the_tests_own")
+            .env("OTAD_BIN", &program)
+            .env(EXPECTED, profile_folder(&own).unwrap().parent().unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("1 passed"), "{said}");
     }
 
     #[test]
