@@ -1,4 +1,5 @@
-//! The smallest host that an agent can live in: every target takes everything, the job service takes every status.
+//! The smallest host that an agent can live in: every target takes everything, the job service takes every status unless a
+//! reply to one is what is hostile.
 //!
 //! It stops nothing and fails nothing by itself; what is hostile here are messages and saved states.
 
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 
 /// Thing name of the device.
 pub const THING: &str = "mything";
+
+/// In the payload of a [`Device::reply`]: the token of what it replies to.
+pub const TOKEN: &str = "<token>";
 
 /// Steps that may follow from one event: all blocks of a window, each with its actions.
 const STEPS_MAX: usize = 10_000;
@@ -34,8 +38,14 @@ pub struct Device {
     now: u64,
     token: u64,
     due: VecDeque<Event>,
-    /// Client token of the open question for a job.
+    /// Client token of the last question for a job.
     asked: Option<String>,
+    /// Client token of the last question how the job at hand stands.
+    described: Option<String>,
+    /// Client token of the last status.
+    told: Option<String>,
+    /// The service says nothing to a status.
+    pub is_silent: bool,
     /// Statuses, oldest first.
     pub updates: Vec<Update>,
     /// The last journal.
@@ -55,9 +65,7 @@ impl Device {
     #[must_use]
     pub fn new(settings: &[(&str, &str)]) -> Self {
         let mut device = Self::start(settings, Saved::None).expect("the configuration is good");
-        device.give(Event::Connected {
-            session_present: false,
-        });
+        device.connect(false);
         device
     }
 
@@ -99,6 +107,9 @@ impl Device {
             token: 0,
             due: VecDeque::new(),
             asked: None,
+            described: None,
+            told: None,
+            is_silent: false,
             updates: Vec::new(),
             journal: None,
             last_event: (!resumed).then_some(0),
@@ -121,6 +132,17 @@ impl Device {
         self.settle();
     }
 
+    /// The connection is there, or there again.
+    pub fn connect(&mut self, session_present: bool) {
+        self.give(Event::Connected { session_present });
+    }
+
+    /// Whether it has asked how the job at hand stands.
+    #[must_use]
+    pub fn asks_about_job(&self) -> bool {
+        self.described.is_some()
+    }
+
     /// A message below the device's topics.
     pub fn message(&mut self, rest: &str, payload: &[u8]) {
         self.give(Event::Message {
@@ -129,13 +151,24 @@ impl Device {
         });
     }
 
-    /// Answers the open question for a job with this text as the member `execution`.
+    /// Answers the last question for a job with this text as the member `execution`.
     pub fn offer(&mut self, execution: &str) {
-        let token = self.asked.take().unwrap_or_default();
         let payload = format!(
-            "{{\"clientToken\":\"{token}\",\"timestamp\":1700000000,\"execution\":{execution}}}"
+            "{{\"clientToken\":\"{TOKEN}\",\"timestamp\":1700000000,\"execution\":{execution}}}"
         );
-        self.message("jobs/$next/get/accepted", payload.as_bytes());
+        self.reply("jobs/$next/get/accepted", payload.as_bytes());
+    }
+
+    /// A message below the device's topics that replies to what the device has sent: with its [`TOKEN`].
+    pub fn reply(&mut self, rest: &str, payload: &[u8]) {
+        let token = match rest.rsplit_once('/').map(|(request, _)| request) {
+            Some("jobs/$next/get") => &self.asked,
+            Some(request) if request.ends_with("/get") => &self.described,
+            _ => &self.told,
+        };
+        let token = token.as_deref().unwrap_or_default();
+        let payload = replaced(payload, TOKEN.as_bytes(), token.as_bytes());
+        self.message(rest, &payload);
     }
 
     /// Lets so many deadlines pass.
@@ -272,12 +305,18 @@ impl Device {
         let token = body["clientToken"].as_str().unwrap_or_default().to_owned();
         if job == "$next/get" {
             self.asked = Some(token);
+        } else if job.ends_with("/get") {
+            self.described = Some(token);
         } else if let Some(job) = job.strip_suffix("/update") {
+            self.told = Some(token.clone());
             self.updates.push(Update {
                 job: job.to_owned(),
                 status: body["status"].as_str().unwrap_or_default().to_owned(),
                 details: body["statusDetails"].clone(),
             });
+            if self.is_silent {
+                return;
+            }
             let answer = json!({ "timestamp": 1_700_000_000, "clientToken": token });
             self.due.push_back(Event::Message {
                 topic: format!("{topic}/accepted"),
@@ -285,4 +324,22 @@ impl Device {
             });
         }
     }
+}
+
+/// With each `from` in it replaced by `to`.
+fn replaced(mut bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some((first, rest)) = bytes.split_first() {
+        match bytes.strip_prefix(from) {
+            Some(rest) => {
+                all.extend_from_slice(to);
+                bytes = rest;
+            }
+            None => {
+                all.push(*first);
+                bytes = rest;
+            }
+        }
+    }
+    all
 }

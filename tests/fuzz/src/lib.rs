@@ -16,11 +16,12 @@ pub mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use mutate::{Mutator, Random};
 use support::deadline::now;
-pub use targets::Target;
+pub use targets::{Corpus, Target};
 
 /// Runs of each target in a normal test.
 const RUNS_DEFAULT: u64 = 200;
@@ -55,8 +56,7 @@ pub fn seed() -> u64 {
         .unwrap_or(2026)
 }
 
-/// Runs each of the targets so often, or of those that `OTAD_FUZZ_TARGET` names: one after another, because a target is
-/// judged by the growth of the whole process.
+/// Runs each of the targets so often, or of those that `OTAD_FUZZ_TARGET` names, one after another.
 ///
 /// # Panics
 /// When a name is no target's; see [`run`] as well.
@@ -79,22 +79,43 @@ pub fn run_each(targets: &[Target], runs: u64) {
     }
 }
 
+/// One target at a time: it is judged by the growth of the whole process.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// Runs a target on its corpus as it is, then on so many mutations.
 ///
 /// # Panics
-/// When the target does, an input takes too long, or memory grows; with what replays it.
+/// When the target does, does not take what is good or takes what is bad, an input takes too long, or memory grows; with what
+/// replays it. When another target runs in this process.
 #[expect(
     clippy::print_stderr,
     reason = "figures of long runs, and what replays a failure"
 )]
 pub fn run(target: &Target, runs: u64) {
-    let corpus = (target.corpus)();
+    let alone = ONE.try_lock();
+    assert!(
+        !matches!(alone, Err(TryLockError::WouldBlock)),
+        "{}: another target runs in this process, whose memory would be judged too; run one after the other",
+        target.name
+    );
+    let Corpus { good, bad } = (target.corpus)();
     let seed = seed();
     let begin = now();
     let watch = watch(target.name);
-    for (at, bytes) in corpus.iter().enumerate() {
-        one(target, &watch, &format!("corpus {at}"), bytes);
+    for (kind, inputs) in [("good", &good), ("bad", &bad)] {
+        for (at, bytes) in inputs.iter().enumerate() {
+            let which = format!("corpus, {kind} {at}");
+            let (_, is_taken) = one(target, &watch, &which, bytes);
+            let text = String::from_utf8_lossy(bytes);
+            let name = target.name;
+            assert_eq!(
+                is_taken,
+                kind == "good",
+                "{name}, {which}: whether it is taken: {text:?}"
+            );
+        }
     }
+    let corpus = [good, bad].concat();
     // Twice the corpus has filled every cache that there is.
     let before = resident_bytes();
     let mut slowest = Duration::ZERO;
@@ -102,7 +123,7 @@ pub fn run(target: &Target, runs: u64) {
     for at in 0..runs {
         let bytes = mutator.input();
         let which = format!("OTAD_SEED={seed}, input {at}");
-        slowest = slowest.max(one(target, &watch, &which, &bytes));
+        slowest = slowest.max(one(target, &watch, &which, &bytes).0);
         if at == runs / 8 {
             // What the largest inputs need is there by now; from here on nothing may stay.
             let early = resident_bytes();
@@ -167,7 +188,7 @@ fn show(bytes: &[u8]) {
 }
 
 #[expect(clippy::print_stderr, reason = "what replays a failure")]
-fn one(target: &Target, watch: &SyncSender<News>, which: &str, bytes: &[u8]) -> Duration {
+fn one(target: &Target, watch: &SyncSender<News>, which: &str, bytes: &[u8]) -> (Duration, bool) {
     let tell = |news| {
         watch
             .send(news)
@@ -178,12 +199,12 @@ fn one(target: &Target, watch: &SyncSender<News>, which: &str, bytes: &[u8]) -> 
     let end = catch_unwind(AssertUnwindSafe(|| (target.run)(bytes)));
     let took = begin.elapsed();
     tell(None);
-    if let Err(panic) = end {
+    let is_taken = end.unwrap_or_else(|panic| {
         eprintln!("{} fails at {which}", target.name);
         show(bytes);
         resume_unwind(panic);
-    }
-    took
+    });
+    (took, is_taken)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -196,4 +217,39 @@ fn resident_bytes() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
+        let corpus = || Corpus {
+            good: vec![b"good".to_vec()],
+            bad: vec![b"bad".to_vec()],
+        };
+        Target { name, run, corpus }
+    }
+
+    /// Why a run fails.
+    fn why(target: Target) -> String {
+        let failed = catch_unwind(|| run(&target, 10)).expect_err("it fails");
+        let text = failed.downcast::<String>().expect("a text");
+        *text
+    }
+
+    // One test: targets run one at a time.
+    #[test]
+    fn a_target_runs_alone_and_takes_what_is_good_and_nothing_that_is_bad() {
+        run(&target("fine", |bytes| bytes != b"bad"), 10);
+        let all = why(target("all", |_| true));
+        assert!(all.contains("corpus, bad 0"), "{all}");
+        let none = why(target("none", |_| false));
+        assert!(none.contains("corpus, good 0"), "{none}");
+        let two = why(target("two", |_| {
+            run(&target("inner", |_| true), 1);
+            true
+        }));
+        assert!(two.contains("another target runs"), "{two}");
+    }
 }

@@ -1,4 +1,6 @@
 //! See `fuzz::targets::cloud::request`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::cloud::request(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::targets::cloud::request(bytes);
+});

@@ -1,4 +1,6 @@
 //! See `fuzz::targets::cloud::state`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::cloud::state(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::targets::cloud::state(bytes);
+});

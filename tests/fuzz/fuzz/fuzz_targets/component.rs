@@ -1,4 +1,6 @@
 //! See `fuzz::targets::host::component`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::host::component(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::targets::host::component(bytes);
+});

@@ -1,4 +1,6 @@
 //! See `fuzz::targets::host::image_trailer`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::host::image_trailer(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::targets::host::image_trailer(bytes);
+});

@@ -1,4 +1,6 @@
 //! See `fuzz::targets::agent::stream_message`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::agent::stream_message(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::targets::agent::stream_message(bytes);
+});

@@ -11,6 +11,8 @@ use host_cloud::service::{
 };
 use serde_json::json;
 
+use super::Corpus;
+
 const NOW_MS: u64 = 1_700_000_000_000;
 
 /// Messages after which the service under fire is replaced: by then its jobs have ended by chance.
@@ -82,7 +84,7 @@ fn service() -> Service {
 }
 
 /// Any bytes as a request of a thing, to a service that lives on: one answer at most, and a bounded one.
-pub fn request(bytes: &[u8]) {
+pub fn request(bytes: &[u8]) -> bool {
     let (first, payload) = bytes.split_first().unwrap_or((&0, &[]));
     let topic = TOPICS[usize::from(*first) % TOPICS.len()];
     thread_local!(static SERVICE: RefCell<Option<(Service, u32)>> = const { RefCell::new(None) });
@@ -101,18 +103,19 @@ pub fn request(bytes: &[u8]) {
         if *age == LIFE {
             *slot = None;
         }
-    });
+        !out.is_empty() && !out.iter().any(|m| m.topic.contains("/rejected"))
+    })
 }
 
 /// Requests, each behind the byte of its topic.
 #[must_use]
-pub fn requests() -> Vec<Vec<u8>> {
+pub fn requests() -> Corpus {
     let cbor = b"\xa6\x61c\x63rdy\x61f\x00\x61l\x19\x04\x00\x61o\x00\x61b\x41\x07\x61n\x01";
     let endless = b"\xbf\x61f\x00\x61l\x19\x01\x00\x61b\x5f\x41\xff\x41\xff\xff\x61n\x18\x40\xff";
     let get = br#"{"s":1,"f":0,"l":1024,"o":0,"n":8,"b":"0xff","c":"rdy"}"#;
-    let update = br#"{"clientToken":"u1","status":"IN_PROGRESS","statusDetails":{"receive":"1/3"},"expectedVersion":"1"}"#;
+    let update = br#"{"clientToken":"u1","status":"IN_PROGRESS","statusDetails":{"receive":"1/3"},"expectedVersion":"2"}"#;
     let end = br#"{"status":"SUCCEEDED","stepTimeoutInMinutes":5,"includeJobExecutionState":true,"executionNumber":1}"#;
-    let rows: [(u8, &[u8]); 12] = [
+    let rows: [(u8, &[u8]); 11] = [
         (0, cbor),
         (0, endless),
         (1, get),
@@ -127,48 +130,54 @@ pub fn requests() -> Vec<Vec<u8>> {
         (9, b"{\"executionNumber\":1}"),
         (10, update),
         (11, end),
-        (13, b"{}"),
     ];
     let whole = |(topic, payload): (u8, &[u8])| [&[topic], payload].concat();
-    rows.into_iter().map(whole).collect()
+    Corpus {
+        good: rows.into_iter().map(whole).collect(),
+        bad: vec![whole((13, b"{}"))],
+    }
 }
 
 /// Any bytes as a line of the operator's socket, of either end.
-pub fn operator_line(bytes: &[u8]) {
-    if let Ok(request) = serde_json::from_slice::<wire::Request>(bytes) {
+pub fn operator_line(bytes: &[u8]) -> bool {
+    let request = serde_json::from_slice::<wire::Request>(bytes);
+    let is_read = request.is_ok() || serde_json::from_slice::<wire::Answer>(bytes).is_ok();
+    if let Ok(request) = request {
         let line = serde_json::to_vec(&request).expect("what was read can be written");
         let again: wire::Request = serde_json::from_slice(&line).expect("and read again");
         assert_eq!(request, again);
     }
-    let _ = serde_json::from_slice::<wire::Answer>(bytes);
+    is_read
 }
 
 /// Lines of the operator's socket.
 #[must_use]
-pub fn operator_lines() -> Vec<Vec<u8>> {
+pub fn operator_lines() -> Corpus {
     let rows: [&str; 8] = [
         r#"{"v":1,"op":"list"}"#,
         r#"{"v":1,"op":"show","job_id":"AFR_OTA-u"}"#,
         r#"{"v":1,"op":"cancel","job_id":"AFR_OTA-u","force":true}"#,
         r#"{"v":1,"op":"put_image","size":10,"sha256":"00"}"#,
         r#"{"v":1,"op":"create_job","job_id":"j","things":["gw"],"document":{"a":1}}"#,
-        r#"{"v":1,"op":"create_update","things":["gw"],"files":[{"file_id":0,"image":{"path":"/x"}}]}"#,
+        concat!(
+            r#"{"v":1,"op":"create_update","things":["gw"],"files":[{"file_id":0,"path":"/fw.bin","#,
+            r#""file_path":"/a","cert_file":"/b","signature":{"key":"sig-sha256-ecdsa","base64":"MEQC"}}],"#,
+            r#""protocols":["MQTT"]}"#
+        ),
         r#"{"v":1,"ok":null}"#,
         r#"{"v":1,"error":{"code":"x","message":"y"}}"#,
     ];
-    rows.into_iter()
-        .map(|row| row.as_bytes().to_vec())
-        .collect()
+    Corpus::good(rows.map(|row| row.as_bytes().to_vec()).into())
 }
 
 /// Any bytes as the stored state of a cloud: refused, or a service that answers.
-pub fn state(bytes: &[u8]) {
+pub fn state(bytes: &[u8]) -> bool {
     let Ok(state) = serde_json::from_slice::<State>(bytes) else {
-        return;
+        return false;
     };
     let Ok(mut service) = Service::restore(Limits::None, Arc::new(MemoryImages::default()), state)
     else {
-        return;
+        return false;
     };
     for (topic, payload) in [
         ("jobs/$next/get", &b"{}"[..]),
@@ -182,11 +191,12 @@ pub fn state(bytes: &[u8]) {
         );
     }
     service.poll(NOW_MS + 1);
+    true
 }
 
 /// Stored states.
 #[must_use]
-pub fn states() -> Vec<Vec<u8>> {
+pub fn states() -> Corpus {
     let mut service = service();
     let mut all = vec![serde_json::to_vec(service.state()).expect("a state is JSON")];
     for payload in [
@@ -201,5 +211,5 @@ pub fn states() -> Vec<Vec<u8>> {
         );
         all.push(serde_json::to_vec(service.state()).expect("a state is JSON"));
     }
-    all
+    Corpus::good(all)
 }

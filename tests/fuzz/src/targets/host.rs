@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use host_crypto::TrustStore;
 use host_runtime::agent::trace::{Trace, TraceError};
@@ -31,26 +31,33 @@ use otad::control::protocol::{Answer, Body, Request};
 use otad::launch::record::{Doubled, Image, Record, Slot, State, Tries};
 use otad::launch::{self, record};
 
+use super::Corpus;
+
 /// Any bytes as a line of the control socket, of either end.
-pub fn control_line(bytes: &[u8]) {
-    match Request::parse(bytes) {
+pub fn control_line(bytes: &[u8]) -> bool {
+    let is_request = match Request::parse(bytes) {
         Ok(request) => {
             let line = serde_json::to_vec(&request).expect("what was read can be written");
             assert_eq!(Request::parse(&line), Ok(request));
+            true
         }
         Err(refusal) => {
             assert_eq!(refusal.exit, "usage", "{refusal:?}");
             let line = Answer::line(Body::Error(refusal));
             assert!(line.len() < 64 * 1024 + bytes.len(), "{} bytes", line.len());
+            false
         }
-    }
-    if let Ok(answer) = Answer::parse(bytes) {
+    };
+    let answer = Answer::parse(bytes);
+    let is_answer = answer.is_ok();
+    if let Ok(answer) = answer {
         assert!(Answer::line(answer.body).ends_with(b"\n"));
     }
+    is_request || is_answer
 }
 
 /// Any bytes as a trace of an agent: read to its end, or refused with words. What carries a sum is tried with the sum mended.
-pub fn agent_trace(bytes: &[u8]) {
+pub fn agent_trace(bytes: &[u8]) -> bool {
     let read = |bytes: &[u8]| -> Result<(), TraceError> {
         let mut trace = Trace::open(bytes)?;
         while trace.next_exchange()?.is_some() {}
@@ -61,7 +68,9 @@ pub fn agent_trace(bytes: &[u8]) {
     }
     let mut mended = Vec::new();
     let mut chain = None;
-    for line in bytes.split(|b| *b == b'\n') {
+    // The end of the last line begins none.
+    let whole = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    for line in whole.split(|b| *b == b'\n') {
         match (chain, line.get(9..)) {
             (Some(last), Some(body)) => {
                 let sum = crc32c::crc32c_append(last, body);
@@ -77,24 +86,26 @@ pub fn agent_trace(bytes: &[u8]) {
             }
         }
     }
-    if let Err(error) = read(&mended) {
+    let end = read(&mended);
+    if let Err(error) = &end {
         assert!(!error.to_string().is_empty());
     }
+    end.is_ok()
 }
 
-/// Traces.
+/// Traces; their sums are for the target.
 #[must_use]
-pub fn agent_traces() -> Vec<Vec<u8>> {
+pub fn agent_traces() -> Corpus {
     let header = r#"otad-trace 2 {"agent":"a","version":"1","digest":"","device":"d"}"#;
     let start = r#"{"exchange":{"at":{"now_ms":1,"wall_s":null},"ask":{"start":{"config":{"device":"d","settings":[],"targets":[]},"saved":{"Snapshot":{"schema":1,"bytes":["x00ff",[0,64]]}},"schema":1,"seed":7,"outstanding":[],"last_event":0}},"calls":[[{"log":{"level":"Info","text":"t"}},"none"]],"end":{"refused":{"main":1,"sub":2,"detail":"no"}}},"bulk":[]}"#;
     let event = r#"{"exchange":{"at":{"now_ms":2,"wall_s":5},"ask":{"event":{"Messages":[{"topic":"t","payload":["t{}",[65,4096]]}]}},"calls":[[{"write-block":{"file":0,"offset":0,"data":{"length":256,"crc":1}}},{"started":{"Done":"Nothing"}}]],"end":{"broken":"b"}},"bulk":[{"length":1,"crc":2}]}"#;
     let lines = format!("{header}\n00000000 {start}\n00000000 {event}\n");
-    vec![lines.into_bytes(), header.as_bytes().to_vec()]
+    Corpus::good(vec![lines.into_bytes(), header.as_bytes().to_vec()])
 }
 
 /// Lines of the control socket.
 #[must_use]
-pub fn control_lines() -> Vec<Vec<u8>> {
+pub fn control_lines() -> Corpus {
     let rows = [
         r#"{"otad":2,"device":"pump-1","do":"events","after":7,"follow":true}"#,
         r#"{"otad":2,"do":"status"}"#,
@@ -104,28 +115,36 @@ pub fn control_lines() -> Vec<Vec<u8>> {
         r#"{"otad":2,"error":{"exit":"nothing","text":"no job"}}"#,
         r#"{"otad":2,"item":{"sequence":1}}"#,
     ];
-    rows.iter().map(|row| row.as_bytes().to_vec()).collect()
+    Corpus::good(rows.map(|row| row.as_bytes().to_vec()).into())
 }
 
 /// Any text as a configuration file: read, or refused with places and words.
-pub fn configuration(bytes: &[u8]) {
+pub fn configuration(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let environment = [(
         "OTAD_DEVICE__0__NAME".to_owned(),
         text.chars().take(40).collect(),
     )];
-    for environment in [&[][..], &environment] {
+    let read = |environment: &[_]| {
         let file = Path::new("/etc/otad/otad.toml");
         match otad::config::parse(file, &text, environment.to_vec()) {
-            Ok(config) => assert!(!config.devices.is_empty()),
-            Err(error) => assert!(!error.to_string().is_empty()),
+            Ok(config) => {
+                assert!(!config.devices.is_empty());
+                true
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                false
+            }
         }
-    }
+    };
+    read(&environment);
+    read(&[])
 }
 
 /// Configurations.
 #[must_use]
-pub fn configurations() -> Vec<Vec<u8>> {
+pub fn configurations() -> Corpus {
     const GOOD: &str = r#"
 [daemon]
 state_dir = "state"
@@ -170,10 +189,10 @@ size_bytes = 1000
 [device.target.settings]
 key = "value"
 "#;
-    vec![
-        GOOD.as_bytes().to_vec(),
-        b"[daemon]\nstate_dir = \"s\"\n".to_vec(),
-    ]
+    Corpus {
+        good: vec![GOOD.as_bytes().to_vec()],
+        bad: vec![b"[daemon]\nstate_dir = \"s\"\n".to_vec()],
+    }
 }
 
 /// Sets the CRC-32C at the end of a structure of this length at this place.
@@ -185,7 +204,8 @@ fn mend(bytes: &mut [u8], at: usize, length: usize) {
 }
 
 /// Any bytes as the end of an image.
-pub fn image_trailer(bytes: &[u8]) {
+pub fn image_trailer(bytes: &[u8]) -> bool {
+    let mut is_read = false;
     let mut mended = bytes.to_vec();
     let size = bytes.len() as u64;
     if let Some(at) = bytes.len().checked_sub(TRAILER_BYTES) {
@@ -196,6 +216,7 @@ pub fn image_trailer(bytes: &[u8]) {
     }
     for bytes in [bytes, &mended] {
         if let Ok(trailer) = Trailer::decode(bytes, size) {
+            is_read = true;
             let again = trailer.encode().expect("what was read can be written");
             assert_eq!(Trailer::decode(&again, size), Ok(trailer));
         }
@@ -203,16 +224,18 @@ pub fn image_trailer(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(version) = otad::image::parse_version(text)
     {
+        is_read = true;
         assert_eq!(
             otad::image::parse_version(&version.to_string()),
             Ok(version)
         );
     }
+    is_read
 }
 
 /// Trailers.
 #[must_use]
-pub fn image_trailers() -> Vec<Vec<u8>> {
+pub fn image_trailers() -> Corpus {
     let version = Version {
         major: 1,
         minor: 2,
@@ -226,12 +249,12 @@ pub fn image_trailers() -> Vec<Vec<u8>> {
         payload_bytes: 100,
     };
     let trailer = trailer.encode().expect("a good trailer");
-    vec![
+    Corpus::good(vec![
         [&[7; 100][..], &trailer].concat(),
         trailer.to_vec(),
         b"1.2.3+4".to_vec(),
         b"255.255.65535".to_vec(),
-    ]
+    ])
 }
 
 /// Somebody who is trusted, and has signed none of this.
@@ -239,9 +262,10 @@ const SIGNER: &str = include_str!("../../../../host/host-crypto/vectors/openssl-
 
 /// Any bytes as a build of a stranger's, as they are and with a signature and an end that fits: it is not let in. And as the
 /// manifest of one: what was read can be said again.
-pub fn code_bundle(bytes: &[u8]) {
+pub fn code_bundle(bytes: &[u8]) -> bool {
     let (code, manifest) = bytes.split_at(bytes.len() / 2);
     let ended = bundle(code, manifest, SIGNATURE).unwrap_or_default();
+    let mut is_bundle = None;
     for bytes in [bytes.to_vec(), ended] {
         let mut store = TrustStore::default();
         store.add("signer", SIGNER).expect("a good certificate");
@@ -250,18 +274,23 @@ pub fn code_bundle(bytes: &[u8]) {
             bytes,
         };
         let taken = Gate::over(store, Arc::new(Still)).take(Kind::Plugin, source);
+        let error = taken.expect_err("nobody has signed it");
         // Refused for what it is, and not before it was looked at.
-        let is_judged = |error: CodeError| {
-            !matches!(error, CodeError::NoCodeSigners) && !error.to_string().is_empty()
-        };
-        assert!(taken.is_err_and(is_judged));
+        assert!(!matches!(error, CodeError::NoCodeSigners) && !error.to_string().is_empty());
+        // As it is; the other one always is.
+        is_bundle.get_or_insert(!matches!(
+            error,
+            CodeError::NoBundle | CodeError::Bundle { .. }
+        ));
     }
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(manifest) = Manifest::parse(text)
         && let Ok(again) = manifest.text()
     {
         assert_eq!(Manifest::parse(&again), Ok(manifest));
+        return true;
     }
+    is_bundle == Some(true)
 }
 
 /// A signature in DER, of nothing.
@@ -269,30 +298,34 @@ const SIGNATURE: &[u8] = b"\x30\x06\x02\x01\x01\x02\x01\x01";
 
 /// A bundle, and the manifest in it.
 #[must_use]
-pub fn code_bundles() -> Vec<Vec<u8>> {
+pub fn code_bundles() -> Corpus {
     let digest = "11".repeat(32);
     let manifest = format!(
         "format = 1\nkind = \"plugin\"\ncarrier = \"component\"\nname = \"pal-pump\"\nversion = \"1.2.3\"\n\
          world = \"ota:pal/plugin@0.1\"\nleast_host = \"0.0.0\"\nsize = 4\nsha256 = \"{digest}\"\n\
          [grants]\nlent = [\"log\"]\n[limits]\nfuel = 1000\n"
     );
-    Manifest::parse(&manifest).expect("a good manifest");
     let file = bundle(b"\0asm", manifest.as_bytes(), SIGNATURE).expect("a good bundle");
-    vec![file, manifest.into_bytes()]
+    Corpus::good(vec![file, manifest.into_bytes()])
 }
 
 /// Any bytes as what a plugin's process says: read frame by frame until one is refused with words.
-pub fn plugin_frame(mut bytes: &[u8]) {
+pub fn plugin_frame(mut bytes: &[u8]) -> bool {
+    let all = bytes.len();
     loop {
         match child_frame(bytes) {
             Ok(length) => bytes = &bytes[length..],
-            Err(error) => return assert!(!error.to_string().is_empty()),
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                return bytes.len() < all;
+            }
         }
     }
 }
 
 /// Frames as `plugin/native/wire.rs` lays them out: two lengths, a message, data.
-pub fn plugin_frames() -> Vec<Vec<u8>> {
+#[must_use]
+pub fn plugin_frames() -> Corpus {
     let frame = |message: &[u8], data: &[u8]| {
         let mut frame = (message.len() as u32).to_le_bytes().to_vec();
         frame.extend((data.len() as u32).to_le_bytes());
@@ -307,13 +340,12 @@ pub fn plugin_frames() -> Vec<Vec<u8>> {
     let log = frame(&[2, 17, 2, 2, b'o', b'k'], &[]);
     let write = frame(&[2, 2, 1, 0x80, 1], &[1, 2, 3, 4]);
     let several = [&refused[..], &log, &write].concat();
-    let frames = vec![refused, done, log, write, several];
-    assert!(frames.iter().all(|frame| child_frame(frame).is_ok()));
-    frames
+    Corpus::good(vec![refused, done, log, write, several])
 }
 
 /// Any bytes as the two records of the launcher: the first half is the plugin's, the second its own.
-pub fn launch_record(bytes: &[u8]) {
+pub fn launch_record(bytes: &[u8]) -> bool {
+    let mut is_read = false;
     let mut mended = bytes.to_vec();
     let half = bytes.len() / 2;
     for (begin, length) in [(0, Record::BYTES), (half, Tries::BYTES)] {
@@ -328,6 +360,7 @@ pub fn launch_record(bytes: &[u8]) {
         let Some((_, found)) = Record::newest(one) else {
             continue;
         };
+        is_read = true;
         for is_fit in [false, true] {
             let choice = launch::choose(&found, tries, 3, |_| is_fit);
             if let Some(choice) = choice {
@@ -341,11 +374,12 @@ pub fn launch_record(bytes: &[u8]) {
             }
         }
     }
+    is_read
 }
 
 /// Pairs of records.
 #[must_use]
-pub fn launch_records() -> Vec<Vec<u8>> {
+pub fn launch_records() -> Corpus {
     let image = |slot, byte| Image {
         slot,
         length: 7,
@@ -380,24 +414,36 @@ pub fn launch_records() -> Vec<Vec<u8>> {
         half.resize(128, 0xff);
         half
     });
-    vec![
+    Corpus::good(vec![
         [armed, used.clone()].concat(),
         [settled, used].concat(),
         short.concat(),
-    ]
+    ])
 }
 
 /// A state directory in which every file of one name holds these bytes, and all others are missing.
+#[derive(Default)]
 struct OneFile {
     name: &'static str,
     bytes: Vec<u8>,
+    /// Names of the files that were written.
+    stored: Mutex<Vec<String>>,
+}
+
+impl OneFile {
+    fn has_stored(&self, name: &str) -> bool {
+        let stored = self.stored.lock().expect("nobody panics here");
+        stored.iter().any(|stored| stored.ends_with(name))
+    }
 }
 
 impl StateDir for OneFile {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(name.ends_with(self.name).then(|| self.bytes.clone()))
     }
-    fn store(&self, _: &str, _: &[u8]) -> io::Result<()> {
+    fn store(&self, name: &str, _: &[u8]) -> io::Result<()> {
+        let stored = self.stored.lock();
+        stored.expect("nobody panics here").push(name.to_owned());
         Ok(())
     }
     fn append(&self, _: &str, _: &[u8], _: bool) -> io::Result<()> {
@@ -415,30 +461,35 @@ impl StateDir for OneFile {
 }
 
 /// Any bytes as the list of verified images: read, or an error of the medium's kind.
-pub fn verified_list(bytes: &[u8]) {
+pub fn verified_list(bytes: &[u8]) -> bool {
     let state = OneFile {
         name: "",
         bytes: bytes.to_vec(),
+        ..OneFile::default()
     };
     let list = verified_record::list(&state, "d", "t");
     let has = verified_record::contains(&state, "d", "t", &[0x11; 32]);
-    assert_eq!(list.is_ok(), has.is_ok());
+    let is_read = list.is_ok();
+    assert_eq!(is_read, has.is_ok());
     if let (Ok(list), Ok(has)) = (list, has) {
         assert_eq!(has, list.iter().any(|image| image.sha256 == [0x11; 32]));
     }
+    is_read
 }
 
 /// Lists of verified images.
 #[must_use]
-pub fn verified_lists() -> Vec<Vec<u8>> {
+pub fn verified_lists() -> Corpus {
     let digest = "11".repeat(32);
     let version = r#"{"major":1,"minor":2,"revision":3,"build":4}"#;
     let image = format!(r#"{{"sha256":"{digest}","size":7,"version":{version},"signer":"s"}}"#);
-    vec![
-        format!(r#"{{"format":1,"images":[{image},{image}]}}"#).into_bytes(),
-        br#"{"format":1,"images":[]}"#.to_vec(),
-        br#"{"format":2,"images":[]}"#.to_vec(),
-    ]
+    Corpus {
+        good: vec![
+            format!(r#"{{"format":1,"images":[{image},{image}]}}"#).into_bytes(),
+            br#"{"format":1,"images":[]}"#.to_vec(),
+        ],
+        bad: vec![br#"{"format":2,"images":[]}"#.to_vec()],
+    }
 }
 
 /// Runs everything at once, knows no time, does nothing.
@@ -509,16 +560,17 @@ impl AgentInstance for Still {
 const STATE_FILES: [&str; 4] = ["journal", "events.log", "cursor", "history"];
 
 /// Any bytes as one of a device's files: the device starts, and its events and its history can be read.
-pub fn device_state(bytes: &[u8]) {
+pub fn device_state(bytes: &[u8]) -> bool {
     let (first, content) = bytes.split_first().unwrap_or((&0, &[]));
     let name = STATE_FILES[usize::from(*first) % STATE_FILES.len()];
     let mut mended = content.to_vec();
     match name {
-        // magic, schema, length, CRC-32C of the body.
+        // magic, schema, length, CRC-32C of these two numbers and the body.
         "journal" if mended.len() >= 20 => {
             let (head, body) = mended.split_at_mut(20);
             head[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
-            head[16..20].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+            let sum = crc32c::crc32c_append(crc32c::crc32c(&head[8..16]), body);
+            head[16..20].copy_from_slice(&sum.to_le_bytes());
         }
         // magic, then records of length, CRC-32C, body: the first one.
         "events.log" | "history" if mended.len() >= 16 => {
@@ -528,6 +580,7 @@ pub fn device_state(bytes: &[u8]) {
         }
         _ => {}
     }
+    let mut is_read = true;
     for bytes in [content.to_vec(), mended] {
         let description = Description {
             name: "still".to_owned(),
@@ -542,8 +595,13 @@ pub fn device_state(bytes: &[u8]) {
             targets: Vec::new(),
             topics: vec!["$aws/things/d/".to_owned()],
         };
+        let state = Arc::new(OneFile {
+            name,
+            bytes,
+            ..OneFile::default()
+        });
         let ports = DevicePorts {
-            state: Arc::new(OneFile { name, bytes }),
+            state: Arc::clone(&state) as _,
             workers: Arc::new(Still),
             commands: Arc::new(Still),
             clock: Arc::new(Still),
@@ -567,21 +625,25 @@ pub fn device_state(bytes: &[u8]) {
         for job in &jobs {
             assert!(!otad::past::job::lines("d", job).is_empty());
         }
+        // A good one is so mended or not: else the mending would be what damages all.
+        is_read &= match name {
+            "journal" => !state.has_stored("journal.damaged"),
+            "events.log" => !stored.is_empty(),
+            "cursor" => events.reader_place().is_some(),
+            _ => !jobs.is_empty(),
+        };
     }
+    is_read
 }
 
 /// Files of a device, each behind the byte of its name.
 #[must_use]
-pub fn device_states() -> Vec<Vec<u8>> {
+pub fn device_states() -> Corpus {
     let body = b"\x01\x02\x03";
     let sum = |bytes: &[u8]| crc32c::crc32c(bytes).to_le_bytes();
-    let journal = [
-        &b"\x00OTADJNL1"[..],
-        &1_u32.to_le_bytes(),
-        &3_u32.to_le_bytes(),
-        &sum(body),
-        body,
-    ];
+    let numbers = [1_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
+    let journal_sum = sum(&[&numbers, &body[..]].concat());
+    let journal = [&b"\x00OTADJNL1"[..], &numbers, &journal_sum, body];
     let head = br#"{"at_s":1,"sequence":7,"kind":6,"job_id":"j","file":0,"failure":null,"version":null,"document":""}"#;
     let record = [&(head.len() as u32).to_le_bytes()[..], head, b"{}"].concat();
     let length = (record.len() as u32).to_le_bytes();
@@ -592,12 +654,12 @@ pub fn device_states() -> Vec<Vec<u8>> {
         "failure":null}}}"#;
     let length = (job.len() as u32).to_le_bytes();
     let history = [&b"\x03OTADHIS1"[..], &length, &sum(job), job];
-    vec![
+    Corpus::good(vec![
         journal.concat(),
         log.concat(),
         b"\x0217".to_vec(),
         history.concat(),
-    ]
+    ])
 }
 
 static ENGINE: LazyLock<Arc<Engine>> =
@@ -605,11 +667,17 @@ static ENGINE: LazyLock<Arc<Engine>> =
 
 /// Any bytes as a component: what does not validate is refused before any of it is compiled, and what does gets no
 /// further than its types allow.
-pub fn component(bytes: &[u8]) {
+pub fn component(bytes: &[u8]) -> bool {
     let refusals = [
         AgentBuild::load(&ENGINE, "fuzz", bytes).err(),
         ComponentPlugin::load(&ENGINE, "fuzz", bytes).err(),
     ];
+    let is_valid = refusals.iter().any(|refusal| {
+        matches!(
+            refusal,
+            None | Some(Refusal::Link(_) | Refusal::Describe(_))
+        )
+    });
     for refusal in refusals.into_iter().flatten() {
         assert!(
             refusal.to_string().len() < 16 * 1024,
@@ -625,11 +693,12 @@ pub fn component(bytes: &[u8]) {
             assert_eq!(loaded.shape.imports.len(), 0);
         }
     }
+    is_valid
 }
 
 /// Components: a small one of each world, and the shipped plugin, so that few inputs cost a whole compilation.
 #[must_use]
-pub fn components() -> Vec<Vec<u8>> {
+pub fn components() -> Corpus {
     let text = |imports: &str, exports: &str| {
         format!(
             r#"(component
@@ -660,5 +729,5 @@ pub fn components() -> Vec<Vec<u8>> {
         .map(|text| wat::parse_str(text).expect("good text"))
         .collect();
     all.push(guest_artifacts::FLASH_FILE.to_vec());
-    all
+    Corpus::good(all)
 }

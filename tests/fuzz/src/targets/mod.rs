@@ -1,4 +1,5 @@
-//! One function a parser. Each takes any bytes and asserts what must hold for them; none needs a valid input.
+//! One function a parser. Each is given any bytes, asserts what must hold for them, and says whether they were taken: read
+//! as what they are meant to be. None needs a valid input.
 
 pub mod agent;
 pub mod cloud;
@@ -10,10 +11,29 @@ pub mod host;
 pub struct Target {
     /// As cargo-fuzz knows it.
     pub name: &'static str,
-    /// What is run.
-    pub run: fn(&[u8]),
-    /// Good inputs, and bad ones of before.
-    pub corpus: fn() -> Vec<Vec<u8>>,
+    /// What is run; whether the input was taken.
+    pub run: fn(&[u8]) -> bool,
+    /// What mutations are made of.
+    pub corpus: fn() -> Corpus,
+}
+
+/// Inputs, each of which is tried as it is: one that is refused at the first check tries nothing behind that, and neither do
+/// its mutations.
+#[derive(Clone, Debug, Default)]
+pub struct Corpus {
+    /// Those that are taken.
+    pub good: Vec<Vec<u8>>,
+    /// Those that are refused, late or for what others are not.
+    pub bad: Vec<Vec<u8>>,
+}
+
+impl Corpus {
+    /// All of them are taken.
+    #[must_use]
+    pub fn good(good: Vec<Vec<u8>>) -> Self {
+        let bad = Vec::new();
+        Self { good, bad }
+    }
 }
 
 /// Those that need no wasmtime.
@@ -21,7 +41,7 @@ pub const LIGHT: &[Target] = &[
     Target {
         name: "job_document",
         run: agent::job_document,
-        corpus: agent::documents,
+        corpus: agent::job_documents,
     },
     Target {
         name: "job_message",
@@ -31,7 +51,7 @@ pub const LIGHT: &[Target] = &[
     Target {
         name: "job_outcome",
         run: agent::job_outcome,
-        corpus: agent::documents,
+        corpus: agent::job_outcomes,
     },
     Target {
         name: "status_reply",
