@@ -110,6 +110,31 @@ fn every_case_goes_the_same_way_whatever_the_wall_clock_says() {
     }
 }
 
+/// The jobs of all events of a kind that a case tells of, in order: `emit 3 fail AFR_OTA-1 failure=…`.
+fn told<'a>(transcript: &'a Transcript, kind: &str, also: &str) -> Vec<&'a str> {
+    let job = |line: &'a String| {
+        let mut words = line.strip_prefix("emit ")?.split(' ').skip(1);
+        (words.next() == Some(kind) && line.contains(also)).then(|| words.next())?
+    };
+    transcript.iter().flatten().filter_map(job).collect()
+}
+
+#[test]
+fn every_job_that_ends_failed_has_one_fail_event() {
+    let mut ended = 0;
+    for file in files() {
+        for (case, transcript) in file.cases.iter().zip(play(&file, Manner::default())) {
+            let fails = told(&transcript, "fail", "");
+            for job in told(&transcript, "job-ended", "\"status\":\"FAILED\"") {
+                let of_it = fails.iter().filter(|fail| **fail == job).count();
+                assert_eq!(of_it, 1, "{}: {job} in {fails:?}", case.name);
+                ended += 1;
+            }
+        }
+    }
+    assert!(ended >= 40, "only {ended} jobs end so");
+}
+
 #[test]
 fn every_case_has_a_name_of_its_own() {
     let mut names = BTreeSet::new();

@@ -239,10 +239,19 @@ impl Cloud {
         }
     }
 
+    /// The cloud's own signature of an image, as a job document has it.
+    ///
+    /// # Panics
+    /// It cannot sign.
+    #[must_use]
+    pub fn sign(&self, image: &[u8]) -> String {
+        sign(&self.key, image)
+    }
+
     fn signature(&self, update: &Update) -> Option<Signature> {
         let ecdsa = |key: &SigningKey, bytes: &[u8]| Signature {
             key: SigKey::Sha256Ecdsa,
-            base64: BASE64.encode(key.sign_stream(bytes).unwrap().1),
+            base64: sign(key, bytes),
         };
         match &update.signed {
             Signed::Cloud => Some(ecdsa(&self.key, &update.image)),
@@ -366,4 +375,8 @@ impl Drop for Cloud {
             self.runtime.block_on(handle.shutdown());
         }
     }
+}
+
+fn sign(key: &SigningKey, bytes: &[u8]) -> String {
+    BASE64.encode(key.sign_stream(bytes).unwrap().1)
 }

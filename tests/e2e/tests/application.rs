@@ -34,6 +34,7 @@ const ROUND_TRIPS: usize = 50;
 
 /// Application, connection and agent, in this process.
 struct App {
+    otad: Otad,
     agent: DeviceHandle,
     shared: SharedConnection,
     options: MqttOptions,
@@ -71,6 +72,7 @@ impl App {
             pings.clone(),
         ));
         Self {
+            otad,
             agent,
             shared,
             options,
@@ -95,6 +97,15 @@ impl App {
             self.agent.clone(),
             self.pings.clone(),
         ));
+    }
+
+    /// Shuts the agent down and starts it again, over the connection that goes on.
+    fn start_again(&mut self) {
+        self.order(Command::Shutdown { unsubscribe: true });
+        self.runtime.block_on(self.agent.stopped());
+        assert_eq!(self.state(), "Stopped");
+        let _on_it = self.runtime.enter();
+        self.agent = self.otad.share(THING, &self.shared).unwrap();
     }
 
     fn state(&self) -> String {
@@ -214,6 +225,27 @@ fn an_update_goes_on_over_a_new_connection_that_is_given_on_resume() {
         "{} blocks were sent, at most a window is fetched twice",
         stats.blocks
     );
+}
+
+#[test]
+fn an_agent_that_was_shut_down_is_started_again_and_does_its_job_and_the_next() {
+    let cloud = Cloud::start();
+    let gateway = gateway(&cloud, in_small_blocks);
+    let mut app = App::start(&gateway);
+    let job = cloud.update(THING, Update::of(new_image(400 * 1024)));
+    cloud.wait_received(&job, 32);
+    app.start_again();
+    assert_eq!(
+        cloud.wait_end(&job).as_pair(),
+        ("SUCCEEDED", "accepted  v1.1.0")
+    );
+    app.start_again();
+    let next = Update::of(image::program("1.2.0", "exit 0", 20_000));
+    assert_eq!(
+        cloud.wait_end(&cloud.update(THING, next)).as_pair(),
+        ("SUCCEEDED", "accepted  v1.2.0")
+    );
+    assert_eq!(cloud.stats().connections, 1);
 }
 
 #[test]

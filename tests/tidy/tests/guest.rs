@@ -1,7 +1,8 @@
 //! The shipped components as files: how big they are, and that they name no machine.
 
 use guest_artifacts::GUESTS;
-use tidy::source;
+use support::markdown;
+use tidy::{source, tree};
 
 /// Most bytes of each shipped component. For the agent it is what is promised (agent-guest/README.md has a table of where
 /// the bytes went). A plugin's limit is its measured size and a fifth more, so that growth is noticed before it is large.
@@ -32,6 +33,29 @@ fn every_component_has_a_size_limit_and_keeps_it() {
             "{name} is not shipped"
         );
     }
+}
+
+/// The README's table is of one build; small changes need no new one.
+#[test]
+fn the_agents_size_is_published_with_its_parts() {
+    let readme = std::fs::read_to_string(tree::top().join("agent-wasm/agent-guest/README.md"));
+    let rows = markdown::table(&readme.unwrap(), "agent-size").unwrap();
+    let bytes: Vec<usize> = rows
+        .iter()
+        .map(|row| row[1].replace(',', "").parse().unwrap())
+        .collect();
+    let (total, parts) = bytes.split_last().unwrap();
+    assert_eq!(parts.iter().sum::<usize>(), *total);
+    let agent = GUESTS
+        .iter()
+        .find(|guest| guest.name == "agent")
+        .unwrap()
+        .bytes
+        .len();
+    assert!(
+        agent.abs_diff(*total) <= agent / 100,
+        "agent.wasm has {agent} bytes, not {total}"
+    );
 }
 
 #[test]

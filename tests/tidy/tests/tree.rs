@@ -204,14 +204,15 @@ fn the_porting_guide_maps_every_function_of_a_freertos_pal() {
     ];
     let tree = real_tree();
     let guide = tree.text("pal-plugins/pal-sdk/PORTING.md").unwrap();
-    let mapped: Vec<String> = support::markdown::rows(guide)
-        .into_iter()
-        .map(|(_, cells)| cells[0].clone())
-        .collect();
+    let rows = support::markdown::rows(guide);
     for function in FUNCTIONS {
+        let row = rows
+            .iter()
+            .find(|(_, cells)| cells[0] == format!("`{function}`"));
+        let (_, cells) = row.unwrap_or_else(|| panic!("{function} has no row"));
         assert!(
-            mapped.contains(&format!("`{function}`")),
-            "{function} has no row"
+            cells[1].contains("`Plugin::"),
+            "{function} has no counterpart: {cells:?}"
         );
     }
 }

@@ -1,15 +1,20 @@
 //! The command line as scripts use it: exit codes, words, JSON, and one daemon for each state directory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Output;
 
+use e2e::gateway::Daemon;
 use e2e::{Cloud, Gateway, Update, image};
+use host_cloud::http::HttpConfig;
 use serde_json::Value;
 use support::binary::otad_command;
 use support::deadline::PATIENCE;
+use support::net;
 use support::process::Process;
+use support::proxy::Proxy;
 
 const THING: &str = "cli";
 const SIZE: usize = 6000;
@@ -391,16 +396,67 @@ fn an_update_needs_nothing_but_the_binary_and_goes_to_the_chosen_cloud() {
     );
 }
 
+/// Names its endpoint by a proxy's address, so that whoever goes round it is seen.
 #[test]
 fn only_the_configured_endpoint_is_contacted() {
-    let configured = Cloud::start();
-    let other = Cloud::start();
-    let gateway = gateway(&configured);
+    let cloud = Cloud::start();
+    let proxy = Proxy::start(([127, 0, 0, 1], cloud.port()).into()).unwrap();
+    let gateway = Gateway::with(&cloud, &[THING], |lines| {
+        let device = lines.device();
+        device.port = proxy.addr().port();
+        device.agent = "status_frequency = 8\n".to_owned();
+    });
+    gateway.init(&image::program("1.0.0", "", SIZE));
     let mut daemon = gateway.run();
+    let only = |daemon: &Daemon| {
+        let peers = net::peers(daemon.process.id()).unwrap();
+        assert_eq!(peers, BTreeSet::from([proxy.addr()]));
+    };
     daemon.wait_line("new state [WaitingForJob]");
-    assert_eq!(configured.stats().connections, 1);
-    let stats = other.stats();
-    assert_eq!((stats.connections, stats.refused), (0, 0));
+    only(&daemon);
+    proxy.set_rate(Some(256 * 1024));
+    let job = cloud.update(THING, Update::of(image::program("1.1.0", "", 1 << 20)));
+    cloud.wait_received(&job, 32);
+    proxy.stall();
+    only(&daemon);
+    proxy.set_rate(None);
+    proxy.resume();
+    assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED");
+    only(&daemon);
+    assert_eq!(cloud.stats().connections, 1);
+}
+
+#[test]
+fn protocol_and_file_id_of_update_create_stand_in_the_job_document() {
+    let cloud = Cloud::start_with(|config| config.http = Some(HttpConfig::new(net::ANY_PORT)));
+    let _credentials = cloud.thing(THING);
+    let dir = support::temp_dir("images").unwrap();
+    fs::write(
+        dir.path().join("new.img"),
+        image::program("1.1.0", "", SIZE),
+    )
+    .unwrap();
+    for (options, protocols, file_id) in [
+        (&[][..], &["MQTT"][..], 0),
+        (&["--protocols", "http"], &["HTTP"], 0),
+        (
+            &["--protocols", "mqtt,http", "--file-id", "1"],
+            &["MQTT", "HTTP"],
+            1,
+        ),
+    ] {
+        let arguments = [&["--file", "new.img", "--json"], options].concat();
+        let output = create(&cloud, dir.path(), &arguments);
+        let id = json(&output)["job_id"].as_str().unwrap().parse().unwrap();
+        let document = cloud.operator().show(&id).unwrap().document;
+        let ota = &document["afr_ota"];
+        assert_eq!(
+            ota["protocols"],
+            serde_json::json!(protocols),
+            "{options:?}"
+        );
+        assert_eq!(ota["files"][0]["fileid"], file_id, "{options:?}");
+    }
 }
 
 #[test]
@@ -455,5 +511,11 @@ fn the_printed_endpoint_is_the_one_that_a_thing_gets() {
     ];
     let update = [&update[..], &[place.to_str().unwrap()]].concat();
     check(&otad(&elsewhere, &update), 0, &[]);
+    // A quick start on a machine of its own needs nobody else's.
+    let peers = net::peers(cloud.id()).unwrap();
+    assert!(
+        peers.iter().all(|peer| peer.ip().is_loopback()),
+        "{peers:?}"
+    );
     assert_eq!(cloud.terminate(PATIENCE).unwrap().code(), Some(0));
 }

@@ -55,7 +55,25 @@ fn a_job_for_one_target_leaves_the_other_alone() {
     gateway.init(&image::program("1.0.0", "", SIZE));
     let files = ["slot-a", "record"].map(|name| gateway.target_file("main", name));
     let before = files.each_ref().map(|path| read(path));
-    let daemon = gateway.run();
+    // Each call is told at this level.
+    let daemon = gateway.run_with(|command| {
+        command.args(["--log", "debug"]);
+    });
+    let calls = |name: &str| {
+        let place = format!("{thing}: {name}: ");
+        let log = daemon.log();
+        let calls = log
+            .lines()
+            .filter(|line| line.contains(&place) && line.ends_with(" begins"));
+        calls.count()
+    };
+    gateway.wait_idle();
+    let asked = [calls("main"), calls("mcu")];
+    assert!(
+        asked.iter().all(|count| *count > 0),
+        "{asked:?} at the start\n{}",
+        daemon.log()
+    );
     let update = |file_id, version| Update {
         file_id,
         ..Update::of(image::program(version, "", SIZE))
@@ -63,16 +81,22 @@ fn a_job_for_one_target_leaves_the_other_alone() {
     let job = cloud.update(thing, update(1, "1.1.0"));
     assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED");
     assert_eq!(files.each_ref().map(|path| read(path)), before);
-    assert!(!daemon.log().contains("main: "), "{}", daemon.log());
+    assert_eq!(calls("main"), asked[0], "{}", daemon.log());
     let status = gateway.status();
     assert_eq!(version(&status, thing, "main").as_deref(), Some("1.0.0"));
     assert_eq!(version(&status, thing, "mcu").as_deref(), Some("1.1.0"));
     // The other way round, and a file id that nobody has.
+    gateway.wait_idle();
+    let asked = calls("mcu");
     let job = cloud.update(thing, update(0, "1.2.0"));
     assert_eq!(cloud.wait_end(&job).status, "SUCCEEDED");
+    assert_eq!(calls("mcu"), asked, "{}", daemon.log());
+    gateway.wait_idle();
+    let asked = [calls("main"), calls("mcu")];
     let job = cloud.update(thing, update(9, "1.3.0"));
     let ended = cloud.wait_end(&job);
     assert_eq!(ended.status, "FAILED");
+    assert_eq!([calls("main"), calls("mcu")], asked, "{}", daemon.log());
     let status = gateway.status();
     assert_eq!(version(&status, thing, "main").as_deref(), Some("1.2.0"));
     assert_eq!(version(&status, thing, "mcu").as_deref(), Some("1.1.0"));

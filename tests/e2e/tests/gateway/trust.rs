@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use e2e::cloud::Signed;
 use e2e::gateway::{Lines, read};
 use e2e::{Cloud, Gateway, Update, image};
+use serde_json::json;
 use support::binary::otad_command;
 use support::interop;
 
@@ -128,6 +129,44 @@ fn an_image_changed_after_signing_is_never_activated() {
         "{}",
         daemon.log()
     );
+    check_old_runs_and_the_next_works(&cloud, &gateway, &record);
+}
+
+/// The signature is the image's own; only the size that the job gives is another.
+#[test]
+fn an_image_of_another_size_than_its_job_says_is_never_activated() {
+    let cloud = Cloud::start();
+    let gateway = gateway_with(&cloud, |lines| {
+        lines.device().agent = "request_timeout_ms = 100\nmomentum_max = 3\n".to_owned();
+    });
+    let record = read(&gateway.target_file("main", "record"));
+    let _daemon = gateway.run();
+    // Its job fails; its stream stays, and the others name it.
+    let of_the_stream = Update {
+        stream_id: Some("sized".to_owned()),
+        signed: Signed::Unsigned,
+        ..Update::of(new_image())
+    };
+    let job = cloud.update(THING, of_the_stream);
+    assert_eq!(cloud.wait_end(&job).status, "FAILED");
+    let signature = cloud.sign(&new_image());
+    for (job, size, reason) in [
+        ("a-block-less", 4096, "0x000000e3: 0x00000005"),
+        ("a-byte-less", SIZE - 1, "0x0000004d: 0x00000004"),
+        ("a-byte-more", SIZE + 1, "0x0000004d: 0x00000004"),
+        ("a-block-more", SIZE + 4096, "0x0000004d: 0x00000004"),
+    ] {
+        let document = json!({ "afr_ota": { "protocols": ["MQTT"], "streamname": "sized", "files": [{
+            "filepath": "app", "filesize": size, "fileid": 0, "certfile": "", "sig-sha256-ecdsa": signature
+        }] } });
+        let ended = cloud.wait_end(&cloud.job(THING, job, document));
+        assert_eq!(ended.as_pair(), ("FAILED", reason), "{job}");
+        assert_eq!(
+            read(&gateway.target_file("main", "record")),
+            record,
+            "{job}"
+        );
+    }
     check_old_runs_and_the_next_works(&cloud, &gateway, &record);
 }
 

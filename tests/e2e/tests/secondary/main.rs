@@ -276,6 +276,36 @@ fn software_and_two_mcus_are_updated_by_one_job() {
         assert_eq!(mcu.runs(), confirmed("1.1.0"));
     }
     assert_eq!(reported(&gateway), ["1.1.0"; 3]);
+    assert_eq!(cloud.stats().connections, 1, "one for all of them");
+    // What runs is told of each target at every start.
+    daemon.stop();
+    let daemon = gateway.run();
+    for (file, name) in ["main", "pump", "valve"].into_iter().enumerate() {
+        daemon.wait_said(&format!("target {name} (file {file}) runs version 1.1.0"));
+    }
+}
+
+#[test]
+fn an_mcu_that_is_not_there_at_the_start_is_named_and_holds_up_nobody_else() {
+    const OTHER: &str = "other";
+    let cloud = Cloud::start();
+    let mcu = Secondary::start();
+    mcu.with_mcu(|mcu, now| mcu.unplug(now, None));
+    let gateway = Gateway::with(&cloud, &[THING, OTHER], |lines| {
+        lines.device().targets = vec![mcu.target("mcu", 1)];
+    });
+    gateway.init(&image::program("1.0.0", "", SOFTWARE_BYTES));
+    let daemon = gateway.run();
+    let software = Update::of(image::program("1.1.0", "", SOFTWARE_BYTES));
+    let ended = cloud.wait_end(&cloud.update(OTHER, software));
+    assert_eq!(ended.status, "SUCCEEDED", "{}", daemon.log());
+    let said = daemon.wait_said("no such device: is it plugged in?");
+    assert!(said.contains(THING), "{said}");
+    assert!(said.contains(mcu.port().to_str().unwrap()), "{said}");
+    mcu.with_mcu(|mcu, now| mcu.plug(now));
+    let ended = run(&cloud, file(1, "1.1.0"));
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert_eq!(mcu.runs(), confirmed("1.1.0"));
 }
 
 #[test]

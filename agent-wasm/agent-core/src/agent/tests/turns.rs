@@ -146,6 +146,68 @@ fn a_swap_or_a_crash_after_any_event_changes_nothing_at_the_end() {
     }
 }
 
+#[test]
+fn a_suspension_or_a_shutdown_after_any_event_stops_everything_until_it_is_ended() {
+    for shutdown in [false, true] {
+        for at in 0..LONG {
+            let mut world = World::single();
+            world.usual_job();
+            world.connect();
+            for _ in 0..at {
+                if world.jobs.iter().all(|job| !job.is_open()) || !world.turn() {
+                    break;
+                }
+            }
+            if world.jobs.iter().all(|job| !job.is_open()) {
+                assert!(at > 20, "the story has steps");
+                break;
+            }
+            let order = match shutdown {
+                true => Command::Shutdown { unsubscribe: false },
+                false => Command::Suspend,
+            };
+            world.inbox.push_front(Event::Command(order));
+            world.turn();
+            let done = |world: &World| {
+                (
+                    world.published.len(),
+                    world.calls.len(),
+                    world.subscribed.len(),
+                )
+            };
+            let before = done(&world);
+            // What was under way ends, late messages come, the line is cut and mended, a day goes by.
+            world.settle();
+            world.disconnect();
+            world.connect();
+            world.settle();
+            world.now += 24 * 3_600_000;
+            world.give(Event::Timeout);
+            world.settle();
+            let rest = match shutdown {
+                true => State::Stopped,
+                false => State::Suspended,
+            };
+            assert_eq!(world.state(), rest, "after {at} events");
+            assert_eq!(
+                done(&world),
+                before,
+                "after {at} events, shutdown {shutdown}"
+            );
+            match shutdown {
+                true => world.crash(),
+                false => world.command(Command::Resume),
+            }
+            world.run_to_end();
+            assert_eq!(
+                world.verdict().0,
+                "SUCCEEDED",
+                "after {at} events, shutdown {shutdown}"
+            );
+        }
+    }
+}
+
 /// Restarts the host again and again, a moment after each start.
 fn restart_until_it_ends(mut world: World, what: &str) -> usize {
     for starts in 0..2000 {
