@@ -87,7 +87,7 @@ pub enum Op {
         /// Which.
         job_id: JobId,
     },
-    /// One job's changes until it ends; then its `JobView`.
+    /// One job's changes until it ends; then its `JobView`. Whoever closes the connection, or its half of it, has left.
     Watch {
         /// Which.
         job_id: JobId,

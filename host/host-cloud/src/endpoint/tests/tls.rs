@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::*;
 use crate::{Credentials, Pki};
 
-pub(super) fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientConfig {
+pub(crate) fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap();
     roots.add(root).unwrap();

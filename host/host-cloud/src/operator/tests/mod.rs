@@ -39,6 +39,17 @@ fn file(path: std::path::PathBuf) -> FileSpec {
     }
 }
 
+fn job(id: &str) -> CreateJob {
+    CreateJob {
+        job_id: id.parse().unwrap(),
+        things: vec![gw()],
+        document: json!({}),
+        description: String::new(),
+        timeout_minutes: None,
+        plan: Default::default(),
+    }
+}
+
 /// What `gw` reports, as if over MQTT.
 async fn report(cloud: &CloudHandle, job: &str, payload: &str) {
     let topic = format!("$aws/things/gw/jobs/{job}/update");
@@ -116,14 +127,6 @@ async fn a_watch_tells_every_change_and_ends_with_the_job() {
     let dir = tempfile::tempdir().unwrap();
     let (cloud, mut client) = start(dir.path()).await;
     client.thing_create(gw()).await.unwrap();
-    let job = |id: &str| CreateJob {
-        job_id: id.parse().unwrap(),
-        things: vec![gw()],
-        document: json!({}),
-        description: String::new(),
-        timeout_minutes: None,
-        plan: Default::default(),
-    };
     client.create_job(job("j")).await.unwrap();
     client.create_job(job("k")).await.unwrap();
     let (told, mut heard) = tokio::sync::mpsc::channel(16);
