@@ -24,7 +24,7 @@ use crate::{
     images::ImageDir,
     limits::Limits,
     pki::{Credentials, Pki},
-    service::{ImageId, Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
+    service::{ImageId, Kind, Outgoing, QoS, Service, ThingName, UrlSource},
     stats::{CloudStats, RangeCounters},
     store::Store,
 };
@@ -150,6 +150,10 @@ impl Core {
     }
 
     /// Runs an operator's call and waits until what it changed is stored.
+    ///
+    /// # Errors
+    /// What the call refuses, and nothing has changed then; or the change is in force and not stored, which is
+    /// [`CloudError::Unstored`].
     pub(crate) async fn operate<T>(
         &self,
         call: impl FnOnce(&mut Service, u64) -> Result<(T, Vec<Outgoing>), CloudError>,
@@ -285,15 +289,8 @@ impl Core {
         if !detached {
             return Ok((found, false));
         }
-        pki.forget_device(name);
-        let new = pki.device(name)?;
-        if new.private_key_pem == found.private_key_pem {
-            return Err(CloudError::pki(
-                found.private_key_path.display().to_string(),
-                "its certificate was detached, and the file cannot be removed",
-            ));
-        }
-        Ok((new, true))
+        pki.forget_device(name)?;
+        Ok((pki.device(name)?, true))
     }
 
     async fn await_stored(&self, revision: u64) -> Result<(), CloudError> {
@@ -307,7 +304,7 @@ impl Core {
         if done.revision >= revision {
             Ok(())
         } else {
-            Err(ServiceError::Unavailable(done.reason.clone()).into())
+            Err(CloudError::Unstored(done.reason.clone()))
         }
     }
 

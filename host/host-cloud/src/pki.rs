@@ -209,12 +209,16 @@ impl Pki {
     }
 
     /// Forgets what [`Pki::device`] made: a thing that comes back under this name gets another key.
-    pub(crate) fn forget_device(&self, name: &ThingName) {
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub(crate) fn forget_device(&self, name: &ThingName) -> Result<(), CloudError> {
         let path = self.dir.join("things").join(name.as_str());
         // The key first: without it the certificate is made anew as well.
         for extension in ["key", "pem"] {
-            file::remove_quietly(&path.with_extension(extension));
+            file::remove(&path.with_extension(extension))?;
         }
+        Ok(())
     }
 
     /// A certificate and key to sign images with: P-256, digitalSignature, codeSigning. It is its own root, as the ones

@@ -249,13 +249,18 @@ impl Operator {
     /// Forgets a thing with its key and ends its connections; with `force` also while a job has not ended on it.
     ///
     /// # Errors
-    /// No such thing, or it is busy.
+    /// No such thing, it is busy, or its key cannot be removed.
     pub async fn delete_thing(&self, name: &ThingName, force: bool) -> Result<Deleted, CloudError> {
+        // The key goes before the thing does: if only the thing went, whoever has the key would come back with the name.
+        self.core
+            .look(|service| service.check_removal(name, force).map(drop))?;
+        self.core.pki().forget_device(name)?;
         let deleted = self
             .remove(|service, now_ms| service.delete_thing(now_ms, name, force))
-            .await?;
-        self.core.pki().forget_device(name);
-        Ok(deleted)
+            .await;
+        // Another operator may have asked for credentials in between.
+        self.core.pki().forget_device(name)?;
+        deleted
     }
 
     async fn remove(
@@ -266,15 +271,15 @@ impl Operator {
             .core
             .operate(|service, now_ms| {
                 let mut removal = call(service, now_ms)?;
+                // A connection speaks to its end for what its certificate did when it began. Whoever has a certificate
+                // that is still good for another thing comes back as that.
+                for fingerprint in &removal.certificates {
+                    self.core.hub.detach(fingerprint);
+                }
                 let caused = std::mem::take(&mut removal.out);
                 Ok((removal, caused))
             })
             .await?;
-        // A connection speaks to its end for what its certificate did when it began. Whoever has a certificate that is
-        // still good for another thing comes back as that.
-        for fingerprint in &removal.certificates {
-            self.core.hub.detach(fingerprint);
-        }
         // Only now that no stored stream names them: a restart must not find a stream without its images.
         let (core, gone) = (Arc::clone(&self.core), removal.images.clone());
         let removed = tokio::task::spawn_blocking(move || core.remove_images(&gone));

@@ -68,7 +68,7 @@ fn things_and_groups_are_made_listed_shown_and_forgotten_and_unknown_ones_named(
         (&["group", "add", "east", "nobody"], 2, "nobody"),
         (&["group", "delete", "west"], 2, "west"),
         (&["group", "create", "east"], 1, "east"),
-        (&["thing", "detach", "pump-1", "00"], 1, "pump-1"),
+        (&["thing", "detach", "pump-1", "00"], 2, "pump-1"),
     ];
     for (arguments, code, name) in rows {
         check_refused(&dir, arguments, *code, name);

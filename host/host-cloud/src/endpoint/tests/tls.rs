@@ -145,6 +145,22 @@ async fn a_detached_certificate_ends_at_once_and_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_detached_certificate_ends_also_when_that_cannot_be_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    let gw = thing("gw");
+    let own = cloud.thing_create(&gw).await.unwrap();
+    let mut client = connect(&cloud, &own).await;
+    pipe::break_disk(cloud.core_for_tests());
+    let detached = cloud
+        .operator()
+        .detach_certificate(&gw, &own.fingerprint)
+        .await;
+    assert_eq!(detached.unwrap_err().code(), "unstored");
+    client.ended().await;
+}
+
+#[tokio::test]
 async fn a_deleted_thing_ends_at_once_and_its_key_is_worth_nothing_when_the_name_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let cloud = cloud(dir.path()).await;
