@@ -98,6 +98,7 @@ impl Cloud {
         let (mut tasks, mut store) = (JoinSet::new(), JoinSet::new());
         store.spawn(Arc::clone(&core).run_store(store_stopped));
         tasks.spawn(Arc::clone(&core).run_timers(stopped.clone()));
+        tasks.spawn(Arc::clone(&core).run_images(stopped.clone()));
         for thing in &config.things {
             core.ensure_thing(thing).await?;
         }

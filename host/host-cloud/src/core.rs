@@ -218,7 +218,7 @@ impl Core {
     }
 
     /// Removes images that no stream named any more when they were chosen, and none names now.
-    pub(crate) fn remove_images(&self, images: &[ImageId]) {
+    pub(crate) fn remove_images<'a>(&self, images: impl IntoIterator<Item = &'a ImageId>) {
         self.images
             .remove(images, || self.look(Service::images_in_use));
     }
@@ -372,6 +372,40 @@ impl Core {
                 false
             }
         }
+    }
+
+    /// Removes images that were taken in and came to nothing, or that a device still read when they were to go, until `stop`.
+    pub(crate) async fn run_images(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let loose = tokio::select! {
+                loose = self.loose_images() => loose,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let core = Arc::clone(&self);
+            let removed = tokio::task::spawn_blocking(move || core.remove_images(&loose)).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "images stay until the next start");
+            }
+        }
+    }
+
+    async fn loose_images(&self) -> BTreeSet<ImageId> {
+        let (loose, revision) = loop {
+            let mut loose = self.images.loose().await;
+            let revision = self.look(|service| {
+                let used = service.images_in_use();
+                loose.retain(|image| !used.contains(image));
+                service.revision()
+            });
+            if !loose.is_empty() {
+                break (loose, revision);
+            }
+        };
+        // A restart must not find a stream without its images: the disk, too, has to know of none.
+        while self.await_stored(revision).await.is_err() {
+            sleep(STORE_RETRY).await;
+        }
+        loose
     }
 
     /// Ends executions at their time until `stop`.

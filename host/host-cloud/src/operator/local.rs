@@ -77,7 +77,7 @@ impl Operator {
         self.core
             .look(|service| service.check_targets(&job_id, &update.things, &update.plan))?;
         let mut files = Vec::with_capacity(update.files.len());
-        // Dropped at the end, when the stream names the images, or when nobody does.
+        // Dropped at the end: either the stream names the images by then, or they go.
         let mut pins = Vec::with_capacity(update.files.len());
         for file in update.files {
             let (file, pin) = self.take_in(file).await?;

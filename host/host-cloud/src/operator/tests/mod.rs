@@ -198,6 +198,39 @@ async fn an_image_that_another_update_names_by_the_time_it_would_go_stays() {
 }
 
 #[tokio::test]
+async fn an_image_that_came_to_nothing_goes_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cloud, mut client) = start(dir.path()).await;
+    client.thing_create(gw()).await.unwrap();
+    let path = dir.path().join("fw.bin");
+    std::fs::write(&path, b"firmware").unwrap();
+    let update = CreateUpdate {
+        stream_id: Some("s".parse().unwrap()),
+        ..CreateUpdate::new(vec![gw()], vec![file(path.clone())])
+    };
+    client.create_update(update.clone()).await.unwrap();
+    let images = dir.path().join("images");
+    let stored = || std::fs::read_dir(&images).unwrap().count();
+    assert_eq!(stored(), 1);
+    // The stream's id is in use.
+    std::fs::write(&path, b"another").unwrap();
+    let error = client.create_update(update).await.unwrap_err();
+    assert!(matches!(&error, OperatorError::Refused(r) if r.code == "stream_exists"));
+    while stored() > 1 {
+        tokio::task::yield_now().await;
+    }
+    // It was sent, and its sender has left.
+    client.put_image(&path, None).await.unwrap();
+    assert_eq!(stored(), 2);
+    drop(client);
+    while stored() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(images.join(ImageId::of(b"firmware").as_str()).exists());
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_what_was_signed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (cloud, mut client) = start(dir.path()).await;
