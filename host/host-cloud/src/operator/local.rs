@@ -38,6 +38,8 @@ use crate::{
 pub struct Operator {
     pub(super) core: Arc<Core>,
     tls: Option<SocketAddr>,
+    /// What devices call that by, if it was said.
+    host: Option<String>,
     plain: Option<SocketAddr>,
     /// What the URLs of images begin with.
     http: Option<String>,
@@ -48,6 +50,7 @@ impl Operator {
     pub(crate) fn new(
         core: Arc<Core>,
         tls: Option<SocketAddr>,
+        host: Option<String>,
         plain: Option<SocketAddr>,
         http: Option<String>,
         broker: Option<(BrokerConfig, Receiver<BrokerStatus>)>,
@@ -56,6 +59,7 @@ impl Operator {
             core,
             http,
             tls,
+            host,
             plain,
             broker,
         }
@@ -462,6 +466,7 @@ impl Operator {
         let signing = pki.code_signing()?;
         Ok(CloudInfo {
             tls: self.tls,
+            host: self.host.clone(),
             plain: self.plain,
             http: self.http.clone(),
             broker: self.broker.as_ref().map(|(config, status)| BrokerInfo {

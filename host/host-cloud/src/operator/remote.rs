@@ -149,11 +149,11 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// Listens, and lays down the kit in `dir`. `name` is how others call this machine, if it was said.
+    /// Listens, and lays down the kit in `dir`. `host` is how others call this machine.
     pub(crate) async fn bind(
         dir: &Path,
         address: SocketAddr,
-        name: Option<&str>,
+        host: &str,
         root_pem: &str,
         identity: ServerIdentity,
     ) -> Result<Self, CloudError> {
@@ -174,13 +174,7 @@ impl Remote {
         };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let port = listener.local_addr().map_err(listening)?.port();
-        let ip = address.ip();
-        let host = match name {
-            Some(name) => name.to_owned(),
-            None if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
-            None => ip.to_string(),
-        };
-        Kit::write(&kit, &host, port, root_pem)?;
+        Kit::write(&kit, host, port, root_pem)?;
         Ok(Self {
             listener,
             tls: TlsAcceptor::from(Arc::new(tls)),

@@ -390,6 +390,9 @@ pub struct ThingCreated {
 pub struct CloudInfo {
     /// Address with TLS.
     pub tls: Option<std::net::SocketAddr>,
+    /// The name that devices are to call that by, if one was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Address without.
     pub plain: Option<std::net::SocketAddr>,
     /// What the URLs of images begin with.

@@ -157,7 +157,7 @@ async fn a_second_client_of_the_same_id_takes_over() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_and_does_not_read_is_not_served_on_and_ends_while_others_are() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     operator
         .create_update(update(&vec![7; 1024 * 1024]))
         .await
@@ -261,7 +261,7 @@ async fn a_stalled_cloud_neither_reads_nor_writes_until_it_goes_on() {
 async fn a_cut_on_purpose_ends_everybody_right_behind_the_block_it_names() {
     let plan = FaultPlan::new(1, [Fault::CutAfterBlock(2)]);
     let world = World::with(Box::new(plan)).await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     let image = vec![9; 8 * 256];
     operator.create_update(update(&image)).await.unwrap();
     let (_bystander, bystander_end) = world.client("bystander", 60).await;
@@ -282,7 +282,7 @@ async fn a_cut_on_purpose_ends_everybody_right_behind_the_block_it_names() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_takes_too_long_ends_at_its_time_and_the_device_is_told() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     let mut timed = update(b"x");
     timed.timeout_minutes = Some(2);
     operator.create_update(timed).await.unwrap();
@@ -364,7 +364,7 @@ fn mend_disk(core: &Core) {
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_fails_leaves_a_report_unacknowledged_until_it_works_again() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     operator.create_update(update(b"x")).await.unwrap();
     let (mut io, _end) = world.client("gw", 6000).await;
     break_disk(&world.core);
@@ -404,7 +404,7 @@ async fn a_disk_that_fails_leaves_a_report_unacknowledged_until_it_works_again()
 #[tokio::test(start_paused = true)]
 async fn what_is_done_while_the_disk_fails_is_in_force_and_told_as_such() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     break_disk(&world.core);
     let error = operator.create_update(update(b"x")).await.unwrap_err();
     assert_eq!(error.code(), "unstored", "{error}");
@@ -414,7 +414,7 @@ async fn what_is_done_while_the_disk_fails_is_in_force_and_told_as_such() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_gone_before_its_thing_whatever_the_disk_does() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     let gw = thing("gw");
     let old = operator.thing_create(&gw).await.unwrap();
     break_disk(&world.core);

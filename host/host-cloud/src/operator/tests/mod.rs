@@ -311,6 +311,7 @@ async fn where_no_cloud_is_the_error_says_how_to_start_one() {
     let Err(error) = OperatorClient::connect(&path).await else {
         panic!("connected");
     };
+    assert!(matches!(error, OperatorError::Absent { .. }));
     let text = error.to_string();
     assert!(
         text.contains("operator.sock") && text.contains("otad cloud"),

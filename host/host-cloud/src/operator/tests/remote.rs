@@ -147,6 +147,31 @@ async fn operators_who_left_while_they_watched_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn the_kit_names_an_address_only_where_operators_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let config = |server_names| CloudConfig {
+        operators: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        server_names,
+        ..CloudConfig::new(dir.path())
+    };
+    // Where devices come in may be elsewhere.
+    let cloud = Cloud::start(config(names(&["10.0.0.1"]))).await.unwrap();
+    let mut client = OperatorClient::connect_kit(&dir.path().join(KIT_DIR))
+        .await
+        .unwrap();
+    assert_eq!(client.info().await.unwrap().host, None);
+    cloud.shutdown().await;
+    let cloud = Cloud::start(config(names(&["10.0.0.1", "cloud.lan"])));
+    let cloud = cloud.await.unwrap();
+    let address = std::fs::read_to_string(dir.path().join("operator/address")).unwrap();
+    assert!(address.starts_with("cloud.lan:"), "{address}");
+    let info = cloud.operator().info().unwrap();
+    assert_eq!(info.host.as_deref(), Some("cloud.lan"));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_update_without_the_token_is_refused_before_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let cloud = cloud(dir.path()).await;
@@ -198,9 +223,10 @@ async fn without_the_token_nobody_is_an_operator() {
     let foreign = crate::Pki::open(elsewhere.path()).unwrap();
     let port = cloud.operators_addr().unwrap().port();
     let connected = OperatorClient::connect_tls("localhost", port, foreign.root_pem(), &token);
-    assert!(matches!(
-        connected.await,
-        Err(OperatorError::Connect { .. })
-    ));
+    let Err(OperatorError::Untrusted { path, source }) = connected.await else {
+        panic!("another cloud was trusted");
+    };
+    assert_eq!(path, format!("localhost:{port}"));
+    assert!(source.to_string().contains("certificate"), "{source}");
     cloud.shutdown().await;
 }

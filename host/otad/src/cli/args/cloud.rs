@@ -108,7 +108,7 @@ pub enum LimitsArg {
 #[derive(Clone, Debug, Args)]
 pub struct CloudArg {
     /// Directory of a running `otad cloud`, or a copy of its directory `operator` from another machine. One that is only
-    /// starting is waited for: 5 s, or $OTAD_CLOUD_WAIT_MS.
+    /// starting is waited for: 5 s, or $OTAD_CLOUD_WAIT_MS; each try has 5 s in any case.
     #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
     pub cloud: PathBuf,
 }
