@@ -140,11 +140,12 @@ impl Pki {
     ) -> Result<String, CloudError> {
         let all = some_certificates("certificate", certificate_pem)?;
         let (own, intermediates) = (&all[0], &all[1..]);
-        let new = match root_pem {
-            Some(pem) => some_certificates("root", pem)?,
-            None => Vec::new(),
+        let new = root_pem.map(|pem| some_certificates("root", pem));
+        let new = new.transpose()?;
+        let chain = match &new {
+            Some(new) => chain(&self.dir, &self.root_pem, new)?,
+            None => self.chain(),
         };
-        let chain = chain(&self.dir, &self.root_pem, &new)?;
         chain
             .verify_client_cert(own, intermediates, UnixTime::now())
             .map_err(|e| {
@@ -153,7 +154,7 @@ impl Pki {
                     format_args!("{e}; it must lead to this cloud's root or to one that is registered with it"),
                 )
             })?;
-        if !new.is_empty() {
+        if let Some(new) = new {
             let roots = self.dir.join("roots");
             file::private_dir(&roots)?;
             for root in &new {
