@@ -1,7 +1,7 @@
 //! A running cloud: starts everything, and stops it.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -98,6 +98,7 @@ impl Cloud {
         let (mut tasks, mut store) = (JoinSet::new(), JoinSet::new());
         store.spawn(Arc::clone(&core).run_store(store_stopped));
         tasks.spawn(Arc::clone(&core).run_timers(stopped.clone()));
+        tasks.spawn(Arc::clone(&core).run_images(stopped.clone()));
         for thing in &config.things {
             core.ensure_thing(thing).await?;
         }
@@ -159,9 +160,11 @@ impl Cloud {
             None => None,
         };
         let status = broker.as_ref().map(|(_, status)| status.clone());
+        let host = tls_address.and_then(|address| name_of(&config.server_names, address.ip()));
         let operator = Operator::new(
             Arc::clone(&core),
             tls_address,
+            host.cloned(),
             plain_address,
             http.clone(),
             broker,
@@ -172,8 +175,8 @@ impl Cloud {
                     let pki = core.pki();
                     (pki.server(&names)?, pki.root_pem().to_owned())
                 };
-                let name = config.server_names.first().map(String::as_str);
-                let remote = Remote::bind(&config.dir, address, name, &root, identity).await?;
+                let host = host_of(&config.server_names, address.ip());
+                let remote = Remote::bind(&config.dir, address, &host, &root, identity).await?;
                 let address = remote.address();
                 tasks.spawn(remote.serve(operator.clone(), stopped.clone()));
                 address
@@ -403,12 +406,8 @@ async fn serve_images(
 }
 
 fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
-    let ip = address.ip();
-    let host = match (&http.host, said.first()) {
-        (Some(host), _) | (None, Some(host)) => host.clone(),
-        (None, None) if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
-        (None, None) => ip.to_string(),
-    };
+    let host = http.host.clone();
+    let host = host.unwrap_or_else(|| host_of(said, address.ip()));
     let host = match host.contains(':') {
         true => format!("[{host}]"),
         false => host,
@@ -418,6 +417,21 @@ fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
         "{scheme}://{host}:{}",
         http.port.unwrap_or_else(|| address.port())
     )
+}
+
+/// The first of the names that were said for what listens at this address. Another address is none: nobody listens there.
+fn name_of(said: &[String], ip: IpAddr) -> Option<&String> {
+    let is_there = |other: IpAddr| ip.is_unspecified() || other == ip;
+    said.iter().find(|name| name.parse().map_or(true, is_there))
+}
+
+/// What clients call it by.
+fn host_of(said: &[String], ip: IpAddr) -> String {
+    match name_of(said, ip) {
+        Some(name) => name.clone(),
+        None if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+        None => ip.to_string(),
+    }
 }
 
 fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {

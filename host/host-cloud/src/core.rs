@@ -24,7 +24,7 @@ use crate::{
     images::ImageDir,
     limits::Limits,
     pki::{Credentials, Pki},
-    service::{ImageId, Kind, Outgoing, QoS, Service, ServiceError, ThingName, UrlSource},
+    service::{ImageId, Kind, Outgoing, QoS, Service, ThingName, UrlSource},
     stats::{CloudStats, RangeCounters},
     store::Store,
 };
@@ -150,6 +150,10 @@ impl Core {
     }
 
     /// Runs an operator's call and waits until what it changed is stored.
+    ///
+    /// # Errors
+    /// What the call refuses, and nothing has changed then; or the change is in force and not stored, which is
+    /// [`CloudError::Unstored`].
     pub(crate) async fn operate<T>(
         &self,
         call: impl FnOnce(&mut Service, u64) -> Result<(T, Vec<Outgoing>), CloudError>,
@@ -214,7 +218,7 @@ impl Core {
     }
 
     /// Removes images that no stream named any more when they were chosen, and none names now.
-    pub(crate) fn remove_images(&self, images: &[ImageId]) {
+    pub(crate) fn remove_images<'a>(&self, images: impl IntoIterator<Item = &'a ImageId>) {
         self.images
             .remove(images, || self.look(Service::images_in_use));
     }
@@ -285,15 +289,8 @@ impl Core {
         if !detached {
             return Ok((found, false));
         }
-        pki.forget_device(name);
-        let new = pki.device(name)?;
-        if new.private_key_pem == found.private_key_pem {
-            return Err(CloudError::pki(
-                found.private_key_path.display().to_string(),
-                "its certificate was detached, and the file cannot be removed",
-            ));
-        }
-        Ok((new, true))
+        pki.forget_device(name)?;
+        Ok((pki.device(name)?, true))
     }
 
     async fn await_stored(&self, revision: u64) -> Result<(), CloudError> {
@@ -307,7 +304,7 @@ impl Core {
         if done.revision >= revision {
             Ok(())
         } else {
-            Err(ServiceError::Unavailable(done.reason.clone()).into())
+            Err(CloudError::Unstored(done.reason.clone()))
         }
     }
 
@@ -375,6 +372,40 @@ impl Core {
                 false
             }
         }
+    }
+
+    /// Removes images that were taken in and came to nothing, or that a device still read when they were to go, until `stop`.
+    pub(crate) async fn run_images(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let loose = tokio::select! {
+                loose = self.loose_images() => loose,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let core = Arc::clone(&self);
+            let removed = tokio::task::spawn_blocking(move || core.remove_images(&loose)).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "images stay until the next start");
+            }
+        }
+    }
+
+    async fn loose_images(&self) -> BTreeSet<ImageId> {
+        let (loose, revision) = loop {
+            let mut loose = self.images.loose().await;
+            let revision = self.look(|service| {
+                let used = service.images_in_use();
+                loose.retain(|image| !used.contains(image));
+                service.revision()
+            });
+            if !loose.is_empty() {
+                break (loose, revision);
+            }
+        };
+        // A restart must not find a stream without its images: the disk, too, has to know of none.
+        while self.await_stored(revision).await.is_err() {
+            sleep(STORE_RETRY).await;
+        }
+        loose
     }
 
     /// Ends executions at their time until `stop`.

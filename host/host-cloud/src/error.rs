@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::Path};
 
-use crate::service::{ImageId, NameError, ServiceError};
+use crate::service::{ImageId, NameError, ServiceError, ThingName};
 
 /// Why the cloud cannot start, or cannot do what an operator asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +10,11 @@ pub enum CloudError {
     /// The service refused.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// Done, but the store failed: it goes on trying, and a restart before it succeeds takes the change back.
+    #[error(
+        "it is done, but not on disk yet: {0}; make room or mend the disk, and look (`otad update list`, `otad thing list`) before you repeat it"
+    )]
+    Unstored(String),
     /// A file or directory.
     #[error("cannot {step} {path}: {reason}")]
     Io {
@@ -62,6 +67,14 @@ pub enum CloudError {
         path: String,
         /// Why.
         reason: String,
+    },
+    /// Not one of this thing's.
+    #[error("thing {thing} has no certificate {fingerprint}; `otad thing show {thing}` lists them")]
+    UnknownCertificate {
+        /// Which thing.
+        thing: ThingName,
+        /// SHA-256 of what it has not.
+        fingerprint: String,
     },
     /// Making or reading certificates and keys.
     #[error("{what}: {reason}")]
@@ -133,6 +146,7 @@ impl CloudError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Service(error) => error.code(),
+            Self::Unstored(_) => "unstored",
             Self::Io { .. } => "io",
             Self::Listen { .. } => "listen",
             Self::PlainBeyondLoopback(_) => "plain_beyond_loopback",
@@ -142,6 +156,7 @@ impl CloudError {
             Self::Broker { .. } => "broker",
             Self::InUse(_) => "in_use",
             Self::Damaged { .. } => "damaged",
+            Self::UnknownCertificate { .. } => "unknown_certificate",
             Self::Pki { .. } => "pki",
             Self::Files { .. } => "files",
             Self::Token { .. } => "token",

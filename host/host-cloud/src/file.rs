@@ -65,6 +65,15 @@ pub(crate) fn remove_quietly(path: &Path) {
     }
 }
 
+/// Removes a file for good, if it is there: a power cut does not bring it back.
+pub(crate) fn remove(path: &Path) -> Result<(), CloudError> {
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.and_then(|()| sync_parent(path)),
+    };
+    removed.map_err(|error| CloudError::io("remove", path, &error))
+}
+
 /// Makes a directory that only its owner may enter, with its parents; one that exists is narrowed to that.
 pub(crate) fn private_dir(path: &Path) -> Result<(), CloudError> {
     let mut builder = DirBuilder::new();

@@ -6,10 +6,11 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use crate::{
     error::CloudError,
@@ -26,15 +27,45 @@ pub(crate) const COPY_BYTES: usize = 256 * 1024;
 pub(crate) struct ImageDir {
     dir: PathBuf,
     open: Mutex<HashMap<ImageId, Arc<File>>>,
-    /// Images that somebody is about to use: they may not be removed, whether a stream names them or not.
-    pins: Arc<Mutex<HashMap<ImageId, usize>>>,
+    pins: Arc<Pins>,
+}
+
+/// Images that somebody is about to use: they may not be removed, whether a stream names them or not.
+#[derive(Default)]
+struct Pins {
+    held: Mutex<HashMap<ImageId, Held>>,
+    /// Pinned no more, and perhaps named by nobody.
+    loose: Mutex<BTreeSet<ImageId>>,
+    loosened: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    pins: usize,
+    /// Whether it may be that no stream names it: it was just taken in, or was to be removed.
+    is_doubtful: bool,
+}
+
+impl Pins {
+    fn held(&self) -> MutexGuard<'_, HashMap<ImageId, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loose(&self) -> MutexGuard<'_, BTreeSet<ImageId>> {
+        self.loose.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Keeps an image while it lives, until a stream names it.
-#[derive(Debug)]
 pub struct ImagePin {
     image: ImageId,
-    pins: Arc<Mutex<HashMap<ImageId, usize>>>,
+    pins: Arc<Pins>,
+}
+
+impl std::fmt::Debug for ImagePin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ImagePin").field(&self.image).finish()
+    }
 }
 
 impl ImagePin {
@@ -47,12 +78,17 @@ impl ImagePin {
 
 impl Drop for ImagePin {
     fn drop(&mut self) {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = pins.get_mut(&self.image) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(&self.image);
+        let mut held = self.pins.held();
+        let Some(of_it) = held.get_mut(&self.image) else {
+            return;
+        };
+        of_it.pins -= 1;
+        if of_it.pins == 0 {
+            if of_it.is_doubtful {
+                self.pins.loose().insert(self.image.clone());
+                self.pins.loosened.notify_one();
             }
+            held.remove(&self.image);
         }
     }
 }
@@ -81,7 +117,7 @@ impl Incoming {
         self.target.sync_all()?;
         let digest = std::mem::take(&mut self.digest).finalize();
         let id = ImageId::from_digest(&digest.into());
-        let pin = self.images.pin(&id);
+        let pin = self.images.pin(&id, true);
         let path = self.images.dir.join(id.as_str());
         fs::rename(&self.temporary, &path)?;
         self.done = true;
@@ -132,19 +168,24 @@ impl ImageDir {
         Ok(())
     }
 
-    /// Removes images that no stream named any more when they were chosen, but for those that somebody is about to use, or
-    /// uses by now: that is what `used` says.
-    pub(crate) fn remove(&self, images: &[ImageId], used: impl FnOnce() -> BTreeSet<ImageId>) {
-        if images.is_empty() {
-            return;
-        }
+    /// Removes images that no stream named any more when they were chosen, but for those that somebody uses by now, which is
+    /// what `used` says, or is about to: these are loose at the end of their last pin.
+    pub(crate) fn remove<'a>(
+        &self,
+        images: impl IntoIterator<Item = &'a ImageId>,
+        used: impl FnOnce() -> BTreeSet<ImageId>,
+    ) {
         // Held while files go: nobody takes the same image in meanwhile and believes it is there.
-        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.pins.held();
         // Asked under that lock: whoever has given up a pin has a stream by now, or will have none. It takes the service's
         // lock; nobody who holds the service's pins or unpins.
         let used = used();
         for image in images {
-            if pins.contains_key(image) || used.contains(image) {
+            if used.contains(image) {
+                continue;
+            }
+            if let Some(of_it) = held.get_mut(image) {
+                of_it.is_doubtful = true;
                 continue;
             }
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,9 +194,22 @@ impl ImageDir {
         }
     }
 
-    fn pin(&self, image: &ImageId) -> ImagePin {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        *pins.entry(image.clone()).or_default() += 1;
+    /// Waits for images whose last pin has gone, and that perhaps no stream names.
+    pub(crate) async fn loose(&self) -> BTreeSet<ImageId> {
+        loop {
+            let loose = std::mem::take(&mut *self.pins.loose());
+            if !loose.is_empty() {
+                return loose;
+            }
+            self.pins.loosened.notified().await;
+        }
+    }
+
+    fn pin(&self, image: &ImageId, is_doubtful: bool) -> ImagePin {
+        let mut held = self.pins.held();
+        let of_it = held.entry(image.clone()).or_default();
+        of_it.pins += 1;
+        of_it.is_doubtful |= is_doubtful;
         ImagePin {
             image: image.clone(),
             pins: Arc::clone(&self.pins),
@@ -164,7 +218,7 @@ impl ImageDir {
 
     /// Pins an image that was taken in before; `None` = it is not there.
     pub(crate) fn find(&self, image: &ImageId) -> Option<Taken> {
-        let pin = self.pin(image);
+        let pin = self.pin(image, false);
         let metadata = fs::metadata(self.dir.join(image.as_str())).ok()?;
         Some(Taken {
             size: metadata.len(),
@@ -343,6 +397,26 @@ mod tests {
             images.read_at(&id, 0, &mut out),
             Err(ImageError::Changed(id))
         );
+    }
+
+    #[tokio::test]
+    async fn an_image_that_was_in_use_when_it_was_to_go_is_loose_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = Arc::new(ImageDir::open(dir.path()).unwrap());
+        let taken = images.take_bytes(b"1").unwrap();
+        let id = taken.pin.image().clone();
+        drop(taken);
+        assert_eq!(images.loose().await, [id.clone()].into(), "just taken in");
+        // A stream names it, and a device reads it, again and again.
+        drop(images.find(&id));
+        let (reader, other) = (images.find(&id).unwrap(), images.find(&id));
+        images.remove([&id], BTreeSet::new);
+        assert!(other.is_some());
+        drop(other);
+        drop(reader);
+        assert_eq!(images.loose().await, [id.clone()].into());
+        images.remove([&id], BTreeSet::new);
+        assert!(images.find(&id).is_none());
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! clock. Not here: reading anybody else's certificates, revocation lists, renewal.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -89,27 +91,32 @@ impl Pki {
         let key = file::read_if_there(&key_path)?;
         let (root_pem, key) = match (cert, key) {
             (Some(cert), Some(key)) => (text(&cert_path, cert)?, read_key(&key_path, key)?),
-            (None, None) => {
-                let key = new_key("root")?;
+            // What devices trust must not change by accident.
+            (Some(_), None) => return Err(half(&cert_path, &key_path)),
+            (None, key) => {
+                let key = match key {
+                    // What it has signed stays good: a root is its name and its key.
+                    Some(key) => {
+                        tracing::warn!(root = %cert_path.display(), "missing; made again from its key");
+                        read_key(&key_path, key)?
+                    }
+                    None => {
+                        let key = new_key("root")?;
+                        file::write_atomic(&key_path, key.serialize_pem().as_bytes(), PRIVATE)?;
+                        key
+                    }
+                };
                 let params = params("otad cloud root", &Purpose::Root)?;
                 let cert = params
                     .self_signed(&key)
                     .map_err(|e| CloudError::pki("root certificate", e))?;
-                file::write_atomic(&key_path, key.serialize_pem().as_bytes(), PRIVATE)?;
                 file::write_atomic(&cert_path, cert.pem().as_bytes(), PUBLIC)?;
                 (cert.pem(), key)
-            }
-            // What devices trust must not change by accident.
-            (Some(_), None) => return Err(half(&cert_path, &key_path)),
-            // Written first, and nothing was issued yet: begin again.
-            (None, Some(_)) => {
-                file::remove_quietly(&key_path);
-                return Self::open(dir);
             }
         };
         let issuer = Issuer::new(params("otad cloud root", &Purpose::Root)?, key);
         Ok(Self {
-            chain: chain(dir, &root_pem, None)?,
+            chain: chain(dir, &root_pem, &[])?,
             dir: dir.to_owned(),
             root_pem,
             issuer,
@@ -131,12 +138,12 @@ impl Pki {
         certificate_pem: &str,
         root_pem: Option<&str>,
     ) -> Result<String, CloudError> {
-        let all = parse("certificate", certificate_pem)?;
-        let (own, intermediates) = all
-            .split_first()
-            .ok_or_else(|| CloudError::pki("certificate", "no certificate in PEM form in it"))?;
-        let chain = match root_pem {
-            Some(root) => chain(&self.dir, &self.root_pem, Some(root))?,
+        let all = some_certificates("certificate", certificate_pem)?;
+        let (own, intermediates) = (&all[0], &all[1..]);
+        let new = root_pem.map(|pem| some_certificates("root", pem));
+        let new = new.transpose()?;
+        let chain = match &new {
+            Some(new) => chain(&self.dir, &self.root_pem, new)?,
             None => self.chain(),
         };
         chain
@@ -147,19 +154,19 @@ impl Pki {
                     format_args!("{e}; it must lead to this cloud's root or to one that is registered with it"),
                 )
             })?;
-        if let Some(root) = root_pem {
-            let first = parse("root", root)?;
-            let name = first.first().map(fingerprint).unwrap_or_default();
-            let path = self.roots_dir().join(format!("{name}.pem"));
-            file::private_dir(&self.roots_dir())?;
-            file::write_atomic(&path, root.as_bytes(), PUBLIC)?;
+        if let Some(new) = new {
+            let roots = self.dir.join("roots");
+            file::private_dir(&roots)?;
+            for root in &new {
+                let path = roots.join(format!("{}.pem", fingerprint(root)));
+                // One that is there may hold others as well: an earlier build wrote what was given into one file.
+                if !path.exists() {
+                    file::write_atomic(&path, to_pem(root).as_bytes(), PUBLIC)?;
+                }
+            }
             self.chain = chain;
         }
         Ok(fingerprint(own))
-    }
-
-    fn roots_dir(&self) -> PathBuf {
-        self.dir.join("roots")
     }
 
     /// The root certificate in PEM.
@@ -209,12 +216,16 @@ impl Pki {
     }
 
     /// Forgets what [`Pki::device`] made: a thing that comes back under this name gets another key.
-    pub(crate) fn forget_device(&self, name: &ThingName) {
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub(crate) fn forget_device(&self, name: &ThingName) -> Result<(), CloudError> {
         let path = self.dir.join("things").join(name.as_str());
         // The key first: without it the certificate is made anew as well.
         for extension in ["key", "pem"] {
-            file::remove_quietly(&path.with_extension(extension));
+            file::remove(&path.with_extension(extension))?;
         }
+        Ok(())
     }
 
     /// A certificate and key to sign images with: P-256, digitalSignature, codeSigning. It is its own root, as the ones
@@ -286,16 +297,15 @@ impl Pki {
 fn chain(
     dir: &Path,
     own: &str,
-    new: Option<&str>,
+    new: &[CertificateDer<'static>],
 ) -> Result<Arc<dyn ClientCertVerifier>, CloudError> {
     let mut roots = RootCertStore::empty();
-    let mut add = |what: &str, pem: &str| -> Result<(), CloudError> {
-        let found = parse(what, pem)?;
-        if found.is_empty() {
-            return Err(CloudError::pki(what, "no certificate in PEM form in it"));
-        }
-        for root in found {
-            roots.add(root).map_err(|e| CloudError::pki(what, e))?;
+    let mut known = BTreeSet::new();
+    let mut add = |what: &str, found: &[CertificateDer<'static>]| -> Result<(), CloudError> {
+        for root in found.iter().filter(|root| known.insert(root.to_vec())) {
+            roots
+                .add(root.clone())
+                .map_err(|e| CloudError::pki(what, e))?;
         }
         if roots.len() > ROOTS_MAX {
             return Err(CloudError::pki(
@@ -305,14 +315,13 @@ fn chain(
         }
         Ok(())
     };
-    add("root", own)?;
+    add("root", &some_certificates("root", own)?)?;
     for path in root_files(&dir.join("roots"))? {
         let pem = file::read_if_there(&path)?.unwrap_or_default();
-        add(&path.display().to_string(), &text(&path, pem)?)?;
+        let what = path.display().to_string();
+        add(&what, &some_certificates(&what, &text(&path, pem)?)?)?;
     }
-    if let Some(new) = new {
-        add("root", new)?;
-    }
+    add("root", new)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
         .build()
@@ -337,10 +346,23 @@ fn root_files(dir: &Path) -> Result<Vec<PathBuf>, CloudError> {
     Ok(files)
 }
 
-fn parse(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CloudError> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
+/// What a text from elsewhere holds: one certificate at least.
+fn some_certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CloudError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|e| CloudError::pki(what, e))
+        .map_err(|e| CloudError::pki(what, e))?;
+    if found.is_empty() {
+        return Err(CloudError::pki(what, "no certificate in PEM form in it"));
+    }
+    Ok(found)
+}
+
+fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let base64 = BASE64.encode(certificate);
+    // Standard base64 is ASCII, and a line of PEM has 64 characters.
+    let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
 
 /// SHA-256 of a certificate's DER in lower-case hex.
@@ -417,6 +439,7 @@ fn half(there: &Path, missing: &Path) -> CloudError {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
+    use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
     use x509_cert::{
         Certificate as Parsed,
         der::{DecodePem, Encode},
@@ -494,17 +517,70 @@ mod tests {
         assert_ne!(pki.server(&[]).unwrap().chain, first);
     }
 
+    /// Whether whoever trusts this root believes that server.
+    fn believes(root_pem: &str, server: &CertificateDer<'_>) -> bool {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider);
+        let name = "localhost".try_into().unwrap();
+        let now = UnixTime::now();
+        let verified = verifier.build().unwrap();
+        verified
+            .verify_server_cert(server, &[], &name, &[], now)
+            .is_ok()
+    }
+
+    fn lets_in(pki: &Pki, certificate_pem: &str) -> bool {
+        let own = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap();
+        let chain = pki.chain();
+        chain.verify_client_cert(&own, &[], UnixTime::now()).is_ok()
+    }
+
     #[test]
-    fn a_root_without_its_key_is_refused_and_a_key_without_its_root_begins_anew() {
+    fn a_root_is_made_again_from_its_key_and_what_it_signed_stays_good() {
         let dir = tempfile::tempdir().unwrap();
-        Pki::open(dir.path()).unwrap();
-        fs::remove_file(dir.path().join("root.pem")).unwrap();
-        Pki::open(dir.path()).unwrap();
+        let gw = ThingName::new("gw").unwrap();
+        let first = Pki::open(dir.path()).unwrap();
+        let (server, device) = (first.server(&[]).unwrap(), first.device(&gw).unwrap());
+        fs::remove_file(first.root_path()).unwrap();
+        let again = Pki::open(dir.path()).unwrap();
+        assert!(lets_in(&again, &device.certificate_pem));
+        let served = again.server(&[]).unwrap().chain;
+        assert_eq!(served, server.chain);
+        for root in [first.root_pem(), again.root_pem()] {
+            assert!(believes(root, &served[0]));
+        }
+        // The other way round there is nothing to make it from.
         fs::remove_file(dir.path().join("root.key")).unwrap();
         let Err(error) = Pki::open(dir.path()) else {
             panic!("accepted");
         };
         assert!(error.to_string().contains("root.key"), "{error}");
+    }
+
+    #[test]
+    fn a_root_stays_registered_when_another_of_its_bundle_is_registered_again() {
+        let elsewhere = ["a", "b"].map(|name| {
+            let dir = tempfile::tempdir().unwrap();
+            let pki = Pki::open(dir.path()).unwrap();
+            let device = pki.device(&ThingName::new(name).unwrap()).unwrap();
+            (device.certificate_pem, device.root_pem)
+        });
+        let [(cert_a, root_a), (cert_b, root_b)] = &elsewhere;
+        let dir = tempfile::tempdir().unwrap();
+        let mut pki = Pki::open(dir.path()).unwrap();
+        let bundle = format!("{root_a}{root_b}");
+        // As often as one likes: it counts once.
+        for root in [&bundle, root_a, &bundle] {
+            pki.take_certificate(cert_a, Some(root)).unwrap();
+        }
+        let pki = Pki::open(dir.path()).unwrap();
+        assert!(lets_in(&pki, cert_a) && lets_in(&pki, cert_b));
+        let files = root_files(&dir.path().join("roots")).unwrap();
+        assert_eq!(files.len(), 2);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) mod protocol;
 mod tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -49,20 +49,19 @@ impl Operator {
             .iter()
             .any(|known| known == fingerprint)
         {
-            return Err(CloudError::pki(
-                format!("thing {name}"),
-                format_args!(
-                    "it has no certificate {fingerprint}; `otad thing show {name}` lists them"
-                ),
-            ));
+            return Err(CloudError::UnknownCertificate {
+                thing: name.clone(),
+                fingerprint: fingerprint.to_owned(),
+            });
         }
         self.core
             .operate(|service, _| {
                 service.detach_certificate(name, fingerprint)?;
+                // Here, and not once it is stored: the disk may fail, and somebody else may have that key.
+                self.core.hub.detach(fingerprint);
                 Ok(((), Vec::new()))
             })
             .await?;
-        self.core.hub.detach(fingerprint);
         self.describe_thing(name)
     }
 }

@@ -1,6 +1,6 @@
 //! The operator's calls from another process, over the socket.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -9,6 +9,7 @@ use tokio::{
     fs::File,
     io::{AsyncBufRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpStream, UnixStream},
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
@@ -31,10 +32,28 @@ use crate::service::{
 pub enum OperatorError {
     /// Nobody listens there.
     #[error("no cloud answers at {path}, start one with `otad cloud`")]
-    Connect {
-        /// The socket.
+    Absent {
+        /// The socket or address.
         path: String,
         /// What the system said.
+        source: std::io::Error,
+    },
+    /// The way there is closed, or too long.
+    #[error("cannot connect to the cloud at {path}")]
+    Connect {
+        /// The socket or address.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Who answers does not prove to be the cloud that is meant.
+    #[error(
+        "no trust in the cloud at {path}; copy its directory `operator` again, or start it with --name for that host"
+    )]
+    Untrusted {
+        /// The address.
+        path: String,
+        /// What is wrong with its certificate.
         source: std::io::Error,
     },
     /// It cannot be asked like this.
@@ -54,6 +73,18 @@ pub enum OperatorError {
     Protocol(String),
 }
 
+impl OperatorError {
+    fn connect(path: String, source: std::io::Error) -> Self {
+        let inner = source.get_ref();
+        let is_of_tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match source.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Self::Absent { path, source },
+            _ if is_of_tls.is_some() => Self::Untrusted { path, source },
+            _ => Self::Connect { path, source },
+        }
+    }
+}
+
 /// A connection to a cloud; one call at a time.
 pub struct OperatorClient {
     reader: Box<dyn AsyncBufRead + Send + Unpin>,
@@ -64,6 +95,8 @@ pub struct OperatorClient {
 
 /// Bytes of an image sent at once.
 const SEND_BYTES: usize = 256 * 1024;
+/// For TCP, TLS and the token together: what the cloud allows for the last two.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 impl OperatorClient {
     /// Connects to the socket.
@@ -72,16 +105,20 @@ impl OperatorClient {
     /// Nobody listens there, or this user may not.
     pub async fn connect(path: &Path) -> Result<Self, OperatorError> {
         let connected = UnixStream::connect(path).await;
-        let stream = connected.map_err(|source| OperatorError::Connect {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let failed = |source| OperatorError::connect(path.display().to_string(), source);
+        let stream = connected.map_err(failed)?;
         let (reader, writer) = stream.into_split();
         Ok(Self {
             reader: Box::new(BufReader::new(reader)),
             writer: Box::new(writer),
             is_remote: false,
         })
+    }
+
+    /// Whether the cloud may run on another machine.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.is_remote
     }
 
     /// Connects to a cloud on any machine with a copy of its directory [`KIT_DIR`](super::KIT_DIR).
@@ -96,18 +133,28 @@ impl OperatorClient {
     /// Connects to a cloud on any machine. `root_pem` is the cloud's root certificate, `host` a name in its certificate.
     ///
     /// # Errors
-    /// Nobody listens there, it is another cloud, or the token is wrong.
+    /// Nobody listens there or answers in time, it is another cloud, or the token is wrong.
     pub async fn connect_tls(
         host: &str,
         port: u16,
         root_pem: &str,
         token: &str,
     ) -> Result<Self, OperatorError> {
-        let path = format!("{host}:{port}");
-        let failed = |source| OperatorError::Connect {
-            path: path.clone(),
-            source,
-        };
+        let connected = timeout(CONNECT_TIME, Self::greet(host, port, root_pem, token)).await;
+        connected.unwrap_or_else(|_| {
+            let text = format!("no answer within {} s", CONNECT_TIME.as_secs());
+            let late = std::io::Error::new(ErrorKind::TimedOut, text);
+            Err(OperatorError::connect(format!("{host}:{port}"), late))
+        })
+    }
+
+    async fn greet(
+        host: &str,
+        port: u16,
+        root_pem: &str,
+        token: &str,
+    ) -> Result<Self, OperatorError> {
+        let failed = |source| OperatorError::connect(format!("{host}:{port}"), source);
         let tls = TlsConnector::from(client_config(root_pem)?);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|e| OperatorError::Request(format!("\"{host}\": {e}")))?;

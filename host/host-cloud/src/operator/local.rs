@@ -38,6 +38,8 @@ use crate::{
 pub struct Operator {
     pub(super) core: Arc<Core>,
     tls: Option<SocketAddr>,
+    /// What devices call that by, if it was said.
+    host: Option<String>,
     plain: Option<SocketAddr>,
     /// What the URLs of images begin with.
     http: Option<String>,
@@ -48,6 +50,7 @@ impl Operator {
     pub(crate) fn new(
         core: Arc<Core>,
         tls: Option<SocketAddr>,
+        host: Option<String>,
         plain: Option<SocketAddr>,
         http: Option<String>,
         broker: Option<(BrokerConfig, Receiver<BrokerStatus>)>,
@@ -56,6 +59,7 @@ impl Operator {
             core,
             http,
             tls,
+            host,
             plain,
             broker,
         }
@@ -77,7 +81,7 @@ impl Operator {
         self.core
             .look(|service| service.check_targets(&job_id, &update.things, &update.plan))?;
         let mut files = Vec::with_capacity(update.files.len());
-        // Dropped at the end, when the stream names the images, or when nobody does.
+        // Dropped at the end: either the stream names the images by then, or they go.
         let mut pins = Vec::with_capacity(update.files.len());
         for file in update.files {
             let (file, pin) = self.take_in(file).await?;
@@ -249,13 +253,18 @@ impl Operator {
     /// Forgets a thing with its key and ends its connections; with `force` also while a job has not ended on it.
     ///
     /// # Errors
-    /// No such thing, or it is busy.
+    /// No such thing, it is busy, or its key cannot be removed.
     pub async fn delete_thing(&self, name: &ThingName, force: bool) -> Result<Deleted, CloudError> {
+        // The key goes before the thing does: if only the thing went, whoever has the key would come back with the name.
+        self.core
+            .look(|service| service.check_removal(name, force).map(drop))?;
+        self.core.pki().forget_device(name)?;
         let deleted = self
             .remove(|service, now_ms| service.delete_thing(now_ms, name, force))
-            .await?;
-        self.core.pki().forget_device(name);
-        Ok(deleted)
+            .await;
+        // Another operator may have asked for credentials in between.
+        self.core.pki().forget_device(name)?;
+        deleted
     }
 
     async fn remove(
@@ -266,15 +275,15 @@ impl Operator {
             .core
             .operate(|service, now_ms| {
                 let mut removal = call(service, now_ms)?;
+                // A connection speaks to its end for what its certificate did when it began. Whoever has a certificate
+                // that is still good for another thing comes back as that.
+                for fingerprint in &removal.certificates {
+                    self.core.hub.detach(fingerprint);
+                }
                 let caused = std::mem::take(&mut removal.out);
                 Ok((removal, caused))
             })
             .await?;
-        // A connection speaks to its end for what its certificate did when it began. Whoever has a certificate that is
-        // still good for another thing comes back as that.
-        for fingerprint in &removal.certificates {
-            self.core.hub.detach(fingerprint);
-        }
         // Only now that no stored stream names them: a restart must not find a stream without its images.
         let (core, gone) = (Arc::clone(&self.core), removal.images.clone());
         let removed = tokio::task::spawn_blocking(move || core.remove_images(&gone));
@@ -457,6 +466,7 @@ impl Operator {
         let signing = pki.code_signing()?;
         Ok(CloudInfo {
             tls: self.tls,
+            host: self.host.clone(),
             plain: self.plain,
             http: self.http.clone(),
             broker: self.broker.as_ref().map(|(config, status)| BrokerInfo {

@@ -8,16 +8,17 @@ use std::{
 };
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use rustix::net::sockopt;
 use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider};
 use sha2::{Digest, Sha256};
 use tokio::{
-    io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     Operator,
@@ -26,6 +27,7 @@ use super::{
     wire::{AnswerBody, Authenticate, VERSION},
 };
 use crate::{
+    accept::next_client,
     error::CloudError,
     file::{self, PRIVATE, PUBLIC},
     id,
@@ -34,6 +36,10 @@ use crate::{
 
 /// Time for the handshake and the token.
 const GREETING_TIME: Duration = Duration::from_secs(10);
+/// Connections that have not shown the token yet: whoever has none keeps no operator from a seat.
+const GREETINGS_MAX: usize = 64;
+/// The other end of a connection answers the system's probes within this time, or counts as gone.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// How late a wrong token is answered.
 const WRONG_TOKEN_TIME: Duration = Duration::from_secs(1);
 /// Longest first line.
@@ -138,14 +144,16 @@ pub(crate) struct Remote {
     tls: TlsAcceptor,
     /// SHA-256 of the token: all comparisons are of the same length.
     token: [u8; 32],
+    /// For who has shown it.
+    seats: Arc<Semaphore>,
 }
 
 impl Remote {
-    /// Listens, and lays down the kit in `dir`. `name` is how others call this machine, if it was said.
+    /// Listens, and lays down the kit in `dir`. `host` is how others call this machine.
     pub(crate) async fn bind(
         dir: &Path,
         address: SocketAddr,
-        name: Option<&str>,
+        host: &str,
         root_pem: &str,
         identity: ServerIdentity,
     ) -> Result<Self, CloudError> {
@@ -166,17 +174,12 @@ impl Remote {
         };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let port = listener.local_addr().map_err(listening)?.port();
-        let ip = address.ip();
-        let host = match name {
-            Some(name) => name.to_owned(),
-            None if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
-            None => ip.to_string(),
-        };
-        Kit::write(&kit, &host, port, root_pem)?;
+        Kit::write(&kit, host, port, root_pem)?;
         Ok(Self {
             listener,
             tls: TlsAcceptor::from(Arc::new(tls)),
             token: Sha256::digest(token).into(),
+            seats: Arc::new(Semaphore::new(OPERATORS_MAX)),
         })
     }
 
@@ -186,59 +189,84 @@ impl Remote {
 
     /// Serves operators until told to stop.
     pub(crate) async fn serve(self, operator: Operator, mut stop: watch::Receiver<bool>) {
-        let mut sessions = JoinSet::new();
+        let remote = Arc::new(self);
+        let greetings = Arc::new(Semaphore::new(GREETINGS_MAX));
+        let mut clients = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept(), if sessions.len() < OPERATORS_MAX => accepted,
+            // Until there is a place, the next one waits in the system's queue.
+            let greeting = tokio::select! {
+                greeting = Arc::clone(&greetings).acquire_owned() => greeting,
                 _ = stop.wait_for(|stop| *stop) => return,
-                Some(_) = sessions.join_next() => continue,
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let (operator, tls, token) = (operator.clone(), self.tls.clone(), self.token);
-                    sessions.spawn(async move {
-                        if let Err(error) = welcome(stream, peer, &tls, &token, &operator).await {
-                            tracing::debug!(%peer, %error, "operator session ended");
-                        }
-                    });
+            let client = next_client(&remote.listener, &mut clients, &mut stop).await;
+            let (Ok(greeting), Some((stream, peer))) = (greeting, client) else {
+                return;
+            };
+            let (remote, operator) = (Arc::clone(&remote), operator.clone());
+            clients.spawn(async move {
+                if let Err(error) = remote.attend(stream, peer, greeting, &operator).await {
+                    tracing::debug!(%peer, %error, "operator session ended");
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an operator");
-                    sleep(Duration::from_millis(50)).await;
-                }
-            }
+            });
         }
+    }
+
+    async fn attend(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        greeting: OwnedSemaphorePermit,
+        operator: &Operator,
+    ) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        end_when_silent(&stream)?;
+        let (mut reader, mut writer, seat) =
+            timeout(GREETING_TIME, self.welcome(stream, peer)).await??;
+        drop(greeting);
+        if seat.is_some() {
+            session(&mut reader, &mut writer, operator, Origin::Token).await?;
+        }
+        writer.shutdown().await
+    }
+
+    /// Lets an operator in who has the token and for whom there is a seat; the others are told.
+    async fn welcome(&self, stream: TcpStream, peer: SocketAddr) -> std::io::Result<Welcomed> {
+        let (reader, mut writer) = tokio::io::split(self.tls.accept(stream).await?);
+        let mut reader = BufReader::new(reader);
+        let known = greet(&mut reader, &self.token).await?;
+        let seat = known.then(|| Arc::clone(&self.seats).try_acquire_owned().ok());
+        let body = match &seat {
+            Some(Some(_)) => AnswerBody::Ok(serde_json::Value::Null),
+            Some(None) => {
+                let message = format!("{OPERATORS_MAX} operators are here; try again later");
+                AnswerBody::Error(refusal("busy", message))
+            }
+            None => {
+                tracing::warn!(%peer, "an operator with a wrong token was refused");
+                sleep(WRONG_TOKEN_TIME).await;
+                let message = "the token is not this cloud's".to_owned();
+                AnswerBody::Error(refusal("unauthorized", message))
+            }
+        };
+        write(&mut writer, body).await?;
+        Ok((reader, writer, seat.flatten()))
     }
 }
 
-async fn welcome(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: &TlsAcceptor,
-    token: &[u8; 32],
-    operator: &Operator,
-) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let greeted = timeout(GREETING_TIME, async {
-        let (reader, mut writer) = tokio::io::split(tls.accept(stream).await?);
-        let mut reader = BufReader::new(reader);
-        let known = greet(&mut reader, token).await?;
-        if known {
-            write(&mut writer, AnswerBody::Ok(serde_json::Value::Null)).await?;
-        } else {
-            tracing::warn!(%peer, "an operator with a wrong token was refused");
-            sleep(WRONG_TOKEN_TIME).await;
-            let message = "the token is not this cloud's".to_owned();
-            let refused = AnswerBody::Error(refusal("unauthorized", message));
-            write(&mut writer, refused).await?;
-        }
-        Ok::<_, std::io::Error>((reader, writer, known))
-    });
-    let (mut reader, mut writer, known) = greeted.await??;
-    if known {
-        session(&mut reader, &mut writer, operator, Origin::Token).await?;
-    }
-    writer.shutdown().await
+/// Both ways of a connection, and the seat that it has, if it may stay.
+type Welcomed = (
+    BufReader<ReadHalf<TlsStream<TcpStream>>>,
+    WriteHalf<TlsStream<TcpStream>>,
+    Option<OwnedSemaphorePermit>,
+);
+
+/// A machine that vanished ends its session, also where nothing is on its way to it.
+fn end_when_silent(stream: &TcpStream) -> std::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE_MAX / 2)?;
+    sockopt::set_tcp_keepintvl(stream, SILENCE_MAX / 8)?;
+    sockopt::set_tcp_user_timeout(stream, SILENCE_MAX.as_millis() as u32)?;
+    Ok(())
 }
 
 /// Whether the first line holds the token.

@@ -51,7 +51,7 @@ pub(super) async fn session(
             }
         };
         match op {
-            Op::Watch { job_id } => watch_job(writer, operator, &job_id).await?,
+            Op::Watch { job_id } => watch_job(reader, writer, operator, &job_id).await?,
             Op::PutImage { .. } if pins.len() >= PINS_MAX => {
                 let message = format!("a connection sends at most {PINS_MAX} images");
                 return write(writer, AnswerBody::Error(refusal("limit", message))).await;
@@ -184,8 +184,10 @@ async fn answer(operator: &Operator, op: Op) -> AnswerBody {
     }
 }
 
+/// Tells of a job until it has ended, or until who asked has left: a job of a device that is away may never end.
 async fn watch_job(
-    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    reader: &mut (impl AsyncBufRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
     operator: &Operator,
     job_id: &JobId,
 ) -> std::io::Result<()> {
@@ -193,14 +195,28 @@ async fn watch_job(
         Ok(watch) => watch,
         Err(error) => return write(writer, AnswerBody::Error(Refusal::from(&error))).await,
     };
-    while let Some(change) = watch.next().await {
-        write(writer, AnswerBody::Change(change)).await?;
+    // The next request may lie there already: it is read when this one is answered.
+    let mut is_silent = true;
+    loop {
+        let change = tokio::select! {
+            change = watch.next() => change,
+            read = reader.fill_buf(), if is_silent => {
+                if read?.is_empty() {
+                    return Ok(());
+                }
+                is_silent = false;
+                continue;
+            }
+        };
+        match change {
+            Some(change) => write(writer, AnswerBody::Change(change)).await?,
+            None => return write(writer, body(watch.job())).await,
+        }
     }
-    write(writer, body(watch.job())).await
 }
 
 pub(super) async fn write(
-    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
     body: AnswerBody,
 ) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(&Answer { v: VERSION, body })?;

@@ -87,7 +87,7 @@ pub enum Op {
         /// Which.
         job_id: JobId,
     },
-    /// One job's changes until it ends; then its `JobView`.
+    /// One job's changes until it ends; then its `JobView`. Whoever closes the connection, or its half of it, has left.
     Watch {
         /// Which.
         job_id: JobId,
@@ -390,6 +390,9 @@ pub struct ThingCreated {
 pub struct CloudInfo {
     /// Address with TLS.
     pub tls: Option<std::net::SocketAddr>,
+    /// The name that devices are to call that by, if one was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Address without.
     pub plain: Option<std::net::SocketAddr>,
     /// What the URLs of images begin with.

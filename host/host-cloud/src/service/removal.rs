@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::{
     ExecutionStatus, ImageId, JobId, Outgoing, Service, ServiceError, StreamId, ThingName,
-    record::Record, state::Stream,
+    record::Record,
+    state::{Stream, Thing},
 };
 
 /// What went.
@@ -37,18 +38,7 @@ impl Service {
         name: &ThingName,
         force: bool,
     ) -> Result<Removal, ServiceError> {
-        self.check_writable()?;
-        let thing = self
-            .state
-            .things
-            .get(name)
-            .ok_or_else(|| ServiceError::UnknownThing(name.clone()))?;
-        if !force && let Some(job) = thing.pending.keys().chain(thing.held.keys()).next() {
-            return Err(ServiceError::ThingBusy {
-                thing: name.clone(),
-                job: job.clone(),
-            });
-        }
+        let thing = self.check_removal(name, force)?;
         let mut removal = Removal {
             executions: thing.pending.len() + thing.held.len(),
             ..Removal::default()
@@ -77,6 +67,27 @@ impl Service {
             self.spread(now_ms, job, &mut removal.out);
         }
         Ok(removal)
+    }
+
+    /// The thing that [`Self::delete_thing`] would forget.
+    pub(crate) fn check_removal(
+        &self,
+        name: &ThingName,
+        force: bool,
+    ) -> Result<&Thing, ServiceError> {
+        self.check_writable()?;
+        let thing = self
+            .state
+            .things
+            .get(name)
+            .ok_or_else(|| ServiceError::UnknownThing(name.clone()))?;
+        match thing.pending.keys().chain(thing.held.keys()).next() {
+            Some(job) if !force => Err(ServiceError::ThingBusy {
+                thing: name.clone(),
+                job: job.clone(),
+            }),
+            _ => Ok(thing),
+        }
     }
 
     /// Moves an execution from its thing to its job.

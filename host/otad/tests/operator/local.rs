@@ -345,6 +345,22 @@ fn a_file_and_a_stored_image_give_the_same_job() {
 }
 
 #[test]
+fn what_a_new_thing_would_replace_is_refused_by_name() {
+    let operator = Operator::new();
+    let trust = operator.path("pump-3/trust");
+    fs::create_dir_all(&trust).unwrap();
+    fs::write(trust.join("signer.pem"), "mine").unwrap();
+    let create = [
+        "thing", "create", "pump-3", "--cloud", "cloud", "--out", "pump-3",
+    ];
+    refused(&operator.otad(&create), 5, &["trust/signer.pem", "--force"]);
+    assert_eq!(fs::read(trust.join("signer.pem")).unwrap(), b"mine");
+    assert_eq!(operator.cloud.operator().thing_list().len(), 2);
+    let said = done(&operator.otad(&[&create[..], &["--force"]].concat()));
+    assert!(said.contains("replaced pump-3/trust/signer.pem"), "{said}");
+}
+
+#[test]
 fn a_group_has_an_execution_for_each_member_and_nobody_else() {
     let operator = Operator::new();
     let socket = operator.path("cloud/operator.sock");

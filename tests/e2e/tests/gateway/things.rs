@@ -68,7 +68,7 @@ fn things_and_groups_are_made_listed_shown_and_forgotten_and_unknown_ones_named(
         (&["group", "add", "east", "nobody"], 2, "nobody"),
         (&["group", "delete", "west"], 2, "west"),
         (&["group", "create", "east"], 1, "east"),
-        (&["thing", "detach", "pump-1", "00"], 1, "pump-1"),
+        (&["thing", "detach", "pump-1", "00"], 2, "pump-1"),
     ];
     for (arguments, code, name) in rows {
         check_refused(&dir, arguments, *code, name);
@@ -149,6 +149,14 @@ fn a_copy_of_the_operators_directory_is_enough_to_make_an_update_from_elsewhere(
     let made = json(&kit, &[&create[..], &[&key.display().to_string()]].concat());
     let job = made["job_id"].as_str().unwrap().parse().unwrap();
     assert_eq!(cloud.operator().show(&job).unwrap().executions.len(), 1);
+    // What the cloud has is named by its digest; nothing that needs its bytes can be done here.
+    let elsewhere = format!("sha256:{}", "0".repeat(64));
+    let again = [&create[..5], &[&elsewhere]].concat();
+    let unsigned = [&again[..], &["--unsigned"]].concat();
+    check_refused(&kit, &unsigned, 1, "no image has the SHA-256");
+    let key = key.display().to_string();
+    let signed = [&again[..], &["--key", &key]].concat();
+    check_refused(&kit, &signed, 64, "takes its bytes");
     // Without the token the copy is of no use.
     fs::write(kit.join("token"), "0123456789abcdef0123").unwrap();
     check_refused(&kit, &["thing", "list"], 1, "token");

@@ -4,7 +4,7 @@
 mod pipe;
 mod plain;
 mod policy;
-mod tls;
+pub(crate) mod tls;
 
 use std::{net::SocketAddr, time::Duration};
 

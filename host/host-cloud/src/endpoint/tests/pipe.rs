@@ -157,7 +157,7 @@ async fn a_second_client_of_the_same_id_takes_over() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_and_does_not_read_is_not_served_on_and_ends_while_others_are() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     operator
         .create_update(update(&vec![7; 1024 * 1024]))
         .await
@@ -261,7 +261,7 @@ async fn a_stalled_cloud_neither_reads_nor_writes_until_it_goes_on() {
 async fn a_cut_on_purpose_ends_everybody_right_behind_the_block_it_names() {
     let plan = FaultPlan::new(1, [Fault::CutAfterBlock(2)]);
     let world = World::with(Box::new(plan)).await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     let image = vec![9; 8 * 256];
     operator.create_update(update(&image)).await.unwrap();
     let (_bystander, bystander_end) = world.client("bystander", 60).await;
@@ -282,7 +282,7 @@ async fn a_cut_on_purpose_ends_everybody_right_behind_the_block_it_names() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_takes_too_long_ends_at_its_time_and_the_device_is_told() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     let mut timed = update(b"x");
     timed.timeout_minutes = Some(2);
     operator.create_update(timed).await.unwrap();
@@ -347,18 +347,27 @@ async fn what_breaks_the_protocol_ends_only_that_client() {
     assert_eq!(read(&mut bystander, 2).await, PONG);
 }
 
+/// The state cannot be opened from now on: a directory lies in its place.
+pub(super) fn break_disk(core: &Core) {
+    let state = core.dir().join("state.redb");
+    core.close_store_for_tests();
+    std::fs::rename(&state, core.dir().join("aside")).unwrap();
+    std::fs::create_dir(&state).unwrap();
+}
+
+fn mend_disk(core: &Core) {
+    let state = core.dir().join("state.redb");
+    std::fs::remove_dir(&state).unwrap();
+    std::fs::rename(core.dir().join("aside"), &state).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_fails_leaves_a_report_unacknowledged_until_it_works_again() {
     let world = World::new().await;
-    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None);
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
     operator.create_update(update(b"x")).await.unwrap();
     let (mut io, _end) = world.client("gw", 6000).await;
-    // The state cannot be opened while a directory lies in its place.
-    let state = world.core.dir().join("state.redb");
-    let aside = world.core.dir().join("aside");
-    world.core.close_store_for_tests();
-    std::fs::rename(&state, &aside).unwrap();
-    std::fs::create_dir(&state).unwrap();
+    break_disk(&world.core);
     let topic = "$aws/things/gw/jobs/AFR_OTA-u/update";
     let report = |id: u8, status: &str| {
         let payload = format!("{{\"status\":\"{status}\"}}");
@@ -381,14 +390,52 @@ async fn a_disk_that_fails_leaves_a_report_unacknowledged_until_it_works_again()
     let error = operator.thing_create(&thing("late")).await.unwrap_err();
     assert_eq!(error.code(), "unavailable");
     // The disk is back, and the next attempt keeps what was said in between.
-    std::fs::remove_dir(&state).unwrap();
-    std::fs::rename(&aside, &state).unwrap();
+    mend_disk(&world.core);
     while operator.thing_create(&thing("late")).await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     io.write_all(&report(3, "SUCCEEDED")).await.unwrap();
     assert_eq!(read(&mut io, 4).await, [0x40, 2, 0, 3]);
-    let stored = std::fs::read(&state).unwrap();
+    let stored = std::fs::read(world.core.dir().join("state.redb")).unwrap();
     let stored = String::from_utf8_lossy(&stored);
     assert!(stored.contains("\"SUCCEEDED\"") && stored.contains("late"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_while_the_disk_fails_is_in_force_and_told_as_such() {
+    let world = World::new().await;
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
+    break_disk(&world.core);
+    let error = operator.create_update(update(b"x")).await.unwrap_err();
+    assert_eq!(error.code(), "unstored", "{error}");
+    assert_eq!(operator.list()[0].job_id.as_str(), "AFR_OTA-u");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_gone_before_its_thing_whatever_the_disk_does() {
+    let world = World::new().await;
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
+    let gw = thing("gw");
+    let old = operator.thing_create(&gw).await.unwrap();
+    break_disk(&world.core);
+    let error = operator.delete_thing(&gw, false).await.unwrap_err();
+    assert_eq!(error.code(), "unstored", "{error}");
+    // The cloud may end here.
+    assert!(!old.private_key_path.exists() && !old.certificate_path.exists());
+    mend_disk(&world.core);
+    let new = loop {
+        match operator.thing_create(&gw).await {
+            Ok(new) => break new,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    assert_ne!(new.fingerprint, old.fingerprint);
+    let certificates = operator.describe_thing(&gw).unwrap().thing.certificates;
+    assert_eq!(certificates, [new.fingerprint]);
+    // A key that cannot be removed keeps its thing.
+    std::fs::remove_file(&new.private_key_path).unwrap();
+    std::fs::create_dir(&new.private_key_path).unwrap();
+    let error = operator.delete_thing(&gw, false).await.unwrap_err();
+    assert!(error.to_string().contains("gw.key"), "{error}");
+    assert!(world.core.is_thing(&gw));
 }

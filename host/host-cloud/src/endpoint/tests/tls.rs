@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::*;
 use crate::{Credentials, Pki};
 
-pub(super) fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientConfig {
+pub(crate) fn config(root_pem: &str, own: Option<&Credentials>, alpn: &[&[u8]]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap();
     roots.add(root).unwrap();
@@ -142,6 +142,22 @@ async fn a_detached_certificate_ends_at_once_and_does_not_come_back() {
     assert!(client(&cloud, "gw", tls).connected().await.is_err());
     connect(&cloud, &new).await;
     cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_detached_certificate_ends_also_when_that_cannot_be_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    let gw = thing("gw");
+    let own = cloud.thing_create(&gw).await.unwrap();
+    let mut client = connect(&cloud, &own).await;
+    pipe::break_disk(cloud.core_for_tests());
+    let detached = cloud
+        .operator()
+        .detach_certificate(&gw, &own.fingerprint)
+        .await;
+    assert_eq!(detached.unwrap_err().code(), "unstored");
+    client.ended().await;
 }
 
 #[tokio::test]

@@ -39,6 +39,17 @@ fn file(path: std::path::PathBuf) -> FileSpec {
     }
 }
 
+fn job(id: &str) -> CreateJob {
+    CreateJob {
+        job_id: id.parse().unwrap(),
+        things: vec![gw()],
+        document: json!({}),
+        description: String::new(),
+        timeout_minutes: None,
+        plan: Default::default(),
+    }
+}
+
 /// What `gw` reports, as if over MQTT.
 async fn report(cloud: &CloudHandle, job: &str, payload: &str) {
     let topic = format!("$aws/things/gw/jobs/{job}/update");
@@ -116,14 +127,6 @@ async fn a_watch_tells_every_change_and_ends_with_the_job() {
     let dir = tempfile::tempdir().unwrap();
     let (cloud, mut client) = start(dir.path()).await;
     client.thing_create(gw()).await.unwrap();
-    let job = |id: &str| CreateJob {
-        job_id: id.parse().unwrap(),
-        things: vec![gw()],
-        document: json!({}),
-        description: String::new(),
-        timeout_minutes: None,
-        plan: Default::default(),
-    };
     client.create_job(job("j")).await.unwrap();
     client.create_job(job("k")).await.unwrap();
     let (told, mut heard) = tokio::sync::mpsc::channel(16);
@@ -191,6 +194,39 @@ async fn an_image_that_another_update_names_by_the_time_it_would_go_stays() {
     assert_eq!(&out, b"firmware");
     client.stream_delete(second.stream_id, true).await.unwrap();
     assert!(core.images().find(&image).is_none());
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_image_that_came_to_nothing_goes_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cloud, mut client) = start(dir.path()).await;
+    client.thing_create(gw()).await.unwrap();
+    let path = dir.path().join("fw.bin");
+    std::fs::write(&path, b"firmware").unwrap();
+    let update = CreateUpdate {
+        stream_id: Some("s".parse().unwrap()),
+        ..CreateUpdate::new(vec![gw()], vec![file(path.clone())])
+    };
+    client.create_update(update.clone()).await.unwrap();
+    let images = dir.path().join("images");
+    let stored = || std::fs::read_dir(&images).unwrap().count();
+    assert_eq!(stored(), 1);
+    // The stream's id is in use.
+    std::fs::write(&path, b"another").unwrap();
+    let error = client.create_update(update).await.unwrap_err();
+    assert!(matches!(&error, OperatorError::Refused(r) if r.code == "stream_exists"));
+    while stored() > 1 {
+        tokio::task::yield_now().await;
+    }
+    // It was sent, and its sender has left.
+    client.put_image(&path, None).await.unwrap();
+    assert_eq!(stored(), 2);
+    drop(client);
+    while stored() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(images.join(ImageId::of(b"firmware").as_str()).exists());
     cloud.shutdown().await;
 }
 
@@ -275,6 +311,7 @@ async fn where_no_cloud_is_the_error_says_how_to_start_one() {
     let Err(error) = OperatorClient::connect(&path).await else {
         panic!("connected");
     };
+    assert!(matches!(error, OperatorError::Absent { .. }));
     let text = error.to_string();
     assert!(
         text.contains("operator.sock") && text.contains("otad cloud"),

@@ -1,6 +1,14 @@
 //! Operators of other machines: the token, what is sent in place of a path, and what stays refused.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
 use super::{super::remote, *};
 
@@ -10,6 +18,26 @@ async fn cloud(dir: &Path) -> CloudHandle {
         ..CloudConfig::new(dir)
     };
     Cloud::start(config).await.unwrap()
+}
+
+/// Longer than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection to the operators' TLS endpoint of who speaks for himself.
+async fn by_hand(cloud: &CloudHandle) -> impl AsyncRead + AsyncWrite + Unpin {
+    let root = std::fs::read_to_string(cloud.operator().info().unwrap().root_path).unwrap();
+    let tls = TlsConnector::from(Arc::new(crate::endpoint::tests::tls::config(
+        &root,
+        None,
+        &[],
+    )));
+    let stream = TcpStream::connect(cloud.operators_addr().unwrap());
+    let name = ServerName::try_from("localhost").unwrap();
+    tls.connect(name, stream.await.unwrap()).await.unwrap()
+}
+
+fn line(request: &impl serde::Serialize) -> String {
+    serde_json::to_string(request).unwrap() + "\n"
 }
 
 async fn connect(cloud: &CloudHandle, token: &str) -> Result<OperatorClient, OperatorError> {
@@ -59,7 +87,7 @@ async fn a_path_on_the_clouds_machine_is_not_read_for_who_only_has_the_token() {
         v: wire::VERSION,
         op: wire::Op::CreateUpdate(update),
     };
-    let line = serde_json::to_string(&request).unwrap() + "\n";
+    let line = line(&request);
     let mut answer = Vec::new();
     let mut reader = BufReader::new(line.as_bytes());
     let operator = cloud.operator();
@@ -69,6 +97,109 @@ async fn a_path_on_the_clouds_machine_is_not_read_for_who_only_has_the_token() {
     let answer: Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(answer["error"]["code"], "path");
     assert_eq!(operator.list(), []);
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn operators_who_left_while_they_watched_keep_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    cloud.thing_create(&gw()).await.unwrap();
+    cloud.operator().create_job(job("j")).await.unwrap();
+    let token = remote::read_token(&dir.path().join("operator/token")).unwrap();
+    let greeting = line(&wire::Authenticate {
+        v: wire::VERSION,
+        token,
+    });
+    let watch = line(&wire::Request {
+        v: wire::VERSION,
+        op: wire::Op::Watch {
+            job_id: "j".parse().unwrap(),
+        },
+    });
+    // The job does not end: its device is away.
+    for _ in 0..socket::OPERATORS_MAX {
+        let mut here = UnixStream::connect(cloud.socket()).await.unwrap();
+        here.write_all(watch.as_bytes()).await.unwrap();
+        let mut there = BufReader::new(by_hand(&cloud).await);
+        there.write_all(greeting.as_bytes()).await.unwrap();
+        there.flush().await.unwrap();
+        there.read_until(b'\n', &mut Vec::new()).await.unwrap();
+        there.write_all(watch.as_bytes()).await.unwrap();
+        there.flush().await.unwrap();
+    }
+    let listed = async {
+        let mut here = OperatorClient::connect(cloud.socket()).await.unwrap();
+        assert_eq!(here.list().await.unwrap().len(), 1);
+        // Told at once while the last of them are about to leave.
+        let kit = dir.path().join(KIT_DIR);
+        let mut there = loop {
+            match OperatorClient::connect_kit(&kit).await {
+                Ok(client) => break client,
+                Err(OperatorError::Refused(refusal)) => assert_eq!(refusal.code, "busy"),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(there.list().await.unwrap().len(), 1);
+    };
+    timeout(PATIENCE, listed).await.unwrap();
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_kit_names_an_address_only_where_operators_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let config = |server_names| CloudConfig {
+        operators: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        server_names,
+        ..CloudConfig::new(dir.path())
+    };
+    // Where devices come in may be elsewhere.
+    let cloud = Cloud::start(config(names(&["10.0.0.1"]))).await.unwrap();
+    let mut client = OperatorClient::connect_kit(&dir.path().join(KIT_DIR))
+        .await
+        .unwrap();
+    assert_eq!(client.info().await.unwrap().host, None);
+    cloud.shutdown().await;
+    let cloud = Cloud::start(config(names(&["10.0.0.1", "cloud.lan"])));
+    let cloud = cloud.await.unwrap();
+    let address = std::fs::read_to_string(dir.path().join("operator/address")).unwrap();
+    assert!(address.starts_with("cloud.lan:"), "{address}");
+    let info = cloud.operator().info().unwrap();
+    assert_eq!(info.host.as_deref(), Some("cloud.lan"));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_update_without_the_token_is_refused_before_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = cloud(dir.path()).await;
+    cloud.thing_create(&gw()).await.unwrap();
+    let image = dir.path().join("fw.bin");
+    std::fs::write(&image, b"firmware").unwrap();
+    let update = CreateUpdate::new(vec![gw()], vec![file(image)]);
+    let create = line(&wire::Request {
+        v: wire::VERSION,
+        op: wire::Op::CreateUpdate(update),
+    });
+    let greeting = line(&wire::Authenticate {
+        v: wire::VERSION,
+        token: "0123456789abcdef0123".to_owned(),
+    });
+    for said in [create.clone(), greeting + &create] {
+        let mut stream = by_hand(&cloud).await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(PATIENCE, stream.read_to_string(&mut answer));
+        read.await.unwrap().unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"]["code"], "unauthorized", "{said}");
+        assert_eq!(cloud.operator().list(), []);
+        let stored = std::fs::read_dir(dir.path().join("images")).unwrap();
+        assert_eq!(stored.count(), 0);
+    }
     cloud.shutdown().await;
 }
 
@@ -92,9 +223,10 @@ async fn without_the_token_nobody_is_an_operator() {
     let foreign = crate::Pki::open(elsewhere.path()).unwrap();
     let port = cloud.operators_addr().unwrap().port();
     let connected = OperatorClient::connect_tls("localhost", port, foreign.root_pem(), &token);
-    assert!(matches!(
-        connected.await,
-        Err(OperatorError::Connect { .. })
-    ));
+    let Err(OperatorError::Untrusted { path, source }) = connected.await else {
+        panic!("another cloud was trusted");
+    };
+    assert_eq!(path, format!("localhost:{port}"));
+    assert!(source.to_string().contains("certificate"), "{source}");
     cloud.shutdown().await;
 }

@@ -29,7 +29,8 @@ pub struct CloudArgs {
         value_parser = http_fault
     )]
     pub http_faults: Vec<(HttpFault, u32)>,
-    /// Name or address that its certificate is valid for, besides this machine's own; may be given several times.
+    /// Name or address that its certificate is valid for, besides this machine's own; may be given several times. The first
+    /// is what URLs, the operators' directory and, unless --listen names an address, configurations of things call it.
     #[arg(long = "name", value_name = "HOST")]
     pub names: Vec<String>,
     /// Let operators of other machines in here, with TLS and a token: who has a copy of DIR/operator is one.
@@ -108,7 +109,7 @@ pub enum LimitsArg {
 #[derive(Clone, Debug, Args)]
 pub struct CloudArg {
     /// Directory of a running `otad cloud`, or a copy of its directory `operator` from another machine. One that is only
-    /// starting is waited for: 5 s, or $OTAD_CLOUD_WAIT_MS.
+    /// starting is waited for: 5 s, or $OTAD_CLOUD_WAIT_MS; each try has 5 s in any case.
     #[arg(long, value_name = "DIR", env = "OTAD_CLOUD")]
     pub cloud: PathBuf,
 }

@@ -15,20 +15,25 @@ use host_http::HttpConfig;
 use crate::cli::args::AskArgs;
 use crate::cli::cloud_client::{connect, refused};
 use crate::exit::{Exit, Failed, Verb};
-use crate::progress::say;
+use crate::progress::{note, say};
 use crate::restart_script;
 
-/// What is written, in the order of the configuration.
-const FILES: [&str; 4] = [
+/// What is written in any case, in the order of the configuration.
+const FILES: [&str; 6] = [
     "root.pem",
     "certificate.pem",
     "private-key.pem",
+    "trust/signer.pem",
+    "restart.sh",
     "otad.toml",
 ];
 
 pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bool) -> Verb {
+    let mut client: OperatorClient = connect(&ask.cloud).await?;
+    let info = client.info().await.map_err(refused)?;
     let old: Vec<&str> = FILES
         .into_iter()
+        .chain(info.http.as_ref().map(|_| IMAGE_ROOT))
         .filter(|file| out.join(file).exists())
         .collect();
     if !old.is_empty() && !force {
@@ -41,8 +46,6 @@ pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bo
             ),
         ));
     }
-    let mut client: OperatorClient = connect(&ask.cloud).await?;
-    let info = client.info().await.map_err(refused)?;
     let thing = client.thing_create(name).await.map_err(refused)?;
     let images = match &info.http {
         Some(url) => Some(http_section(&addresses_of(url).await)),
@@ -50,6 +53,12 @@ pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bo
     };
     write(out, &thing, &info, images.as_deref())?;
     let config = out.join("otad.toml");
+    if is_nameless(&info) {
+        note(&format!(
+            "the cloud listens on all addresses and has no --name: for a device on another machine edit `endpoint` in {}",
+            config.display()
+        ));
+    }
     if ask.json {
         say(&serde_json::json!({
             "name": thing.name,
@@ -78,6 +87,14 @@ pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bo
     Ok(Exit::Done)
 }
 
+/// Whether devices of other machines may come, and nobody said where to.
+fn is_nameless(info: &CloudInfo) -> bool {
+    info.host.is_none()
+        && info
+            .tls
+            .is_some_and(|address| address.ip().is_unspecified())
+}
+
 /// Where devices connect, and whom they trust there.
 struct Endpoint<'a> {
     host: String,
@@ -91,10 +108,10 @@ impl<'a> Endpoint<'a> {
     fn of(info: &'a CloudInfo, thing: &'a ThingCreated) -> Result<Self, Failed> {
         if let Some(address) = info.tls {
             let ip = address.ip();
-            let host = if ip.is_loopback() || ip.is_unspecified() {
-                "localhost".to_owned()
-            } else {
-                ip.to_string()
+            let host = match &info.host {
+                _ if !ip.is_loopback() && !ip.is_unspecified() => ip.to_string(),
+                Some(name) => name.clone(),
+                None => "localhost".to_owned(),
             };
             return Ok(Self {
                 host,
@@ -287,6 +304,47 @@ mod tests {
             assert_eq!(config.http.roots.len(), usize::from(tls));
             let lan = IpAddr::from([10, 1, 2, 3]);
             assert_eq!(config.http.config.check_address(lan).is_ok(), tls);
+        }
+    }
+
+    #[test]
+    fn a_cloud_of_all_addresses_is_called_by_its_name() {
+        let rows = [
+            ("0.0.0.0:8883", Some("cloud.lan"), "cloud.lan", false),
+            ("[::]:8883", None, "localhost", true),
+            ("127.0.0.1:8883", Some("cloud.lan"), "cloud.lan", false),
+            ("127.0.0.1:8883", None, "localhost", false),
+            ("10.0.0.1:8883", Some("cloud.lan"), "10.0.0.1", false),
+        ];
+        for (address, name, host, nameless) in rows {
+            let info = CloudInfo {
+                tls: Some(address.parse().unwrap()),
+                host: name.map(str::to_owned),
+                plain: None,
+                http: None,
+                broker: None,
+                root_path: "root.pem".into(),
+                signing_certificate_path: "signing.pem".into(),
+                signing_certificate_pem: String::new(),
+                signing_key_path: "signing.key".into(),
+                dir: "cloud".into(),
+            };
+            let thing = ThingCreated {
+                name: "pump-1".parse().unwrap(),
+                created: true,
+                certificate_path: "pump-1.pem".into(),
+                private_key_path: "pump-1.key".into(),
+                root_path: "root.pem".into(),
+                fingerprint: String::new(),
+                certificate_pem: String::new(),
+                private_key_pem: String::new(),
+                root_pem: String::new(),
+            };
+            let endpoint = Endpoint::of(&info, &thing).unwrap();
+            let text = configuration("pump-1", &endpoint, None);
+            let line = format!("endpoint = \"{host}\"");
+            assert!(text.contains(&line), "{address} {name:?}: {text}");
+            assert_eq!(is_nameless(&info), nameless, "{address} {name:?}");
         }
     }
 

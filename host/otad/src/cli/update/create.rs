@@ -8,11 +8,11 @@ use host_cloud::operator::OperatorClient;
 use host_cloud::operator::wire::{
     CloudInfo, CreateJob, CreateUpdate, FileSpec, ImageInput, UpdateCreated,
 };
-use host_cloud::service::{JobId, JobStatus};
+use host_cloud::service::{ImageId, JobId, JobStatus};
 use serde_json::{Value, json};
 
 use super::profile::{self, Origin};
-use super::request::{self, Request, Source};
+use super::request::{self, FileRequest, Request, Source};
 use super::signing::{Signed, Signer, file_failed};
 use super::{aws, watch};
 use crate::cli::args::{CloudArg, CreateArgs};
@@ -157,15 +157,16 @@ async fn create_update(
     };
     let known = profile.as_ref().map(|(profile, _)| profile);
     let signer = Signer::read(args, known, default, &mut problems);
-    let paths: Vec<PathBuf> = request
+    let store = (client.is_remote(), info.dir.join("images"));
+    let images: Vec<Image> = request
         .files
         .iter()
-        .map(|file| image_path(&info.dir, &file.source, &file.named, &mut problems))
+        .map(|file| image(&store, &file.source, &file.named, &mut problems))
         .collect();
     let signed = match (&signer, problems.is_empty()) {
         (Some(signer), true) => {
-            announce(signer, profile.as_ref(), &request, &paths, &tell);
-            sign_all(signer, &request, &paths, &mut problems)
+            announce(signer, profile.as_ref(), &request, &images, &tell);
+            sign_all(signer, &request, &images, &mut problems)
         }
         _ => Vec::new(),
     };
@@ -178,10 +179,10 @@ async fn create_update(
         Some(certfile) => Some(certfile.clone()),
         None => profile.map(|(p, _)| p.certfile),
     };
-    let files = request.files.iter().zip(&paths).zip(signed);
-    let files = files.map(|((file, path), signed)| FileSpec {
+    let files = request.files.iter().zip(images).zip(signed);
+    let files = files.map(|((file, image), signed)| FileSpec {
         file_id: file.file_id,
-        image: ImageInput::Path(path.clone()),
+        image: image.into(),
         sha256: Some(signed.sha256),
         file_type: file.file_type,
         file_path: file.filepath.clone().unwrap_or_default(),
@@ -232,7 +233,7 @@ fn announce(
     signer: &Signer,
     profile: Option<&(profile::Profile, Origin)>,
     request: &Request,
-    paths: &[PathBuf],
+    images: &[Image],
     tell: &impl Fn(String),
 ) {
     if let Some(certificate) = signer.certificate() {
@@ -241,47 +242,80 @@ fn announce(
     if let Some((profile, Origin::Found)) = profile {
         tell(format!("profile   {} found", profile.name));
     }
-    for (file, path) in request.files.iter().zip(paths) {
+    for (file, image) in request.files.iter().zip(images) {
+        let named = match image {
+            Image::Here(path) => path.display().to_string(),
+            Image::Away(_) => file.named.clone(),
+        };
         match request.files.len() {
-            1 => tell(format!("image     {}", path.display())),
-            _ => tell(format!("image     {}={}", file.file_id, path.display())),
+            1 => tell(format!("image     {named}")),
+            _ => tell(format!("image     {}={named}", file.file_id)),
         }
     }
-    tell(format!("signing   {} image(s), waiting", paths.len()));
+    tell(format!("signing   {} image(s), waiting", images.len()));
     tell(format!("signed by {}", signer.name()));
 }
 
 fn sign_all(
     signer: &Signer,
     request: &Request,
-    paths: &[PathBuf],
+    images: &[Image],
     problems: &mut Problems,
 ) -> Vec<Signed> {
-    let files = request.files.iter().zip(paths);
+    let signed = |(file, image): (&FileRequest, &Image)| match image {
+        Image::Here(path) => signer.sign(file, path),
+        Image::Away(id) => signer.sign_unseen(file, id),
+    };
+    let files = request.files.iter().zip(images);
     files
-        .filter_map(|(file, path)| problems.take(signer.sign(file, path)))
+        .filter_map(|pair| problems.take(signed(pair)))
         .collect()
 }
 
-/// Where an image lies for this process and the cloud's.
-fn image_path(dir: &Path, source: &Source, named: &str, problems: &mut Problems) -> PathBuf {
-    match source {
+/// Where an image lies.
+enum Image {
+    /// On this machine.
+    Here(PathBuf),
+    /// In the store of a cloud on another one.
+    Away(ImageId),
+}
+
+impl From<Image> for ImageInput {
+    fn from(image: Image) -> Self {
+        match image {
+            Image::Here(path) => Self::Path(path),
+            Image::Away(id) => Self::Stored(id),
+        }
+    }
+}
+
+/// The image of a file; `store` is where the cloud keeps its own, and whether that may be on another machine.
+fn image(
+    (is_remote, store): &(bool, PathBuf),
+    source: &Source,
+    named: &str,
+    problems: &mut Problems,
+) -> Image {
+    let path = match source {
         Source::File(path) => path.clone(),
         Source::Stored(digest) => {
-            let path = dir.join("images").join(digest);
-            if !path.is_file() {
-                problems.add(
+            let path = store.join(digest);
+            match ImageId::try_from(digest.clone()) {
+                _ if path.is_file() => {}
+                Ok(id) if *is_remote => return Image::Away(id),
+                _ => problems.add(
                     Exit::Failed,
                     format!(
                         "--file {named}: the cloud's store has no such image; give the file itself"
                     ),
-                );
+                ),
             }
             path
         }
         // Refused where it was read.
         Source::S3 { .. } => PathBuf::new(),
-    }
+    };
+    Image::Here(path)
 }
 
 fn facts(info: &CloudInfo, created: &UpdateCreated) -> Value {

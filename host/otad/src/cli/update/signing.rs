@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use host_cloud::service::{SigKey, Signature};
+use host_cloud::service::{ImageId, SigKey, Signature};
 use host_crypto::{Hashed, Hasher, SigningKey, TrustPolicy, TrustStore, VerifyError};
 
 use super::profile::Profile;
@@ -156,9 +156,7 @@ impl Signer {
                 (hashed, Some((SigKey::Sha256Ecdsa, signature)))
             }
             Self::Given { kind, .. } => {
-                // Where one is missing the options were refused.
-                let path = file.signature.clone().unwrap_or_default();
-                let signature = read_signature(&path)?;
+                let signature = given(file)?;
                 (hash(source, image)?, Some((*kind, signature)))
             }
             Self::Nobody => (hash(source, image)?, None),
@@ -169,14 +167,49 @@ impl Signer {
             let text = format!("the signature of {}: {why}", image.display());
             return Err(Failed::new(Exit::Unverified, text));
         }
-        Ok(Signed {
-            sha256: host_crypto::hex(hashed.sha256()),
-            signature: signature.map(|(key, raw)| Signature {
-                key,
-                base64: BASE64.encode(raw),
-            }),
-        })
+        Ok(Signed::new(host_crypto::hex(hashed.sha256()), signature))
     }
+
+    /// The same of an image that only a cloud on another machine has. Without its bytes nothing can be made or checked.
+    pub(super) fn sign_unseen(
+        &self,
+        file: &FileRequest,
+        image: &ImageId,
+    ) -> Result<Signed, Failed> {
+        let signature = match self {
+            Self::Given {
+                kind,
+                certificate: None,
+            } => Some((*kind, given(file)?)),
+            Self::Nobody => None,
+            Self::Key { .. } | Self::Given { .. } => {
+                return Err(Failed::new(
+                    Exit::Usage,
+                    format!(
+                        "--file {}: the cloud is on another machine, and to sign an image or to check a signature with a \
+                         certificate takes its bytes; give the file itself, or only --signature or --unsigned",
+                        file.named
+                    ),
+                ));
+            }
+        };
+        Ok(Signed::new(image.to_string(), signature))
+    }
+}
+
+impl Signed {
+    fn new(sha256: String, signature: Option<(SigKey, Vec<u8>)>) -> Self {
+        let signature = signature.map(|(key, raw)| Signature {
+            key,
+            base64: BASE64.encode(raw),
+        });
+        Self { signature, sha256 }
+    }
+}
+
+fn given(file: &FileRequest) -> Result<Vec<u8>, Failed> {
+    // Where one is missing the options were refused.
+    read_signature(&file.signature.clone().unwrap_or_default())
 }
 
 impl Certificate {
