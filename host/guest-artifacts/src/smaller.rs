@@ -104,6 +104,14 @@ fn a_constant_that_saves_nothing_stays() {
 }
 
 #[test]
+fn a_constant_stays_where_a_global_of_its_own_would_take_a_long_number() {
+    let globals = "(global i32 (i32.const 0))".repeat(255);
+    let often = functions(5, "", "i32.const -2147483648 call 0");
+    let before = module(&format!("{globals}{often}"));
+    assert_eq!(constants::hoist(&before).unwrap(), before);
+}
+
+#[test]
 fn what_stands_in_many_places_becomes_a_function() {
     // Parameters of all functions; what they have in common; parameters and results of what is made of it.
     let rows = [
