@@ -237,6 +237,20 @@ fn a_local_that_is_written_is_a_result_if_it_is_read_behind_and_a_parameter_if_i
             "",
             (2, 0, 0),
         ),
+        (
+            "perhaps written, never read",
+            format!(
+                "block local.get 0 i32.eqz br_if 0 {load} local.set 1 i32.const 77777 call 0 end"
+            ),
+            "",
+            (2, 0, 0),
+        ),
+        (
+            "perhaps written, then written",
+            format!("local.get 0 if {load} local.set 1 end {load} local.set 1"),
+            "local.get 1 br_if 0",
+            (2, 1, 0),
+        ),
     ];
     for (what, body, behind, ty) in rows {
         let text: String = (0..6)
