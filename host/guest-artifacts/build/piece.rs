@@ -182,7 +182,7 @@ pub(crate) fn each_piece(
 /// Whether an instruction at this depth within a piece concerns what is around the piece.
 pub(crate) fn leads_out(kind: Kind, depth: usize) -> bool {
     match kind {
-        Kind::Bound => true,
+        Kind::Return | Kind::Unknown => true,
         Kind::Branch(out) => out as usize >= depth,
         Kind::Else | Kind::End => depth == 0,
         _ => false,

@@ -188,6 +188,11 @@ fn what_belongs_to_the_function_round_it_stays() {
             "a loop that calls nothing",
             "loop local.get 0 i32.load offset=300 local.get 0 i32.load offset=400 i32.ne br_if 0 end",
         ),
+        (
+            "a block that is not known",
+            "block try_table end local.get 0 i32.load offset=300 i32.load offset=400 local.tee 0 i32.load call 0
+                i32.const 1 br_if 0 unreachable end local.get 0 call 0",
+        ),
     ];
     for (what, body) in rows {
         let before = module(&functions(6, "i32", body));
@@ -414,6 +419,10 @@ fn what_no_if_can_do_stays() {
             "block i32.const 1 local.get 0 br_if 0 call 0 end",
         ),
         ("never reached", "block br 0 local.get 0 br_if 0 call 1 end"),
+        (
+            "a branch that is not known",
+            "block block ref.null func br_on_null 1 drop local.get 0 br_if 0 call 1 end call 2 end",
+        ),
     ];
     for (what, body) in rows {
         let before = one(body);
