@@ -11,6 +11,7 @@ mod code;
 mod constants;
 mod dep_info;
 mod flat;
+mod folder;
 mod joint;
 mod live;
 mod outline;

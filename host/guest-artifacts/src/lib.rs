@@ -51,6 +51,10 @@ mod dep_info;
 mod flat;
 
 #[cfg(test)]
+#[path = "../build/folder.rs"]
+mod folder;
+
+#[cfg(test)]
 #[path = "../build/joint.rs"]
 mod joint;
 
