@@ -47,6 +47,10 @@ mod constants;
 mod dep_info;
 
 #[cfg(test)]
+#[path = "../build/flags.rs"]
+mod flags;
+
+#[cfg(test)]
 #[path = "../build/flat.rs"]
 mod flat;
 
@@ -73,6 +77,10 @@ mod piece;
 #[cfg(test)]
 #[path = "../build/shape.rs"]
 mod shape;
+
+#[cfg(test)]
+#[path = "../build/shared.rs"]
+mod shared;
 
 #[cfg(test)]
 #[path = "../build/slim.rs"]
