@@ -10,6 +10,7 @@ mod branches;
 mod code;
 mod constants;
 mod dep_info;
+mod elf;
 mod flags;
 mod flat;
 mod folder;
@@ -30,7 +31,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-/// Where guests come from instead, for a machine that cannot build for wasm32: a directory with the files of a release.
+/// Where guests come from instead, for a machine that cannot build for wasm32: a directory with the files of a release. A
+/// relative one begins at the workspace's root: cargo runs this in the folder of this package, which nobody has in mind.
 const PREBUILT: &str = "OTAD_GUESTS";
 
 /// Profile in the root manifest, whatever the profile of the host build.
@@ -145,7 +147,7 @@ fn run() -> Result<(), String> {
     tell("rerun-if-env-changed", PREBUILT);
     let out_dir = path_from_env("OUT_DIR")?;
     let workspace = workspace()?;
-    let prebuilt = env::var_os(PREBUILT).map(PathBuf::from);
+    let prebuilt = env::var_os(PREBUILT).map(|dir| workspace.join(dir));
     let builder = match prebuilt {
         Some(_) => None,
         None => Some(Builder::new(&out_dir, &workspace)?),
@@ -385,10 +387,11 @@ fn read_prebuilt_library(dir: &Path, guest: &Guest) -> Result<Vec<u8>, String> {
     rerun_if_changed(&path);
     // One that comes later.
     rerun_if_changed(dir);
+    let arch = target("ARCH")?;
     match fs::read(&path) {
-        Ok(bytes) if bytes.starts_with(b"\x7fELF") => Ok(bytes),
+        Ok(bytes) if elf::is_library(&bytes, &arch, &target("POINTER_WIDTH")?) => Ok(bytes),
         Ok(_) => Err(format!(
-            "{PREBUILT}: {} is no shared library",
+            "{PREBUILT}: {} is no shared library for {arch}; take the one of the release for it, or none",
             path.display()
         )),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

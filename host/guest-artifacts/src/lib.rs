@@ -47,6 +47,10 @@ mod constants;
 mod dep_info;
 
 #[cfg(test)]
+#[path = "../build/elf.rs"]
+mod elf;
+
+#[cfg(test)]
 #[path = "../build/flags.rs"]
 mod flags;
 
