@@ -2,10 +2,9 @@
 //! plugins' room and of the contract, as text. Nothing is compiled here, and nothing is changed in them.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use super::rerun_if_changed;
+use super::{folder, rerun_if_changed};
 
 /// A constant: its name, what it is for people, the folders and files that it has, and what is left away of their paths.
 struct Part {
@@ -58,7 +57,7 @@ pub(super) fn table(workspace: &Path) -> Result<String, String> {
         let mut files = Vec::new();
         for source in part.sources {
             rerun_if_changed(&workspace.join(source));
-            walk(workspace, source, &mut files)?;
+            folder::walk(workspace, source, &mut files)?;
         }
         files.sort();
         // Writing to a String cannot fail.
@@ -78,24 +77,4 @@ pub(super) fn table(workspace: &Path) -> Result<String, String> {
         table.push_str("];\n");
     }
     Ok(table)
-}
-
-/// A file, or every file below a folder.
-fn walk(workspace: &Path, source: &str, files: &mut Vec<String>) -> Result<(), String> {
-    let at = workspace.join(source);
-    if at.is_file() {
-        files.push(source.to_owned());
-        return Ok(());
-    }
-    for entry in fs::read_dir(&at).map_err(|e| format!("{}: {e}", at.display()))? {
-        let name = entry
-            .map_err(|e| format!("{}: {e}", at.display()))?
-            .file_name();
-        walk(
-            workspace,
-            &format!("{source}/{}", name.to_string_lossy()),
-            files,
-        )?;
-    }
-    Ok(())
 }

@@ -39,7 +39,7 @@ const OPPOSITES: [(u8, u8); 10] = [
 /// The same module with fewer blocks.
 pub(crate) fn fold(module: &[u8]) -> Result<Vec<u8>, String> {
     let mut code = Code::read(module)?;
-    for function in &mut code.functions {
+    for function in code.functions.iter_mut().filter(|f| f.is_known()) {
         let mut instructions = std::mem::take(&mut function.instructions).into_iter();
         let (nodes, last) = tree(&mut instructions);
         write(folded(nodes), &mut function.instructions);

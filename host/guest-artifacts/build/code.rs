@@ -65,8 +65,10 @@ pub(crate) enum Kind {
     Branch(u32),
     /// Ends here, with all that runs.
     Trap,
-    /// What concerns the function it stands in: it ends here, or something happens that nothing here knows.
-    Bound,
+    /// The function ends here.
+    Return,
+    /// Something that nothing here knows: it may be a block or a branch.
+    Unknown,
     Plain,
 }
 
@@ -204,6 +206,13 @@ impl<'a> Function<'a> {
         })
     }
 
+    /// Whether all of its instructions are known. Where one is not, nobody can say what branches lead to and what is read
+    /// behind it: so such a function stays as it is.
+    pub(crate) fn is_known(&self) -> bool {
+        let mut instructions = self.instructions.iter();
+        instructions.all(|instruction| instruction.kind != Kind::Unknown)
+    }
+
     /// Its body as it stands in the code section.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.locals.to_vec();
@@ -247,10 +256,10 @@ impl Kind {
                 Self::Branch(targets.default().max(inner.unwrap_or_default()))
             }
             Operator::Unreachable => Self::Trap,
-            Operator::Return => Self::Bound,
+            Operator::Return => Self::Return,
             // A branch of another kind, a tail call or an exception would be taken for something plain.
             _ if known(operator) => Self::Plain,
-            _ => Self::Bound,
+            _ => Self::Unknown,
         }
     }
 }
@@ -261,7 +270,7 @@ fn local<R: WasmModuleResources>(
     kind: fn(u32, ValType) -> Kind,
 ) -> Kind {
     let ty = validator.get_local_type(number);
-    ty.map_or(Kind::Bound, |ty| kind(number, ty))
+    ty.map_or(Kind::Unknown, |ty| kind(number, ty))
 }
 
 /// Works on values, memory, globals and tables alone.

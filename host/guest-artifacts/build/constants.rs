@@ -34,7 +34,7 @@ pub(crate) fn hoist(module: &[u8]) -> Result<Vec<u8>, String> {
     let mut numbers = BTreeMap::new();
     for (_, bytes, ty) in uses {
         let number = code.globals + code.constants.len() as u32;
-        if number == GLOBALS_MAX {
+        if number >= GLOBALS_MAX {
             break;
         }
         code.constants.push((ty, bytes.clone().into()));

@@ -18,7 +18,8 @@ use wasm_encoder::{
 };
 use wasmparser::{
     CanonicalFunction, CanonicalOption as Option_, ComponentAlias, ComponentExport,
-    ComponentExternalKind, ComponentInstance, ExternalKind, Instance, Parser, Payload,
+    ComponentExternalKind, ComponentInstance, ExternalKind, Instance, InstantiationArg, Parser,
+    Payload,
 };
 
 use crate::joint::{self, Joint};
@@ -228,6 +229,7 @@ impl<'a> Parts<'a> {
     fn write(mut self) -> Result<Vec<u8>, String> {
         self.write_types();
         self.write_aliases();
+        self.check_instances()?;
         let joint = joint::joint(self.modules.first().ok_or("no module")?, REALLOC)?;
         for module in [&joint.first, &joint.module] {
             self.component.section(&RawSection {
@@ -253,6 +255,26 @@ impl<'a> Parts<'a> {
         self.write_lifted(1 + joint.imports.len() as u32)?;
         self.write_last()?;
         Ok(self.component.finish())
+    }
+
+    /// Besides the module that does the work there are the one that stands in, which is given nothing, and the one that
+    /// replaces it, which is given its table. Another one would do something that is lost here: so `_initialize` is called.
+    fn check_instances(&self) -> Result<(), String> {
+        for instance in &self.core_instances {
+            let Instance::Instantiate { module_index, args } = instance else {
+                continue;
+            };
+            let has_table = |arg: &InstantiationArg<'_>| {
+                let given = self.core_instances.get(arg.index as usize);
+                given.is_some_and(gives_table)
+            };
+            if *module_index != 0 && !args.iter().all(has_table) {
+                return Err(format!(
+                    "core module {module_index} is run for something else than to stand in; is there an `_initialize`?"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The functions of the host, and the instance of the module that does the work: it becomes number 2.
@@ -365,11 +387,11 @@ impl<'a> Parts<'a> {
         let stands_in: HashMap<&str, u32> = self
             .core_instances
             .iter()
+            .filter(|instance| gives_table(instance))
             .filter_map(|instance| match instance {
                 Instance::FromExports(exports) => Some(exports),
                 Instance::Instantiate { .. } => None,
             })
-            .filter(|exports| exports.iter().any(|e| e.kind == ExternalKind::Table))
             .flat_map(|exports| exports.iter().map(|e| (e.name, e.index)))
             .collect();
         let args = self.core_instances.iter().find_map(|i| match i {
@@ -432,6 +454,12 @@ impl<'a> Parts<'a> {
         }
         Ok(new)
     }
+}
+
+/// Whether this is what the module gets that replaces what stands in.
+fn gives_table(instance: &Instance<'_>) -> bool {
+    matches!(instance, Instance::FromExports(exports)
+        if exports.iter().any(|export| export.kind == ExternalKind::Table))
 }
 
 fn core_alias(instance: u32, kind: ExportKind, name: &str) -> Alias<'_> {

@@ -11,7 +11,7 @@ use wasm_encoder::{
     Function, FunctionSection, ImportSection, MemorySection, Module, RawSection, TableSection,
     TypeSection, ValType,
 };
-use wasmparser::{ExternalKind, MemoryType, Parser, Payload, TableType, TypeRef};
+use wasmparser::{ExternalKind, MemoryType, Parser, Payload, TableInit, TableType, TypeRef};
 
 /// The one module from which the rest imports.
 pub(crate) const MODULE: &str = "";
@@ -128,7 +128,11 @@ impl Shared {
                 }
                 Payload::TableSection(section) => {
                     for table in section {
-                        tables.push(table.map_err(text)?.ty);
+                        let table = table.map_err(text)?;
+                        let TableInit::RefNull = table.init else {
+                            return Err("a table with a value for all its places".to_owned());
+                        };
+                        tables.push(table.ty);
                     }
                 }
                 Payload::ExportSection(section) => {

@@ -96,7 +96,7 @@ fn successors(function: &Function<'_>) -> Vec<Option<Vec<usize>>> {
                 next
             }
             Kind::Trap => Some(vec![]),
-            Kind::Bound => None,
+            Kind::Return | Kind::Unknown => None,
             _ if at == last => Some(vec![]),
             _ => Some(vec![at + 1]),
         });

@@ -10,12 +10,16 @@ mod branches;
 mod code;
 mod constants;
 mod dep_info;
+mod elf;
+mod flags;
 mod flat;
+mod folder;
 mod joint;
 mod live;
 mod outline;
 mod piece;
 mod shape;
+mod shared;
 mod slim;
 mod toolchain;
 
@@ -27,7 +31,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-/// Where guests come from instead, for a machine that cannot build for wasm32: a directory with the files of a release.
+/// Where guests come from instead, for a machine that cannot build for wasm32: a directory with the files of a release. A
+/// relative one begins at the workspace's root: cargo runs this in the folder of this package, which nobody has in mind.
 const PREBUILT: &str = "OTAD_GUESTS";
 
 /// Profile in the root manifest, whatever the profile of the host build.
@@ -141,10 +146,11 @@ fn run() -> Result<(), String> {
     tell("rerun-if-changed", "build");
     tell("rerun-if-env-changed", PREBUILT);
     let out_dir = path_from_env("OUT_DIR")?;
-    let prebuilt = env::var_os(PREBUILT).map(PathBuf::from);
+    let workspace = workspace()?;
+    let prebuilt = env::var_os(PREBUILT).map(|dir| workspace.join(dir));
     let builder = match prebuilt {
         Some(_) => None,
-        None => Some(Builder::new(&out_dir)?),
+        None => Some(Builder::new(&out_dir, &workspace)?),
     };
     let mut table = String::new();
     let mut list = String::new();
@@ -160,6 +166,8 @@ fn run() -> Result<(), String> {
         add_to_table(&mut table, &mut list, guest, &component);
         if let Some(constant) = guest.native {
             let library = match (&prebuilt, &builder) {
+                // A program without a dynamic loader loads no library.
+                _ if flags::is_static(&target("FEATURE")?) => Vec::new(),
                 (Some(_), _) if !guest.ships => Vec::new(),
                 (Some(dir), _) => read_prebuilt_library(dir, guest)?,
                 (None, Some(builder)) => builder.library(guest)?,
@@ -181,7 +189,7 @@ fn run() -> Result<(), String> {
         "/// All of them.\npub const GUESTS: &[Guest] = &[\n{list}];"
     ); // writing to a String cannot fail
     write(&out_dir.join("guests.rs"), table.as_bytes())?;
-    let authors = author::table(&workspace()?)?;
+    let authors = author::table(&workspace)?;
     write(&out_dir.join("author.rs"), authors.as_bytes())
 }
 
@@ -196,12 +204,11 @@ fn workspace() -> Result<PathBuf, String> {
 struct Builder {
     workspace: PathBuf,
     target_dir: PathBuf,
-    rustflags: String,
+    rustflags: Vec<String>,
 }
 
 impl Builder {
-    fn new(out_dir: &Path) -> Result<Self, String> {
-        let workspace = workspace()?;
+    fn new(out_dir: &Path, workspace: &Path) -> Result<Self, String> {
         // Everything a guest is made of that its dep-info does not name.
         for path in [
             "Cargo.toml",
@@ -224,15 +231,10 @@ impl Builder {
         }
         let rustc = path_from_env("RUSTC")?;
         toolchain::require_target(&rustc)?;
-        // How deep OUT_DIR lies below the target directory is cargo's business.
-        let target_dir = out_dir
-            .ancestors()
-            .find(|dir| dir.join("CACHEDIR.TAG").is_file())
-            .unwrap_or(out_dir)
-            .join("guests");
-        let rustflags = toolchain::remap_flags(&rustc, &workspace, &target_dir)?;
+        let target_dir = shared::dir(out_dir, &env_text("TARGET")?);
+        let rustflags = toolchain::remap_flags(&rustc, workspace, &target_dir)?;
         Ok(Self {
-            workspace,
+            workspace: workspace.to_owned(),
             target_dir,
             rustflags,
         })
@@ -240,24 +242,20 @@ impl Builder {
 
     /// The native form, for the machine that the outer build is for.
     fn library(&self, guest: &Guest) -> Result<Vec<u8>, String> {
-        let target = env::var("TARGET").map_err(|e| format!("TARGET: {e}"))?;
-        let target_features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
-        if target_features
-            .split(',')
-            .any(|feature| feature == "crt-static")
-        {
-            // A program without a dynamic loader loads no library.
-            return Ok(Vec::new());
-        }
         let features = format!("native {}", guest.features);
-        self.cargo(guest, &target, &features, &[])?;
-        let dir = self.target_dir.join(target).join(PROFILE);
-        let file = guest.package.replace('-', "_");
-        let dep_info = read(&dir.join(format!("lib{file}.d")))?;
-        for source in dep_info::sources(&String::from_utf8_lossy(&dep_info)) {
-            tell("rerun-if-changed", &source);
-        }
-        read(&dir.join(format!("lib{file}.so")))
+        let mut rustflags = self.rustflags.clone();
+        let linking = flags::linking(&target("ENV")?, &target("FEATURE")?);
+        rustflags.extend(linking.map(str::to_owned));
+        let file = format!("lib{}", guest.package.replace('-', "_"));
+        let files = [format!("{file}.d"), format!("{file}.so")];
+        self.cargo(
+            guest,
+            &env_text("TARGET")?,
+            &features,
+            &rustflags,
+            &[],
+            files,
+        )
     }
 
     fn component(&self, guest: &Guest) -> Result<Vec<u8>, String> {
@@ -270,14 +268,17 @@ impl Builder {
             "-C",
             "llvm-args=-disable-lsr -enable-pre=false",
         ];
-        self.cargo(guest, toolchain::TARGET, guest.features, &more)?;
-        let dir = self.target_dir.join(toolchain::TARGET).join(PROFILE);
         let file = guest.package.replace('-', "_");
-        let dep_info = read(&dir.join(format!("{file}.d")))?;
-        for source in dep_info::sources(&String::from_utf8_lossy(&dep_info)) {
-            tell("rerun-if-changed", &source);
-        }
-        let mut module = read(&dir.join(format!("{file}.wasm")))?;
+        let files = [format!("{file}.d"), format!("{file}.wasm")];
+        let rustflags = &self.rustflags;
+        let mut module = self.cargo(
+            guest,
+            toolchain::TARGET,
+            guest.features,
+            rustflags,
+            &more,
+            files,
+        )?;
         if guest.is_module {
             return Ok(module);
         }
@@ -305,13 +306,16 @@ impl Builder {
         Ok(component)
     }
 
+    /// What cargo makes of a guest: its dep-info and the file itself.
     fn cargo(
         &self,
         guest: &Guest,
         target: &str,
         features: &str,
+        rustflags: &[String],
         more: &[&str],
-    ) -> Result<(), String> {
+        files: [String; 2],
+    ) -> Result<Vec<u8>, String> {
         let mut command = Command::new(path_from_env("CARGO")?);
         command
             .current_dir(&self.workspace)
@@ -328,7 +332,7 @@ impl Builder {
             .arg("--")
             .args(more)
             .env("CARGO_BUILD_BUILD_DIR", &self.target_dir)
-            .env("CARGO_ENCODED_RUSTFLAGS", &self.rustflags)
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
             .env("CARGO_INCREMENTAL", "0");
         // Flags, wrappers (clippy, coverage, sccache) and profile overrides of the host build are not for the guests.
         for (name, _) in env::vars_os() {
@@ -349,14 +353,20 @@ impl Builder {
                 command.env_remove(&*name);
             }
         }
-        let status = command.status().map_err(|e| format!("run cargo: {e}"))?;
-        if status.success() {
-            return Ok(());
+        let dir = self.target_dir.join(target).join(PROFILE);
+        let files = files.map(|file| dir.join(file));
+        let read = shared::run_and_read(&self.target_dir, &mut command, files);
+        let [dep_info, built] = read.map_err(|e| {
+            format!(
+                "the guest `{}` did not build ({e}); its errors are above, or run\n    cargo rustc -p {} --lib --crate-type cdylib \
+                 --target {target} --profile {PROFILE} --features \"{features}\"",
+                guest.name, guest.package
+            )
+        })?;
+        for source in dep_info::sources(&String::from_utf8_lossy(&dep_info)) {
+            tell("rerun-if-changed", &source);
         }
-        Err(format!(
-            "the guest `{}` did not build ({status}); its errors are above, or run\n    cargo build -p {} --target {} --profile {PROFILE}",
-            guest.package, guest.package, target
-        ))
+        Ok(built)
     }
 }
 
@@ -377,10 +387,11 @@ fn read_prebuilt_library(dir: &Path, guest: &Guest) -> Result<Vec<u8>, String> {
     rerun_if_changed(&path);
     // One that comes later.
     rerun_if_changed(dir);
+    let arch = target("ARCH")?;
     match fs::read(&path) {
-        Ok(bytes) if bytes.starts_with(b"\x7fELF") => Ok(bytes),
+        Ok(bytes) if elf::is_library(&bytes, &arch, &target("POINTER_WIDTH")?) => Ok(bytes),
         Ok(_) => Err(format!(
-            "{PREBUILT}: {} is no shared library",
+            "{PREBUILT}: {} is no shared library for {arch}; take the one of the release for it, or none",
             path.display()
         )),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -433,6 +444,18 @@ fn path_from_env(name: &str) -> Result<PathBuf, String> {
     env::var_os(name)
         .map(PathBuf::from)
         .ok_or_else(|| format!("{name} is not set; this is cargo's to run"))
+}
+
+fn env_text(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|e| format!("{name}: {e}"))
+}
+
+/// What the outer build is for. A target without features has no variable for them.
+fn target(what: &str) -> Result<String, String> {
+    match env::var(format!("CARGO_CFG_TARGET_{what}")) {
+        Err(env::VarError::NotPresent) => Ok(String::new()),
+        other => other.map_err(|e| format!("the target's {what}: {e}")),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

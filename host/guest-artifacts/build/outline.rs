@@ -183,6 +183,9 @@ fn names(code: &Code<'_>) -> Vec<Vec<Option<u64>>> {
         for inner in quiet_loops(&function.instructions) {
             of_function[inner].fill(None);
         }
+        if !function.is_known() {
+            of_function.fill(None);
+        }
         names.push(of_function);
     }
     names

@@ -53,7 +53,7 @@ impl Shape {
 struct Slot {
     local: u32,
     ty: ValType,
-    /// Its value before the piece is read, or may be.
+    /// Its value before the piece is read, or may be; or it is written within a block before it surely is.
     read: bool,
     written: Written,
 }
@@ -72,9 +72,10 @@ impl Slot {
         live && self.written != Written::Never
     }
 
-    /// Whether its value before the piece matters.
-    fn is_given(&self, live: bool) -> bool {
-        self.read || live && self.written == Written::Perhaps
+    /// Whether its value before the piece matters, or nobody could say which local it is: that can be told of a parameter,
+    /// and of a local that is written at once.
+    fn is_given(&self) -> bool {
+        self.read || self.written == Written::Perhaps
     }
 }
 
@@ -103,7 +104,10 @@ impl Slots {
         let slot = &mut self.0[at];
         match (kind, depth) {
             (Kind::LocalGet(..), _) => slot.read |= slot.written != Written::Surely,
-            (_, 0) => slot.written = Written::Surely,
+            (_, 0) => {
+                slot.read |= slot.written == Written::Perhaps;
+                slot.written = Written::Surely;
+            }
             _ if slot.written == Written::Never => slot.written = Written::Perhaps,
             _ => {}
         }
@@ -162,7 +166,7 @@ pub(crate) fn each_piece(
             (shape.left, shape.round_bytes) = (0, 0);
             for slot in &slots.0 {
                 let live = live.is_live(at + 1, slot.local);
-                let (left, given) = (slot.is_left(live), slot.is_given(live));
+                let (left, given) = (slot.is_left(live), slot.is_given());
                 left.hash(&mut name);
                 shape.left += usize::from(left);
                 shape.round_bytes += numbered(LOCAL_GET, slot.local).bytes.len()
@@ -178,7 +182,7 @@ pub(crate) fn each_piece(
 /// Whether an instruction at this depth within a piece concerns what is around the piece.
 pub(crate) fn leads_out(kind: Kind, depth: usize) -> bool {
     match kind {
-        Kind::Bound => true,
+        Kind::Return | Kind::Unknown => true,
         Kind::Branch(out) => out as usize >= depth,
         Kind::Else | Kind::End => depth == 0,
         _ => false,
@@ -224,11 +228,10 @@ pub(crate) fn made<'a>(
         numbers.push(slots.note(instruction.kind, depth));
     }
     let is_live = |slot: &&Slot| live.is_live(range.end, slot.local);
-    let given = |slot: &&Slot| slot.is_given(is_live(slot));
     let left: Vec<_> = (slots.0.iter())
         .filter(|slot| slot.is_left(is_live(slot)))
         .collect();
-    let (given, own): (Vec<_>, Vec<_>) = slots.0.iter().partition(given);
+    let (given, own): (Vec<_>, Vec<_>) = slots.0.iter().partition(|slot| slot.is_given());
     let new_number = |slot: &Slot| {
         let at = given
             .iter()

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::flags;
+
 /// No WASI: a guest has exactly the imports of its world.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -31,7 +33,7 @@ pub(crate) fn require_target(rustc: &Path) -> Result<(), String> {
         "the guests need the standard library for {TARGET}, which {} does not have; {attempt}\n\
          with rustup:      rustup target add {TARGET}\n\
          without rustup:   install your distribution's package of it, or build with a rustup toolchain\n\
-         without either:   OTAD_GUESTS=DIR cargo build, where DIR holds the *.wasm files of a release",
+         without either:   OTAD_GUESTS=DIR cargo build, where DIR holds the files of a release",
         rustc.display()
     ))
 }
@@ -48,13 +50,12 @@ fn target_is_there(rustc: &Path) -> Result<bool, String> {
     }))
 }
 
-/// Compiler flags, separated as CARGO_ENCODED_RUSTFLAGS wants it, that replace every directory of this machine. Of
-/// several that match, the compiler takes the last one.
+/// Compiler flags that replace every directory of this machine.
 pub(crate) fn remap_flags(
     rustc: &Path,
     workspace: &Path,
     target_dir: &Path,
-) -> Result<String, String> {
+) -> Result<Vec<String>, String> {
     let mut pairs = Vec::new();
     if let Some(home) = cargo_home() {
         pairs.push((home.clone(), "/cargo".to_owned()));
@@ -91,11 +92,7 @@ pub(crate) fn remap_flags(
         pairs.push((PathBuf::from(room), name.to_owned()));
     }
     pairs.push((target_dir.to_owned(), "/target".to_owned()));
-    let flags: Vec<String> = pairs
-        .iter()
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
-        .collect();
-    Ok(flags.join("\x1f"))
+    Ok(flags::remap(pairs))
 }
 
 fn cargo_home() -> Option<PathBuf> {

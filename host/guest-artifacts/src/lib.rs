@@ -47,8 +47,20 @@ mod constants;
 mod dep_info;
 
 #[cfg(test)]
+#[path = "../build/elf.rs"]
+mod elf;
+
+#[cfg(test)]
+#[path = "../build/flags.rs"]
+mod flags;
+
+#[cfg(test)]
 #[path = "../build/flat.rs"]
 mod flat;
+
+#[cfg(test)]
+#[path = "../build/folder.rs"]
+mod folder;
 
 #[cfg(test)]
 #[path = "../build/joint.rs"]
@@ -69,6 +81,10 @@ mod piece;
 #[cfg(test)]
 #[path = "../build/shape.rs"]
 mod shape;
+
+#[cfg(test)]
+#[path = "../build/shared.rs"]
+mod shared;
 
 #[cfg(test)]
 #[path = "../build/slim.rs"]

@@ -148,6 +148,14 @@ fn what_the_build_step_does_not_know_is_refused() {
             r#"(memory $memory) (realloc $room) string-encoding=utf16))
         (component"#,
         ),
+        (
+            "(type $run-type (func",
+            r#"(core module $start (import "" "memory" (memory 1)) (func) (start 0))
+            (core instance $start-args (export "memory" (memory $memory)))
+            (core instance (instantiate $start (with "" (instance $start-args))))
+            (type $run-type (func"#,
+        ),
+        ("(table 2 2 funcref)", "(table 2 2 funcref (ref.func $run))"),
     ] {
         let text = COMPONENT.replace(from, to);
         assert_ne!(text, COMPONENT, "{from}");

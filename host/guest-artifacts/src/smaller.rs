@@ -104,6 +104,14 @@ fn a_constant_that_saves_nothing_stays() {
 }
 
 #[test]
+fn a_constant_stays_where_a_global_of_its_own_would_take_a_long_number() {
+    let globals = "(global i32 (i32.const 0))".repeat(255);
+    let often = functions(5, "", "i32.const -2147483648 call 0");
+    let before = module(&format!("{globals}{often}"));
+    assert_eq!(constants::hoist(&before).unwrap(), before);
+}
+
+#[test]
 fn what_stands_in_many_places_becomes_a_function() {
     // Parameters of all functions; what they have in common; parameters and results of what is made of it.
     let rows = [
@@ -180,6 +188,11 @@ fn what_belongs_to_the_function_round_it_stays() {
             "a loop that calls nothing",
             "loop local.get 0 i32.load offset=300 local.get 0 i32.load offset=400 i32.ne br_if 0 end",
         ),
+        (
+            "a block that is not known",
+            "block try_table end local.get 0 i32.load offset=300 i32.load offset=400 local.tee 0 i32.load call 0
+                i32.const 1 br_if 0 unreachable end local.get 0 call 0",
+        ),
     ];
     for (what, body) in rows {
         let before = module(&functions(6, "i32", body));
@@ -228,6 +241,20 @@ fn a_local_that_is_written_is_a_result_if_it_is_read_behind_and_a_parameter_if_i
             format!("loop local.get 1 call 0 {load} local.tee 1 {store} local.get 0 br_if 0 end"),
             "",
             (2, 0, 0),
+        ),
+        (
+            "perhaps written, never read",
+            format!(
+                "block local.get 0 i32.eqz br_if 0 {load} local.set 1 i32.const 77777 call 0 end"
+            ),
+            "",
+            (2, 0, 0),
+        ),
+        (
+            "perhaps written, then written",
+            format!("local.get 0 if {load} local.set 1 end {load} local.set 1"),
+            "local.get 1 br_if 0",
+            (2, 1, 0),
         ),
     ];
     for (what, body, behind, ty) in rows {
@@ -392,6 +419,10 @@ fn what_no_if_can_do_stays() {
             "block i32.const 1 local.get 0 br_if 0 call 0 end",
         ),
         ("never reached", "block br 0 local.get 0 br_if 0 call 1 end"),
+        (
+            "a branch that is not known",
+            "block block ref.null func br_on_null 1 drop local.get 0 br_if 0 call 1 end call 2 end",
+        ),
     ];
     for (what, body) in rows {
         let before = one(body);

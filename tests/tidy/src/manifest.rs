@@ -82,10 +82,11 @@ pub const WASM_ONLY: &[&str] = &[
     "agent-wasm/agent-simple",
 ];
 
+const ROOT: &str = "Cargo.toml";
+
 /// Finds a root manifest whose members differ from the folders in the tree, or whose version is not 0.0.0.
 #[must_use]
 pub fn root_violations(tree: &Tree) -> Vec<Finding> {
-    const ROOT: &str = "Cargo.toml";
     let Some(manifest) = tree.text(ROOT).and_then(|text| text.parse::<Table>().ok()) else {
         return vec![Finding::new(ROOT, "is no manifest")];
     };
@@ -127,6 +128,37 @@ pub fn root_violations(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What a configuration file of a user's may say of `release`, and what the guests are built with.
+const GUEST_PROFILE: &[&str] = &[
+    "opt-level",
+    "lto",
+    "codegen-units",
+    "panic",
+    "strip",
+    "debug",
+    "debug-assertions",
+    "overflow-checks",
+    "incremental",
+    "rpath",
+];
+
+/// Finds keys that the profile of the guests leaves to the one that it inherits from: the guests are the same bytes anywhere.
+#[must_use]
+pub fn profile_violations(tree: &Tree) -> Vec<Finding> {
+    let root = tree.text(ROOT).and_then(|text| text.parse::<Table>().ok());
+    let profile = root
+        .as_ref()
+        .and_then(|root| root.get("profile")?.get("guest"));
+    let missing = GUEST_PROFILE
+        .iter()
+        .filter(|key| profile.and_then(|profile| profile.get(**key)).is_none());
+    let finding = |key: &&str| {
+        let what = format!("leaves {key} of profile `guest` to a user's configuration");
+        Finding::new(ROOT, what)
+    };
+    missing.map(finding).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +224,27 @@ mod tests {
             "host/x/a/Cargo.toml",
             GOOD,
             &["lies deeper than room/crate; crates are flat"],
+        );
+    }
+
+    #[test]
+    fn a_key_that_the_profile_of_the_guests_leaves_open_is_found() {
+        let keys: String = GUEST_PROFILE
+            .iter()
+            .map(|key| format!("{key} = 1\n"))
+            .collect();
+        let found = |keys: &str| {
+            let root = format!("[profile.release]\nrpath = 1\n[profile.guest]\n{keys}");
+            let found = profile_violations(&Tree::from_pairs([(ROOT, &*root)]));
+            found
+                .into_iter()
+                .map(|finding| finding.what)
+                .collect::<Vec<_>>()
+        };
+        assert!(found(&keys).is_empty());
+        assert_eq!(
+            found(&keys.replace("rpath = 1\n", "")),
+            ["leaves rpath of profile `guest` to a user's configuration"]
         );
     }
 

@@ -109,6 +109,7 @@ fn every_manifest_inherits_from_the_root() {
     let tree = real_tree();
     check(&manifest::violations(&tree));
     check(&manifest::root_violations(&tree));
+    check(&manifest::profile_violations(&tree));
 }
 
 #[test]

@@ -35,6 +35,17 @@ pub enum GrantError {
     },
 }
 
+/// The bytes of a plugin that is part of otad, if there are any.
+pub(super) fn there(bytes: &[u8]) -> Result<&[u8], String> {
+    if bytes.is_empty() {
+        return Err(
+            "this build of otad has no native form of it; use the component, without `carrier`"
+                .to_owned(),
+        );
+    }
+    Ok(bytes)
+}
+
 /// Where a native plugin runs.
 ///
 /// # Errors
@@ -254,6 +265,13 @@ carrier = "native"
 version_from = "none"
 no_revert_allowed = true
 "#;
+
+    #[test]
+    fn a_native_form_that_this_otad_was_built_without_is_told() {
+        assert_eq!(there(b"\x7fELF"), Ok(&b"\x7fELF"[..]));
+        let reason = there(b"").unwrap_err();
+        assert!(reason.contains("no native form"), "{reason}");
+    }
 
     #[test]
     fn a_plugin_is_given_no_directory_that_holds_what_otad_runs_loads_or_fetches() {

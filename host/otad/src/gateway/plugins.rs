@@ -385,10 +385,17 @@ impl Plugins {
             return Ok(loaded.clone());
         }
         let loaded = match &target.plugin {
-            Configured::Builtin(name) => Loaded {
-                plugin: self.load(target, &label, builtin(name, &target.carrier), None)?,
-                signed: None,
-            },
+            Configured::Builtin(name) => {
+                let bytes = native::there(builtin(name, &target.carrier));
+                let bytes = bytes.map_err(|reason| GatewayError::Library {
+                    label: label.clone(),
+                    reason,
+                })?;
+                Loaded {
+                    plugin: self.load(target, &label, bytes, None)?,
+                    signed: None,
+                }
+            }
             Configured::File(path) => {
                 let code = self.gate.read(Kind::Plugin, &path.value);
                 let code = code.map_err(|source| not_let_in(&label, source))?;
@@ -426,7 +433,8 @@ pub(crate) fn label(target: &Target) -> String {
     }
 }
 
-/// A plugin that is part of otad; `sections.rs` has checked the name against the same list.
+/// A plugin that is part of otad; `sections.rs` has checked the name against the same list. Of a native form that this otad
+/// was built without there are no bytes.
 pub(super) fn builtin(name: &str, carrier: &Carrier) -> &'static [u8] {
     match (name, carrier) {
         ("serial-mcu", Carrier::Component) => guest_artifacts::SERIAL_MCU,
