@@ -503,6 +503,26 @@ mod tests {
     }
 
     #[test]
+    fn as_many_targets_as_are_allowed_are_taken_and_not_one_more() {
+        let with = |count: usize| {
+            let mut config = config(&[], &[]);
+            let target = |file| Target {
+                file,
+                ..config.targets[0].clone()
+            };
+            let targets = (0..count as u32).map(target).collect();
+            config.targets = targets;
+            Settings::read(&config)
+        };
+        assert_eq!(with(TARGETS_MAX_COUNT).unwrap().targets.len(), 256);
+        let refused = with(TARGETS_MAX_COUNT + 1).map(|_| ()).unwrap_err();
+        assert_eq!(
+            refused.detail,
+            "setting targets is 'too many', allowed: at most 256"
+        );
+    }
+
+    #[test]
     fn a_file_id_twice_and_an_illegal_thing_are_refused() {
         let mut twice = config(&[], &[]);
         twice.targets.push(twice.targets[0].clone());

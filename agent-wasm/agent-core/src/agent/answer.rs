@@ -10,7 +10,7 @@ use crate::document::{Defect, Field, ParseError};
 use crate::jobs::{CustomResult, CustomStatus, JobId, Reason, Status, VersionWord};
 use crate::settings::Key;
 use crate::text::utf8;
-use crate::types::{CustomAnswer, JobResult, OfferAnswer};
+use crate::types::{CustomAnswer, JobResult, OfferAnswer, Version};
 
 use super::Agent;
 use super::command::Refusal;
@@ -228,7 +228,11 @@ impl Agent {
         for file in job.files.iter_mut().filter(|file| file.firmware) {
             let state = self.probe(file.id).state;
             file.phase = phase_of(state.code);
-            let step = decide(Memory::None, sight(state, None, None), service);
+            // Once the test is active, the word in the job is the new image's, of file 0 alone.
+            let is_new =
+                |running: &Version| file.id == 0 && by == Some(VersionWord(running.word()));
+            let sight = sight(state, state.running.filter(is_new), None);
+            let step = decide(Memory::None, sight, service);
             test |= step == Step::Test;
             mismatch |= step == Step::Mismatch;
             let policy = self.settings.target(file.id);

@@ -294,7 +294,12 @@ impl Job {
         self.files.iter().find(|file| is(file)).map(|file| file.id)
     }
 
-    /// The same, with the coordinator, file 0, last: the order of activation and of going back.
+    /// The first file that could be brought to neither side.
+    pub(super) fn failed(&self) -> Option<FileId> {
+        self.first(|file| file.phase == FilePhase::Failed)
+    }
+
+    /// As [`Self::first`], with the coordinator, file 0, last: the order of activation and of going back.
     pub(super) fn zero_last(&self, is: fn(&JobFile) -> bool) -> Option<FileId> {
         if mutant!(GatewayFirst) {
             return self.first(is);

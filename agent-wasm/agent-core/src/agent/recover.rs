@@ -132,7 +132,6 @@ const ANY_SIGHT: &[Sight] = &[
     Sight::Armed,
     Sight::Foreign,
 ];
-const VALID: &[Sight] = &[Sight::ValidNew, Sight::ValidOld, Sight::ValidUnclear];
 const UNCOMMITTED: &[Sight] = &[Sight::PendingNew, Sight::PendingOther, Sight::Armed];
 const NEW_RUNS: &[Sight] = &[Sight::PendingNew, Sight::ValidNew];
 const STRANGE: &[Sight] = &[Sight::PendingOther, Sight::Foreign];
@@ -171,7 +170,13 @@ pub const ROWS: &[Row] = &[
         SELF_TEST,
         Step::Test,
     ),
-    row(&[Memory::None], VALID, &[Service::Active], Step::Accepted),
+    // A committed image is the job's only where that is known: a success that is none is worse than a failure.
+    row(
+        &[Memory::None],
+        &[Sight::ValidNew],
+        &[Service::Active],
+        Step::Accepted,
+    ),
     row(&[Memory::None], ANY_SIGHT, SELF_TEST, Step::Mismatch),
     row(
         &[Memory::None],
@@ -403,7 +408,7 @@ mod tests {
                     ".RR....R.",
                     "tRRttttRt",
                     "mTTmmmmmm",
-                    "mTTAAAmmm",
+                    "mTTAmmmmm",
                 ],
             ),
             (

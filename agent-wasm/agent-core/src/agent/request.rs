@@ -201,11 +201,14 @@ impl Agent {
         }
         *held = Held::Wanted;
         self.note_why(Line::SubscribeFailed, why);
+        // Filters that are asked for together fail together: that is one try.
+        if self.runs(Timer::Subscribe) {
+            return;
+        }
         self.arm_back_off(Timer::Subscribe, self.subscriptions.tries);
         self.subscriptions.tries += 1;
-        let most = self.number32(Key::MomentumMax);
-        if number as usize >= FIRST_OF_STREAM && self.subscriptions.tries > most {
-            self.fail_for_momentum();
+        if number as usize >= FIRST_OF_STREAM && self.subscriptions.tries >= self.momentum_max() {
+            self.lose_momentum();
         }
     }
 

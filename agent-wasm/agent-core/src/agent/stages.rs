@@ -49,12 +49,19 @@ impl Style {
 }
 
 impl Agent {
+    /// Brings the first file that is so further; whether there is one.
+    fn drive_first(&mut self, is: fn(&JobFile) -> bool) -> bool {
+        let id = self.job.first(is);
+        if let Some(id) = id {
+            self.drive(id);
+        }
+        id.is_some()
+    }
+
     pub(super) fn step_creating(&mut self) -> bool {
         let next = self.natural_state();
         if next == State::CreatingFile {
-            if let Some(id) = self.job.first(|file| file.phase < FilePhase::Verified) {
-                self.drive(id);
-            }
+            self.drive_first(|file| file.phase < FilePhase::Verified);
             return false;
         }
         self.view.zero_counters();
@@ -65,9 +72,7 @@ impl Agent {
     pub(super) fn step_closing(&mut self) -> bool {
         let next = self.natural_state();
         if next == State::ClosingFile {
-            if let Some(id) = self.job.first(|file| file.phase < FilePhase::Verified) {
-                self.drive(id);
-            }
+            self.drive_first(|file| file.phase < FilePhase::Verified);
             return false;
         }
         let closed = self.transfer.take().map(|transfer| transfer.file);
@@ -91,8 +96,7 @@ impl Agent {
             self.set_state(Cause::FileUnverified, State::CreatingFile);
             return true;
         }
-        if let Some(id) = self.job.first(|file| file.phase < FilePhase::Installed) {
-            self.drive(id);
+        if self.drive_first(|file| file.phase < FilePhase::Installed) {
             return false;
         }
         if self.job.first(|file| file.firmware).is_none() {
@@ -190,8 +194,7 @@ impl Agent {
 
     pub(super) fn step_testing(&mut self) -> bool {
         // Until the verdict is in, a target that restarts may have gone back: look before anything else.
-        if let Some(id) = self.job.first(|file| file.firmware && file.look) {
-            self.drive(id);
+        if self.drive_first(|file| file.firmware && file.look) {
             return false;
         }
         if !self.job.active {
@@ -282,32 +285,28 @@ impl Agent {
             self.report_or_conclude(Cause::AllCommitted);
             return true;
         }
-        let failed = self
-            .job
-            .first(|file| file.phase == FilePhase::Failed)
-            .is_some();
+        let failed = self.job.failed();
         let committed = |file: &JobFile| file.firmware && file.phase == FilePhase::Committed;
         // A decision that cannot be written down was not made.
         let undecided = !self.is_durable();
         if undecided && !self.has_no_journal() {
             return false;
         }
-        if (failed || undecided) && self.job.first(committed).is_none() {
+        if (failed.is_some() || undecided) && self.job.first(committed).is_none() {
             self.go_back_after_all();
             return true;
         }
         let open = |file: &JobFile| {
             file.firmware && !matches!(file.phase, FilePhase::Committed | FilePhase::Failed)
         };
-        if let Some(id) = self.job.first(open) {
-            self.drive(id);
+        if self.drive_first(open) {
             return false;
         }
         for file in self.job.files.iter_mut().filter(|file| !file.firmware) {
             file.phase = FilePhase::Committed;
         }
-        if failed {
-            self.end_split();
+        if let Some(first) = failed {
+            self.end_split(first);
         }
         self.report_or_conclude(Cause::AllCommitted);
         true
@@ -407,24 +406,19 @@ impl Agent {
             return false;
         }
         self.stop(Timer::Restart);
-        let failed = self
-            .job
-            .first(|file| file.phase == FilePhase::Failed)
-            .is_some();
+        let failed = self.job.failed();
         let others = |file: &JobFile| file.firmware && file.phase != FilePhase::Failed;
-        if failed && self.job.first(others).is_some() {
-            self.end_split();
+        if let Some(first) = failed
+            && self.job.first(others).is_some()
+        {
+            self.end_split(first);
         }
         self.report_or_conclude(Cause::AllWentBack);
         true
     }
 
     /// A group that is on two sides: the reason names the versions.
-    fn end_split(&mut self) {
-        let first = self
-            .job
-            .first(|file| file.phase == FilePhase::Failed)
-            .unwrap_or(0);
+    fn end_split(&mut self, first: FileId) {
         let why = Why::own(OtadErr::GroupSplit, first);
         let mut reason = String::from("0x");
         push_hex8(&mut reason, why.main);

@@ -206,9 +206,7 @@ impl Agent {
                     self.order(order, Deed::Range, file, number);
                 }
                 Step::GaveUp => {
-                    if !self.change_plane() {
-                        self.fail_for_momentum();
-                    }
+                    self.lose_momentum();
                     break;
                 }
             }
@@ -250,8 +248,12 @@ impl Agent {
         }
     }
 
-    /// Momentum is used up. A stream that sent nothing usable is told apart from a silent one.
-    pub(super) fn fail_for_momentum(&mut self) {
+    /// Momentum is used up: the other way is taken, or the job fails. A stream that sent nothing usable is told apart from
+    /// a silent one.
+    pub(super) fn lose_momentum(&mut self) {
+        if self.change_plane() {
+            return;
+        }
         let last = self
             .transfer
             .as_ref()

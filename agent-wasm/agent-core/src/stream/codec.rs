@@ -10,9 +10,10 @@ use core::fmt;
 use crate::base64;
 use crate::cbor::{self, CborError, Major, Reader};
 use crate::code::StreamErr;
+use crate::document::number;
 use crate::jobs::{Encoding, shown};
 use crate::json;
-use crate::text::{push_decimal, push_hex, read_number, utf8};
+use crate::text::{push_decimal, push_hex, utf8};
 
 use super::BLOCK_SIZE_MAX;
 
@@ -295,7 +296,7 @@ fn get_object(request: &GetRequest<'_>) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Reads a block message. In JSON its payload is base64.
+/// Reads a block message. In JSON its payload is base64, and a number may stand in quotes, as in a job document.
 ///
 /// # Errors
 /// [`DecodeError`]; drop the message.
@@ -351,7 +352,7 @@ fn read_data_object<'m>(
         } else if member == Member::Token {
             data.token = Cow::Owned(value.text().unwrap_or_default().into_bytes());
         } else {
-            let number = read_number(value.raw().as_bytes(), 10).map_err(|_| wrong)?;
+            let number = number(value).map_err(|_| wrong)?;
             data.keep(member, number);
         }
         Ok(())

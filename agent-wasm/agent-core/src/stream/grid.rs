@@ -135,6 +135,9 @@ mod tests {
             (40 << 20, 65_536, 640, 65_536),
             (256 << 20, 256, BLOCKS_MAX_COUNT, 256),
             (1000, 300, 4, 100),
+            // The C agent refuses both: rounded up to whole blocks they pass 32 bits.
+            (4_294_963_220, 4096, BLOCKS_MAX_COUNT, 20),
+            (4_294_967_297, 65_536, 65_537, 1),
         ];
         for (size, block_size, count, last) in rows {
             let grid = BlockGrid::new(size, block_size).unwrap();

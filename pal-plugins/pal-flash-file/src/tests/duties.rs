@@ -132,6 +132,25 @@ fn blocks_are_taken_in_any_order_and_only_within_the_file() {
 }
 
 #[test]
+fn a_block_that_the_storage_refuses_is_told_with_its_errno_and_may_come_again() {
+    let mut bench = Bench::started();
+    let bytes = image(NEW);
+    bench.plugin.create(transfer("job-1", &bytes)).unwrap();
+    let full = Failure::new(0xd6, 28, "no space left");
+    // The calls of one block, the write as the last of them.
+    let before = bench.fake.world().calls.len();
+    bench.plugin.write_block(0, bytes[..256].to_vec()).unwrap();
+    let calls = bench.fake.world().calls.len();
+    bench.fake.world().fault = Some((2 * calls - before - 1, full.clone()));
+    let block = &bytes[256..512];
+    let refused = bench.plugin.write_block(256, block.to_vec());
+    assert_eq!(refused, Err(full));
+    assert_ne!(bench.fake.world().region("slot-b").bytes[256..512], *block);
+    assert_eq!(bench.plugin.write_block(256, block.to_vec()), DONE);
+    assert_eq!(bench.fake.world().region("slot-b").bytes[256..512], *block);
+}
+
+#[test]
 fn a_file_that_does_not_fit_is_refused() {
     let mut bench = Bench::started();
     let of_size = |size| Transfer {

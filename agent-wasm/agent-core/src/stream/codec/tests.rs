@@ -401,6 +401,7 @@ fn block_messages_in_json_are_read_in_any_order_and_refused_for_each_defect() {
     for text in [
         r#"{"c":"rdy7","f":0,"l":4,"i":1,"p":"3q2+7w=="}"#,
         r#" { "p" : "3q2+7w" , "i":1, "l":4, "x":[{}], "f":0, "c":"rdy\u0037" } "#,
+        r#"{"c":"rdy7","f":"0","l":"4","i":"1","p":"3q2+7w=="}"#,
     ] {
         assert_eq!(
             decode_data(Encoding::Json, text.as_bytes()),
@@ -413,23 +414,18 @@ fn block_messages_in_json_are_read_in_any_order_and_refused_for_each_defect() {
         ("", Malformed),
         ("[]", NotAMap),
         (r#"{"f":0,"l":4,"i":1}"#, Missing(Member::Payload)),
+        (r#"{"l":4,"i":1,"p":"AA=="}"#, Missing(Member::FileId)),
+        (r#"{"f":0,"l":4,"p":"AA=="}"#, Missing(Member::Index)),
+        (r#"{"f":0,"i":1,"p":"AA=="}"#, Missing(Member::Size)),
         (
             r#"{"f":0,"f":0,"l":4,"i":1,"p":"AA=="}"#,
             Duplicate(Member::FileId),
         ),
-        (
-            r#"{"f":-1,"l":4,"i":1,"p":"AA=="}"#,
-            WrongType(Member::FileId),
-        ),
-        (
-            r#"{"f":0,"l":"4","i":1,"p":"AA=="}"#,
-            WrongType(Member::Size),
-        ),
-        (
-            r#"{"f":0,"l":4,"i":1.5,"p":"AA=="}"#,
-            WrongType(Member::Index),
-        ),
         (r#"{"f":0,"l":4,"i":1,"p":"A"}"#, WrongType(Member::Payload)),
+        (
+            r#"{"f":0,"l":4,"i":1,"p":"not-encoded"}"#,
+            WrongType(Member::Payload),
+        ),
         (r#"{"f":0,"l":4,"i":1,"p":7}"#, WrongType(Member::Payload)),
     ] {
         assert_eq!(
@@ -437,6 +433,34 @@ fn block_messages_in_json_are_read_in_any_order_and_refused_for_each_defect() {
             Err(error),
             "{text}"
         );
+    }
+    let bad = [
+        "-1",
+        "\"-1\"",
+        "1.5",
+        "1e2",
+        "\"x\"",
+        "\"\"",
+        "\"01\"",
+        "null",
+        "[1]",
+        "18446744073709551616",
+        "\"18446744073709551616\"",
+    ];
+    for number in bad {
+        for (key, member) in [
+            ("f", Member::FileId),
+            ("i", Member::Index),
+            ("l", Member::Size),
+        ] {
+            let good = r#"{"f":7,"i":7,"l":7,"p":"AA=="}"#;
+            let text = good.replace(&format!("\"{key}\":7"), &format!("\"{key}\":{number}"));
+            assert_eq!(
+                decode_data(Encoding::Json, text.as_bytes()),
+                Err(WrongType(member)),
+                "{text}"
+            );
+        }
     }
     // A token that is none is nobody's.
     let text = r#"{"c":7,"f":0,"l":4,"i":1,"p":"3q2+7w=="}"#;

@@ -80,14 +80,18 @@ impl World {
         if let Some(token) = token {
             body["clientToken"] = json!(token);
         }
-        if let Some(execution) = execution {
-            body["execution"] = parse_json(execution)?;
-        }
         for (key, value) in members {
             body[*key] = value.clone();
         }
+        let mut text = body.to_string();
+        if let Some(execution) = execution {
+            // Byte for byte the script's: as a value a number past 64 bits would be another one.
+            parse_json(execution)?;
+            text.pop();
+            text += &format!(",\"execution\":{execution}}}");
+        }
         let topic = format!("$aws/things/{}/{topic}", self.desk().device);
-        self.handle(Event::message(topic, body.to_string()))
+        self.handle(Event::message(topic, text))
     }
 
     fn answer_update(&mut self, verdict: &str, members: &[(&str, Value)]) -> Result<(), Error> {
