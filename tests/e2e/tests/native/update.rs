@@ -47,6 +47,14 @@ pub(super) fn example() -> Vec<PathBuf> {
     vec![workspace().join("pal-plugins/freertos-pal/example/pal.c")]
 }
 
+/// The example's sources with those of a test, which wrap these functions of it, and what its compiler is told.
+pub(super) fn wrapped(by: &str, functions: &[&str]) -> (Vec<PathBuf>, Vec<String>) {
+    let mut sources = example();
+    sources.push(source(by));
+    let wrap = |function| format!("-Wl,--wrap={function}");
+    (sources, functions.iter().map(wrap).collect())
+}
+
 fn image(seed: u64) -> Vec<u8> {
     support::image::random_bytes(seed, IMAGE_BYTES)
 }
@@ -138,9 +146,8 @@ impl Trouble {
     /// Begins one, and waits for the trouble.
     fn begin(trouble: &str) -> Self {
         let cloud = Cloud::start();
-        let mut sources = example();
-        sources.push(source("trouble.c"));
-        let flags = ["-Wl,--wrap=otaPal_WriteBlock", trouble].map(str::to_owned);
+        let (sources, mut flags) = wrapped("trouble.c", &["otaPal_WriteBlock"]);
+        flags.push(trouble.to_owned());
         let gateway = gateway(&cloud, &sources, &flags);
         let daemon = gateway.run();
         let image = image(3);
