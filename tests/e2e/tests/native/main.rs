@@ -20,6 +20,7 @@ use std::thread;
 use e2e::hostile::{build, cc, lent, library, process, rows, setting, source};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
 use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
+use host_runtime::types::Blob;
 
 /// Errors of the kernel that mean "you may not": EPERM, EACCES, EXDEV (a file may not go elsewhere); for a limit EMFILE,
 /// ENOMEM; and ENOENT where the way to a file could not be made.
@@ -291,6 +292,30 @@ fn a_new_process_is_told_of_the_transfer_in_as_many_calls_as_it_takes() {
         matches!(end, Ok(Duty::Finished(Answer::State(s))) if s.code == 2),
         "{end:?}"
     );
+}
+
+#[test]
+fn what_was_restarted_saves_nothing_and_is_not_restarted_again() {
+    let mut plugin = instance(Confinement::default(), "told-in-steps", Path::new("/"));
+    let works = |end: &Result<Duty, PluginError>| matches!(end, Ok(Duty::Working { .. }));
+    let done = Ok(Duty::Finished(Answer::Nothing));
+    assert!(works(&plugin.create(&freertos::transfer(1))));
+    assert!(works(&plugin.step(1)));
+    assert_eq!(plugin.step(1), done);
+    assert_eq!(plugin.activate(&[0; 32]), done, "it ends in here");
+    let nothing = |end: Result<Blob, PluginError>| {
+        let none = matches!(&end, Err(PluginError::Failed(f)) if f.main == 0xda);
+        assert!(none, "{end:?}");
+    };
+    nothing(plugin.suspend());
+    // A new process would have to be told of the transfer before it could be asked.
+    assert_eq!(plugin.reset(), done);
+    assert!(works(&plugin.state()));
+    nothing(plugin.suspend());
+    assert!(works(&plugin.step(1)), "it is told all the same");
+    let end = plugin.step(1);
+    assert!(matches!(end, Ok(Duty::Finished(_))), "{end:?}");
+    assert!(plugin.suspend().is_ok());
 }
 
 #[test]

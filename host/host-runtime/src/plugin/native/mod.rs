@@ -25,7 +25,7 @@ use super::{
     Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent,
 };
 use crate::engine::{Budget, Usage, Use};
-use crate::types::{Blob, Level, Setting};
+use crate::types::{Blob, Failure, Level, Setting, code};
 use confine::FILES_MAX;
 use library::Library;
 use process::{End, Process};
@@ -481,8 +481,12 @@ impl Plugin for Instance {
     }
 
     fn suspend(&mut self) -> Result<Blob, PluginError> {
+        if self.process.is_none() || self.waiting.is_some() {
+            // A successor begins as a new process here would: with nothing but the transfer.
+            let why = "its process has ended, and no other knows the transfer yet";
+            return Err(PluginError::Failed(Failure::new(code::UNSUPPORTED, 0, why)));
+        }
         let kind = self.duty;
-        self.revive_at_once()?;
         self.duty = Kind::Other;
         let end = self.exchange(Call::Suspend, &[]);
         self.duty = kind;
