@@ -132,7 +132,7 @@ impl NativePlugin {
             label: label.to_owned(),
             digest: Sha256::digest(bytes).into(),
             description,
-            imports: lent::names(needs),
+            imports: lent::names(needs)?,
             caveats,
             carrier,
         }))
@@ -286,11 +286,21 @@ impl Instance {
         }
         self.start()?;
         self.duty = Kind::Other;
+        let end = self.tell(tell);
+        if end.is_err() {
+            // It knows nothing, or half of it; the next call begins another one.
+            self.process = None;
+        }
+        end
+    }
+
+    /// Open a new process as the old one was, and reopen the transfer if it is to hear of that.
+    fn tell(&mut self, transfer: bool) -> Result<Option<Answered>, PluginError> {
         if let Some(settings) = self.settings.clone() {
             let saved = None;
             self.exchange(Call::Open { settings, saved }, &[])?;
         }
-        let transfer = self.transfer.clone().filter(|_| tell);
+        let transfer = self.transfer.clone().filter(|_| transfer);
         transfer
             .map(|transfer| self.exchange(Call::Reopen(transfer), &[]))
             .transpose()
