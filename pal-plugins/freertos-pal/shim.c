@@ -41,6 +41,7 @@ struct shim {
     int activate_restarts;            /* setting `activate_restarts` */
     int is_open;                      /* otaPal_CreateFileForRx has succeeded, and nothing has closed it since */
     int is_activating;                /* the duty under way, which copies first, is `activate` */
+    int is_closed;                    /* in `activate`: otaPal_CloseFile has succeeded, otaPal_ActivateNewImage is next */
     uint32_t written;                 /* bytes so far */
     uint8_t block[BLOCK_BYTES];
 };
@@ -150,6 +151,7 @@ static int32_t begin(void *self, const ota_pal_transfer *transfer, ota_pal_duty 
     if (shim.is_open)
         (void)otaPal_Abort(file);
     shim.is_open = 0;
+    shim.is_closed = 0;
     shim.written = 0;
     copy(shim.path, path);
     copy(shim.certificate, certificate);
@@ -178,6 +180,7 @@ static int32_t make(ota_pal_failure *failure)
     if (shim.is_open)
         (void)otaPal_Abort(&shim.file);
     shim.is_open = 0;
+    shim.is_closed = 0;
     shim.written = 0;
     shim.file.blocksRemaining = (shim.file.fileSize + BLOCK_BYTES - 1) / BLOCK_BYTES;
     end = judge(otaPal_CreateFileForRx(&shim.file), OtaPalRxFileCreateFailed, "otaPal_CreateFileForRx", failure);
@@ -193,42 +196,42 @@ static int32_t working(ota_pal_duty *duty)
     return 0;
 }
 
-/* All is written: what is left of the duty. */
-static int32_t finish(ota_pal_duty *duty, ota_pal_failure *failure)
+/* All is written, and to be activated. */
+static int32_t close_file(ota_pal_duty *duty, ota_pal_failure *failure)
 {
-    int32_t end;
-    (void)duty;
-    if (!shim.is_activating)
-        return 0;
     shim.is_open = 0;
-    end = judge(otaPal_CloseFile(&shim.file), OtaPalFileClose, "otaPal_CloseFile", failure);
-    if (end == 0)
-        end = judge(otaPal_ActivateNewImage(&shim.file), OtaPalActivateFailed, "otaPal_ActivateNewImage", failure);
-    return end;
+    if (judge(otaPal_CloseFile(&shim.file), OtaPalFileClose, "otaPal_CloseFile", failure) != 0)
+        return -1;
+    shim.is_closed = 1;
+    return working(duty);
 }
 
+/* One call of the PAL, which may take as long as the host waits for one of its own. */
 static int32_t step(void *self, uint32_t budget, ota_pal_duty *duty, ota_pal_failure *failure)
 {
+    uint32_t left = shim.file.fileSize - shim.written;
+    uint32_t length = left < BLOCK_BYTES ? left : BLOCK_BYTES;
+    int16_t taken;
     (void)self;
+    if (shim.is_closed) {
+        shim.is_closed = 0;
+        return judge(otaPal_ActivateNewImage(&shim.file), OtaPalActivateFailed, "otaPal_ActivateNewImage", failure);
+    }
     if (!shim.is_open)
         return fail(failure, 0xd0, 0, "no duty is under way");
-    while (shim.written < shim.file.fileSize) {
-        uint32_t left = shim.file.fileSize - shim.written;
-        uint32_t length = left < BLOCK_BYTES ? left : BLOCK_BYTES;
-        int16_t taken;
-        if (budget < length)
-            return working(duty);
-        budget -= length;
-        if (lent->staged_read(lent->host, shim.written, shim.block, length, failure) != 0)
-            return -1;
-        taken = otaPal_WriteBlock(&shim.file, shim.written, shim.block, length);
-        if (taken < 0 || (uint32_t)taken != length)
-            return fail(failure, OtaPalFileAbort, (uint32_t)taken & 0xffffffu, "otaPal_WriteBlock did not take all");
-        shim.written += length;
-        if (shim.file.blocksRemaining > 0)
-            shim.file.blocksRemaining--;
-    }
-    return finish(duty, failure);
+    if (left == 0)
+        return shim.is_activating ? close_file(duty, failure) : 0;
+    if (budget < length)
+        return working(duty);
+    if (lent->staged_read(lent->host, shim.written, shim.block, length, failure) != 0)
+        return -1;
+    taken = otaPal_WriteBlock(&shim.file, shim.written, shim.block, length);
+    if (taken < 0 || (uint32_t)taken != length)
+        return fail(failure, OtaPalFileAbort, (uint32_t)taken & 0xffffffu, "otaPal_WriteBlock did not take all");
+    shim.written += length;
+    if (shim.file.blocksRemaining > 0)
+        shim.file.blocksRemaining--;
+    return working(duty);
 }
 
 static int32_t install(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
@@ -250,7 +253,7 @@ static int32_t activate(void *self, const uint8_t *sha256, ota_pal_duty *duty, o
     if (shim.file.pFilePath == NULL)
         return fail(failure, 0xd0, 0, "no transfer is open");
     if (shim.is_open && shim.written == shim.file.fileSize)
-        return finish(duty, failure);
+        return close_file(duty, failure);
     /* Another process wrote it, and its handle went with it: again, from what the host has verified. */
     if (make(failure) != 0)
         return -1;
@@ -293,11 +296,15 @@ static int32_t reject(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
     int runs = otaPal_GetPlatformImageState(&shim.file) == OtaPalImageStatePendingCommit;
     int32_t end;
     (void)self;
-    (void)duty;
     end = judge(otaPal_SetPlatformImageState(&shim.file, OtaImageStateRejected), OtaPalRejectFailed,
                 "otaPal_SetPlatformImageState(Rejected)", failure);
     if (end != 0 || !runs)
         return end;
+    if (!shim.activate_restarts) {
+        /* And asks again: then the new image does not run any more. */
+        duty->answer = OTA_PAL_HOST_RESETS;
+        return 0;
+    }
     /* It need not return: the end of the process is the restart. */
     return judge(otaPal_ResetDevice(&shim.file), OtaPalRejectFailed, "otaPal_ResetDevice", failure);
 }
@@ -329,6 +336,7 @@ static int32_t abort_it(void *self, ota_pal_duty *duty, ota_pal_failure *failure
     (void)self;
     (void)duty;
     shim.is_open = 0;
+    shim.is_closed = 0;
     shim.written = 0;
     return judge(otaPal_Abort(&shim.file), OtaPalAbortFailed, "otaPal_Abort", failure);
 }

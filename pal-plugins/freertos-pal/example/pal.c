@@ -5,6 +5,7 @@
  * one. It is replaced by a rename, so that power may fail at any time. The program that starts the images (not here)
  * starts the one in test once, and then the accepted one again. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,6 +38,17 @@ static int boot_read(struct boot *boot)
     return boot->in_test == '\0' || boot->in_test == 'a' || boot->in_test == 'b' ? 0 : -1;
 }
 
+/* What was renamed, or is new, is there after a power cut only once its directory was written as well. */
+static int directory_sync(void)
+{
+    int directory = open(".", O_RDONLY | O_DIRECTORY);
+    int end;
+    if (directory < 0)
+        return -1;
+    end = fsync(directory);
+    return close(directory) != 0 ? -1 : end;
+}
+
 static OtaPalStatus_t boot_write(const struct boot *boot, OtaPalMainStatus_t otherwise)
 {
     FILE *file = fopen("boot.new", "w");
@@ -49,7 +61,7 @@ static OtaPalStatus_t boot_write(const struct boot *boot, OtaPalMainStatus_t oth
         if (fclose(file) != 0)
             end = -1;
     }
-    if (end >= 0 && rename("boot.new", "boot.txt") == 0)
+    if (end >= 0 && rename("boot.new", "boot.txt") == 0 && directory_sync() == 0)
         return OTA_PAL_COMBINE_ERR(OtaPalSuccess, 0);
     LogError(("boot.txt cannot be written: %s", strerror(errno)));
     return OTA_PAL_COMBINE_ERR(otherwise, errno);

@@ -25,6 +25,21 @@ pub const LENDABLE: [&str; 6] = [
 /// Most bytes of one read or write through a lent interface (`wit/pal/block-device.wit`, `staged-image.wit`).
 pub const TRANSFER_MAX_BYTES: u32 = 131_072;
 
+/// Whether one call may move so many bytes.
+///
+/// # Errors
+/// 0xd0: more than [`TRANSFER_MAX_BYTES`].
+pub(crate) fn check_length(length: u64) -> Result<(), Failure> {
+    if length > u64::from(TRANSFER_MAX_BYTES) {
+        return Err(Failure::new(
+            code::BAD_ARGUMENT,
+            0,
+            format!("{length} bytes in one call, at most {TRANSFER_MAX_BYTES} are moved"),
+        ));
+    }
+    Ok(())
+}
+
 /// One region, as a plugin sees it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Region {

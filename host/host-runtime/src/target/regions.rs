@@ -22,7 +22,7 @@ use super::layout::{Layout, Piece};
 use super::record::StoredExtent;
 use crate::engine::Use;
 use crate::plugin::Extent;
-use crate::plugin::lend::{BlockDevice, Region, TRANSFER_MAX_BYTES};
+use crate::plugin::lend::{BlockDevice, Region, check_length};
 use crate::types::{Failure, code};
 
 /// Most extents of one file: a slot is one; a file spread over flash banks a few.
@@ -544,17 +544,6 @@ impl BlockDevice for Regions {
         self.note(region, &end, Cache::Durable);
         end.map_err(|e| Failure::storage(format_args!("sync `{}`", config.name), &e))
     }
-}
-
-pub(super) fn check_length(length: u64) -> Result<(), Failure> {
-    if length > u64::from(TRANSFER_MAX_BYTES) {
-        return Err(Failure::new(
-            code::BAD_ARGUMENT,
-            0,
-            format!("{length} bytes in one call, at most {TRANSFER_MAX_BYTES} are moved"),
-        ));
-    }
-    Ok(())
 }
 
 fn check_alignment(

@@ -241,6 +241,8 @@ impl Target {
                 ),
                 Answer::Nothing,
             ) => {
+                // By what it did, whatever it can save of that.
+                self.plugin.prove();
                 self.save_blob();
                 Ok(())
             }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::regions::{Account, check_length};
-use crate::plugin::lend::StagedImage;
+use super::regions::Account;
+use crate::plugin::lend::{StagedImage, check_length};
 use crate::ports::storage::Storage;
 use crate::types::{Failure, code};
 

@@ -40,7 +40,12 @@ impl Target {
                 "plugin wants to save {} bytes, at most {BLOB_MAX_BYTES} are kept", blob.bytes.len()
             ),
             Err(failure) => {
-                tracing::warn!(device = %self.device, target = %self.config.name, "no saved state: {failure}");
+                if failure.main == code::UNSUPPORTED {
+                    // It has nothing to say: nobody need look at that.
+                    tracing::debug!(device = %self.device, target = %self.config.name, "no saved state: {failure}");
+                } else {
+                    tracing::warn!(device = %self.device, target = %self.config.name, "no saved state: {failure}");
+                }
                 // What it saved before may be of before its last duty.
                 if let Some(transfer) = self.record.transfer_mut() {
                     transfer.blob = None;

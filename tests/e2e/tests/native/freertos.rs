@@ -45,10 +45,21 @@ struct Board {
 }
 
 impl Board {
-    fn new(sources: &[PathBuf]) -> Self {
+    /// Of the example.
+    fn new() -> Self {
+        Self::build(&update::example(), &[])
+    }
+
+    /// Of the example, with these functions wrapped by a source.
+    fn wrapped(by: &str, functions: &[&str]) -> Self {
+        let (sources, flags) = update::wrapped(by, functions);
+        Self::build(&sources, &flags)
+    }
+
+    fn build(sources: &[PathBuf], flags: &[String]) -> Self {
         let folder = support::temp_dir("board").expect("a folder");
         let library = folder.path().join("pal.so");
-        update::build(&library, sources, &[]);
+        update::build(&library, sources, flags);
         let library = fs::read(library).expect("it was built");
         Self { folder, library }
     }
@@ -126,7 +137,7 @@ fn activated(plugin: &mut dyn Plugin) {
 
 #[test]
 fn the_example_commits_and_goes_back() {
-    let board = Board::new(&update::example());
+    let board = Board::new();
     let new = support::image::random_bytes(5, IMAGE_BYTES);
     let mut plugin = board.plugin(&new, &[]);
     activated(&mut *plugin);
@@ -148,7 +159,7 @@ fn the_example_commits_and_goes_back() {
 
 #[test]
 fn an_activation_in_a_new_process_writes_the_file_again_first() {
-    let board = Board::new(&update::example());
+    let board = Board::new();
     let new = support::image::random_bytes(7, IMAGE_BYTES);
     let mut plugin = board.plugin(&new, &[]);
     let duty = plugin.install().unwrap();
@@ -164,7 +175,7 @@ fn an_activation_in_a_new_process_writes_the_file_again_first() {
 
 #[test]
 fn what_a_pal_answers_becomes_a_failure_with_its_codes() {
-    let board = Board::new(&update::example());
+    let board = Board::new();
     let new = support::image::random_bytes(8, 100);
     let mut plugin = board.plugin(&new, &[]);
     // Its boot record says nonsense: the PAL cannot begin.
@@ -184,7 +195,7 @@ fn what_a_pal_answers_becomes_a_failure_with_its_codes() {
 
 #[test]
 fn what_a_file_context_cannot_hold_is_refused() {
-    let board = Board::new(&update::example());
+    let board = Board::new();
     let mut plugin = board.plugin(b"small", &[]);
     let rows = [
         (
@@ -233,14 +244,53 @@ fn what_a_file_context_cannot_hold_is_refused() {
 
 #[test]
 fn where_activation_does_not_restart_the_host_is_asked_to() {
-    let board = Board::new(&update::example());
+    let board = Board::new();
     let mut plugin = board.plugin(b"small", &[("activate_restarts", "false")]);
     assert_eq!(plugin.reset(), Ok(Duty::Finished(Answer::HostResets)));
 }
 
 #[test]
+fn where_activation_does_not_restart_a_refused_image_goes_by_the_hosts_restart() {
+    let restarts = ["otaPal_ActivateNewImage", "otaPal_ResetDevice"];
+    let board = Board::wrapped("stays.c", &restarts);
+    let mut plugin = board.plugin(b"small", &[("activate_restarts", "false")]);
+    let duty = plugin.activate(&[0; 32]).unwrap();
+    assert_eq!(finish(&mut *plugin, duty), Ok(Answer::Nothing));
+    assert_eq!(code(&mut *plugin), 1, "in test");
+    assert_eq!(plugin.reject(), Ok(Duty::Finished(Answer::HostResets)));
+    // The host has restarted it, and asks again.
+    assert_eq!(plugin.reject(), Ok(Duty::Finished(Answer::Nothing)));
+    assert_eq!(board.file("boot.txt").as_deref(), Some(&b"a\n"[..]));
+}
+
+#[test]
+fn a_pal_may_take_as_long_for_a_call_as_the_host_waits_for_one_of_its_own() {
+    let slow = [
+        "otaPal_WriteBlock",
+        "otaPal_CloseFile",
+        "otaPal_ActivateNewImage",
+    ];
+    let board = Board::wrapped("slow.c", &slow);
+    // What a step may move is four blocks.
+    let new = support::image::random_bytes(9, 65_536);
+    let mut plugin = board.plugin(&new, &[]);
+    activated(&mut *plugin);
+    assert_eq!(board.file("b").as_deref(), Some(&new[..]));
+}
+
+#[test]
+fn what_the_example_renames_is_durable() {
+    let board = Board::wrapped("durable.c", &["rename", "fsync"]);
+    let mut plugin = board.plugin(b"small", &[]);
+    activated(&mut *plugin);
+    assert_eq!(plugin.commit(), Ok(Duty::Finished(Answer::Nothing)));
+    let told = board.file("told").unwrap();
+    assert_eq!(told, b"rename\nfsync\nrename\nfsync\n");
+}
+
+#[test]
 fn in_one_process_a_pal_serves_one_target() {
-    let board = Board::new(&update::example());
+    let board = Board::new();
     let plugin = NativePlugin::load("pal.so", &board.library, Isolation::InProcess).unwrap();
     let make = || {
         let lent = Lent {

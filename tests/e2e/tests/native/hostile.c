@@ -34,39 +34,19 @@ static char place[256];
 #define NAME "hostile"
 #endif
 
+#ifndef NEEDS
+#define NEEDS OTA_PAL_LOG
+#endif
+
 static const char *const kinds[] = {"hostile", NULL};
 static const uint32_t schemas[] = {1};
 static const ota_pal_description me = {
-    sizeof me, OTA_PAL_CAN_STAGED | OTA_PAL_CAN_REVERT, 0, OTA_PAL_LOG, NAME, "1.0.0", kinds, schemas, 1, 0,
+    sizeof me, OTA_PAL_CAN_STAGED | OTA_PAL_CAN_REVERT, 0, NEEDS, NAME, "1.0.0", kinds, schemas, 1, 0,
 };
 
 static const ota_pal_description *describe(void) { return &me; }
 
-static int32_t open_it(const ota_pal_lent *l, const ota_pal_setting *settings, uint32_t count,
-                       const ota_pal_saved *saved, void **self, ota_pal_failure *failure)
-{
-    (void)saved;
-    (void)failure;
-    lent = l;
-    for (uint32_t n = 0; n < count; n++) {
-        if (!strcmp(settings[n].key, "deed"))
-            snprintf(deed, sizeof deed, "%s", settings[n].value);
-        if (!strcmp(settings[n].key, "place"))
-            snprintf(place, sizeof place, "%s", settings[n].value);
-    }
-    *self = deed;
-    return 0;
-}
-
 static int is(const char *name) { return !strcmp(deed, name); }
-
-static int nothing(void *argument)
-{
-    (void)argument;
-    return 0;
-}
-
-static void *thread(void *argument) { return argument; }
 
 static int open_and_close(const char *path, int flags)
 {
@@ -75,6 +55,38 @@ static int open_and_close(const char *path, int flags)
         close(fd);
     return fd;
 }
+
+/* With this deed, for as long as the file is there. */
+static int32_t unless(const char *name, ota_pal_failure *failure)
+{
+    if (!is(name) || open_and_close(place, O_RDONLY) < 0)
+        return 0;
+    failure->main = 0xd6;
+    return -1;
+}
+
+static int32_t open_it(const ota_pal_lent *l, const ota_pal_setting *settings, uint32_t count,
+                       const ota_pal_saved *saved, void **self, ota_pal_failure *failure)
+{
+    (void)saved;
+    lent = l;
+    for (uint32_t n = 0; n < count; n++) {
+        if (!strcmp(settings[n].key, "deed"))
+            snprintf(deed, sizeof deed, "%s", settings[n].value);
+        if (!strcmp(settings[n].key, "place"))
+            snprintf(place, sizeof place, "%s", settings[n].value);
+    }
+    *self = deed;
+    return unless("refuses-open", failure);
+}
+
+static int nothing(void *argument)
+{
+    (void)argument;
+    return 0;
+}
+
+static void *thread(void *argument) { return argument; }
 
 /* Numbers above those of the three standard files: the channel is one of them. */
 static void everywhere(const void *bytes, size_t length)
@@ -297,10 +309,10 @@ static int32_t state(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
 
 static int32_t begin(void *self, const ota_pal_transfer *transfer, ota_pal_duty *duty, ota_pal_failure *failure)
 {
-    (void)self, (void)transfer, (void)failure;
+    (void)self, (void)transfer;
     if (is("told-in-steps"))
         duty->status = OTA_PAL_WORKING;
-    return 0;
+    return unless("refuses-transfer", failure);
 }
 
 static int32_t step(void *self, uint32_t budget, ota_pal_duty *duty, ota_pal_failure *failure)
@@ -314,14 +326,28 @@ static int32_t step(void *self, uint32_t budget, ota_pal_duty *duty, ota_pal_fai
 static int32_t ends(void *self, ota_pal_duty *duty, ota_pal_failure *failure)
 {
     (void)self, (void)duty, (void)failure;
-    if (is("exit") || is("told-in-steps"))
+    if (is("exit") || is("told-in-steps") || is("refuses-open") || is("refuses-transfer"))
         exit(0);
+    if (is("told-to-end")) {
+        raise(SIGTERM);
+        raise(SIGINT);
+        raise(SIGHUP);
+    }
     return 0;
 }
 
 static int32_t activate(void *self, const uint8_t *sha256, ota_pal_duty *duty, ota_pal_failure *failure)
 {
+    static uint8_t much[OTA_PAL_TRANSFER_MAX_BYTES + 1];
+    uint32_t taken;
     (void)sha256;
+#ifdef AT_ACTIVATE
+    AT_ACTIVATE;
+#endif
+    if (is("long-write"))
+        return lent->write_at(lent->host, 0, 0, much, sizeof much, failure);
+    if (is("long-line"))
+        return lent->line_write(lent->host, much, sizeof much, &taken, failure);
     return ends(self, duty, failure);
 }
 

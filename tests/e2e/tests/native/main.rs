@@ -13,13 +13,17 @@ mod signed;
 mod update;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 
 use e2e::hostile::{build, cc, lent, library, process, rows, setting, source};
 use host_runtime::plugin::native::{Confinement, HostProgram, Isolation, NativePlugin};
 use host_runtime::plugin::{Answer, Duty, Plugin, PluginError, PluginFactory as _};
+use host_runtime::types::Blob;
 
 /// Errors of the kernel that mean "you may not": EPERM, EACCES, EXDEV (a file may not go elsewhere); for a limit EMFILE,
 /// ENOMEM; and ENOENT where the way to a file could not be made.
@@ -202,7 +206,7 @@ fn a_grant_that_is_not_there_is_named() {
 fn what_is_no_plugin_is_refused_with_the_reason() {
     let folder = support::temp_dir("no-plugin").unwrap();
     let with = |more: &[&str]| build(folder.path(), "x.so", more);
-    let rows: [(&str, Vec<u8>, &str); 9] = [
+    let rows: [(&str, Vec<u8>, &str); 11] = [
         ("empty", Vec::new(), "it cannot be loaded"),
         ("text", b"hello".to_vec(), "it cannot be loaded"),
         ("half", library()[..100].to_vec(), "it cannot be loaded"),
@@ -237,6 +241,16 @@ fn what_is_no_plugin_is_refused_with_the_reason() {
             "no name",
             with(&["-DNAME=\"No Name\""]),
             "its name must be 1 to 64 of [a-z0-9-]",
+        ),
+        (
+            "a function that is nowhere",
+            with(&["-Wl,-z,lazy", "-DAT_ACTIVATE=void nobodys(void); nobodys()"]),
+            "undefined symbol: nobodys",
+        ),
+        (
+            "needs of a later version",
+            with(&["-DNEEDS=0x40"]),
+            "needs interfaces that this host does not have",
         ),
     ];
     for (what, bytes, wanted) in rows {
@@ -294,6 +308,74 @@ fn a_new_process_is_told_of_the_transfer_in_as_many_calls_as_it_takes() {
 }
 
 #[test]
+fn what_was_restarted_saves_nothing_and_is_not_restarted_again() {
+    let mut plugin = instance(Confinement::default(), "told-in-steps", Path::new("/"));
+    let works = |end: &Result<Duty, PluginError>| matches!(end, Ok(Duty::Working { .. }));
+    let done = Ok(Duty::Finished(Answer::Nothing));
+    assert!(works(&plugin.create(&freertos::transfer(1))));
+    assert!(works(&plugin.step(1)));
+    assert_eq!(plugin.step(1), done);
+    assert_eq!(plugin.activate(&[0; 32]), done, "it ends in here");
+    let nothing = |end: Result<Blob, PluginError>| {
+        let none = matches!(&end, Err(PluginError::Failed(f)) if f.main == 0xda);
+        assert!(none, "{end:?}");
+    };
+    nothing(plugin.suspend());
+    // A new process would have to be told of the transfer before it could be asked.
+    assert_eq!(plugin.reset(), done);
+    assert!(works(&plugin.state()));
+    nothing(plugin.suspend());
+    assert!(works(&plugin.step(1)), "it is told all the same");
+    let end = plugin.step(1);
+    assert!(matches!(end, Ok(Duty::Finished(_))), "{end:?}");
+    assert!(plugin.suspend().is_ok());
+}
+
+#[test]
+fn a_new_process_that_does_not_begin_is_followed_by_another() {
+    let done = Ok(Duty::Finished(Answer::Nothing));
+    for deed in ["refuses-open", "refuses-transfer"] {
+        let folder = support::temp_dir("refuses").unwrap();
+        let place = folder.path().join("refuse");
+        let granted = Confinement {
+            directories: vec![folder.path().to_owned()],
+            ..Confinement::default()
+        };
+        let mut plugin = instance(granted, deed, &place);
+        assert_eq!(plugin.create(&freertos::transfer(1)), done);
+        fs::write(&place, "").unwrap();
+        assert_eq!(plugin.reset(), done, "{deed}: it ends in here");
+        for _ in 0..2 {
+            let end = plugin.state();
+            let refused = matches!(&end, Err(PluginError::Failed(f)) if f.main == 0xd6);
+            assert!(refused, "{deed}: {end:?}");
+        }
+        fs::remove_file(&place).unwrap();
+        let end = plugin.state();
+        let told = matches!(end, Ok(Duty::Finished(Answer::State(_))));
+        assert!(told, "{deed}: {end:?}");
+    }
+}
+
+#[test]
+fn more_than_a_call_moves_is_no_restart_of_the_target() {
+    // A line takes what fits; here there is none.
+    for (deed, main) in [("long-write", 0xd0), ("long-line", 0xd1)] {
+        let mut plugin = instance(Confinement::default(), deed, Path::new("/"));
+        match plugin.activate(&[0; 32]) {
+            Err(PluginError::Failed(failure)) => assert_eq!(failure.main, main, "{failure}"),
+            end => panic!("{deed}: {end:?}"),
+        }
+    }
+}
+
+#[test]
+fn signals_that_end_the_daemon_end_no_call() {
+    let mut plugin = instance(Confinement::default(), "told-to-end", Path::new("/"));
+    assert_eq!(plugin.reset(), Ok(Duty::Finished(Answer::Nothing)));
+}
+
+#[test]
 fn a_library_in_this_process_answers_alike() {
     let plugin = NativePlugin::load("hostile.so", library(), Isolation::InProcess).unwrap();
     let mut instance = plugin.make(lent()).unwrap();
@@ -331,19 +413,43 @@ fn libraries_that_follow_each_other_in_this_process_are_not_taken_for_one() {
     }
 }
 
+/// A child that is started by the test, and its channel.
+fn child() -> (Child, UnixStream) {
+    let folder = support::temp_dir("orphan").expect("a folder");
+    let file = folder.path().join("hostile.so");
+    fs::write(&file, library()).expect("a file");
+    let (mine, theirs) = UnixStream::pair().expect("a channel");
+    let child = Command::new(support::binary::otad())
+        .arg("pal-host")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(fs::File::open(&file).expect("a file"))
+        .spawn()
+        .expect("a child");
+    (child, mine)
+}
+
 #[test]
 fn a_child_that_nobody_tells_how_to_live_ends() {
-    let folder = support::temp_dir("orphan").unwrap();
-    let file = folder.path().join("hostile.so");
-    fs::write(&file, library()).unwrap();
-    let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let mut child = Command::new(support::binary::otad())
-        .arg("pal-host")
-        .stdin(std::os::fd::OwnedFd::from(theirs))
-        .stdout(fs::File::open(&file).unwrap())
-        .spawn()
-        .unwrap();
-    drop(mine);
+    let (mut child, channel) = child();
+    drop(channel);
     let status = child.wait().unwrap();
     assert!(!status.success(), "it was never started");
+}
+
+#[test]
+fn a_child_of_another_build_says_so() {
+    // Lengths of message and data, then the message: a start with the number of a protocol that is none, and one that has
+    // another number and goes on in another way.
+    for start in [
+        b"\x0c\0\0\0\0\0\0\0\0\x63\x050.0.0\0\0\0\0".as_slice(),
+        b"\x02\0\0\0\0\0\0\0\0\x63",
+    ] {
+        let (mut child, mut channel) = child();
+        channel.write_all(start).unwrap();
+        let mut told = Vec::new();
+        channel.read_to_end(&mut told).unwrap();
+        child.wait().unwrap();
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains("of another build"), "{told:?}");
+    }
 }

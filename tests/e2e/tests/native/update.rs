@@ -47,6 +47,14 @@ pub(super) fn example() -> Vec<PathBuf> {
     vec![workspace().join("pal-plugins/freertos-pal/example/pal.c")]
 }
 
+/// The example's sources with those of a test, which wrap these functions of it, and what its compiler is told.
+pub(super) fn wrapped(by: &str, functions: &[&str]) -> (Vec<PathBuf>, Vec<String>) {
+    let mut sources = example();
+    sources.push(source(by));
+    let wrap = |function| format!("-Wl,--wrap={function}");
+    (sources, functions.iter().map(wrap).collect())
+}
+
 fn image(seed: u64) -> Vec<u8> {
     support::image::random_bytes(seed, IMAGE_BYTES)
 }
@@ -125,6 +133,33 @@ fn a_freertos_pal_takes_two_updates_from_job_to_commit() {
     daemon.stop();
 }
 
+#[test]
+fn an_image_lands_where_the_job_says_and_the_configuration_allows() {
+    let cloud = Cloud::start();
+    let (sources, flags) = wrapped("placed.c", &["otaPal_CreateFileForRx"]);
+    let settings = "[device.target.settings]\ncertificate = \"signer.pem\"\n";
+    let mut gateway = board(&cloud, settings);
+    let allowed = "filepaths = [\"app-1.bin\"]\n";
+    gateway.reconfigure(|lines| lines.target().lines.insert_str(0, allowed));
+    build(&gateway.path("pal.so"), &sources, &flags);
+    let daemon = gateway.run();
+    let image = image(4);
+    let end = |filepath: &str| {
+        let file = Update {
+            filepath: filepath.to_owned(),
+            ..file(&image)
+        };
+        cloud.wait_end(&cloud.update(THING, file))
+    };
+    let refused = end("other.bin");
+    assert_eq!(refused.as_pair(), ("FAILED", "aborted: 0xd0000001"));
+    assert!(!gateway.path("pal/other.bin").exists());
+    let ended = end("app-1.bin");
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", daemon.log());
+    assert!(fs::read(gateway.path("pal/app-1.bin")).unwrap() == image);
+    daemon.stop();
+}
+
 /// An update in whose third block the plugin's process falls into trouble, once.
 struct Trouble {
     daemon: Daemon,
@@ -138,9 +173,8 @@ impl Trouble {
     /// Begins one, and waits for the trouble.
     fn begin(trouble: &str) -> Self {
         let cloud = Cloud::start();
-        let mut sources = example();
-        sources.push(source("trouble.c"));
-        let flags = ["-Wl,--wrap=otaPal_WriteBlock", trouble].map(str::to_owned);
+        let (sources, mut flags) = wrapped("trouble.c", &["otaPal_WriteBlock"]);
+        flags.push(trouble.to_owned());
         let gateway = gateway(&cloud, &sources, &flags);
         let daemon = gateway.run();
         let image = image(3);

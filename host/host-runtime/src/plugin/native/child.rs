@@ -14,11 +14,12 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::confine;
 use super::library::{Instance, Library};
 use super::wire::{
-    self, Answered, Call, FromChild, HOST_META_MAX_BYTES, Lend, Loan, PROTOCOL, Start, Started,
-    ToChild,
+    self, Answered, Call, FromChild, HOST_META_MAX_BYTES, Lend, Loan, Start, Started, ToChild,
+    VERSION, WireError,
 };
 use crate::plugin::lend::{
     BlockDevice, HardwareReset, Lent, LineParameters, Log, Region, SerialLine, StagedImage,
+    TRANSFER_MAX_BYTES, check_length,
 };
 use crate::plugin::{Plugin as _, PluginError};
 use crate::ports::clock::Clock;
@@ -34,11 +35,12 @@ pub fn serve() -> Result<(), String> {
     let (channel, library) = inherited().map_err(words)?;
     let watched = channel.try_clone().map_err(words)?;
     let channel = Arc::new(Channel(Mutex::new(channel)));
-    let start = match channel.receive()? {
-        (ToChild::Start(start), _) if start.protocol == PROTOCOL => start,
-        (ToChild::Start(_) | ToChild::Call(_) | ToChild::Lent(_), _) => {
-            return Err("the host is of another build".to_owned());
-        }
+    ignore_signals();
+    let Some(start) = channel.start()? else {
+        let reason = format!(
+            "the program that is to run it (otad {VERSION}) is of another build than what loads it; install both of one build"
+        );
+        return channel.send(&FromChild::Started(Err(reason)), &[]);
     };
     let loaded = load(&start, library, watched);
     let library = match loaded {
@@ -71,6 +73,17 @@ pub fn serve() -> Result<(), String> {
             }
         };
         channel.send(&FromChild::Answer(answer), &[])?;
+    }
+}
+
+/// What ends the daemon is sent to its children as well, by systemd and by a terminal. The daemon lets a call end first, and
+/// the end of the channel ends this process.
+fn ignore_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        #[expect(unsafe_code, reason = "no safe wrapper ignores a signal")]
+        // SAFETY: no handler is installed.
+        let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+        debug_assert_ne!(before, libc::SIG_ERR, "any of these can be ignored");
     }
 }
 
@@ -140,6 +153,17 @@ fn answer(instance: &mut Instance, call: Call, data: &[u8]) -> Result<Answered, 
 struct Channel(Mutex<File>);
 
 impl Channel {
+    /// The first message, if it is that of a host of this build.
+    fn start(&self) -> Result<Option<Start>, String> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match wire::receive(&mut *file, HOST_META_MAX_BYTES) {
+            Ok((ToChild::Start(start), _)) => Ok(Some(start).filter(Start::is_ours)),
+            Ok((ToChild::Call(_) | ToChild::Lent(_), _))
+            | Err(WireError::Malformed(_) | WireError::TooLong { .. }) => Ok(None),
+            Err(e @ (WireError::Closed | WireError::Io(_))) => Err(e.to_string()),
+        }
+    }
+
     fn receive(&self) -> Result<(ToChild, Vec<u8>), String> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wire::receive(&mut *file, HOST_META_MAX_BYTES).map_err(|e| e.to_string())
@@ -157,7 +181,8 @@ impl Channel {
             .and_then(|()| wire::receive(&mut *file, HOST_META_MAX_BYTES));
         match lent {
             Ok((ToChild::Lent(lent), data)) => Ok((lent?, data)),
-            Ok((ToChild::Start(_) | ToChild::Call(_), _)) | Err(_) => std::process::exit(0),
+            // Not by an exit: in `activate` that is the restart of the target.
+            Ok((ToChild::Start(_) | ToChild::Call(_), _)) | Err(_) => std::process::abort(),
         }
     }
 
@@ -216,6 +241,7 @@ impl BlockDevice for Channel {
     }
 
     fn write_at(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Failure> {
+        check_length(data.len() as u64)?;
         self.nothing(Lend::WriteAt { region, offset }, data)
     }
 
@@ -255,7 +281,9 @@ impl SerialLine for Channel {
     }
 
     fn write(&self, data: &[u8]) -> Result<u32, Failure> {
-        self.small(Lend::WriteLine, data)
+        // A line takes what fits, and says how much that was.
+        let fits = data.len().min(TRANSFER_MAX_BYTES as usize);
+        self.small(Lend::WriteLine, &data[..fits])
     }
 
     fn read(&self, max: u32) -> Result<Vec<u8>, Failure> {

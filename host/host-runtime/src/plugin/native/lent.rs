@@ -62,13 +62,22 @@ pub(super) fn bits(lends: impl Fn(&str) -> bool) -> u32 {
         .sum()
 }
 
-/// The names of these bits; a bit of a later version has none.
-pub(super) fn names(bits: u32) -> Vec<String> {
+/// The names of these bits.
+///
+/// # Errors
+/// One of them is of a later version, in words.
+pub(super) fn names(bits: u32) -> Result<Vec<String>, String> {
+    let later = bits >> abi::INTERFACES.len() << abi::INTERFACES.len();
+    if later != 0 {
+        return Err(format!(
+            "it needs interfaces that this host does not have (bits {later:#x} of `needs`); a later otad may have them"
+        ));
+    }
     let names = abi::INTERFACES.iter().enumerate();
-    names
+    Ok(names
         .filter(|(n, _)| bits & (1 << n) != 0)
         .map(|(_, name)| (*name).to_owned())
-        .collect()
+        .collect())
 }
 
 #[expect(

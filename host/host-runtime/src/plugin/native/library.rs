@@ -9,6 +9,8 @@ use std::fs::File;
 use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 
+use libloading::os::unix::{Library as SharedObject, RTLD_LOCAL, RTLD_NOW};
+
 use super::abi;
 use super::convert::{description, duty_in, failure_in, length, no_duty, no_failure};
 use super::lent::Table;
@@ -44,8 +46,11 @@ impl Library {
     pub(super) fn load(file: File) -> Result<Self, String> {
         // Its number is its name, by which the loader knows it again: nobody may have it after this one.
         let path = format!("/proc/self/fd/{}", file.into_raw_fd());
+        // All that it calls must be there now: a function that is not would end the process where it is called first, and
+        // in `activate` that would count as the restart of the target.
+        let flags = RTLD_NOW | RTLD_LOCAL;
         // SAFETY: its constructors run now. The caller has confined this process or was told not to.
-        let library = unsafe { libloading::os::unix::Library::new(&path) }
+        let library = unsafe { SharedObject::open(Some(&path), flags) }
             .map_err(|e| format!("it cannot be loaded: {}", chain(&e)))?;
         // SAFETY: the symbol has this type in every version of the ABI.
         let entry: abi::Entry = unsafe { library.get::<abi::Entry>(abi::ENTRY.as_bytes()) }

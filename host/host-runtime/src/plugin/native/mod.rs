@@ -25,7 +25,7 @@ use super::{
     Answer, Description, Duty, Extent, Plugin, PluginError, PluginFactory, Transfer, check_lent,
 };
 use crate::engine::{Budget, Usage, Use};
-use crate::types::{Blob, Level, Setting};
+use crate::types::{Blob, Failure, Level, Setting, code};
 use confine::FILES_MAX;
 use library::Library;
 use process::{End, Process};
@@ -132,7 +132,7 @@ impl NativePlugin {
             label: label.to_owned(),
             digest: Sha256::digest(bytes).into(),
             description,
-            imports: lent::names(needs),
+            imports: lent::names(needs)?,
             caveats,
             carrier,
         }))
@@ -286,11 +286,21 @@ impl Instance {
         }
         self.start()?;
         self.duty = Kind::Other;
+        let end = self.tell(tell);
+        if end.is_err() {
+            // It knows nothing, or half of it; the next call begins another one.
+            self.process = None;
+        }
+        end
+    }
+
+    /// Open a new process as the old one was, and reopen the transfer if it is to hear of that.
+    fn tell(&mut self, transfer: bool) -> Result<Option<Answered>, PluginError> {
         if let Some(settings) = self.settings.clone() {
             let saved = None;
             self.exchange(Call::Open { settings, saved }, &[])?;
         }
-        let transfer = self.transfer.clone().filter(|_| tell);
+        let transfer = self.transfer.clone().filter(|_| transfer);
         transfer
             .map(|transfer| self.exchange(Call::Reopen(transfer), &[]))
             .transpose()
@@ -481,8 +491,12 @@ impl Plugin for Instance {
     }
 
     fn suspend(&mut self) -> Result<Blob, PluginError> {
+        if self.process.is_none() || self.waiting.is_some() {
+            // A successor begins as a new process here would: with nothing but the transfer.
+            let why = "its process has ended, and no other knows the transfer yet";
+            return Err(PluginError::Failed(Failure::new(code::UNSUPPORTED, 0, why)));
+        }
         let kind = self.duty;
-        self.revive_at_once()?;
         self.duty = Kind::Other;
         let end = self.exchange(Call::Suspend, &[]);
         self.duty = kind;

@@ -20,8 +20,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::abi;
 use super::wire::{
-    self, Answered, CHILD_META_MAX_BYTES, Call, Confinement, FromChild, Lend, Loan, PROTOCOL,
-    Start, Started, ToChild, WireError,
+    self, Answered, CHILD_META_MAX_BYTES, Call, Confinement, FromChild, Lend, Loan, Start, Started,
+    ToChild, WireError,
 };
 use crate::agent::text::{FAULT_MAX_BYTES, clean};
 use crate::engine::{Budget, Usage};
@@ -104,10 +104,7 @@ impl Process {
             channel,
             clock: SystemClock::new(),
         };
-        let start = ToChild::Start(Start {
-            protocol: PROTOCOL,
-            confinement: confinement.clone(),
-        });
+        let start = ToChild::Start(Start::new(confinement.clone()));
         let mut limit = Limit::new(&process.clock, START_MAX_MS);
         let sent = process.send(&limit, &start, &[]);
         let answer = sent.and_then(|()| apart(|| process.receive(&mut limit)));

@@ -18,8 +18,12 @@ use crate::plugin::lend::{LineParameters, Region, TRANSFER_MAX_BYTES};
 use crate::plugin::{Description, Duty, Extent, Transfer};
 use crate::types::{Blob, Failure, Level, Setting};
 
-/// Both sides are one program, of the same file even after that was replaced; a child of another build is refused.
-pub(super) const PROTOCOL: u32 = 1;
+/// Both sides are one program, of the same file even after that was replaced; a child of another build refuses. Counted up
+/// with every change of a message.
+const PROTOCOL: u32 = 2;
+
+/// The release, beside it.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Most bytes of a message from the child: saved state of 64 KiB, and half as much for what is round it.
 pub(super) const CHILD_META_MAX_BYTES: u32 = 96 * 1024;
@@ -41,8 +45,24 @@ pub(super) enum ToChild {
 /// How the child is to live.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
-    pub(super) protocol: u32,
+    protocol: u32,
+    version: String,
     pub(super) confinement: Confinement,
+}
+
+impl Start {
+    pub(super) fn new(confinement: Confinement) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            version: VERSION.to_owned(),
+            confinement,
+        }
+    }
+
+    /// Whether a host of this build has said it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL && self.version == VERSION
+    }
 }
 
 /// What the operator lets a plugin's process do beside what it is lent.

@@ -42,6 +42,8 @@ pub(super) enum Wrong {
     WritesElse,
     /// It writes before the file, too, and says what came of that.
     WritesOutside,
+    /// It has nothing to save, and says so: no fault.
+    SavesNothing,
 }
 
 /// A build: the double, with a name of its own, and something wrong.
@@ -245,7 +247,10 @@ impl Plugin for Instance {
         self.inner.step(budget_bytes)
     }
     fn suspend(&mut self) -> Result<Blob, PluginError> {
-        self.inner.suspend()
+        match self.wrong {
+            Wrong::SavesNothing => fail(code::UNSUPPORTED),
+            _ => self.inner.suspend(),
+        }
     }
 }
 
@@ -395,21 +400,23 @@ fn a_swap_before_every_poll_of_an_update_ends_well() {
         let mut polls = 0;
         update(&mut world, |_, n| polls = n).unwrap();
         assert!(polls > 15, "{polls}");
-        for at in 0..=polls {
+        let kinds = [Wrong::Nothing, Wrong::SavesNothing];
+        for (at, kind) in (0..=polls).flat_map(|at| kinds.map(|kind| (at, kind))) {
             let mut world = stepped(setup.clone());
-            let next = build(&world, 2, Wrong::Nothing);
+            let next = build(&world, 2, kind);
             let mut answer = None;
             let end = update(&mut world, |world, n| {
                 if n == at {
                     answer = Some(ask(world, &next));
                 }
             });
-            assert_eq!(end, Ok(()), "at poll {at}");
+            assert_eq!(end, Ok(()), "{kind:?} at poll {at}");
             let end = answer.and_then(|answer| answer.lock().unwrap().take());
-            assert_eq!(end, Some(Ok(())), "at poll {at}");
+            assert_eq!(end, Some(Ok(())), "{kind:?} at poll {at}");
             let report = world.targets.report().remove(0);
             assert_eq!((report.phase.as_str(), report.strikes), ("committed", 0));
-            assert!(report.plugin.contains("2.0.0"), "{}", report.plugin);
+            let serves = report.plugin;
+            assert!(serves.contains("2.0.0"), "{kind:?} at poll {at}: {serves}");
         }
     }
 }
