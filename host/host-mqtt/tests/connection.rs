@@ -144,6 +144,33 @@ async fn a_broker_that_takes_the_socket_and_refuses_is_asked_ever_more_rarely() 
 }
 
 #[tokio::test]
+async fn a_connection_sets_the_delay_back_to_its_base() {
+    let broker = Broker::new().await;
+    let mut config = broker.config();
+    config.back_off = host_mqtt::BackOffLimits {
+        base_ms: 10,
+        cap_ms: 100_000,
+    };
+    let connection = Connection::start(config).unwrap();
+    let inbox = Inbox::new();
+    let _transport = connection
+        .attach(THING, inbox.mailbox.clone(), true)
+        .unwrap();
+    // Waits of 10, 20, 40, 80, 160, 320 ms, and the next one would be 640 ms at least.
+    for _ in 0..6 {
+        let (mut peer, _) = broker.accept().await;
+        peer.write(&[0x20, 2, 0, 3]).await;
+    }
+    let peer = broker.accept_connected().await;
+    inbox.connected().await;
+    drop(peer);
+    let cut = Instant::now();
+    let _again = broker.accept().await;
+    let pause = cut.elapsed();
+    assert!(pause < Duration::from_millis(640), "{pause:?}");
+}
+
+#[tokio::test]
 async fn a_port_on_which_nobody_listens_is_tried_again_until_somebody_does() {
     let broker = Broker::new().await;
     let config = broker.config();

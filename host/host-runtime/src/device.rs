@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::agent::{AgentSlot, Context, Event, Message, Stamp};
+use crate::agent::{AgentSlot, Command, Context, Event, Message, Stamp};
 use crate::choice::Book;
 use crate::events::EventRing;
 use crate::history::{Glance, History};
@@ -89,8 +89,8 @@ pub struct Device {
     quiet_since_ms: u64,
     /// An agent without a job is parked when it was given no event for so long; none = never.
     park_after_ms: Option<u64>,
-    /// Messages dropped by the mailbox before the active job.
-    dropped_before_job: u64,
+    /// Messages dropped by the mailbox before those that are counted: since the job came, the connection, or a resume.
+    dropped_before: u64,
     job: Option<String>,
     last_error: Option<String>,
 }
@@ -103,6 +103,7 @@ impl Device {
             Input::Connected { session_present } => {
                 self.connection.up = Some(session_present);
                 self.connection.changes += 1;
+                self.count_anew();
                 self.deliver(now, Event::Connected(session_present));
             }
             Input::Disconnected { reason, detail } => {
@@ -143,7 +144,11 @@ impl Device {
                 self.deliver(now, Event::TargetRestarted(file));
             }
             Input::Command { command, reply } => {
+                let is_resume = matches!(command, Command::Resume);
                 let answer = self.deliver(now, Event::Command(command));
+                if is_resume && answer.is_none() {
+                    self.count_anew();
+                }
                 if let Some(reply) = reply {
                     reply(answer.map_or(Ok(()), Err));
                 }
@@ -360,7 +365,7 @@ impl Device {
         self.door.lock().now = now;
         let status = self.slot.fresh_status(now).clone();
         let counters = self.mailbox.counters();
-        let dropped = counters.dropped.saturating_sub(self.dropped_before_job);
+        let dropped = counters.dropped.saturating_sub(self.dropped_before);
         let (targets, last_event, events_error) = {
             let host = self.door.lock();
             (
@@ -564,6 +569,11 @@ impl Device {
         Failure::new(code::BUSY, self.slot.strikes(), detail)
     }
 
+    /// The agent counts from here on, and so does the host.
+    fn count_anew(&mut self) {
+        self.dropped_before = self.mailbox.counters().dropped;
+    }
+
     /// Keep books and snapshot after a turn.
     fn after_turn(&mut self, now: Context, changed: bool) {
         if self.keep_books(now, changed) {
@@ -590,7 +600,7 @@ impl Device {
         }
         let job = self.slot.status().job_id.clone();
         if job != self.job {
-            self.dropped_before_job = self.mailbox.counters().dropped;
+            self.count_anew();
             self.job.clone_from(&job);
             self.door.lock().job = job;
         }

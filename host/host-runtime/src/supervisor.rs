@@ -53,7 +53,7 @@ use crate::types::{DETAIL_MAX_BYTES, Failure, FileId, code};
 
 use self::link::{Link, TaskEnd};
 
-pub use self::own::OwnDevice;
+pub use self::own::{OwnDevice, Presence};
 
 mod link;
 mod own;
@@ -78,7 +78,7 @@ pub fn prepare(config: DeviceConfig, ports: DevicePorts) -> Result<PendingDevice
         name: prepared.name(),
         clock,
         prepared,
-        link,
+        end: TaskEnd(link),
         own: None,
     })
 }
@@ -98,7 +98,7 @@ pub struct PendingDevice {
     name: Arc<str>,
     clock: Arc<dyn Clock>,
     prepared: PreparedDevice,
-    link: Arc<Link>,
+    end: TaskEnd,
     own: Option<OwnDevice>,
 }
 
@@ -131,31 +131,38 @@ impl PendingDevice {
         self.own = Some(own);
     }
 
+    /// Whether it is there: for whoever must not set up a second one beside it.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        Presence::of(&self.end.0)
+    }
+
     /// Start the agent and the task that owns the device, on the current tokio runtime.
     ///
     /// # Errors
     /// The agent refuses its configuration or its saved state.
     pub fn start(self, transport: Box<dyn Transport>) -> Result<DeviceHandle, DeviceError> {
+        let link = Arc::clone(&self.end.0);
         let (mailbox, events) = (self.prepared.mailbox(), self.prepared.events());
         let history = self.prepared.history();
         // The task is moved about before it begins.
         let mut device = Box::new(self.prepared.into_device(transport));
         device.start(context(&*self.clock))?;
-        self.link.show(|seen| {
+        link.show(|seen| {
             seen.trial = device.agent_trial();
             false
         });
         let task = Task {
             device,
             clock: self.clock,
-            link: Arc::clone(&self.link),
+            link: Arc::clone(&link),
             give_up_at_ms: None,
         };
         let watched = Watched {
             name: Arc::clone(&self.name),
             mailbox: mailbox.clone(),
             events: events.clone(),
-            end: TaskEnd(Arc::clone(&self.link)),
+            end: self.end,
         };
         tokio::spawn(Life {
             task,
@@ -166,7 +173,7 @@ impl PendingDevice {
             mailbox,
             events,
             history,
-            link: self.link,
+            link,
         }));
         if let Some(own) = &self.own {
             own.is(&handle);
@@ -482,11 +489,12 @@ impl DeviceHandle {
         self.stopped().await
     }
 
-    /// Wait until the device has ended: stopped, or its agent shut down. Gives its last status.
+    /// Wait until the device has ended, stopped or its agent shut down, and has let go of everything. Gives its last status.
     pub async fn stopped(&self) -> DeviceStatus {
-        let end = |seen: &Seen| seen.end.as_deref().cloned();
+        self.link().closed().await;
+        let end = self.link().look(|seen| seen.end.as_deref().cloned());
         // The task was aborted with its runtime: nothing is known.
-        self.link().find(end).await.unwrap_or_else(|| DeviceStatus {
+        end.unwrap_or_else(|| DeviceStatus {
             device: self.name().to_owned(),
             ..DeviceStatus::default()
         })
@@ -534,6 +542,7 @@ impl Watched {
 /// What a tokio task does for a device: its turns, and a sleep between two of them. Written by hand, for it lies there as long
 /// as the device does: what an `async fn` waits for would have room in it for ever.
 struct Life {
+    /// First, so that nothing of the device is left when its end is told.
     task: Task,
     /// It waits, until this if there is a deadline.
     rest: Option<Rest>,

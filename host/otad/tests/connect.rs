@@ -1,12 +1,13 @@
-//! Devices that an application has otad connect: what a connection is shared by, and that a device which comes back gets one
-//! that lives.
+//! Devices that an application has otad connect, or puts on connections of its own: what a connection is shared by, that a device
+//! which comes back gets one that lives, and that it has one agent at a time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 use std::path::Path;
 
 use host_mqtt::ConnectionState;
-use otad::application::{ConnectedDevice, Gateway};
+use otad::application::rumqttc::AsyncClient;
+use otad::application::{ConnectedDevice, Gateway, GatewayError, SharedConnection, chain};
 use otad::config::{self, Config};
 
 /// Two devices on the connection of the first, to a port where nobody listens.
@@ -69,4 +70,46 @@ async fn a_connection_has_room_for_what_all_its_devices_ask_at_once() {
         let config = gateway.connection_config(device).unwrap();
         assert!(config.limits.queue_max >= alone + 15, "{device}");
     }
+}
+
+/// A connection of the application's, which nobody polls: to share it is enough.
+fn own_connection(gateway: &Gateway) -> SharedConnection {
+    let own = gateway.connection_config("pump-1").unwrap();
+    let (client, _) = AsyncClient::builder(own.mqtt_options().unwrap()).build();
+    SharedConnection::new(client).unwrap()
+}
+
+#[track_caller]
+fn check_refused<T>(second: Result<T, GatewayError>) {
+    let why = chain(&second.err().unwrap());
+    assert!(why.contains("\"pump-1\" has an agent"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_runs_gets_no_second_agent_on_any_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Gateway::open(configuration(dir.path())).unwrap();
+    let [one, other] = [(); 2].map(|()| own_connection(&gateway));
+    let agent = gateway.share("pump-1", &one).unwrap();
+    for connection in [&one, &other] {
+        check_refused(gateway.share("pump-1", connection));
+    }
+    check_refused(gateway.connect("pump-1"));
+    check_refused(gateway.prepare("pump-1"));
+    assert!(agent.pulse().is_some(), "the first one goes on");
+    let neighbour = gateway.share("pump-2", &other).unwrap();
+
+    // A kept handle is no agent.
+    agent.stop().await;
+    let prepared = gateway.prepare("pump-1").unwrap();
+    check_refused(gateway.share("pump-1", &one));
+    drop(prepared);
+    let again = gateway.share("pump-1", &one).unwrap();
+    check_refused(gateway.connect("pump-1"));
+    again.stop().await;
+    let connected = gateway.connect("pump-1").unwrap();
+    check_refused(gateway.share("pump-1", &other));
+    connected.handle.stop().await;
+    neighbour.stop().await;
+    gateway.disconnect().await;
 }

@@ -155,6 +155,7 @@ fn a_cut_connection_pauses_the_download() {
         .unwrap();
     assert!((512..=512 + 31).contains(&sent), "{sent} blocks\n{out}");
     assert!(out.contains("2 connection(s)"), "{out}");
+    assert_order(&out, &["still runs", "the line is cut", "activated"]);
 }
 
 #[test]

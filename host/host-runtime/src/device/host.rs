@@ -15,7 +15,7 @@ use crate::events::{DOCUMENT_MAX_BYTES, EventRing};
 use crate::history::History;
 use crate::journal::{JOURNAL_MAX_BYTES, Journal};
 use crate::ports::transport::Transport;
-use crate::status::event;
+use crate::status::{event, event_name};
 use crate::target::{Targets, VerifiedRef};
 use crate::types::{
     BLOCK_MIN_BYTES, Blob, Failure, FileId, FileSpec, Level, Outcome, Qos, Started, Token,
@@ -456,7 +456,20 @@ impl Outside for Door {
     }
 
     fn emit(&mut self, mut event: ApplicationEvent) {
-        let mut host = self.lock();
+        let mut guard = self.lock();
+        let host = &mut *guard;
+        // In words: an agent says no more than its number, if it says anything.
+        host.log.line(
+            host.now.now_ms,
+            host.journal.device(),
+            event.job_id.as_deref(),
+            Level::Info,
+            &format!(
+                "application event {}, number {}",
+                event_name(event.kind),
+                event.sequence
+            ),
+        );
         if event.document.len() > DOCUMENT_MAX_BYTES {
             let (device, size) = (host.journal.device(), event.document.len());
             tracing::warn!(%device, "an event's document of {size} bytes is left out, the limit is {DOCUMENT_MAX_BYTES}");

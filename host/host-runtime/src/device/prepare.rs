@@ -254,7 +254,7 @@ impl PreparedDevice {
             delivered: 0,
             quiet_since_ms: 0,
             park_after_ms: self.park_after_ms,
-            dropped_before_job: 0,
+            dropped_before: 0,
             job: None,
             last_error,
         }

@@ -8,7 +8,7 @@ use super::host::{OPERATIONS_MAX, REFUSALS_MAX};
 use super::prepare::check;
 use super::*;
 use crate::agent::{
-    AgentBuild, AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, Command, FormerAgent, Outside,
+    AgentBuild, AgentStatus, ApplicationEvent, BACKOFF_MIN_MS, FormerAgent, Outside,
     STRIKES_OF_A_JOB_MAX, Saved, Turn,
 };
 use crate::engine::GuestFault;
@@ -917,6 +917,23 @@ fn the_counters_of_a_job_count_what_the_host_dropped_in_that_job() {
         dropped: 13,
     };
     assert_eq!(counters, wanted);
+    // What the agent sets back, the host does too.
+    bench.strings.lock().unwrap().status = AgentStatus::default();
+    let anew: [fn(&mut Bench); 2] = [
+        |bench| bench.command(Command::Resume).unwrap(),
+        |bench| {
+            bench.handle(Input::Connected {
+                session_present: false,
+            });
+        },
+    ];
+    for begin in anew {
+        flood(&bench, 3);
+        bench.settle();
+        begin(&mut bench);
+        let counters = bench.device.status(bench.now).counters;
+        assert_eq!(counters, Counters::default());
+    }
 }
 
 #[test]

@@ -140,6 +140,16 @@ impl Link {
         }
     }
 
+    /// Wait until the task has gone, and the device with it.
+    pub(super) async fn closed(&self) {
+        self.find(|_| None::<()>).await;
+    }
+
+    /// Whether it has.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// The task has gone: questions get no answer any more, and nothing else will be shown.
     fn close(&self) {
         let waiting = {
@@ -158,7 +168,7 @@ impl Link {
     }
 }
 
-/// The task's end of a link: closes it when it goes, however it goes.
+/// The task's end of a link: closes it when it goes, however it goes, or when it never comes.
 pub(super) struct TaskEnd(pub(super) Arc<Link>);
 
 impl Drop for TaskEnd {

@@ -236,6 +236,26 @@ async fn an_agent_that_refuses_to_start_starts_no_device() {
 }
 
 #[tokio::test]
+async fn a_device_is_there_from_its_preparation_until_nothing_of_it_is_left() {
+    let (never_started, _) = pending(&Arc::default());
+    let mailbox = never_started.mailbox();
+    let never = never_started.presence();
+    assert!(!never.is_over());
+    drop(never_started);
+    assert!(never.is_over(), "somebody still has its mailbox");
+    drop(mailbox);
+
+    let state = Arc::default();
+    let (pending, _) = pending(&state);
+    let presence = pending.presence();
+    let device = pending.start(Box::new(Wire::default())).unwrap();
+    assert!(!presence.is_over());
+    device.stop().await;
+    assert!(presence.is_over());
+    assert_eq!(device.status().await.device, "gateway-7");
+}
+
+#[tokio::test]
 async fn a_device_whose_task_panics_has_ended_and_says_why() {
     let (device, strings, _) = start();
     strings.lock().unwrap().react = Box::new(|_, _| panic!("block 17 of 16"));

@@ -342,6 +342,17 @@ fn verify_image(args: &VerifyArgs) -> Verb {
         .signature
         .clone()
         .unwrap_or_else(|| beside(&args.file, IMAGE_SIGNATURE));
+    if args.signature.is_none() && is_missing(&path) && !is_missing(&args.file) {
+        return Err(Failed::new(
+            Exit::Unverified,
+            format!(
+                "{0}: nobody has signed it: there is no {1}; sign it with `otad sign --image {0} --key KEY.pem`, or name its \
+                 signature with --signature",
+                args.file.display(),
+                path.display()
+            ),
+        ));
+    }
     let signature = read_signature(&path)?;
     let store = store(&args.trusted)?;
     let hashed = hash_file(&args.file)?;
@@ -375,6 +386,11 @@ fn verify_image(args: &VerifyArgs) -> Verb {
         Exit::Unverified,
         format!("{}: {why}", args.file.display()),
     ))
+}
+
+/// Whether nothing has this name. What cannot be looked at is told by whoever reads it.
+fn is_missing(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failed> {

@@ -341,7 +341,8 @@ fn target(section: Reader<'_>, hooks: &Hooks) -> Target {
     }
     let file_id = u32::try_from(section.number(&keys::FILE_ID)).unwrap_or(0);
     let plugin = plugin(&section);
-    if plugin == PluginChoice::Builtin("serial-mcu") && section.has("file_id") && file_id == 0 {
+    let is_secondary = plugin == PluginChoice::Builtin("serial-mcu") || section.has("line");
+    if is_secondary && section.has("file_id") && file_id == 0 {
         sink.advise(
             &section.place(keys::FILE_ID.key),
             "`file_id` 0 on a secondary processor: that is the gateway's own software",

@@ -272,7 +272,8 @@ fn with_number(section: &str, line: &str) -> Option<String> {
         }
         "device.target.line" => {
             return Some(format!(
-                "{GOOD}\n[device.target.line]\nport = \"/dev/ttyS1\"\n{line}"
+                "{}\n[device.target.line]\nport = \"/dev/ttyS1\"\n{line}",
+                GOOD.replace("file_id = 0", "file_id = 1")
             ));
         }
         "device.target.hardware_reset" => {
@@ -329,9 +330,26 @@ fn every_error_of_a_file_is_reported_at_once() {
 
 #[test]
 fn development_settings_are_loud() {
-    let text = format!("{GOOD}[development]\nallow_unsigned_images = true\n");
-    let config = read(&text).expect("good");
-    assert_eq!(config.development.warnings().len(), 1);
+    assert!(read(GOOD).expect("good").development.warnings().is_empty());
+    for key in [
+        "allow_unsigned_images",
+        "allow_plaintext",
+        "allow_plaintext_http",
+        "allow_file_plugins",
+        "allow_file_agents",
+        "allow_older_code",
+    ] {
+        let text = format!("{GOOD}[development]\n{key} = true\n");
+        let config = read(&text).expect("good");
+        let [warning] = config.development.warnings()[..] else {
+            panic!("{key}: {:?}", config.development.warnings());
+        };
+        let said = warning.strip_prefix(&format!("DEVELOPMENT SETTING {key}: "));
+        assert!(
+            said.is_some_and(|what| !what.is_empty()),
+            "{key}: {warning}"
+        );
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::Options;
 use super::daemon::{Daemon, LogLine};
 use super::judge::{Found, Verdict, judge};
 use super::program;
-use super::scenario::{Act, Image, Job, Scenario};
+use super::scenario::{Act, Image, Job, Milestone, Scenario};
 use super::stage::{self, OLD_VERSION, Stage, THING, failed};
 use super::timeline::{Seen, Timeline};
 use crate::control::client::Client;
@@ -68,6 +68,7 @@ pub(super) async fn play(
     };
     complaints.extend(settle(scenario, &stage, &daemon, dir).await);
     complaints.extend(bystanders.compare()?);
+    complaints.extend(processes(scenario, &stage, dir));
     complaints.extend(carriers(scenario, &stage.cloud.stats()));
     let view = show(&stage, &job)?;
     let status = daemon.status().await?;
@@ -288,11 +289,11 @@ async fn run_script(
                 format!("declined: {reason}")
             }
             Act::CheckOldRuns => {
-                let printed = program::printed_version(dir, stage.targets[0]);
-                if printed.as_deref() != Some(OLD_VERSION) {
-                    complaints.push(format!("{OLD_VERSION} does not run any more: {printed:?}"));
+                if !stage.is_old(dir) {
+                    complaints.push(format!("version {OLD_VERSION} does not run any more"));
+                    continue;
                 }
-                format!("verified and waiting; version {OLD_VERSION} still runs")
+                format!("version {OLD_VERSION} still runs")
             }
             Act::Activate => {
                 daemon.client.call(&Request::new(Verb::Activate)).await?;
@@ -376,6 +377,26 @@ fn carriers(scenario: &Scenario, stats: &CloudStats) -> Vec<String> {
     let whole: u64 = images.iter().map(|image| image.size_bytes as u64).sum();
     if stats.range_bytes > whole + whole / 2 {
         complaints.push(format!("{} bytes came in ranges", stats.range_bytes));
+    }
+    complaints
+}
+
+/// Whether each program runs, the new version in another process than the old one, which has ended, and one that nothing was
+/// activated for in its own.
+fn processes(scenario: &Scenario, stage: &Stage, dir: &Path) -> Vec<String> {
+    let is_left_alone = scenario.end.avoided.contains(&Milestone::Activated);
+    let mut complaints = Vec::new();
+    for ((target, first), version) in stage.programs().zip(scenario.end.versions) {
+        let now = program::running(dir, target);
+        if now.is_none() {
+            complaints.push(format!("the program of {target} does not run"));
+        }
+        if *version != OLD_VERSION && program::lives(first) {
+            complaints.push(format!("the old program of {target} still runs"));
+        }
+        if is_left_alone && now != Some(first) {
+            complaints.push(format!("the program of {target} was started anew"));
+        }
     }
     complaints
 }

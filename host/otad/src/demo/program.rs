@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
 use crate::restart_script;
 
 /// How a version of the application behaves.
@@ -88,16 +90,28 @@ pub(super) fn printed_version(dir: &Path, target: &str) -> Option<String> {
     Some(line.split_whitespace().next()?.to_owned())
 }
 
+/// The program of a target, if it runs.
+pub(super) fn running(dir: &Path, target: &str) -> Option<Pid> {
+    started(dir, target).filter(|pid| lives(*pid))
+}
+
+/// Whether a program has not ended yet.
+pub(super) fn lives(program: Pid) -> bool {
+    test_kill_process(program).is_ok()
+}
+
 /// End what the restart script started.
 pub(super) fn stop(dir: &Path, target: &str) {
-    let pid = fs::read_to_string(dir.join(format!("{target}.pid")))
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
+    if let Some(pid) = started(dir, target) {
         // It may be gone already, which is as good.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = kill_process(pid, Signal::TERM);
     }
+}
+
+/// What the restart script started last.
+fn started(dir: &Path, target: &str) -> Option<Pid> {
+    let text = fs::read_to_string(dir.join(format!("{target}.pid"))).ok()?;
+    Pid::from_raw(text.trim().parse().ok()?)
 }
 
 #[cfg(test)]
@@ -127,6 +141,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(printed_version(dir.path(), "main"), None);
         fs::write(dir.path().join("main.out"), "version=1.0.0 health=good\n").unwrap();
+        assert_eq!(printed_version(dir.path(), "main").unwrap(), "1.0.0");
+    }
+
+    #[test]
+    fn a_program_that_has_ended_does_not_run_whatever_it_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(running(dir.path(), "main"), None);
+        fs::write(dir.path().join("main.out"), "version=1.0.0 health=good\n").unwrap();
+        let mut program = Command::new("sleep").arg("2147483").spawn().unwrap();
+        let pid = Pid::from_child(&program);
+        fs::write(dir.path().join("main.pid"), format!("{}\n", program.id())).unwrap();
+        assert_eq!(running(dir.path(), "main"), Some(pid));
+        stop(dir.path(), "main");
+        program.wait().unwrap();
+        assert_eq!(running(dir.path(), "main"), None);
         assert_eq!(printed_version(dir.path(), "main").unwrap(), "1.0.0");
     }
 }

@@ -84,7 +84,7 @@ pub(super) enum Act {
     Cancel,
     /// The gateway's owner refuses the job.
     Decline(&'static str),
-    /// The old version must still run.
+    /// The old version must still run, in the process that it had before the job.
     CheckOldRuns,
     /// The gateway's owner lets the activation happen.
     Activate,
@@ -344,7 +344,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "broker-cut",
         about: "the connection is cut in mid-download for two seconds: the download goes on where it was",
-        script: &[Act::AwaitHeldPercent(30), Act::CutMs(2000)],
+        script: &[
+            Act::AwaitHeldPercent(30),
+            Act::CheckOldRuns,
+            Act::CutMs(2000),
+        ],
         ..DEFAULT
     },
     Scenario {

@@ -13,6 +13,7 @@ use host_cloud::http::HttpConfig;
 use host_cloud::service::{Protocol, ThingName};
 use host_cloud::{BrokerConfig, Cloud, CloudConfig, CloudHandle};
 use host_runtime::ports::state_dir::FileStateDir;
+use rustix::process::Pid;
 
 use super::build;
 use super::mcu::{self, Secondary};
@@ -72,6 +73,8 @@ pub(super) struct Stage {
     pub(super) targets: Vec<&'static str>,
     /// How many of them are programs.
     programs: usize,
+    /// The processes of these before the job.
+    first: Vec<Pid>,
     /// What carries their plugins.
     carrier: &'static str,
     /// The MCUs among them.
@@ -115,7 +118,7 @@ impl Stage {
             .iter()
             .map(|name| Secondary::start(dir, name))
             .collect();
-        let stage = Self {
+        let mut stage = Self {
             cloud,
             proxy,
             http_proxy,
@@ -123,6 +126,7 @@ impl Stage {
             broker,
             targets: [programs, scenario.mcus, builds].concat(),
             programs: programs.len(),
+            first: Vec::new(),
             carrier,
             mcus: mcus?,
         };
@@ -134,7 +138,7 @@ impl Stage {
         program::write_scripts(dir, &otad).map_err(|e| failed("writing the scripts", &e))?;
         for target in programs {
             first_image(dir, target)?;
-            start_program(dir, target)?;
+            stage.first.push(start_program(dir, target)?);
         }
         Ok(stage)
     }
@@ -151,6 +155,18 @@ impl Stage {
             .map(|target| program::printed_version(dir, target));
         let of_mcus = self.mcus.iter().map(Secondary::running_version);
         of_programs.chain(of_mcus).collect()
+    }
+
+    /// The targets that are programs, each with the process that it began in.
+    pub(super) fn programs(&self) -> impl Iterator<Item = (&'static str, Pid)> {
+        self.targets.iter().copied().zip(self.first.iter().copied())
+    }
+
+    /// Whether the gateway's own program is the old version, in the process that it began in.
+    pub(super) fn is_old(&self, dir: &Path) -> bool {
+        let target = self.targets[0];
+        program::running(dir, target) == self.first.first().copied()
+            && program::printed_version(dir, target).as_deref() == Some(OLD_VERSION)
     }
 
     /// The image of the job for one target.
@@ -421,14 +437,17 @@ fn first_image(dir: &Path, target: &str) -> Result<(), Failed> {
     target_init::init(&place, &image, &state).map(drop)
 }
 
-fn start_program(dir: &Path, target: &str) -> Result<(), Failed> {
+fn start_program(dir: &Path, target: &str) -> Result<Pid, Failed> {
     let status = Command::new(dir.join("restart.sh"))
         .arg(target)
         .stdin(Stdio::null())
         .status()
         .map_err(|e| failed("starting the old version", &e))?;
-    if status.success() && program::printed_version(dir, target).as_deref() == Some(OLD_VERSION) {
-        return Ok(());
+    if let Some(pid) = program::running(dir, target)
+        && status.success()
+        && program::printed_version(dir, target).as_deref() == Some(OLD_VERSION)
+    {
+        return Ok(pid);
     }
     let log = fs::read_to_string(dir.join(format!("{target}.log"))).unwrap_or_default();
     Err(Failed::new(

@@ -46,7 +46,7 @@ use host_runtime::ports::seed::SystemSeed;
 use host_runtime::ports::state_dir::FileStateDir;
 use host_runtime::ports::transport::Transport;
 use host_runtime::ports::workers::BlockingPool;
-use host_runtime::supervisor::{self, DeviceHandle, OwnDevice, PendingDevice};
+use host_runtime::supervisor::{self, DeviceHandle, OwnDevice, PendingDevice, Presence};
 use host_runtime::target::TargetConfig;
 use host_runtime::types::Setting;
 use tokio::runtime::Handle;
@@ -169,6 +169,9 @@ pub enum GatewayError {
     /// No such device in the configuration.
     #[error("the configuration has no device \"{0}\"")]
     NoDevice(String),
+    /// It is set up already: a second agent would share its journal and its targets.
+    #[error("device \"{0}\" has an agent in this process: use its handle, or stop it first")]
+    Running(String),
     /// The device cannot be set up.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -212,6 +215,7 @@ impl From<GatewayError> for Failed {
             | GatewayError::Record { .. }
             | GatewayError::Shadow(_)
             | GatewayError::Storage { .. }
+            | GatewayError::Running(_)
             | GatewayError::Device(_) => Exit::Failed,
         };
         Self::new(exit, chain(&error))
@@ -225,6 +229,8 @@ pub struct Gateway {
     trusted: Trusted,
     ports: DevicePorts,
     turnstile: Turnstile,
+    /// Devices that were set up, by their names.
+    devices: Mutex<BTreeMap<String, Presence>>,
     /// Of devices, by their names, as far as they are made.
     connections: Mutex<BTreeMap<String, Connection>>,
     /// How many devices use the connection of another one, by that one's name.
@@ -285,6 +291,7 @@ impl Gateway {
         Ok(Self {
             trusted,
             turnstile: Turnstile::new(config.daemon.connects_per_s_max),
+            devices: Mutex::default(),
             connections: Mutex::default(),
             guests: guests(&config),
             bandwidth: (!config.bandwidth.is_none())
@@ -351,12 +358,25 @@ impl Gateway {
         Arc::clone(&self.ports.clock)
     }
 
-    /// Set up a device; its transport comes with [`PendingDevice::start`].
+    /// Set up a device; its transport comes with [`PendingDevice::start`]. Another one may be set up for it when this one has
+    /// ended, or was dropped without a start.
     ///
     /// # Errors
-    /// [`GatewayError`].
+    /// [`GatewayError`]; [`Running`](GatewayError::Running) as long as it has an agent.
     pub fn prepare(&self, device: &str) -> Result<PendingDevice, GatewayError> {
         let device = self.device(device)?;
+        let name = &device.name.value;
+        // Until it is entered: of two that ask at once, one is told.
+        let mut devices = locked(&self.devices);
+        if devices.get(name).is_some_and(|former| !former.is_over()) {
+            return Err(GatewayError::Running(name.clone()));
+        }
+        let pending = self.set_up(device)?;
+        devices.insert(name.clone(), pending.presence());
+        Ok(pending)
+    }
+
+    fn set_up(&self, device: &Device) -> Result<PendingDevice, GatewayError> {
         let own = OwnDevice::default();
         let targets: Result<Vec<_>, GatewayError> = device
             .targets
@@ -431,7 +451,7 @@ impl Gateway {
     /// Set up a device on a connection that the application makes, keeps and ends as it likes.
     ///
     /// # Errors
-    /// [`GatewayError`]; also where the device is on that connection already.
+    /// [`GatewayError`]; [`Running`](GatewayError::Running) as long as the device has an agent, on this connection or another.
     pub fn share(
         &self,
         device: &str,
@@ -513,7 +533,7 @@ impl Gateway {
             source,
         };
         // Until the device is on it: one that nobody is on is ended.
-        let mut connections = self.lock_connections();
+        let mut connections = locked(&self.connections);
         let lives = |made: &&Connection| made.status().state != ConnectionState::Stopped;
         let connection = match connections.get(owner).filter(lives).cloned() {
             Some(made) => made,
@@ -534,7 +554,7 @@ impl Gateway {
     /// End the connections that no device is on, such as that of a device whose agent did not start. By itself a connection
     /// goes on.
     fn disconnect_unused(&self) {
-        self.lock_connections().retain(|_, connection| {
+        locked(&self.connections).retain(|_, connection| {
             if connection.devices() > 0 {
                 return true;
             }
@@ -545,12 +565,6 @@ impl Gateway {
         });
     }
 
-    fn lock_connections(&self) -> MutexGuard<'_, BTreeMap<String, Connection>> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// All devices have ended in order: what they said last is how things are. Without this word the next `otad why` takes it
     /// that they were killed.
     pub fn ended(&self) {
@@ -559,7 +573,7 @@ impl Gateway {
 
     /// End all connections, in order. For after the devices: by themselves they go on, also those that no device uses.
     pub async fn disconnect(&self) {
-        let connections = std::mem::take(&mut *self.lock_connections());
+        let connections = std::mem::take(&mut *locked(&self.connections));
         let mut ends = JoinSet::new();
         for connection in connections.into_values() {
             ends.spawn(async move { connection.stop().await });
@@ -583,6 +597,10 @@ impl Gateway {
             .device(Some(name))
             .ok_or_else(|| GatewayError::NoDevice(name.to_owned()))
     }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn guests(config: &Config) -> BTreeMap<String, usize> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use otad::config::keys::{NUMBERS, Number};
 
+use crate::wrong::listing;
 use crate::{done, otad, out};
 
 /// Rows of the table below a marker, without its head: cells without backquotes and blanks.
@@ -38,6 +39,33 @@ fn help(verb: &[&str]) -> String {
 /// A reason where there is nothing, or names.
 fn says_why(cell: &str) -> bool {
     cell.strip_prefix("none").is_some_and(|why| why.len() > 8)
+}
+
+/// What the library is written in: `otad`, and the runtime behind it.
+fn sources() -> Vec<String> {
+    ["src", "../host-runtime/src"]
+        .into_iter()
+        .flat_map(|folder| listing(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)))
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+/// Whether there is a public module, type or function of this name; one of a type's beside what that type can do.
+fn is_public(name: &str, sources: &[String]) -> bool {
+    let (path, last) = name.rsplit_once("::").unwrap_or(("", name));
+    let owner = path.rsplit("::").next().unwrap_or_default();
+    let is_type = owner.starts_with(|c: char| c.is_ascii_uppercase());
+    let declares = |line: &str| {
+        ["pub fn ", "pub async fn ", "pub mod ", "pub struct "]
+            .iter()
+            .filter_map(|form| line.trim_start().strip_prefix(form)?.strip_prefix(last))
+            .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    sources
+        .iter()
+        .filter(|text| !is_type || text.contains(&format!("\nimpl {owner} {{\n")))
+        .any(|text| text.lines().any(declares))
 }
 
 #[test]
@@ -103,6 +131,8 @@ fn each_function_is_in_the_contract_the_library_and_the_program_or_says_why_not(
     assert_eq!(named, SEED);
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/agent/job-agent.wit");
     let contract = fs::read_to_string(contract).unwrap();
+    let sources = sources();
+    assert!(!is_public("DeviceHandle::attach", &sources));
     for row in &rows {
         let words = quoted(&row[1]);
         for word in &words {
@@ -116,7 +146,11 @@ fn each_function_is_in_the_contract_the_library_and_the_program_or_says_why_not(
             assert!(stands, "{word} is not in the contract");
         }
         assert!(!words.is_empty() || says_why(&row[1]), "{row:?}");
-        assert!(!quoted(&row[2]).is_empty(), "{row:?}");
+        let library = quoted(&row[2]);
+        assert!(!library.is_empty(), "{row:?}");
+        for name in library {
+            assert!(is_public(name, &sources), "{name} is not in the library");
+        }
         let commands = quoted(&row[3]);
         for command in &commands {
             let verb: Vec<&str> = command.split(' ').skip(1).collect();

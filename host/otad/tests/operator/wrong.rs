@@ -70,7 +70,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// Everything below a folder.
-fn listing(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn listing(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

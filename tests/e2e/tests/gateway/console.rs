@@ -72,6 +72,7 @@ fn at_info_level_an_update_is_told_in_order() {
     tell("state [WaitingForJob] event [ReceivedJobDocument] new state [CreatingFile]");
     tell("asking for the image state of file 0");
     tell("creating file 0");
+    tell("info story: application event received-job, number ");
     tell("state [CreatingFile] event [CreateFile] new state [RequestingFileBlock]");
     tell("blocks requested: $aws/things/story/streams/AFR_OTA-stream/get/cbor");
     tell("state [RequestingFileBlock] event [RequestFileBlock] new state [WaitingForFileBlock]");
@@ -79,6 +80,7 @@ fn at_info_level_an_update_is_told_in_order() {
     tell("state [WaitingForFileBlock] event [CloseFile] new state [ClosingFile]");
     tell("file 0 is complete and its signature valid");
     tell("status {\"status\":\"IN_PROGRESS\",\"statusDetails\":{\"self_test\":\"ready\",");
+    tell("info story: application event activate, number ");
     tell("activating file 0");
     tell("restarting the target of file 0");
     tell("has restarted");

@@ -370,7 +370,7 @@ fn a_hook_is_checked_before_anything_starts() {
 #[test]
 fn the_outcomes_accepted_rejected_and_self_test_are_one_event_each() {
     let world = World::new(&[("start_test", 10_000)], "", |_| {});
-    let _daemon = world.gateway.run();
+    let daemon = world.gateway.run();
     world.script("start_test", "exit 5");
     let bad = world.update("1.1.0");
     assert_eq!(world.cloud.wait_end(&bad).status, "FAILED");
@@ -391,5 +391,12 @@ fn the_outcomes_accepted_rejected_and_self_test_are_one_event_each() {
         assert_eq!(count(job.as_str(), "start-test"), 1, "{lines}");
         assert_eq!(count(job.as_str(), "fail"), 1 - accepted, "{lines}");
         assert_eq!(count(job.as_str(), "activate"), 1, "{lines}");
+    }
+    // The log has each by its name, and by the number that it has here.
+    for event in events {
+        let (name, number) = (event["name"].as_str().unwrap(), &event["sequence"]);
+        daemon.wait_said(&format!(
+            "info {THING}: application event {name}, number {number}"
+        ));
     }
 }

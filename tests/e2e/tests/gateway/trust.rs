@@ -89,6 +89,28 @@ fn the_setting_for_unsigned_images_is_loud_at_every_start() {
 }
 
 #[test]
+fn a_plain_connection_needs_a_setting_that_is_loud_at_every_start() {
+    let cloud = Cloud::start();
+    let mut gateway = gateway_with(&cloud, |_| {});
+    let mut plain = gateway.command(&["run"]);
+    // A network for documentation (RFC 5737): nobody is asked for anything before the configuration is good.
+    plain.envs([
+        ("OTAD_DEVICE__0__MQTT__ENDPOINT", "192.0.2.1"),
+        ("OTAD_DEVICE__0__MQTT__TLS", "false"),
+    ]);
+    let refused = plain.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("`allow_plaintext = true`"), "{said}");
+    gateway.reconfigure(|lines| lines.development = "allow_plaintext = true".to_owned());
+    for _ in 0..2 {
+        let daemon = gateway.run();
+        daemon.wait_said("warn DEVELOPMENT SETTING allow_plaintext: ");
+        daemon.stop();
+    }
+}
+
+#[test]
 fn a_signer_outside_the_trust_store_is_refused() {
     let cloud = Cloud::start();
     let gateway = gateway_with(&cloud, |_| {});

@@ -528,6 +528,7 @@ fn an_image_is_verified_before_its_update_is_created() {
         command.output().unwrap().status.code()
     };
     let verify = ["verify", "--image", "app.img", "--config", "otad.toml"];
+    assert_eq!(run(&verify), Some(6), "nobody has signed it");
     assert_eq!(
         run(&["sign", "--image", "app.img", "--key", "vendor.key"]),
         Some(0)

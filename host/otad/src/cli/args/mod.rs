@@ -229,6 +229,9 @@ Exit codes: 0 ordered, 2 none waits, 3 no daemon answers.")]
 Without --target the verdict is the job's: all its targets in test. With --target it is that target's only; no member of an \
 all-or-nothing job is confirmed by itself.
 
+This gives the verdict and does not wait for what comes of it: a target that cannot keep the image goes back, and the job ends \
+FAILED. `otad events` tells that (fail), `otad why` while it goes on, and `otad history` afterwards.
+
 Example:
   otad commit --target main
 

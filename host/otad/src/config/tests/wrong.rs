@@ -280,6 +280,14 @@ pub(super) const WRONG: &[Row] = &[
         "`file_id` 0 on a secondary processor",
         "1 to 255",
     ),
+    // Whoever's plugin it is.
+    (
+        "plugin = \"flash-file\"\ndirectory = \"targets/main\"",
+        "plugin = \"./mcu.so\"\nline = { port = \"/dev/ttyUSB0\" }",
+        15,
+        "`file_id` 0 on a secondary processor",
+        "1 to 255",
+    ),
     (
         "file_id = 0\nplugin = \"flash-file\"\ndirectory = \"targets/main\"",
         "file_id = 1\nplugin = \"serial-mcu\"\nline = { port = \"spi:/dev/spidev0.0\" }",
