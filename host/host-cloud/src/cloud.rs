@@ -160,11 +160,10 @@ impl Cloud {
             None => None,
         };
         let status = broker.as_ref().map(|(_, status)| status.clone());
-        let host = tls_address.and_then(|address| name_of(&config.server_names, address.ip()));
         let operator = Operator::new(
             Arc::clone(&core),
             tls_address,
-            host.cloned(),
+            config.server_names.first().cloned(),
             plain_address,
             http.clone(),
             broker,
@@ -419,15 +418,9 @@ fn base_url(http: &HttpConfig, said: &[String], address: SocketAddr) -> String {
     )
 }
 
-/// The first of the names that were said for what listens at this address. Another address is none: nobody listens there.
-fn name_of(said: &[String], ip: IpAddr) -> Option<&String> {
-    let is_there = |other: IpAddr| ip.is_unspecified() || other == ip;
-    said.iter().find(|name| name.parse().map_or(true, is_there))
-}
-
-/// What clients call it by.
+/// What clients call it by: as was said, since only who says it knows what lies between them.
 fn host_of(said: &[String], ip: IpAddr) -> String {
-    match name_of(said, ip) {
+    match said.first() {
         Some(name) => name.clone(),
         None if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
         None => ip.to_string(),
@@ -452,12 +445,12 @@ fn check_addresses(config: &CloudConfig) -> Result<(), CloudError> {
     Ok(())
 }
 
-/// What its certificate is valid for: what was said, what the URLs of images name, and where operators and those who
-/// fetch images come in.
+/// What its certificate is valid for: what was said, what the URLs of images name, and where devices, operators and those
+/// who fetch images come in.
 fn server_names(config: &CloudConfig) -> Vec<String> {
     let mut names = config.server_names.clone();
     let http = config.http.as_ref();
-    let addresses = [config.operators, http.map(|http| http.address)];
+    let addresses = [config.tls, config.operators, http.map(|http| http.address)];
     let addresses = addresses.iter().flatten().map(SocketAddr::ip);
     let addresses = addresses.filter(|ip| !ip.is_unspecified() && !ip.is_loopback());
     let host = http.and_then(|http| http.host.clone());

@@ -223,6 +223,11 @@ impl Core {
             .remove(images, || self.look(Service::images_in_use));
     }
 
+    /// Has images removed as soon as the disk knows of no stream that names them.
+    pub(crate) fn loosen_images<'a>(&self, images: impl IntoIterator<Item = &'a ImageId>) {
+        self.images.loosen(images);
+    }
+
     /// What the image server has handed out.
     pub(crate) fn ranges(&self) -> Arc<RangeCounters> {
         Arc::clone(&self.ranges)

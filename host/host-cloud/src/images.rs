@@ -194,7 +194,13 @@ impl ImageDir {
         }
     }
 
-    /// Waits for images whose last pin has gone, and that perhaps no stream names.
+    /// Has images removed that no stream names any more, once the disk knows of none either.
+    pub(crate) fn loosen<'a>(&self, images: impl IntoIterator<Item = &'a ImageId>) {
+        self.pins.loose().extend(images.into_iter().cloned());
+        self.pins.loosened.notify_one();
+    }
+
+    /// Waits for images that were loosened, or whose last pin has gone, and that perhaps no stream names.
     pub(crate) async fn loose(&self) -> BTreeSet<ImageId> {
         loop {
             let loose = std::mem::take(&mut *self.pins.loose());

@@ -574,13 +574,26 @@ mod tests {
         let mut pki = Pki::open(dir.path()).unwrap();
         let bundle = format!("{root_a}{root_b}");
         // As often as one likes: it counts once.
-        for root in [&bundle, root_a, &bundle] {
+        for root in [&bundle, root_a, &bundle, root_a] {
             pki.take_certificate(cert_a, Some(root)).unwrap();
+            let again = Pki::open(dir.path()).unwrap();
+            assert!(lets_in(&again, cert_a) && lets_in(&again, cert_b));
         }
-        let pki = Pki::open(dir.path()).unwrap();
-        assert!(lets_in(&pki, cert_a) && lets_in(&pki, cert_b));
-        let files = root_files(&dir.path().join("roots")).unwrap();
-        assert_eq!(files.len(), 2);
+        let roots = dir.path().join("roots");
+        assert_eq!(root_files(&roots).unwrap().len(), 2);
+        // As an earlier build had it: both in the file of the first.
+        let first = roots.join(format!(
+            "{}.pem",
+            fingerprint(&some_certificates("root", root_a).unwrap()[0])
+        ));
+        for path in root_files(&roots).unwrap() {
+            fs::remove_file(path).unwrap();
+        }
+        fs::write(first, &bundle).unwrap();
+        let mut pki = Pki::open(dir.path()).unwrap();
+        pki.take_certificate(cert_a, Some(root_a)).unwrap();
+        let again = Pki::open(dir.path()).unwrap();
+        assert!(lets_in(&again, cert_a) && lets_in(&again, cert_b));
     }
 
     #[test]

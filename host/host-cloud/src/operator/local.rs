@@ -262,8 +262,11 @@ impl Operator {
         let deleted = self
             .remove(|service, now_ms| service.delete_thing(now_ms, name, force))
             .await;
-        // Another operator may have asked for credentials in between.
-        self.core.pki().forget_device(name)?;
+        // Another operator may have asked for credentials in between: before the thing went, or for a new one.
+        let pki = self.core.pki();
+        if !self.core.is_thing(name) {
+            pki.forget_device(name)?;
+        }
         deleted
     }
 
@@ -280,6 +283,8 @@ impl Operator {
                 for fingerprint in &removal.certificates {
                     self.core.hub.detach(fingerprint);
                 }
+                // Should it not be stored now, its images go when it is.
+                self.core.loosen_images(&removal.images);
                 let caused = std::mem::take(&mut removal.out);
                 Ok((removal, caused))
             })

@@ -184,7 +184,8 @@ async fn answer(operator: &Operator, op: Op) -> AnswerBody {
     }
 }
 
-/// Tells of a job until it has ended, or until who asked has left: a job of a device that is away may never end.
+/// Tells of a job until it has ended, or until who asked has left or asks for something else: a job of a device that is
+/// away may never end.
 async fn watch_job(
     reader: &mut (impl AsyncBufRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
@@ -195,17 +196,15 @@ async fn watch_job(
         Ok(watch) => watch,
         Err(error) => return write(writer, AnswerBody::Error(Refusal::from(&error))).await,
     };
-    // The next request may lie there already: it is read when this one is answered.
-    let mut is_silent = true;
     loop {
         let change = tokio::select! {
             change = watch.next() => change,
-            read = reader.fill_buf(), if is_silent => {
+            read = reader.fill_buf() => {
                 if read?.is_empty() {
                     return Ok(());
                 }
-                is_silent = false;
-                continue;
+                let message = "another request came before the job's end, and ends the watch".to_owned();
+                return write(writer, AnswerBody::Error(refusal("bad_request", message))).await;
             }
         };
         match change {

@@ -62,9 +62,6 @@ async fn serve(args: &CloudArgs) -> Verb {
         LimitsArg::None => Limits::None,
     };
     config.server_names = args.names.clone();
-    if !args.listen.is_loopback() && !args.listen.is_unspecified() {
-        config.server_names.push(args.listen.to_string());
-    }
     config.operators = args.operators;
     config.http = args
         .http

@@ -21,6 +21,7 @@ use crate::{
     fault::{Fault, FaultPlan, Faults, NoFaults},
     limits::Limits,
     operator::Operator,
+    service::ImageId,
 };
 
 /// A core without listeners.
@@ -409,6 +410,30 @@ async fn what_is_done_while_the_disk_fails_is_in_force_and_told_as_such() {
     let error = operator.create_update(update(b"x")).await.unwrap_err();
     assert_eq!(error.code(), "unstored", "{error}");
     assert_eq!(operator.list()[0].job_id.as_str(), "AFR_OTA-u");
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_of_a_deletion_that_is_stored_later_go_then() {
+    let world = World::new().await;
+    let operator = Operator::new(Arc::clone(&world.core), None, None, None, None, None);
+    operator.create_update(update(b"x")).await.unwrap();
+    let image = world
+        .core
+        .dir()
+        .join("images")
+        .join(ImageId::of(b"x").as_str());
+    assert!(image.exists());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(Arc::clone(&world.core).run_images(stopped));
+    break_disk(&world.core);
+    let job = operator.list()[0].job_id.clone();
+    let error = operator.delete_job(&job, true).await.unwrap_err();
+    assert_eq!(error.code(), "unstored", "{error}");
+    assert!(image.exists(), "what is on disk may still name it");
+    mend_disk(&world.core);
+    while image.exists() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -117,8 +117,12 @@ async fn operators_who_left_while_they_watched_keep_nobody_out() {
             job_id: "j".parse().unwrap(),
         },
     });
-    // The job does not end: its device is away.
-    for _ in 0..socket::OPERATORS_MAX {
+    // The job does not end: its device is away. Some ask for more before they leave.
+    for at in 0..socket::OPERATORS_MAX {
+        let watch = match at % 2 {
+            0 => watch.clone(),
+            _ => watch.repeat(2) + "\n",
+        };
         let mut here = UnixStream::connect(cloud.socket()).await.unwrap();
         here.write_all(watch.as_bytes()).await.unwrap();
         let mut there = BufReader::new(by_hand(&cloud).await);
@@ -147,28 +151,32 @@ async fn operators_who_left_while_they_watched_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn the_kit_names_an_address_only_where_operators_come_in() {
+async fn the_kit_names_what_was_said_and_else_where_operators_come_in() {
     let dir = tempfile::tempdir().unwrap();
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let config = |server_names| CloudConfig {
-        operators: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        server_names,
-        ..CloudConfig::new(dir.path())
+    let start = async |names: &[&str]| {
+        let config = CloudConfig {
+            // Devices come in elsewhere.
+            tls: Some(SocketAddr::from(([127, 0, 0, 2], 0))),
+            operators: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            server_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..CloudConfig::new(dir.path())
+        };
+        Cloud::start(config).await.unwrap()
     };
-    // Where devices come in may be elsewhere.
-    let cloud = Cloud::start(config(names(&["10.0.0.1"]))).await.unwrap();
-    let mut client = OperatorClient::connect_kit(&dir.path().join(KIT_DIR))
-        .await
-        .unwrap();
+    let cloud = start(&[]).await;
+    let kit = dir.path().join(KIT_DIR);
+    let mut client = OperatorClient::connect_kit(&kit).await.unwrap();
     assert_eq!(client.info().await.unwrap().host, None);
     cloud.shutdown().await;
-    let cloud = Cloud::start(config(names(&["10.0.0.1", "cloud.lan"])));
-    let cloud = cloud.await.unwrap();
-    let address = std::fs::read_to_string(dir.path().join("operator/address")).unwrap();
-    assert!(address.starts_with("cloud.lan:"), "{address}");
-    let info = cloud.operator().info().unwrap();
-    assert_eq!(info.host.as_deref(), Some("cloud.lan"));
-    cloud.shutdown().await;
+    // A router's address, for example, that this machine does not have.
+    for said in ["203.0.113.7", "cloud.lan"] {
+        let cloud = start(&[said, "another.lan"]).await;
+        let address = std::fs::read_to_string(kit.join("address")).unwrap();
+        assert!(address.starts_with(&format!("{said}:")), "{address}");
+        let info = cloud.operator().info().unwrap();
+        assert_eq!(info.host.as_deref(), Some(said));
+        cloud.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub struct CloudArgs {
     )]
     pub http_faults: Vec<(HttpFault, u32)>,
     /// Name or address that its certificate is valid for, besides this machine's own; may be given several times. The first
-    /// is what URLs, the operators' directory and, unless --listen names an address, configurations of things call it.
+    /// is what URLs, the operators' directory and, where --listen is all addresses, configurations of things call it.
     #[arg(long = "name", value_name = "HOST")]
     pub names: Vec<String>,
     /// Let operators of other machines in here, with TLS and a token: who has a copy of DIR/operator is one.

@@ -55,7 +55,8 @@ pub(super) async fn follow(name: ThingName, ask: &AskArgs, out: &Path, force: bo
     let config = out.join("otad.toml");
     if is_nameless(&info) {
         note(&format!(
-            "the cloud listens on all addresses and has no --name: for a device on another machine edit `endpoint` in {}",
+            "{} leads to this machine: for a device on another one start `otad cloud` with --name HOST, then make this again \
+             with --force",
             config.display()
         ));
     }
@@ -109,9 +110,9 @@ impl<'a> Endpoint<'a> {
         if let Some(address) = info.tls {
             let ip = address.ip();
             let host = match &info.host {
-                _ if !ip.is_loopback() && !ip.is_unspecified() => ip.to_string(),
-                Some(name) => name.clone(),
-                None => "localhost".to_owned(),
+                Some(name) if ip.is_unspecified() => name.clone(),
+                _ if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+                _ => ip.to_string(),
             };
             return Ok(Self {
                 host,
@@ -312,7 +313,8 @@ mod tests {
         let rows = [
             ("0.0.0.0:8883", Some("cloud.lan"), "cloud.lan", false),
             ("[::]:8883", None, "localhost", true),
-            ("127.0.0.1:8883", Some("cloud.lan"), "cloud.lan", false),
+            // Whatever else it is called, devices come in on its own machine only.
+            ("127.0.0.1:8883", Some("cloud.lan"), "localhost", false),
             ("127.0.0.1:8883", None, "localhost", false),
             ("10.0.0.1:8883", Some("cloud.lan"), "10.0.0.1", false),
         ];
