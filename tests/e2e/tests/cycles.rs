@@ -1,6 +1,8 @@
 //! An application that starts and ends its agent over and over, in a process of its own: whatever an agent takes it gives
 //! back. What the work itself leaves behind is judged in `tests/faults`.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::fs;
 use std::time::Duration;
 
