@@ -14,8 +14,10 @@ const LOCK: &str = ".otad-lock";
 pub(crate) fn dir(out_dir: &Path, target: &str) -> PathBuf {
     let build = out_dir.ancestors().find(|dir| dir.ends_with("build"));
     let above = build.and_then(Path::parent).and_then(Path::parent);
-    let above = match above.map(|above| (above.ends_with(target), above.parent())) {
-        // Built with `--target`.
+    // Built with `--target`, or a directory that somebody called like that: in its top only, cargo keeps this file.
+    let is_targets =
+        |above: &Path| above.ends_with(target) && !above.join(".rustc_info.json").exists();
+    let above = match above.map(|above| (is_targets(above), above.parent())) {
         Some((true, Some(top))) => Some(top),
         _ => above,
     };
@@ -33,7 +35,10 @@ pub(crate) fn run_and_read<const N: usize>(
     let at_lock = |e: io::Error| format!("{}: {e}", lock.display());
     fs::create_dir_all(dir).map_err(at_lock)?;
     let turn = File::create(&lock).map_err(at_lock)?;
-    turn.lock().map_err(at_lock)?;
+    match turn.lock() {
+        Err(error) if !is_unknown_there(&error) => return Err(at_lock(error)),
+        _ => {}
+    }
     let status = command
         .status()
         .map_err(|e| format!("it cannot run: {e}"))?;
@@ -45,6 +50,13 @@ pub(crate) fn run_and_read<const N: usize>(
         *bytes = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     }
     Ok(read)
+}
+
+/// Whether a file system has no locks at all: there, cargo goes on without its own too.
+fn is_unknown_there(error: &io::Error) -> bool {
+    /// `errno` of Linux where a network's file system has nobody who keeps locks (`man 2 flock`).
+    const ENOLCK: i32 = 37;
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(ENOLCK)
 }
 
 #[cfg(test)]
@@ -66,6 +78,25 @@ mod tests {
         for (out_dir, expected) in rows {
             let found = dir(Path::new(out_dir), "arm");
             assert_eq!(found, Path::new(expected), "{out_dir}");
+        }
+    }
+
+    #[test]
+    fn a_target_directory_may_be_called_like_a_target() {
+        let place = tempfile::tempdir().unwrap();
+        let top = place.path().join("arm");
+        let out = top.join("debug/build/guest-artifacts-1/out");
+        fs::create_dir_all(&top).unwrap();
+        fs::write(top.join(".rustc_info.json"), "{}").unwrap();
+        assert_eq!(dir(&out, "arm"), top.join("guests"));
+    }
+
+    #[test]
+    fn a_file_system_without_locks_stops_no_build() {
+        // ENOLCK, ENOSYS, EOPNOTSUPP; EACCES and EIO are somebody's to mend.
+        for (errno, goes_on) in [(37, true), (38, true), (95, true), (13, false), (5, false)] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(is_unknown_there(&error), goes_on, "{error}");
         }
     }
 

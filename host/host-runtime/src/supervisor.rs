@@ -427,13 +427,22 @@ impl DeviceHandle {
     /// Application events with numbers above `cursor`, at most `max`; waits until there is one. Empty only when the
     /// device has ended.
     pub async fn events_after(&self, cursor: u64, max: usize) -> Vec<StoredEvent> {
-        self.0.events.wait_after(cursor, max).await
+        let events = self.0.events.wait_after(cursor, max).await;
+        if events.is_empty() && max > 0 {
+            self.stopped().await;
+        }
+        events
     }
 
     /// The next application event; asking for it says that the one before has been dealt with, also across restarts.
     /// `None` when the device has ended. For one reader: the application.
     pub async fn next_event(&self) -> Option<StoredEvent> {
-        self.0.events.next().await
+        let event = self.0.events.next().await;
+        if event.is_none() {
+            // Whoever hears it may set up another one at once.
+            self.stopped().await;
+        }
+        event
     }
 
     /// The ring itself, to look without waiting.

@@ -1,4 +1,4 @@
-//! Hostile input: one function a parser, `fn(&[u8])`, which asserts what must hold for any bytes whatever.
+//! Hostile input: one function a parser, `fn(&[u8]) -> bool`, which asserts what must hold for any bytes whatever.
 //!
 //! The same functions run in three ways: a few times in every `cargo test`, as often as `OTAD_FUZZ_RUNS` says when it is
 //! set, and under `cargo fuzz` with coverage (`fuzz/`). Inputs of the first two are mutations of a corpus by a seeded

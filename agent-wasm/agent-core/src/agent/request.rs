@@ -202,11 +202,10 @@ impl Agent {
         *held = Held::Wanted;
         self.note_why(Line::SubscribeFailed, why);
         // Filters that are asked for together fail together: that is one try.
-        if self.runs(Timer::Subscribe) {
-            return;
+        if !self.runs(Timer::Subscribe) {
+            self.arm_back_off(Timer::Subscribe, self.subscriptions.tries);
+            self.subscriptions.tries += 1;
         }
-        self.arm_back_off(Timer::Subscribe, self.subscriptions.tries);
-        self.subscriptions.tries += 1;
         if number as usize >= FIRST_OF_STREAM && self.subscriptions.tries >= self.momentum_max() {
             self.lose_momentum();
         }
@@ -214,6 +213,9 @@ impl Agent {
 
     /// Lets go of the stream, or of everything.
     pub(super) fn unsubscribe(&mut self, all: bool) {
+        // The next stream's tries are its own.
+        self.subscriptions.tries = 0;
+        self.stop(Timer::Subscribe);
         // As many things end with the stream as with the agent, in this order.
         let numbers = Self::numbers(true).chain(if all { Self::numbers(false) } else { 0..0 });
         for number in numbers {

@@ -170,7 +170,9 @@ pub enum GatewayError {
     #[error("the configuration has no device \"{0}\"")]
     NoDevice(String),
     /// It is set up already: a second agent would share its journal and its targets.
-    #[error("device \"{0}\" has an agent in this process: use its handle, or stop it first")]
+    #[error(
+        "device \"{0}\" has an agent in this process: use its handle, or stop it and wait until it has stopped"
+    )]
     Running(String),
     /// The device cannot be set up.
     #[error(transparent)]
@@ -359,7 +361,8 @@ impl Gateway {
     }
 
     /// Set up a device; its transport comes with [`PendingDevice::start`]. Another one may be set up for it when this one has
-    /// ended, or was dropped without a start.
+    /// ended, or was dropped without a start. A device whose last handle was dropped ends a moment later;
+    /// whoever wants to know when calls [`stop`](DeviceHandle::stop) before.
     ///
     /// # Errors
     /// [`GatewayError`]; [`Running`](GatewayError::Running) as long as it has an agent.

@@ -441,7 +441,7 @@ fn a_child_of_another_build_says_so() {
     // Lengths of message and data, then the message: a start with the number of a protocol that is none, and one that has
     // another number and goes on in another way.
     for start in [
-        b"\x0c\0\0\0\0\0\0\0\0\x63\x050.0.0\0\0\0\0".as_slice(),
+        b"\x06\0\0\0\0\0\0\0\0\x63\0\0\0\0".as_slice(),
         b"\x02\0\0\0\0\0\0\0\0\x63",
     ] {
         let (mut child, mut channel) = child();

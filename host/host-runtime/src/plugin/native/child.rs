@@ -15,7 +15,7 @@ use super::confine;
 use super::library::{Instance, Library};
 use super::wire::{
     self, Answered, Call, FromChild, HOST_META_MAX_BYTES, Lend, Loan, Start, Started, ToChild,
-    VERSION, WireError,
+    WireError,
 };
 use crate::plugin::lend::{
     BlockDevice, HardwareReset, Lent, LineParameters, Log, Region, SerialLine, StagedImage,
@@ -38,7 +38,8 @@ pub fn serve() -> Result<(), String> {
     ignore_signals();
     let Some(start) = channel.start()? else {
         let reason = format!(
-            "the program that is to run it (otad {VERSION}) is of another build than what loads it; install both of one build"
+            "the program that is to run it (otad {}) is of another build than what loads it; install both of one build",
+            env!("CARGO_PKG_VERSION")
         );
         return channel.send(&FromChild::Started(Err(reason)), &[]);
     };
@@ -153,7 +154,7 @@ fn answer(instance: &mut Instance, call: Call, data: &[u8]) -> Result<Answered, 
 struct Channel(Mutex<File>);
 
 impl Channel {
-    /// The first message, if it is that of a host of this build.
+    /// The first message, if it is that of a host that speaks as this build does.
     fn start(&self) -> Result<Option<Start>, String> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match wire::receive(&mut *file, HOST_META_MAX_BYTES) {

@@ -18,12 +18,9 @@ use crate::plugin::lend::{LineParameters, Region, TRANSFER_MAX_BYTES};
 use crate::plugin::{Description, Duty, Extent, Transfer};
 use crate::types::{Blob, Failure, Level, Setting};
 
-/// Both sides are one program, of the same file even after that was replaced; a child of another build refuses. Counted up
-/// with every change of a message.
+/// Both sides are mostly one program, of the same file even after that was replaced; an application's children are of the
+/// `otad` that is installed, which may be newer. Counted up with every change of a message; a child of another one refuses.
 const PROTOCOL: u32 = 2;
-
-/// The release, beside it.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Most bytes of a message from the child: saved state of 64 KiB, and half as much for what is round it.
 pub(super) const CHILD_META_MAX_BYTES: u32 = 96 * 1024;
@@ -46,7 +43,6 @@ pub(super) enum ToChild {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
     protocol: u32,
-    version: String,
     pub(super) confinement: Confinement,
 }
 
@@ -54,14 +50,13 @@ impl Start {
     pub(super) fn new(confinement: Confinement) -> Self {
         Self {
             protocol: PROTOCOL,
-            version: VERSION.to_owned(),
             confinement,
         }
     }
 
-    /// Whether a host of this build has said it.
-    pub(super) fn is_ours(&self) -> bool {
-        self.protocol == PROTOCOL && self.version == VERSION
+    /// Whether a host that speaks as this build does has said it.
+    pub(super) const fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL
     }
 }
 
